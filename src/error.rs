@@ -1,0 +1,158 @@
+//! One error type for the whole library.
+//!
+//! Every message names the thing, the place (file, line, tensor, index), what was expected and what
+//! was found. The library never prints and never panics on input: it returns one of these.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What every fallible function of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of this crate. Match on [`Error::kind`]; print it for the whole message.
+#[derive(Debug)]
+pub struct Error(Box<ErrorKind>);
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A tensor has not the shape that the equation needs.
+    #[error("{tensor}: expected {expected}, found {found}")]
+    Shape {
+        /// The tensor's name.
+        tensor: String,
+        /// The shape expected, with the letters of the legend.
+        expected: String,
+        /// The shape found.
+        found: String,
+    },
+    /// A number that must be finite is NaN or infinite.
+    #[error("{tensor}: {value} at {index:?}: every value must be finite")]
+    NotFinite {
+        /// The tensor's name.
+        tensor: String,
+        /// Where, from 0.
+        index: Vec<usize>,
+        /// What was found there.
+        value: f64,
+    },
+    /// L2 normalisation met a row that is zero everywhere.
+    #[error("{side} embedding: row {row} has norm 0 and cannot be L2-normalised (its direction is undefined)")]
+    ZeroNorm {
+        /// `image` or `caption`.
+        side: &'static str,
+        /// The row, from 0.
+        row: usize,
+    },
+    /// An id that is out of range.
+    #[error("{what}: id {found} at position {position} is out of range; expected an id below {limit}")]
+    IdRange {
+        /// What the id names.
+        what: String,
+        /// Where in the list, from 0.
+        position: usize,
+        /// The id.
+        found: usize,
+        /// The first id that does not exist.
+        limit: usize,
+    },
+    /// A setting is out of its range.
+    #[error("{key} = {found}: expected {expected}")]
+    Config {
+        /// The setting's name.
+        key: String,
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        found: String,
+    },
+    /// The operating system refused something.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// `read`, `write`, …
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file's content is not what it should be.
+    #[error("{path}{place}: {problem}", place = .line.map(|n| format!(":{n}")).unwrap_or_default())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1, where the file has lines.
+        line: Option<usize>,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// Things that are right by themselves do not fit each other.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+impl Error {
+    /// What went wrong, to match on.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    pub(crate) fn shape(tensor: &str, expected: impl Into<String>, found: &[usize]) -> Self {
+        let found = format!("{found:?}");
+        ErrorKind::Shape { tensor: tensor.into(), expected: expected.into(), found }.into()
+    }
+
+    pub(crate) fn config(key: &str, expected: impl Into<String>, found: impl fmt::Display) -> Self {
+        let found = found.to_string();
+        ErrorKind::Config { key: key.into(), expected: expected.into(), found }.into()
+    }
+
+    pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
+        ErrorKind::Io { path: path.into(), action, source }.into()
+    }
+
+    pub(crate) fn file(path: &Path, problem: impl Into<String>) -> Self {
+        ErrorKind::File { path: path.into(), line: None, problem: problem.into() }.into()
+    }
+
+    pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>) -> Self {
+        ErrorKind::File { path: path.into(), line: Some(line), problem: problem.into() }.into()
+    }
+
+    pub(crate) fn mismatch(problem: impl Into<String>) -> Self {
+        ErrorKind::Mismatch(problem.into()).into()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_thing_place_expected_and_found() {
+        let e = Error::shape("h_prev", "[B = 128, H = 1024]", &[128, 512]);
+        assert_eq!(e.to_string(), "h_prev: expected [B = 128, H = 1024], found [128, 512]");
+        let e = Error::line(Path::new("dev_caps.txt"), 7, "the line is empty");
+        assert_eq!(e.to_string(), "dev_caps.txt:7: the line is empty");
+    }
+}

@@ -1,0 +1,14 @@
+//! VSE++ as an executable specification.
+#![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
+
+pub mod error;
+pub mod linalg;
+pub mod loss;
+pub mod model;
+pub mod nn;
+pub mod optim;
+pub mod random;
+pub mod real;
+pub mod similarity;
+
+pub use error::{Error, ErrorKind, Result};

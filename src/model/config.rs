@@ -1,0 +1,312 @@
+//! Settings: unchecked [`Config`] → [`Config::check`] → [`ValidConfig`].
+//!
+//! The keys are the original's options in snake case; the command line has the same in kebab case.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::loss::{HingeLoss, Violation};
+use crate::similarity::Measure;
+
+/// Every setting of a training run, as `config.toml` holds it.
+///
+/// The defaults are the original's, except that the loss is MH: this is VSE++.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder with `{train,dev,test}_ims.npy` and `_caps.txt`; none: the built-in scenes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// A vocabulary to use; none: built from the training captions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_path: Option<PathBuf>,
+    /// A word must occur this often in the training captions to enter the vocabulary.
+    pub word_threshold: usize,
+
+    /// D: dimension of the joint space.
+    pub embed_size: usize,
+    /// E: dimension of the word vectors.
+    pub word_dim: usize,
+    /// Layers of the GRU.
+    pub num_layers: usize,
+    /// F: dimension of the image features; none: whatever the data has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub img_dim: Option<usize>,
+    /// A learned projection [H → D] on the caption side (the paper's `W_g`; the original has none).
+    pub caption_projection: bool,
+    /// H: hidden size of the GRU; none: D. Another H needs `caption_projection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
+    /// How images and captions are compared.
+    pub measure: Measure,
+    /// |·| of both embeddings (order embeddings).
+    pub use_abs: bool,
+    /// No L2 normalisation on the image side.
+    pub no_imgnorm: bool,
+
+    /// α: margin of the hinges.
+    pub margin: f64,
+    /// MH (true) or SH (false).
+    pub max_violation: bool,
+    /// The first epochs train with SH whatever `max_violation` says.
+    pub warmup_epochs: usize,
+    /// Captions of one image are no negatives of each other.
+    pub mask_same_image: bool,
+
+    /// Epochs of training.
+    pub num_epochs: usize,
+    /// B: pairs in a batch.
+    pub batch_size: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// The step size is multiplied by 0.1 every so many epochs.
+    pub lr_update: usize,
+    /// Largest global norm of the gradient; 0: no clipping.
+    pub grad_clip: f64,
+    /// Validate every so many steps too, not only at the end of an epoch; 0: never.
+    pub val_step: usize,
+    /// Write a line of training figures every so many steps.
+    pub log_step: usize,
+    /// Seed of initialisation and shuffling.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: None,
+            vocab_path: None,
+            word_threshold: 4,
+            embed_size: 1024,
+            word_dim: 300,
+            num_layers: 1,
+            img_dim: None,
+            caption_projection: false,
+            hidden_size: None,
+            measure: Measure::Cosine,
+            use_abs: false,
+            no_imgnorm: false,
+            margin: 0.2,
+            max_violation: true,
+            warmup_epochs: 0,
+            mask_same_image: false,
+            num_epochs: 30,
+            batch_size: 128,
+            learning_rate: 2e-4,
+            lr_update: 15,
+            grad_clip: 2.0,
+            val_step: 500,
+            log_step: 10,
+            seed: 0,
+        }
+    }
+}
+
+/// The four models of the original's README.
+///
+/// VSE0 and VSE++ differ in two things, the loss and the image normalisation. The paper's clean
+/// ablation changes the loss alone: `vse++` with `--sum-violation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// SH, image side not normalised.
+    Vse0,
+    /// MH.
+    VsePlusPlus,
+    /// Order similarity, abs, SH, margin 0.05, learning rate 1e-3.
+    Order0,
+    /// As order0, with MH.
+    OrderPlusPlus,
+}
+
+impl Config {
+    /// Sets what a preset sets and leaves the rest.
+    pub fn apply(&mut self, preset: Preset) {
+        let order = matches!(preset, Preset::Order0 | Preset::OrderPlusPlus);
+        self.max_violation = matches!(preset, Preset::VsePlusPlus | Preset::OrderPlusPlus);
+        self.no_imgnorm = preset == Preset::Vse0;
+        self.use_abs = order;
+        self.measure = if order { Measure::Order } else { Measure::Cosine };
+        self.margin = if order { 0.05 } else { 0.2 };
+        if order {
+            self.learning_rate = 1e-3;
+        }
+    }
+
+    /// Checks every setting's range, and those that depend on one another.
+    ///
+    /// **Errors** with the setting's name, what it may be and what it is.
+    pub fn check(self) -> Result<ValidConfig> {
+        /// The largest size that a dimension may have: far above any use, far below overflow.
+        const LARGEST: usize = 1 << 20;
+        let sizes = [
+            ("embed_size", self.embed_size, LARGEST),
+            ("word_dim", self.word_dim, LARGEST),
+            ("num_layers", self.num_layers, 64),
+            ("batch_size", self.batch_size, LARGEST),
+            ("lr_update", self.lr_update, usize::MAX),
+            ("log_step", self.log_step, usize::MAX),
+            ("word_threshold", self.word_threshold, usize::MAX),
+            ("hidden_size", self.hidden_size.unwrap_or(1), LARGEST),
+            ("img_dim", self.img_dim.unwrap_or(1), LARGEST),
+        ];
+        for (key, value, largest) in sizes {
+            if value == 0 || value > largest {
+                let range = if largest == usize::MAX { "at least 1".into() } else { format!("1 to {largest}") };
+                return Err(Error::config(key, range, value));
+            }
+        }
+        if !(self.margin.is_finite() && self.margin >= 0.0) {
+            return Err(Error::config("margin", "a number ≥ 0", self.margin));
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Error::config("learning_rate", "a number > 0", self.learning_rate));
+        }
+        if !(self.grad_clip.is_finite() && self.grad_clip >= 0.0) {
+            return Err(Error::config("grad_clip", "a number ≥ 0 (0: no clipping)", self.grad_clip));
+        }
+        if !self.caption_projection && self.hidden_size.is_some_and(|h| h != self.embed_size) {
+            let expected = format!("embed_size = {}, or caption_projection = true", self.embed_size);
+            return Err(Error::config("hidden_size", expected, self.hidden_size.unwrap_or_default()));
+        }
+        Ok(ValidConfig(self))
+    }
+}
+
+/// Settings that have been checked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct ValidConfig(Config);
+
+impl Deref for ValidConfig {
+    type Target = Config;
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+impl ValidConfig {
+    /// The settings, to change and check again.
+    #[must_use]
+    pub fn into_inner(self) -> Config {
+        self.0
+    }
+
+    /// The model for V words and F image features.
+    #[must_use]
+    pub fn architecture(&self, vocab_size: usize, img_dim: usize) -> Architecture {
+        Architecture {
+            vocab_size,
+            img_dim,
+            word_dim: self.word_dim,
+            hidden_size: self.hidden_size.unwrap_or(self.embed_size),
+            embed_size: self.embed_size,
+            num_layers: self.num_layers,
+            caption_projection: self.caption_projection,
+            measure: self.measure,
+            use_abs: self.use_abs,
+            no_imgnorm: self.no_imgnorm,
+        }
+    }
+
+    /// The loss of an epoch (from 0): SH during the warm-up, then the one that was asked for.
+    #[must_use]
+    pub fn objective(&self, epoch: usize) -> Objective {
+        let max = self.max_violation && epoch >= self.warmup_epochs;
+        let violation = if max { Violation::Max } else { Violation::Sum };
+        Objective {
+            hinge: HingeLoss { margin: self.margin, violation },
+            mask_same_image: self.mask_same_image,
+        }
+    }
+}
+
+/// Sizes and switches that fix what a model computes; kept in checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// V
+    pub vocab_size: usize,
+    /// F
+    pub img_dim: usize,
+    /// E
+    pub word_dim: usize,
+    /// H; equal to D unless there is a caption projection.
+    pub hidden_size: usize,
+    /// D
+    pub embed_size: usize,
+    /// Layers of the GRU.
+    pub num_layers: usize,
+    /// Whether the caption side has a projection [H → D].
+    pub caption_projection: bool,
+    /// The similarity.
+    pub measure: Measure,
+    /// |·| of both embeddings.
+    pub use_abs: bool,
+    /// No L2 normalisation on the image side.
+    pub no_imgnorm: bool,
+}
+
+/// What training minimises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// Margin and kind of the loss.
+    pub hinge: HingeLoss,
+    /// Leave captions of one image out of each other's negatives.
+    pub mask_same_image: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_the_originals() {
+        let set = |preset| {
+            let mut c = Config::default();
+            c.apply(preset);
+            (c.max_violation, c.no_imgnorm, c.use_abs, c.measure, c.margin, c.learning_rate)
+        };
+        assert_eq!(set(Preset::Vse0), (false, true, false, Measure::Cosine, 0.2, 2e-4));
+        assert_eq!(set(Preset::VsePlusPlus), (true, false, false, Measure::Cosine, 0.2, 2e-4));
+        assert_eq!(set(Preset::Order0), (false, false, true, Measure::Order, 0.05, 1e-3));
+        assert_eq!(set(Preset::OrderPlusPlus), (true, false, true, Measure::Order, 0.05, 1e-3));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let wrong: [(&str, fn(&mut Config)); 9] = [
+            ("margin", |c| c.margin = -0.1),
+            ("margin", |c| c.margin = f64::NAN),
+            ("learning_rate", |c| c.learning_rate = 0.0),
+            ("grad_clip", |c| c.grad_clip = f64::INFINITY),
+            ("embed_size", |c| c.embed_size = 0),
+            ("num_layers", |c| c.num_layers = 65),
+            ("batch_size", |c| c.batch_size = 0),
+            ("lr_update", |c| c.lr_update = 0),
+            ("hidden_size", |c| c.hidden_size = Some(7)),
+        ];
+        for (key, spoil) in wrong {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.starts_with(key) && message.contains("expected"), "{message}");
+        }
+    }
+
+    #[test]
+    fn warm_up_is_sh_then_mh() {
+        let config = Config { warmup_epochs: 2, ..Config::default() }.check().unwrap();
+        let violations = [0, 1, 2, 3].map(|epoch| config.objective(epoch).hinge.violation);
+        assert_eq!(violations, [Violation::Sum, Violation::Sum, Violation::Max, Violation::Max]);
+    }
+
+    #[test]
+    fn toml_round_trip_and_unknown_keys() {
+        let config = Config { data: Some("x".into()), ..Config::default() };
+        assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert!(toml::from_str::<Config>("margn = 0.1").unwrap_err().to_string().contains("margn"));
+    }
+}

@@ -1,0 +1,60 @@
+//! The image side.
+//!
+//! ```text
+//! (IMG-1)   f(i) = W_fᵀ φ(i) + b_f, L2-normalised                (paper, equation 1)
+//! ```
+//!
+//! φ(i) [F] is the image's feature vector as the data gives it. Without `no_imgnorm` f has norm 1.
+//! [`ImageTower::backward_features`] returns dℓ/dφ for an encoder that stands before this tower.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::head::{Head, HeadCache};
+use crate::error::Result;
+use crate::nn::Linear;
+use crate::real::{Real, Scalar};
+
+/// `img_enc`: a projection of the feature vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageTower<T> {
+    /// `img_enc.fc` [D, F]
+    pub fc: Linear<T>,
+}
+
+/// What the image side's forward pass leaves for its backward pass.
+#[derive(Clone, Debug)]
+pub struct ImageCache<T> {
+    /// Normalisation and absolute value.
+    pub head: HeadCache<T>,
+}
+
+impl<T: Scalar> ImageTower<T> {
+    /// (IMG-1): features [B, F] → embeddings [B, D].
+    ///
+    /// **Errors** if a projected row is zero or not finite and is to be normalised.
+    pub fn forward(&self, features: ArrayView2<'_, T>, head: Head) -> Result<ImageCache<T>> {
+        Ok(ImageCache { head: head.forward(self.fc.forward(features))? })
+    }
+}
+
+impl<T: Real> ImageTower<T> {
+    /// From df [B, D] to the parameters' gradients; returns the gradient of `fc`'s output [B, D].
+    #[must_use]
+    pub fn backward(
+        &self,
+        features: ArrayView2<'_, T>,
+        cache: &ImageCache<T>,
+        d_embedding: Array2<T>,
+        gradient: &mut Self,
+    ) -> Array2<T> {
+        let d_projected = cache.head.backward(d_embedding);
+        self.fc.backward(features, d_projected.view(), &mut gradient.fc);
+        d_projected
+    }
+
+    /// dℓ/dφ [B, F] from what [`Self::backward`] returned.
+    #[must_use]
+    pub fn backward_features(&self, d_projected: ArrayView2<'_, T>) -> Array2<T> {
+        self.fc.backward_input(d_projected)
+    }
+}

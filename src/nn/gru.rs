@@ -1,0 +1,399 @@
+//! Gated recurrent unit over a prefix tree.
+//!
+//! ```text
+//! a = W_ih x + b_ih                 [3H], rows r, z, n       (once per distinct word)
+//! c = W_hh h + b_hh                 [3H], rows r, z, n       (once per parent)
+//!
+//! (GRU-1)   r  = σ(a_r + c_r)                   reset gate
+//! (GRU-2)   z  = σ(a_z + c_z)                   update gate
+//! (GRU-3)   n  = tanh(a_n + r ∘ c_n)            new gate, reset *after* the product
+//! (GRU-4)   h' = (1 − z) ∘ n + z ∘ h            h₀ = 0
+//! ```
+//!
+//! This is the convention of `PyTorch` and cuDNN, and of the original VSE++ code. Cho et al. (2014,
+//! equation 8), whom the paper cites, apply the reset *before* the product, W_hn (r ∘ h): another
+//! function, whose weights cannot be exchanged with these.
+//!
+//! Backward, the lines above undone in reverse, dh' being the gradient of the node's own state:
+//!
+//! ```text
+//! (GRU-4′)  dn = dh' ∘ (1 − z)      dz = dh' ∘ (h − n)      dh += Σ_children dh' ∘ z
+//! (GRU-3′)  da_n = dn ∘ (1 − n²)    dr = da_n ∘ c_n         dc_n = da_n ∘ r
+//! (GRU-2′)  da_z = dz ∘ z ∘ (1 − z) = dc_z
+//! (GRU-1′)  da_r = dr ∘ r ∘ (1 − r) = dc_r
+//!           dc  = Σ_children (dc_r, dc_z, dc_n)             first the sum, then the product:
+//!           dh += dc W_hh     dW_hh += dcᵀ h     db_hh += Σ dc
+//!           dx  = da W_ih     dW_ih += daᵀ x     db_ih += Σ da      (da summed over equal words)
+//! ```
+//!
+//! Shapes: E inputs, H hidden units, U distinct inputs, N nodes, P inner nodes (see
+//! [`PrefixTree`]); weights as `PyTorch` stores them, `weight_ih` [3H, E], `weight_hh` [3H, H].
+
+use std::ops::Range;
+use std::slice::ChunksExactMut;
+
+use ndarray::{Array1, Array2, ArrayView2, s};
+use rayon::prelude::*;
+
+use super::prefix_tree::{Level, PrefixTree};
+use crate::linalg::{self, PARALLEL_WORK};
+use crate::real::{Real, Scalar};
+
+/// One layer's weights, `txt_enc.rnn.*_l{k}`; gates stacked r, z, n.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GruLayer<T> {
+    /// `W_ih` [3H, E]
+    pub weight_ih: Array2<T>,
+    /// `W_hh` [3H, H]
+    pub weight_hh: Array2<T>,
+    /// `b_ih` [3H]
+    pub bias_ih: Array1<T>,
+    /// `b_hh` [3H]
+    pub bias_hh: Array1<T>,
+}
+
+/// What one layer's forward pass leaves for its backward pass.
+#[derive(Clone, Debug)]
+pub struct GruLayerCache<T> {
+    /// The distinct inputs x, [U, E]: word vectors, or the states of the layer below.
+    pub inputs: Array2<T>,
+    /// The state h of every node, [N, H]; row 0 is h₀.
+    pub states: Array2<T>,
+    /// r, z, n of every node, [N, 3H]; row 0 unused.
+    pub gates: Array2<T>,
+    /// c = `W_hh` h + `b_hh` of every inner node, [P, 3H].
+    pub recurrent: Array2<T>,
+}
+
+impl<T: Scalar> GruLayer<T> {
+    /// H.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.weight_hh.ncols()
+    }
+
+    /// (GRU-1) to (GRU-4) for all nodes of a tree.
+    ///
+    /// `inputs` [U, E] holds the distinct inputs, and `input_of` [N] names for every node its row.
+    #[must_use]
+    pub fn forward(&self, tree: &PrefixTree, inputs: Array2<T>, input_of: &[usize]) -> GruLayerCache<T> {
+        let hidden = self.hidden_size();
+        let a = linalg::matmul(inputs.view(), self.weight_ih.t()) + &self.bias_ih;
+        let mut c = Array2::zeros((tree.inner_nodes(), 3 * hidden));
+        let mut states = Array2::zeros((tree.nodes(), hidden));
+        let mut gates = Array2::zeros((tree.nodes(), 3 * hidden));
+
+        for level in tree.levels() {
+            let parents = s![level.parents.clone(), ..];
+            let mut recurrent = c.slice_mut(parents);
+            linalg::matmul_into(states.slice(parents), self.weight_hh.t(), recurrent.view_mut());
+            recurrent += &self.bias_hh;
+
+            // This level's states are written while its parents', all in rows before, are read.
+            let (before, inner, leaves) = split_at_level(&mut states, level);
+            let before = |parent: usize| &before[parent * hidden..][..hidden];
+            for (nodes, states) in [(&level.inner, inner), (&level.leaves, leaves)] {
+                let gates = rows_mut(&mut gates, nodes);
+                let rows = nodes.clone().zip(states.chunks_exact_mut(hidden)).zip(gates);
+                for_each_row(rows.collect(), hidden, |((node, h), gates)| {
+                    let parent = tree.parent()[node];
+                    step_row(row(&a, input_of[node]), row(&c, parent), before(parent), gates, h);
+                });
+            }
+        }
+        GruLayerCache { inputs, states, gates, recurrent: c }
+    }
+}
+
+/// One row of a matrix.
+fn row<T>(matrix: &Array2<T>, row: usize) -> &[T] {
+    &matrix.as_slice().expect("contiguous")[row * matrix.ncols()..][..matrix.ncols()]
+}
+
+/// Some rows of a matrix, to change.
+fn rows_mut<'a, T>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> ChunksExactMut<'a, T> {
+    let width = matrix.ncols();
+    matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].chunks_exact_mut(width)
+}
+
+/// The states before a level, those of its inner nodes, those of its leaves.
+fn split_at_level<'a, T>(states: &'a mut Array2<T>, level: &Level) -> (&'a [T], &'a mut [T], &'a mut [T]) {
+    let width = states.ncols();
+    let states = states.as_slice_mut().expect("contiguous");
+    let (inner, leaves) = states.split_at_mut(level.leaves.start * width);
+    let (before, inner) = inner.split_at_mut(level.inner.start * width);
+    (before, &mut inner[..level.inner.len() * width], &mut leaves[..level.leaves.len() * width])
+}
+
+/// Runs over rows, on all threads where there is enough to do. Rows do not depend on one another.
+fn for_each_row<R: Send>(rows: Vec<R>, width: usize, run: impl Fn(R) + Sync + Send) {
+    if rows.len() * width * 8 < PARALLEL_WORK {
+        rows.into_iter().for_each(run);
+    } else {
+        rows.into_par_iter().for_each(run);
+    }
+}
+
+/// (GRU-1) to (GRU-4) for one node: a, c [3H] and the parent's h [H] give r, z, n [3H] and h' [H].
+fn step_row<T: Scalar>(a: &[T], c: &[T], h: &[T], gates: &mut [T], out: &mut [T]) {
+    let hidden = h.len();
+    let (rz, n) = gates.split_at_mut(2 * hidden);
+    for ((gate, &a), &c) in rz.iter_mut().zip(a).zip(c) {
+        *gate = (a + c).sigmoid();
+    }
+    let (r, z) = rz.split_at(hidden);
+    let (a_n, c_n) = (&a[2 * hidden..], &c[2 * hidden..]);
+    for k in 0..hidden {
+        n[k] = (a_n[k] + r[k] * c_n[k]).tanh();
+    }
+    for k in 0..hidden {
+        out[k] = (T::one() - z[k]) * n[k] + z[k] * h[k];
+    }
+}
+
+impl<T: Real> GruLayer<T> {
+    /// (GRU-4′) to (GRU-1′) for all nodes of a tree.
+    ///
+    /// `d_states` [N, H] is the gradient of every node's state as far as it is used from outside; the
+    /// parts that come from a node's children are added to it here. Adds to `gradient`, and returns
+    /// dx [U, E].
+    #[must_use]
+    pub fn backward(
+        &self,
+        tree: &PrefixTree,
+        input_of: &[usize],
+        cache: &GruLayerCache<T>,
+        mut d_states: Array2<T>,
+        gradient: &mut Self,
+    ) -> Array2<T> {
+        let hidden = self.hidden_size();
+        let mut da = Array2::zeros((tree.nodes(), 3 * hidden));
+        let mut dc = Array2::zeros((tree.inner_nodes(), 3 * hidden));
+
+        for level in tree.levels().iter().rev() {
+            for nodes in [&level.inner, &level.leaves] {
+                let rows = nodes.clone().zip(rows_mut(&mut da, nodes));
+                for_each_row(rows.collect(), hidden, |(node, da)| {
+                    let parent = tree.parent()[node];
+                    let (c, h) = (row(&cache.recurrent, parent), row(&cache.states, parent));
+                    step_row_backward(row(&d_states, node), row(&cache.gates, node), c, h, da);
+                });
+            }
+            // Children's gradients are summed first; then one product for each parent. A parent's row
+            // is written while its children's, all in rows behind it, are read.
+            let first_child = level.parents.end;
+            let (d_parents, d_children) =
+                d_states.as_slice_mut().expect("contiguous").split_at_mut(first_child * hidden);
+            let d_parents = &mut d_parents[level.parents.start * hidden..];
+            let rows = level.parents.clone().zip(rows_mut(&mut dc, &level.parents));
+            let rows = rows.zip(d_parents.chunks_exact_mut(hidden));
+            for_each_row(rows.collect(), hidden, |((parent, dc), dh)| {
+                for child in tree.children(parent).iter().flat_map(Clone::clone) {
+                    let d_child = &d_children[(child - first_child) * hidden..][..hidden];
+                    add_child(d_child, row(&cache.gates, child), row(&da, child), dc, dh);
+                }
+            });
+            let parents = s![level.parents.clone(), ..];
+            linalg::matmul_add(dc.slice(parents), self.weight_hh.view(), d_states.slice_mut(parents));
+        }
+
+        let inner_states = cache.states.slice(s![..tree.inner_nodes(), ..]);
+        linalg::matmul_add(dc.t(), inner_states, gradient.weight_hh.view_mut());
+        linalg::add_column_sums(dc.view(), &mut gradient.bias_hh);
+
+        let da = sum_by_input(&da, input_of, cache.inputs.nrows());
+        linalg::matmul_add(da.t(), cache.inputs.view(), gradient.weight_ih.view_mut());
+        linalg::add_column_sums(da.view(), &mut gradient.bias_ih);
+        linalg::matmul(da.view(), self.weight_ih.view())
+    }
+}
+
+/// (GRU-4′) to (GRU-1′) for one node: its dh' [H] gives da [3H].
+fn step_row_backward<T: Real>(dh: &[T], gates: &[T], c: &[T], h: &[T], da: &mut [T]) {
+    let hidden = h.len();
+    let one = T::one();
+    let (r, rest) = gates.split_at(hidden);
+    let (z, n) = rest.split_at(hidden);
+    let c_n = &c[2 * hidden..];
+    let (da_r, rest) = da.split_at_mut(hidden);
+    let (da_z, da_n) = rest.split_at_mut(hidden);
+    for k in 0..hidden {
+        let dn = dh[k] * (one - z[k]);
+        let dz = dh[k] * (h[k] - n[k]);
+        da_n[k] = dn * (one - n[k] * n[k]);
+        let dr = da_n[k] * c_n[k];
+        da_z[k] = dz * (z[k] * (one - z[k]));
+        da_r[k] = dr * (r[k] * (one - r[k]));
+    }
+}
+
+/// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc [3H], and dh' ∘ z to dh [H].
+fn add_child<T: Real>(d_child: &[T], gates: &[T], da: &[T], dc: &mut [T], dh: &mut [T]) {
+    let hidden = dh.len();
+    let (r, rest) = gates.split_at(hidden);
+    let z = &rest[..hidden];
+    for (dc, &da) in dc[..2 * hidden].iter_mut().zip(da) {
+        *dc += da;
+    }
+    for ((dc, &da), &r) in dc[2 * hidden..].iter_mut().zip(&da[2 * hidden..]).zip(r) {
+        *dc += da * r;
+    }
+    for k in 0..hidden {
+        dh[k] += d_child[k] * z[k];
+    }
+}
+
+/// Sums the rows of da [N, 3H] that have the same input: [U, 3H], nodes in rising order.
+fn sum_by_input<T: Real>(da: &Array2<T>, input_of: &[usize], inputs: usize) -> Array2<T> {
+    let mut nodes_of = vec![Vec::new(); inputs];
+    for (node, &input) in input_of.iter().enumerate().skip(1) {
+        nodes_of[input].push(node);
+    }
+    let mut sums = Array2::zeros((inputs, da.ncols()));
+    let rows = nodes_of.iter().zip(rows_mut(&mut sums, &(0..inputs))).collect();
+    for_each_row(rows, da.ncols(), |(nodes, sum)| {
+        for &node in nodes {
+            for (sum, &da) in sum.iter_mut().zip(row(da, node)) {
+                *sum += da;
+            }
+        }
+    });
+    sums
+}
+
+/// A stack of layers: layer k reads the states of layer k − 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gru<T> {
+    /// From the word vectors upwards; at least one.
+    pub layers: Vec<GruLayer<T>>,
+}
+
+/// One cache a layer, from the word vectors upwards.
+#[derive(Clone, Debug)]
+pub struct GruCache<T> {
+    /// The layers' caches.
+    pub layers: Vec<GruLayerCache<T>>,
+    /// The nodes' own numbers: above the first layer every node is its own input.
+    own: Vec<usize>,
+}
+
+impl<T: Scalar> Gru<T> {
+    /// All layers over the tree; `words` [U, E] are the vectors of the tree's distinct words.
+    ///
+    /// The states of the top layer are `cache.top()` [N, H].
+    #[must_use]
+    pub fn forward(&self, tree: &PrefixTree, words: Array2<T>) -> GruCache<T> {
+        let own: Vec<usize> = (0..tree.nodes()).collect();
+        let mut layers: Vec<GruLayerCache<T>> = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let cache = match layers.last() {
+                None => layer.forward(tree, words.clone(), tree.word_of()),
+                Some(below) => layer.forward(tree, below.states.clone(), &own),
+            };
+            layers.push(cache);
+        }
+        GruCache { layers, own }
+    }
+}
+
+impl<T: Scalar> GruCache<T> {
+    /// The states of the top layer, [N, H].
+    #[must_use]
+    pub fn top(&self) -> ArrayView2<'_, T> {
+        self.layers.last().expect("at least one layer").states.view()
+    }
+}
+
+impl<T: Real> Gru<T> {
+    /// From the gradient of the top layer's states [N, H] to that of the word vectors [U, E].
+    #[must_use]
+    pub fn backward(
+        &self,
+        tree: &PrefixTree,
+        cache: &GruCache<T>,
+        d_top: Array2<T>,
+        gradient: &mut Self,
+    ) -> Array2<T> {
+        let mut d = d_top;
+        for (k, layer) in self.layers.iter().enumerate().rev() {
+            let input_of = if k == 0 { tree.word_of() } else { &cache.own };
+            d = layer.backward(tree, input_of, &cache.layers[k], d, &mut gradient.layers[k]);
+        }
+        d
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Axis;
+
+    fn layer(input: usize, hidden: usize, seed: f64) -> GruLayer<f64> {
+        let value = |i: usize, j: usize| ((i * 31 + j * 17) as f64 * 0.37 + seed).sin() * 0.8;
+        GruLayer {
+            weight_ih: Array2::from_shape_fn((3 * hidden, input), |(i, j)| value(i, j)),
+            weight_hh: Array2::from_shape_fn((3 * hidden, hidden), |(i, j)| value(i + 5, j + 3)),
+            bias_ih: Array1::from_shape_fn(3 * hidden, |i| value(i, 90)),
+            bias_hh: Array1::from_shape_fn(3 * hidden, |i| value(i, 91)),
+        }
+    }
+
+    /// The equations with loops, one caption at a time: what the tree must reproduce.
+    fn by_definition(layers: &[GruLayer<f64>], words: &[Vec<f64>]) -> Vec<f64> {
+        let mut inputs = words.to_vec();
+        for layer in layers {
+            let hidden = layer.hidden_size();
+            let mut h = vec![0.0; hidden];
+            for x in &mut inputs {
+                let gate = |row: usize, x: &[f64], h: &[f64]| {
+                    let a = layer.bias_ih[row] + x.iter().enumerate().map(|(j, x)| layer.weight_ih[[row, j]] * x).fold(0.0, |s, v| s + v);
+                    let c = layer.bias_hh[row] + h.iter().enumerate().map(|(j, h)| layer.weight_hh[[row, j]] * h).fold(0.0, |s, v| s + v);
+                    (a, c)
+                };
+                let next = (0..hidden)
+                    .map(|k| {
+                        let (a, c) = gate(k, x, &h);
+                        let r = Scalar::sigmoid(a + c);
+                        let (a, c) = gate(hidden + k, x, &h);
+                        let z = Scalar::sigmoid(a + c);
+                        let (a, c) = gate(2 * hidden + k, x, &h);
+                        let n = libm::tanh(a + r * c);
+                        (1.0 - z) * n + z * h[k]
+                    })
+                    .collect();
+                h = next;
+                x.clone_from(&h);
+            }
+        }
+        inputs.pop().unwrap_or_else(|| vec![0.0; layers[0].hidden_size()])
+    }
+
+    #[test]
+    fn gru_1_to_4_on_the_tree_equal_the_definition_caption_by_caption() {
+        let table = Array2::from_shape_fn((9, 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
+        let gru = Gru { layers: vec![layer(4, 5, 0.1), layer(5, 5, 0.7)] };
+        let captions: [&[u32]; 6] = [&[1, 4, 5, 4, 2], &[1, 4, 5, 2], &[1, 4, 5], &[1, 2], &[1, 4, 5, 2], &[3, 3, 3]];
+        let tree = PrefixTree::new(&captions);
+        let words = table.select(Axis(0), &tree.words().iter().map(|&w| w as usize).collect::<Vec<_>>());
+        let cache = gru.forward(&tree, words);
+        for (caption, &node) in captions.iter().zip(tree.last()) {
+            let words: Vec<Vec<f64>> = caption.iter().map(|&w| table.row(w as usize).to_vec()).collect();
+            for (found, expected) in cache.top().row(node).iter().zip(by_definition(&gru.layers, &words)) {
+                approx::assert_abs_diff_eq!(*found, expected, epsilon = 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn gru_3_applies_the_reset_after_the_product() {
+        // H = 2 with a W_hn that mixes the units: before and after differ.
+        let mut layer = layer(1, 2, 0.3);
+        layer.weight_hh.slice_mut(s![4.., ..]).assign(&ndarray::array![[0.0, 1.0], [1.0, 0.0]]);
+        let (mut gates, mut out) = ([0.0; 6], [0.0; 2]);
+        let (a, c, h) = ([0.3, -1.2, 0.0, 0.0, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0, 0.9, -0.4], [0.5, -0.5]);
+        step_row(&a, &c, &h, &mut gates, &mut out);
+        approx::assert_abs_diff_eq!(gates[4], libm::tanh(0.1 + gates[0] * 0.9), epsilon = 1e-16);
+        approx::assert_abs_diff_eq!(gates[5], libm::tanh(0.2 - gates[1] * 0.4), epsilon = 1e-16);
+        approx::assert_abs_diff_eq!(out[0], 0.5 * gates[4] + 0.25, epsilon = 1e-16);
+    }
+}

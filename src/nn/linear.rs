@@ -1,0 +1,61 @@
+//! Linear projection.
+//!
+//! ```text
+//! (LIN-1)   y = x Wᵀ + b        x [N, I], W [O, I], b [O]; y [N, O]
+//! backward  dW += dyᵀ x,   db += Σ_rows dy,   dx = dy W
+//! ```
+//!
+//! The paper's W_f and W_g (equation 1) are stored transposed, as `PyTorch` stores them.
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use crate::linalg;
+use crate::real::Scalar;
+
+/// A projection with bias: `img_enc.fc` [D, F], and `txt_enc.proj` [D, H] where it is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear<T> {
+    /// W [O, I]
+    pub weight: Array2<T>,
+    /// b [O]
+    pub bias: Array1<T>,
+}
+
+impl<T: Scalar> Linear<T> {
+    /// (LIN-1): [N, I] → [N, O].
+    #[must_use]
+    pub fn forward(&self, x: ArrayView2<'_, T>) -> Array2<T> {
+        linalg::matmul(x, self.weight.t()) + &self.bias
+    }
+
+    /// Adds dW and db to `gradient`; x and dy as in the forward pass.
+    pub fn backward(&self, x: ArrayView2<'_, T>, dy: ArrayView2<'_, T>, gradient: &mut Self) {
+        linalg::matmul_add(dy.t(), x, gradient.weight.view_mut());
+        linalg::add_column_sums(dy, &mut gradient.bias);
+    }
+
+    /// dx = dy W: the gradient of the input, for whoever wants it.
+    #[must_use]
+    pub fn backward_input(&self, dy: ArrayView2<'_, T>) -> Array2<T> {
+        linalg::matmul(dy, self.weight.view())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn lin_1_by_hand() {
+        let layer = Linear { weight: array![[1.0, 2.0], [0.0, -1.0], [3.0, 0.5]], bias: array![10.0, 20.0, 30.0] };
+        let x = array![[1.0, 2.0]];
+        assert_eq!(layer.forward(x.view()), array![[15.0, 18.0, 34.0]]);
+        let dy = array![[1.0, 10.0, 100.0]];
+        let mut gradient = Linear { weight: Array2::ones((3, 2)), bias: Array1::ones(3) };
+        layer.backward(x.view(), dy.view(), &mut gradient);
+        assert_eq!(gradient.weight, array![[2.0, 3.0], [11.0, 21.0], [101.0, 201.0]], "adds, not overwrites");
+        assert_eq!(gradient.bias, array![2.0, 11.0, 101.0]);
+        assert_eq!(layer.backward_input(dy.view()), array![[301.0, 42.0]]);
+    }
+}

@@ -1,0 +1,24 @@
+//! The layers: one file each = equation, shapes, struct, cache, forward, backward, tests.
+//!
+//! Conventions of every layer:
+//!
+//! - `forward` returns its output and, where backward needs more than the output, a typed cache;
+//!   there is no tape.
+//! - `backward` takes the gradient of the loss by the layer's output and **adds** to gradients that
+//!   are held in the same struct as the parameters.
+//! - Shapes are checked where data enters ([`crate::model::Vse::forward`]); a layer by itself
+//!   panics on shapes that do not fit, as `ndarray` does.
+
+mod abs;
+mod embedding;
+mod gru;
+mod l2norm;
+mod linear;
+mod prefix_tree;
+
+pub use abs::Abs;
+pub use embedding::Embedding;
+pub use gru::{Gru, GruCache, GruLayer, GruLayerCache};
+pub use l2norm::L2Norm;
+pub use linear::Linear;
+pub use prefix_tree::{Level, PrefixTree};

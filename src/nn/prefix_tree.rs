@@ -1,0 +1,247 @@
+//! The captions of a batch as a prefix tree.
+//!
+//! The hidden state after a prefix depends on the prefix alone. So a batch of captions is a tree: a
+//! **node** is a hidden state; it has a word (the one just read) and a parent (the state before);
+//! the root is h₀; a caption is the node of its last token. Two captions that begin alike share the
+//! nodes of their common beginning. The tree replaces padding, sorting by length and packing, and
+//! it is exact.
+//!
+//! ```text
+//! <start> a dog runs <end>            root ─ <start> ─ a ─┬─ dog ─┬─ runs ─ <end>
+//! <start> a dog sleeps <end>                              │       └─ sleeps ─ <end>
+//! <start> a cat <end>                                     └─ cat ─ <end>
+//! ```
+//!
+//! Fourteen tokens, nine states; the recurrent product is needed once per *parent* (seven of them,
+//! the root among them), the input product once per *distinct word*.
+//!
+//! # Numbering
+//!
+//! Nodes are numbered so that every product reads and writes contiguous rows: first the **inner**
+//! nodes (those with children) level by level, the root being number 0, then the **leaves**, level by
+//! level. A level is a time step: its nodes are one range of inner nodes and one range of leaves,
+//! and its parents are the inner nodes of the level before.
+
+use std::ops::Range;
+
+/// One time step of the tree: the nodes at one depth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// The inner nodes of the level before: the parents of this level's nodes.
+    pub parents: Range<usize>,
+    /// This level's nodes that have children.
+    pub inner: Range<usize>,
+    /// This level's nodes that have none.
+    pub leaves: Range<usize>,
+}
+
+/// A batch of captions as a tree; see the module's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixTree {
+    /// The distinct words of the batch, ascending, [U].
+    words: Vec<u32>,
+    /// The node's word as an index into `words`, [N]; the root's is 0 and never read.
+    word_of: Vec<usize>,
+    /// The node's parent, [N]; the root's is 0 and never read.
+    parent: Vec<usize>,
+    /// The children of an inner node, [P]: a range of inner nodes and a range of leaves.
+    children: Vec<[Range<usize>; 2]>,
+    levels: Vec<Level>,
+    /// The node at which each caption ends, [B].
+    last: Vec<usize>,
+    tokens: usize,
+}
+
+impl PrefixTree {
+    /// Builds the tree of a batch. An empty caption ends at the root, whose state is h₀.
+    #[must_use]
+    pub fn new<C: AsRef<[u32]>>(captions: &[C]) -> Self {
+        // In lexicographic order the captions that share a prefix are neighbours, and a caption needs
+        // new nodes only behind what it shares with the one before it.
+        let mut order: Vec<usize> = (0..captions.len()).collect();
+        order.sort_by_key(|&c| captions[c].as_ref());
+
+        // Draft nodes in order of creation; draft 0 is the root.
+        let mut draft = vec![Draft { parent: 0, word: 0, depth: 0, inner: true }];
+        let mut path = vec![0]; // drafts from the root to the end of the caption before
+        let mut ends = vec![0; captions.len()];
+        let mut before: &[u32] = &[];
+        for &c in &order {
+            let caption = captions[c].as_ref();
+            let shared = caption.iter().zip(before).take_while(|(a, b)| a == b).count();
+            path.truncate(shared + 1);
+            for &word in &caption[shared..] {
+                let parent = path[path.len() - 1];
+                draft[parent].inner = true;
+                path.push(draft.len());
+                draft.push(Draft { parent, word, depth: path.len() - 1, inner: false });
+            }
+            ends[c] = path[path.len() - 1];
+            before = caption;
+        }
+        Self::number(&draft, &ends, captions.iter().map(|c| c.as_ref().len()).sum())
+    }
+
+    /// Gives the drafts their final numbers: inner nodes by level, then leaves by level.
+    fn number(draft: &[Draft], ends: &[usize], tokens: usize) -> Self {
+        let mut words: Vec<u32> = draft[1..].iter().map(|d| d.word).collect();
+        words.sort_unstable();
+        words.dedup();
+
+        let mut order: Vec<usize> = (0..draft.len()).collect();
+        order.sort_by_key(|&d| (!draft[d].inner, draft[d].depth)); // stable: creation order within
+        let mut number = vec![0; draft.len()];
+        for (node, &d) in order.iter().enumerate() {
+            number[d] = node;
+        }
+        let inner_nodes = draft.iter().filter(|d| d.inner).count();
+        let depth = draft.iter().map(|d| d.depth).max().unwrap_or(0);
+
+        // The range of one level's nodes among nodes that are sorted by level.
+        let range = |nodes: Range<usize>, level: usize| {
+            let start = nodes.start + order[nodes.clone()].partition_point(|&d| draft[d].depth < level);
+            let end = nodes.start + order[nodes].partition_point(|&d| draft[d].depth <= level);
+            start..end
+        };
+        let (inner, leaves) = (0..inner_nodes, inner_nodes..draft.len());
+        let levels = (1..=depth)
+            .map(|level| Level {
+                parents: range(inner.clone(), level - 1),
+                inner: range(inner.clone(), level),
+                leaves: range(leaves.clone(), level),
+            })
+            .collect();
+
+        let parent: Vec<usize> = order.iter().map(|&d| number[draft[d].parent]).collect();
+        // Children of one parent were created in a row of increasing depth-first order, so within a
+        // level and kind they are neighbours.
+        let mut children = vec![[0..0, 0..0]; inner_nodes];
+        for node in 1..parent.len() {
+            let range = &mut children[parent[node]][usize::from(node >= inner_nodes)];
+            *range = if range.start == range.end { node..node + 1 } else { range.start..node + 1 };
+        }
+        let word_of = |d: &usize| if *d == 0 { 0 } else { words.partition_point(|&w| w < draft[*d].word) };
+        let word_of = order.iter().map(word_of).collect();
+        let last = ends.iter().map(|&d| number[d]).collect();
+        Self { words, word_of, parent, children, levels, last, tokens }
+    }
+
+    /// The distinct words, ascending, [U].
+    #[must_use]
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+    /// For every node the index of its word in [`Self::words`], [N].
+    #[must_use]
+    pub fn word_of(&self) -> &[usize] {
+        &self.word_of
+    }
+    /// For every node its parent, [N].
+    #[must_use]
+    pub fn parent(&self) -> &[usize] {
+        &self.parent
+    }
+    /// The children of an inner node: a range of inner nodes, then a range of leaves.
+    #[must_use]
+    pub fn children(&self, parent: usize) -> &[Range<usize>; 2] {
+        &self.children[parent]
+    }
+    /// The time steps, from the first.
+    #[must_use]
+    pub fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+    /// For every caption the node of its last token, [B].
+    #[must_use]
+    pub fn last(&self) -> &[usize] {
+        &self.last
+    }
+    /// N: all nodes, the root included.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.parent.len()
+    }
+    /// P: the nodes with children, the root included.
+    #[must_use]
+    pub fn inner_nodes(&self) -> usize {
+        self.children.len()
+    }
+    /// The tokens of the batch: the states that a padded or packed batch would compute.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
+struct Draft {
+    parent: usize,
+    word: u32,
+    depth: usize,
+    inner: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words on the way from the root to a node.
+    fn spell(tree: &PrefixTree, mut node: usize) -> Vec<u32> {
+        let mut words = Vec::new();
+        while node != 0 {
+            words.push(tree.words()[tree.word_of()[node]]);
+            node = tree.parent()[node];
+        }
+        words.reverse();
+        words
+    }
+
+    fn example() -> Vec<Vec<u32>> {
+        vec![vec![1, 5, 6, 7, 2], vec![1, 5, 6, 9, 2], vec![1, 5, 8, 2]]
+    }
+
+    #[test]
+    fn the_example_of_the_text() {
+        let tree = PrefixTree::new(&example());
+        assert_eq!((tree.tokens(), tree.nodes() - 1, tree.inner_nodes()), (14, 9, 7));
+        assert_eq!(tree.words(), [1, 2, 5, 6, 7, 8, 9]);
+        let level = &tree.levels()[2];
+        assert_eq!((level.parents.len(), level.inner.len(), level.leaves.len()), (1, 2, 0));
+    }
+
+    #[test]
+    fn every_caption_can_be_read_back() {
+        let mut captions = example();
+        captions.push(vec![1, 5]); // a prefix of others ends at an inner node
+        captions.push(vec![1, 5, 8, 2]); // a repeated caption
+        captions.push(vec![]); // an empty one
+        captions.push(vec![1, 2]);
+        let tree = PrefixTree::new(&captions);
+        for (caption, &node) in captions.iter().zip(tree.last()) {
+            assert_eq!(&spell(&tree, node), caption);
+        }
+    }
+
+    #[test]
+    fn numbering_keeps_levels_parents_and_children_contiguous() {
+        let tree = PrefixTree::new(&example());
+        let mut seen = vec![0; tree.nodes()];
+        for level in tree.levels() {
+            for node in level.inner.clone().chain(level.leaves.clone()) {
+                seen[node] += 1;
+                assert!(level.parents.contains(&tree.parent()[node]), "node {node}");
+                let [inner, leaves] = tree.children(tree.parent()[node]);
+                assert!(inner.contains(&node) || leaves.contains(&node), "node {node}");
+            }
+        }
+        assert_eq!(seen[0], 0, "the root is in no level");
+        assert!(seen[1..].iter().all(|&n| n == 1), "every other node is in one level");
+        let children: usize = (0..tree.inner_nodes()).flat_map(|p| tree.children(p).clone()).map(|r| r.len()).sum();
+        assert_eq!(children, tree.nodes() - 1);
+    }
+
+    #[test]
+    fn no_captions_make_a_root_alone() {
+        let tree = PrefixTree::new::<Vec<u32>>(&[]);
+        assert_eq!((tree.nodes(), tree.levels().len()), (1, 0));
+    }
+}

@@ -1,0 +1,73 @@
+//! Random numbers: `ChaCha8` streams, one for each named purpose.
+//!
+//! A stream is a function of (seed, purpose) alone, so that drawing more in one place moves nothing
+//! in another, and the generator needs no saved state: the shuffle of epoch 7 is the stream
+//! `shuffle/7`. Only `u32` and `u64` are drawn, never `usize`, and the formulas that make numbers of
+//! them stand here: the same bits on every machine and with every version of `rand`.
+
+use ndarray_rand::rand::distr::Distribution;
+use ndarray_rand::rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// The stream of a purpose: `ChaCha8` keyed by the seed, stream number FNV-1a of the name.
+#[must_use]
+pub fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(fnv1a(purpose.as_bytes()));
+    rng
+}
+
+/// The 64-bit FNV-1a hash.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// U(−a, a) on a grid of 2²⁴ points: `a (k / 2²³ − 1)` for the upper 24 bits k of a `u32`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Symmetric(pub(crate) f64);
+
+impl Distribution<f64> for Symmetric {
+    fn sample<R: Rng + ?Sized>(&self, rng: &mut R) -> f64 {
+        self.0 * (f64::from(rng.next_u32() >> 8) / f64::from(1u32 << 23) - 1.0)
+    }
+}
+
+/// A number below `n`, by multiplication and shift (Lemire 2019, without the rejection step: the
+/// bias is below n / 2⁶⁴).
+#[allow(clippy::cast_possible_truncation)] // below n, which is a usize
+fn below(rng: &mut impl RngCore, n: usize) -> usize {
+    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
+}
+
+/// 0..n in random order (Fisher and Yates).
+#[must_use]
+pub fn permutation(rng: &mut impl RngCore, n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        order.swap(i, below(rng, i + 1));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_pinned_and_differ_by_purpose() {
+        let first = |seed, purpose| stream(seed, purpose).next_u64();
+        assert_eq!(first(0, "shuffle/0"), first(0, "shuffle/0"));
+        assert_ne!(first(0, "shuffle/0"), first(0, "shuffle/1"));
+        assert_ne!(first(0, "shuffle/0"), first(1, "shuffle/0"));
+        assert_eq!(permutation(&mut stream(0, "shuffle/0"), 10), [2, 0, 8, 4, 5, 9, 6, 1, 7, 3], "pinned");
+    }
+
+    #[test]
+    fn a_permutation_holds_every_number_once() {
+        let mut order = permutation(&mut stream(3, "test"), 1000);
+        order.sort_unstable();
+        assert!(order.iter().enumerate().all(|(i, &x)| i == x));
+    }
+}
