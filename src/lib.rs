@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod error;
+pub mod files;
+pub mod gradcheck;
 pub mod linalg;
 pub mod loss;
 pub mod model;

@@ -164,6 +164,6 @@ mod tests {
     #[test]
     fn empty_products_are_zero() {
         let c = matmul(Array2::<f32>::zeros((3, 0)).view(), Array2::zeros((0, 2)).view());
-        assert_eq!(c, Array2::zeros((3, 2)));
+        assert_eq!(c, Array2::<f32>::zeros((3, 2)));
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn column_sums_accumulate_and_do_not_depend_on_the_path() {
         let x = Array2::from_shape_fn((130, 300), |(i, j)| 0.1f32 * (i as f32) - 0.7 * (j as f32));
-        let (mut parallel, mut serial) = (Array1::ones(300), Array1::ones(300));
+        let (mut parallel, mut serial) = (Array1::<f32>::ones(300), Array1::<f32>::ones(300));
         add_column_sums(x.view(), &mut parallel);
         for (j, total) in serial.iter_mut().enumerate() {
             *total += x.column(j).iter().fold(0.0, |s, &v| s + v);

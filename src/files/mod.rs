@@ -1,0 +1,10 @@
+//! Files of tensors: `.npy` arrays, safetensors, npz; and writing without ever leaving half a file.
+
+mod atomic;
+mod npy;
+mod tensors;
+
+pub use atomic::write_atomically;
+pub use npy::read_matrix;
+pub(crate) use tensors::{check_readable, write_npz};
+pub use tensors::{TensorFile, TensorWriter};

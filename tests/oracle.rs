@@ -1,0 +1,166 @@
+//! The second oracle: scores, losses, all gradients and 25 Adam steps as `PyTorch` computes them in
+//! `f64` (`fixtures/oracle/make_oracle.py`; its own `nn.GRU`, autograd, Adam and clipping).
+//!
+//! Tolerance: 1e-12 of the largest entry of the tensor. Both sides sum at most some hundred terms in
+//! f64 (u = 1.1e-16) in different orders, so that one pass may differ by some hundred u, and Adam
+//! divides by √v̂, which enlarges the differences of gradients near zero. The test prints what it sees.
+#![allow(clippy::float_cmp)]
+
+use std::path::{Path, PathBuf};
+
+use ndarray::{ArrayD, ArrayViewD, Ix2};
+use serde::Deserialize;
+use vsepp::files::TensorFile;
+use vsepp::loss::{HingeLoss, Violation};
+use vsepp::model::{Architecture, Batch, Objective, Parameters, Vse};
+use vsepp::optim::{Adam, clip_coefficient, global_norm};
+use vsepp::similarity::Measure;
+
+const TOLERANCE: f64 = 1e-12;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    config: Settings,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    margin: f64,
+    measure: Measure,
+    max_violation: bool,
+    use_abs: bool,
+    no_imgnorm: bool,
+    num_layers: usize,
+    caption_projection: bool,
+    vocab_size: usize,
+    word_dim: usize,
+    hidden: usize,
+    embed_size: usize,
+    img_dim: usize,
+    learning_rate: f64,
+    grad_clip: f64,
+    steps: usize,
+    mask_same_image: bool,
+}
+
+impl Settings {
+    fn architecture(&self) -> Architecture {
+        Architecture {
+            vocab_size: self.vocab_size,
+            img_dim: self.img_dim,
+            word_dim: self.word_dim,
+            hidden_size: self.hidden,
+            embed_size: self.embed_size,
+            num_layers: self.num_layers,
+            caption_projection: self.caption_projection,
+            measure: self.measure,
+            use_abs: self.use_abs,
+            no_imgnorm: self.no_imgnorm,
+        }
+    }
+
+    fn objective(&self) -> Objective {
+        let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
+        Objective {
+            hinge: HingeLoss { margin: self.margin, violation },
+            mask_same_image: self.mask_same_image,
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle")
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(&std::fs::read_to_string(folder().join("cases.json")).unwrap()).unwrap()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ids
+fn batch(file: &TensorFile, k: usize) -> Batch<f64> {
+    let get = |name: &str| file.get(&format!("in.{k}.{name}")).unwrap();
+    let captions = get("captions").into_dimensionality::<Ix2>().unwrap();
+    let lengths = get("lengths");
+    Batch {
+        images: get("images").to_owned().into_dimensionality().unwrap(),
+        captions: captions
+            .outer_iter()
+            .zip(lengths.iter())
+            .map(|(ids, &length)| ids.iter().take(length as usize).map(|&id| id as u32).collect())
+            .collect(),
+        image_ids: get("image_ids").iter().map(|&id| id as usize).collect(),
+    }
+}
+
+/// The largest difference over the largest expected entry.
+fn error(found: &ArrayViewD<'_, f64>, expected: &ArrayViewD<'_, f64>) -> f64 {
+    assert_eq!(found.shape(), expected.shape());
+    let largest = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+    let difference = found.iter().zip(expected).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+    assert!(found.iter().all(|x| x.is_finite()));
+    if difference == 0.0 { 0.0 } else { difference / largest }
+}
+
+fn check(file: &TensorFile, case: &str, name: &str, found: ArrayViewD<'_, f64>) -> f64 {
+    let error = error(&found, &file.get(name).unwrap());
+    assert!(error <= TOLERANCE, "{case}: {name}: error {error:.1e} of the largest entry");
+    error
+}
+
+fn check_parameters(file: &TensorFile, case: &str, prefix: &str, found: &Parameters<f64>) -> f64 {
+    let named = found.named();
+    let in_file = file.names().filter(|n| n.starts_with(prefix) && (n.contains("_enc."))).count();
+    assert_eq!(named.len(), in_file, "{case}: every {prefix}* is compared");
+    named.into_iter().map(|(name, t)| check(file, case, &format!("{prefix}{name}"), t)).fold(0.0, f64::max)
+}
+
+#[test]
+fn forward_backward_and_25_adam_steps_agree_with_pytorch() {
+    let cases = cases();
+    assert!(cases.len() >= 12);
+    for Case { name, config } in &cases {
+        let file = TensorFile::read(&folder().join(format!("{name}.safetensors"))).unwrap();
+        let architecture = config.architecture();
+        let mut parameters = Parameters::zeros(&architecture);
+        for (tensor, mut into) in parameters.named_mut() {
+            let shape = into.shape().to_vec();
+            into.assign(&file.get_shaped(&format!("param.{tensor}"), &shape).unwrap());
+        }
+        let mut model = Vse { architecture, parameters };
+        let batches = [batch(&file, 0), batch(&file, 1)];
+
+        let forward = model.forward(&batches[0], &config.objective()).unwrap();
+        let mut worst: f64 = 0.0;
+        let mut see = |tensor: &str, found: ArrayViewD<'_, f64>| worst = worst.max(check(&file, name, tensor, found));
+        see("out.image_embedding", forward.image.head.embedding().into_dyn());
+        see("out.caption_embedding", forward.text.head.embedding().into_dyn());
+        see("out.scores", forward.scores.view().into_dyn());
+        see("out.loss", ArrayD::from_elem(vec![1], forward.hinges.loss).view());
+        see("grad.scores", forward.hinges.backward().view().into_dyn());
+        let mut gradient = Parameters::zeros(&architecture);
+        let d_features = model.backward_with_features(&batches[0], &forward, &mut gradient);
+        see("grad.in.images", d_features.view().into_dyn());
+        worst = worst.max(check_parameters(&file, name, "grad.", &gradient));
+
+        let mut adam = Adam::new(&architecture);
+        let (mut losses, mut norms) = (Vec::new(), Vec::new());
+        for step in 0..config.steps {
+            let batch = &batches[step % 2];
+            let forward = model.forward(batch, &config.objective()).unwrap();
+            let mut gradient = Parameters::zeros(&architecture);
+            let _ = model.backward(batch, &forward, &mut gradient);
+            losses.push(forward.hinges.loss);
+            norms.push(global_norm(&gradient));
+            let clip = clip_coefficient(norms[step], config.grad_clip);
+            adam.update(&mut model.parameters, &gradient, config.learning_rate, clip);
+        }
+        let steps = vec![config.steps];
+        let losses = ArrayD::from_shape_vec(steps.clone(), losses).unwrap();
+        let norms = ArrayD::from_shape_vec(steps, norms).unwrap();
+        let mut late = check(&file, name, "opt.losses", losses.view());
+        late = late.max(check(&file, name, "opt.grad_norms", norms.view()));
+        late = late.max(check_parameters(&file, name, "opt.param.", &model.parameters));
+        println!("{name}: {worst:.1e} in one pass, {late:.1e} after {} steps", config.steps);
+    }
+}
