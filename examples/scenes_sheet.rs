@@ -1,0 +1,60 @@
+//! Draws a contact sheet of the built-in scenes, a dozen test pictures with their captions, as SVG:
+//!
+//! ```text
+//! cargo run --release --example scenes_sheet > docs/figures/scenes.svg
+//! ```
+
+use vsepp::data::scenes::{CAPTIONS_PER_IMAGE, ScenesConfig, Split, captions, picture};
+
+const COLUMNS: usize = 2;
+const ROWS: usize = 6;
+
+/// Side of a picture on the page: two units a pixel.
+const SIDE: usize = 96;
+/// Room for the captions to the right of it.
+const TEXT: usize = 440;
+/// Room between things.
+const GAP: usize = 20;
+/// From caption to caption.
+const LINE: usize = SIDE / CAPTIONS_PER_IMAGE;
+
+fn main() {
+    let config = ScenesConfig::default();
+    let width = GAP + COLUMNS * (SIDE + TEXT + GAP);
+    let height = GAP + ROWS * (SIDE + GAP);
+    println!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' \
+         font-family='sans-serif' font-size='12'>"
+    );
+    println!("<rect width='100%' height='100%' fill='white'/>");
+    for row in 0..COLUMNS * ROWS {
+        let left = GAP + row % COLUMNS * (SIDE + TEXT + GAP);
+        let top = GAP + row / COLUMNS * (SIDE + GAP);
+        let file = base64(&picture(&config, Split::Test, row).to_png());
+        println!(
+            "<image x='{left}' y='{top}' width='{SIDE}' height='{SIDE}' \
+             style='image-rendering:pixelated' href='data:image/png;base64,{file}'/>"
+        );
+        let x = left + SIDE + GAP / 2;
+        for (line, caption) in captions(&config, Split::Test, row).iter().enumerate() {
+            let y = top + LINE * line + 14; // 14: from the top of a line to its foot
+            println!("<text x='{x}' y='{y}'>{caption}</text>");
+        }
+    }
+    println!("</svg>");
+}
+
+/// Base64 (RFC 4648), as data URLs want it.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let byte = |k: usize| u32::from(*group.get(k).unwrap_or(&0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for k in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * k)) as usize & 63];
+            text.push(if k <= group.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! Data: captions, tokens, vocabulary, image features, batches, and the built-in scenes.
+
+mod batches;
+pub mod scenes;
+mod source;
+mod split;
+pub mod tokenizer;
+mod vocabulary;
+
+pub use batches::EpochOrder;
+pub use source::Source;
+pub use split::Split;
+pub use vocabulary::{Encoded, Vocabulary};

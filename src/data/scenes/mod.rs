@@ -1,0 +1,290 @@
+//! The built-in data: a small world of pictures and what is said of them.
+//!
+//! Without a data set the program draws its own. A scene is a landmark on some ground under some
+//! sky, and a smaller thing beside it (`world.rs`); it is drawn as 48 × 48 pixels (`render.rs`) and
+//! described by five captions from a small grammar (`grammar.rs`). The model never sees the
+//! description: its image features are computed from the pixels alone by a fixed bank of filters
+//! (`filters.rs`), as the features of the paper come from a fixed CNN.
+//!
+//! # Why it is hard
+//!
+//! The paper's claim is about *hard negatives*: captions that fit another image almost. A world of
+//! unrelated pictures has none, and there the maximum of hinges wins nothing. This one is full of
+//! them. Ground, sky, landmark and its colour come together, in one of 25 kinds ([`KINDS`]), so
+//! that of 128 pairs in a batch about five are of one kind and agree in half of all that can be
+//! said. They differ in the thing alone: its shape, colour, pattern and place, a twentieth of the
+//! picture, blurred by jitter, light and grain. And since every caption leaves a quarter of the
+//! attributes out, no single word settles it. Of the negatives in a batch 24 in 25 differ in kind
+//! and are easy; the sum of hinges sums over all of them, the maximum looks at the hardest alone.
+//!
+//! # The same bits everywhere
+//!
+//! Random numbers are integers from `ChaCha8` streams, one for each image and purpose; pictures are
+//! integer arithmetic; features are integer sums, one division, one square root and the
+//! standardisation, in a fixed order. No number depends on the machine, its mathematical library or
+//! the number of threads.
+
+mod dice;
+mod filters;
+mod grammar;
+mod picture;
+mod render;
+mod world;
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use dice::{Dice, Purpose};
+use filters::Standardiser;
+
+pub use filters::FEATURES;
+pub use picture::Picture;
+pub use world::{Colour, Fill, Ground, KINDS, Kind, Relation, Scene, Shape, Sky};
+
+/// Captions of an image.
+pub const CAPTIONS_PER_IMAGE: usize = 5;
+
+/// Which world, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScenesConfig {
+    /// The seed of the world. It is not the training's: all trainings share one world.
+    pub seed: u64,
+    /// Images to train on.
+    pub train: usize,
+    /// Images to choose the best epoch by.
+    pub dev: usize,
+    /// Images to report on.
+    pub test: usize,
+}
+
+impl Default for ScenesConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            train: 2000,
+            dev: 300,
+            test: 500,
+        }
+    }
+}
+
+/// One of the three parts of the data. No image is in two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// To train on.
+    Train,
+    /// To choose the best epoch by.
+    Dev,
+    /// To report on.
+    Test,
+}
+
+/// The images and captions of a split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneSplit {
+    /// Image features, `[N, FEATURES]`.
+    pub images: Array2<f32>,
+    /// 5 N captions, image by image: caption `k` is of image `k / 5`.
+    pub captions: Vec<String>,
+}
+
+/// The built-in data, all three splits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenes {
+    /// To train on.
+    pub train: SceneSplit,
+    /// To choose the best epoch by.
+    pub dev: SceneSplit,
+    /// To report on.
+    pub test: SceneSplit,
+}
+
+/// Draws the world, photographs it, looks at the pictures and describes the scenes.
+///
+/// Equal configurations give equal bits, on every machine and with any number of threads. The
+/// features are standardised by the training split; pictures and captions of a row depend on the
+/// seed, the split and the row alone.
+#[must_use]
+pub fn generate(config: &ScenesConfig) -> Scenes {
+    let mut scenes = Scenes {
+        train: generate_split(config.seed, Split::Train, config.train),
+        dev: generate_split(config.seed, Split::Dev, config.dev),
+        test: generate_split(config.seed, Split::Test, config.test),
+    };
+    let standardiser = Standardiser::measure(&scenes.train.images);
+    for split in [&mut scenes.train, &mut scenes.dev, &mut scenes.test] {
+        standardiser.apply(&mut split.images);
+    }
+    scenes
+}
+
+/// The scene behind a row of a split: what its picture shows and its captions speak of.
+#[must_use]
+pub fn scene(config: &ScenesConfig, split: Split, row: usize) -> Scene {
+    Scene::draw(&mut Dice::new(config.seed, split, row, Purpose::Scene))
+}
+
+/// The picture behind a row of a split, any row: the sizes of the configuration do not limit it.
+#[must_use]
+pub fn picture(config: &ScenesConfig, split: Split, row: usize) -> Picture {
+    let mut dice = Dice::new(config.seed, split, row, Purpose::Photograph);
+    render::render(scene(config, split, row), &mut dice)
+}
+
+/// The captions of a row of a split, any row.
+#[must_use]
+pub fn captions(config: &ScenesConfig, split: Split, row: usize) -> [String; CAPTIONS_PER_IMAGE] {
+    let scene = scene(config, split, row);
+    let mut dice = Dice::new(config.seed, split, row, Purpose::Captions);
+    std::array::from_fn(|_| grammar::caption(scene, &mut dice))
+}
+
+/// Raw features and captions of a split. Each row draws from streams of its own, so that the
+/// threads may take the rows in any order.
+fn generate_split(seed: u64, split: Split, rows: usize) -> SceneSplit {
+    let config = ScenesConfig {
+        seed,
+        ..ScenesConfig::default()
+    };
+    let mut images = Array2::zeros((rows, FEATURES));
+    let mut texts: Vec<[String; CAPTIONS_PER_IMAGE]> = vec![Default::default(); rows];
+    images
+        .as_slice_mut()
+        .unwrap_or_default() // a fresh array is contiguous
+        .par_chunks_exact_mut(FEATURES)
+        .zip(texts.par_iter_mut())
+        .enumerate()
+        .for_each(|(row, (image, text))| {
+            image.copy_from_slice(&filters::features(&picture(&config, split, row)));
+            *text = captions(&config, split, row);
+        });
+    SceneSplit {
+        images,
+        captions: texts.into_iter().flatten().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> ScenesConfig {
+        ScenesConfig {
+            train: 12,
+            dev: 3,
+            test: 4,
+            ..ScenesConfig::default()
+        }
+    }
+
+    /// FNV-1a over the bits of all features and the bytes of all captions.
+    fn digest(scenes: &Scenes) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        let mut eat = |bytes: &[u8]| {
+            for &byte in bytes {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for split in [&scenes.train, &scenes.dev, &scenes.test] {
+            for feature in &split.images {
+                eat(&feature.to_bits().to_le_bytes());
+            }
+            for caption in &split.captions {
+                eat(caption.as_bytes());
+                eat(b"\n");
+            }
+        }
+        hash
+    }
+
+    /// The world is part of the specification: if this number changes, every published figure that
+    /// was measured on the scenes must be measured again.
+    #[test]
+    fn the_world_is_always_the_same() {
+        assert_eq!(digest(&generate(&small())), 15_609_691_289_584_911_685);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| generate(&small()))
+        };
+        assert_eq!(with(1), with(3));
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_how_many_there_are() {
+        let more = ScenesConfig { test: 9, ..small() };
+        let (few, many) = (generate(&small()), generate(&more));
+        assert_eq!(few.test.captions[..], many.test.captions[..20]);
+        assert_eq!(
+            few.test.images,
+            many.test.images.slice(ndarray::s![..4, ..])
+        );
+        assert_eq!(captions(&more, Split::Test, 3)[..], few.test.captions[15..]);
+    }
+
+    #[test]
+    fn sizes_are_as_asked_even_zero() {
+        for (train, dev, test) in [(0, 0, 0), (0, 2, 1), (1, 0, 0), (3, 1, 2)] {
+            let config = ScenesConfig {
+                train,
+                dev,
+                test,
+                ..small()
+            };
+            let scenes = generate(&config);
+            for (split, rows) in [
+                (scenes.train, train),
+                (scenes.dev, dev),
+                (scenes.test, test),
+            ] {
+                assert_eq!(split.images.dim(), (rows, FEATURES));
+                assert_eq!(split.captions.len(), CAPTIONS_PER_IMAGE * rows);
+                assert!(split.images.iter().all(|x| x.is_finite()));
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_splits_and_rows_give_other_pictures() {
+        let config = small();
+        let other = ScenesConfig { seed: 2, ..config };
+        let pictures = [
+            picture(&config, Split::Train, 0),
+            picture(&config, Split::Train, 1),
+            picture(&config, Split::Dev, 0),
+            picture(&config, Split::Test, 0),
+            picture(&other, Split::Train, 0),
+        ];
+        for (k, a) in pictures.iter().enumerate() {
+            for b in &pictures[..k] {
+                assert_ne!(a, b);
+                assert_ne!(filters::features(a), filters::features(b));
+            }
+        }
+    }
+
+    /// One scene photographed twice: the features are near each other, and not the same.
+    #[test]
+    fn a_scene_looks_alike_and_never_the_same() {
+        let config = small();
+        let look = |scene, row| {
+            let mut dice = Dice::new(config.seed, Split::Train, row, Purpose::Photograph);
+            filters::features(&render::render(scene, &mut dice))
+        };
+        let distance = |a: &[f32], b: &[f32]| {
+            let square = |(x, y): (&f32, &f32)| f64::from(x - y) * f64::from(x - y);
+            a.iter().zip(b).map(square).fold(0.0, |sum, d| sum + d)
+        };
+        let (here, there) = (
+            scene(&config, Split::Train, 0),
+            scene(&config, Split::Train, 1),
+        );
+        assert_ne!(here.kind, there.kind);
+        let (first, again, other) = (look(here, 0), look(here, 1), look(there, 2));
+        assert!(distance(&first, &again) > 0.0);
+        assert!(distance(&first, &again) < distance(&first, &other));
+    }
+}

@@ -1,0 +1,58 @@
+//! Where splits come from.
+
+use std::path::PathBuf;
+
+use super::scenes::{self, ScenesConfig};
+use super::split::Split;
+use crate::error::{Error, Result};
+
+/// A folder in the precomputed format, or the built-in scenes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// `{split}_ims.npy` and `{split}_caps.txt`.
+    Folder(PathBuf),
+    /// Drawn by the program.
+    Scenes(ScenesConfig),
+}
+
+impl Source {
+    /// The folder, or the scenes where there is none.
+    #[must_use]
+    pub fn new(data: Option<PathBuf>) -> Self {
+        data.map_or_else(|| Self::Scenes(ScenesConfig::default()), Self::Folder)
+    }
+
+    /// Whether a split is there to be read.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(folder) => Split::paths(folder, name).iter().any(|path| path.exists()),
+            Self::Scenes(_) => ["train", "dev", "test"].contains(&name),
+        }
+    }
+
+    /// Reads or draws splits by name (`train`, `dev`, `test`; a folder may have others).
+    ///
+    /// **Errors** as [`Split::read`], or if there is no such split of the scenes.
+    pub fn splits<const N: usize>(&self, names: [&str; N]) -> Result<[Split; N]> {
+        let splits: Vec<Split> = match self {
+            Self::Folder(folder) => names.iter().map(|name| Split::read(folder, name)).collect::<Result<_>>()?,
+            Self::Scenes(config) => {
+                if let Some(name) = names.iter().find(|name| !self.has(name)) {
+                    return Err(Error::config("split", "train, dev or test of the built-in scenes", name));
+                }
+                let world = scenes::generate(config);
+                let of = |name: &str| match name {
+                    "train" => &world.train,
+                    "dev" => &world.dev,
+                    _ => &world.test,
+                };
+                let split = |name: &&str| {
+                    Split::new(name, of(name).images.clone(), of(name).captions.clone())
+                };
+                names.iter().map(split).collect::<Result<_>>()?
+            }
+        };
+        Ok(splits.try_into().unwrap_or_else(|_| unreachable!("one split for each name")))
+    }
+}

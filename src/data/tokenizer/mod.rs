@@ -1,0 +1,134 @@
+//! Tokens of a caption: lower case, sentences, words.
+//!
+//! [`tokenize`] gives what NLTK 3.10 gives for `word_tokenize(text.lower())` with its default
+//! arguments, the tokens that the VSE++ vocabulary is made of.
+//!
+//! ```
+//! use vsepp::data::tokenizer::tokenize;
+//!
+//! assert_eq!(
+//!     tokenize("A man's dog can't cross St. James Ave. at 10:30 a.m., \"poor thing\"."),
+//!     [
+//!         "a", "man", "'s", "dog", "ca", "n't", "cross", "st.", "james", "ave.", "at", "10:30",
+//!         "a.m.", ",", "``", "poor", "thing", "''", ".",
+//!     ],
+//! );
+//! ```
+//!
+//! # The rules, in order
+//!
+//! | step | rule | where |
+//! |---|---|---|
+//! | (L) | lower case, as Unicode defines it: `İ` becomes `i` and a combining dot, a final `Σ` becomes `ς` | [`str::to_lowercase`] |
+//! | (P-1) … (P-6) | sentences, by Punkt with its English parameters | `punkt` |
+//! | (T-1) … (T-26) | words of each sentence, by the Penn Treebank rules as NLTK extends them | `treebank` |
+//!
+//! Sentences matter because a period becomes a token of its own only at a sentence's end:
+//!
+//! ```
+//! # use vsepp::data::tokenizer::tokenize;
+//! assert_eq!(tokenize("Two dogs run. One sits."), ["two", "dogs", "run", ".", "one", "sits", "."]);
+//! assert_eq!(tokenize("Mr. Smith sits."), ["mr.", "smith", "sits", "."]);
+//! // Nothing follows this period, so it ends the text whatever the word before it is.
+//! assert_eq!(tokenize("A photo of Mr."), ["a", "photo", "of", "mr", "."]);
+//! ```
+//!
+//! The words are pieces of the text with two exceptions: a straight double quote (or two
+//! apostrophes) becomes ` `` ` where it opens and `''` where it closes, and `cannot`, `gonna`, `'tis`
+//! and a few like them come apart.
+//!
+//! # Sources
+//!
+//! - T. Kiss and J. Strunk, "Unsupervised Multilingual Sentence Boundary Detection",
+//!   *Computational Linguistics* 32 (2006), 485–525: Punkt.
+//! - R. MacIntyre, the tokenizer of the Penn Treebank project (1995): the word rules.
+//! - NLTK, `nltk.tokenize.word_tokenize`: how the two are combined, and its additions to both.
+//!
+//! # Agreement
+//!
+//! `tests/tokenizer.rs` compares with NLTK's own output, sentence by sentence. The rules here are
+//! written from that behaviour; the time they take is linear in the length of the text.
+//!
+//! What a letter or a capital is depends on the version of Unicode: here on those of the Rust
+//! toolchain and of `unicode-properties`, there on those of Python and of its `regex` package. A
+//! character that one of them does not know yet can be treated differently.
+
+// The name MacIntyre is not code.
+#![allow(clippy::doc_markdown)]
+
+mod characters;
+mod english;
+mod punkt;
+mod treebank;
+
+/// The tokens of `text`: what NLTK's `word_tokenize(text.lower())` returns.
+///
+/// Any text will do; a blank one has no tokens. No token is empty.
+///
+/// ```
+/// use vsepp::data::tokenizer::tokenize;
+///
+/// assert_eq!(tokenize("It's gonna rain..."), ["it", "'s", "gon", "na", "rain", "..."]);
+/// assert_eq!(tokenize("$5.00 (or so)"), ["$", "5.00", "(", "or", "so", ")"]);
+/// assert!(tokenize(" \t").is_empty());
+/// ```
+#[must_use]
+pub fn tokenize(text: &str) -> Vec<String> {
+    let text: Vec<char> = text.to_lowercase().chars().collect();
+    let mut tokens = Vec::new();
+    for sentence in punkt::sentences(&text) {
+        treebank::words(&text[sentence], &mut tokens);
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::tokenize;
+
+    /// What a line of the text file `awkward.txt` cannot hold: line feeds and control characters.
+    /// The expected tokens are NLTK's.
+    #[test]
+    fn control_characters() {
+        let cases: &[(&str, &[&str])] = &[
+            ("\n", &[]),
+            ("a\nb", &["a", "b"]),
+            ("a dog.\na cat.\n", &["a", "dog", ".", "a", "cat", "."]),
+            ("by dr.\nno. one", &["by", "dr.", "no", ".", "one"]),
+            ("room 5.\nno", &["room", "5.", "no"]),
+            ("b.\nadministrators", &["b", ".", "administrators"]),
+            ("\"a.\n\" b", &["``", "a.", "''", "b"]),
+            ("(a.)\n\nb", &["(", "a", ".", ")", "b"]),
+            ("wanna\nwanna", &["wan", "na", "wan", "na"]),
+            ("he said,\n\"no\"", &["he", "said", ",", "''", "no", "''"]),
+            ("\u{1c}\n. .\n.", &[".", ".", "."]),
+            ("j.\n\u{1c} !ℝ).", &["j.", "!", "ℝ", ")", "."]),
+            ("a\0b.\0 c.", &["a\0b.\0", "c", "."]),
+            ("\u{1b}[1ma\u{7f}.", &["\u{1b}", "[", "1ma\u{7f}", "."]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(tokenize(text), *expected, "{text:?}");
+        }
+    }
+
+    /// Time must grow with the length of a text, not with its square: far less than a second for
+    /// each of these, where a square would take most of a minute at the least.
+    #[test]
+    fn long_texts() {
+        let units = [
+            ".", ". ", "'", "\"", "a.", "a!", "a'", "?! ", " ", "``", "a-b.-", "\u{301}", "a. 'b' ",
+        ];
+        for unit in units {
+            let start = Instant::now();
+            let tokens = tokenize(&unit.repeat(300_000));
+            assert!(tokens.iter().all(|token| !token.is_empty()), "{unit:?}");
+            assert!(
+                start.elapsed().as_secs() < 20,
+                "{unit:?}: {:?}",
+                start.elapsed()
+            );
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The vocabulary: which words have an id.
+//!
+//! Ids 0 to 3 are `<pad>`, `<start>`, `<end>`, `<unk>`; then come the words that occur at least
+//! `threshold` times in the **training** captions, in the order of their first occurrence. (The
+//! original counted the test captions too, which lets the test split leak into the model.) A caption
+//! becomes `<start> w1 … wn <end>`, a word without an id `<unk>`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::tokenizer::tokenize;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::random::fnv1a;
+
+/// Words and their ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vocabulary {
+    words: Vec<String>,
+    ids: HashMap<String, u32>,
+    threshold: usize,
+}
+
+/// The file `vocab.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: String,
+    threshold: usize,
+    words: Vec<String>,
+}
+
+/// Captions as ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    /// `<start>` … `<end>` of each caption.
+    pub captions: Vec<Vec<u32>>,
+    /// Words in all, `<start>` and `<end>` not counted.
+    pub words: usize,
+    /// Words that became `<unk>`.
+    pub unknown: usize,
+}
+
+impl Vocabulary {
+    /// The padding's id.
+    pub const PAD: u32 = 0;
+    /// The id before the first word.
+    pub const START: u32 = 1;
+    /// The id behind the last word.
+    pub const END: u32 = 2;
+    /// The id of a word that has none.
+    pub const UNKNOWN: u32 = 3;
+    /// The words of ids 0 to 3.
+    pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
+    const FORMAT: &str = "vsepp-vocabulary-1";
+
+    /// Counts the words of the training captions and keeps those that occur `threshold` times.
+    #[must_use]
+    pub fn build(captions: &[String], threshold: usize) -> Self {
+        let tokens: Vec<Vec<String>> = captions.par_iter().map(|caption| tokenize(caption)).collect();
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut order = Vec::new();
+        for word in tokens.iter().flatten() {
+            let count = counts.entry(word).or_insert(0);
+            if *count == 0 {
+                order.push(word.as_str());
+            }
+            *count += 1;
+        }
+        let frequent = order.into_iter().filter(|word| counts[word] >= threshold);
+        // A caption may hold the text of a special word: it has its id already.
+        let frequent = frequent.filter(|word| !Self::SPECIAL.contains(word));
+        Self::new(Self::SPECIAL.into_iter().chain(frequent).map(str::to_owned).collect(), threshold)
+    }
+
+    fn new(words: Vec<String>, threshold: usize) -> Self {
+        let ids = (0..).zip(&words).map(|(id, word)| (word.clone(), id)).collect();
+        Self { words, ids, threshold }
+    }
+
+    /// V, the special words included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Never: there are always the special words.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The words in the order of their ids.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// How often a word had to occur.
+    #[must_use]
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// A word's id, if it has one.
+    #[must_use]
+    pub fn id(&self, word: &str) -> Option<u32> {
+        self.ids.get(word).copied()
+    }
+
+    /// A number that differs for different vocabularies; checkpoints keep it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        format!("{:016x}", fnv1a(self.words.join("\n").as_bytes()))
+    }
+
+    /// A caption's ids, `<start>` … `<end>`, and the words that have none.
+    #[must_use]
+    pub fn encode(&self, caption: &str) -> (Vec<u32>, Vec<String>) {
+        let mut ids = vec![Self::START];
+        let mut unknown = Vec::new();
+        for word in tokenize(caption) {
+            ids.push(self.id(&word).unwrap_or_else(|| {
+                unknown.push(word);
+                Self::UNKNOWN
+            }));
+        }
+        ids.push(Self::END);
+        (ids, unknown)
+    }
+
+    /// All captions of a split, in parallel.
+    #[must_use]
+    pub fn encode_all(&self, captions: &[String]) -> Encoded {
+        let encoded: Vec<(Vec<u32>, Vec<String>)> = captions.par_iter().map(|c| self.encode(c)).collect();
+        let unknown = encoded.iter().map(|(_, unknown)| unknown.len()).fold(0, |s, n| s + n);
+        let captions: Vec<Vec<u32>> = encoded.into_iter().map(|(ids, _)| ids).collect();
+        let words = captions.iter().map(|ids| ids.len() - 2).fold(0, |s, n| s + n);
+        Encoded { captions, words, unknown }
+    }
+
+    /// Reads `vocab.json`, or the original's JSON (`word2idx`, `idx2word`, `idx`).
+    ///
+    /// **Errors** if the file is missing, is neither, begins with other than the special words, or
+    /// has a word twice.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::line(path, e.line(), format!("not a JSON vocabulary: {e}")))?;
+        let vocabulary = if value.get("word2idx").is_some() {
+            Self::new(original_words(path, &value)?, 1)
+        } else {
+            let file: File = serde_json::from_value(value)
+                .map_err(|e| Error::file(path, format!("not a vocabulary of this program or of the original: {e}")))?;
+            if file.format != Self::FORMAT {
+                return Err(Error::file(path, format!("format: expected {}, found {}", Self::FORMAT, file.format)));
+            }
+            Self::new(file.words, file.threshold)
+        };
+        for (id, special) in Self::SPECIAL.iter().enumerate() {
+            let found = vocabulary.words.get(id).map_or("nothing", String::as_str);
+            if found != *special {
+                return Err(Error::file(path, format!("word {id}: expected {special}, found {found}")));
+            }
+        }
+        if vocabulary.ids.len() != vocabulary.words.len() {
+            let mut seen = HashMap::new();
+            let twice = vocabulary.words.iter().enumerate().find(|(id, word)| seen.insert(*word, *id).is_some());
+            let problem = twice.map_or_else(String::new, |(id, word)| format!("word {id}: {word:?} stands there twice"));
+            return Err(Error::file(path, problem));
+        }
+        Ok(vocabulary)
+    }
+
+    /// The JSON of `vocab.json`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let file = json!({ "format": Self::FORMAT, "threshold": self.threshold, "words": self.words });
+        format!("{file:#}\n")
+    }
+
+    /// The JSON that ports of the original read: `word2idx`, `idx2word`, `idx`.
+    #[must_use]
+    pub fn to_original_json(&self) -> String {
+        let word2idx: serde_json::Map<String, Value> =
+            self.words.iter().enumerate().map(|(id, word)| (word.clone(), json!(id))).collect();
+        let idx2word: serde_json::Map<String, Value> =
+            self.words.iter().enumerate().map(|(id, word)| (id.to_string(), json!(word))).collect();
+        format!("{:#}\n", json!({ "word2idx": word2idx, "idx2word": idx2word, "idx": self.len() }))
+    }
+
+    /// Writes `vocab.json`, all or nothing.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_atomically(path, self.to_json().as_bytes())
+    }
+}
+
+/// The words of the original's JSON in the order of their ids.
+fn original_words(path: &Path, value: &Value) -> Result<Vec<String>> {
+    let ids = value["word2idx"]
+        .as_object()
+        .ok_or_else(|| Error::file(path, "word2idx: expected an object from words to ids"))?;
+    let mut words = vec![None; ids.len()];
+    for (word, id) in ids {
+        let slot = id.as_u64().and_then(|id| words.get_mut(usize::try_from(id).ok()?));
+        match slot {
+            Some(slot) if slot.is_none() => *slot = Some(word.clone()),
+            _ => {
+                let problem = format!("word2idx: {word:?}: expected an id of its own below {}, found {id}", ids.len());
+                return Err(Error::file(path, problem));
+            }
+        }
+    }
+    Ok(words.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captions() -> Vec<String> {
+        ["A dog runs.", "a cat", "The dog <unk> ."].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn words_are_counted_and_keep_the_order_of_first_occurrence() {
+        let all = Vocabulary::build(&captions(), 1);
+        assert_eq!(all.words()[4..], ["a", "dog", "runs", ".", "cat", "the", "<", "unk", ">"]);
+        let frequent = Vocabulary::build(&captions(), 2);
+        assert_eq!(frequent.words(), ["<pad>", "<start>", "<end>", "<unk>", "a", "dog", "."]);
+        assert_ne!(all.fingerprint(), frequent.fingerprint());
+    }
+
+    #[test]
+    fn captions_become_ids_between_start_and_end() {
+        let vocabulary = Vocabulary::build(&captions(), 2);
+        assert_eq!(vocabulary.encode("A DOG sits."), (vec![1, 4, 5, 3, 6, 2], vec!["sits".to_owned()]));
+        let encoded = vocabulary.encode_all(&captions());
+        assert_eq!((encoded.words, encoded.unknown), (12, 6));
+    }
+
+    #[test]
+    fn json_round_trips_both_ways() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.json");
+        let vocabulary = Vocabulary::build(&captions(), 2);
+        vocabulary.write(&path).unwrap();
+        assert_eq!(Vocabulary::read(&path).unwrap(), vocabulary);
+        std::fs::write(&path, vocabulary.to_original_json()).unwrap();
+        assert_eq!(Vocabulary::read(&path).unwrap().words(), vocabulary.words());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.json");
+        let message = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Vocabulary::read(&path).unwrap_err().to_string()
+        };
+        assert!(message("{").contains("vocab.json:1: not a JSON vocabulary"));
+        assert!(message("[1]").contains("not a vocabulary"));
+        assert!(message(r#"{"format": "x", "threshold": 1, "words": []}"#).contains("expected vsepp-vocabulary-1"));
+        let words = |list: &str| format!(r#"{{"format": "vsepp-vocabulary-1", "threshold": 1, "words": [{list}]}}"#);
+        assert!(message(&words(r#""<pad>", "a""#)).contains("word 1: expected <start>, found a"));
+        let special = r#""<pad>","<start>","<end>","<unk>""#;
+        assert!(message(&words(&format!(r#"{special},"a","a""#))).contains("word 5: \"a\" stands there twice"));
+        assert!(message(r#"{"word2idx": {"a": 7}}"#).contains("expected an id of its own below 1, found 7"));
+    }
+}

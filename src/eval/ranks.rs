@@ -1,0 +1,294 @@
+//! Ranks by counting.
+//!
+//! ```text
+//! (RANK-1)  image → text   rank(i) = #{rivals ahead of the best of i's captions}
+//! (RANK-2)  text → image   rank(c) = #{images ahead of the image of c}
+//! (RANK-3)  a rival is ahead if its score is strictly greater, or equal and its index lower
+//! ```
+//!
+//! Ranks count from 0. The best of an image's captions is the one with the greatest score, and of
+//! equals the first. Nothing is sorted, and of the score matrix only blocks exist: a rank is a count,
+//! and counts of blocks add up. Both directions come from one pass.
+//!
+//! The score of a right pair is computed by the same product as its rivals', in which an element
+//! depends on its two vectors alone ([`crate::linalg`]): equal vectors tie, to the bit.
+
+use ndarray::{Array2, ArrayView2, s};
+use rayon::prelude::*;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::similarity::Measure;
+
+/// Images and captions of a block of scores: 1 MiB, which stays in a core's cache.
+const BLOCK: (usize, usize) = (256, 1024);
+
+/// The ranks of all queries, and how many of them rest on a tie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranks {
+    /// (RANK-1), [N].
+    pub image_to_text: Vec<usize>,
+    /// (RANK-2), [M].
+    pub text_to_image: Vec<usize>,
+    /// Image queries with a rival whose score equals that of their best caption.
+    pub tied_images: usize,
+    /// Caption queries with a rival whose score equals that of their image.
+    pub tied_captions: usize,
+}
+
+/// The right answer to a query: its score and its index.
+#[derive(Clone, Copy)]
+struct Target {
+    score: f32,
+    index: usize,
+}
+
+/// How many rivals are ahead of a query's target, and whether one has its score.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    ahead: usize,
+    tied: bool,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.ahead += other.ahead;
+        self.tied |= other.tied;
+    }
+}
+
+/// Ranks images [N, D] and captions [M, D] against each other; image n has the captions
+/// `starts[n]..starts[n + 1]`.
+///
+/// **Errors** if the dimensions differ, if `starts` does not divide the captions among the images,
+/// or if a number is not finite.
+pub fn rank(
+    images: ArrayView2<'_, f32>,
+    captions: ArrayView2<'_, f32>,
+    starts: &[usize],
+    measure: Measure,
+) -> Result<Ranks> {
+    check(images, captions, starts)?;
+    let (best, own) = targets(images, captions, starts, measure);
+
+    let blocks: Vec<(usize, usize)> = (0..images.nrows())
+        .step_by(BLOCK.0)
+        .flat_map(|i| (0..captions.nrows()).step_by(BLOCK.1).map(move |c| (i, c)))
+        .collect();
+    let counts: Vec<(Vec<Count>, Vec<Count>)> = blocks
+        .par_iter()
+        .map(|&(i, c)| {
+            let f = images.slice(s![i..images.nrows().min(i + BLOCK.0), ..]);
+            let g = captions.slice(s![c..captions.nrows().min(c + BLOCK.1), ..]);
+            let scores = measure.scores(f, g);
+            (count_rows(&scores, i, c, &best, starts), count_columns(&scores, i, c, &own))
+        })
+        .collect();
+
+    let mut rows = vec![Count::default(); images.nrows()];
+    let mut columns = vec![Count::default(); captions.nrows()];
+    for ((i, c), (row_counts, column_counts)) in blocks.into_iter().zip(counts) {
+        rows[i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
+        columns[c..].iter_mut().zip(column_counts).for_each(|(count, more)| count.add(more));
+    }
+    let ranks = |counts: &[Count]| counts.iter().map(|count| count.ahead).collect();
+    let tied = |counts: &[Count]| counts.iter().filter(|count| count.tied).count();
+    Ok(Ranks {
+        image_to_text: ranks(&rows),
+        text_to_image: ranks(&columns),
+        tied_images: tied(&rows),
+        tied_captions: tied(&columns),
+    })
+}
+
+fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[usize]) -> Result<()> {
+    if images.ncols() != captions.ncols() {
+        let expected = format!("[M, D = {}], the dimension of the images", images.ncols());
+        return Err(Error::shape("captions", expected, captions.shape()));
+    }
+    let divides = starts.len() == images.nrows() + 1
+        && starts.first() == Some(&0)
+        && starts.last() == Some(&captions.nrows())
+        && starts.windows(2).all(|w| w[0] < w[1]);
+    if !divides {
+        let problem = format!(
+            "expected at least one caption for each of {} images, {} in all; found borders {:?}…",
+            images.nrows(),
+            captions.nrows(),
+            &starts[..starts.len().min(4)]
+        );
+        return Err(Error::mismatch(problem));
+    }
+    for (tensor, matrix) in [("images", images), ("captions", captions)] {
+        if let Some(((row, column), x)) = matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
+            let index = vec![row, column];
+            return Err(ErrorKind::NotFinite { tensor: tensor.into(), index, value: f64::from(*x) }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The best caption of every image [N], and the image of every caption [M], with their scores.
+fn targets(
+    images: ArrayView2<'_, f32>,
+    captions: ArrayView2<'_, f32>,
+    starts: &[usize],
+    measure: Measure,
+) -> (Vec<Target>, Vec<Target>) {
+    /// Images whose right pairs are found at once; most of the product is not looked at.
+    const IMAGES: usize = 32;
+    let blocks: Vec<usize> = (0..images.nrows()).step_by(IMAGES).collect();
+    let found: Vec<(Vec<Target>, Vec<Target>)> = blocks
+        .par_iter()
+        .map(|&first| {
+            let last = images.nrows().min(first + IMAGES);
+            let offset = starts[first];
+            let scores = measure
+                .scores(images.slice(s![first..last, ..]), captions.slice(s![offset..starts[last], ..]));
+            let (mut best, mut own) = (Vec::new(), Vec::new());
+            for image in first..last {
+                let mut target: Option<Target> = None;
+                for index in starts[image]..starts[image + 1] {
+                    let score = scores[[image - first, index - offset]];
+                    own.push(Target { score, index: image });
+                    if target.is_none_or(|best| score > best.score) {
+                        target = Some(Target { score, index });
+                    }
+                }
+                best.extend(target);
+            }
+            (best, own)
+        })
+        .collect();
+    let (best, own): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    (best.concat(), own.concat())
+}
+
+/// (RANK-1) over one block of scores: a count for each of its rows.
+fn count_rows(scores: &Array2<f32>, i: usize, c: usize, best: &[Target], starts: &[usize]) -> Vec<Count> {
+    let count = |(row, scores): (usize, ndarray::ArrayView1<'_, f32>)| {
+        let image = i + row;
+        let target = best[image];
+        let scores = scores.to_slice().expect("contiguous");
+        let mut count = Count { ahead: greater(scores, target.score), tied: false };
+        if scores.contains(&target.score) {
+            for (column, _) in scores.iter().enumerate().filter(|(_, s)| **s == target.score) {
+                let caption = c + column;
+                // The image's own captions are no rivals; those behind the best are never ahead of it.
+                if !(starts[image]..starts[image + 1]).contains(&caption) {
+                    count.tied = true;
+                    count.ahead += usize::from(caption < target.index);
+                }
+            }
+        }
+        count
+    };
+    scores.outer_iter().enumerate().map(count).collect()
+}
+
+/// (RANK-2) over one block of scores: a count for each of its columns.
+fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Vec<Count> {
+    let targets = &own[c..c + scores.ncols()];
+    let target_scores: Vec<f32> = targets.iter().map(|target| target.score).collect();
+    let mut ahead = vec![0u32; scores.ncols()];
+    let mut equal = vec![0u32; scores.ncols()];
+    for row in scores.outer_iter() {
+        let row = row.to_slice().expect("contiguous");
+        for (((ahead, equal), &score), &target) in ahead.iter_mut().zip(&mut equal).zip(row).zip(&target_scores) {
+            *ahead += u32::from(score > target);
+            *equal += u32::from(score == target);
+        }
+    }
+    let count = |(column, target): (usize, &Target)| {
+        let mut count = Count { ahead: ahead[column] as usize, tied: false };
+        if equal[column] > 0 {
+            for (row, score) in scores.column(column).iter().enumerate() {
+                let image = i + row;
+                if *score == target.score && image != target.index {
+                    count.tied = true;
+                    count.ahead += usize::from(image < target.index);
+                }
+            }
+        }
+        count
+    };
+    targets.iter().enumerate().map(count).collect()
+}
+
+/// How many scores are strictly greater.
+fn greater(scores: &[f32], than: f32) -> usize {
+    scores.iter().map(|&score| u32::from(score > than)).fold(0, |s, n| s + n) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn even(images: usize, each: usize) -> Vec<usize> {
+        (0..=images).map(|n| n * each).collect()
+    }
+
+    /// The definition, with loops over a whole score matrix.
+    fn by_definition(scores: &Array2<f32>, starts: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let (n, m) = scores.dim();
+        let rows = (0..n).map(|i| {
+            let own = starts[i]..starts[i + 1];
+            let best = own.clone().fold(own.start, |b, c| if scores[[i, c]] > scores[[i, b]] { c } else { b });
+            let ahead = |c: &usize| scores[[i, *c]] > scores[[i, best]] || (scores[[i, *c]] == scores[[i, best]] && *c < best);
+            (0..m).filter(|c| !own.contains(c)).filter(ahead).count()
+        });
+        let columns = (0..m).map(|c| {
+            let own = (0..n).find(|&i| (starts[i]..starts[i + 1]).contains(&c)).unwrap();
+            let ahead = |i: &usize| scores[[*i, c]] > scores[[own, c]] || (scores[[*i, c]] == scores[[own, c]] && *i < own);
+            (0..n).filter(ahead).count()
+        });
+        (rows.collect(), columns.collect())
+    }
+
+    fn vectors(rows: usize, seed: usize) -> Array2<f32> {
+        // Few distinct values, so that many scores tie.
+        Array2::from_shape_fn((rows, 3), |(i, j)| ((i * 7919 + j * 104_729 + seed) % 5) as f32 - 2.0)
+    }
+
+    #[test]
+    fn rank_1_2_3_equal_the_definition_across_blocks_with_many_ties() {
+        for measure in [Measure::Cosine, Measure::Order, Measure::OrderSquared] {
+            let (images, captions) = (vectors(600, 1), vectors(1800, 2));
+            let starts = even(600, 3);
+            let ranks = rank(images.view(), captions.view(), &starts, measure).unwrap();
+            let expected = by_definition(&measure.scores(images.view(), captions.view()), &starts);
+            assert_eq!((&ranks.image_to_text, &ranks.text_to_image), (&expected.0, &expected.1), "{measure}");
+            assert!(ranks.tied_images > 500 && ranks.tied_captions > 1500);
+        }
+    }
+
+    #[test]
+    fn rank_3_puts_the_lower_index_ahead() {
+        let same = array![[1.0f32, 0.0], [1.0, 0.0], [1.0, 0.0]];
+        let ranks = rank(same.view(), same.view(), &even(3, 1), Measure::Cosine).unwrap();
+        assert_eq!(ranks.image_to_text, [0, 1, 2]);
+        assert_eq!(ranks.text_to_image, [0, 1, 2]);
+        assert_eq!((ranks.tied_images, ranks.tied_captions), (3, 3));
+    }
+
+    #[test]
+    fn an_images_own_captions_are_no_rivals() {
+        let images = array![[1.0f32, 0.0], [0.0, 1.0]];
+        let captions = array![[1.0f32, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]];
+        let ranks = rank(images.view(), captions.view(), &[0, 2, 4], Measure::Cosine).unwrap();
+        assert_eq!(ranks.image_to_text, [0, 0]);
+        assert_eq!(ranks.text_to_image, [0, 0, 1, 0]);
+        assert_eq!((ranks.tied_images, ranks.tied_captions), (0, 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let v = vectors(4, 0);
+        let message = |images: &Array2<f32>, starts: &[usize]| {
+            rank(images.view(), v.view(), starts, Measure::Cosine).unwrap_err().to_string()
+        };
+        assert!(message(&vectors(2, 0), &[0, 4]).contains("for each of 2 images"));
+        assert!(message(&Array2::zeros((2, 5)), &[0, 2, 4]).contains("[M, D = 5]"));
+        assert!(message(&array![[0.0, 0.0, 0.0], [0.0, f32::NAN, 0.0]], &[0, 2, 4]).contains("images: NaN at [1, 1]"));
+    }
+}

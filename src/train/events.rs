@@ -1,0 +1,131 @@
+//! What happens in a training, for whoever wants to know.
+
+use serde::Serialize;
+
+use super::checkpoint::Progress;
+use super::collapse::Collapse;
+use crate::error::Result;
+use crate::eval::Evaluation;
+use crate::model::ValidConfig;
+
+/// Something that is told what happens.
+pub trait Observer {
+    /// Takes notice.
+    ///
+    /// **Errors** if it cannot, for example because a disk is full; the training then ends with it.
+    fn event(&mut self, event: &Event<'_>) -> Result<()>;
+}
+
+/// An observer that does not care.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ignore;
+
+impl Observer for Ignore {
+    fn event(&mut self, _: &Event<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// Training begins, or goes on from a checkpoint.
+    Started {
+        /// The settings.
+        config: &'a ValidConfig,
+        /// Numbers trained.
+        parameters: usize,
+        /// Pairs in an epoch.
+        pairs: usize,
+        /// Steps in an epoch.
+        batches: usize,
+        /// Where it stands.
+        progress: &'a Progress,
+    },
+    /// A step was taken.
+    Step(&'a StepReport),
+    /// The embeddings have collapsed.
+    Collapsed(&'a Collapse),
+    /// The dev split was evaluated in the middle of an epoch.
+    Validated {
+        /// Steps taken so far.
+        step: u64,
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The result.
+        dev: &'a Evaluation,
+    },
+    /// An epoch ended, its dev evaluation done.
+    EpochEnded(&'a EpochReport),
+    /// A stop was asked for; everything is saved.
+    Interrupted {
+        /// Where it stands.
+        progress: &'a Progress,
+    },
+    /// All epochs are done.
+    Finished {
+        /// Where it stands.
+        progress: &'a Progress,
+    },
+}
+
+/// The figures of one step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Steps taken, this one included.
+    pub step: u64,
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// The batch within the epoch, from 1.
+    pub batch: usize,
+    /// Batches in the epoch.
+    pub batches: usize,
+    /// Pairs in this batch.
+    pub pairs: usize,
+    /// The loss, a sum over the batch.
+    pub loss: f64,
+    /// The gradient's global norm before clipping.
+    pub grad_norm: f64,
+    /// And after.
+    pub clipped_norm: f64,
+    /// Share of the hinges that count.
+    pub active: f64,
+    /// Pairs of captions in this batch that show one image.
+    pub same_image_pairs: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Seconds that the step took.
+    pub seconds: f64,
+}
+
+/// The figures of one epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EpochReport {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Steps taken so far.
+    pub step: u64,
+    /// `sum` or `max`: the loss of this epoch.
+    pub violation: crate::loss::Violation,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// The loss for each pair: the steps' losses over the pairs, so that a smaller last batch weighs
+    /// no more than its pairs. At collapse MH has 2α.
+    pub loss_per_pair: f64,
+    /// Mean global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Share of the steps that were clipped.
+    pub clipped: f64,
+    /// Mean share of the hinges that count.
+    pub active: f64,
+    /// Pairs of captions of one image that met in a batch.
+    pub same_image_pairs: usize,
+    /// Seconds of training, validation not counted.
+    pub seconds: f64,
+    /// Pairs a second.
+    pub pairs_per_second: f64,
+    /// The dev split.
+    pub dev: Evaluation,
+    /// Whether its rsum is the best so far.
+    pub best: bool,
+}

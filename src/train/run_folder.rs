@@ -1,0 +1,128 @@
+//! The folder of a run.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.toml` | every setting, to run it again |
+//! | `vocab.json` | the vocabulary |
+//! | `metrics.jsonl` | figures of steps, epochs and validations, one JSON object a line |
+//! | `last.safetensors` | the newest checkpoint, to go on from |
+//! | `best.safetensors` | the model of the best epoch by rsum on the dev split |
+
+use std::path::{Path, PathBuf};
+
+use crate::data::Vocabulary;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::model::{Config, ValidConfig};
+
+/// Where a run keeps its files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    const FILES: [&str; 5] = ["config.toml", "vocab.json", "metrics.jsonl", "last.safetensors", "best.safetensors"];
+
+    /// Makes the folder and writes settings and vocabulary. With `force`, the files of an earlier run
+    /// are removed first.
+    ///
+    /// **Errors** if there is a run already and not `force`, or if the disk refuses.
+    pub fn create(path: &Path, config: &ValidConfig, vocabulary: &Vocabulary, force: bool) -> Result<Self> {
+        let run = Self { path: path.into() };
+        run.check_free(force)?;
+        for file in Self::FILES.map(|name| path.join(name)).iter().filter(|file| file.exists()) {
+            std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
+        }
+        std::fs::create_dir_all(path).map_err(|e| Error::io(path, "make the folder", e))?;
+        let toml = toml::to_string(config).map_err(|e| Error::file(&run.config(), e.to_string()))?;
+        write_atomically(&run.config(), toml.as_bytes())?;
+        vocabulary.write(&run.vocabulary())?;
+        Ok(run)
+    }
+
+    /// A folder that may not be there yet.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// **Errors** if a run is there already and not `force`.
+    pub fn check_free(&self, force: bool) -> Result<()> {
+        match Self::FILES.iter().find(|name| self.path.join(name).exists()) {
+            Some(name) if !force => {
+                let problem = format!("the folder has a run already ({name}); resume it, name another, or force it to be overwritten");
+                Err(Error::file(&self.path, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first of `{parent}/{name}-1`, `-2`, … that does not exist.
+    #[must_use]
+    pub fn next_free(parent: &Path, name: &str) -> PathBuf {
+        (1..).map(|n| parent.join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or_default()
+    }
+
+    /// The settings of the run, unchecked.
+    ///
+    /// **Errors** if `config.toml` is missing or cannot be understood.
+    pub fn read_config(&self) -> Result<Config> {
+        let path = self.config();
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+        toml::from_str(&text).map_err(|e| Error::file(&path, e.to_string()))
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// `config.toml`
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+    /// `vocab.json`
+    #[must_use]
+    pub fn vocabulary(&self) -> PathBuf {
+        self.path.join("vocab.json")
+    }
+    /// `metrics.jsonl`
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+    /// `last.safetensors`
+    #[must_use]
+    pub fn last(&self) -> PathBuf {
+        self.path.join("last.safetensors")
+    }
+    /// `best.safetensors`
+    #[must_use]
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_never_overwritten_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs/a");
+        let config = Config::default().check().unwrap();
+        let vocabulary = Vocabulary::build(&["a dog".to_owned()], 1);
+        let run = RunFolder::create(&path, &config, &vocabulary, false).unwrap();
+        assert_eq!(run.read_config().unwrap(), Config::default());
+        std::fs::write(run.metrics(), "old").unwrap();
+        let message = RunFolder::create(&path, &config, &vocabulary, false).unwrap_err().to_string();
+        assert!(message.contains("has a run already"), "{message}");
+        assert_eq!(std::fs::read(run.metrics()).unwrap(), b"old", "nothing is lost");
+        RunFolder::create(&path, &config, &vocabulary, true).unwrap();
+        assert!(!run.metrics().exists());
+        assert_eq!(RunFolder::next_free(folder.path(), "runs"), folder.path().join("runs-1"));
+    }
+}

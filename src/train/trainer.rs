@@ -1,0 +1,403 @@
+//! The training loop.
+//!
+//! ```text
+//! for every epoch:   lr by (LR-1); the pairs in a new order
+//!   for every batch: forward, backward, clip (CLIP-2), Adam (ADAM-3)
+//!   rsum on dev; the best so far is kept
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::checkpoint::{Best, Checkpoint, EpochTotals, Progress};
+use super::collapse::CollapseDetector;
+use super::events::{EpochReport, Event, Observer, StepReport};
+use super::run_folder::RunFolder;
+use crate::data::{EpochOrder, Split, Vocabulary};
+use crate::error::{Error, ErrorKind, Result};
+use crate::eval::{Evaluation, evaluate};
+use crate::model::{Batch, Parameters, ValidConfig, Vse};
+use crate::optim::{Adam, clip_coefficient, global_norm, learning_rate};
+
+/// The splits that training reads, with their captions as ids.
+#[derive(Clone, Debug)]
+pub struct TrainingData {
+    /// To train on.
+    pub train: Split,
+    /// Its captions' ids.
+    pub train_ids: Vec<Vec<u32>>,
+    /// To choose the best epoch by.
+    pub dev: Split,
+    /// Its captions' ids.
+    pub dev_ids: Vec<Vec<u32>>,
+}
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// A stop was asked for.
+    Interrupted,
+}
+
+/// A training under way.
+#[derive(Clone, Debug)]
+pub struct Trainer {
+    /// The settings.
+    pub config: ValidConfig,
+    /// The model as it is now.
+    pub model: Vse<f32>,
+    /// The optimiser's state.
+    pub adam: Adam<f32>,
+    /// How far it is.
+    pub progress: Progress,
+    vocabulary: String,
+    gradient: Parameters<f32>,
+    collapse: CollapseDetector,
+}
+
+impl Trainer {
+    /// A new training of a freshly initialised model.
+    #[must_use]
+    pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Self {
+        let architecture = config.architecture(vocabulary.len(), img_dim);
+        let model = Vse::init(architecture, config.seed);
+        Self {
+            adam: Adam::new(&architecture),
+            gradient: Parameters::zeros(&architecture),
+            progress: Progress::default(),
+            vocabulary: vocabulary.fingerprint(),
+            collapse: CollapseDetector::default(),
+            config,
+            model,
+        }
+    }
+
+    /// Goes on from a run's last checkpoint, with the same bits as if it had never stopped.
+    ///
+    /// **Errors** if there is no checkpoint, if it cannot be read, if it has no moments, or if it was
+    /// trained with another vocabulary or other sizes.
+    pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &RunFolder) -> Result<Self> {
+        let (checkpoint, parameters, adam) = Checkpoint::read(&run.last())?;
+        let architecture = config.architecture(vocabulary.len(), img_dim);
+        check_vocabulary(&checkpoint, vocabulary, run)?;
+        if checkpoint.architecture != architecture {
+            let problem = format!("expected {architecture:?}, found {:?}", checkpoint.architecture);
+            return Err(Error::file(&run.last(), problem));
+        }
+        let adam = adam.ok_or_else(|| Error::file(&run.last(), "expected Adam's moments (adam.m.*), found none"))?;
+        Ok(Self {
+            config,
+            model: Vse { architecture, parameters },
+            adam,
+            progress: checkpoint.progress,
+            vocabulary: checkpoint.vocabulary,
+            gradient: Parameters::zeros(&architecture),
+            collapse: CollapseDetector::default(),
+        })
+    }
+
+    /// Trains until all epochs are done or `stop` is set. With a run folder, `last.safetensors` is
+    /// written at every epoch's end, at every validation and on a stop, `best.safetensors` whenever
+    /// the dev rsum is the best so far.
+    ///
+    /// **Errors** if data and model do not fit, if a number stops being finite, if an observer fails,
+    /// or if a checkpoint cannot be written.
+    pub fn run(
+        &mut self,
+        data: &TrainingData,
+        run: Option<&RunFolder>,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome> {
+        let pairs = data.train_ids.len();
+        let batches = pairs.div_ceil(self.config.batch_size);
+        observer.event(&Event::Started {
+            config: &self.config,
+            parameters: self.model.parameters.count(),
+            pairs,
+            batches,
+            progress: &self.progress,
+        })?;
+        while self.progress.epoch < self.config.num_epochs {
+            let order = EpochOrder::new(pairs, self.config.batch_size, self.config.seed, self.progress.epoch);
+            while self.progress.batch < batches {
+                if stop.load(Ordering::Relaxed) {
+                    self.save_last(run)?;
+                    observer.event(&Event::Interrupted { progress: &self.progress })?;
+                    return Ok(Outcome::Interrupted);
+                }
+                let batch = order.batch(self.progress.batch, &data.train, &data.train_ids);
+                self.step_and_tell(&batch, batches, observer)?;
+                self.validate_within_epoch(data, batches, run, observer)?;
+            }
+            self.end_epoch(data, run, observer)?;
+        }
+        observer.event(&Event::Finished { progress: &self.progress })?;
+        Ok(Outcome::Finished)
+    }
+
+    /// Takes one step on a batch: forward, backward, clip, Adam.
+    ///
+    /// **Errors** if the batch does not fit, or if the loss or the gradient is not finite; the
+    /// parameters are then as before.
+    pub fn step(&mut self, batch: &Batch<f32>) -> Result<(StepReport, crate::model::Forward<f32>)> {
+        let start = Instant::now();
+        let epoch = self.progress.epoch;
+        let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
+        let forward = self.model.forward(batch, &self.config.objective(epoch))?;
+        self.gradient.fill_with(|| 0.0);
+        let _ = self.model.backward(batch, &forward, &mut self.gradient);
+        let norm = global_norm(&self.gradient);
+        if !norm.is_finite() {
+            let tensor = format!("norm of the gradient in step {}", self.progress.step + 1);
+            return Err(ErrorKind::NotFinite { tensor, index: vec![], value: norm }.into());
+        }
+        let coefficient = clip_coefficient(norm, self.config.grad_clip);
+        self.adam.update(&mut self.model.parameters, &self.gradient, rate, coefficient);
+        self.progress.step = self.adam.step;
+        self.progress.batch += 1;
+        let report = StepReport {
+            step: self.progress.step,
+            epoch: epoch + 1,
+            batch: self.progress.batch,
+            batches: 0,
+            pairs: batch.len(),
+            loss: f64::from(forward.hinges.loss),
+            grad_norm: norm,
+            clipped_norm: norm * coefficient,
+            active: forward.hinges.active_share(),
+            same_image_pairs: batch.same_image_pairs(),
+            learning_rate: rate,
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        self.progress.totals.add(&report);
+        Ok((report, forward))
+    }
+
+    fn step_and_tell(&mut self, batch: &Batch<f32>, batches: usize, observer: &mut dyn Observer) -> Result<()> {
+        let (report, forward) = self.step(batch)?;
+        observer.event(&Event::Step(&StepReport { batches, ..report }))?;
+        let margin = self.config.margin;
+        if let Some(collapse) = self.collapse.see(self.progress.step, margin, &forward.hinges, &forward.scores) {
+            observer.event(&Event::Collapsed(&collapse))?;
+        }
+        Ok(())
+    }
+
+    /// Every `val_step` steps, unless the epoch ends here anyway.
+    fn validate_within_epoch(
+        &mut self,
+        data: &TrainingData,
+        batches: usize,
+        run: Option<&RunFolder>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let every = self.config.val_step as u64;
+        if every == 0 || !self.progress.step.is_multiple_of(every) || self.progress.batch == batches {
+            return Ok(());
+        }
+        let dev = self.evaluate(&data.dev, &data.dev_ids)?;
+        let (step, epoch) = (self.progress.step, self.progress.epoch + 1);
+        observer.event(&Event::Validated { step, epoch, dev: &dev })?;
+        self.save_last(run)
+    }
+
+    fn end_epoch(&mut self, data: &TrainingData, run: Option<&RunFolder>, observer: &mut dyn Observer) -> Result<()> {
+        let dev = self.evaluate(&data.dev, &data.dev_ids)?;
+        let epoch = self.progress.epoch;
+        let best = self.progress.best.as_ref().is_none_or(|best| dev.rsum > best.dev.rsum);
+        let totals = std::mem::take(&mut self.progress.totals);
+        let report = EpochReport {
+            epoch: epoch + 1,
+            step: self.progress.step,
+            violation: self.config.objective(epoch).hinge.violation,
+            learning_rate: learning_rate(self.config.learning_rate, self.config.lr_update, epoch),
+            loss_per_pair: totals.loss / totals.pairs as f64,
+            grad_norm: totals.grad_norm / self.progress.batch as f64,
+            clipped: totals.clipped as f64 / self.progress.batch as f64,
+            active: totals.active / self.progress.batch as f64,
+            same_image_pairs: totals.same_image_pairs,
+            seconds: totals.seconds,
+            pairs_per_second: totals.pairs as f64 / totals.seconds,
+            dev,
+            best,
+        };
+        self.progress.epoch += 1;
+        self.progress.batch = 0;
+        if best {
+            self.progress.best = Some(Best { epoch: epoch + 1, dev });
+            if let Some(run) = run {
+                self.checkpoint().write(&run.best(), &self.model.parameters, None)?;
+            }
+        }
+        self.save_last(run)?;
+        observer.event(&Event::EpochEnded(&report))
+    }
+
+    /// R@K of the model as it is now.
+    ///
+    /// **Errors** as the forward pass and the ranking do.
+    pub fn evaluate(&self, split: &Split, ids: &[Vec<u32>]) -> Result<Evaluation> {
+        let images = self.model.embed_images(split.images.view())?;
+        let captions = self.model.embed_captions(ids)?;
+        evaluate(images.view(), captions.view(), split.starts(), self.config.measure)
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::new(
+            self.model.architecture,
+            self.config.clone().into_inner(),
+            self.vocabulary.clone(),
+            self.progress.clone(),
+        )
+    }
+
+    fn save_last(&self, run: Option<&RunFolder>) -> Result<()> {
+        match run {
+            Some(run) => self.checkpoint().write(&run.last(), &self.model.parameters, Some(&self.adam)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl EpochTotals {
+    fn add(&mut self, step: &StepReport) {
+        self.loss += step.loss;
+        self.grad_norm += step.grad_norm;
+        self.clipped += usize::from(step.clipped_norm < step.grad_norm);
+        self.active += step.active;
+        self.pairs += step.pairs;
+        self.same_image_pairs += step.same_image_pairs;
+        self.seconds += step.seconds;
+    }
+}
+
+/// **Errors** unless the vocabulary is the one that the checkpoint was trained with.
+pub(crate) fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary, run: &RunFolder) -> Result<()> {
+    if checkpoint.vocabulary == vocabulary.fingerprint() {
+        return Ok(());
+    }
+    let problem = format!(
+        "the vocabulary does not fit the checkpoint: expected V = {} words with fingerprint {}, found {} with {}",
+        checkpoint.architecture.vocab_size,
+        checkpoint.vocabulary,
+        vocabulary.len(),
+        vocabulary.fingerprint()
+    );
+    Err(Error::file(&run.vocabulary(), problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::scenes::ScenesConfig;
+    use crate::data::Source;
+    use crate::model::Config;
+    use crate::train::Ignore;
+
+    fn config() -> Config {
+        Config { embed_size: 16, word_dim: 8, num_epochs: 3, learning_rate: 5e-3, batch_size: 32, val_step: 3, word_threshold: 1, ..Config::default() }
+    }
+
+    fn data() -> (Vocabulary, TrainingData) {
+        let world = ScenesConfig { train: 40, dev: 10, test: 0, ..ScenesConfig::default() };
+        let [train, dev] = Source::Scenes(world).splits(["train", "dev"]).unwrap();
+        let vocabulary = Vocabulary::build(&train.captions, 1);
+        let train_ids = vocabulary.encode_all(&train.captions).captions;
+        let dev_ids = vocabulary.encode_all(&dev.captions).captions;
+        (vocabulary, TrainingData { train, train_ids, dev, dev_ids })
+    }
+
+    /// Sets the stop signal after a number of steps.
+    struct StopAfter<'a> {
+        steps: u64,
+        stop: &'a AtomicBool,
+        epochs: Vec<EpochReport>,
+    }
+
+    impl Observer for StopAfter<'_> {
+        fn event(&mut self, event: &Event<'_>) -> Result<()> {
+            match event {
+                Event::Step(step) if step.step >= self.steps => self.stop.store(true, Ordering::Relaxed),
+                Event::EpochEnded(report) => self.epochs.push(EpochReport { seconds: 0.0, pairs_per_second: 0.0, ..(*report).clone() }),
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    fn train(config: &ValidConfig, threads: usize) -> Trainer {
+        let (vocabulary, data) = data();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = Trainer::new(config.clone(), &vocabulary, data.train.images.ncols());
+            trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
+            trainer
+        })
+    }
+
+    #[test]
+    fn training_learns_and_gives_the_same_bits_on_any_number_of_threads() {
+        let config = config().check().unwrap();
+        let (one, three) = (train(&config, 1), train(&config, 3));
+        assert_eq!(one.model, three.model);
+        assert_eq!(one.adam, three.adam);
+        // Chance: R@1 + R@5 + R@10 of 10 images both ways is about 10 + 50 + 100 for captions, less for images.
+        let best = one.progress.best.unwrap();
+        let (_, data) = data();
+        let untrained = Trainer::new(config, &data_vocabulary(), data.train.images.ncols()).evaluate(&data.dev, &data.dev_ids).unwrap();
+        assert!(best.dev.rsum > untrained.rsum + 20.0, "{} against {}", best.dev.rsum, untrained.rsum);
+    }
+
+    fn data_vocabulary() -> Vocabulary {
+        data().0
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_anywhere_goes_on_with_the_same_bits() {
+        let config = config().check().unwrap();
+        let (vocabulary, data) = data();
+        let img_dim = data.train.images.ncols();
+        let never = AtomicBool::new(false);
+        let mut straight = Trainer::new(config.clone(), &vocabulary, img_dim);
+        let mut seen = StopAfter { steps: u64::MAX, stop: &never, epochs: Vec::new() };
+        straight.run(&data, None, &mut seen, &never).unwrap();
+        for steps in [1, 5, 7, 8, 14] {
+            let folder = tempfile::tempdir().unwrap();
+            let run = RunFolder::create(folder.path(), &config, &vocabulary, false).unwrap();
+            let stop = AtomicBool::new(false);
+            let mut observer = StopAfter { steps, stop: &stop, epochs: Vec::new() };
+            let mut first = Trainer::new(config.clone(), &vocabulary, img_dim);
+            assert_eq!(first.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Interrupted);
+            stop.store(false, Ordering::Relaxed);
+            observer.steps = u64::MAX;
+            let mut second = Trainer::resume(config.clone(), &vocabulary, img_dim, &run).unwrap();
+            assert_eq!(second.progress.step, steps);
+            assert_eq!(second.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Finished);
+            assert_eq!((&second.model, &second.adam), (&straight.model, &straight.adam), "stopped after {steps}");
+            assert_eq!(second.progress.best, straight.progress.best);
+            assert_eq!(observer.epochs, seen.epochs, "the figures of the epochs too");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_on_resuming() {
+        let (vocabulary, data) = data();
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { num_epochs: 1, ..config() }.check().unwrap();
+        let run = RunFolder::create(folder.path(), &config, &vocabulary, false).unwrap();
+        let img_dim = data.train.images.ncols();
+        let message = |vocabulary: &Vocabulary, config: &ValidConfig| {
+            Trainer::resume(config.clone(), vocabulary, img_dim, &run).unwrap_err().to_string()
+        };
+        assert!(message(&vocabulary, &config).contains("cannot read"));
+        let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim);
+        trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap();
+        let other = Vocabulary::build(&["a dog".to_owned()], 1);
+        assert!(message(&other, &config).contains("does not fit the checkpoint"));
+        let wider = Config { embed_size: 17, ..config.into_inner() }.check().unwrap();
+        assert!(message(&vocabulary, &wider).contains("embed_size: 17"));
+    }
+}
