@@ -13,6 +13,7 @@ pub mod nn;
 pub mod optim;
 pub mod random;
 pub mod real;
+pub mod report;
 pub mod similarity;
 pub mod train;
 

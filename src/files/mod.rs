@@ -6,5 +6,4 @@ mod tensors;
 
 pub use atomic::write_atomically;
 pub use npy::read_matrix;
-pub(crate) use tensors::{check_readable, write_npz};
-pub use tensors::{TensorFile, TensorWriter};
+pub use tensors::{TensorFile, TensorWriter, write_npz};

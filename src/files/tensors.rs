@@ -1,7 +1,6 @@
 //! Named tensors in one file: safetensors (read and written), npz (read and written).
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -176,6 +175,8 @@ impl TensorWriter {
     }
 
     /// Writes safetensors with one metadata key, all or nothing. The same tensors give the same bytes.
+    ///
+    /// **Errors** if the disk refuses.
     pub fn write_safetensors(&self, path: &Path, metadata: Option<String>) -> Result<()> {
         let failed = |e: safetensors::SafeTensorError| Error::file(path, e.to_string());
         let mut views = Vec::with_capacity(self.tensors.len());
@@ -188,18 +189,15 @@ impl TensorWriter {
 }
 
 /// Writes `f32` matrices as npz, all or nothing.
-pub(crate) fn write_npz(path: &Path, matrices: &[(&str, &Array2<f32>)]) -> Result<()> {
+///
+/// **Errors** if the disk refuses.
+pub fn write_npz(path: &Path, matrices: &[(&str, &Array2<f32>)]) -> Result<()> {
     let failed = |e: ndarray_npy::WriteNpzError| Error::file(path, e.to_string());
     let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
     for (name, matrix) in matrices {
         npz.add_array(*name, *matrix).map_err(failed)?;
     }
     write_atomically(path, npz.finish().map_err(failed)?.get_ref())
-}
-
-/// Whether a file exists and can be opened, with this crate's message if not.
-pub(crate) fn check_readable(path: &Path) -> Result<()> {
-    File::open(path).map(drop).map_err(|e| Error::io(path, "read", e))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use num_complex::Complex;
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use problems::{ModelProblem, all, layers, models};
+pub use problems::{ModelProblem, all, models};
 
 use crate::error::Result;
 use crate::random::{Symmetric, stream};

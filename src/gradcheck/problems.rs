@@ -15,30 +15,32 @@ use crate::real::Scalar;
 use crate::similarity::Measure;
 use ndarray_rand::rand::distr::Distribution;
 
-/// Every layer and every model.
+/// Every layer and every model; `each` is told of every report as it comes.
 ///
 /// **Errors** only if a forward pass refuses its input, which would be a bug.
-pub fn all() -> Result<Vec<Report>> {
-    let mut reports = layers()?;
-    reports.extend(models().iter().map(check).collect::<Result<Vec<_>>>()?);
-    Ok(reports)
-}
-
-/// The layers, the similarities and the losses.
-///
-/// **Errors** as [`all`].
-pub fn layers() -> Result<Vec<Report>> {
-    let mut reports = vec![check(&EmbeddingProblem)?, check(&LinearProblem)?, check(&L2NormProblem)?, check(&AbsProblem)?];
+pub fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    let mut add = |report: Report| {
+        each(&report);
+        reports.push(report);
+    };
+    add(check(&EmbeddingProblem)?);
+    add(check(&LinearProblem)?);
+    add(check(&L2NormProblem)?);
+    add(check(&AbsProblem)?);
     for layers in 1..=2 {
-        reports.push(check(&GruProblem { layers })?);
+        add(check(&GruProblem { layers })?);
     }
     for measure in [Measure::Cosine, Measure::Order, Measure::OrderSquared] {
-        reports.push(check(&SimilarityProblem { measure })?);
+        add(check(&SimilarityProblem { measure })?);
     }
     for violation in [Violation::Sum, Violation::Max] {
         for mask in [false, true] {
-            reports.push(check(&LossProblem { violation, mask })?);
+            add(check(&LossProblem { violation, mask })?);
         }
+    }
+    for model in models() {
+        add(check(&model)?);
     }
     Ok(reports)
 }
@@ -515,7 +517,7 @@ mod tests {
     #[test]
     fn every_gradient_passes() {
         let mut failed = false;
-        for report in all().unwrap() {
+        for report in all(|_| ()).unwrap() {
             let worst = report.worst().unwrap();
             println!(
                 "{}: {:.1e} in {}, slopes {:.4} to {:.4}, {} near a kink, {} at one, {}",

@@ -122,6 +122,19 @@ pub enum Preset {
 }
 
 impl Config {
+    /// The settings for the built-in scenes: a small model, trained in seconds.
+    #[must_use]
+    pub fn scenes() -> Self {
+        Self {
+            embed_size: 64,
+            word_dim: 32,
+            num_epochs: 12,
+            learning_rate: 6e-3,
+            lr_update: 9,
+            ..Self::default()
+        }
+    }
+
     /// Sets what a preset sets and leaves the rest.
     pub fn apply(&mut self, preset: Preset) {
         let order = matches!(preset, Preset::Order0 | Preset::OrderPlusPlus);

@@ -13,4 +13,4 @@ pub use checkpoint::{Best, Checkpoint, EpochTotals, Progress, load_model};
 pub use collapse::{Collapse, CollapseDetector};
 pub use events::{EpochReport, Event, Ignore, Observer, StepReport};
 pub use run_folder::RunFolder;
-pub use trainer::{Outcome, Trainer, TrainingData};
+pub use trainer::{Outcome, Trainer, TrainingData, check_vocabulary};

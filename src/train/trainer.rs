@@ -6,6 +6,7 @@
 //!   rsum on dev; the best so far is kept
 //! ```
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -81,7 +82,7 @@ impl Trainer {
     pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &RunFolder) -> Result<Self> {
         let (checkpoint, parameters, adam) = Checkpoint::read(&run.last())?;
         let architecture = config.architecture(vocabulary.len(), img_dim);
-        check_vocabulary(&checkpoint, vocabulary, run)?;
+        check_vocabulary(&checkpoint, vocabulary, &run.vocabulary())?;
         if checkpoint.architecture != architecture {
             let problem = format!("expected {architecture:?}, found {:?}", checkpoint.architecture);
             return Err(Error::file(&run.last(), problem));
@@ -275,7 +276,7 @@ impl EpochTotals {
 }
 
 /// **Errors** unless the vocabulary is the one that the checkpoint was trained with.
-pub(crate) fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary, run: &RunFolder) -> Result<()> {
+pub fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
     if checkpoint.vocabulary == vocabulary.fingerprint() {
         return Ok(());
     }
@@ -286,7 +287,7 @@ pub(crate) fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary,
         vocabulary.len(),
         vocabulary.fingerprint()
     );
-    Err(Error::file(&run.vocabulary(), problem))
+    Err(Error::file(file, problem))
 }
 
 #[cfg(test)]

@@ -1,0 +1,122 @@
+//! One file a command. Results go to stdout, progress and warnings to stderr.
+//!
+//! Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).
+
+mod embed;
+mod eval;
+mod gradcheck;
+mod load;
+mod search;
+mod settings;
+mod shell;
+mod train;
+mod vocab;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+/// VSE++ as an executable specification: images and sentences in one space, on the CPU.
+#[derive(Parser, Debug)]
+#[command(
+    name = "vsepp",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).\n\
+                  Results go to stdout, progress and warnings to stderr."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to use [default: all cores]; results have the same bits with any number
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Train a model, on a folder of data or on the built-in scenes
+    Train(Box<train::Args>),
+    /// R@K, median and mean rank, of a run or of embeddings from anywhere
+    Eval(eval::Args),
+    /// Write the joint embeddings of a split to a file
+    Embed(embed::Args),
+    /// Find images for a sentence, or captions for an image
+    Search(search::Args),
+    /// Build, show or convert a vocabulary
+    Vocab(vocab::Args),
+    /// Prove every gradient by complex steps and Taylor remainders
+    Gradcheck(gradcheck::Args),
+    /// Print completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write one for every command
+    Man(shell::ManArgs),
+}
+
+/// What a command found: for people, for programs, and whether a check failed.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pub(crate) text: String,
+    pub(crate) json: Value,
+    pub(crate) exit: u8,
+}
+
+impl Output {
+    fn done(text: impl Into<String>, json: Value) -> Self {
+        Self { text: text.into(), json, exit: 0 }
+    }
+}
+
+/// Parses the arguments and runs the command; also says whether JSON was asked for.
+pub(crate) fn run() -> (Result<Output>, bool) {
+    let cli = Cli::parse();
+    (dispatch(cli.command, cli.threads), cli.json)
+}
+
+fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
+    if let Some(threads) = threads {
+        anyhow::ensure!((1..=1024).contains(&threads), "--threads: expected 1 to 1024, found {threads}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build_global().with_context(|| format!("cannot start {threads} threads"))?;
+    }
+    match command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Embed(args) => embed::run(args),
+        Command::Search(args) => search::run(args),
+        Command::Vocab(args) => vocab::run(args),
+        Command::Gradcheck(args) => gradcheck::run(&args),
+        Command::Completions(args) => Ok(shell::completions(&args)),
+        Command::Man(args) => shell::man(&args),
+    }
+}
+
+/// A warning, or something worth knowing.
+fn note(text: &str) {
+    eprintln!("note: {text}");
+}
+
+/// Something that turns while work is done, where stderr is a terminal.
+fn busy(text: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(text);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,89 @@
+//! `vsepp search`
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use vsepp::eval::{Query, nearest};
+
+use super::load::{Embedded, Loaded, RunArgs};
+use super::{Output, note};
+
+/// Finds the best images for a sentence, or the best captions for an image.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  vsepp search --run runs/coco-1 \"two dogs on a beach\"\n  vsepp search --run runs/coco-1 --image 17")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    run: RunArgs,
+    /// A sentence to find images for
+    #[arg(required_unless_present = "image", conflicts_with = "image")]
+    sentence: Option<String>,
+    /// An image of the split, from 0, to find captions for
+    #[arg(long, value_name = "ROW")]
+    image: Option<usize>,
+    /// How many to show
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    top: usize,
+}
+
+pub(crate) fn run(args: Args) -> Result<Output> {
+    anyhow::ensure!(args.top > 0, "--top: expected at least 1, found 0");
+    let loaded = args.run.load()?;
+    // A sentence that cannot be looked for is said before the split is read.
+    let sentence = args.sentence.as_deref().map(|sentence| encode(&loaded, sentence)).transpose()?;
+    let e = args.run.embed(&loaded)?;
+    match (args.image, args.sentence) {
+        (Some(row), _) => captions_for(&loaded, &e, row, args.top),
+        (None, text) => images_for(&loaded, &e, &text.unwrap_or_default(), sentence.unwrap_or_default(), args.top),
+    }
+}
+
+fn encode(loaded: &Loaded, sentence: &str) -> Result<Vec<u32>> {
+    let (ids, unknown) = loaded.vocabulary.encode(sentence);
+    anyhow::ensure!(ids.len() > 2, "the sentence is empty: expected at least one word");
+    anyhow::ensure!(
+        unknown.len() < ids.len() - 2,
+        "the run's vocabulary knows none of these words: {}",
+        unknown.join(", ")
+    );
+    if !unknown.is_empty() {
+        note(&format!("not in the run's vocabulary, so read as <unk>: {}", unknown.join(", ")));
+    }
+    Ok(ids)
+}
+
+fn images_for(loaded: &Loaded, e: &Embedded, sentence: &str, ids: Vec<u32>, top: usize) -> Result<Output> {
+    let query = loaded.model.embed_captions(&[ids])?;
+    let measure = loaded.model.architecture.measure;
+    let found = nearest(Query::Caption(query.row(0)), e.images.view(), measure, top)?;
+    let (mut text, mut results) = (format!("images of {} for \"{sentence}\"\n", e.split.name), Vec::new());
+    for (rank, (image, score)) in (1..).zip(found) {
+        let captions = &e.split.captions[e.split.captions_of(image)];
+        let _ = writeln!(text, "\n{rank:>3}. image {image}   score {score:.4}");
+        for caption in captions {
+            let _ = writeln!(text, "       {caption}");
+        }
+        results.push(json!({ "rank": rank, "image": image, "score": score, "captions": captions }));
+    }
+    Ok(answer(text, json!({ "sentence": sentence }), &e.split.name, results))
+}
+
+fn captions_for(loaded: &Loaded, e: &Embedded, row: usize, top: usize) -> Result<Output> {
+    let images = e.images.nrows();
+    anyhow::ensure!(row < images, "--image {row}: expected a row below {images}, the images of {}", e.split.name);
+    let measure = loaded.model.architecture.measure;
+    let found = nearest(Query::Image(e.images.row(row)), e.captions.view(), measure, top)?;
+    let own = e.split.captions_of(row);
+    let (mut text, mut results) = (format!("captions for image {row} of {}   (* its own)\n\n", e.split.name), Vec::new());
+    for (rank, (caption, score)) in (1..).zip(found) {
+        let is_own = own.contains(&caption);
+        let words = &e.split.captions[caption];
+        let _ = writeln!(text, "{rank:>3}. {} {score:.4}  {words}", if is_own { '*' } else { ' ' });
+        results.push(json!({ "rank": rank, "caption": caption, "score": score, "text": words, "own": is_own }));
+    }
+    Ok(answer(text, json!({ "image": row, "own": e.split.captions[own] }), &e.split.name, results))
+}
+
+fn answer(text: String, query: Value, split: &str, results: Vec<Value>) -> Output {
+    Output::done(text, json!({ "query": query, "split": split, "results": results }))
+}

@@ -1,0 +1,247 @@
+//! `vsepp train`
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use vsepp::data::{Source, Split, Vocabulary};
+use vsepp::eval::{Query, evaluate, nearest};
+use vsepp::model::{Config, ValidConfig};
+use vsepp::report::{Console, JsonLines, evaluation_table, thousands};
+use vsepp::train::{Event, Observer, Outcome, RunFolder, Trainer, TrainingData, load_model};
+
+use super::load::{Embedded, Loaded};
+use super::settings::Settings;
+use super::{Output, busy, note};
+
+/// Trains a model. Without --data, on the built-in scenes: small pictures that the program draws.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
+                        --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nCtrl-C finishes the step, saves, and says how to go on.")]
+pub(crate) struct Args {
+    /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Go on with the run, with the same bits as if it had never stopped
+    #[arg(long, requires = "run", conflicts_with = "force")]
+    resume: bool,
+    /// Overwrite a run that is there already
+    #[arg(long)]
+    force: bool,
+    /// Settings in TOML, as in a run's config.toml; flags override them
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Print the settings as TOML and stop
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(crate) fn run(args: Args) -> Result<Output> {
+    let config = if args.resume { resumed_config(&args)? } else { new_config(&args)? };
+    let config = config.check()?;
+    if args.print_config {
+        return Ok(Output::done(toml::to_string(&config)?, serde_json::to_value(&config)?));
+    }
+    let path = args.run.clone().unwrap_or_else(|| default_run(config.data.as_deref()));
+    if !args.resume {
+        RunFolder::at(&path).check_free(args.force)?;
+    }
+
+    let source = Source::new(config.data.clone());
+    let (train, dev, test) = read_splits(&source)?;
+    let (run, vocabulary) = prepare(&args, &config, &path, &train)?;
+    let img_dim = train.images.ncols();
+    anyhow::ensure!(
+        config.img_dim.is_none_or(|expected| expected == img_dim),
+        "img_dim = {}: the image features of the data have F = {img_dim}",
+        config.img_dim.unwrap_or_default()
+    );
+    anyhow::ensure!(
+        dev.images.ncols() == img_dim,
+        "dev: expected image features of dimension F = {img_dim}, as in train, found {}",
+        dev.images.ncols()
+    );
+    let mut trainer = if args.resume {
+        Trainer::resume(config.clone(), &vocabulary, img_dim, &run)?
+    } else {
+        Trainer::new(config.clone(), &vocabulary, img_dim)
+    };
+    let data = encode(&vocabulary, train, dev);
+    let metrics = JsonLines::open(&run.metrics(), trainer.progress.step, config.log_step)?;
+    let mut observers = Observers { console: Console::default(), metrics };
+    let stop = stop_signal()?;
+    let outcome = trainer.run(&data, Some(&run), &mut observers, &stop)?;
+
+    if outcome == Outcome::Interrupted {
+        let text = format!(
+            "stopped after step {}; everything is saved. To go on:\n  vsepp train --run {} --resume\n",
+            thousands(usize::try_from(trainer.progress.step)?),
+            run.path().display()
+        );
+        let json = json!({ "run": run.path(), "interrupted": true, "step": trainer.progress.step });
+        return Ok(Output { text, json, exit: 130 });
+    }
+    result(&run, vocabulary, test)
+}
+
+fn new_config(args: &Args) -> Result<Config> {
+    let mut config = args.settings.resolve(args.config.as_deref())?;
+    // A run must find its data from any folder.
+    for path in [&mut config.data, &mut config.vocab_path].into_iter().flatten() {
+        *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", path.display()))?;
+    }
+    Ok(config)
+}
+
+/// The run's own settings. Only what does not change the steps already taken may be set anew.
+fn resumed_config(args: &Args) -> Result<Config> {
+    let run = RunFolder::at(args.run.as_deref().unwrap_or(Path::new("")));
+    let before = run.read_config()?;
+    let mut config = before.clone();
+    args.settings.apply(&mut config);
+    let comparable = |config: &Config| -> Result<toml::Table> {
+        let mut table = toml::Table::try_from(config)?;
+        for free in ["num_epochs", "val_step", "log_step", "data"] {
+            table.remove(free);
+        }
+        Ok(table)
+    };
+    let (old, new) = (comparable(&before)?, comparable(&config)?);
+    for (key, value) in &new {
+        anyhow::ensure!(
+            old.get(key) == Some(value),
+            "{key} = {value}: a run goes on with the settings it was begun with, {}; only num-epochs, val-step, log-step \
+             and the place of the data may change",
+            old.get(key).map_or_else(|| "without it".to_owned(), |old| format!("{key} = {old}"))
+        );
+    }
+    Ok(config)
+}
+
+fn default_run(data: Option<&Path>) -> PathBuf {
+    let name = data.map(|data| data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()));
+    RunFolder::next_free(Path::new("runs"), name.as_deref().unwrap_or("scenes"))
+}
+
+fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
+    let bar = busy(match source {
+        Source::Scenes(_) => "drawing the scenes".into(),
+        Source::Folder(folder) => format!("reading {}", folder.display()),
+    });
+    let (train, dev, test) = if source.has("test") {
+        let [train, dev, test] = source.splits(["train", "dev", "test"])?;
+        (train, dev, Some(test))
+    } else {
+        let [train, dev] = source.splits(["train", "dev"])?;
+        (train, dev, None)
+    };
+    bar.finish_and_clear();
+    for split in [Some(&train), Some(&dev), test.as_ref()].into_iter().flatten() {
+        split.notes.iter().for_each(|text| note(text));
+    }
+    Ok((train, dev, test))
+}
+
+fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Result<(RunFolder, Vocabulary)> {
+    if args.resume {
+        let run = RunFolder::at(path);
+        let vocabulary = Vocabulary::read(&run.vocabulary())?;
+        return Ok((run, vocabulary));
+    }
+    let vocabulary = match &config.vocab_path {
+        Some(path) => Vocabulary::read(path)?,
+        None => Vocabulary::build(&train.captions, config.word_threshold),
+    };
+    let run = RunFolder::create(path, config, &vocabulary, args.force)?;
+    Ok((run, vocabulary))
+}
+
+fn encode(vocabulary: &Vocabulary, train: Split, dev: Split) -> TrainingData {
+    let (train_ids, dev_ids) = (vocabulary.encode_all(&train.captions), vocabulary.encode_all(&dev.captions));
+    let unknown = |e: &vsepp::data::Encoded| 100.0 * e.unknown as f64 / e.words as f64;
+    eprintln!(
+        "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",
+        thousands(train.captions.len()),
+        thousands(train.images.nrows()),
+        thousands(dev.captions.len()),
+        thousands(dev.images.nrows()),
+        thousands(vocabulary.len()),
+        unknown(&train_ids),
+        unknown(&dev_ids),
+    );
+    TrainingData { train, train_ids: train_ids.captions, dev, dev_ids: dev_ids.captions }
+}
+
+/// Set by the first Ctrl-C; the second ends the program at once, which loses nothing but the steps
+/// since the last checkpoint.
+fn stop_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let signal = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if signal.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nfinishing the step and saving (once more: stop at once)");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+struct Observers {
+    console: Console,
+    metrics: JsonLines,
+}
+
+impl Observer for Observers {
+    fn event(&mut self, event: &Event<'_>) -> vsepp::Result<()> {
+        self.metrics.event(event)?;
+        self.console.event(event)
+    }
+}
+
+/// The best model on the test split: R@K, and some retrieved images in words.
+fn result(run: &RunFolder, vocabulary: Vocabulary, test: Option<Split>) -> Result<Output> {
+    let path = run.path().display();
+    let Some(best) = run.best().exists().then(|| load_model(&run.best())).transpose()? else {
+        let text = format!("no epoch was trained; the run is in {path}\n");
+        return Ok(Output::done(text, json!({ "run": run.path(), "best": null, "test": null })));
+    };
+    let (model, checkpoint) = best;
+    let best = checkpoint.progress.best.clone();
+    let (epoch, rsum) = best.as_ref().map_or((0, 0.0), |best| (best.epoch, best.dev.rsum));
+    let mut text = format!("best epoch {epoch}: dev rsum {rsum:.1}; the run is in {path}\n");
+    let mut json = json!({ "run": run.path(), "best": best, "test": null });
+    if let Some(test) = test {
+        let measure = model.architecture.measure;
+        let e = Loaded { model, vocabulary, checkpoint }.embed(test)?;
+        let evaluation = evaluate(e.images.view(), e.captions.view(), e.split.starts(), measure)?;
+        let _ = writeln!(text, "\n{}\n{}", evaluation_table("test", &evaluation), examples(&e, measure)?);
+        json["test"] = serde_json::to_value(evaluation)?;
+    }
+    let _ = writeln!(text, "Try:  vsepp search --run {path} \"…\"      vsepp eval --run {path}");
+    Ok(Output::done(text, json))
+}
+
+/// A handful of queries, spread over the split, with what is found for them.
+fn examples(e: &Embedded, measure: vsepp::similarity::Measure) -> Result<String> {
+    const QUERIES: usize = 4;
+    const SHOWN: usize = 3;
+    let mut text = String::from("Retrieved (* the right image; an image is shown by its last caption):\n");
+    for k in 0..QUERIES.min(e.split.images.nrows()) {
+        let right = k * e.split.images.nrows() / QUERIES.min(e.split.images.nrows());
+        let caption = e.split.captions_of(right).start;
+        let _ = writeln!(text, "\n  \"{}\"", e.split.captions[caption]);
+        let found = nearest(Query::Caption(e.captions.row(caption)), e.images.view(), measure, SHOWN)?;
+        for (rank, (image, score)) in (1..).zip(found) {
+            let mark = if image == right { '*' } else { ' ' };
+            let words = &e.split.captions[e.split.captions_of(image).end - 1];
+            let _ = writeln!(text, "   {rank}. {mark} {score:.3}  {words}");
+        }
+    }
+    Ok(text)
+}

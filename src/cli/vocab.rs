@@ -1,0 +1,119 @@
+//! `vsepp vocab`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use vsepp::data::{Source, Vocabulary};
+use vsepp::files::write_atomically;
+use vsepp::report::thousands;
+
+use super::Output;
+use super::load::check_free;
+
+/// Builds, shows or converts a vocabulary.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Count the words of the training captions and keep the frequent ones
+    Build {
+        /// Folder of the data [default: the built-in scenes]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// How often a word must occur
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        word_threshold: usize,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Overwrite the file
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the words with their ids, or look some up
+    Show {
+        /// A vocabulary: vocab.json, or the original's JSON
+        file: PathBuf,
+        /// Words to look up [default: all words]
+        words: Vec<String>,
+    },
+    /// Write a vocabulary in another format
+    Convert {
+        /// A vocabulary: vocab.json, or the original's JSON
+        file: PathBuf,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Its format
+        #[arg(long, value_enum)]
+        to: Format,
+        /// Overwrite the file
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// vocab.json of this program
+    Vsepp,
+    /// word2idx, idx2word, idx: what ports of the original read
+    Original,
+    /// One word a line, in the order of the ids
+    Text,
+}
+
+pub(crate) fn run(args: Args) -> Result<Output> {
+    match args.action {
+        Action::Build { data, word_threshold, out, force } => {
+            anyhow::ensure!(word_threshold > 0, "--word-threshold: expected at least 1, found 0");
+            check_free(&out, force)?;
+            let [train] = Source::new(data).splits(["train"])?;
+            let vocabulary = Vocabulary::build(&train.captions, word_threshold);
+            let encoded = vocabulary.encode_all(&train.captions);
+            vocabulary.write(&out)?;
+            let share = 100.0 * encoded.unknown as f64 / encoded.words as f64;
+            let text = format!(
+                "{}: {} words, of {} in {} training captions {share:.2} % have no id of their own\n",
+                out.display(),
+                thousands(vocabulary.len()),
+                thousands(encoded.words),
+                thousands(train.captions.len())
+            );
+            Ok(Output::done(text, summary(&out, &vocabulary)))
+        }
+        Action::Show { file, words } => {
+            let vocabulary = Vocabulary::read(&file)?;
+            if words.is_empty() {
+                let text: String = (0..).zip(vocabulary.words()).map(|(id, word): (usize, _)| format!("{id}\t{word}\n")).collect();
+                return Ok(Output::done(text, json!({ "words": vocabulary.words() })));
+            }
+            let ids: Vec<Option<u32>> = words.iter().map(|word| vocabulary.id(word)).collect();
+            let shown = |id: Option<u32>| id.map_or_else(|| "not in the vocabulary".to_owned(), |id| id.to_string());
+            let text = words.iter().zip(&ids).map(|(word, id)| format!("{word}\t{}\n", shown(*id))).collect::<String>();
+            let found: serde_json::Map<String, Value> = words.into_iter().zip(ids).map(|(w, id)| (w, json!(id))).collect();
+            Ok(Output::done(text, json!(found)))
+        }
+        Action::Convert { file, out, to, force } => {
+            check_free(&out, force)?;
+            let vocabulary = Vocabulary::read(&file)?;
+            let text = match to {
+                Format::Vsepp => vocabulary.to_json(),
+                Format::Original => vocabulary.to_original_json(),
+                Format::Text => vocabulary.words().join("\n") + "\n",
+            };
+            write_atomically(&out, text.as_bytes())?;
+            Ok(Output::done(format!("{}: {} words\n", out.display(), thousands(vocabulary.len())), summary(&out, &vocabulary)))
+        }
+    }
+}
+
+fn summary(file: &Path, vocabulary: &Vocabulary) -> Value {
+    json!({ "file": file, "words": vocabulary.len(), "fingerprint": vocabulary.fingerprint() })
+}

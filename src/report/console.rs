@@ -1,0 +1,112 @@
+//! The console: a bar while an epoch runs, a line when it is done. All on stderr.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::table::thousands;
+use crate::error::Result;
+use crate::loss::Violation;
+use crate::train::{Collapse, EpochReport, Event, Observer, StepReport};
+
+/// Shows a training on stderr; the bar only where stderr is a terminal.
+#[derive(Debug)]
+pub struct Console {
+    bar: ProgressBar,
+    epochs: usize,
+    batches: usize,
+    /// Seconds of a step, smoothed.
+    pace: Option<f64>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None }
+    }
+}
+
+impl Console {
+    /// A line above the bar.
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    fn step(&mut self, step: &StepReport) {
+        let pace = self.pace.map_or(step.seconds, |pace| 0.95 * pace + 0.05 * step.seconds);
+        self.pace = Some(pace);
+        let left = (self.epochs - step.epoch) * self.batches + (step.batches - step.batch);
+        let left = Duration::from_secs_f64(pace * left as f64);
+        self.bar.set_length(step.batches as u64);
+        self.bar.set_position(step.batch as u64);
+        self.bar.set_message(format!(
+            "loss {:.2}  |g| {:.3} → {:.3}  active {:.0} %  {:.0} pairs/s  {} left",
+            step.loss,
+            step.grad_norm,
+            step.clipped_norm,
+            100.0 * step.active,
+            step.pairs as f64 / pace,
+            indicatif::HumanDuration(left),
+        ));
+    }
+
+    fn epoch(&self, e: &EpochReport) {
+        let loss = if e.violation == Violation::Max { "MH" } else { "SH" };
+        let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);
+        let same = if e.same_image_pairs > 0 { format!("  same-image {}", e.same_image_pairs) } else { String::new() };
+        self.say(&format!(
+            "epoch {:>2}/{}  {loss} loss/pair {:.4}  |g| {:.2}, clipped {:.0} %  active {:.1} %{same}  {} pairs/s  lr {:.0e}  \
+             dev R@1 {:.1} / {:.1}  rsum {:.1}{}",
+            e.epoch,
+            self.epochs,
+            e.loss_per_pair,
+            e.grad_norm,
+            100.0 * e.clipped,
+            100.0 * e.active,
+            thousands(e.pairs_per_second.round() as usize),
+            e.learning_rate,
+            i2t.r1,
+            t2i.r1,
+            e.dev.rsum,
+            if e.best { "  best" } else { "" },
+        ));
+    }
+
+    fn collapse(&self, c: &Collapse) {
+        self.say(&format!(
+            "warning: collapse: for {} steps the loss has been {:.2}, which is α for every term that could count \
+             (2Bα for MH), and all scores of a batch lie within {:.1e} of each other: the embeddings are all alike, \
+             and the gradient there is zero.\n         MH often leaves this point after some epochs. If it does not: \
+             train the first epochs with SH (--warmup-epochs 1), or use a smaller --learning-rate.",
+            c.steps, c.loss, c.spread
+        ));
+    }
+}
+
+impl Observer for Console {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn event(&mut self, event: &Event<'_>) -> Result<()> {
+        match event {
+            Event::Started { config, parameters, pairs, batches, progress } => {
+                (self.epochs, self.batches) = (config.num_epochs, *batches);
+                let from = if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
+                self.say(&format!(
+                    "{} parameters; {} pairs an epoch in {} batches of {}{from}",
+                    thousands(*parameters),
+                    thousands(*pairs),
+                    batches,
+                    config.batch_size
+                ));
+                let style = ProgressStyle::with_template("  {bar:20} {pos}/{len}  {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                // Hidden by itself where stderr is no terminal.
+                self.bar = ProgressBar::new(*batches as u64).with_style(style);
+            }
+            Event::Step(step) => self.step(step),
+            Event::Collapsed(collapse) => self.collapse(collapse),
+            Event::Validated { step, dev, .. } => self.say(&format!("  step {step}: dev rsum {:.1}", dev.rsum)),
+            Event::EpochEnded(report) => self.epoch(report),
+            Event::Interrupted { .. } | Event::Finished { .. } => self.bar.finish_and_clear(),
+        }
+        Ok(())
+    }
+}

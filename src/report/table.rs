@@ -1,0 +1,108 @@
+//! Tables in plain text.
+
+use std::fmt::Write;
+
+use crate::eval::{Evaluation, Recall};
+use crate::gradcheck::Report;
+
+/// 12345 → `12,345`.
+#[must_use]
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// R@K both ways.
+#[must_use]
+pub fn evaluation_table(title: &str, e: &Evaluation) -> String {
+    let mut out = format!("{title}: {} images, {} captions", thousands(e.images), thousands(e.captions));
+    if e.folds > 1 {
+        let _ = write!(out, ", mean of {} folds", e.folds);
+    }
+    out.push_str("\n\n                       R@1    R@5   R@10   Med r   Mean r\n");
+    let mut line = |name: &str, r: &Recall| {
+        let _ = writeln!(out, "  {name:<18} {:>6.1} {:>6.1} {:>6.1} {:>7} {:>8.1}", r.r1, r.r5, r.r10, trim(r.medr), r.meanr);
+    };
+    line("image → captions", &e.image_to_text);
+    line("caption → images", &e.text_to_image);
+    let _ = writeln!(out, "  rsum {:.1}", e.rsum);
+    let tied = e.image_to_text.tied + e.text_to_image.tied;
+    if tied > 0 {
+        let _ = writeln!(
+            out,
+            "  ties: the rank of {} image and {} caption queries rests on the rule for equal scores (lower index first)",
+            thousands(e.image_to_text.tied),
+            thousands(e.text_to_image.tied)
+        );
+    }
+    out
+}
+
+/// A median, whole unless it is a mean of folds.
+fn trim(medr: f64) -> String {
+    if medr.fract() == 0.0 { format!("{medr:.0}") } else { format!("{medr:.1}") }
+}
+
+/// One line a problem; with `blocks`, one line a block too.
+#[must_use]
+pub fn gradcheck_table(reports: &[Report], blocks: bool) -> String {
+    let mut out = String::from(
+        "                                                    numbers   error     in                          slopes          near kink\n",
+    );
+    for report in reports {
+        let size = report.blocks.iter().fold(0, |s, block| s + block.size);
+        let (error, name) = report.worst().map_or((0.0, ""), |block| (block.error, block.name.as_str()));
+        let t = &report.taylor;
+        let kinks = if t.at_kink > 0 { format!("{} ({} AT a kink)", t.near_kink, t.at_kink) } else { t.near_kink.to_string() };
+        let _ = writeln!(
+            out,
+            "{} {:<48} {size:>6}   {error:.1e}   {name:<25} {:.4} … {:.4}   {kinks}",
+            if report.passed { "ok  " } else { "FAIL" },
+            report.problem,
+            t.slope_min,
+            t.slope_max,
+        );
+        for block in report.blocks.iter().filter(|_| blocks) {
+            let _ = writeln!(out, "       {:<45} {:>6}   {:.1e}   largest |gradient| {:.2e}", block.name, block.size, block.error, block.largest);
+        }
+    }
+    let failed = reports.iter().filter(|report| !report.passed).count();
+    let directions = reports.first().map_or(0, |report| report.taylor.directions);
+    let _ = writeln!(
+        out,
+        "\n{} of {} problems pass: every entry within {:.0e} of its block's largest by complex step,\nTaylor slopes within {:.2} … {:.2} on {directions} directions each.",
+        reports.len() - failed,
+        reports.len(),
+        crate::gradcheck::TOLERANCE,
+        crate::gradcheck::SLOPES.start(),
+        crate::gradcheck::SLOPES.end(),
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_table_has_both_directions_and_tells_of_ties() {
+        let recall = Recall { r1: 12.34, r5: 40.0, r10: 100.0, medr: 3.0, meanr: 7.25, tied: 2 };
+        let e = Evaluation { images: 1000, captions: 5000, folds: 5, image_to_text: recall, text_to_image: recall, rsum: 304.7 };
+        let table = evaluation_table("test", &e);
+        assert!(table.starts_with("test: 1,000 images, 5,000 captions, mean of 5 folds"));
+        assert!(table.contains("image → captions     12.3   40.0  100.0       3      7.2"), "{table}");
+        assert!(table.contains("ties: the rank of 2 image and 2 caption queries"));
+    }
+}
