@@ -19,9 +19,7 @@ pub fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
 
 /// The 64-bit FNV-1a hash.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// U(−a, a) on a grid of 2²⁴ points: `a (k / 2²³ − 1)` for the upper 24 bits k of a `u32`.

@@ -37,19 +37,17 @@ pub trait Scalar:
     /// The real part, exactly. Every branch (hinge, maximum, sign) looks at this alone.
     fn re(self) -> f64;
     /// Square root.
+    #[must_use]
     fn sqrt(self) -> Self;
     /// The logistic function σ(x) = 1 / (1 + e⁻ˣ).
+    #[must_use]
     fn sigmoid(self) -> Self;
     /// Hyperbolic tangent.
+    #[must_use]
     fn tanh(self) -> Self;
     /// `c = a · b + (c or 0)` for one block of a product; see [`crate::linalg`].
     #[doc(hidden)]
-    fn product_block(
-        a: ArrayView2<'_, Self>,
-        b: ArrayView2<'_, Self>,
-        keep: bool,
-        c: ArrayViewMut2<'_, Self>,
-    );
+    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>);
 }
 
 /// A real number that can be trained: `f32` or `f64`.
@@ -78,12 +76,7 @@ impl Scalar for f32 {
     fn tanh(self) -> Self {
         tanh_f32(self)
     }
-    fn product_block(
-        a: ArrayView2<'_, Self>,
-        b: ArrayView2<'_, Self>,
-        keep: bool,
-        c: ArrayViewMut2<'_, Self>,
-    ) {
+    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>) {
         linalg::fast_block(a, b, keep, c);
     }
 }
@@ -106,12 +99,7 @@ impl Scalar for f64 {
     fn tanh(self) -> Self {
         libm::tanh(self)
     }
-    fn product_block(
-        a: ArrayView2<'_, Self>,
-        b: ArrayView2<'_, Self>,
-        keep: bool,
-        c: ArrayViewMut2<'_, Self>,
-    ) {
+    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>) {
         linalg::portable_block(a, b, keep, c);
     }
 }
@@ -134,12 +122,7 @@ impl Scalar for Complex<f64> {
     fn tanh(self) -> Self {
         self.tanh()
     }
-    fn product_block(
-        a: ArrayView2<'_, Self>,
-        b: ArrayView2<'_, Self>,
-        keep: bool,
-        c: ArrayViewMut2<'_, Self>,
-    ) {
+    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>) {
         linalg::portable_block(a, b, keep, c);
     }
 }
@@ -154,6 +137,19 @@ impl Real for f64 {
     fn is_finite(self) -> bool {
         self.is_finite()
     }
+}
+
+/// xⁿ by squaring: the same bits on every machine, which `f64::powi` does not promise.
+pub(crate) fn power(x: f64, n: u64) -> f64 {
+    let (mut result, mut square, mut rest) = (1.0, x, n);
+    while rest > 0 {
+        if rest % 2 == 1 {
+            result *= square;
+        }
+        square *= square;
+        rest /= 2;
+    }
+    result
 }
 
 /// 2ⁿ for −126 ≤ n ≤ 127, from its bits.
@@ -252,9 +248,14 @@ mod tests {
 
     #[test]
     fn tanh_f32_is_within_two_ulp_of_f64() {
-        let worst =
-            sweep().map(|x| ulps(Scalar::tanh(x), libm::tanh(f64::from(x)))).fold(0.0, f64::max);
+        let worst = sweep().map(|x| ulps(Scalar::tanh(x), libm::tanh(f64::from(x)))).fold(0.0, f64::max);
         assert!(worst <= 2.0, "worst error of tanh: {worst} ulp");
+    }
+
+    #[test]
+    fn powers() {
+        assert_eq!([0, 1, 2, 5, 10].map(|n| power(2.0, n)), [1.0, 2.0, 4.0, 32.0, 1024.0]);
+        approx::assert_relative_eq!(power(0.999, 1000), libm::pow(0.999, 1000.0), max_relative = 1e-12);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //!          backward       dg_j −= 2 dS_ij v,  df_i += 2 dS_ij v
 //! ```
 //!
-//! (SIM-1) is the paper's s(i, c) (equation 2; the embeddings are already normalised). (SIM-2) is
+//! (SIM-1) is the paper's s(i, c) (section 2.1; the embeddings are already normalised). (SIM-2) is
 //! what the original's code computes for order embeddings, (SIM-3) the penalty that Vendrov et al.
 //! (2016, equation 2) define. Where v = 0 the root of (SIM-2) has no derivative; here it is 0.
 
@@ -157,10 +157,7 @@ fn add_violation<T: Real>(
 }
 
 /// A matrix made row by row, in parallel.
-fn rows<T: Real>(
-    dim: (usize, usize),
-    row: impl Fn(usize, ndarray::ArrayViewMut1<'_, T>) + Sync,
-) -> Array2<T> {
+fn rows<T: Real>(dim: (usize, usize), row: impl Fn(usize, ndarray::ArrayViewMut1<'_, T>) + Sync) -> Array2<T> {
     let mut out = Array2::zeros(dim);
     out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(i, out)| row(i, out));
     out

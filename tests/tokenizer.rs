@@ -24,10 +24,7 @@ fn read(path: &Path) -> String {
 /// The lines of a text. `str::lines` will not do: it takes a carriage return from a line's end, and
 /// here that belongs to the sentence.
 fn lines(text: &str) -> Vec<&str> {
-    text.strip_suffix('\n')
-        .unwrap_or(text)
-        .split('\n')
-        .collect()
+    text.strip_suffix('\n').unwrap_or(text).split('\n').collect()
 }
 
 /// The digest that `coco_objects.sha256` has for a split: the tokens of a caption joined with a
@@ -50,11 +47,7 @@ fn awkward_sentences() {
     let expected = fixture("awkward.expected.jsonl");
     let (sentences, expected) = (lines(&sentences), lines(&expected));
     assert!(sentences.len() >= 600, "only {} sentences", sentences.len());
-    assert_eq!(
-        sentences.len(),
-        expected.len(),
-        "run make_fixture.py again: not a line for each"
-    );
+    assert_eq!(sentences.len(), expected.len(), "run make_fixture.py again: not a line for each");
 
     let mut report = String::new();
     let mut wrong = 0;
@@ -66,11 +59,8 @@ fn awkward_sentences() {
         if found != expected {
             wrong += 1;
             if wrong <= 20 {
-                write!(
-                    report,
-                    "\nline {line}: {sentence:?}\n  expected {expected:?}\n  found    {found:?}"
-                )
-                .expect("a String takes any text");
+                write!(report, "\nline {line}: {sentence:?}\n  expected {expected:?}\n  found    {found:?}")
+                    .expect("a String takes any text");
             }
         }
     }
@@ -92,9 +82,6 @@ fn coco_captions() {
     for line in lines(&expected) {
         let (expected, split) = line.split_once("  ").expect("digest, two blanks, split");
         let found = digest(&read(&folder.join(format!("{split}_caps.txt"))));
-        assert_eq!(
-            found, expected,
-            "the tokens of {split}_caps.txt differ from NLTK's"
-        );
+        assert_eq!(found, expected, "the tokens of {split}_caps.txt differ from NLTK's");
     }
 }

@@ -42,7 +42,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     }
     let path = args.out.display().to_string();
     let text = format!("{path}: images {:?}, captions {:?}\n", e.images.shape(), e.captions.shape());
-    let json = json!({ "file": path, "split": e.split.name, "images": e.images.shape(), "captions": e.captions.shape() });
+    let json =
+        json!({ "file": path, "split": e.split.name, "images": e.images.shape(), "captions": e.captions.shape() });
     if e.split.captions.len() % e.split.images.nrows() != 0 {
         super::note("not every image has as many captions: `eval --embeddings` will refuse this file");
     }

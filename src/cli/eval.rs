@@ -1,6 +1,6 @@
 //! `vsepp eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ndarray::Array2;
@@ -16,8 +16,10 @@ use super::{Output, busy, note};
 
 /// R@1, R@5, R@10, median and mean rank in both directions.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  vsepp eval --run runs/coco-1\n  vsepp eval --run runs/coco-1 --data DIR --split testall --folds 5\n  \
-                        vsepp eval --embeddings vectors.npz --normalize")]
+#[command(
+    after_help = "Examples:\n  vsepp eval --run runs/coco-1\n  vsepp eval --run runs/coco-1 --data DIR --split testall --folds 5\n  \
+                        vsepp eval --embeddings vectors.npz --normalize"
+)]
 pub(crate) struct Args {
     /// Folder of the run
     #[arg(long, value_name = "DIR", required_unless_present = "embeddings", conflicts_with = "embeddings")]
@@ -68,7 +70,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     Ok(Output::done(evaluation_table(&title, &evaluation), serde_json::to_value(evaluation)?))
 }
 
-fn of_embeddings(file: &PathBuf, measure: Measure, normalize: bool, folds: usize) -> Result<Evaluation> {
+fn of_embeddings(file: &Path, measure: Measure, normalize: bool, folds: usize) -> Result<Evaluation> {
     let tensors = TensorFile::read(file)?;
     let (mut images, mut captions) = (tensors.matrix("images")?, tensors.matrix("captions")?);
     drop(tensors);
@@ -84,7 +86,9 @@ fn of_embeddings(file: &PathBuf, measure: Measure, normalize: bool, folds: usize
     } else if measure == Measure::Cosine {
         for (name, matrix) in [("images", &images), ("captions", &captions)] {
             if !is_normalised(matrix) {
-                note(&format!("{name}: the rows have not length 1; scores are inner products as they are (--normalize for the cosine)"));
+                note(&format!(
+                    "{name}: the rows have not length 1; scores are inner products as they are (--normalize for the cosine)"
+                ));
             }
         }
     }

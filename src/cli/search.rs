@@ -11,7 +11,9 @@ use super::{Output, note};
 
 /// Finds the best images for a sentence, or the best captions for an image.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  vsepp search --run runs/coco-1 \"two dogs on a beach\"\n  vsepp search --run runs/coco-1 --image 17")]
+#[command(
+    after_help = "Examples:\n  vsepp search --run runs/coco-1 \"two dogs on a beach\"\n  vsepp search --run runs/coco-1 --image 17"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunArgs,
@@ -74,7 +76,8 @@ fn captions_for(loaded: &Loaded, e: &Embedded, row: usize, top: usize) -> Result
     let measure = loaded.model.architecture.measure;
     let found = nearest(Query::Image(e.images.row(row)), e.captions.view(), measure, top)?;
     let own = e.split.captions_of(row);
-    let (mut text, mut results) = (format!("captions for image {row} of {}   (* its own)\n\n", e.split.name), Vec::new());
+    let (mut text, mut results) =
+        (format!("captions for image {row} of {}   (* its own)\n\n", e.split.name), Vec::new());
     for (rank, (caption, score)) in (1..).zip(found) {
         let is_own = own.contains(&caption);
         let words = &e.split.captions[caption];

@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     /// Layers of the GRU
     #[arg(long, value_name = "N")]
     num_layers: Option<usize>,
-    /// A learned projection on the caption side (the paper's W_g)
+    /// A learned projection on the caption side (the paper's `W_g`)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     caption_projection: Option<bool>,
     /// H, the GRU's hidden size, where there is a caption projection [default: D]

@@ -19,8 +19,10 @@ use super::{Output, busy, note};
 
 /// Trains a model. Without --data, on the built-in scenes: small pictures that the program draws.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
-                        --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nCtrl-C finishes the step, saves, and says how to go on.")]
+#[command(
+    after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
+                        --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nCtrl-C finishes the step, saves, and says how to go on."
+)]
 pub(crate) struct Args {
     /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
     #[arg(long, value_name = "DIR")]
@@ -54,7 +56,6 @@ pub(crate) fn run(args: Args) -> Result<Output> {
 
     let source = Source::new(config.data.clone());
     let (train, dev, test) = read_splits(&source)?;
-    let (run, vocabulary) = prepare(&args, &config, &path, &train)?;
     let img_dim = train.images.ncols();
     anyhow::ensure!(
         config.img_dim.is_none_or(|expected| expected == img_dim),
@@ -66,6 +67,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         "dev: expected image features of dimension F = {img_dim}, as in train, found {}",
         dev.images.ncols()
     );
+    let (run, vocabulary) = prepare(&args, &config, &path, &train)?;
     let mut trainer = if args.resume {
         Trainer::resume(config.clone(), &vocabulary, img_dim, &run)?
     } else {
@@ -104,27 +106,13 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let before = run.read_config()?;
     let mut config = before.clone();
     args.settings.apply(&mut config);
-    let comparable = |config: &Config| -> Result<toml::Table> {
-        let mut table = toml::Table::try_from(config)?;
-        for free in ["num_epochs", "val_step", "log_step", "data"] {
-            table.remove(free);
-        }
-        Ok(table)
-    };
-    let (old, new) = (comparable(&before)?, comparable(&config)?);
-    for (key, value) in &new {
-        anyhow::ensure!(
-            old.get(key) == Some(value),
-            "{key} = {value}: a run goes on with the settings it was begun with, {}; only num-epochs, val-step, log-step \
-             and the place of the data may change",
-            old.get(key).map_or_else(|| "without it".to_owned(), |old| format!("{key} = {old}"))
-        );
-    }
+    config.check_resumes(&before)?;
     Ok(config)
 }
 
 fn default_run(data: Option<&Path>) -> PathBuf {
-    let name = data.map(|data| data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()));
+    let name =
+        data.map(|data| data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()));
     RunFolder::next_free(Path::new("runs"), name.as_deref().unwrap_or("scenes"))
 }
 

@@ -1,5 +1,6 @@
 //! `vsepp vocab`
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -91,13 +92,20 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         Action::Show { file, words } => {
             let vocabulary = Vocabulary::read(&file)?;
             if words.is_empty() {
-                let text: String = (0..).zip(vocabulary.words()).map(|(id, word): (usize, _)| format!("{id}\t{word}\n")).collect();
+                let mut text = String::new();
+                for (id, word) in vocabulary.words().iter().enumerate() {
+                    let _ = writeln!(text, "{id}\t{word}");
+                }
                 return Ok(Output::done(text, json!({ "words": vocabulary.words() })));
             }
             let ids: Vec<Option<u32>> = words.iter().map(|word| vocabulary.id(word)).collect();
             let shown = |id: Option<u32>| id.map_or_else(|| "not in the vocabulary".to_owned(), |id| id.to_string());
-            let text = words.iter().zip(&ids).map(|(word, id)| format!("{word}\t{}\n", shown(*id))).collect::<String>();
-            let found: serde_json::Map<String, Value> = words.into_iter().zip(ids).map(|(w, id)| (w, json!(id))).collect();
+            let mut text = String::new();
+            for (word, id) in words.iter().zip(&ids) {
+                let _ = writeln!(text, "{word}\t{}", shown(*id));
+            }
+            let found: serde_json::Map<String, Value> =
+                words.into_iter().zip(ids).map(|(w, id)| (w, json!(id))).collect();
             Ok(Output::done(text, json!(found)))
         }
         Action::Convert { file, out, to, force } => {
@@ -109,7 +117,10 @@ pub(crate) fn run(args: Args) -> Result<Output> {
                 Format::Text => vocabulary.words().join("\n") + "\n",
             };
             write_atomically(&out, text.as_bytes())?;
-            Ok(Output::done(format!("{}: {} words\n", out.display(), thousands(vocabulary.len())), summary(&out, &vocabulary)))
+            Ok(Output::done(
+                format!("{}: {} words\n", out.display(), thousands(vocabulary.len())),
+                summary(&out, &vocabulary),
+            ))
         }
     }
 }

@@ -47,9 +47,7 @@ impl Source {
                     "dev" => &world.dev,
                     _ => &world.test,
                 };
-                let split = |name: &&str| {
-                    Split::new(name, of(name).images.clone(), of(name).captions.clone())
-                };
+                let split = |name: &&str| Split::new(name, of(name).images.clone(), of(name).captions.clone());
                 names.iter().map(split).collect::<Result<_>>()?
             }
         };

@@ -112,7 +112,7 @@ impl Split {
 fn read_captions(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
     let text = std::str::from_utf8(&bytes).map_err(|e| {
-        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+        let line = bytes[..e.valid_up_to()].split(|&b| b == b'\n').count();
         Error::line(path, line, format!("expected UTF-8, found byte 0x{:02x}", bytes[e.valid_up_to()]))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -137,9 +137,9 @@ impl Vocabulary {
     #[must_use]
     pub fn encode_all(&self, captions: &[String]) -> Encoded {
         let encoded: Vec<(Vec<u32>, Vec<String>)> = captions.par_iter().map(|c| self.encode(c)).collect();
-        let unknown = encoded.iter().map(|(_, unknown)| unknown.len()).fold(0, |s, n| s + n);
+        let unknown = encoded.iter().map(|(_, unknown)| unknown.len()).sum::<usize>();
         let captions: Vec<Vec<u32>> = encoded.into_iter().map(|(ids, _)| ids).collect();
-        let words = captions.iter().map(|ids| ids.len() - 2).fold(0, |s, n| s + n);
+        let words = captions.iter().map(|ids| ids.len() - 2).sum::<usize>();
         Encoded { captions, words, unknown }
     }
 
@@ -170,7 +170,8 @@ impl Vocabulary {
         if vocabulary.ids.len() != vocabulary.words.len() {
             let mut seen = HashMap::new();
             let twice = vocabulary.words.iter().enumerate().find(|(id, word)| seen.insert(*word, *id).is_some());
-            let problem = twice.map_or_else(String::new, |(id, word)| format!("word {id}: {word:?} stands there twice"));
+            let problem =
+                twice.map_or_else(String::new, |(id, word)| format!("word {id}: {word:?} stands there twice"));
             return Err(Error::file(path, problem));
         }
         Ok(vocabulary)

@@ -1,8 +1,8 @@
 //! Retrieval: ranks, recall, folds, search.
 
-mod nearest;
-mod ranks;
-mod recall;
+pub mod nearest;
+pub mod ranks;
+pub mod recall;
 
 pub use nearest::{Query, nearest};
 pub use ranks::{Ranks, rank};

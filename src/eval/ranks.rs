@@ -13,6 +13,9 @@
 //! The score of a right pair is computed by the same product as its rivals', in which an element
 //! depends on its two vectors alone ([`crate::linalg`]): equal vectors tie, to the bit.
 
+// Scores tie when they are equal to the bit.
+#![allow(clippy::float_cmp)]
+
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 
@@ -142,8 +145,8 @@ fn targets(
         .map(|&first| {
             let last = images.nrows().min(first + IMAGES);
             let offset = starts[first];
-            let scores = measure
-                .scores(images.slice(s![first..last, ..]), captions.slice(s![offset..starts[last], ..]));
+            let scores =
+                measure.scores(images.slice(s![first..last, ..]), captions.slice(s![offset..starts[last], ..]));
             let (mut best, mut own) = (Vec::new(), Vec::new());
             for image in first..last {
                 let mut target: Option<Target> = None;
@@ -216,7 +219,7 @@ fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Ve
 
 /// How many scores are strictly greater.
 fn greater(scores: &[f32], than: f32) -> usize {
-    scores.iter().map(|&score| u32::from(score > than)).fold(0, |s, n| s + n) as usize
+    scores.iter().map(|&score| u32::from(score > than)).sum::<u32>() as usize
 }
 
 #[cfg(test)]
@@ -234,12 +237,14 @@ mod tests {
         let rows = (0..n).map(|i| {
             let own = starts[i]..starts[i + 1];
             let best = own.clone().fold(own.start, |b, c| if scores[[i, c]] > scores[[i, b]] { c } else { b });
-            let ahead = |c: &usize| scores[[i, *c]] > scores[[i, best]] || (scores[[i, *c]] == scores[[i, best]] && *c < best);
+            let ahead =
+                |c: &usize| scores[[i, *c]] > scores[[i, best]] || (scores[[i, *c]] == scores[[i, best]] && *c < best);
             (0..m).filter(|c| !own.contains(c)).filter(ahead).count()
         });
         let columns = (0..m).map(|c| {
             let own = (0..n).find(|&i| (starts[i]..starts[i + 1]).contains(&c)).unwrap();
-            let ahead = |i: &usize| scores[[*i, c]] > scores[[own, c]] || (scores[[*i, c]] == scores[[own, c]] && *i < own);
+            let ahead =
+                |i: &usize| scores[[*i, c]] > scores[[own, c]] || (scores[[*i, c]] == scores[[own, c]] && *i < own);
             (0..n).filter(ahead).count()
         });
         (rows.collect(), columns.collect())
@@ -269,6 +274,18 @@ mod tests {
         assert_eq!(ranks.image_to_text, [0, 1, 2]);
         assert_eq!(ranks.text_to_image, [0, 1, 2]);
         assert_eq!((ranks.tied_images, ranks.tied_captions), (3, 3));
+    }
+
+    #[test]
+    fn the_norm_of_an_image_moves_image_retrieval_and_not_caption_retrieval() {
+        // `no_imgnorm`: scaling an image scales its whole row of scores, but one entry of each column.
+        let (images, captions) = (vectors(50, 3) + 0.25, vectors(150, 4) + 0.125);
+        let scaled = Array2::from_shape_fn(images.dim(), |(i, j)| images[[i, j]] * [0.5, 1.0, 4.0][i % 3]);
+        let starts = even(50, 3);
+        let plain = rank(images.view(), captions.view(), &starts, Measure::Cosine).unwrap();
+        let moved = rank(scaled.view(), captions.view(), &starts, Measure::Cosine).unwrap();
+        assert_eq!(plain.image_to_text, moved.image_to_text);
+        assert_ne!(plain.text_to_image, moved.text_to_image);
     }
 
     #[test]

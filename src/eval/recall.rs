@@ -61,7 +61,7 @@ impl Recall {
         sorted.sort_unstable();
         // The median of an even number of ranks is the mean of the middle two; ⌊·⌋ of that.
         let median = usize::midpoint(sorted[(n - 1) / 2], sorted[n / 2]);
-        let total = ranks.iter().fold(0, |s, rank| s + rank);
+        let total = ranks.iter().sum::<usize>();
         Self {
             r1: recall(1),
             r5: recall(5),
@@ -132,12 +132,8 @@ pub fn evaluate_folds(
     for first in (0..n).step_by(size) {
         let (start, end) = (starts[first], starts[first + size]);
         let borders: Vec<usize> = starts[first..=first + size].iter().map(|border| border - start).collect();
-        let fold = evaluate(
-            images.slice(s![first..first + size, ..]),
-            captions.slice(s![start..end, ..]),
-            &borders,
-            measure,
-        )?;
+        let fold =
+            evaluate(images.slice(s![first..first + size, ..]), captions.slice(s![start..end, ..]), &borders, measure)?;
         mean.image_to_text.add_fold(&fold.image_to_text, folds);
         mean.text_to_image.add_fold(&fold.text_to_image, folds);
         mean.rsum += fold.rsum / folds as f64;

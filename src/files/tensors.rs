@@ -18,19 +18,13 @@ use crate::real::Real;
 /// The one key of the `__metadata__` that this crate writes: more would come in random order.
 const METADATA_KEY: &str = "vsepp";
 
-/// A file of tensors that has been read.
+/// A file of tensors that has been read; numbers as `f64`, which holds every `f32` and every id exactly.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    tensors: BTreeMap<String, Tensor>,
+    /// A tensor of a type that is not read here is an error only for whoever asks for it.
+    tensors: BTreeMap<String, std::result::Result<ArrayD<f64>, String>>,
     metadata: Option<String>,
-}
-
-/// Numbers as `f64`, which holds every `f32` and every id exactly.
-#[derive(Debug)]
-struct Tensor {
-    dtype: String,
-    values: ArrayD<f64>,
 }
 
 impl TensorFile {
@@ -51,13 +45,10 @@ impl TensorFile {
         let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY).cloned());
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            let values = numbers(view.dtype(), view.data()).ok_or_else(|| {
-                let problem = format!("{name}: expected F16, BF16, F32, F64, I32, I64 or U8, found {:?}", view.dtype());
-                Error::file(path, problem)
-            })?;
-            let values = ArrayD::from_shape_vec(IxDyn(view.shape()), values)
-                .map_err(|e| Error::file(path, format!("{name}: {e}")))?;
-            tensors.insert(name.to_owned(), Tensor { dtype: format!("{:?}", view.dtype()), values });
+            let tensor = numbers(view.dtype(), view.data())
+                .ok_or_else(|| format!("expected F16, BF16, F32, F64, I32, I64 or U8, found {:?}", view.dtype()))
+                .and_then(|values| ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| e.to_string()));
+            tensors.insert(name.to_owned(), tensor);
         }
         Ok(Self { path: path.into(), tensors, metadata })
     }
@@ -68,8 +59,9 @@ impl TensorFile {
         let mut tensors = BTreeMap::new();
         for name in file.names().map_err(broken)? {
             let name = name.trim_end_matches(".npy");
-            let values: ArrayD<AnyFloat> = file.by_name(name).map_err(|e| Error::file(path, format!("{name}: {e}")))?;
-            tensors.insert(name.to_owned(), Tensor { dtype: "float".into(), values: values.mapv(|x| f64::from(x.0)) });
+            let tensor: std::result::Result<ArrayD<AnyFloat>, _> = file.by_name(name);
+            let tensor = tensor.map(|values| values.mapv(|x| f64::from(x.0))).map_err(|e| e.to_string());
+            tensors.insert(name.to_owned(), tensor);
         }
         Ok(Self { path: path.into(), tensors, metadata: None })
     }
@@ -95,13 +87,18 @@ impl TensorFile {
     ///
     /// **Errors** with the names that are there, if it is not.
     pub fn get(&self, name: &str) -> Result<ArrayViewD<'_, f64>> {
-        self.tensors.get(name).map(|t| t.values.view()).ok_or_else(|| {
-            let mut names: Vec<&str> = self.names().take(8).collect();
-            if self.tensors.len() > names.len() {
-                names.push("…");
+        match self.tensors.get(name) {
+            Some(Ok(values)) => Ok(values.view()),
+            Some(Err(problem)) => Err(Error::file(&self.path, format!("{name}: {problem}"))),
+            None => {
+                let mut names: Vec<&str> = self.names().take(8).collect();
+                if self.tensors.len() > names.len() {
+                    names.push("…");
+                }
+                let problem = format!("expected a tensor {name}, found only: {}", names.join(", "));
+                Err(Error::file(&self.path, problem))
             }
-            Error::file(&self.path, format!("expected a tensor {name}, found only: {}", names.join(", ")))
-        })
+        }
     }
 
     /// A tensor of a known shape.
@@ -120,20 +117,14 @@ impl TensorFile {
     /// **Errors** if it is missing, has another number of dimensions, or a number that is not finite.
     pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let tensor = self.get(name)?;
-        let matrix = tensor.into_dimensionality::<Ix2>().map_err(|_| {
-            let problem = format!("{name}: expected a matrix, found shape {:?}", self.tensors[name].values.shape());
-            Error::file(&self.path, problem)
-        })?;
+        let shape = tensor.shape().to_vec();
+        let matrix = tensor
+            .into_dimensionality::<Ix2>()
+            .map_err(|_| Error::file(&self.path, format!("{name}: expected a matrix, found shape {shape:?}")))?;
         #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what is asked for
         let matrix = matrix.mapv(|x| x as f32);
         check_finite(&self.path, &format!("{name}: "), &matrix)?;
         Ok(matrix)
-    }
-
-    /// The type on disk, as safetensors names it.
-    #[must_use]
-    pub fn dtype(&self, name: &str) -> Option<&str> {
-        self.tensors.get(name).map(|t| t.dtype.as_str())
     }
 }
 
@@ -220,7 +211,6 @@ mod tests {
         assert_eq!(file.metadata(), Some("{\"x\":1}"));
         assert_eq!(file.get("a").unwrap()[[0]], 1.0 / 3.0);
         assert_eq!(file.matrix("b").unwrap(), array![[1.0f32, -2.5]]);
-        assert_eq!((file.dtype("a"), file.dtype("b")), (Some("F64"), Some("F32")));
     }
 
     #[test]

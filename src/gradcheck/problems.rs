@@ -353,7 +353,9 @@ impl Problem for LossProblem {
         let (_, hinges) = self.hinges(x)?;
         let mut active = vec![false; 72];
         for (direction, terms) in [&hinges.caption_terms, &hinges.image_terms].into_iter().enumerate() {
-            terms.iter().for_each(|&(i, j)| active[direction * 36 + i * 6 + j] = true);
+            for &(i, j) in terms {
+                active[direction * 36 + i * 6 + j] = true;
+            }
         }
         Ok(active)
     }
@@ -485,14 +487,20 @@ pub fn models() -> Vec<ModelProblem> {
             (config.num_layers, config.caption_projection, config.hidden_size) = (2, true, Some(4));
             config
         }),
-        ("vse++, caption projection with H ≠ D", vse_pp(|c| {
-            (c.caption_projection, c.hidden_size) = (true, Some(4));
-        })),
+        (
+            "vse++, caption projection with H ≠ D",
+            vse_pp(|c| {
+                (c.caption_projection, c.hidden_size) = (true, Some(4));
+            }),
+        ),
         ("vse++, same images masked", vse_pp(|c| c.mask_same_image = true)),
-        ("order++, squared, two layers", vse_pp(|c| {
-            c.apply(Preset::OrderPlusPlus);
-            (c.measure, c.num_layers) = (Measure::OrderSquared, 2);
-        })),
+        (
+            "order++, squared, two layers",
+            vse_pp(|c| {
+                c.apply(Preset::OrderPlusPlus);
+                (c.measure, c.num_layers) = (Measure::OrderSquared, 2);
+            }),
+        ),
     ]);
     configs.into_iter().map(|(name, config)| model(name, config)).collect()
 }
@@ -521,7 +529,14 @@ mod tests {
             let worst = report.worst().unwrap();
             println!(
                 "{}: {:.1e} in {}, slopes {:.4} to {:.4}, {} near a kink, {} at one, {}",
-                report.problem, worst.error, worst.name, report.taylor.slope_min, report.taylor.slope_max, report.taylor.near_kink, report.taylor.at_kink, report.passed
+                report.problem,
+                worst.error,
+                worst.name,
+                report.taylor.slope_min,
+                report.taylor.slope_max,
+                report.taylor.near_kink,
+                report.taylor.at_kink,
+                report.passed
             );
             failed |= !report.passed;
         }
@@ -549,7 +564,7 @@ mod tests {
         }
         fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
             let sizes: Vec<usize> = self.blocks().iter().map(|(_, n)| *n).collect();
-            let start = sizes[..self.block].iter().fold(0, |s, n| s + n);
+            let start = sizes[..self.block].iter().sum::<usize>();
             let mut gradient = self.problem.gradient(x)?;
             gradient[start..start + sizes[self.block]].iter_mut().for_each(|g| *g *= 1.0 + 1e-6);
             Ok(gradient)

@@ -25,12 +25,7 @@ pub fn matmul_add<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: Arra
     product(a, b, true, c);
 }
 
-fn product<T: Scalar>(
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
-    keep: bool,
-    c: ArrayViewMut2<'_, T>,
-) {
+fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
     assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
     let work = a.nrows() * a.ncols() * b.ncols();
@@ -39,13 +34,7 @@ fn product<T: Scalar>(
 }
 
 /// Halves the longer side of C until a block has at most `block` multiplications.
-fn split<T: Scalar>(
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
-    keep: bool,
-    c: ArrayViewMut2<'_, T>,
-    block: usize,
-) {
+fn split<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: ArrayViewMut2<'_, T>, block: usize) {
     /// The kernels' register tile has at most this many rows or columns: borders stay on it.
     const TILE: usize = 32;
     let (m, n) = c.dim();
@@ -119,9 +108,8 @@ mod tests {
     #[test]
     fn fast_and_portable_agree_with_the_definition() {
         let (a, b) = (matrix::<f64>(37, 300, 1), matrix::<f64>(300, 45, 2));
-        let exact = Array2::from_shape_fn((37, 45), |(i, j)| {
-            (0..300).map(|k| a[[i, k]] * b[[k, j]]).fold(0.0, |s, x| s + x)
-        });
+        let exact =
+            Array2::from_shape_fn((37, 45), |(i, j)| (0..300).map(|k| a[[i, k]] * b[[k, j]]).fold(0.0, |s, x| s + x));
         assert_eq!(matmul(a.view(), b.view()), exact);
         let fast = matmul(a.mapv(|x| x as f32).view(), b.mapv(|x| x as f32).view());
         // |error| ≤ K u Σ|a||b| with K = 300, u = 2⁻²⁴ and |a|, |b| ≤ 1.

@@ -29,7 +29,7 @@ impl<T> Batch<T> {
     }
 
     /// Unordered pairs of captions that show the same image: false negatives of each other.
-    /// 1.08 are expected in a batch of 128 from Flickr8k, 0.22 from Flickr30K, 0.06 from COCO.
+    /// 1.08 are expected in a batch of 128 from Flickr8k, 0.22 from `Flickr30K`, 0.06 from COCO.
     #[must_use]
     pub fn same_image_pairs(&self) -> usize {
         let mut ids = self.image_ids.clone();
@@ -48,7 +48,9 @@ impl<T> Batch<T> {
             return Err(Error::shape("image_ids", format!("[B = {size}]"), &[self.image_ids.len()]));
         }
         if let Some(empty) = self.captions.iter().position(Vec::is_empty) {
-            return Err(Error::mismatch(format!("caption {empty} of the batch: expected at least one token, found none")));
+            return Err(Error::mismatch(format!(
+                "caption {empty} of the batch: expected at least one token, found none"
+            )));
         }
         Ok(())
     }

@@ -125,14 +125,7 @@ impl Config {
     /// The settings for the built-in scenes: a small model, trained in seconds.
     #[must_use]
     pub fn scenes() -> Self {
-        Self {
-            embed_size: 64,
-            word_dim: 32,
-            num_epochs: 12,
-            learning_rate: 6e-3,
-            lr_update: 9,
-            ..Self::default()
-        }
+        Self { embed_size: 64, word_dim: 32, num_epochs: 12, learning_rate: 6e-3, lr_update: 9, ..Self::default() }
     }
 
     /// Sets what a preset sets and leaves the rest.
@@ -145,6 +138,31 @@ impl Config {
         self.margin = if order { 0.05 } else { 0.2 };
         if order {
             self.learning_rate = 1e-3;
+        }
+    }
+
+    /// Whether a run begun with `before` can go on with these settings: all must be equal but those
+    /// that change nothing about the steps already taken (`num_epochs`, `val_step`, `log_step`, and
+    /// where the data lies).
+    ///
+    /// **Errors** with the first setting that differs.
+    pub fn check_resumes(&self, before: &Self) -> Result<()> {
+        let table = |config: &Self| {
+            let mut table = toml::Table::try_from(config).unwrap_or_default();
+            for free in ["num_epochs", "val_step", "log_step", "data"] {
+                table.remove(free);
+            }
+            table
+        };
+        let (old, new) = (table(before), table(self));
+        let differing = old.keys().chain(new.keys()).find(|key| old.get(*key) != new.get(*key));
+        let show = |table: &toml::Table, key: &str| table.get(key).map_or("not set".into(), ToString::to_string);
+        match differing {
+            None => Ok(()),
+            Some(key) => {
+                let expected = format!("{}, with which the run was begun", show(&old, key));
+                Err(Error::config(key, expected, show(&new, key)))
+            }
         }
     }
 
@@ -229,10 +247,7 @@ impl ValidConfig {
     pub fn objective(&self, epoch: usize) -> Objective {
         let max = self.max_violation && epoch >= self.warmup_epochs;
         let violation = if max { Violation::Max } else { Violation::Sum };
-        Objective {
-            hinge: HingeLoss { margin: self.margin, violation },
-            mask_same_image: self.mask_same_image,
-        }
+        Objective { hinge: HingeLoss { margin: self.margin, violation }, mask_same_image: self.mask_same_image }
     }
 }
 
@@ -290,7 +305,8 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_named() {
-        let wrong: [(&str, fn(&mut Config)); 9] = [
+        type Spoil = fn(&mut Config);
+        let wrong: [(&str, Spoil); 9] = [
             ("margin", |c| c.margin = -0.1),
             ("margin", |c| c.margin = f64::NAN),
             ("learning_rate", |c| c.learning_rate = 0.0),
@@ -307,6 +323,15 @@ mod tests {
             let message = config.check().unwrap_err().to_string();
             assert!(message.starts_with(key) && message.contains("expected"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_own_settings() {
+        let before = Config::default();
+        assert!(Config { num_epochs: 99, val_step: 1, ..before.clone() }.check_resumes(&before).is_ok());
+        let message = Config { img_dim: Some(5), ..before.clone() }.check_resumes(&before).unwrap_err().to_string();
+        assert_eq!(message, "img_dim = 5: expected not set, with which the run was begun");
+        assert!(Config { seed: 1, ..before.clone() }.check_resumes(&before).is_err());
     }
 
     #[test]

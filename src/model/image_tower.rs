@@ -1,7 +1,7 @@
 //! The image side.
 //!
 //! ```text
-//! (IMG-1)   f(i) = W_fᵀ φ(i) + b_f, L2-normalised                (paper, equation 1)
+//! (IMG-1)   f(i) = W_fᵀ φ(i) + b_f, L2-normalised                (paper, section 2.1)
 //! ```
 //!
 //! φ(i) [F] is the image's feature vector as the data gives it. Without `no_imgnorm` f has norm 1.

@@ -1,13 +1,13 @@
 //! The model: settings, named parameters, initialisation, the two towers, and VSE++ as a whole.
 
-mod batch;
-mod config;
-mod head;
-mod image_tower;
-mod init;
-mod parameters;
-mod text_tower;
-mod vse;
+pub mod batch;
+pub mod config;
+pub mod head;
+pub mod image_tower;
+pub mod init;
+pub mod parameters;
+pub mod text_tower;
+pub mod vse;
 
 pub use batch::Batch;
 pub use config::{Architecture, Config, Objective, Preset, ValidConfig};

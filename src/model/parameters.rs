@@ -21,10 +21,8 @@ impl<T: Scalar> Parameters<T> {
     /// Zeros in the shapes of an architecture.
     #[must_use]
     pub fn zeros(a: &Architecture) -> Self {
-        let linear = |outputs, inputs| Linear {
-            weight: Array2::zeros((outputs, inputs)),
-            bias: Array1::zeros(outputs),
-        };
+        let linear =
+            |outputs, inputs| Linear { weight: Array2::zeros((outputs, inputs)), bias: Array1::zeros(outputs) };
         let layer = |k| GruLayer {
             weight_ih: Array2::zeros((3 * a.hidden_size, if k == 0 { a.word_dim } else { a.hidden_size })),
             weight_hh: Array2::zeros((3 * a.hidden_size, a.hidden_size)),

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! (TXT-1)   ψ(c) = h_last of a GRU over the word vectors of c
-//! (TXT-2)   g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with a caption projection; L2-normalised   (equation 1)
+//! (TXT-2)   g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with a caption projection; L2-normalised   (section 2.1)
 //! ```
 //!
-//! h_last is the top layer's state at the caption's own last token (`<end>`), never at a padded end.
-//! The paper writes W_g; the original has no such matrix, its GRU being as wide as the joint space.
+//! `h_last` is the top layer's state at the caption's own last token (`<end>`), never at a padded end.
+//! The paper writes `W_g`; the original has no such matrix, its GRU being as wide as the joint space.
 //! Both are here: no projection by default, and a learned one, with which H may differ from D.
 
 use ndarray::{Array2, Axis};
@@ -65,7 +65,7 @@ impl<T: Real> TextTower<T> {
             proj.backward(last.view(), d_last.view(), gradient);
             d_last = proj.backward_input(d_last.view());
         }
-        // (TXT-1)′: a node gets the gradients of all captions that end there.
+        // (TXT-1′): a node gets the gradients of all captions that end there.
         let mut d_states = Array2::zeros(cache.rnn.top().dim());
         for (&node, d) in cache.tree.last().iter().zip(d_last.outer_iter()) {
             let mut row = d_states.row_mut(node);

@@ -139,11 +139,7 @@ impl<T: Scalar> Forward<T> {
         let mut active = Vec::new();
         self.image.head.active_set(&mut active);
         self.text.head.active_set(&mut active);
-        architecture.measure.active_set(
-            self.image.head.embedding(),
-            self.text.head.embedding(),
-            &mut active,
-        );
+        architecture.measure.active_set(self.image.head.embedding(), self.text.head.embedding(), &mut active);
         for terms in [&self.hinges.caption_terms, &self.hinges.image_terms] {
             let mut counts = Array2::from_elem(self.scores.dim(), false);
             for &at in terms {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! This is the convention of `PyTorch` and cuDNN, and of the original VSE++ code. Cho et al. (2014,
-//! equation 8), whom the paper cites, apply the reset *before* the product, W_hn (r ∘ h): another
+//! equation 8), whom the paper cites, apply the reset *before* the product, `W_hn` (r ∘ h): another
 //! function, whose weights cannot be exchanged with these.
 //!
 //! Backward, the lines above undone in reverse, dh' being the gradient of the node's own state:
@@ -307,13 +307,7 @@ impl<T: Scalar> GruCache<T> {
 impl<T: Real> Gru<T> {
     /// From the gradient of the top layer's states [N, H] to that of the word vectors [U, E].
     #[must_use]
-    pub fn backward(
-        &self,
-        tree: &PrefixTree,
-        cache: &GruCache<T>,
-        d_top: Array2<T>,
-        gradient: &mut Self,
-    ) -> Array2<T> {
+    pub fn backward(&self, tree: &PrefixTree, cache: &GruCache<T>, d_top: Array2<T>, gradient: &mut Self) -> Array2<T> {
         let mut d = d_top;
         for (k, layer) in self.layers.iter().enumerate().rev() {
             let input_of = if k == 0 { tree.word_of() } else { &cache.own };
@@ -346,8 +340,10 @@ mod tests {
             let mut h = vec![0.0; hidden];
             for x in &mut inputs {
                 let gate = |row: usize, x: &[f64], h: &[f64]| {
-                    let a = layer.bias_ih[row] + x.iter().enumerate().map(|(j, x)| layer.weight_ih[[row, j]] * x).fold(0.0, |s, v| s + v);
-                    let c = layer.bias_hh[row] + h.iter().enumerate().map(|(j, h)| layer.weight_hh[[row, j]] * h).fold(0.0, |s, v| s + v);
+                    let a = layer.bias_ih[row]
+                        + x.iter().enumerate().map(|(j, x)| layer.weight_ih[[row, j]] * x).fold(0.0, |s, v| s + v);
+                    let c = layer.bias_hh[row]
+                        + h.iter().enumerate().map(|(j, h)| layer.weight_hh[[row, j]] * h).fold(0.0, |s, v| s + v);
                     (a, c)
                 };
                 let next = (0..hidden)

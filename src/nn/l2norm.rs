@@ -34,7 +34,9 @@ impl<T: Scalar> L2Norm<T> {
             let unit = T::from_f64(scale);
             // Scaling by a power of two is exact; it only keeps the squares of tiny and huge rows in range.
             let inverse = T::from_f64(1.0 / scale);
-            x.iter_mut().for_each(|x| *x = *x * inverse);
+            for x in x.iter_mut() {
+                *x = *x * inverse;
+            }
             let length = linalg::dot(x, x).sqrt();
             if length.re() == 0.0 {
                 return Err(ErrorKind::ZeroNorm { side, row }.into());
@@ -43,7 +45,9 @@ impl<T: Scalar> L2Norm<T> {
                 let tensor = format!("norm of the {side} embedding");
                 return Err(ErrorKind::NotFinite { tensor, index: vec![row], value: length.re() }.into());
             }
-            x.iter_mut().for_each(|x| *x = *x / length);
+            for x in x.iter_mut() {
+                *x = *x / length;
+            }
             *norm = length * unit;
         }
         Ok(Self { output: x, norms })

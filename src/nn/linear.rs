@@ -5,7 +5,7 @@
 //! backward  dW += dyᵀ x,   db += Σ_rows dy,   dx = dy W
 //! ```
 //!
-//! The paper's W_f and W_g (equation 1) are stored transposed, as `PyTorch` stores them.
+//! The paper's `W_f` and `W_g` (section 2.1) are stored transposed, as `PyTorch` stores them.
 
 use ndarray::{Array1, Array2, ArrayView2};
 

@@ -9,12 +9,12 @@
 //! - Shapes are checked where data enters ([`crate::model::Vse::forward`]); a layer by itself
 //!   panics on shapes that do not fit, as `ndarray` does.
 
-mod abs;
-mod embedding;
-mod gru;
-mod l2norm;
-mod linear;
-mod prefix_tree;
+pub mod abs;
+pub mod embedding;
+pub mod gru;
+pub mod l2norm;
+pub mod linear;
+pub mod prefix_tree;
 
 pub use abs::Abs;
 pub use embedding::Embedding;

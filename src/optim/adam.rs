@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use crate::model::{Architecture, Parameters};
-use crate::real::Real;
+use crate::real::{Real, power};
 
 /// The moments and the number of steps taken.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,18 +42,16 @@ impl<T: Real> Adam<T> {
         /// Numbers a task updates; they do not depend on one another.
         const CHUNK: usize = 1 << 14;
         self.step += 1;
-        let t = i32::try_from(self.step).unwrap_or(i32::MAX);
         let number = T::from_f64;
         let one = T::one();
         let (beta1, beta2) = (number(Self::BETA1), number(Self::BETA2));
         let (rest1, rest2) = (number(1.0 - Self::BETA1), number(1.0 - Self::BETA2));
-        let step_size = number(learning_rate / (1.0 - Self::BETA1.powi(t)));
-        let root = number((1.0 - Self::BETA2.powi(t)).sqrt());
+        let step_size = number(learning_rate / (1.0 - power(Self::BETA1, self.step)));
+        let root = number((1.0 - power(Self::BETA2, self.step)).sqrt());
         let (epsilon, scale) = (number(Self::EPSILON), number(scale));
 
         let tensors = parameters.tensors_mut().into_iter().zip(gradient.named());
-        for ((mut p, (_, g)), (mut m, mut v)) in
-            tensors.zip(self.m.tensors_mut().into_iter().zip(self.v.tensors_mut()))
+        for ((mut p, (_, g)), (mut m, mut v)) in tensors.zip(self.m.tensors_mut().into_iter().zip(self.v.tensors_mut()))
         {
             let chunks = p.as_slice_mut().expect("contiguous").par_chunks_mut(CHUNK);
             let chunks = chunks.zip(g.as_slice().expect("contiguous").par_chunks(CHUNK));
@@ -78,7 +76,8 @@ mod tests {
 
     #[test]
     fn adam_1_2_3_by_hand_for_two_steps() {
-        let architecture = Config { embed_size: 1, word_dim: 1, ..Config::default() }.check().unwrap().architecture(1, 1);
+        let architecture =
+            Config { embed_size: 1, word_dim: 1, ..Config::default() }.check().unwrap().architecture(1, 1);
         let mut parameters = Parameters::<f64>::zeros(&architecture);
         let mut gradient = parameters.clone();
         let mut adam = Adam::new(&architecture);

@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn clip_1_is_one_norm_over_all_tensors() {
-        let architecture = Config { embed_size: 2, word_dim: 2, ..Config::default() }.check().unwrap().architecture(4, 3);
+        let architecture =
+            Config { embed_size: 2, word_dim: 2, ..Config::default() }.check().unwrap().architecture(4, 3);
         let mut gradient = Parameters::<f32>::zeros(&architecture);
         gradient.fill_with(|| 0.5);
         let expected = 0.5 * (gradient.count() as f64).sqrt();

@@ -1,8 +1,8 @@
 //! Optimisation: Adam, clipping by the global norm, the step schedule.
 
-mod adam;
-mod clip;
-mod schedule;
+pub mod adam;
+pub mod clip;
+pub mod schedule;
 
 pub use adam::Adam;
 pub use clip::{clip_coefficient, global_norm};

@@ -4,11 +4,12 @@
 //! (LR-1)    lr(epoch) = lr₀ · 0.1^⌊epoch / lr_update⌋,   epoch from 0
 //! ```
 
+use crate::real::power;
+
 /// (LR-1)
 #[must_use]
 pub fn learning_rate(initial: f64, lr_update: usize, epoch: usize) -> f64 {
-    let steps = i32::try_from(epoch / lr_update).unwrap_or(i32::MAX);
-    initial * 0.1f64.powi(steps)
+    initial * power(0.1, (epoch / lr_update) as u64)
 }
 
 #[cfg(test)]

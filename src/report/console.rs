@@ -51,6 +51,8 @@ impl Console {
 
     fn epoch(&self, e: &EpochReport) {
         let loss = if e.violation == Violation::Max { "MH" } else { "SH" };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a pace, for people
+        let pairs_per_second = thousands(e.pairs_per_second.round() as usize);
         let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);
         let same = if e.same_image_pairs > 0 { format!("  same-image {}", e.same_image_pairs) } else { String::new() };
         self.say(&format!(
@@ -62,7 +64,7 @@ impl Console {
             e.grad_norm,
             100.0 * e.clipped,
             100.0 * e.active,
-            thousands(e.pairs_per_second.round() as usize),
+            pairs_per_second,
             e.learning_rate,
             i2t.r1,
             t2i.r1,
@@ -75,7 +77,7 @@ impl Console {
         self.say(&format!(
             "warning: collapse: for {} steps the loss has been {:.2}, which is α for every term that could count \
              (2Bα for MH), and all scores of a batch lie within {:.1e} of each other: the embeddings are all alike, \
-             and the gradient there is zero.\n         MH often leaves this point after some epochs. If it does not: \
+             and the gradient (nearly) vanishes.\n         MH often leaves this point after some epochs. If it does not: \
              train the first epochs with SH (--warmup-epochs 1), or use a smaller --learning-rate.",
             c.steps, c.loss, c.spread
         ));
@@ -83,12 +85,12 @@ impl Console {
 }
 
 impl Observer for Console {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
         match event {
             Event::Started { config, parameters, pairs, batches, progress } => {
                 (self.epochs, self.batches) = (config.num_epochs, *batches);
-                let from = if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
+                let from =
+                    if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
                 self.say(&format!(
                     "{} parameters; {} pairs an epoch in {} batches of {}{from}",
                     thousands(*parameters),

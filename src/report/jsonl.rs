@@ -49,7 +49,9 @@ impl JsonLines {
     fn write(&mut self, event: &str, value: &impl Serialize) -> Result<()> {
         let failed = |e: serde_json::Error| Error::file(&self.path, e.to_string());
         let mut object = json!({ "event": event });
-        if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), serde_json::to_value(value).map_err(failed)?) {
+        if let (Some(object), Value::Object(fields)) =
+            (object.as_object_mut(), serde_json::to_value(value).map_err(failed)?)
+        {
             object.extend(fields);
         }
         writeln!(self.file, "{object}").map_err(|e| Error::io(&self.path, "write", e))
@@ -97,6 +99,9 @@ mod tests {
         lines.event(&Event::Collapsed(&collapse)).unwrap();
         lines.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"step\":10}\n{\"event\":\"collapse\",\"step\":15,\"loss\":51.2,\"stationary\":51.2,\"spread\":0.0}\n");
+        assert_eq!(
+            text,
+            "{\"step\":10}\n{\"event\":\"collapse\",\"step\":15,\"loss\":51.2,\"stationary\":51.2,\"spread\":0.0}\n"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Showing what happens: observers of a training's events, and tables.
 
-mod console;
-mod jsonl;
-mod table;
+pub mod console;
+pub mod jsonl;
+pub mod table;
 
 pub use console::Console;
 pub use jsonl::JsonLines;

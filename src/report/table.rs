@@ -28,7 +28,15 @@ pub fn evaluation_table(title: &str, e: &Evaluation) -> String {
     }
     out.push_str("\n\n                       R@1    R@5   R@10   Med r   Mean r\n");
     let mut line = |name: &str, r: &Recall| {
-        let _ = writeln!(out, "  {name:<18} {:>6.1} {:>6.1} {:>6.1} {:>7} {:>8.1}", r.r1, r.r5, r.r10, trim(r.medr), r.meanr);
+        let _ = writeln!(
+            out,
+            "  {name:<18} {:>6.1} {:>6.1} {:>6.1} {:>7} {:>8.1}",
+            r.r1,
+            r.r5,
+            r.r10,
+            trim(r.medr),
+            r.meanr
+        );
     };
     line("image → captions", &e.image_to_text);
     line("caption → images", &e.text_to_image);
@@ -53,24 +61,32 @@ fn trim(medr: f64) -> String {
 /// One line a problem; with `blocks`, one line a block too.
 #[must_use]
 pub fn gradcheck_table(reports: &[Report], blocks: bool) -> String {
-    let mut out = String::from(
-        "                                                    numbers   error     in                          slopes          near kink\n",
-    );
+    let width = reports.iter().map(|report| report.problem.chars().count()).max().unwrap_or(0);
+    let longest = reports.iter().filter_map(Report::worst).map(|block| block.name.len()).max().unwrap_or(0);
+    let mut out = format!("     {:<width$}  numbers    error  {:<longest$}  slopes           near a kink\n", "", "in");
     for report in reports {
         let size = report.blocks.iter().fold(0, |s, block| s + block.size);
         let (error, name) = report.worst().map_or((0.0, ""), |block| (block.error, block.name.as_str()));
         let t = &report.taylor;
-        let kinks = if t.at_kink > 0 { format!("{} ({} AT a kink)", t.near_kink, t.at_kink) } else { t.near_kink.to_string() };
+        let kinks =
+            if t.at_kink > 0 { format!("{} ({} AT a kink)", t.near_kink, t.at_kink) } else { t.near_kink.to_string() };
         let _ = writeln!(
             out,
-            "{} {:<48} {size:>6}   {error:.1e}   {name:<25} {:.4} … {:.4}   {kinks}",
+            "{} {:<width$}  {size:>7}  {error:.1e}  {name:<longest$}  {:.4} … {:.4}  {kinks}",
             if report.passed { "ok  " } else { "FAIL" },
             report.problem,
             t.slope_min,
             t.slope_max,
         );
         for block in report.blocks.iter().filter(|_| blocks) {
-            let _ = writeln!(out, "       {:<45} {:>6}   {:.1e}   largest |gradient| {:.2e}", block.name, block.size, block.error, block.largest);
+            let (name, size) = (&block.name, block.size);
+            let _ = writeln!(
+                out,
+                "       {name:<inner$}  {size:>7}  {:.1e}  largest |gradient| {:.2e}",
+                block.error,
+                block.largest,
+                inner = width - 2
+            );
         }
     }
     let failed = reports.iter().filter(|report| !report.passed).count();
@@ -99,7 +115,14 @@ mod tests {
     #[test]
     fn the_table_has_both_directions_and_tells_of_ties() {
         let recall = Recall { r1: 12.34, r5: 40.0, r10: 100.0, medr: 3.0, meanr: 7.25, tied: 2 };
-        let e = Evaluation { images: 1000, captions: 5000, folds: 5, image_to_text: recall, text_to_image: recall, rsum: 304.7 };
+        let e = Evaluation {
+            images: 1000,
+            captions: 5000,
+            folds: 5,
+            image_to_text: recall,
+            text_to_image: recall,
+            rsum: 304.7,
+        };
         let table = evaluation_table("test", &e);
         assert!(table.starts_with("test: 1,000 images, 5,000 captions, mean of 5 folds"));
         assert!(table.contains("image → captions     12.3   40.0  100.0       3      7.2"), "{table}");

@@ -71,6 +71,8 @@ pub struct Checkpoint {
     pub architecture: Architecture,
     /// The settings it was trained with.
     pub config: Config,
+    /// Pairs in an epoch; the order of an epoch depends on it.
+    pub pairs: usize,
     /// [`crate::data::Vocabulary::fingerprint`] of the vocabulary it was trained with.
     pub vocabulary: String,
     /// How far the training was.
@@ -82,8 +84,14 @@ impl Checkpoint {
 
     /// A description to be written.
     #[must_use]
-    pub fn new(architecture: Architecture, config: Config, vocabulary: String, progress: Progress) -> Self {
-        Self { format: Self::FORMAT.into(), architecture, config, vocabulary, progress }
+    pub fn new(
+        architecture: Architecture,
+        config: Config,
+        pairs: usize,
+        vocabulary: String,
+        progress: Progress,
+    ) -> Self {
+        Self { format: Self::FORMAT.into(), architecture, config, pairs, vocabulary, progress }
     }
 
     /// Writes parameters, and the moments where they are wanted; all or nothing.
@@ -150,7 +158,7 @@ fn read_parameters(file: &TensorFile, prefix: &str, architecture: &Architecture)
     let mut parameters = Parameters::zeros(architecture);
     for (name, mut tensor) in parameters.named_mut() {
         let name = format!("{prefix}{name}");
-        let values = file.get_shaped(&name, &tensor.shape().to_vec())?;
+        let values = file.get_shaped(&name, tensor.shape())?;
         if let Some((index, value)) = values.indexed_iter().find(|(_, x)| !x.is_finite()) {
             return Err(Error::file(file.path(), format!("{name}: {value} at {index:?}: every value must be finite")));
         }
@@ -176,7 +184,7 @@ mod tests {
         let architecture = config.clone().check().unwrap().architecture(7, 5);
         let best = Some(Best { epoch: 1, dev: Evaluation { rsum: 0.1 + 0.2, ..Evaluation::default() } });
         let progress = Progress { step: 12, best, ..Progress::default() };
-        (Checkpoint::new(architecture, config, "abc".into(), progress), Parameters::init(&architecture, 3))
+        (Checkpoint::new(architecture, config, 40, "abc".into(), progress), Parameters::init(&architecture, 3))
     }
 
     #[test]

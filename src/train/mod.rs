@@ -3,11 +3,11 @@
 //! The trainer prints nothing. It tells an [`Observer`] what happens ([`Event`]); [`crate::report`]
 //! shows it.
 
-mod checkpoint;
-mod collapse;
-mod events;
-mod run_folder;
-mod trainer;
+pub mod checkpoint;
+pub mod collapse;
+pub mod events;
+pub mod run_folder;
+pub mod trainer;
 
 pub use checkpoint::{Best, Checkpoint, EpochTotals, Progress, load_model};
 pub use collapse::{Collapse, CollapseDetector};

@@ -51,7 +51,9 @@ impl RunFolder {
     pub fn check_free(&self, force: bool) -> Result<()> {
         match Self::FILES.iter().find(|name| self.path.join(name).exists()) {
             Some(name) if !force => {
-                let problem = format!("the folder has a run already ({name}); resume it, name another, or force it to be overwritten");
+                let problem = format!(
+                    "the folder has a run already ({name}); resume it, name another, or force it to be overwritten"
+                );
                 Err(Error::file(&self.path, problem))
             }
             _ => Ok(()),
@@ -61,7 +63,7 @@ impl RunFolder {
     /// The first of `{parent}/{name}-1`, `-2`, … that does not exist.
     #[must_use]
     pub fn next_free(parent: &Path, name: &str) -> PathBuf {
-        (1..).map(|n| parent.join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or_default()
+        (1..1_000_000).map(|n| parent.join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or_default()
     }
 
     /// The settings of the run, unchecked.

@@ -54,6 +54,8 @@ pub struct Trainer {
     /// How far it is.
     pub progress: Progress,
     vocabulary: String,
+    /// Pairs in an epoch, once they are known.
+    pairs: Option<usize>,
     gradient: Parameters<f32>,
     collapse: CollapseDetector,
 }
@@ -69,6 +71,7 @@ impl Trainer {
             gradient: Parameters::zeros(&architecture),
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
+            pairs: None,
             collapse: CollapseDetector::default(),
             config,
             model,
@@ -78,11 +81,12 @@ impl Trainer {
     /// Goes on from a run's last checkpoint, with the same bits as if it had never stopped.
     ///
     /// **Errors** if there is no checkpoint, if it cannot be read, if it has no moments, or if it was
-    /// trained with another vocabulary or other sizes.
+    /// trained with other settings, another vocabulary or other sizes.
     pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &RunFolder) -> Result<Self> {
         let (checkpoint, parameters, adam) = Checkpoint::read(&run.last())?;
         let architecture = config.architecture(vocabulary.len(), img_dim);
         check_vocabulary(&checkpoint, vocabulary, &run.vocabulary())?;
+        config.check_resumes(&checkpoint.config)?;
         if checkpoint.architecture != architecture {
             let problem = format!("expected {architecture:?}, found {:?}", checkpoint.architecture);
             return Err(Error::file(&run.last(), problem));
@@ -94,6 +98,7 @@ impl Trainer {
             adam,
             progress: checkpoint.progress,
             vocabulary: checkpoint.vocabulary,
+            pairs: Some(checkpoint.pairs),
             gradient: Parameters::zeros(&architecture),
             collapse: CollapseDetector::default(),
         })
@@ -113,6 +118,11 @@ impl Trainer {
         stop: &AtomicBool,
     ) -> Result<Outcome> {
         let pairs = data.train_ids.len();
+        if let Some(before) = self.pairs.replace(pairs).filter(|&before| before != pairs) {
+            return Err(Error::mismatch(format!(
+                "train: expected the {before} pairs that the run was begun with, found {pairs}"
+            )));
+        }
         let batches = pairs.div_ceil(self.config.batch_size);
         observer.event(&Event::Started {
             config: &self.config,
@@ -250,6 +260,7 @@ impl Trainer {
         Checkpoint::new(
             self.model.architecture,
             self.config.clone().into_inner(),
+            self.pairs.unwrap_or_default(),
             self.vocabulary.clone(),
             self.progress.clone(),
         )
@@ -293,13 +304,22 @@ pub fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary, file: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::scenes::ScenesConfig;
     use crate::data::Source;
+    use crate::data::scenes::ScenesConfig;
     use crate::model::Config;
     use crate::train::Ignore;
 
     fn config() -> Config {
-        Config { embed_size: 16, word_dim: 8, num_epochs: 3, learning_rate: 5e-3, batch_size: 32, val_step: 3, word_threshold: 1, ..Config::default() }
+        Config {
+            embed_size: 16,
+            word_dim: 8,
+            num_epochs: 3,
+            learning_rate: 5e-3,
+            batch_size: 32,
+            val_step: 3,
+            word_threshold: 1,
+            ..Config::default()
+        }
     }
 
     fn data() -> (Vocabulary, TrainingData) {
@@ -322,7 +342,9 @@ mod tests {
         fn event(&mut self, event: &Event<'_>) -> Result<()> {
             match event {
                 Event::Step(step) if step.step >= self.steps => self.stop.store(true, Ordering::Relaxed),
-                Event::EpochEnded(report) => self.epochs.push(EpochReport { seconds: 0.0, pairs_per_second: 0.0, ..(*report).clone() }),
+                Event::EpochEnded(report) => {
+                    self.epochs.push(EpochReport { seconds: 0.0, pairs_per_second: 0.0, ..(*report).clone() });
+                }
                 _ => {}
             }
             Ok(())
@@ -348,7 +370,9 @@ mod tests {
         // Chance: R@1 + R@5 + R@10 of 10 images both ways is about 10 + 50 + 100 for captions, less for images.
         let best = one.progress.best.unwrap();
         let (_, data) = data();
-        let untrained = Trainer::new(config, &data_vocabulary(), data.train.images.ncols()).evaluate(&data.dev, &data.dev_ids).unwrap();
+        let untrained = Trainer::new(config, &data_vocabulary(), data.train.images.ncols())
+            .evaluate(&data.dev, &data.dev_ids)
+            .unwrap();
         assert!(best.dev.rsum > untrained.rsum + 20.0, "{} against {}", best.dev.rsum, untrained.rsum);
     }
 
@@ -384,6 +408,29 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_last_batch_weighs_no_more_than_its_pairs() {
+        // 200 pairs in batches of 128 and 72.
+        struct Losses(f64, f64);
+        impl Observer for Losses {
+            fn event(&mut self, event: &Event<'_>) -> Result<()> {
+                match event {
+                    Event::Step(step) => self.0 += step.loss,
+                    Event::EpochEnded(epoch) => self.1 = epoch.loss_per_pair,
+                    _ => {}
+                }
+                Ok(())
+            }
+        }
+        let (vocabulary, data) = data();
+        let config = Config { num_epochs: 1, batch_size: 128, ..config() }.check().unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols());
+        let mut losses = Losses(0.0, 0.0);
+        trainer.run(&data, None, &mut losses, &AtomicBool::new(false)).unwrap();
+        assert_eq!(trainer.progress.step, 2);
+        approx::assert_relative_eq!(losses.1, losses.0 / 200.0, max_relative = 1e-14);
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_on_resuming() {
         let (vocabulary, data) = data();
         let folder = tempfile::tempdir().unwrap();
@@ -399,6 +446,11 @@ mod tests {
         let other = Vocabulary::build(&["a dog".to_owned()], 1);
         assert!(message(&other, &config).contains("does not fit the checkpoint"));
         let wider = Config { embed_size: 17, ..config.into_inner() }.check().unwrap();
-        assert!(message(&vocabulary, &wider).contains("embed_size: 17"));
+        assert!(message(&vocabulary, &wider).contains("embed_size = 17: expected 16"));
+        let mut trainer = Trainer::resume(trainer.config, &vocabulary, img_dim, &run).unwrap();
+        let mut fewer = data;
+        fewer.train_ids.pop();
+        let error = trainer.run(&fewer, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap_err();
+        assert!(error.to_string().contains("expected the 200 pairs"), "{error}");
     }
 }

@@ -33,16 +33,7 @@ const HALF: i32 = 128;
 
 /// Directions in which brightness may rise, up to sign, 22.5° apart: normals of length 65 in whole
 /// numbers. 25² + 60² = 65² exactly; 2·46² is 65² and a little (4232 for 4225).
-const NORMALS: [(i32, i32); 8] = [
-    (65, 0),
-    (60, 25),
-    (46, 46),
-    (25, 60),
-    (0, 65),
-    (-25, 60),
-    (-46, 46),
-    (-60, 25),
-];
+const NORMALS: [(i32, i32); 8] = [(65, 0), (60, 25), (46, 46), (25, 60), (0, 65), (-25, 60), (-46, 46), (-60, 25)];
 
 /// The features that speak of colour come first.
 const COLOUR_FEATURES: usize = COLOUR_CELLS * COLOUR_CELLS * COLOURS;
@@ -84,10 +75,7 @@ fn pool<const N: usize>(
 }
 
 /// Rounds a feature to the precision of the model's input.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounding is what is asked for"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "rounding is what is asked for")]
 fn single(feature: f64) -> f32 {
     feature as f32
 }
@@ -96,8 +84,7 @@ fn single(feature: f64) -> f32 {
 /// channel, weight 1 − |v − level|/128 (here times 128) for levels 0, 128 and 256, and their
 /// product over the channels. The 27 shares sum to 128³.
 fn colours(rgb: [i32; 3]) -> [i32; COLOURS] {
-    let [red, green, blue] =
-        rgb.map(|value| [0, HALF, 2 * HALF].map(|level| (HALF - (value - level).abs()).max(0)));
+    let [red, green, blue] = rgb.map(|value| [0, HALF, 2 * HALF].map(|level| (HALF - (value - level).abs()).max(0)));
     let mut shares = [0; COLOURS];
     for (k, share) in shares.iter_mut().enumerate() {
         let (r, g, b) = (k / (LEVELS * LEVELS), k / LEVELS % LEVELS, k % LEVELS);
@@ -178,9 +165,7 @@ impl Standardiser {
             let variances = variance.slice(family);
             let total: f64 = variances.iter().fold(0.0, |sum, &v: &f64| sum + v);
             if total > 0.0 {
-                scale
-                    .slice_mut(family)
-                    .fill((total / variances.len() as f64).sqrt());
+                scale.slice_mut(family).fill((total / variances.len() as f64).sqrt());
             }
         }
         Self { mean, scale }
@@ -208,11 +193,7 @@ mod tests {
                 bytes.extend(rgb(x, y));
             }
         }
-        Picture {
-            width: 48,
-            height: 48,
-            rgb: bytes,
-        }
+        Picture { width: 48, height: 48, rgb: bytes }
     }
 
     #[test]
@@ -231,11 +212,7 @@ mod tests {
         let full = f64::from(HALF * HALF * HALF).sqrt() as f32;
         for cell in features[..COLOUR_FEATURES].chunks(COLOURS) {
             // Levels (1, 0, 1) of red, green, blue: point 9·1 + 3·0 + 1.
-            assert!(
-                cell.iter()
-                    .enumerate()
-                    .all(|(k, &x)| x == if k == 10 { full } else { 0.0 })
-            );
+            assert!(cell.iter().enumerate().all(|(k, &x)| x == if k == 10 { full } else { 0.0 }));
         }
         assert!(features[COLOUR_FEATURES..].iter().all(|&x| x == 0.0));
     }
@@ -247,11 +224,7 @@ mod tests {
         let features = features(&picture(|x, _| if x < 27 { [0; 3] } else { [200; 3] }));
         for (k, &x) in features[COLOUR_FEATURES..].iter().enumerate() {
             let (column, direction) = (k / NORMALS.len() % EDGE_CELLS, k % NORMALS.len());
-            assert_eq!(
-                x > 0.0,
-                column == 4 && direction == 0,
-                "cell {column}, {direction}"
-            );
+            assert_eq!(x > 0.0, column == 4 && direction == 0, "cell {column}, {direction}");
         }
     }
 

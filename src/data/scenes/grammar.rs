@@ -71,15 +71,8 @@ fn objects(scene: Scene, dice: &mut Dice) -> String {
         keep(&colour_words(scene.colour), dice),
     ];
     let thing = noun_phrase(&thing, keep(&shape_words(scene.thing), dice), dice);
-    let landmark = [
-        dice.percent(SIZE_SAID).then(|| dice.pick(&BIG)),
-        keep(&colour_words(scene.kind.colour), dice),
-    ];
-    let landmark = noun_phrase(
-        &landmark,
-        keep(&shape_words(scene.kind.landmark), dice),
-        dice,
-    );
+    let landmark = [dice.percent(SIZE_SAID).then(|| dice.pick(&BIG)), keep(&colour_words(scene.kind.colour), dice)];
+    let landmark = noun_phrase(&landmark, keep(&shape_words(scene.kind.landmark), dice), dice);
     if dice.percent(LANDMARK_FIRST) {
         let relation = keep(&seen_from_thing(scene.relation), dice).unwrap_or(WITH);
         format!("{landmark} {relation} {thing}")
@@ -90,11 +83,7 @@ fn objects(scene: Scene, dice: &mut Dice) -> String {
 }
 
 /// "an orange thing": article, the adjectives that are said, noun.
-fn noun_phrase(
-    adjectives: &[Option<&'static str>],
-    noun: Option<&'static str>,
-    dice: &mut Dice,
-) -> String {
+fn noun_phrase(adjectives: &[Option<&'static str>], noun: Option<&'static str>, dice: &mut Dice) -> String {
     let noun = noun.unwrap_or_else(|| dice.pick(&NAMELESS));
     let words: Vec<&str> = adjectives.iter().flatten().copied().chain([noun]).collect();
     let vowel = words[0].starts_with(['a', 'e', 'i', 'o', 'u']);
@@ -225,14 +214,7 @@ mod tests {
     /// Every word the grammar can say.
     fn words() -> BTreeSet<&'static str> {
         let mut phrases = vec!["a", "an", AND, WITH];
-        phrases.extend(
-            SMALL
-                .iter()
-                .chain(&BIG)
-                .chain(&NAMELESS)
-                .chain(&OPENINGS)
-                .chain(&VERBS),
-        );
+        phrases.extend(SMALL.iter().chain(&BIG).chain(&NAMELESS).chain(&OPENINGS).chain(&VERBS));
         phrases.extend(Shape::ALL.map(shape_words).as_flattened());
         phrases.extend(Colour::ALL.map(colour_words).as_flattened());
         phrases.extend(Fill::ALL.map(fill_words).as_flattened());
@@ -240,10 +222,7 @@ mod tests {
         phrases.extend(Sky::ALL.map(sky_words).as_flattened());
         phrases.extend(Relation::ALL.map(seen_from_landmark).as_flattened());
         phrases.extend(Relation::ALL.map(seen_from_thing).as_flattened());
-        phrases
-            .into_iter()
-            .flat_map(str::split_whitespace)
-            .collect()
+        phrases.into_iter().flat_map(str::split_whitespace).collect()
     }
 
     /// A few thousand captions of one scene.
@@ -268,10 +247,7 @@ mod tests {
         let mut said = BTreeSet::new();
         for kind in KINDS {
             for caption in captions(Scene { kind, ..example() }) {
-                assert!(
-                    !caption.starts_with(' ') && !caption.ends_with(' '),
-                    "{caption:?}"
-                );
+                assert!(!caption.starts_with(' ') && !caption.ends_with(' '), "{caption:?}");
                 for word in caption.split(' ') {
                     assert!(word.bytes().all(|b| b.is_ascii_lowercase()), "{caption:?}");
                     assert!(words.contains(word), "{word:?} in {caption:?}");
@@ -314,9 +290,7 @@ mod tests {
     fn a_relation_turned_round_says_the_same() {
         for caption in captions(example()) {
             let at = |words: [&str; 2]| words.iter().find_map(|word| caption.find(word));
-            let thing_first = at(["arch", "gate"])
-                .zip(at(["ring", "hoop"]))
-                .map(|(a, b)| a < b);
+            let thing_first = at(["arch", "gate"]).zip(at(["ring", "hoop"])).map(|(a, b)| a < b);
             match (thing_first, at(["above", "over"]), at(["below", "beneath"])) {
                 (Some(true), _, Some(_)) | (Some(false), Some(_), _) => {
                     panic!("the arch is above the ring: {caption:?}")
@@ -329,14 +303,8 @@ mod tests {
     #[test]
     fn articles_agree() {
         for caption in captions(example()) {
-            assert!(
-                !caption.contains("a orange") && !caption.contains("a arch"),
-                "{caption:?}"
-            );
-            assert!(
-                !caption.contains("an ring") && !caption.contains("an teal"),
-                "{caption:?}"
-            );
+            assert!(!caption.contains("a orange") && !caption.contains("a arch"), "{caption:?}");
+            assert!(!caption.contains("an ring") && !caption.contains("an teal"), "{caption:?}");
         }
     }
 }

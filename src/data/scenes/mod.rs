@@ -59,12 +59,7 @@ pub struct ScenesConfig {
 
 impl Default for ScenesConfig {
     fn default() -> Self {
-        Self {
-            seed: 1,
-            train: 2000,
-            dev: 300,
-            test: 500,
-        }
+        Self { seed: 1, train: 2000, dev: 300, test: 500 }
     }
 }
 
@@ -142,10 +137,7 @@ pub fn captions(config: &ScenesConfig, split: Split, row: usize) -> [String; CAP
 /// Raw features and captions of a split. Each row draws from streams of its own, so that the
 /// threads may take the rows in any order.
 fn generate_split(seed: u64, split: Split, rows: usize) -> SceneSplit {
-    let config = ScenesConfig {
-        seed,
-        ..ScenesConfig::default()
-    };
+    let config = ScenesConfig { seed, ..ScenesConfig::default() };
     let mut images = Array2::zeros((rows, FEATURES));
     let mut texts: Vec<[String; CAPTIONS_PER_IMAGE]> = vec![Default::default(); rows];
     images
@@ -158,10 +150,7 @@ fn generate_split(seed: u64, split: Split, rows: usize) -> SceneSplit {
             image.copy_from_slice(&filters::features(&picture(&config, split, row)));
             *text = captions(&config, split, row);
         });
-    SceneSplit {
-        images,
-        captions: texts.into_iter().flatten().collect(),
-    }
+    SceneSplit { images, captions: texts.into_iter().flatten().collect() }
 }
 
 #[cfg(test)]
@@ -169,12 +158,7 @@ mod tests {
     use super::*;
 
     fn small() -> ScenesConfig {
-        ScenesConfig {
-            train: 12,
-            dev: 3,
-            test: 4,
-            ..ScenesConfig::default()
-        }
+        ScenesConfig { train: 12, dev: 3, test: 4, ..ScenesConfig::default() }
     }
 
     /// FNV-1a over the bits of all features and the bytes of all captions.
@@ -218,28 +202,16 @@ mod tests {
         let more = ScenesConfig { test: 9, ..small() };
         let (few, many) = (generate(&small()), generate(&more));
         assert_eq!(few.test.captions[..], many.test.captions[..20]);
-        assert_eq!(
-            few.test.images,
-            many.test.images.slice(ndarray::s![..4, ..])
-        );
+        assert_eq!(few.test.images, many.test.images.slice(ndarray::s![..4, ..]));
         assert_eq!(captions(&more, Split::Test, 3)[..], few.test.captions[15..]);
     }
 
     #[test]
     fn sizes_are_as_asked_even_zero() {
         for (train, dev, test) in [(0, 0, 0), (0, 2, 1), (1, 0, 0), (3, 1, 2)] {
-            let config = ScenesConfig {
-                train,
-                dev,
-                test,
-                ..small()
-            };
+            let config = ScenesConfig { train, dev, test, ..small() };
             let scenes = generate(&config);
-            for (split, rows) in [
-                (scenes.train, train),
-                (scenes.dev, dev),
-                (scenes.test, test),
-            ] {
+            for (split, rows) in [(scenes.train, train), (scenes.dev, dev), (scenes.test, test)] {
                 assert_eq!(split.images.dim(), (rows, FEATURES));
                 assert_eq!(split.captions.len(), CAPTIONS_PER_IMAGE * rows);
                 assert!(split.images.iter().all(|x| x.is_finite()));
@@ -278,10 +250,7 @@ mod tests {
             let square = |(x, y): (&f32, &f32)| f64::from(x - y) * f64::from(x - y);
             a.iter().zip(b).map(square).fold(0.0, |sum, d| sum + d)
         };
-        let (here, there) = (
-            scene(&config, Split::Train, 0),
-            scene(&config, Split::Train, 1),
-        );
+        let (here, there) = (scene(&config, Split::Train, 0), scene(&config, Split::Train, 1));
         assert_ne!(here.kind, there.kind);
         let (first, again, other) = (look(here, 0), look(here, 1), look(there, 2));
         assert!(distance(&first, &again) > 0.0);

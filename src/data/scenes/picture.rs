@@ -79,9 +79,7 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 /// The checksum of PNG's chunks, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |sum, &byte| {
-        (0..8).fold(sum ^ u32::from(byte), |sum, _| {
-            (sum >> 1) ^ (0xedb8_8320 * (sum & 1))
-        })
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 * (sum & 1)))
     })
 }
 
@@ -106,11 +104,7 @@ mod tests {
 
     #[test]
     fn a_png_has_its_parts_in_order() {
-        let picture = Picture {
-            width: 2,
-            height: 1,
-            rgb: vec![1, 2, 3, 4, 5, 6],
-        };
+        let picture = Picture { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
         let file = picture.to_png();
         assert_eq!(&file[..8], b"\x89PNG\r\n\x1a\n");
         assert_eq!(&file[12..16], b"IHDR");

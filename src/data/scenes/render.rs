@@ -40,11 +40,7 @@ pub(super) fn render(scene: Scene, dice: &mut Dice) -> Picture {
             rgb.extend(exposed.map(|channel| byte(channel + dice.bell() * GRAIN / BELL)));
         }
     }
-    Picture {
-        width: SIDE.into(),
-        height: SIDE.into(),
-        rgb,
-    }
+    Picture { width: SIDE.into(), height: SIDE.into(), rgb }
 }
 
 /// A channel as a byte; what is too dark or too bright is black or white, as on film.
@@ -136,15 +132,9 @@ impl Placement {
         let mut wobble = |pixels: i32| dice.between(-pixels * UNIT, pixels * UNIT);
         let middle = UNIT * i32::from(SIDE) / 2;
         let lean = 8 * UNIT;
-        let landmark = (
-            middle - right * lean + wobble(1),
-            middle - down * lean + wobble(1),
-        );
+        let landmark = (middle - right * lean + wobble(1), middle - down * lean + wobble(1));
         let distance = landmark_radius + thing_radius + UNIT;
-        let thing = (
-            landmark.0 + right * distance + wobble(1),
-            landmark.1 + down * distance + wobble(1),
-        );
+        let thing = (landmark.0 + right * distance + wobble(1), landmark.1 + down * distance + wobble(1));
         Self { landmark, thing }
     }
 }
@@ -159,12 +149,7 @@ struct Body {
 
 impl Body {
     fn covers(&self, x: i32, y: i32) -> bool {
-        inside(
-            self.shape,
-            x - self.centre.0,
-            y - self.centre.1,
-            self.radius,
-        )
+        inside(self.shape, x - self.centre.0, y - self.centre.1, self.radius)
     }
 }
 
@@ -185,11 +170,7 @@ fn inside(shape: Shape, x: i32, y: i32, r: i32) -> bool {
         Shape::Pillar => 20 * u <= 9 * r && v <= r,
         Shape::Plank => 20 * v <= 9 * r && u <= r,
         Shape::Arch => {
-            let hole = if y < 0 {
-                4 * square <= r * r
-            } else {
-                2 * u <= r
-            };
+            let hole = if y < 0 { 4 * square <= r * r } else { 2 * u <= r };
             let block = if y < 0 { square <= r * r } else { u <= r };
             block && !hole && 10 * y <= 9 * r
         }
@@ -206,18 +187,8 @@ fn inside(shape: Shape, x: i32, y: i32, r: i32) -> bool {
 
 /// A five-pointed star: the even-odd rule on its ten corners, in hundredths of the radius.
 fn star(x: i32, y: i32, r: i32) -> bool {
-    const CORNERS: [(i32, i32); 10] = [
-        (0, -100),
-        (26, -36),
-        (95, -31),
-        (43, 14),
-        (59, 81),
-        (0, 45),
-        (-59, 81),
-        (-43, 14),
-        (-95, -31),
-        (-26, -36),
-    ];
+    const CORNERS: [(i32, i32); 10] =
+        [(0, -100), (26, -36), (95, -31), (43, 14), (59, 81), (0, 45), (-59, 81), (-43, 14), (-95, -31), (-26, -36)];
     let (x, y) = (100 * x, 100 * y);
     let mut odd = false;
     for (k, &(ax, ay)) in CORNERS.iter().enumerate() {
@@ -226,8 +197,7 @@ fn star(x: i32, y: i32, r: i32) -> bool {
         if (ay > y) != (by > y) {
             // The edge crosses the height y; is its crossing to the right of x? Without a division:
             // the sign of the cross product, turned by the edge's direction.
-            let cross =
-                i64::from(bx - ax) * i64::from(y - ay) - i64::from(by - ay) * i64::from(x - ax);
+            let cross = i64::from(bx - ax) * i64::from(y - ay) - i64::from(by - ay) * i64::from(x - ax);
             odd ^= (cross > 0) == (by > ay);
         }
     }
@@ -391,10 +361,7 @@ mod tests {
                 for at in [body.centre.0, body.centre.1] {
                     // A radius may stick out by two pixels, no more.
                     assert!(at - body.radius >= -2 * UNIT, "{scene:?}");
-                    assert!(
-                        at + body.radius <= (i32::from(SIDE) + 2) * UNIT,
-                        "{scene:?}"
-                    );
+                    assert!(at + body.radius <= (i32::from(SIDE) + 2) * UNIT, "{scene:?}");
                 }
             }
         }

@@ -72,12 +72,7 @@ pub struct Kind {
 }
 
 const fn kind(ground: Ground, sky: Sky, landmark: Shape, colour: Colour) -> Kind {
-    Kind {
-        ground,
-        sky,
-        landmark,
-        colour,
-    }
+    Kind { ground, sky, landmark, colour }
 }
 
 /// The 25 kinds of scene. Every value occurs two or three times in its column, so that no single
@@ -193,17 +188,11 @@ mod tests {
             for kind in &KINDS {
                 counts[column(kind)] += 1;
             }
-            assert!(
-                counts.iter().all(|count| (2..=3).contains(count)),
-                "{counts:?}"
-            );
+            assert!(counts.iter().all(|count| (2..=3).contains(count)), "{counts:?}");
         }
         for (k, a) in KINDS.iter().enumerate() {
             for b in &KINDS[..k] {
-                let shared = columns
-                    .iter()
-                    .filter(|column| column(a) == column(b))
-                    .count();
+                let shared = columns.iter().filter(|column| column(a) == column(b)).count();
                 assert!(shared <= 2, "{a:?} and {b:?}");
             }
         }

@@ -27,10 +27,7 @@ pub(super) fn is_word(c: char) -> bool {
     c.is_alphabetic()
         || matches!(c, '\u{200c}' | '\u{200d}')
         || c.general_category_group() == GeneralCategoryGroup::Mark
-        || matches!(
-            c.general_category(),
-            GeneralCategory::DecimalNumber | GeneralCategory::ConnectorPunctuation
-        )
+        || matches!(c.general_category(), GeneralCategory::DecimalNumber | GeneralCategory::ConnectorPunctuation)
 }
 
 /// A word character to Python's `re` (`\w`), which the contractions use: letters and numbers of
@@ -39,10 +36,7 @@ pub(super) fn is_python_word(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';
     }
-    matches!(
-        c.general_category_group(),
-        GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number
-    )
+    matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
 }
 
 /// A decimal digit of any script (`\d` in both engines).

@@ -34,10 +34,7 @@ pub(super) fn sentences(text: &[char]) -> Vec<Range<usize>> {
             begin = candidate.resume;
         }
     }
-    let end = text
-        .iter()
-        .rposition(|&c| !is_python_space(c))
-        .map_or(0, |last| last + 1);
+    let end = text.iter().rposition(|&c| !is_python_space(c)).map_or(0, |last| last + 1);
     cuts.push(begin..end.max(begin));
     realign(text, &cuts)
 }
@@ -76,11 +73,7 @@ fn candidates(text: &[char]) -> Vec<Candidate> {
             found.extend(open.take());
         }
         word = start..at;
-        open = Some(Candidate {
-            context: start..context_end,
-            end,
-            resume,
-        });
+        open = Some(Candidate { context: start..context_end, end, resume });
     }
     found.extend(open);
     found
@@ -149,9 +142,7 @@ impl<'a> Token<'a> {
         match next.text {
             [',' | '.' | ';' | ':' | '!' | '?'] => true,
             // The period of a token that is itself a break does not belong to its word.
-            [word @ .., '.'] if !word.is_empty() && next.is_break => {
-                Self::continues_sentence(word, is_initial)
-            }
+            [word @ .., '.'] if !word.is_empty() && next.is_break => Self::continues_sentence(word, is_initial),
             word => Self::continues_sentence(word, is_initial),
         }
     }
@@ -173,9 +164,9 @@ impl<'a> Token<'a> {
 fn is_number(token: &[char]) -> bool {
     let token = token.strip_prefix(&['-']).unwrap_or(token);
     match token {
-        [',' | '.', digit, rest @ ..] | [digit, rest @ ..] if is_digit(*digit) => rest
-            .iter()
-            .all(|&c| is_digit(c) || matches!(c, ',' | '.' | '-')),
+        [',' | '.', digit, rest @ ..] | [digit, rest @ ..] if is_digit(*digit) => {
+            rest.iter().all(|&c| is_digit(c) || matches!(c, ',' | '.' | '-'))
+        }
         _ => false,
     }
 }
@@ -197,9 +188,7 @@ fn tokens(line: &[char]) -> Vec<&[char]> {
         let length = match run_length(rest) {
             0 if begins_word(first) => {
                 // At the line's end a word ends in any case.
-                1 + (1..rest.len())
-                    .take_while(|&end| !word_ends_before(&rest[end..]))
-                    .count()
+                1 + (1..rest.len()).take_while(|&end| !word_ends_before(&rest[end..])).count()
             }
             0 => 1,
             run => run,
@@ -218,9 +207,7 @@ fn run_length(rest: &[char]) -> usize {
         ['-', '-', ..] => rest.iter().take_while(|&&c| c == '-').count(),
         ['.', '.', ..] => rest.iter().take_while(|&&c| c == '.').count(),
         ['.', b1, '.', b2, '.', ..] if is_space(*b1) && is_space(*b2) => {
-            let more = rest[5..]
-                .chunks_exact(2)
-                .take_while(|pair| is_space(pair[0]) && pair[1] == '.');
+            let more = rest[5..].chunks_exact(2).take_while(|pair| is_space(pair[0]) && pair[1] == '.');
             5 + 2 * more.count()
         }
         _ => 0,
@@ -229,9 +216,7 @@ fn run_length(rest: &[char]) -> usize {
 
 /// Whether `rest`, all that follows, puts an end to the word before it.
 fn word_ends_before(rest: &[char]) -> bool {
-    let stops = |rest: &[char]| {
-        rest.first().is_none_or(|&c| is_space(c) || ends_word(c)) || starts_run(rest)
-    };
+    let stops = |rest: &[char]| rest.first().is_none_or(|&c| is_space(c) || ends_word(c)) || starts_run(rest);
     stops(rest) || (rest[0] == ',' && stops(&rest[1..]))
 }
 
@@ -252,11 +237,7 @@ fn realign(text: &[char], cuts: &[Range<usize>]) -> Vec<Range<usize>> {
         let begin = cut.start + moved;
         let next = cuts.get(i + 1).cloned().unwrap_or(text.len()..text.len());
         let (closers, blanks) = closers(&text[next.clone()]);
-        let end = if closers > 0 {
-            next.start + closers
-        } else {
-            cut.end
-        };
+        let end = if closers > 0 { next.start + closers } else { cut.end };
         moved = closers + blanks;
         if begin < end {
             sentences.push(begin..end);
@@ -279,9 +260,7 @@ fn closers(sentence: &[char]) -> (usize, usize) {
 }
 
 fn contains(table: &[&str], word: &[char]) -> bool {
-    table
-        .binary_search_by(|entry| entry.chars().cmp(word.iter().copied()))
-        .is_ok()
+    table.binary_search_by(|entry| entry.chars().cmp(word.iter().copied())).is_ok()
 }
 
 fn is_ascii_space(c: char) -> bool {
@@ -295,10 +274,7 @@ fn is_mark(c: char) -> bool {
 
 /// Closing punctuation that stays with its sentence.
 fn closes(c: char) -> bool {
-    matches!(
-        c,
-        '"' | '\'' | ')' | ']' | '}' | '‘' | '’' | '“' | '”' | '«' | '»'
-    )
+    matches!(c, '"' | '\'' | ')' | ']' | '}' | '‘' | '’' | '“' | '”' | '«' | '»')
 }
 
 /// Punctuation that cannot be inside a word.
@@ -308,22 +284,5 @@ fn ends_word(c: char) -> bool {
 
 /// Whether a character, other than white space, can be the first of a word.
 fn begins_word(c: char) -> bool {
-    !matches!(
-        c,
-        '(' | '"'
-            | '`'
-            | '{'
-            | '['
-            | ':'
-            | ';'
-            | '&'
-            | '#'
-            | '*'
-            | '@'
-            | ')'
-            | '}'
-            | ']'
-            | '-'
-            | ','
-    )
+    !matches!(c, '(' | '"' | '`' | '{' | '[' | ':' | ';' | '&' | '#' | '*' | '@' | ')' | '}' | ']' | '-' | ',')
 }

@@ -58,10 +58,7 @@ const CONTRACTIONS: [(&str, &str, bool); 8] = [
 /// Appends the words of `sentence`, which is in lower case, to `words`.
 pub(super) fn words(sentence: &[char], words: &mut Vec<String>) {
     // Room for a few blanks more.
-    let mut text = Rewriter {
-        text: Vec::with_capacity(sentence.len() + 16),
-        spare: Vec::new(),
-    };
+    let mut text = Rewriter { text: Vec::with_capacity(sentence.len() + 16), spare: Vec::new() };
     text.text.extend_from_slice(sentence);
 
     opening_quotes(&mut text);
@@ -84,11 +81,7 @@ fn opening_quotes(text: &mut Rewriter) {
     text.rewrite(
         |c| matches!(c, '«' | '“' | '‘' | '„' | '`'),
         |m| {
-            let length = if m.rest[0] == '`' {
-                m.run(|c| c == '`')
-            } else {
-                1
-            };
+            let length = if m.rest[0] == '`' { m.run(|c| c == '`') } else { 1 };
             m.pad(length)
         },
     );
@@ -98,11 +91,7 @@ fn opening_quotes(text: &mut Rewriter) {
     text.rewrite(
         |c| c == '`',
         |m| {
-            if m.rest.starts_with(&['`', '`']) {
-                m.pad(2)
-            } else {
-                0
-            }
+            if m.rest.starts_with(&['`', '`']) { m.pad(2) } else { 0 }
         },
     );
     text.rewrite(
@@ -113,11 +102,7 @@ fn opening_quotes(text: &mut Rewriter) {
                 ['\'', '\'', ..] => 2,
                 _ => return 0,
             };
-            if matches!(m.free.last(), Some(' ' | '(' | '[' | '{' | '<')) {
-                m.replace(" `` ", length)
-            } else {
-                0
-            }
+            if matches!(m.free.last(), Some(' ' | '(' | '[' | '{' | '<')) { m.replace(" `` ", length) } else { 0 }
         },
     );
     text.rewrite(
@@ -139,23 +124,12 @@ fn opening_quotes(text: &mut Rewriter) {
 /// The words that (T-5) leaves with their apostrophe. The pattern ignores case, and the long `ſ`,
 /// which is in lower case already, is a form of `s` to it.
 fn is_clitic(word: &[char]) -> bool {
-    matches!(
-        word,
-        ['r' | 'v', 'e'] | ['l', 'l'] | ['m' | 't' | 's' | 'ſ' | 'd' | 'n']
-    )
+    matches!(word, ['r' | 'v', 'e'] | ['l', 'l'] | ['m' | 't' | 's' | 'ſ' | 'd' | 'n'])
 }
 
 /// (T-6) to (T-17).
 fn punctuation(text: &mut Rewriter) {
-    text.final_period(
-        |c| {
-            matches!(
-                c,
-                ']' | ')' | '}' | '>' | '"' | '\'' | '»' | '”' | '’' | ' '
-            )
-        },
-        " . ",
-    );
+    text.final_period(|c| matches!(c, ']' | ')' | '}' | '>' | '"' | '\'' | '»' | '”' | '’' | ' '), " . ");
     // A `:` or `,` that ends the sentence is left to (T-8). A pair is used up: of "::" the second
     // mark has no blanks of its own.
     text.rewrite(
@@ -195,11 +169,7 @@ fn punctuation(text: &mut Rewriter) {
     text.rewrite(
         |c| c == '-',
         |m| {
-            if m.rest.starts_with(&['-', '-']) {
-                m.pad(2)
-            } else {
-                0
-            }
+            if m.rest.starts_with(&['-', '-']) { m.pad(2) } else { 0 }
         },
     );
 }
@@ -210,11 +180,7 @@ fn closing_quotes(text: &mut Rewriter) {
     text.rewrite(
         |c| c == '\'',
         |m| {
-            if m.rest.starts_with(&['\'', '\'']) {
-                m.pad(2)
-            } else {
-                0
-            }
+            if m.rest.starts_with(&['\'', '\'']) { m.pad(2) } else { 0 }
         },
     );
     text.rewrite(|c| c == '"', |m| m.replace(" '' ", 1));
@@ -240,9 +206,9 @@ fn contractions(text: &mut Rewriter) {
         text.rewrite(
             |c| matches!(c, '\'' | 'n'),
             |m| match m.rest {
-                ['\'', 'l', 'l', ' ', ..]
-                | ['\'', 'r' | 'v', 'e', ' ', ..]
-                | ['n', '\'', 't', ' ', ..] => m.split_off(4),
+                ['\'', 'l', 'l', ' ', ..] | ['\'', 'r' | 'v', 'e', ' ', ..] | ['n', '\'', 't', ' ', ..] => {
+                    m.split_off(4)
+                }
                 _ => 0,
             },
         );
@@ -275,8 +241,7 @@ fn contractions(text: &mut Rewriter) {
                 |m| match m.after_word("'t", second) {
                     // The blank before it is written already.
                     Some(after)
-                        if m.free.last() == Some(&' ')
-                            && !after.first().is_some_and(|&c| is_python_word(c)) =>
+                        if m.free.last() == Some(&' ') && !after.first().is_some_and(|&c| is_python_word(c)) =>
                     {
                         m.come_apart("'t", second)
                     }

@@ -1,0 +1,86 @@
+//! Ranks and recall against NumPy's, and the real data where it is there.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use vsepp::data::{Source, Vocabulary};
+use vsepp::eval::{Recall, evaluate, rank};
+use vsepp::files::TensorFile;
+use vsepp::model::Config;
+use vsepp::similarity::Measure;
+use vsepp::train::{Ignore, Trainer, TrainingData};
+
+#[derive(Deserialize)]
+struct Expected {
+    image_to_text: Direction,
+    text_to_image: Direction,
+}
+
+#[derive(Deserialize)]
+struct Direction {
+    r1: f64,
+    r5: f64,
+    r10: f64,
+    medr: f64,
+    meanr: f64,
+    ranks: Vec<usize>,
+}
+
+#[test]
+fn ranks_and_recall_equal_numpys_with_ties() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle");
+    let file = TensorFile::read(&folder.join("ranks.safetensors")).unwrap();
+    let expected: Expected =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("ranks.json")).unwrap()).unwrap();
+    let (images, captions) = (file.matrix("images").unwrap(), file.matrix("captions").unwrap());
+    let starts: Vec<usize> = (0..=40).map(|image| 5 * image).collect();
+    let ranks = rank(images.view(), captions.view(), &starts, Measure::Cosine).unwrap();
+    assert_eq!(ranks.image_to_text, expected.image_to_text.ranks);
+    assert_eq!(ranks.text_to_image, expected.text_to_image.ranks);
+    assert!(ranks.tied_images > 0 && ranks.tied_captions > 0, "the fixture has ties");
+    let found = evaluate(images.view(), captions.view(), &starts, Measure::Cosine).unwrap();
+    let check = |found: Recall, expected: &Direction| {
+        // Means of at most 200 small integers: exact to some ulp.
+        for (found, expected) in [
+            (found.r1, expected.r1),
+            (found.r5, expected.r5),
+            (found.r10, expected.r10),
+            (found.medr, expected.medr),
+            (found.meanr, expected.meanr),
+        ] {
+            approx::assert_relative_eq!(found, expected, max_relative = 1e-13);
+        }
+    };
+    check(found.image_to_text, &expected.image_to_text);
+    check(found.text_to_image, &expected.text_to_image);
+}
+
+#[test]
+fn an_epoch_on_real_captions_learns() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/coco-objects");
+    if !folder.exists() {
+        println!("skipped: ../shared/data/coco-objects is not there");
+        return;
+    }
+    let [train, dev, test] = Source::Folder(folder).splits(["train", "dev", "test"]).unwrap();
+    assert_eq!((train.images.dim(), train.captions.len()), ((2952, 1618), 14_760));
+    assert_eq!((dev.images.nrows(), test.images.nrows(), test.captions.len()), (1000, 1000, 5000));
+    let vocabulary = Vocabulary::build(&train.captions, 4);
+    assert_eq!(vocabulary.len(), 2006, "as PyTorch's trainer finds with NLTK (benches/peers/pytorch_train.py)");
+    let config = Config {
+        embed_size: 64,
+        word_dim: 32,
+        num_epochs: 1,
+        learning_rate: 2e-3,
+        max_violation: false,
+        val_step: 0,
+        ..Config::default()
+    };
+    let mut trainer = Trainer::new(config.check().unwrap(), &vocabulary, 1618);
+    let [train_ids, dev_ids] = [&train, &dev].map(|split| vocabulary.encode_all(&split.captions).captions);
+    let data = TrainingData { train, train_ids, dev, dev_ids };
+    let before = trainer.evaluate(&data.dev, &data.dev_ids).unwrap();
+    trainer.run(&data, None, &mut Ignore, &std::sync::atomic::AtomicBool::new(false)).unwrap();
+    let after = trainer.progress.best.unwrap().dev;
+    assert!(after.rsum > 3.0 * before.rsum, "{} against {} before", after.rsum, before.rsum);
+}
