@@ -1,4 +1,68 @@
 //! VSE++ as an executable specification.
+//!
+//! VSE++ (Faghri, Fleet, Kiros and Fidler, "VSE++: Improving Visual-Semantic Embeddings with Hard
+//! Negatives", BMVC 2018) learns one space for images and sentences. This crate computes it by hand,
+//! forward beside backward, proves every gradient, and trains on a CPU.
+//!
+//! # The paper on one page
+//!
+//! | letter | is | | letter | is |
+//! |---|---|---|---|---|
+//! | B | pairs in a batch | | H | hidden size of the GRU |
+//! | T | time steps | | D | dimension of the joint space (= H, unless there is a caption projection) |
+//! | V | words of the vocabulary | | F | dimension of an image's feature vector |
+//! | E | dimension of a word vector | | α | margin |
+//!
+//! ```text
+//! image      φ(i) [F] ── W_f ──▶ [D] ── ‖·‖ ──▶ f(i)                    model::image_tower  (IMG-1)
+//! caption    words ── W[w] ──▶ [E] ── GRU ──▶ ψ(c) [H] ── ‖·‖ ──▶ g(c)   model::text_tower   (TXT-1)
+//! similarity s(i, c) = f(i) · g(c);  S [B, B], rows images               similarity          (SIM-1)
+//! VSE0       ℓ_SH = Σ over all negatives of [α + s(wrong) − s(right)]₊   loss                (SH-1)
+//! VSE++      ℓ_MH = the same, of the hardest negative of each query      loss                (MH-1)
+//! training   global-norm clipping, Adam, step schedule                   optim
+//! retrieval  R@1, R@5, R@10, median and mean rank                        eval                (EVAL-1)
+//! ```
+//!
+//! The labels stand beside the code; `docs/02-equations.md` lists each with its file and its test.
+//!
+//! # Reading order
+//!
+//! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
+//! [`data`], [`eval`], [`train`]. Below all of it lie [`real`] (numbers), [`linalg`] (the only matrix
+//! products), [`random`] and [`files`]; [`report`] shows what happens.
+//!
+//! # One training step
+//!
+//! ```
+//! use ndarray::array;
+//! use vsepp::model::{Batch, Config, Parameters, Vse};
+//! use vsepp::optim::{Adam, clip_coefficient, global_norm};
+//!
+//! # fn main() -> vsepp::Result<()> {
+//! let config = Config { embed_size: 8, word_dim: 4, ..Config::default() }.check()?;
+//! let mut model = Vse::<f64>::init(config.architecture(10, 3), 0); // V = 10 words, F = 3
+//! let mut adam = Adam::new(&model.architecture);
+//!
+//! // Two pairs: image features, and captions as ids between <start> = 1 and <end> = 2.
+//! let batch = Batch {
+//!     images: array![[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]],
+//!     captions: vec![vec![1, 4, 5, 2], vec![1, 4, 6, 7, 2]],
+//!     image_ids: vec![0, 1],
+//! };
+//! let mut losses = Vec::new();
+//! for _ in 0..50 {
+//!     let forward = model.forward(&batch, &config.objective(0))?;
+//!     let mut gradient = Parameters::zeros(&model.architecture);
+//!     let d_features = model.backward_with_features(&batch, &forward, &mut gradient);
+//!     assert_eq!(d_features.dim(), (2, 3)); // dℓ/dφ, for an image encoder that stands before
+//!     let clip = clip_coefficient(global_norm(&gradient), config.grad_clip);
+//!     adam.update(&mut model.parameters, &gradient, 0.01, clip);
+//!     losses.push(forward.hinges.loss);
+//! }
+//! assert!(losses[49] < losses[0]);
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod data;

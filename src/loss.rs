@@ -59,7 +59,7 @@ pub struct Hinges<T> {
 impl HingeLoss {
     /// (SH-1) or (MH-1) of S [B, B].
     ///
-    /// With `image_ids` [B], two captions of one image are no negatives of each other: their terms
+    /// With `image_ids` `[B]`, two captions of one image are no negatives of each other: their terms
     /// are left out of both sums (`mask_same_image`).
     ///
     /// **Errors** if S is not square, is not finite, or if there are not B ids.

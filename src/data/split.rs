@@ -20,13 +20,13 @@ pub struct Split {
     pub name: String,
     /// φ of every distinct image, [N, F].
     pub images: Array2<f32>,
-    /// The captions as they were written, [M], image by image.
+    /// The captions as they were written, `[M]`, image by image.
     pub captions: Vec<String>,
-    /// The image of each caption, [M], rising.
+    /// The image of each caption, `[M]`, rising.
     pub image_of: Vec<usize>,
     /// What was noticed on reading, for whoever talks to the user.
     pub notes: Vec<String>,
-    /// Caption i of image n is number `starts[n] + i`; [N + 1].
+    /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
     starts: Vec<usize>,
 }
 
@@ -95,13 +95,13 @@ impl Split {
         self.starts[image]..self.starts[image + 1]
     }
 
-    /// For every image its first caption, and M at the end: [N + 1].
+    /// For every image its first caption, and M at the end: `[N + 1]`.
     #[must_use]
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
 
-    /// φ of the image of a caption, [F].
+    /// φ of the image of a caption, `[F]`.
     #[must_use]
     pub fn features_of(&self, caption: usize) -> ArrayView1<'_, f32> {
         self.images.row(self.image_of[caption])

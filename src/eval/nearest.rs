@@ -8,9 +8,9 @@ use crate::similarity::Measure;
 /// What a query is compared with.
 #[derive(Clone, Copy, Debug)]
 pub enum Query<'a> {
-    /// An image [D], looking for captions.
+    /// An image `[D]`, looking for captions.
     Image(ArrayView1<'a, f32>),
-    /// A caption [D], looking for images.
+    /// A caption `[D]`, looking for images.
     Caption(ArrayView1<'a, f32>),
 }
 

@@ -28,9 +28,9 @@ const BLOCK: (usize, usize) = (256, 1024);
 /// The ranks of all queries, and how many of them rest on a tie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranks {
-    /// (RANK-1), [N].
+    /// (RANK-1), `[N]`.
     pub image_to_text: Vec<usize>,
-    /// (RANK-2), [M].
+    /// (RANK-2), `[M]`.
     pub text_to_image: Vec<usize>,
     /// Image queries with a rival whose score equals that of their best caption.
     pub tied_images: usize,
@@ -130,7 +130,7 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
     Ok(())
 }
 
-/// The best caption of every image [N], and the image of every caption [M], with their scores.
+/// The best caption of every image `[N]`, and the image of every caption `[M]`, with their scores.
 fn targets(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,

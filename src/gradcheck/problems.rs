@@ -393,7 +393,7 @@ pub struct ModelProblem {
 impl ModelProblem {
     /// A model at its initialisation (biases included, which start at zero in training), on a batch.
     ///
-    /// `pictures` [N, F] are the distinct images, and `image_ids` [B] name for every caption its row.
+    /// `pictures` [N, F] are the distinct images, and `image_ids` `[B]` name for every caption its row.
     #[must_use]
     pub fn new(
         name: &str,

@@ -11,7 +11,7 @@ pub struct Batch<T> {
     pub images: Array2<T>,
     /// The captions' token ids, `<start>` … `<end>`, B of them, not padded.
     pub captions: Vec<Vec<u32>>,
-    /// Which image each pair shows, [B]: equal ids are captions of one image.
+    /// Which image each pair shows, `[B]`: equal ids are captions of one image.
     pub image_ids: Vec<usize>,
 }
 

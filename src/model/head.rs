@@ -55,7 +55,7 @@ impl<T: Scalar> HeadCache<T> {
         }
     }
 
-    /// The norms before normalisation, [B], where there is one.
+    /// The norms before normalisation, `[B]`, where there is one.
     #[must_use]
     pub fn norms(&self) -> Option<&ndarray::Array1<T>> {
         self.norm.as_ref().map(|norm| &norm.norms)

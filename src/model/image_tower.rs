@@ -4,7 +4,7 @@
 //! (IMG-1)   f(i) = W_fᵀ φ(i) + b_f, L2-normalised                (paper, section 2.1)
 //! ```
 //!
-//! φ(i) [F] is the image's feature vector as the data gives it. Without `no_imgnorm` f has norm 1.
+//! φ(i) `[F]` is the image's feature vector as the data gives it. Without `no_imgnorm` f has norm 1.
 //! [`ImageTower::backward_features`] returns dℓ/dφ for an encoder that stands before this tower.
 
 use ndarray::{Array2, ArrayView2};

@@ -18,7 +18,7 @@ pub struct Embedding<T> {
 }
 
 impl<T: Scalar> Embedding<T> {
-    /// (EMB-1) for a list of words: [U] ids → [U, E].
+    /// (EMB-1) for a list of words: `[U]` ids → [U, E].
     ///
     /// **Errors** if an id is not below V.
     pub fn forward(&self, words: &[u32]) -> Result<Array2<T>> {

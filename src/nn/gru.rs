@@ -46,9 +46,9 @@ pub struct GruLayer<T> {
     pub weight_ih: Array2<T>,
     /// `W_hh` [3H, H]
     pub weight_hh: Array2<T>,
-    /// `b_ih` [3H]
+    /// `b_ih` `[3H]`
     pub bias_ih: Array1<T>,
-    /// `b_hh` [3H]
+    /// `b_hh` `[3H]`
     pub bias_hh: Array1<T>,
 }
 
@@ -74,7 +74,7 @@ impl<T: Scalar> GruLayer<T> {
 
     /// (GRU-1) to (GRU-4) for all nodes of a tree.
     ///
-    /// `inputs` [U, E] holds the distinct inputs, and `input_of` [N] names for every node its row.
+    /// `inputs` [U, E] holds the distinct inputs, and `input_of` `[N]` names for every node its row.
     #[must_use]
     pub fn forward(&self, tree: &PrefixTree, inputs: Array2<T>, input_of: &[usize]) -> GruLayerCache<T> {
         let hidden = self.hidden_size();
@@ -134,7 +134,7 @@ fn for_each_row<R: Send>(rows: Vec<R>, width: usize, run: impl Fn(R) + Sync + Se
     }
 }
 
-/// (GRU-1) to (GRU-4) for one node: a, c [3H] and the parent's h [H] give r, z, n [3H] and h' [H].
+/// (GRU-1) to (GRU-4) for one node: a, c `[3H]` and the parent's h `[H]` give r, z, n `[3H]` and h' `[H]`.
 fn step_row<T: Scalar>(a: &[T], c: &[T], h: &[T], gates: &mut [T], out: &mut [T]) {
     let hidden = h.len();
     let (rz, n) = gates.split_at_mut(2 * hidden);
@@ -208,7 +208,7 @@ impl<T: Real> GruLayer<T> {
     }
 }
 
-/// (GRU-4′) to (GRU-1′) for one node: its dh' [H] gives da [3H].
+/// (GRU-4′) to (GRU-1′) for one node: its dh' `[H]` gives da `[3H]`.
 fn step_row_backward<T: Real>(dh: &[T], gates: &[T], c: &[T], h: &[T], da: &mut [T]) {
     let hidden = h.len();
     let one = T::one();
@@ -227,7 +227,7 @@ fn step_row_backward<T: Real>(dh: &[T], gates: &[T], c: &[T], h: &[T], da: &mut 
     }
 }
 
-/// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc [3H], and dh' ∘ z to dh [H].
+/// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc `[3H]`, and dh' ∘ z to dh `[H]`.
 fn add_child<T: Real>(d_child: &[T], gates: &[T], da: &[T], dc: &mut [T], dh: &mut [T]) {
     let hidden = dh.len();
     let (r, rest) = gates.split_at(hidden);

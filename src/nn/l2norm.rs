@@ -18,7 +18,7 @@ use crate::real::{Real, Scalar};
 pub struct L2Norm<T> {
     /// y [N, D], rows of norm 1.
     pub output: Array2<T>,
-    /// ‖x‖ of every row, [N].
+    /// ‖x‖ of every row, `[N]`.
     pub norms: Array1<T>,
 }
 

@@ -17,7 +17,7 @@ use crate::real::Scalar;
 pub struct Linear<T> {
     /// W [O, I]
     pub weight: Array2<T>,
-    /// b [O]
+    /// b `[O]`
     pub bias: Array1<T>,
 }
 

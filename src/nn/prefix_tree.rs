@@ -38,16 +38,16 @@ pub struct Level {
 /// A batch of captions as a tree; see the module's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixTree {
-    /// The distinct words of the batch, ascending, [U].
+    /// The distinct words of the batch, ascending, `[U]`.
     words: Vec<u32>,
-    /// The node's word as an index into `words`, [N]; the root's is 0 and never read.
+    /// The node's word as an index into `words`, `[N]`; the root's is 0 and never read.
     word_of: Vec<usize>,
-    /// The node's parent, [N]; the root's is 0 and never read.
+    /// The node's parent, `[N]`; the root's is 0 and never read.
     parent: Vec<usize>,
-    /// The children of an inner node, [P]: a range of inner nodes and a range of leaves.
+    /// The children of an inner node, `[P]`: a range of inner nodes and a range of leaves.
     children: Vec<[Range<usize>; 2]>,
     levels: Vec<Level>,
-    /// The node at which each caption ends, [B].
+    /// The node at which each caption ends, `[B]`.
     last: Vec<usize>,
     tokens: usize,
 }
@@ -126,17 +126,17 @@ impl PrefixTree {
         Self { words, word_of, parent, children, levels, last, tokens }
     }
 
-    /// The distinct words, ascending, [U].
+    /// The distinct words, ascending, `[U]`.
     #[must_use]
     pub fn words(&self) -> &[u32] {
         &self.words
     }
-    /// For every node the index of its word in [`Self::words`], [N].
+    /// For every node the index of its word in [`Self::words`], `[N]`.
     #[must_use]
     pub fn word_of(&self) -> &[usize] {
         &self.word_of
     }
-    /// For every node its parent, [N].
+    /// For every node its parent, `[N]`.
     #[must_use]
     pub fn parent(&self) -> &[usize] {
         &self.parent
@@ -151,7 +151,7 @@ impl PrefixTree {
     pub fn levels(&self) -> &[Level] {
         &self.levels
     }
-    /// For every caption the node of its last token, [B].
+    /// For every caption the node of its last token, `[B]`.
     #[must_use]
     pub fn last(&self) -> &[usize] {
         &self.last

@@ -1,0 +1,35 @@
+# Cheapest checks first; `just` runs them all, as .ci/run does.
+
+default: fmt lint test doc
+
+# Formatting
+fmt:
+    cargo fmt --check
+
+# Lints
+lint:
+    cargo clippy --all-targets -- -D warnings
+
+# Tests: the README's own command
+test:
+    cargo test --release
+
+# Documentation, and no broken link in it
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# Every gradient, as a table
+gradcheck:
+    cargo run --release -- gradcheck --blocks
+
+# A training step, beside PyTorch's where PyTorch is there
+bench *ARGS:
+    cargo bench --bench step -- {{ARGS}}
+
+# SH against MH on the built-in scenes, five seeds
+crossing:
+    cargo run --release --example crossing
+
+# The figures of the docs
+figures:
+    cargo run --release --example scenes_sheet > docs/figures/scenes.svg
