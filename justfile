@@ -33,3 +33,4 @@ crossing:
 # The figures of the docs
 figures:
     cargo run --release --example scenes_sheet > docs/figures/scenes.svg
+    cargo run --release --example crossing 5 docs/figures/crossing.svg

@@ -1,9 +1,11 @@
 //! SH against MH on the built-in scenes: the sum of hinges leads early, the maximum wins in the end.
 //!
-//! `cargo run --release --example crossing [SEEDS]` trains both on the same data with the same seeds
-//! (5 by default) and the same settings but for the loss, and prints rsum on the dev split by epoch
-//! and on the test split at the end, every seed. Progress goes to stderr.
+//! `cargo run --release --example crossing [SEEDS [FILE.svg]]` trains both on the same data with the
+//! same seeds (5 by default) and the same settings but for the loss, and prints rsum on the dev split
+//! by epoch and on the test split at the end, every seed; with a file, it draws the curves too.
+//! Progress goes to stderr.
 
+use std::fmt::Write;
 use std::sync::atomic::AtomicBool;
 
 use vsepp::Result;
@@ -59,10 +61,54 @@ fn main() -> Result<()> {
             (format!("{:.1} / {:.1} / {:.1}", i.r1, i.r5, i.r10), format!("{:.1} / {:.1} / {:.1}", t.r1, t.r5, t.r10));
         println!("  seed {seed}  {name}             {i:<27} {t:<27} {:.1}", e.rsum);
     }
+    if let Some(path) = std::env::args().nth(2) {
+        let curves: Vec<(&str, &[f64])> = rows.iter().map(|row| (row.1, &row.2[..])).collect();
+        vsepp::files::write_atomically(path.as_ref(), draw(&curves).as_bytes())?;
+    }
     let mean = |wanted: &str| {
         let rsums: Vec<f64> = rows.iter().filter(|row| row.1 == wanted).map(|row| row.3.rsum).collect();
         rsums.iter().sum::<f64>() / rsums.len() as f64
     };
     println!("\nmean test rsum: SH {:.1}, MH {:.1}", mean("SH"), mean("MH"));
     Ok(())
+}
+
+/// The curves as SVG: epochs to the right, dev rsum upwards, one line a run.
+fn draw(curves: &[(&str, &[f64])]) -> String {
+    const LEFT: f64 = 46.0;
+    const BOTTOM: f64 = 262.0;
+    const LOSSES: [(&str, &str, &str); 2] =
+        [("SH", "#c2571a", "sum of hinges (VSE0's loss)"), ("MH", "#1f5fa8", "max of hinges (VSE++)")];
+    let epochs = curves.iter().map(|(_, curve)| curve.len()).max().unwrap_or(0);
+    let x = |epoch: usize| LEFT + 560.0 * (epoch as f64 - 1.0) / (epochs.max(2) - 1) as f64;
+    let y = |rsum: f64| BOTTOM - 240.0 * rsum / 600.0;
+    let text = |x: f64, y: f64, anchor: &str, words: &str| {
+        format!(r##"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="#333">{words}</text>"##) + "\n"
+    };
+    let mut svg = String::from(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 312" font-family="sans-serif" font-size="12">"#,
+    );
+    svg += "\n<rect width=\"640\" height=\"312\" fill=\"white\"/>\n";
+    for rsum in (0..=600).step_by(100) {
+        let at = y(f64::from(rsum));
+        let _ = writeln!(svg, r##"<path d="M{LEFT} {at:.1}h560" stroke="#ddd"/>"##);
+        svg += &text(LEFT - 6.0, at + 4.0, "end", &rsum.to_string());
+    }
+    for epoch in 1..=epochs {
+        svg += &text(x(epoch), BOTTOM + 18.0, "middle", &epoch.to_string());
+    }
+    svg += &text(LEFT + 280.0, BOTTOM + 38.0, "middle", "epoch");
+    svg += &text(LEFT, 14.0, "start", "rsum on the dev split (six recalls together; 600 is perfect)");
+    for (k, (name, colour, label)) in LOSSES.into_iter().enumerate() {
+        for (_, curve) in curves.iter().filter(|(loss, _)| *loss == name) {
+            let points = (1..).zip(curve.iter()).map(|(e, &rsum)| format!("{:.1},{:.1}", x(e), y(rsum)));
+            let points = points.collect::<Vec<_>>().join(" ");
+            let style = format!(r#"fill="none" stroke="{colour}" stroke-width="1.6" stroke-opacity="0.8""#);
+            let _ = writeln!(svg, r#"<polyline points="{points}" {style}/>"#);
+        }
+        let at = 200.0 + 22.0 * k as f64;
+        let _ = writeln!(svg, r#"<path d="M400 {at:.1}h24" stroke="{colour}" stroke-width="3"/>"#);
+        svg += &text(432.0, at + 4.0, "start", label);
+    }
+    svg + "</svg>\n"
 }
