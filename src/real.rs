@@ -20,10 +20,8 @@
 use std::fmt::{Debug, Display};
 use std::ops::{AddAssign, Neg, SubAssign};
 
-use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, ScalarOperand};
+use ndarray::{LinalgScalar, ScalarOperand};
 use num_complex::Complex;
-
-use crate::linalg;
 
 /// A number that the forward pass can run on: `f32`, `f64` or `Complex<f64>`.
 pub trait Scalar:
@@ -32,6 +30,8 @@ pub trait Scalar:
     /// A power of two S such that every non-zero number of this type, scaled by S or 1/S towards 1,
     /// can be squared without vanishing or overflowing.
     const SAFE_SCALE: f64;
+    /// Whether products take the fast routine of [`crate::linalg`] or the portable one.
+    const FAST_PRODUCTS: bool;
     /// The nearest number of this type.
     fn from_f64(x: f64) -> Self;
     /// The real part, exactly. Every branch (hinge, maximum, sign) looks at this alone.
@@ -45,9 +45,6 @@ pub trait Scalar:
     /// Hyperbolic tangent.
     #[must_use]
     fn tanh(self) -> Self;
-    /// `c = a · b + (c or 0)` for one block of a product; see [`crate::linalg`].
-    #[doc(hidden)]
-    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>);
 }
 
 /// A real number that can be trained: `f32` or `f64`.
@@ -58,6 +55,7 @@ pub trait Real: Scalar + PartialOrd + Display + Default {
 
 impl Scalar for f32 {
     const SAFE_SCALE: f64 = (1u128 << 100) as f64;
+    const FAST_PRODUCTS: bool = true;
     #[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
     fn from_f64(x: f64) -> Self {
         x as f32
@@ -76,13 +74,11 @@ impl Scalar for f32 {
     fn tanh(self) -> Self {
         tanh_f32(self)
     }
-    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>) {
-        linalg::fast_block(a, b, keep, c);
-    }
 }
 
 impl Scalar for f64 {
     const SAFE_SCALE: f64 = f64::from_bits((1023 + 1000) << 52); // 2¹⁰⁰⁰
+    const FAST_PRODUCTS: bool = false;
     fn from_f64(x: f64) -> Self {
         x
     }
@@ -99,14 +95,12 @@ impl Scalar for f64 {
     fn tanh(self) -> Self {
         libm::tanh(self)
     }
-    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>) {
-        linalg::portable_block(a, b, keep, c);
-    }
 }
 
 /// Only the gradient checks run on complex numbers; their last bits may depend on the platform.
 impl Scalar for Complex<f64> {
     const SAFE_SCALE: f64 = f64::from_bits((1023 + 1000) << 52); // 2¹⁰⁰⁰
+    const FAST_PRODUCTS: bool = false;
     fn from_f64(x: f64) -> Self {
         Complex::new(x, 0.0)
     }
@@ -121,9 +115,6 @@ impl Scalar for Complex<f64> {
     }
     fn tanh(self) -> Self {
         self.tanh()
-    }
-    fn product_block(a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>, keep: bool, c: ArrayViewMut2<'_, Self>) {
-        linalg::portable_block(a, b, keep, c);
     }
 }
 

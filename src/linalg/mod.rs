@@ -15,7 +15,6 @@
 mod product;
 mod reduce;
 
-pub(crate) use product::{fast_block, portable_block};
 pub use product::{matmul, matmul_add, matmul_into};
 pub use reduce::{add_column_sums, dot, squared_norm};
 

@@ -39,7 +39,7 @@ fn split<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: A
     const TILE: usize = 32;
     let (m, n) = c.dim();
     if m * n * a.ncols() <= block || m.max(n) < 2 * TILE {
-        return T::product_block(a, b, keep, c);
+        return if T::FAST_PRODUCTS { fast_block(a, b, keep, c) } else { portable_block(a, b, keep, c) };
     }
     if m > n {
         let half = (m / 2).next_multiple_of(TILE);
@@ -55,19 +55,14 @@ fn split<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: A
 }
 
 /// One block by `matrixmultiply` (vector units, fused multiply-add where the machine has it).
-pub(crate) fn fast_block<T: LinalgScalar>(
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
-    keep: bool,
-    mut c: ArrayViewMut2<'_, T>,
-) {
+fn fast_block<T: LinalgScalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
     general_mat_mul(T::one(), &a, &b, if keep { T::one() } else { T::zero() }, &mut c);
 }
 
 /// One block in the order of the definition: `c_ij = Σ_k a_ik b_kj`, k from 0 upwards.
 ///
 /// The sum runs in a row of its own and is added to C once, so that `keep` does not change its order.
-pub(crate) fn portable_block<T: LinalgScalar>(
+fn portable_block<T: LinalgScalar>(
     a: ArrayView2<'_, T>,
     b: ArrayView2<'_, T>,
     keep: bool,
