@@ -70,7 +70,7 @@ pub enum Event<'a> {
 }
 
 /// The figures of one step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepReport {
     /// Steps taken, this one included.
     pub step: u64,
@@ -90,6 +90,8 @@ pub struct StepReport {
     pub clipped_norm: f64,
     /// Share of the hinges that count.
     pub active: f64,
+    /// Greatest less smallest score of the batch: near 0 when the embeddings are all alike.
+    pub score_spread: f64,
     /// Pairs of captions in this batch that show one image.
     pub same_image_pairs: usize,
     /// Adam's step size.

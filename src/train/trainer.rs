@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use ndarray::Array2;
+
 use super::checkpoint::{Best, Checkpoint, EpochTotals, Progress};
 use super::collapse::CollapseDetector;
 use super::events::{EpochReport, Event, Observer, StepReport};
@@ -179,6 +181,7 @@ impl Trainer {
             grad_norm: norm,
             clipped_norm: norm * coefficient,
             active: forward.hinges.active_share(),
+            score_spread: spread(&forward.scores),
             same_image_pairs: batch.same_image_pairs(),
             learning_rate: rate,
             seconds: start.elapsed().as_secs_f64(),
@@ -189,9 +192,10 @@ impl Trainer {
 
     fn step_and_tell(&mut self, batch: &Batch<f32>, batches: usize, observer: &mut dyn Observer) -> Result<()> {
         let (report, forward) = self.step(batch)?;
-        observer.event(&Event::Step(&StepReport { batches, ..report }))?;
+        let report = StepReport { batches, ..report };
+        observer.event(&Event::Step(&report))?;
         let margin = self.config.margin;
-        if let Some(collapse) = self.collapse.see(self.progress.step, margin, &forward.hinges, &forward.scores) {
+        if let Some(collapse) = self.collapse.see(margin, &report, forward.hinges.possible) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())
@@ -272,6 +276,13 @@ impl Trainer {
             None => Ok(()),
         }
     }
+}
+
+/// Greatest less smallest score.
+pub(super) fn spread(scores: &Array2<f32>) -> f64 {
+    let extremes = |(least, most): (f32, f32), &score: &f32| (least.min(score), most.max(score));
+    let (least, most) = scores.iter().fold((f32::INFINITY, f32::NEG_INFINITY), extremes);
+    f64::from(most) - f64::from(least)
 }
 
 impl EpochTotals {
@@ -405,6 +416,31 @@ mod tests {
             assert_eq!(second.progress.best, straight.progress.best);
             assert_eq!(observer.epochs, seen.epochs, "the figures of the epochs too");
         }
+    }
+
+    #[test]
+    fn a_collapsed_training_is_told_once() {
+        struct Told(Vec<u64>);
+        impl Observer for Told {
+            fn event(&mut self, event: &Event<'_>) -> Result<()> {
+                if let Event::Collapsed(collapse) = event {
+                    approx::assert_relative_eq!(collapse.loss, 2.0 * 4.0 * 0.2, max_relative = 1e-4);
+                    self.0.push(collapse.step);
+                }
+                Ok(())
+            }
+        }
+        let (vocabulary, data) = data();
+        let config = Config { num_epochs: 2, batch_size: 4, learning_rate: 1e-9, ..config() }.check().unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols());
+        // Every embedding the same: no weights, only biases.
+        let parameters = &mut trainer.model.parameters;
+        parameters.fill_with(|| 0.0);
+        parameters.img_enc.fc.bias.fill(0.5);
+        parameters.txt_enc.rnn.layers[0].bias_ih.fill(0.3);
+        let mut told = Told(Vec::new());
+        trainer.run(&data, None, &mut told, &AtomicBool::new(false)).unwrap();
+        assert_eq!(told.0, [50]);
     }
 
     #[test]
