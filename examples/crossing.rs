@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         for (name, max_violation) in [("SH", false), ("MH", true)] {
             eprintln!("seed {seed}, {name} …");
             let config = Config { seed, max_violation, val_step: 0, ..Config::scenes() }.check()?;
-            let mut trainer = Trainer::new(config, &vocabulary, img_dim);
+            let mut trainer = Trainer::new(config, &vocabulary, img_dim)?;
             let mut curve = Curve::default();
             trainer.run(&data, None, &mut curve, &AtomicBool::new(false))?;
             // The model of the last epoch, for both alike.

@@ -4,7 +4,7 @@
 //! cargo run --release --example scenes_sheet > docs/figures/scenes.svg
 //! ```
 
-use vsepp::data::scenes::{CAPTIONS_PER_IMAGE, ScenesConfig, Split, captions, picture};
+use vsepp::data::scenes::{CAPTIONS_PER_IMAGE, Part, ScenesConfig, captions, picture};
 
 const COLUMNS: usize = 2;
 const ROWS: usize = 6;
@@ -30,13 +30,13 @@ fn main() {
     for row in 0..COLUMNS * ROWS {
         let left = GAP + row % COLUMNS * (SIDE + TEXT + GAP);
         let top = GAP + row / COLUMNS * (SIDE + GAP);
-        let file = base64(&picture(&config, Split::Test, row).to_png());
+        let file = base64(&picture(&config, Part::Test, row).to_png());
         println!(
             "<image x='{left}' y='{top}' width='{SIDE}' height='{SIDE}' \
              style='image-rendering:pixelated' href='data:image/png;base64,{file}'/>"
         );
         let x = left + SIDE + GAP / 2;
-        for (line, caption) in captions(&config, Split::Test, row).iter().enumerate() {
+        for (line, caption) in captions(&config, Part::Test, row).iter().enumerate() {
             let y = top + LINE * line + 14; // 14: from the top of a line to its foot
             println!("<text x='{x}' y='{y}'>{caption}</text>");
         }

@@ -138,11 +138,9 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
-}
+/// The message tells the cause too, so there is no further source: whoever prints the whole chain
+/// would say it twice.
+impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

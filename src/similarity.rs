@@ -186,6 +186,17 @@ mod tests {
     }
 
     #[test]
+    fn sim_1_and_3_gradients_by_hand() {
+        let (f, g) = (array![[0.0, 1.0]], array![[3.0, 5.0]]);
+        let backward = |measure: Measure| {
+            let s = measure.scores(f.view(), g.view());
+            measure.backward(f.view(), g.view(), s.view(), array![[10.0]].view())
+        };
+        assert_eq!(backward(Measure::Cosine), (array![[30.0, 50.0]], array![[0.0, 10.0]]));
+        assert_eq!(backward(Measure::OrderSquared), (array![[60.0, 80.0]], array![[-60.0, -80.0]]));
+    }
+
+    #[test]
     fn sim_2_gradient_by_hand() {
         let (f, g) = (array![[0.0, 1.0]], array![[3.0, 5.0]]);
         let s = Measure::Order.scores(f.view(), g.view());

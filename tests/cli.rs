@@ -119,6 +119,12 @@ fn runs_are_kept_and_resumed() {
     // More epochs may be asked for: four and then two are six.
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "6"], folder);
     ok(&as_refs(&train("six", "6", &[])), folder);
+    // And they are remembered: from any folder, without saying it again.
+    ok(&["train", "--run", "run", "--resume", "--data", "data", "--num-epochs", "8"], folder);
+    let config: toml::Table = std::fs::read_to_string(folder.join("run/config.toml")).unwrap().parse().unwrap();
+    assert_eq!(config["num_epochs"].as_integer(), Some(8));
+    assert!(Path::new(config["data"].as_str().unwrap()).is_absolute());
+    ok(&["train", "--run", "six", "--resume", "--num-epochs", "8"], folder);
     let parameters = |run: &str| Checkpoint::read(&folder.join(run).join("last.safetensors")).unwrap().1;
     assert_eq!(parameters("run"), parameters("six"));
 }
@@ -211,6 +217,22 @@ fn bad_data_is_refused_with_its_place() {
     expect("train_ims.npy", Some(&npy(&|p| write_npy(p, &array![1.0f32]).unwrap())), &["expected a matrix"]);
     expect("train_ims.npy", Some(&npy(&|p| write_npy(p, &Array2::<i64>::ones((12, 6))).unwrap())), &["found <i8"]);
     expect("train_ims.npy", Some(&npy(&|p| write_npy(p, &Array2::<f32>::ones((12, 5))).unwrap())), &["dev", "F = 5"]);
+    let zero = Array2::<f32>::zeros((12, 6));
+    expect(
+        "train_ims.npy",
+        Some(&npy(&|p| write_npy(p, &zero).unwrap())),
+        &["train: image", "caption", "image embedding is zero"],
+    );
+    expect(
+        "train_ims.npy",
+        Some(&npy(&|p| write_npy(p, &Array2::<f32>::zeros((12, 0))).unwrap())),
+        &["at least one feature", "[12, 0]"],
+    );
+    expect(
+        "train_ims.npy",
+        Some(&npy(&|p| write_npy(p, &Array2::<f64>::from_elem((12, 6), 1e300)).unwrap())),
+        &["beyond the range of f32"],
+    );
     refused(&["train", "--data", "nowhere", "--run", "run"], folder, &["nowhere"]);
 }
 
@@ -219,13 +241,15 @@ fn settings_out_of_range_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 14] = [
         (&["--margin", "-0.1"], &["margin = -0.1", "≥ 0"]),
         (&["--margin", "nan"], &["margin = NaN"]),
         (&["--learning-rate", "0"], &["learning_rate = 0", "> 0"]),
         (&["--grad-clip", "-1"], &["grad_clip = -1"]),
         (&["--embed-size", "0"], &["embed_size = 0", "1 to"]),
         (&["--embed-size", "many"], &["many"]),
+        (&["--embed-size", "1048576"], &["D = 1048576", "parameters; expected"]),
+        (&["--margin", "1e300"], &["margin", "1e6"]),
         (&["--hidden-size", "7"], &["hidden_size = 7", "caption_projection"]),
         (&["--img-dim", "99"], &["img_dim = 99", "F = 6"]),
         (&["--measure", "dot"], &["dot", "cosine"]),
@@ -237,6 +261,7 @@ fn settings_out_of_range_are_refused() {
         let mut args = vec!["train", "--data", "data", "--run", "run"];
         args.extend(flags);
         refused(&args, folder, words);
+        assert!(!folder.join("run").exists(), "{words:?}: nothing is left behind");
     }
     std::fs::write(folder.join("c.toml"), "margin = 0.1\nmargn = 2\n").unwrap();
     refused(&["train", "--config", "c.toml"], folder, &["c.toml", "line 2", "margn"]);

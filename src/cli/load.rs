@@ -83,7 +83,7 @@ impl Loaded {
             note(&format!(
                 "{}: {:.1} % of the words are not in the run's vocabulary",
                 split.name,
-                100.0 * encoded.unknown as f64 / encoded.words as f64
+                100.0 * encoded.unknown as f64 / encoded.words.max(1) as f64
             ));
         }
         Ok(Embedded { split, images, captions })

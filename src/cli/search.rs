@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// A sentence to find images for
     #[arg(required_unless_present = "image", conflicts_with = "image")]
     sentence: Option<String>,
-    /// An image of the split, from 0, to find captions for
+    /// An image of the split to find captions for, from 0; copies of an image (neighbouring equal rows,
+    /// where rows are captions) count once
     #[arg(long, value_name = "ROW")]
     image: Option<usize>,
     /// How many to show

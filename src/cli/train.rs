@@ -62,22 +62,26 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         "img_dim = {}: the image features of the data have F = {img_dim}",
         config.img_dim.unwrap_or_default()
     );
-    anyhow::ensure!(
-        dev.images.ncols() == img_dim,
-        "dev: expected image features of dimension F = {img_dim}, as in train, found {}",
-        dev.images.ncols()
-    );
-    let (run, vocabulary) = prepare(&args, &config, &path, &train)?;
-    let mut trainer = if args.resume {
-        Trainer::resume(config.clone(), &vocabulary, img_dim, &run)?
-    } else {
-        Trainer::new(config.clone(), &vocabulary, img_dim)
-    };
+    for split in [Some(&dev), test.as_ref()].into_iter().flatten() {
+        anyhow::ensure!(
+            split.images.ncols() == img_dim,
+            "{}: expected image features of dimension F = {img_dim}, as in train, found {}",
+            split.name,
+            split.images.ncols()
+        );
+    }
+    without_effect(&config);
+    let (run, vocabulary, mut trainer) = prepare(&args, &config, &path, &train)?;
     let data = encode(&vocabulary, train, dev);
     let metrics = JsonLines::open(&run.metrics(), trainer.progress.step, config.log_step)?;
     let mut observers = Observers { console: Console::default(), metrics };
     let stop = stop_signal()?;
-    let outcome = trainer.run(&data, Some(&run), &mut observers, &stop)?;
+    let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
+    if outcome.is_err() && !args.resume && trainer.progress.step == 0 {
+        // Nothing was trained: the folder would only be in the way of the next try.
+        run.remove()?;
+    }
+    let outcome = outcome?;
 
     if outcome == Outcome::Interrupted {
         let text = format!(
@@ -93,11 +97,16 @@ pub(crate) fn run(args: Args) -> Result<Output> {
 
 fn new_config(args: &Args) -> Result<Config> {
     let mut config = args.settings.resolve(args.config.as_deref())?;
-    // A run must find its data from any folder.
+    make_paths_absolute(&mut config)?;
+    Ok(config)
+}
+
+/// A run must find its data from any folder.
+fn make_paths_absolute(config: &mut Config) -> Result<()> {
     for path in [&mut config.data, &mut config.vocab_path].into_iter().flatten() {
         *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", path.display()))?;
     }
-    Ok(config)
+    Ok(())
 }
 
 /// The run's own settings. Only what does not change the steps already taken may be set anew.
@@ -106,6 +115,7 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let before = run.read_config()?;
     let mut config = before.clone();
     args.settings.apply(&mut config);
+    make_paths_absolute(&mut config)?;
     config.check_resumes(&before)?;
     Ok(config)
 }
@@ -135,23 +145,43 @@ fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     Ok((train, dev, test))
 }
 
-fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Result<(RunFolder, Vocabulary)> {
+/// Settings that are right by themselves and do nothing together.
+fn without_effect(config: &ValidConfig) {
+    if config.warmup_epochs > 0 && !config.max_violation {
+        note("--warmup-epochs has no effect: the loss is SH in every epoch");
+    }
+    if config.batch_size == 1 {
+        note("a batch of one pair has no negatives: the loss and its gradient are 0");
+    }
+    if config.vocab_path.is_some() && config.word_threshold != Config::default().word_threshold {
+        note("--word-threshold has no effect on a vocabulary that is given");
+    }
+}
+
+/// The folder, the vocabulary and the trainer, new or as the run left them. Whatever can be refused
+/// is refused before the folder is made.
+fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Result<(RunFolder, Vocabulary, Trainer)> {
+    let img_dim = train.images.ncols();
     if args.resume {
         let run = RunFolder::at(path);
         let vocabulary = Vocabulary::read(&run.vocabulary())?;
-        return Ok((run, vocabulary));
+        let trainer = Trainer::resume(config.clone(), &vocabulary, img_dim, &run)?;
+        // More epochs than before are remembered, for the next time.
+        run.write_config(config)?;
+        return Ok((run, vocabulary, trainer));
     }
     let vocabulary = match &config.vocab_path {
         Some(path) => Vocabulary::read(path)?,
         None => Vocabulary::build(&train.captions, config.word_threshold),
     };
+    let trainer = Trainer::new(config.clone(), &vocabulary, img_dim)?;
     let run = RunFolder::create(path, config, &vocabulary, args.force)?;
-    Ok((run, vocabulary))
+    Ok((run, vocabulary, trainer))
 }
 
 fn encode(vocabulary: &Vocabulary, train: Split, dev: Split) -> TrainingData {
     let (train_ids, dev_ids) = (vocabulary.encode_all(&train.captions), vocabulary.encode_all(&dev.captions));
-    let unknown = |e: &vsepp::data::Encoded| 100.0 * e.unknown as f64 / e.words as f64;
+    let unknown = |e: &vsepp::data::Encoded| 100.0 * e.unknown as f64 / e.words.max(1) as f64;
     eprintln!(
         "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",
         thousands(train.captions.len()),

@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let vocabulary = Vocabulary::build(&train.captions, word_threshold);
             let encoded = vocabulary.encode_all(&train.captions);
             vocabulary.write(&out)?;
-            let share = 100.0 * encoded.unknown as f64 / encoded.words as f64;
+            let share = 100.0 * encoded.unknown as f64 / encoded.words.max(1) as f64;
             let text = format!(
                 "{}: {} words, of {} in {} training captions {share:.2} % have no id of their own\n",
                 out.display(),

@@ -47,6 +47,12 @@ impl Split {
         // The captions first: they are small, and most mistakes are there.
         let lines = read_captions(&captions)?;
         let features = files::read_matrix(&images)?;
+        if features.ncols() == 0 {
+            return Err(Error::file(
+                &images,
+                format!("expected at least one feature, found shape {:?}", features.shape()),
+            ));
+        }
         if features.nrows() == 0 || !lines.len().is_multiple_of(features.nrows()) {
             let problem = format!(
                 "expected a multiple of the {} row(s) of {}, found {} captions",
@@ -123,7 +129,7 @@ fn read_captions(path: &Path) -> Result<Vec<String>> {
     let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
     let mut captions = Vec::new();
     for (number, line) in (1..).zip(lines) {
-        if line.trim().is_empty() {
+        if line.chars().all(|c| c.is_whitespace() || c.is_control()) {
             return Err(Error::line(path, number, "expected a caption, found an empty line"));
         }
         if is_bytes_literal(line) {
@@ -189,6 +195,7 @@ mod tests {
         assert_eq!(read(b"b is for 'bee'"), r#"["b is for 'bee'"]"#);
         assert_eq!(read(b""), "FILE: expected one caption a line, found an empty file");
         assert_eq!(read(b"\n\n"), "FILE: expected one caption a line, found an empty file");
+        assert_eq!(read(b"a\n\x1c\nb\n"), "FILE:2: expected a caption, found an empty line");
         assert_eq!(read(b"a\n \nb\n"), "FILE:2: expected a caption, found an empty line");
         assert_eq!(read(b"a\nb\n\n"), "FILE:3: expected a caption, found an empty line");
         assert_eq!(read(b"a\nb\xff\n"), "FILE:2: expected UTF-8, found byte 0xff");

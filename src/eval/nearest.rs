@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::similarity::Measure;
 
 /// What a query is compared with.
@@ -17,7 +17,7 @@ pub enum Query<'a> {
 /// The k best candidates [N, D] and their scores, best first; of equals the lower index first, as in
 /// (RANK-3).
 ///
-/// **Errors** if the dimensions differ.
+/// **Errors** if the dimensions differ, or if a score is not finite.
 pub fn nearest(
     query: Query<'_>,
     candidates: ArrayView2<'_, f32>,
@@ -34,6 +34,10 @@ pub fn nearest(
         Query::Image(_) => measure.scores(vector, candidates),
         Query::Caption(_) => measure.scores(candidates, vector),
     };
+    if let Some((index, score)) = scores.iter().enumerate().find(|(_, score)| !score.is_finite()) {
+        let value = f64::from(*score);
+        return Err(ErrorKind::NotFinite { tensor: "score of candidate".into(), index: vec![index], value }.into());
+    }
     let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
     let before = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if k < ranked.len() && k > 0 {

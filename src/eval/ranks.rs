@@ -63,7 +63,7 @@ impl Count {
 /// `starts[n]..starts[n + 1]`.
 ///
 /// **Errors** if the dimensions differ, if `starts` does not divide the captions among the images,
-/// or if a number is not finite.
+/// or if a number or a score is not finite.
 pub fn rank(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,
@@ -71,21 +71,23 @@ pub fn rank(
     measure: Measure,
 ) -> Result<Ranks> {
     check(images, captions, starts)?;
-    let (best, own) = targets(images, captions, starts, measure);
+    let (best, own) = targets(images, captions, starts, measure)?;
 
     let blocks: Vec<(usize, usize)> = (0..images.nrows())
         .step_by(BLOCK.0)
         .flat_map(|i| (0..captions.nrows()).step_by(BLOCK.1).map(move |c| (i, c)))
         .collect();
-    let counts: Vec<(Vec<Count>, Vec<Count>)> = blocks
+    type Counts = (Vec<Count>, Vec<Count>);
+    let counts: Vec<Counts> = blocks
         .par_iter()
         .map(|&(i, c)| {
             let f = images.slice(s![i..images.nrows().min(i + BLOCK.0), ..]);
             let g = captions.slice(s![c..captions.nrows().min(c + BLOCK.1), ..]);
             let scores = measure.scores(f, g);
-            (count_rows(&scores, i, c, &best, starts), count_columns(&scores, i, c, &own))
+            check_scores(&scores, i, c)?;
+            Ok((count_rows(&scores, i, c, &best, starts), count_columns(&scores, i, c, &own)))
         })
-        .collect();
+        .collect::<Result<_>>()?;
 
     let mut rows = vec![Count::default(); images.nrows()];
     let mut columns = vec![Count::default(); captions.nrows()];
@@ -130,13 +132,25 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
     Ok(())
 }
 
+/// **Errors** if a score is not finite: finite vectors can be so long that their product overflows,
+/// and NaN would rank first in silence. The block's first image is i, its first caption c.
+fn check_scores(scores: &Array2<f32>, i: usize, c: usize) -> Result<()> {
+    match scores.indexed_iter().find(|(_, score)| !score.is_finite()) {
+        None => Ok(()),
+        Some(((row, column), score)) => {
+            let tensor = "score of image and caption".into();
+            Err(ErrorKind::NotFinite { tensor, index: vec![i + row, c + column], value: f64::from(*score) }.into())
+        }
+    }
+}
+
 /// The best caption of every image `[N]`, and the image of every caption `[M]`, with their scores.
 fn targets(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,
     starts: &[usize],
     measure: Measure,
-) -> (Vec<Target>, Vec<Target>) {
+) -> Result<(Vec<Target>, Vec<Target>)> {
     /// Images whose right pairs are found at once; most of the product is not looked at.
     const IMAGES: usize = 32;
     let blocks: Vec<usize> = (0..images.nrows()).step_by(IMAGES).collect();
@@ -159,11 +173,12 @@ fn targets(
                 }
                 best.extend(target);
             }
-            (best, own)
+            check_scores(&scores, first, offset)?;
+            Ok((best, own))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     let (best, own): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    (best.concat(), own.concat())
+    Ok((best.concat(), own.concat()))
 }
 
 /// (RANK-1) over one block of scores: a count for each of its rows.
@@ -307,5 +322,8 @@ mod tests {
         assert!(message(&vectors(2, 0), &[0, 4]).contains("for each of 2 images"));
         assert!(message(&Array2::zeros((2, 5)), &[0, 2, 4]).contains("[M, D = 5]"));
         assert!(message(&array![[0.0, 0.0, 0.0], [0.0, f32::NAN, 0.0]], &[0, 2, 4]).contains("images: NaN at [1, 1]"));
+        let huge = Array2::from_elem((4, 3), 1e30f32);
+        let error = rank(huge.view(), huge.view(), &even(4, 1), Measure::Cosine).unwrap_err().to_string();
+        assert!(error.contains("score of image and caption: inf at [0, 0]"), "{error}");
     }
 }

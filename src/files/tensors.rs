@@ -122,7 +122,7 @@ impl TensorFile {
             .into_dimensionality::<Ix2>()
             .map_err(|_| Error::file(&self.path, format!("{name}: expected a matrix, found shape {shape:?}")))?;
         #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what is asked for
-        let matrix = matrix.mapv(|x| x as f32);
+        let matrix = matrix.as_standard_layout().mapv(|x| x as f32);
         check_finite(&self.path, &format!("{name}: "), &matrix)?;
         Ok(matrix)
     }
@@ -220,6 +220,10 @@ mod tests {
         let matrix = array![[1.0f32, 2.0], [3.0, 4.0]];
         write_npz(&path, &[("images", &matrix)]).unwrap();
         assert_eq!(TensorFile::read(&path).unwrap().matrix("images").unwrap(), matrix);
+        let columns = matrix.t().to_owned(); // in memory column by column, and so on disk
+        write_npz(&path, &[("images", &columns)]).unwrap();
+        let read = TensorFile::read(&path).unwrap().matrix("images").unwrap();
+        assert!(read == columns && read.is_standard_layout());
     }
 
     #[test]

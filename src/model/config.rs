@@ -189,8 +189,8 @@ impl Config {
                 return Err(Error::config(key, range, value));
             }
         }
-        if !(self.margin.is_finite() && self.margin >= 0.0) {
-            return Err(Error::config("margin", "a number ≥ 0", self.margin));
+        if !(0.0..=1e6).contains(&self.margin) {
+            return Err(Error::config("margin", "a number ≥ 0 and at most 1e6", self.margin));
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return Err(Error::config("learning_rate", "a number > 0", self.learning_rate));
@@ -275,6 +275,42 @@ pub struct Architecture {
     pub use_abs: bool,
     /// No L2 normalisation on the image side.
     pub no_imgnorm: bool,
+}
+
+impl Architecture {
+    /// More numbers than this are refused: training holds four times as many.
+    const LARGEST: u128 = 1_000_000_000;
+
+    /// How many numbers are trained.
+    #[must_use]
+    pub fn parameters(&self) -> u128 {
+        let [v, f, e, h, d] =
+            [self.vocab_size, self.img_dim, self.word_dim, self.hidden_size, self.embed_size].map(|size| size as u128);
+        let first = 3 * h * (e + h + 2);
+        let above = 3 * h * (h + h + 2) * (self.num_layers as u128).saturating_sub(1);
+        let projection = if self.caption_projection { d * (h + 1) } else { 0 };
+        d * (f + 1) + v * e + first + above + projection
+    }
+
+    /// **Errors** if a model of these sizes cannot be held, naming how many parameters it would have.
+    pub fn check(&self) -> Result<()> {
+        let parameters = self.parameters();
+        if self.num_layers == 0 || parameters > Self::LARGEST {
+            let problem = format!(
+                "a model with V = {}, E = {}, H = {}, D = {}, F = {} and {} layer(s) would have {parameters} parameters; \
+                 expected at least one layer and at most {} parameters",
+                self.vocab_size,
+                self.word_dim,
+                self.hidden_size,
+                self.embed_size,
+                self.img_dim,
+                self.num_layers,
+                Self::LARGEST
+            );
+            return Err(Error::mismatch(problem));
+        }
+        Ok(())
+    }
 }
 
 /// What training minimises.

@@ -140,5 +140,12 @@ mod tests {
         let shapes: Vec<Vec<usize>> = named.iter().map(|(_, t)| t.shape().to_vec()).collect();
         let mutable: Vec<Vec<usize>> = parameters.tensors_mut().iter().map(|t| t.shape().to_vec()).collect();
         assert_eq!(shapes, mutable, "named and tensors_mut keep one order");
+        for config in [
+            Config { embed_size: 6, word_dim: 3, num_layers: 3, ..Config::default() },
+            Config { embed_size: 6, hidden_size: Some(4), caption_projection: true, ..Config::default() },
+        ] {
+            let architecture = config.check().unwrap().architecture(11, 5);
+            assert_eq!(Parameters::<f32>::zeros(&architecture).count() as u128, architecture.parameters());
+        }
     }
 }

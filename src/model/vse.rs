@@ -8,7 +8,7 @@ use super::head::Head;
 use super::image_tower::ImageCache;
 use super::parameters::Parameters;
 use super::text_tower::TextCache;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::loss::Hinges;
 use crate::real::{Real, Scalar};
 
@@ -81,7 +81,10 @@ impl<T: Scalar> Vse<T> {
         let mut embeddings = Array2::zeros((captions.len(), self.architecture.embed_size));
         for chunk in order.chunks(CHUNK) {
             let sorted: Vec<&[u32]> = chunk.iter().map(|&c| captions[c].as_ref()).collect();
-            let cache = self.parameters.txt_enc.forward(&sorted, self.caption_head())?;
+            let cache = self.parameters.txt_enc.forward(&sorted, self.caption_head()).map_err(|e| match *e.kind() {
+                ErrorKind::ZeroNorm { side, row } => ErrorKind::ZeroNorm { side, row: chunk[row] }.into(),
+                _ => e,
+            })?;
             for (&c, embedding) in chunk.iter().zip(cache.head.embedding().outer_iter()) {
                 embeddings.row_mut(c).assign(&embedding);
             }

@@ -26,7 +26,8 @@ impl<T: Scalar> L2Norm<T> {
     /// (NORM-1): [N, D] → [N, D]. `side` is `image` or `caption`, for the message.
     ///
     /// **Errors** if a row is zero, or if its norm is not finite.
-    pub fn forward(mut x: Array2<T>, side: &'static str) -> Result<Self> {
+    pub fn forward(x: Array2<T>, side: &'static str) -> Result<Self> {
+        let mut x = if x.is_standard_layout() { x } else { x.as_standard_layout().into_owned() };
         let mut norms = Array1::zeros(x.nrows());
         for (row, (mut x, norm)) in x.outer_iter_mut().zip(norms.iter_mut()).enumerate() {
             let x = x.as_slice_mut().expect("rows are contiguous");
@@ -91,6 +92,8 @@ mod tests {
         let norm = L2Norm::forward(array![[3.0, 4.0], [0.0, -2.0]], "image").unwrap();
         assert_eq!(norm.output, array![[0.6, 0.8], [0.0, -1.0]]);
         assert_eq!(norm.norms, array![5.0, 2.0]);
+        let columns = array![[3.0, 0.0], [4.0, -2.0]].reversed_axes();
+        assert_eq!(L2Norm::forward(columns, "image").unwrap().output, norm.output, "any order in memory");
     }
 
     #[test]

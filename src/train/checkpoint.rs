@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::collapse::CollapseDetector;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::files::{TensorFile, TensorWriter};
@@ -30,6 +31,8 @@ pub struct Progress {
     pub totals: EpochTotals,
     /// The best epoch so far.
     pub best: Option<Best>,
+    /// Whether the embeddings look alike, and for how long.
+    pub collapse: CollapseDetector,
 }
 
 /// Sums over the steps of an epoch.
@@ -71,8 +74,8 @@ pub struct Checkpoint {
     pub architecture: Architecture,
     /// The settings it was trained with.
     pub config: Config,
-    /// Pairs in an epoch; the order of an epoch depends on it.
-    pub pairs: usize,
+    /// [`super::TrainingData::fingerprint`] of what it was trained on.
+    pub data: String,
     /// [`crate::data::Vocabulary::fingerprint`] of the vocabulary it was trained with.
     pub vocabulary: String,
     /// How far the training was.
@@ -87,11 +90,11 @@ impl Checkpoint {
     pub fn new(
         architecture: Architecture,
         config: Config,
-        pairs: usize,
+        data: String,
         vocabulary: String,
         progress: Progress,
     ) -> Self {
-        Self { format: Self::FORMAT.into(), architecture, config, pairs, vocabulary, progress }
+        Self { format: Self::FORMAT.into(), architecture, config, data, vocabulary, progress }
     }
 
     /// Writes parameters, and the moments where they are wanted; all or nothing.
@@ -128,6 +131,8 @@ impl Checkpoint {
             let problem = format!("format: expected {}, found {}", Self::FORMAT, checkpoint.format);
             return Err(Error::file(path, problem));
         }
+        // The sizes before the memory: those in the metadata may be anything.
+        checkpoint.architecture.check().map_err(|e| Error::file(path, e.to_string()))?;
         let parameters = read_parameters(&file, "", &checkpoint.architecture)?;
         let adam = if file.names().any(|name| name.starts_with("adam.")) {
             Some(Adam {
@@ -144,17 +149,6 @@ impl Checkpoint {
 
 #[allow(clippy::cast_possible_truncation)] // they were f32 before
 fn read_parameters(file: &TensorFile, prefix: &str, architecture: &Architecture) -> Result<Parameters<f32>> {
-    // Shapes before memory: the sizes in the metadata may be anything.
-    let embed = file.get(&format!("{prefix}txt_enc.embed.weight"))?;
-    if embed.shape() != [architecture.vocab_size, architecture.word_dim] {
-        let problem = format!(
-            "{prefix}txt_enc.embed.weight: expected [V = {}, E = {}], found {:?}",
-            architecture.vocab_size,
-            architecture.word_dim,
-            embed.shape()
-        );
-        return Err(Error::file(file.path(), problem));
-    }
     let mut parameters = Parameters::zeros(architecture);
     for (name, mut tensor) in parameters.named_mut() {
         let name = format!("{prefix}{name}");
@@ -184,7 +178,10 @@ mod tests {
         let architecture = config.clone().check().unwrap().architecture(7, 5);
         let best = Some(Best { epoch: 1, dev: Evaluation { rsum: 0.1 + 0.2, ..Evaluation::default() } });
         let progress = Progress { step: 12, best, ..Progress::default() };
-        (Checkpoint::new(architecture, config, 40, "abc".into(), progress), Parameters::init(&architecture, 3))
+        (
+            Checkpoint::new(architecture, config, "data".into(), "abc".into(), progress),
+            Parameters::init(&architecture, 3),
+        )
     }
 
     #[test]
@@ -220,6 +217,12 @@ mod tests {
         other.architecture.embed_size = 9;
         other.write(&path, &parameters, None).unwrap();
         assert!(message().contains("img_enc.fc.weight: expected shape [9, 5], found [4, 5]"), "{}", message());
+        for spoil in [|a: &mut Architecture| a.hidden_size = 10_000_000_000, |a: &mut Architecture| a.num_layers = 0] {
+            let mut other = checkpoint.clone();
+            spoil(&mut other.architecture);
+            other.write(&path, &parameters, None).unwrap();
+            assert!(message().contains("expected at least one layer and at most"), "{}", message());
+        }
         let mut spoiled = parameters.clone();
         spoiled.img_enc.fc.bias[2] = f32::NAN;
         checkpoint.write(&path, &spoiled, None).unwrap();

@@ -14,6 +14,8 @@
 //! A run that stays shows it by two signs together: the loss sits at this value, and the scores of a
 //! batch are all alike. The loss alone would not do: a healthy MH run passes through it.
 
+use serde::{Deserialize, Serialize};
+
 use super::events::StepReport;
 
 /// What was seen.
@@ -32,7 +34,8 @@ pub struct Collapse {
 }
 
 /// Watches the steps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CollapseDetector {
     in_a_row: usize,
 }
@@ -47,7 +50,7 @@ impl CollapseDetector {
     const ALIKE: f64 = 0.25;
 
     /// Looks at a step whose loss could have had `possible` terms; tells when it is the
-    /// [`Self::STEPS`]-th in a row, and once only.
+    /// [`Self::STEPS`]-th in a row; each such row of steps is told once.
     pub fn see(&mut self, margin: f64, step: &StepReport, possible: usize) -> Option<Collapse> {
         let stationary = margin * possible as f64;
         let collapsed = stationary > 0.0

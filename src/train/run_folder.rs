@@ -31,14 +31,31 @@ impl RunFolder {
     pub fn create(path: &Path, config: &ValidConfig, vocabulary: &Vocabulary, force: bool) -> Result<Self> {
         let run = Self { path: path.into() };
         run.check_free(force)?;
-        for file in Self::FILES.map(|name| path.join(name)).iter().filter(|file| file.exists()) {
-            std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
-        }
+        run.remove()?;
         std::fs::create_dir_all(path).map_err(|e| Error::io(path, "make the folder", e))?;
-        let toml = toml::to_string(config).map_err(|e| Error::file(&run.config(), e.to_string()))?;
-        write_atomically(&run.config(), toml.as_bytes())?;
+        run.write_config(config)?;
         vocabulary.write(&run.vocabulary())?;
         Ok(run)
+    }
+
+    /// Writes `config.toml`, all or nothing.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn write_config(&self, config: &ValidConfig) -> Result<()> {
+        let toml = toml::to_string(config).map_err(|e| Error::file(&self.config(), e.to_string()))?;
+        write_atomically(&self.config(), toml.as_bytes())
+    }
+
+    /// Removes the run's files, and the folder if nothing else is in it.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn remove(&self) -> Result<()> {
+        for file in Self::FILES.map(|name| self.path.join(name)).iter().filter(|file| file.exists()) {
+            std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
+        }
+        // Fails if there are other files, which are not ours.
+        let _ = std::fs::remove_dir(&self.path);
+        Ok(())
     }
 
     /// A folder that may not be there yet.

@@ -13,7 +13,6 @@ use std::time::Instant;
 use ndarray::Array2;
 
 use super::checkpoint::{Best, Checkpoint, EpochTotals, Progress};
-use super::collapse::CollapseDetector;
 use super::events::{EpochReport, Event, Observer, StepReport};
 use super::run_folder::RunFolder;
 use crate::data::{EpochOrder, Split, Vocabulary};
@@ -21,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::model::{Batch, Parameters, ValidConfig, Vse};
 use crate::optim::{Adam, clip_coefficient, global_norm, learning_rate};
+use crate::random::fnv1a;
 
 /// The splits that training reads, with their captions as ids.
 #[derive(Clone, Debug)]
@@ -56,28 +56,28 @@ pub struct Trainer {
     /// How far it is.
     pub progress: Progress,
     vocabulary: String,
-    /// Pairs in an epoch, once they are known.
-    pairs: Option<usize>,
+    /// The data's fingerprint, once it is known.
+    data: Option<String>,
     gradient: Parameters<f32>,
-    collapse: CollapseDetector,
 }
 
 impl Trainer {
     /// A new training of a freshly initialised model.
-    #[must_use]
-    pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Self {
+    ///
+    /// **Errors** if a model of these sizes cannot be held.
+    pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Result<Self> {
         let architecture = config.architecture(vocabulary.len(), img_dim);
+        architecture.check()?;
         let model = Vse::init(architecture, config.seed);
-        Self {
+        Ok(Self {
             adam: Adam::new(&architecture),
             gradient: Parameters::zeros(&architecture),
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
-            pairs: None,
-            collapse: CollapseDetector::default(),
+            data: None,
             config,
             model,
-        }
+        })
     }
 
     /// Goes on from a run's last checkpoint, with the same bits as if it had never stopped.
@@ -100,9 +100,8 @@ impl Trainer {
             adam,
             progress: checkpoint.progress,
             vocabulary: checkpoint.vocabulary,
-            pairs: Some(checkpoint.pairs),
+            data: Some(checkpoint.data),
             gradient: Parameters::zeros(&architecture),
-            collapse: CollapseDetector::default(),
         })
     }
 
@@ -120,10 +119,11 @@ impl Trainer {
         stop: &AtomicBool,
     ) -> Result<Outcome> {
         let pairs = data.train_ids.len();
-        if let Some(before) = self.pairs.replace(pairs).filter(|&before| before != pairs) {
-            return Err(Error::mismatch(format!(
-                "train: expected the {before} pairs that the run was begun with, found {pairs}"
-            )));
+        let fingerprint = data.fingerprint();
+        if let Some(before) = self.data.replace(fingerprint.clone()).filter(|before| *before != fingerprint) {
+            let problem =
+                format!("train: expected the data that the run was begun with ({before}), found {fingerprint}");
+            return Err(Error::mismatch(problem));
         }
         let batches = pairs.div_ceil(self.config.batch_size);
         observer.event(&Event::Started {
@@ -137,12 +137,15 @@ impl Trainer {
             let order = EpochOrder::new(pairs, self.config.batch_size, self.config.seed, self.progress.epoch);
             while self.progress.batch < batches {
                 if stop.load(Ordering::Relaxed) {
-                    self.save_last(run)?;
+                    // The figures first: lines that a checkpoint has not are dropped on resuming, but
+                    // lines that it has cannot be written again.
                     observer.event(&Event::Interrupted { progress: &self.progress })?;
+                    self.save_last(run)?;
                     return Ok(Outcome::Interrupted);
                 }
                 let batch = order.batch(self.progress.batch, &data.train, &data.train_ids);
-                self.step_and_tell(&batch, batches, observer)?;
+                self.step_and_tell(&batch, batches, observer)
+                    .map_err(|e| locate(e, order.captions(self.progress.batch), &data.train))?;
                 self.validate_within_epoch(data, batches, run, observer)?;
             }
             self.end_epoch(data, run, observer)?;
@@ -163,9 +166,11 @@ impl Trainer {
         self.gradient.fill_with(|| 0.0);
         let _ = self.model.backward(batch, &forward, &mut self.gradient);
         let norm = global_norm(&self.gradient);
-        if !norm.is_finite() {
-            let tensor = format!("norm of the gradient in step {}", self.progress.step + 1);
-            return Err(ErrorKind::NotFinite { tensor, index: vec![], value: norm }.into());
+        for (name, value) in [("loss", f64::from(forward.hinges.loss)), ("norm of the gradient", norm)] {
+            if !value.is_finite() {
+                let tensor = format!("{name} in step {}", self.progress.step + 1);
+                return Err(ErrorKind::NotFinite { tensor, index: vec![], value }.into());
+            }
         }
         let coefficient = clip_coefficient(norm, self.config.grad_clip);
         self.adam.update(&mut self.model.parameters, &self.gradient, rate, coefficient);
@@ -195,7 +200,7 @@ impl Trainer {
         let report = StepReport { batches, ..report };
         observer.event(&Event::Step(&report))?;
         let margin = self.config.margin;
-        if let Some(collapse) = self.collapse.see(margin, &report, forward.hinges.possible) {
+        if let Some(collapse) = self.progress.collapse.see(margin, &report, forward.hinges.possible) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())
@@ -247,8 +252,8 @@ impl Trainer {
                 self.checkpoint().write(&run.best(), &self.model.parameters, None)?;
             }
         }
-        self.save_last(run)?;
-        observer.event(&Event::EpochEnded(&report))
+        observer.event(&Event::EpochEnded(&report))?;
+        self.save_last(run)
     }
 
     /// R@K of the model as it is now.
@@ -264,7 +269,7 @@ impl Trainer {
         Checkpoint::new(
             self.model.architecture,
             self.config.clone().into_inner(),
-            self.pairs.unwrap_or_default(),
+            self.data.clone().unwrap_or_default(),
             self.vocabulary.clone(),
             self.progress.clone(),
         )
@@ -294,6 +299,31 @@ impl EpochTotals {
         self.pairs += step.pairs;
         self.same_image_pairs += step.same_image_pairs;
         self.seconds += step.seconds;
+    }
+}
+
+/// An embedding without a direction, by its place in the data instead of its place in the batch.
+fn locate(error: Error, captions: &[usize], split: &Split) -> Error {
+    match *error.kind() {
+        ErrorKind::ZeroNorm { side, row } => {
+            let (caption, image) = (captions[row], split.image_of[captions[row]]);
+            Error::mismatch(format!(
+                "{}: image {image}, caption {caption} (from 0): the {side} embedding is zero and cannot be L2-normalised",
+                split.name
+            ))
+        }
+        _ => error,
+    }
+}
+
+impl TrainingData {
+    /// Tells other data apart: the number of pairs, and a hash of all tokens and of every 101st feature.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let ids = self.train_ids.iter().flat_map(|ids| ids.iter().copied().chain([u32::MAX]));
+        let features = self.train.images.iter().step_by(101).map(|x| x.to_bits());
+        let bytes: Vec<u8> = ids.chain(features).flat_map(u32::to_le_bytes).collect();
+        format!("{} pairs, {:016x}", self.train_ids.len(), fnv1a(&bytes))
     }
 }
 
@@ -366,7 +396,7 @@ mod tests {
         let (vocabulary, data) = data();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut trainer = Trainer::new(config.clone(), &vocabulary, data.train.images.ncols());
+            let mut trainer = Trainer::new(config.clone(), &vocabulary, data.train.images.ncols()).unwrap();
             trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
             trainer
         })
@@ -382,6 +412,7 @@ mod tests {
         let best = one.progress.best.unwrap();
         let (_, data) = data();
         let untrained = Trainer::new(config, &data_vocabulary(), data.train.images.ncols())
+            .unwrap()
             .evaluate(&data.dev, &data.dev_ids)
             .unwrap();
         assert!(best.dev.rsum > untrained.rsum + 20.0, "{} against {}", best.dev.rsum, untrained.rsum);
@@ -397,7 +428,7 @@ mod tests {
         let (vocabulary, data) = data();
         let img_dim = data.train.images.ncols();
         let never = AtomicBool::new(false);
-        let mut straight = Trainer::new(config.clone(), &vocabulary, img_dim);
+        let mut straight = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
         let mut seen = StopAfter { steps: u64::MAX, stop: &never, epochs: Vec::new() };
         straight.run(&data, None, &mut seen, &never).unwrap();
         for steps in [1, 5, 7, 8, 14] {
@@ -405,7 +436,7 @@ mod tests {
             let run = RunFolder::create(folder.path(), &config, &vocabulary, false).unwrap();
             let stop = AtomicBool::new(false);
             let mut observer = StopAfter { steps, stop: &stop, epochs: Vec::new() };
-            let mut first = Trainer::new(config.clone(), &vocabulary, img_dim);
+            let mut first = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
             assert_eq!(first.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Interrupted);
             stop.store(false, Ordering::Relaxed);
             observer.steps = u64::MAX;
@@ -432,7 +463,7 @@ mod tests {
         }
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 2, batch_size: 4, learning_rate: 1e-9, ..config() }.check().unwrap();
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols());
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
         // Every embedding the same: no weights, only biases.
         let parameters = &mut trainer.model.parameters;
         parameters.fill_with(|| 0.0);
@@ -459,7 +490,7 @@ mod tests {
         }
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 1, batch_size: 128, ..config() }.check().unwrap();
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols());
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
         let mut losses = Losses(0.0, 0.0);
         trainer.run(&data, None, &mut losses, &AtomicBool::new(false)).unwrap();
         assert_eq!(trainer.progress.step, 2);
@@ -477,7 +508,7 @@ mod tests {
             Trainer::resume(config.clone(), vocabulary, img_dim, &run).unwrap_err().to_string()
         };
         assert!(message(&vocabulary, &config).contains("cannot read"));
-        let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim);
+        let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
         trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap();
         let other = Vocabulary::build(&["a dog".to_owned()], 1);
         assert!(message(&other, &config).contains("does not fit the checkpoint"));
@@ -487,6 +518,6 @@ mod tests {
         let mut fewer = data;
         fewer.train_ids.pop();
         let error = trainer.run(&fewer, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap_err();
-        assert!(error.to_string().contains("expected the 200 pairs"), "{error}");
+        assert!(error.to_string().contains("expected the data that the run was begun with (200 pairs"), "{error}");
     }
 }

@@ -8,7 +8,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::Split;
+use super::Part;
 
 /// What a stream of random numbers is for.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Dice {
 impl Dice {
     /// The stream of `purpose` for one image: the key is the seed, the stream number is
     /// `256·row + 16·split + purpose`.
-    pub(super) fn new(seed: u64, split: Split, row: usize, purpose: Purpose) -> Self {
+    pub(super) fn new(seed: u64, split: Part, row: usize, purpose: Purpose) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn dice(row: usize) -> Dice {
-        Dice::new(1, Split::Train, row, Purpose::Scene)
+        Dice::new(1, Part::Train, row, Purpose::Scene)
     }
 
     #[test]
@@ -105,10 +105,10 @@ mod tests {
     #[test]
     fn every_row_split_and_purpose_has_its_own_stream() {
         let first = |split, row, purpose| Dice::new(1, split, row, purpose).rng.next_u64();
-        let base = first(Split::Train, 0, Purpose::Scene);
-        assert_ne!(base, first(Split::Train, 1, Purpose::Scene));
-        assert_ne!(base, first(Split::Dev, 0, Purpose::Scene));
-        assert_ne!(base, first(Split::Train, 0, Purpose::Photograph));
-        assert_eq!(base, first(Split::Train, 0, Purpose::Scene));
+        let base = first(Part::Train, 0, Purpose::Scene);
+        assert_ne!(base, first(Part::Train, 1, Purpose::Scene));
+        assert_ne!(base, first(Part::Dev, 0, Purpose::Scene));
+        assert_ne!(base, first(Part::Train, 0, Purpose::Photograph));
+        assert_eq!(base, first(Part::Train, 0, Purpose::Scene));
     }
 }

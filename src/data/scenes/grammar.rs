@@ -206,7 +206,7 @@ const fn seen_from_thing(relation: Relation) -> Words {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::Split;
+    use super::super::Part;
     use super::super::dice::Purpose;
     use super::super::world::KINDS;
     use super::*;
@@ -227,7 +227,7 @@ mod tests {
 
     /// A few thousand captions of one scene.
     fn captions(scene: Scene) -> Vec<String> {
-        let mut dice = Dice::new(5, Split::Train, 0, Purpose::Captions);
+        let mut dice = Dice::new(5, Part::Train, 0, Purpose::Captions);
         (0..4000).map(|_| caption(scene, &mut dice)).collect()
     }
 

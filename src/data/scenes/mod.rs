@@ -65,7 +65,7 @@ impl Default for ScenesConfig {
 
 /// One of the three parts of the data. No image is in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
+pub enum Part {
     /// To train on.
     Train,
     /// To choose the best epoch by.
@@ -102,9 +102,9 @@ pub struct Scenes {
 #[must_use]
 pub fn generate(config: &ScenesConfig) -> Scenes {
     let mut scenes = Scenes {
-        train: generate_split(config.seed, Split::Train, config.train),
-        dev: generate_split(config.seed, Split::Dev, config.dev),
-        test: generate_split(config.seed, Split::Test, config.test),
+        train: generate_split(config.seed, Part::Train, config.train),
+        dev: generate_split(config.seed, Part::Dev, config.dev),
+        test: generate_split(config.seed, Part::Test, config.test),
     };
     let standardiser = Standardiser::measure(&scenes.train.images);
     for split in [&mut scenes.train, &mut scenes.dev, &mut scenes.test] {
@@ -115,20 +115,20 @@ pub fn generate(config: &ScenesConfig) -> Scenes {
 
 /// The scene behind a row of a split: what its picture shows and its captions speak of.
 #[must_use]
-pub fn scene(config: &ScenesConfig, split: Split, row: usize) -> Scene {
+pub fn scene(config: &ScenesConfig, split: Part, row: usize) -> Scene {
     Scene::draw(&mut Dice::new(config.seed, split, row, Purpose::Scene))
 }
 
 /// The picture behind a row of a split, any row: the sizes of the configuration do not limit it.
 #[must_use]
-pub fn picture(config: &ScenesConfig, split: Split, row: usize) -> Picture {
+pub fn picture(config: &ScenesConfig, split: Part, row: usize) -> Picture {
     let mut dice = Dice::new(config.seed, split, row, Purpose::Photograph);
     render::render(scene(config, split, row), &mut dice)
 }
 
 /// The captions of a row of a split, any row.
 #[must_use]
-pub fn captions(config: &ScenesConfig, split: Split, row: usize) -> [String; CAPTIONS_PER_IMAGE] {
+pub fn captions(config: &ScenesConfig, split: Part, row: usize) -> [String; CAPTIONS_PER_IMAGE] {
     let scene = scene(config, split, row);
     let mut dice = Dice::new(config.seed, split, row, Purpose::Captions);
     std::array::from_fn(|_| grammar::caption(scene, &mut dice))
@@ -136,7 +136,7 @@ pub fn captions(config: &ScenesConfig, split: Split, row: usize) -> [String; CAP
 
 /// Raw features and captions of a split. Each row draws from streams of its own, so that the
 /// threads may take the rows in any order.
-fn generate_split(seed: u64, split: Split, rows: usize) -> SceneSplit {
+fn generate_split(seed: u64, split: Part, rows: usize) -> SceneSplit {
     let config = ScenesConfig { seed, ..ScenesConfig::default() };
     let mut images = Array2::zeros((rows, FEATURES));
     let mut texts: Vec<[String; CAPTIONS_PER_IMAGE]> = vec![Default::default(); rows];
@@ -203,7 +203,7 @@ mod tests {
         let (few, many) = (generate(&small()), generate(&more));
         assert_eq!(few.test.captions[..], many.test.captions[..20]);
         assert_eq!(few.test.images, many.test.images.slice(ndarray::s![..4, ..]));
-        assert_eq!(captions(&more, Split::Test, 3)[..], few.test.captions[15..]);
+        assert_eq!(captions(&more, Part::Test, 3)[..], few.test.captions[15..]);
     }
 
     #[test]
@@ -224,11 +224,11 @@ mod tests {
         let config = small();
         let other = ScenesConfig { seed: 2, ..config };
         let pictures = [
-            picture(&config, Split::Train, 0),
-            picture(&config, Split::Train, 1),
-            picture(&config, Split::Dev, 0),
-            picture(&config, Split::Test, 0),
-            picture(&other, Split::Train, 0),
+            picture(&config, Part::Train, 0),
+            picture(&config, Part::Train, 1),
+            picture(&config, Part::Dev, 0),
+            picture(&config, Part::Test, 0),
+            picture(&other, Part::Train, 0),
         ];
         for (k, a) in pictures.iter().enumerate() {
             for b in &pictures[..k] {
@@ -243,14 +243,14 @@ mod tests {
     fn a_scene_looks_alike_and_never_the_same() {
         let config = small();
         let look = |scene, row| {
-            let mut dice = Dice::new(config.seed, Split::Train, row, Purpose::Photograph);
+            let mut dice = Dice::new(config.seed, Part::Train, row, Purpose::Photograph);
             filters::features(&render::render(scene, &mut dice))
         };
         let distance = |a: &[f32], b: &[f32]| {
             let square = |(x, y): (&f32, &f32)| f64::from(x - y) * f64::from(x - y);
             a.iter().zip(b).map(square).fold(0.0, |sum, d| sum + d)
         };
-        let (here, there) = (scene(&config, Split::Train, 0), scene(&config, Split::Train, 1));
+        let (here, there) = (scene(&config, Part::Train, 0), scene(&config, Part::Train, 1));
         assert_ne!(here.kind, there.kind);
         let (first, again, other) = (look(here, 0), look(here, 1), look(there, 2));
         assert!(distance(&first, &again) > 0.0);

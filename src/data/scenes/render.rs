@@ -329,7 +329,7 @@ impl Surface {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Split;
+    use super::super::Part;
     use super::super::dice::Purpose;
     use super::*;
 
@@ -354,8 +354,8 @@ mod tests {
     #[test]
     fn objects_stay_in_the_picture() {
         for row in 0..500 {
-            let scene = Scene::draw(&mut Dice::new(3, Split::Train, row, Purpose::Scene));
-            let dice = &mut Dice::new(3, Split::Train, row, Purpose::Photograph);
+            let scene = Scene::draw(&mut Dice::new(3, Part::Train, row, Purpose::Scene));
+            let dice = &mut Dice::new(3, Part::Train, row, Purpose::Photograph);
             let photograph = Photograph::take(scene, dice);
             for body in [&photograph.landmark, &photograph.thing] {
                 for at in [body.centre.0, body.centre.1] {

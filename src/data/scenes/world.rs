@@ -140,14 +140,14 @@ impl Scene {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Split;
+    use super::super::Part;
     use super::super::dice::Purpose;
     use super::*;
 
     const DRAWS: usize = 24_000;
 
     fn draws() -> Vec<Scene> {
-        let draw = |row| Scene::draw(&mut Dice::new(2, Split::Train, row, Purpose::Scene));
+        let draw = |row| Scene::draw(&mut Dice::new(2, Part::Train, row, Purpose::Scene));
         (0..DRAWS).map(draw).collect()
     }
 
