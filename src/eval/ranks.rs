@@ -45,6 +45,9 @@ struct Target {
     index: usize,
 }
 
+/// The counts of one block of scores: of its rows, of its columns.
+type Counts = (Vec<Count>, Vec<Count>);
+
 /// How many rivals are ahead of a query's target, and whether one has its score.
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -77,7 +80,6 @@ pub fn rank(
         .step_by(BLOCK.0)
         .flat_map(|i| (0..captions.nrows()).step_by(BLOCK.1).map(move |c| (i, c)))
         .collect();
-    type Counts = (Vec<Count>, Vec<Count>);
     let counts: Vec<Counts> = blocks
         .par_iter()
         .map(|&(i, c)| {

@@ -46,7 +46,7 @@ impl CollapseDetector {
     /// How near the loss must be to (COLLAPSE-1), relatively.
     const NEAR: f64 = 0.02;
     /// How little the scores of a batch may differ, in margins. Seen at α = 0.2: 0.01 to 0.04 in runs
-    /// that stay at the stationary point or leave it late, 0.1 and more in one that passes through.
+    /// that stay at the stationary point or leave it late, 0.09 and more in one that passes through.
     const ALIKE: f64 = 0.25;
 
     /// Looks at a step whose loss could have had `possible` terms; tells when it is the
