@@ -98,7 +98,7 @@ impl Observer for Console {
                     batches,
                     config.batch_size
                 ));
-                let style = ProgressStyle::with_template("  {bar:20} {pos}/{len}  {msg}")
+                let style = ProgressStyle::with_template("  {bar:16} {pos}/{len}  {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
                 // Hidden by itself where stderr is no terminal.
                 self.bar = ProgressBar::new(*batches as u64).with_style(style);
