@@ -544,12 +544,12 @@ mod tests {
     }
 
     /// A right gradient with one block made too large.
-    struct Planted<'a> {
-        problem: &'a ModelProblem,
+    struct Planted<'a, P> {
+        problem: &'a P,
         block: usize,
     }
 
-    impl Problem for Planted<'_> {
+    impl<P: Problem> Problem for Planted<'_, P> {
         fn name(&self) -> String {
             self.problem.name()
         }
@@ -574,17 +574,31 @@ mod tests {
         }
     }
 
+    /// Plants an error in one block after another.
+    fn find_all<P: Problem>(problem: &P) {
+        for block in 0..problem.blocks().len() {
+            let planted = Planted { problem, block };
+            let x = planted.point();
+            let blocks = complex_step(&planted, &x, &planted.gradient(&x).unwrap()).unwrap();
+            let wrong: Vec<_> = blocks.iter().filter(|b| b.error > TOLERANCE).collect();
+            assert_eq!(wrong.len(), 1, "{}: block {block}: {blocks:#?}", problem.name());
+            assert_eq!(wrong[0].name, problem.blocks()[block].0);
+        }
+    }
+
     #[test]
     fn a_relative_error_of_1e_6_in_any_one_block_is_found_and_named() {
-        for problem in &models() {
-            for block in 0..problem.blocks().len() {
-                let planted = Planted { problem, block };
-                let x = planted.point();
-                let blocks = complex_step(&planted, &x, &planted.gradient(&x).unwrap()).unwrap();
-                let wrong: Vec<_> = blocks.iter().filter(|b| b.error > TOLERANCE).collect();
-                assert_eq!(wrong.len(), 1, "{}: block {block}: {blocks:#?}", problem.name());
-                assert_eq!(wrong[0].name, problem.blocks()[block].0);
-            }
+        find_all(&EmbeddingProblem);
+        find_all(&LinearProblem);
+        find_all(&L2NormProblem);
+        find_all(&AbsProblem);
+        find_all(&GruProblem { layers: 2 });
+        for measure in [Measure::Cosine, Measure::Order, Measure::OrderSquared] {
+            find_all(&SimilarityProblem { measure });
         }
+        for violation in [Violation::Sum, Violation::Max] {
+            find_all(&LossProblem { violation, mask: true });
+        }
+        models().iter().for_each(find_all);
     }
 }
