@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -10,12 +10,18 @@ fn main() -> ExitCode {
     let output = match result {
         Ok(output) => output,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            vsepp::report::say(&format!("error: {error:#}"));
             return ExitCode::from(2);
         }
     };
     let text = if json { format!("{:#}\n", output.json) } else { output.text };
-    // A reader that has seen enough (`vsepp vocab show | head`) is no error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::from(output.exit)
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has seen enough (`vsepp vocab show | head`) is no error.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            vsepp::report::say(&format!("error: cannot write to stdout: {e}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(output.exit),
+    }
 }

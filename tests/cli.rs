@@ -115,6 +115,16 @@ fn runs_are_kept_and_resumed() {
     ok(&as_refs(&args), folder);
     refused(&as_refs(&args), folder, &["run: the folder has a run already"]);
     ok(&as_refs(&train("run", "4", &["--force"])), folder);
+    // A run that comes to nothing costs no earlier one.
+    let before = std::fs::read(folder.join("run/best.safetensors")).unwrap();
+    let mut diverging = train("run", "4", &["--force"]);
+    let rate = diverging.iter().position(|a| a == "1e-2").unwrap();
+    diverging[rate] = "1e300".into();
+    refused(&as_refs(&diverging), folder, &["step ", "learning_rate = 1e300", "diverged"]);
+    assert_eq!(std::fs::read(folder.join("run/best.safetensors")).unwrap(), before);
+    refused(&["train", "--run", "run", "--resume", "--num-epochs", "3"], folder, &["num_epochs = 3", "at least the 4"]);
+    refused(&["eval", "--run", "run", "--normalize"], folder, &["--normalize"]);
+    refused(&as_refs(&train("none", "4", &["--word-threshold", "1000"])), folder, &["word_threshold = 1000"]);
     refused(&["train", "--run", "run", "--resume", "--margin", "0.3"], folder, &["margin = 0.3", "expected 0.2"]);
     // More epochs may be asked for: four and then two are six.
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "6"], folder);

@@ -41,10 +41,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
     /// How the vectors of --embeddings are compared [default: cosine, the inner product as it is]
-    #[arg(long, value_enum, requires = "embeddings")]
+    #[arg(long, value_enum, requires = "embeddings", conflicts_with = "run")]
     measure: Option<MeasureName>,
     /// L2-normalise the vectors of --embeddings first
-    #[arg(long, requires = "embeddings")]
+    #[arg(long, requires = "embeddings", conflicts_with = "run")]
     normalize: bool,
 }
 
@@ -75,6 +75,12 @@ fn of_embeddings(file: &Path, measure: Measure, normalize: bool, folds: usize) -
     let (mut images, mut captions) = (tensors.matrix("images")?, tensors.matrix("captions")?);
     drop(tensors);
     let (n, m) = (images.nrows(), captions.nrows());
+    anyhow::ensure!(
+        n > 0 && images.ncols() > 0,
+        "{}: images: expected at least one vector, found shape {:?}",
+        file.display(),
+        images.shape()
+    );
     anyhow::ensure!(
         n > 0 && m > 0 && m.is_multiple_of(n),
         "{}: captions: expected a multiple of the {n} images, found {m}",

@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::Value;
+use vsepp::report::say;
 
 /// VSE++ as an executable specification: images and sentences in one space, on the CPU.
 #[derive(Parser, Debug)]
@@ -100,7 +101,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
 
 /// A warning, or something worth knowing.
 fn note(text: &str) {
-    eprintln!("note: {text}");
+    say(&format!("note: {text}"));
 }
 
 /// Something that turns while work is done, where stderr is a terminal.

@@ -10,7 +10,7 @@ use serde_json::json;
 use vsepp::data::{Source, Split, Vocabulary};
 use vsepp::eval::{Query, evaluate, nearest};
 use vsepp::model::{Config, ValidConfig};
-use vsepp::report::{Console, JsonLines, evaluation_table, thousands};
+use vsepp::report::{Console, JsonLines, evaluation_table, say, thousands};
 use vsepp::train::{Event, Observer, Outcome, RunFolder, Trainer, TrainingData, load_model};
 
 use super::load::{Embedded, Loaded};
@@ -21,7 +21,8 @@ use super::{Output, busy, note};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
-                        --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nCtrl-C finishes the step, saves, and says how to go on."
+                        --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nThe settings' defaults are the original's with --data, and those of the scenes without; --print-config shows \
+                        all that are in force, docs/training.md explains them.\n\nCtrl-C finishes the step, saves, and says how to go on."
 )]
 pub(crate) struct Args {
     /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
@@ -77,9 +78,13 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     let mut observers = Observers { console: Console::default(), metrics };
     let stop = stop_signal()?;
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
-    if outcome.is_err() && !args.resume && trainer.progress.step == 0 {
-        // Nothing was trained: the folder would only be in the way of the next try.
-        run.remove()?;
+    let (step, epoch) = (trainer.progress.step, trainer.progress.epoch);
+    if outcome.is_err() && !args.resume && (step == 0 || (epoch == 0 && run.replaced())) {
+        // Not one step: the folder would only be in the way. Not one epoch: the run that was there
+        // is worth more.
+        run.give_up()?;
+    } else {
+        run.forget_old()?;
     }
     let outcome = outcome?;
 
@@ -166,6 +171,9 @@ fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Res
         let run = RunFolder::at(path);
         let vocabulary = Vocabulary::read(&run.vocabulary())?;
         let trainer = Trainer::resume(config.clone(), &vocabulary, img_dim, &run)?;
+        if trainer.progress.best.is_some() {
+            load_model(&run.best())?;
+        }
         // More epochs than before are remembered, for the next time.
         run.write_config(config)?;
         return Ok((run, vocabulary, trainer));
@@ -174,6 +182,11 @@ fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Res
         Some(path) => Vocabulary::read(path)?,
         None => Vocabulary::build(&train.captions, config.word_threshold),
     };
+    anyhow::ensure!(
+        vocabulary.len() > Vocabulary::SPECIAL.len(),
+        "word_threshold = {}: no word of the training captions occurs so often",
+        config.word_threshold
+    );
     let trainer = Trainer::new(config.clone(), &vocabulary, img_dim)?;
     let run = RunFolder::create(path, config, &vocabulary, args.force)?;
     Ok((run, vocabulary, trainer))
@@ -182,7 +195,7 @@ fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Res
 fn encode(vocabulary: &Vocabulary, train: Split, dev: Split) -> TrainingData {
     let (train_ids, dev_ids) = (vocabulary.encode_all(&train.captions), vocabulary.encode_all(&dev.captions));
     let unknown = |e: &vsepp::data::Encoded| 100.0 * e.unknown as f64 / e.words.max(1) as f64;
-    eprintln!(
+    say(&format!(
         "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",
         thousands(train.captions.len()),
         thousands(train.images.nrows()),
@@ -191,7 +204,7 @@ fn encode(vocabulary: &Vocabulary, train: Split, dev: Split) -> TrainingData {
         thousands(vocabulary.len()),
         unknown(&train_ids),
         unknown(&dev_ids),
-    );
+    ));
     TrainingData { train, train_ids: train_ids.captions, dev, dev_ids: dev_ids.captions }
 }
 
@@ -204,7 +217,7 @@ fn stop_signal() -> Result<Arc<AtomicBool>> {
         if signal.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nfinishing the step and saving (once more: stop at once)");
+        say("\nfinishing the step and saving (once more: stop at once)");
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)

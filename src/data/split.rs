@@ -47,6 +47,12 @@ impl Split {
         // The captions first: they are small, and most mistakes are there.
         let lines = read_captions(&captions)?;
         let features = files::read_matrix(&images)?;
+        if features.nrows() == 0 {
+            return Err(Error::file(
+                &images,
+                format!("expected at least one image, found shape {:?}", features.shape()),
+            ));
+        }
         if features.ncols() == 0 {
             return Err(Error::file(
                 &images,

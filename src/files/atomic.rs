@@ -10,16 +10,24 @@ use crate::error::{Error, Result};
 ///
 /// **Errors** if the folder is not there or the disk refuses; the old file is then untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
+    // Through a link to what it points to; never in the place of a device or a folder.
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    if target.exists() && !target.is_file() {
+        return Err(Error::file(path, "cannot write: it is there, and no regular file"));
+    }
+    let folder = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    if !folder.is_dir() {
+        return Err(Error::file(path, format!("cannot write: there is no folder {}", folder.display())));
+    }
     let write = || {
         let mut temporary = tempfile::Builder::new().prefix(".vsepp-").tempfile_in(folder)?;
         temporary.write_all(bytes)?;
         set_usual_permissions(temporary.as_file())?;
         temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|e| e.error)?;
+        temporary.persist(&target).map_err(|e| e.error)?;
         sync_folder(folder)
     };
     write().map_err(|source| Error::io(path, "write", source))
@@ -61,6 +69,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         let missing = folder.path().join("no/such/b.txt");
-        assert!(write_atomically(&missing, b"x").unwrap_err().to_string().contains("b.txt"));
+        assert!(write_atomically(&missing, b"x").unwrap_err().to_string().contains("there is no folder"));
+        assert!(write_atomically(folder.path(), b"x").unwrap_err().to_string().contains("no regular file"));
     }
 }

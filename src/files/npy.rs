@@ -1,7 +1,7 @@
 //! `.npy` matrices of `f16`, `f32` or `f64`, in either byte order, read as `f32`.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use half::f16;
@@ -18,7 +18,9 @@ use crate::error::{Error, Result};
 /// named, both from 0).
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
     let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let matrix = Array2::<AnyFloat>::read_npy(BufReader::new(file)).map_err(|e| explain(path, e))?;
+    let mut file = BufReader::new(file);
+    let header = read_header(path, &mut file)?;
+    let matrix = Array2::<AnyFloat>::read_npy(Cursor::new(header).chain(file)).map_err(|e| explain(path, e))?;
     let matrix = matrix.mapv(|x| x.0);
     let matrix = if matrix.is_standard_layout() { matrix } else { matrix.as_standard_layout().into_owned() };
     check_finite(path, "", &matrix)?;
@@ -36,6 +38,35 @@ pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> R
     }
 }
 
+/// The magic string, the version, the length and the header, if it can be one: the parser behind it
+/// takes its time over nested brackets, and its stack.
+fn read_header(path: &Path, file: &mut impl Read) -> Result<Vec<u8>> {
+    /// Far longer than the header of a matrix, which has about a hundred bytes.
+    const LONGEST: usize = 4096;
+    /// `{'descr': …, 'shape': (…)}` has two.
+    const BRACKETS: usize = 2;
+    let refuse = |problem: &str| Error::file(path, format!("not a .npy file that can be read: {problem}"));
+    let mut header = Vec::new();
+    file.take(12).read_to_end(&mut header).map_err(|e| Error::io(path, "read", e))?;
+    if header.len() < 12 || !header.starts_with(b"\x93NUMPY") {
+        return Err(refuse("it does not begin as one"));
+    }
+    let (start, length) = match header[6] {
+        1 => (10, usize::from(u16::from_le_bytes([header[8], header[9]]))),
+        _ => (12, u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize),
+    };
+    if length > LONGEST {
+        return Err(refuse(&format!("expected a header of at most {LONGEST} bytes, found {length}")));
+    }
+    let rest = (start + length).saturating_sub(header.len());
+    file.take(rest as u64).read_to_end(&mut header).map_err(|e| Error::io(path, "read", e))?;
+    let brackets = header[start.min(header.len())..].iter().filter(|byte| b"([{".contains(byte)).count();
+    if brackets > BRACKETS {
+        return Err(refuse("its header does not describe a plain array"));
+    }
+    Ok(header)
+}
+
 fn explain(path: &Path, error: ReadNpyError) -> Error {
     let problem = match error {
         ReadNpyError::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -48,6 +79,7 @@ fn explain(path: &Path, error: ReadNpyError) -> Error {
         ReadNpyError::WrongNdim(_, found) => format!("expected a matrix [rows, columns], found {found} dimension(s)"),
         ReadNpyError::MissingData => "the file is truncated: expected more data than it holds".into(),
         ReadNpyError::ExtraBytes(n) => format!("expected the end of the file, found {n} more byte(s)"),
+        ReadNpyError::ParseData(e) => e.to_string(),
         other => format!("not a .npy file that can be read: {other}"),
     };
     Error::file(path, problem)
@@ -181,6 +213,14 @@ mod tests {
             message(npy("<f8", false, "(1, 1)", &1e300f64.to_le_bytes())).contains("1e300 is beyond the range of f32")
         );
         assert!(message(npy("<f4", false, "(99999999, 99999999)", &two)).contains("truncated"));
+        let nested = |n: usize| format!("{}1{}\n", "[".repeat(n), "]".repeat(n));
+        for n in [25, 1500] {
+            let mut file = b"\x93NUMPY\x01\x00".to_vec();
+            file.extend(u16::try_from(nested(n).len()).unwrap().to_le_bytes());
+            file.extend(nested(n).bytes());
+            assert!(message(file).contains("does not describe a plain array"));
+        }
+        assert!(message(b"\x93NUMPY\x02\x00\xff\xff\xff\xff\xff".to_vec()).contains("at most 4096 bytes"));
         let missing = read_matrix(Path::new("no_such.npy")).unwrap_err().to_string();
         assert!(missing.starts_with("no_such.npy: cannot read"), "{missing}");
     }

@@ -177,6 +177,7 @@ impl Config {
             ("word_dim", self.word_dim, LARGEST),
             ("num_layers", self.num_layers, 64),
             ("batch_size", self.batch_size, LARGEST),
+            ("num_epochs", self.num_epochs, usize::MAX),
             ("lr_update", self.lr_update, usize::MAX),
             ("log_step", self.log_step, usize::MAX),
             ("word_threshold", self.word_threshold, usize::MAX),

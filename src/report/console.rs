@@ -1,5 +1,6 @@
 //! The console: a bar while an epoch runs, a line when it is done. All on stderr.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,6 +20,11 @@ pub struct Console {
     pace: Option<f64>,
 }
 
+/// A line on stderr. Where stderr is closed or full there is nobody to tell, and work goes on.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 impl Default for Console {
     fn default() -> Self {
         Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None }
@@ -28,7 +34,7 @@ impl Default for Console {
 impl Console {
     /// A line above the bar.
     fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| say(text));
     }
 
     fn step(&mut self, step: &StepReport) {

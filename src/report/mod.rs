@@ -4,6 +4,6 @@ pub mod console;
 pub mod jsonl;
 pub mod table;
 
-pub use console::Console;
+pub use console::{Console, say};
 pub use jsonl::JsonLines;
 pub use table::{evaluation_table, gradcheck_table, thousands};

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use ndarray::Dimension;
 use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseDetector;
@@ -154,7 +155,10 @@ fn read_parameters(file: &TensorFile, prefix: &str, architecture: &Architecture)
         let name = format!("{prefix}{name}");
         let values = file.get_shaped(&name, tensor.shape())?;
         if let Some((index, value)) = values.indexed_iter().find(|(_, x)| !x.is_finite()) {
-            return Err(Error::file(file.path(), format!("{name}: {value} at {index:?}: every value must be finite")));
+            return Err(Error::file(
+                file.path(),
+                format!("{name}: {value} at {:?}: every value must be finite", index.slice()),
+            ));
         }
         tensor.zip_mut_with(&values, |x, &value| *x = value as f32);
     }
@@ -226,6 +230,6 @@ mod tests {
         let mut spoiled = parameters.clone();
         spoiled.img_enc.fc.bias[2] = f32::NAN;
         checkpoint.write(&path, &spoiled, None).unwrap();
-        assert!(message().contains("img_enc.fc.bias: NaN at"));
+        assert!(message().contains("img_enc.fc.bias: NaN at [2]"), "{}", message());
     }
 }

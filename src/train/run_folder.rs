@@ -25,13 +25,16 @@ impl RunFolder {
     const FILES: [&str; 5] = ["config.toml", "vocab.json", "metrics.jsonl", "last.safetensors", "best.safetensors"];
 
     /// Makes the folder and writes settings and vocabulary. With `force`, the files of an earlier run
-    /// are removed first.
+    /// are set aside, as `*.old`, until [`Self::forget_old`] or [`Self::give_up`].
     ///
     /// **Errors** if there is a run already and not `force`, or if the disk refuses.
     pub fn create(path: &Path, config: &ValidConfig, vocabulary: &Vocabulary, force: bool) -> Result<Self> {
         let run = Self { path: path.into() };
         run.check_free(force)?;
-        run.remove()?;
+        for name in Self::FILES.iter().filter(|name| path.join(name).exists()) {
+            let file = path.join(name);
+            std::fs::rename(&file, run.old(name)).map_err(|e| Error::io(&file, "set aside", e))?;
+        }
         std::fs::create_dir_all(path).map_err(|e| Error::io(path, "make the folder", e))?;
         run.write_config(config)?;
         vocabulary.write(&run.vocabulary())?;
@@ -46,10 +49,42 @@ impl RunFolder {
         write_atomically(&self.config(), toml.as_bytes())
     }
 
+    fn old(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.old"))
+    }
+
+    /// Whether there are files of an earlier run, set aside by [`Self::create`].
+    #[must_use]
+    pub fn replaced(&self) -> bool {
+        Self::FILES.iter().any(|name| self.old(name).exists())
+    }
+
+    /// Removes what [`Self::create`] set aside: the new run stands.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn forget_old(&self) -> Result<()> {
+        for file in Self::FILES.map(|name| self.old(name)).iter().filter(|file| file.exists()) {
+            std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the new run, and puts back what [`Self::create`] set aside.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn give_up(&self) -> Result<()> {
+        self.remove()?;
+        for name in Self::FILES.iter().filter(|name| self.old(name).exists()) {
+            let old = self.old(name);
+            std::fs::rename(&old, self.path.join(name)).map_err(|e| Error::io(&old, "put back", e))?;
+        }
+        Ok(())
+    }
+
     /// Removes the run's files, and the folder if nothing else is in it.
     ///
     /// **Errors** if the disk refuses.
-    pub fn remove(&self) -> Result<()> {
+    fn remove(&self) -> Result<()> {
         for file in Self::FILES.map(|name| self.path.join(name)).iter().filter(|file| file.exists()) {
             std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
         }
@@ -142,6 +177,12 @@ mod tests {
         assert_eq!(std::fs::read(run.metrics()).unwrap(), b"old", "nothing is lost");
         RunFolder::create(&path, &config, &vocabulary, true).unwrap();
         assert!(!run.metrics().exists());
+        assert!(run.replaced());
+        run.give_up().unwrap();
+        assert_eq!(std::fs::read(run.metrics()).unwrap(), b"old", "put back");
+        let run = RunFolder::create(&path, &config, &vocabulary, true).unwrap();
+        run.forget_old().unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 2, "settings and vocabulary alone");
         assert_eq!(RunFolder::next_free(folder.path(), "runs"), folder.path().join("runs-1"));
     }
 }

@@ -89,6 +89,10 @@ impl Trainer {
         let architecture = config.architecture(vocabulary.len(), img_dim);
         check_vocabulary(&checkpoint, vocabulary, &run.vocabulary())?;
         config.check_resumes(&checkpoint.config)?;
+        if config.num_epochs < checkpoint.progress.epoch {
+            let expected = format!("at least the {} that are done", checkpoint.progress.epoch);
+            return Err(Error::config("num_epochs", expected, config.num_epochs));
+        }
         if checkpoint.architecture != architecture {
             let problem = format!("expected {architecture:?}, found {:?}", checkpoint.architecture);
             return Err(Error::file(&run.last(), problem));
@@ -133,6 +137,10 @@ impl Trainer {
             batches,
             progress: &self.progress,
         })?;
+        if self.progress.step == 0 {
+            // So that a run can be taken up again from its first moment on.
+            self.save_last(run)?;
+        }
         while self.progress.epoch < self.config.num_epochs {
             let order = EpochOrder::new(pairs, self.config.batch_size, self.config.seed, self.progress.epoch);
             while self.progress.batch < batches {
@@ -145,7 +153,7 @@ impl Trainer {
                 }
                 let batch = order.batch(self.progress.batch, &data.train, &data.train_ids);
                 self.step_and_tell(&batch, batches, observer)
-                    .map_err(|e| locate(e, order.captions(self.progress.batch), &data.train))?;
+                    .map_err(|e| self.locate(e, order.captions(self.progress.batch), &data.train))?;
                 self.validate_within_epoch(data, batches, run, observer)?;
             }
             self.end_epoch(data, run, observer)?;
@@ -281,6 +289,23 @@ impl Trainer {
             None => Ok(()),
         }
     }
+
+    /// Says where in the data and in the training an error of a step arose.
+    fn locate(&self, error: Error, captions: &[usize], split: &Split) -> Error {
+        let (step, rate) = (self.progress.step + 1, self.config.learning_rate);
+        match error.kind() {
+            ErrorKind::ZeroNorm { side, row } => {
+                let (caption, image) = (captions[*row], split.image_of[captions[*row]]);
+                let place = format!("{}: image {image}, caption {caption} (from 0)", split.name);
+                Error::mismatch(format!("{place}: the {side} embedding is zero and cannot be L2-normalised"))
+            }
+            ErrorKind::NotFinite { .. } => Error::mismatch(format!(
+                "step {step}, learning_rate = {rate:e}: {error}; the training has diverged (try a smaller learning rate), \
+                 or the image features are too large"
+            )),
+            _ => error,
+        }
+    }
 }
 
 /// Greatest less smallest score.
@@ -299,20 +324,6 @@ impl EpochTotals {
         self.pairs += step.pairs;
         self.same_image_pairs += step.same_image_pairs;
         self.seconds += step.seconds;
-    }
-}
-
-/// An embedding without a direction, by its place in the data instead of its place in the batch.
-fn locate(error: Error, captions: &[usize], split: &Split) -> Error {
-    match *error.kind() {
-        ErrorKind::ZeroNorm { side, row } => {
-            let (caption, image) = (captions[row], split.image_of[captions[row]]);
-            Error::mismatch(format!(
-                "{}: image {image}, caption {caption} (from 0): the {side} embedding is zero and cannot be L2-normalised",
-                split.name
-            ))
-        }
-        _ => error,
     }
 }
 
