@@ -63,10 +63,7 @@ impl RunFolder {
     ///
     /// **Errors** if the disk refuses.
     pub fn forget_old(&self) -> Result<()> {
-        for file in Self::FILES.map(|name| self.old(name)).iter().filter(|file| file.exists()) {
-            std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
-        }
-        Ok(())
+        remove_files(&Self::FILES.map(|name| self.old(name)))
     }
 
     /// Removes the new run, and puts back what [`Self::create`] set aside.
@@ -85,9 +82,7 @@ impl RunFolder {
     ///
     /// **Errors** if the disk refuses.
     fn remove(&self) -> Result<()> {
-        for file in Self::FILES.map(|name| self.path.join(name)).iter().filter(|file| file.exists()) {
-            std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
-        }
+        remove_files(&Self::FILES.map(|name| self.path.join(name)))?;
         // Fails if there are other files, which are not ours.
         let _ = std::fs::remove_dir(&self.path);
         Ok(())
@@ -157,6 +152,14 @@ impl RunFolder {
     pub fn best(&self) -> PathBuf {
         self.path.join("best.safetensors")
     }
+}
+
+/// Removes those that are there.
+fn remove_files(files: &[PathBuf]) -> Result<()> {
+    for file in files.iter().filter(|file| file.exists()) {
+        std::fs::remove_file(file).map_err(|e| Error::io(file, "remove", e))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

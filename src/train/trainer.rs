@@ -151,9 +151,9 @@ impl Trainer {
                     self.save_last(run)?;
                     return Ok(Outcome::Interrupted);
                 }
+                let captions = order.captions(self.progress.batch);
                 let batch = order.batch(self.progress.batch, &data.train, &data.train_ids);
-                self.step_and_tell(&batch, batches, observer)
-                    .map_err(|e| self.locate(e, order.captions(self.progress.batch), &data.train))?;
+                self.step_and_tell(&batch, batches, observer).map_err(|e| self.locate(e, captions, &data.train))?;
                 self.validate_within_epoch(data, batches, run, observer)?;
             }
             self.end_epoch(data, run, observer)?;
@@ -458,6 +458,24 @@ mod tests {
             assert_eq!(second.progress.best, straight.progress.best);
             assert_eq!(observer.epochs, seen.epochs, "the figures of the epochs too");
         }
+    }
+
+    #[test]
+    fn an_observer_that_fails_at_the_last_batch_of_an_epoch_ends_the_training_with_its_error() {
+        struct FullDisk;
+        impl Observer for FullDisk {
+            fn event(&mut self, event: &Event<'_>) -> Result<()> {
+                match event {
+                    Event::Step(step) if step.batch == step.batches => Err(Error::mismatch("the disk is full")),
+                    _ => Ok(()),
+                }
+            }
+        }
+        let (vocabulary, data) = data();
+        let config = config().check().unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let error = trainer.run(&data, None, &mut FullDisk, &AtomicBool::new(false)).unwrap_err();
+        assert_eq!(error.to_string(), "the disk is full");
     }
 
     #[test]
