@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::json;
-use vsepp::files::{TensorWriter, write_npz};
+use vsepp::files::TensorWriter;
 
 use super::Output;
 use super::load::{RunArgs, check_free};
@@ -32,12 +32,12 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     );
     check_free(&args.out, args.force)?;
     let e = args.run.embed(&args.run.load()?)?;
+    let mut writer = TensorWriter::default();
+    writer.add("images", &e.images.view().into_dyn());
+    writer.add("captions", &e.captions.view().into_dyn());
     if extension == "npz" {
-        write_npz(&args.out, &[("images", &e.images), ("captions", &e.captions)])?;
+        writer.write_npz(&args.out)?;
     } else {
-        let mut writer = TensorWriter::default();
-        writer.add("images", &e.images.view().into_dyn());
-        writer.add("captions", &e.captions.view().into_dyn());
         writer.write_safetensors(&args.out, None)?;
     }
     let path = args.out.display().to_string();

@@ -1,28 +1,32 @@
-//! `.npy` matrices of `f16`, `f32` or `f64`, in either byte order, read as `f32`.
+//! `.npy`: any array for whoever reads an npz, matrices of `f16`, `f32` or `f64` as files of their own.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use half::f16;
-use ndarray::Array2;
-use ndarray_npy::{ReadDataError, ReadNpyError, ReadNpyExt, ReadableElement};
+use ndarray::{Array2, ArrayD, Ix2, IxDyn, ShapeBuilder};
+use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
 use py_literal::Value;
 
+use super::elements::{ElementType, Order, Problem, alternatives, to_f32};
 use crate::error::{Error, Result};
 
-/// Reads a matrix of floating-point numbers as `f32` (exact for `f16` and `f32`).
+/// Reads a matrix of floating-point numbers, in either byte order, as `f32` (exact for `f16` and `f32`).
 ///
 /// **Errors** if the file is missing, truncated or longer than its header says, if it is not a
 /// matrix, if it holds no floating-point numbers, or if a number is not finite (row and column are
 /// named, both from 0).
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
+    const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
     let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let mut file = BufReader::new(file);
-    let header = read_header(path, &mut file)?;
-    let matrix = Array2::<AnyFloat>::read_npy(Cursor::new(header).chain(file)).map_err(|e| explain(path, e))?;
-    let matrix = matrix.mapv(|x| x.0);
-    let matrix = if matrix.is_standard_layout() { matrix } else { matrix.as_standard_layout().into_owned() };
+    let (_, array) = read_array(&mut BufReader::new(file), &TYPES, to_f32).map_err(|problem| match problem {
+        Problem::Io(source) => Error::io(path, "read", source),
+        other => Error::file(path, other.tell("file")),
+    })?;
+    let dimensions = array.ndim();
+    let matrix = array.into_dimensionality::<Ix2>().map_err(|_| {
+        Error::file(path, format!("expected a matrix [rows, columns], found {dimensions} dimension(s)"))
+    })?;
     check_finite(path, "", &matrix)?;
     Ok(matrix)
 }
@@ -38,16 +42,78 @@ pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> R
     }
 }
 
+/// Reads a `.npy` file of one of the types that NumPy has, in either byte order, to its end. What it holds column by
+/// column is turned: the last index is always the one that runs fastest.
+///
+/// **Errors** if it is none, is of another type, is truncated or longer than its header says, or if
+/// `number` refuses a number.
+pub(super) fn read_array<T: Clone>(
+    file: &mut impl Read,
+    types: &[ElementType],
+    number: impl Fn(f64) -> std::result::Result<T, String>,
+) -> std::result::Result<(ElementType, ArrayD<T>), Problem> {
+    let header = read_header(file)?;
+    let header = Header::from_reader(&mut header.as_slice()).map_err(|e| match e {
+        ReadHeaderError::Io(_) => refuse("it ends within the header"),
+        ReadHeaderError::Parse(e) => refuse(&format!("error parsing header: {e}")),
+    })?;
+    // (0, 2⁴⁰, 2⁴⁰) holds no number, and yet no array can have this shape.
+    let bytes = header.shape.iter().try_fold(size_of::<T>(), |n, &axis| n.checked_mul(axis.max(1)));
+    if bytes.is_none_or(|n| isize::try_from(n).is_err()) {
+        return Err(refuse("overflow computing length from shape"));
+    }
+    let (element, order) = element_type(&header.type_descriptor, types)?;
+    let numbers = element.read(order, file, header.shape.iter().product(), number)?;
+    let shape = IxDyn(&header.shape).set_f(header.layout == Layout::Fortran);
+    let array = ArrayD::from_shape_vec(shape, numbers).map_err(|e| refuse(&e.to_string()))?;
+    Ok((element, if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }))
+}
+
+/// The type behind a descriptor such as `<f4`.
+///
+/// **Errors** with the types that may stand there.
+fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
+    let named = |letters: &str| types.iter().copied().find(|element| element.letters() == Some(letters));
+    let found = match descriptor {
+        Value::String(found) => found.clone(),
+        other => other.to_string(),
+    };
+    let element = match found.split_at_checked(1) {
+        Some(("<", letters)) => named(letters).map(|element| (element, Order::Little)),
+        Some((">", letters)) => named(letters).map(|element| (element, Order::Big)),
+        // One byte has no order.
+        Some(("|", letters)) => named(letters).filter(|e| e.bytes() == 1).map(|element| (element, Order::Little)),
+        _ => None,
+    };
+    element.ok_or_else(|| {
+        let expected = alternatives(types.iter().filter_map(|element| element.letters()));
+        Problem::Content(format!("expected numbers of type {expected}, found {found}"))
+    })
+}
+
+/// What a `.npy` file begins with, for numbers in little-endian order, the last index running fastest.
+///
+/// **Errors** if NumPy has no such type or the shape has too many axes.
+pub(super) fn header(element: ElementType, shape: &[usize]) -> std::result::Result<Vec<u8>, String> {
+    let letters = element.letters().ok_or_else(|| format!("NumPy has no type {element}"))?;
+    let order = if element.bytes() == 1 { '|' } else { '<' };
+    let type_descriptor = Value::String(format!("{order}{letters}"));
+    Header { type_descriptor, layout: Layout::Standard, shape: shape.to_vec() }.to_bytes().map_err(|e| e.to_string())
+}
+
+fn refuse(problem: &str) -> Problem {
+    Problem::Content(format!("not a .npy file that can be read: {problem}"))
+}
+
 /// The magic string, the version, the length and the header, if it can be one: the parser behind it
 /// takes its time over nested brackets, and its stack.
-fn read_header(path: &Path, file: &mut impl Read) -> Result<Vec<u8>> {
-    /// Far longer than the header of a matrix, which has about a hundred bytes.
+fn read_header(file: &mut impl Read) -> std::result::Result<Vec<u8>, Problem> {
+    /// Far longer than the header of an array, which has about a hundred bytes.
     const LONGEST: usize = 4096;
     /// `{'descr': …, 'shape': (…)}` has two.
     const BRACKETS: usize = 2;
-    let refuse = |problem: &str| Error::file(path, format!("not a .npy file that can be read: {problem}"));
     let mut header = Vec::new();
-    file.take(12).read_to_end(&mut header).map_err(|e| Error::io(path, "read", e))?;
+    file.take(12).read_to_end(&mut header)?;
     if header.len() < 12 || !header.starts_with(b"\x93NUMPY") {
         return Err(refuse("it does not begin as one"));
     }
@@ -59,7 +125,7 @@ fn read_header(path: &Path, file: &mut impl Read) -> Result<Vec<u8>> {
         return Err(refuse(&format!("expected a header of at most {LONGEST} bytes, found {length}")));
     }
     let rest = (start + length).saturating_sub(header.len());
-    file.take(rest as u64).read_to_end(&mut header).map_err(|e| Error::io(path, "read", e))?;
+    file.take(rest as u64).read_to_end(&mut header)?;
     let brackets = header[start.min(header.len())..].iter().filter(|byte| b"([{".contains(byte)).count();
     if brackets > BRACKETS {
         return Err(refuse("its header does not describe a plain array"));
@@ -67,110 +133,27 @@ fn read_header(path: &Path, file: &mut impl Read) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-fn explain(path: &Path, error: ReadNpyError) -> Error {
-    let problem = match error {
-        ReadNpyError::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "not a .npy file that can be read: it ends within the header".into()
-        }
-        ReadNpyError::Io(source) => return Error::io(path, "read", source),
-        ReadNpyError::WrongDescriptor(Value::String(found)) => {
-            format!("expected numbers of type f2, f4 or f8, found {found}")
-        }
-        ReadNpyError::WrongNdim(_, found) => format!("expected a matrix [rows, columns], found {found} dimension(s)"),
-        ReadNpyError::MissingData => "the file is truncated: expected more data than it holds".into(),
-        ReadNpyError::ExtraBytes(n) => format!("expected the end of the file, found {n} more byte(s)"),
-        ReadNpyError::ParseData(e) => e.to_string(),
-        other => format!("not a .npy file that can be read: {other}"),
-    };
-    Error::file(path, problem)
-}
-
-/// A floating-point number of any width on disk.
-#[derive(Clone, Copy, Default)]
-pub(super) struct AnyFloat(pub(super) f32);
-
-impl ReadableElement for AnyFloat {
-    fn read_to_end_exact_vec<R: Read>(
-        reader: R,
-        type_desc: &Value,
-        len: usize,
-    ) -> std::result::Result<Vec<Self>, ReadDataError> {
-        let Value::String(descriptor) = type_desc else {
-            return Err(ReadDataError::WrongDescriptor(type_desc.clone()));
-        };
-        match descriptor.as_str() {
-            "<f2" => read(reader, len, |b| f16::from_le_bytes(b).to_f32()),
-            ">f2" => read(reader, len, |b| f16::from_be_bytes(b).to_f32()),
-            "<f4" => read(reader, len, f32::from_le_bytes),
-            ">f4" => read(reader, len, f32::from_be_bytes),
-            "<f8" => read_f64(reader, len, f64::from_le_bytes),
-            ">f8" => read_f64(reader, len, f64::from_be_bytes),
-            _ => Err(ReadDataError::WrongDescriptor(type_desc.clone())),
-        }
+/// A `.npy` file of version 1.0.
+#[cfg(test)]
+pub(super) fn npy(descriptor: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+    let fortran = if fortran { "True" } else { "False" };
+    let mut header = format!("{{'descr': '{descriptor}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
     }
-}
-
-/// As [`read`], rounding to `f32`; a number that is too large for it is an error, not infinity.
-#[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
-fn read_f64(
-    reader: impl Read,
-    len: usize,
-    number: impl Fn([u8; 8]) -> f64,
-) -> std::result::Result<Vec<AnyFloat>, ReadDataError> {
-    let too_large = std::cell::Cell::new(None);
-    let numbers = read(reader, len, |bytes| {
-        let x = number(bytes);
-        if x.is_finite() && !(x as f32).is_finite() {
-            too_large.set(Some(x));
-        }
-        x as f32
-    })?;
-    match too_large.get() {
-        None => Ok(numbers),
-        Some(x) => Err(ReadDataError::ParseData(format!("{x:e} is beyond the range of f32").into())),
-    }
-}
-
-/// Reads exactly `len` numbers of `N` bytes.
-fn read<const N: usize>(
-    mut reader: impl Read,
-    len: usize,
-    number: impl Fn([u8; N]) -> f32,
-) -> std::result::Result<Vec<AnyFloat>, ReadDataError> {
-    /// Numbers converted at once. Memory grows with what is really there, not with what the header claims.
-    const BLOCK: usize = 1 << 16;
-    let mut numbers = Vec::new();
-    let mut bytes = vec![0; BLOCK * N];
-    while numbers.len() < len {
-        let block = &mut bytes[..(len - numbers.len()).min(BLOCK) * N];
-        reader.read_exact(block)?;
-        numbers.extend(block.as_chunks::<N>().0.iter().map(|&b| AnyFloat(number(b))));
-    }
-    match std::io::copy(&mut reader, &mut std::io::sink())? {
-        0 => Ok(numbers),
-        extra => Err(ReadDataError::ExtraBytes(usize::try_from(extra).unwrap_or(usize::MAX))),
-    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+    file.extend(header.bytes());
+    file.extend(data);
+    file
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
     use ndarray::array;
-
-    /// A `.npy` file of version 1.0.
-    fn npy(descriptor: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
-        let fortran = if fortran { "True" } else { "False" };
-        let mut header = format!("{{'descr': '{descriptor}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
-        while (10 + header.len() + 1) % 64 != 0 {
-            header.push(' ');
-        }
-        header.push('\n');
-        let mut file = b"\x93NUMPY\x01\x00".to_vec();
-        file.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
-        file.extend(header.bytes());
-        file.extend(data);
-        file
-    }
 
     fn read_bytes(bytes: &[u8]) -> Result<Array2<f32>> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -213,6 +196,7 @@ mod tests {
             message(npy("<f8", false, "(1, 1)", &1e300f64.to_le_bytes())).contains("1e300 is beyond the range of f32")
         );
         assert!(message(npy("<f4", false, "(99999999, 99999999)", &two)).contains("truncated"));
+        assert!(message(npy("<f4", false, "(0, 1099511627776, 1099511627776)", &[])).contains("overflow"));
         let nested = |n: usize| format!("{}1{}\n", "[".repeat(n), "]".repeat(n));
         for n in [25, 1500] {
             let mut file = b"\x93NUMPY\x01\x00".to_vec();

@@ -1,30 +1,40 @@
 //! Named tensors in one file: safetensors (read and written), npz (read and written).
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, ArrayViewD, Ix2, IxDyn};
-use ndarray_npy::{NpzReader, NpzWriter};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize};
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 use super::atomic::write_atomically;
-use super::npy::{AnyFloat, check_finite};
+use super::elements::{ElementType, Order, all_names, to_f32};
+use super::npy::{check_finite, header, read_array};
 use crate::error::{Error, Result};
 use crate::real::Real;
 
 /// The one key of the `__metadata__` that this crate writes: more would come in random order.
 const METADATA_KEY: &str = "vsepp";
 
-/// A file of tensors that has been read; numbers as `f64`, which holds every `f32` and every id exactly.
+/// A file of tensors that has been read. The numbers are `f64`, which holds those of every type
+/// exactly; an integer beyond ±2⁵³ is refused.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    /// A tensor of a type that is not read here is an error only for whoever asks for it.
-    tensors: BTreeMap<String, std::result::Result<ArrayD<f64>, String>>,
+    /// A tensor that cannot be read is an error only for whoever asks for it.
+    tensors: BTreeMap<String, std::result::Result<Tensor, String>>,
     metadata: Option<String>,
+}
+
+#[derive(Debug)]
+struct Tensor {
+    /// As stored.
+    element: ElementType,
+    values: ArrayD<f64>,
 }
 
 impl TensorFile {
@@ -33,7 +43,7 @@ impl TensorFile {
     /// **Errors** if it is missing, truncated, or neither.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-        if bytes.starts_with(b"PK") { Self::from_npz(path, bytes) } else { Self::from_safetensors(path, &bytes) }
+        if bytes.starts_with(b"PK") { Self::from_npz(path, &bytes) } else { Self::from_safetensors(path, &bytes) }
     }
 
     fn from_safetensors(path: &Path, bytes: &[u8]) -> Result<Self> {
@@ -43,25 +53,28 @@ impl TensorFile {
         let file = SafeTensors::deserialize(bytes).map_err(broken)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY).cloned());
-        let mut tensors = BTreeMap::new();
-        for (name, view) in file.iter() {
-            let tensor = numbers(view.dtype(), view.data())
-                .ok_or_else(|| format!("expected F16, BF16, F32, F64, I32, I64 or U8, found {:?}", view.dtype()))
-                .and_then(|values| ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| e.to_string()));
-            tensors.insert(name.to_owned(), tensor);
-        }
+        let tensors = file.iter().map(|(name, view)| (name.to_owned(), from_view(&view))).collect();
         Ok(Self { path: path.into(), tensors, metadata })
     }
 
-    fn from_npz(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let broken = |e: ndarray_npy::ReadNpzError| Error::file(path, format!("not an npz file that can be read: {e}"));
-        let mut file = NpzReader::new(Cursor::new(bytes)).map_err(broken)?;
+    fn from_npz(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
+            Error::file(path, format!("not an npz file that can be read, or a truncated one ({})", explain(e)))
+        })?;
+        let directory = usize::try_from(archive.central_directory_start()).ok().and_then(|start| bytes.get(start..));
+        let counts = count_names(directory.unwrap_or_default());
         let mut tensors = BTreeMap::new();
-        for name in file.names().map_err(broken)? {
-            let name = name.trim_end_matches(".npy");
-            let tensor: std::result::Result<ArrayD<AnyFloat>, _> = file.by_name(name);
-            let tensor = tensor.map(|values| values.mapv(|x| f64::from(x.0))).map_err(|e| e.to_string());
-            tensors.insert(name.to_owned(), tensor);
+        for index in 0..archive.len() {
+            let name = archive.name_for_index(index).unwrap_or_default();
+            let name = name.strip_suffix(SUFFIX).unwrap_or(name).to_owned();
+            let entry = archive.by_index(index).map_err(|e| format!("cannot read the entry: {}", explain(e)));
+            let tensor = entry.and_then(|mut entry| match counts.get(stem(entry.name_raw())) {
+                Some(&count) if count > 1 => Err(format!("expected one entry of this name, found {count}")),
+                _ => read_array(&mut entry, &ElementType::ALL, Ok)
+                    .map(|(element, values)| Tensor { element, values })
+                    .map_err(|problem| problem.tell("entry")),
+            });
+            tensors.insert(name, tensor);
         }
         Ok(Self { path: path.into(), tensors, metadata: None })
     }
@@ -87,8 +100,19 @@ impl TensorFile {
     ///
     /// **Errors** with the names that are there, if it is not.
     pub fn get(&self, name: &str) -> Result<ArrayViewD<'_, f64>> {
+        Ok(self.tensor(name)?.values.view())
+    }
+
+    /// The type that a tensor's numbers have in the file.
+    ///
+    /// **Errors** as [`TensorFile::get`].
+    pub fn element_type(&self, name: &str) -> Result<ElementType> {
+        Ok(self.tensor(name)?.element)
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
         match self.tensors.get(name) {
-            Some(Ok(values)) => Ok(values.view()),
+            Some(Ok(tensor)) => Ok(tensor),
             Some(Err(problem)) => Err(Error::file(&self.path, format!("{name}: {problem}"))),
             None => {
                 let mut names: Vec<&str> = self.names().take(8).collect();
@@ -114,87 +138,178 @@ impl TensorFile {
 
     /// A finite matrix as `f32`.
     ///
-    /// **Errors** if it is missing, has another number of dimensions, or a number that is not finite.
+    /// **Errors** if it is missing, has another number of dimensions, or a number that is not finite
+    /// or too large for `f32`.
     pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let tensor = self.get(name)?;
         let shape = tensor.shape().to_vec();
         let matrix = tensor
             .into_dimensionality::<Ix2>()
             .map_err(|_| Error::file(&self.path, format!("{name}: expected a matrix, found shape {shape:?}")))?;
-        #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what is asked for
-        let matrix = matrix.as_standard_layout().mapv(|x| x as f32);
-        check_finite(&self.path, &format!("{name}: "), &matrix)?;
-        Ok(matrix)
+        let mut rounded = Array2::zeros(matrix.dim());
+        for ((row, column), &x) in matrix.indexed_iter() {
+            rounded[[row, column]] = to_f32(x)
+                .map_err(|problem| Error::file(&self.path, format!("{name}: row {row}, column {column}: {problem}")))?;
+        }
+        check_finite(&self.path, &format!("{name}: "), &rounded)?;
+        Ok(rounded)
     }
 }
 
-/// Little-endian bytes as numbers; none for a type that is not read here.
-#[allow(clippy::cast_precision_loss)] // ids are far below 2⁵³
-fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f64>> {
-    fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
-        bytes.as_chunks::<N>().0.iter().map(|&b| number(b)).collect()
+fn from_view(view: &TensorView<'_>) -> std::result::Result<Tensor, String> {
+    let element = ElementType::of_safetensors(view.dtype())
+        .ok_or_else(|| format!("expected {}, found {}", all_names(), view.dtype()))?;
+    let values = element
+        .read(Order::Little, view.data(), view.shape().iter().product(), Ok)
+        .map_err(|problem| problem.tell("tensor"))?;
+    let values = ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| e.to_string())?;
+    Ok(Tensor { element, values })
+}
+
+/// What an entry's name has after the tensor's.
+const SUFFIX: &str = ".npy";
+
+fn stem(name: &[u8]) -> &[u8] {
+    name.strip_suffix(SUFFIX.as_bytes()).unwrap_or(name)
+}
+
+/// How many entries of each name the central directory lists. The archive's own index has no name
+/// twice: it keeps the last entry, and nobody would know.
+fn count_names(directory: &[u8]) -> HashMap<&[u8], usize> {
+    /// A record up to its name, its extra field and its comment.
+    const FIXED: usize = 46;
+    let mut counts = HashMap::new();
+    let mut rest = directory;
+    while rest.len() >= FIXED && rest.starts_with(b"PK\x01\x02") {
+        let length = |at: usize| usize::from(u16::from_le_bytes([rest[at], rest[at + 1]]));
+        let end = FIXED + length(28);
+        let Some(name) = rest.get(FIXED..end) else { break };
+        *counts.entry(stem(name)).or_insert(0) += 1;
+        rest = rest.get(end + length(30) + length(32)..).unwrap_or_default();
     }
-    Some(match dtype {
-        Dtype::F64 => each(bytes, f64::from_le_bytes),
-        Dtype::F32 => each(bytes, |b| f64::from(f32::from_le_bytes(b))),
-        Dtype::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f64()),
-        Dtype::BF16 => each(bytes, |b| bf16::from_le_bytes(b).to_f64()),
-        Dtype::I64 => each(bytes, |b| i64::from_le_bytes(b) as f64),
-        Dtype::I32 => each(bytes, |b| f64::from(i32::from_le_bytes(b))),
-        Dtype::U8 => each(bytes, |b: [u8; 1]| f64::from(b[0])),
-        _ => return None,
-    })
+    counts
+}
+
+/// `ZipError` does not tell its cause.
+fn explain(error: ZipError) -> String {
+    match error {
+        ZipError::Io(cause) => cause.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Tensors on their way into a file.
 #[derive(Debug, Default)]
 pub struct TensorWriter {
-    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    /// The bytes are little-endian, the last index running fastest.
+    tensors: BTreeMap<String, (ElementType, Vec<usize>, Vec<u8>)>,
 }
 
 impl TensorWriter {
-    /// Adds a tensor, in its own precision.
+    /// Adds a tensor, in its own precision. One of the same name is replaced.
     pub fn add<T: Real>(&mut self, name: impl Into<String>, tensor: &ArrayViewD<'_, T>) {
         // f32 has 4 bytes and is kept as it is; f64 likewise.
         #[allow(clippy::cast_possible_truncation)]
-        let (dtype, bytes) = if size_of::<T>() == 4 {
-            (Dtype::F32, tensor.iter().flat_map(|x| (x.re() as f32).to_le_bytes()).collect())
+        let (element, bytes) = if size_of::<T>() == 4 {
+            (ElementType::F32, tensor.iter().flat_map(|x| (x.re() as f32).to_le_bytes()).collect())
         } else {
-            (Dtype::F64, tensor.iter().flat_map(|x| x.re().to_le_bytes()).collect())
+            (ElementType::F64, tensor.iter().flat_map(|x| x.re().to_le_bytes()).collect())
         };
-        self.tensors.insert(name.into(), (dtype, tensor.shape().to_vec(), bytes));
+        self.tensors.insert(name.into(), (element, tensor.shape().to_vec(), bytes));
+    }
+
+    /// Adds integers as I64, the last index running fastest. A tensor of the same name is replaced.
+    /// [`TensorFile`] reads none beyond ±2⁵³ back.
+    ///
+    /// **Errors** if there are more or fewer than the shape holds.
+    pub fn add_integers(&mut self, name: impl Into<String>, shape: &[usize], values: &[i64]) -> Result<()> {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.add_stored(name.into(), ElementType::I64, shape, bytes)
+    }
+
+    /// Adds bytes as U8, the last index running fastest. A tensor of the same name is replaced.
+    ///
+    /// **Errors** if there are more or fewer than the shape holds.
+    pub fn add_bytes(&mut self, name: impl Into<String>, shape: &[usize], values: &[u8]) -> Result<()> {
+        self.add_stored(name.into(), ElementType::U8, shape, values.to_vec())
+    }
+
+    fn add_stored(&mut self, name: String, element: ElementType, shape: &[usize], bytes: Vec<u8>) -> Result<()> {
+        let found = bytes.len() / element.bytes();
+        if shape.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis)) != Some(found) {
+            return Err(Error::mismatch(format!(
+                "{name}: expected as many numbers as shape {shape:?} holds, found {found}"
+            )));
+        }
+        self.tensors.insert(name, (element, shape.to_vec(), bytes));
+        Ok(())
+    }
+
+    /// The bytes of a safetensors file with one metadata key. The same tensors give the same bytes.
+    ///
+    /// **Errors** if the format cannot hold them: its header has a largest size.
+    pub fn to_safetensors(&self, metadata: Option<String>) -> Result<Vec<u8>> {
+        let failed =
+            |e: safetensors::SafeTensorError| Error::mismatch(format!("cannot be written as safetensors: {e}"));
+        let mut views = Vec::with_capacity(self.tensors.len());
+        for (name, (element, shape, bytes)) in &self.tensors {
+            views.push((name, TensorView::new(element.safetensors(), shape.clone(), bytes).map_err(failed)?));
+        }
+        let metadata = metadata.map(|json| HashMap::from([(METADATA_KEY.to_owned(), json)]));
+        serialize(views, metadata).map_err(failed)
     }
 
     /// Writes safetensors with one metadata key, all or nothing. The same tensors give the same bytes.
     ///
     /// **Errors** if the disk refuses.
     pub fn write_safetensors(&self, path: &Path, metadata: Option<String>) -> Result<()> {
-        let failed = |e: safetensors::SafeTensorError| Error::file(path, e.to_string());
-        let mut views = Vec::with_capacity(self.tensors.len());
-        for (name, (dtype, shape, bytes)) in &self.tensors {
-            views.push((name, TensorView::new(*dtype, shape.clone(), bytes).map_err(failed)?));
-        }
-        let metadata = metadata.map(|json| HashMap::from([(METADATA_KEY.to_owned(), json)]));
-        write_atomically(path, &serialize(views, metadata).map_err(failed)?)
+        let bytes = self.to_safetensors(metadata).map_err(|e| Error::file(path, e.to_string()))?;
+        write_atomically(path, &bytes)
     }
-}
 
-/// Writes `f32` matrices as npz, all or nothing.
-///
-/// **Errors** if the disk refuses.
-pub fn write_npz(path: &Path, matrices: &[(&str, &Array2<f32>)]) -> Result<()> {
-    let failed = |e: ndarray_npy::WriteNpzError| Error::file(path, e.to_string());
-    let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
-    for (name, matrix) in matrices {
-        npz.add_array(*name, *matrix).map_err(failed)?;
+    /// The bytes of an npz file as `numpy.savez` would write it: entries in alphabetical order, not
+    /// compressed, all of 1 January 1980. The same tensors give the same bytes.
+    ///
+    /// **Errors** if the format cannot hold them: a name has at most 65531 bytes.
+    pub fn to_npz(&self) -> Result<Vec<u8>> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::default());
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, (element, shape, bytes)) in &self.tensors {
+            let mut write = || {
+                // The archive's writer would panic.
+                if name.len() + SUFFIX.len() > usize::from(u16::MAX) {
+                    return Err(format!("expected a name of at most 65531 bytes, found {}", name.len()));
+                }
+                let header = header(*element, shape)?;
+                // Sizes of 4 GiB and more need the fields of zip64.
+                let large = u32::try_from(header.len() + bytes.len()).is_err();
+                archive.start_file(format!("{name}{SUFFIX}"), options.large_file(large)).map_err(explain)?;
+                archive.write_all(&header).and_then(|()| archive.write_all(bytes)).map_err(|e| e.to_string())
+            };
+            write().map_err(|e| Error::mismatch(format!("{name}: cannot be written as npz: {e}")))?;
+        }
+        let archive =
+            archive.finish().map_err(|e| Error::mismatch(format!("cannot be written as npz: {}", explain(e))))?;
+        Ok(archive.into_inner())
     }
-    write_atomically(path, npz.finish().map_err(failed)?.get_ref())
+
+    /// Writes npz, all or nothing. The same tensors give the same bytes.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn write_npz(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_npz().map_err(|e| Error::file(path, e.to_string()))?;
+        write_atomically(path, &bytes)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::npy::npy;
     use super::*;
     use ndarray::array;
+    use safetensors::Dtype;
 
     #[test]
     fn safetensors_round_trip_is_exact_and_deterministic() {
@@ -214,16 +329,287 @@ mod tests {
     }
 
     #[test]
-    fn npz_round_trip() {
+    fn what_is_added_comes_back_in_its_own_type() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.npz");
-        let matrix = array![[1.0f32, 2.0], [3.0, 4.0]];
-        write_npz(&path, &[("images", &matrix)]).unwrap();
-        assert_eq!(TensorFile::read(&path).unwrap().matrix("images").unwrap(), matrix);
-        let columns = matrix.t().to_owned(); // in memory column by column, and so on disk
-        write_npz(&path, &[("images", &columns)]).unwrap();
-        let read = TensorFile::read(&path).unwrap().matrix("images").unwrap();
-        assert!(read == columns && read.is_standard_layout());
+        let mut writer = TensorWriter::default();
+        // In memory column by column.
+        writer.add("vectors", &array![[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]].t().to_owned().view().into_dyn());
+        writer.add("third", &array![1.0f64 / 3.0].view().into_dyn());
+        writer.add_integers("ids", &[2, 1, 2], &[1 << 53, -(1 << 53), 0, -1]).unwrap();
+        writer.add_integers("step", &[], &[7]).unwrap();
+        writer.add_bytes("names", &[3], b"a\n\xff").unwrap();
+        writer.add_bytes("nothing", &[0, 4], b"").unwrap();
+        let names = ["ids", "names", "nothing", "step", "third", "vectors"];
+        let types = [ElementType::I64, ElementType::U8, ElementType::U8, ElementType::I64];
+        let types = [types.as_slice(), &[ElementType::F64, ElementType::F32]].concat();
+        for file in ["a.safetensors", "a.npz"] {
+            let path = folder.path().join(file);
+            let write = || {
+                if file == "a.npz" { writer.write_npz(&path) } else { writer.write_safetensors(&path, None) }.unwrap();
+                std::fs::read(&path).unwrap()
+            };
+            let bytes = write();
+            assert_eq!(write(), bytes, "{file}");
+            let direct = if file == "a.npz" { writer.to_npz() } else { writer.to_safetensors(None) };
+            assert_eq!(direct.unwrap(), bytes, "{file}");
+            let file = TensorFile::read(&path).unwrap();
+            assert!(file.names().eq(names));
+            assert_eq!(names.map(|name| file.element_type(name).unwrap()).to_vec(), types);
+            assert_eq!(file.matrix("vectors").unwrap(), array![[1.0f32, 3.0, 5.0], [2.0, 4.0, 6.0]]);
+            assert_eq!(file.get("third").unwrap(), array![1.0 / 3.0].into_dyn());
+            let most = 9_007_199_254_740_992.0;
+            assert_eq!(file.get("ids").unwrap(), array![[[most, -most]], [[0.0, -1.0]]].into_dyn());
+            assert_eq!(file.get_shaped("step", &[]).unwrap().first(), Some(&7.0));
+            assert_eq!(file.get("names").unwrap(), array![97.0, 10.0, 255.0].into_dyn());
+            assert_eq!(file.get("nothing").unwrap().shape(), [0, 4]);
+        }
+    }
+
+    #[test]
+    fn what_the_shape_does_not_hold_is_not_added() {
+        let mut writer = TensorWriter::default();
+        let problem = |result: Result<()>| result.unwrap_err().to_string();
+        assert_eq!(
+            problem(writer.add_integers("ids", &[2, 2], &[1, 2, 3])),
+            "ids: expected as many numbers as shape [2, 2] holds, found 3"
+        );
+        assert!(problem(writer.add_bytes("b", &[], b"")).ends_with("shape [] holds, found 0"));
+        assert!(problem(writer.add_bytes("b", &[usize::MAX, 2], b"ab")).ends_with("holds, found 2"));
+        assert!(writer.tensors.is_empty());
+    }
+
+    #[test]
+    fn an_npz_is_sorted_and_has_no_time() {
+        let mut writer = TensorWriter::default();
+        writer.add_bytes("b", &[1], b"x").unwrap();
+        writer.add_bytes("a", &[1], b"y").unwrap();
+        let mut archive = ZipArchive::new(Cursor::new(writer.to_npz().unwrap())).unwrap();
+        for (index, name) in ["a.npy", "b.npy"].into_iter().enumerate() {
+            let entry = archive.by_index(index).unwrap();
+            assert_eq!((entry.name(), entry.compression()), (name, CompressionMethod::Stored));
+            assert_eq!(entry.last_modified().unwrap().to_string(), "1980-01-01 00:00:00");
+        }
+    }
+
+    #[test]
+    fn what_an_npz_cannot_hold_is_said() {
+        let mut writer = TensorWriter::default();
+        writer.tensors.insert("half".into(), (ElementType::BF16, vec![1], vec![0, 0]));
+        let problem = |writer: &TensorWriter| writer.to_npz().unwrap_err().to_string();
+        assert_eq!(problem(&writer), "half: cannot be written as npz: NumPy has no type BF16");
+        let mut writer = TensorWriter::default();
+        writer.add_bytes("n".repeat(65531), &[0], b"").unwrap();
+        writer.to_npz().unwrap();
+        writer.add_bytes("n".repeat(65532), &[0], b"").unwrap();
+        assert!(problem(&writer).ends_with("npz: expected a name of at most 65531 bytes, found 65532"));
+        let path = Path::new("no/such/a.npz");
+        assert!(writer.write_npz(path).unwrap_err().to_string().starts_with("no/such/a.npz: nnn"));
+    }
+
+    /// Bytes of 1, 2 and 3 (of 1, 0 and 1 as BOOL), in little-endian order.
+    fn one_two_three(element: ElementType) -> Vec<u8> {
+        let integers = |x: u8| [x, 0, 0, 0, 0, 0, 0, 0][..element.bytes()].to_vec();
+        match element {
+            ElementType::F16 => [0x3c00u16, 0x4000, 0x4200].map(u16::to_le_bytes).concat(),
+            ElementType::BF16 => [0x3f80u16, 0x4000, 0x4040].map(u16::to_le_bytes).concat(),
+            ElementType::F32 => [1.0f32, 2.0, 3.0].map(f32::to_le_bytes).concat(),
+            ElementType::F64 => [1.0f64, 2.0, 3.0].map(f64::to_le_bytes).concat(),
+            ElementType::BOOL => vec![1, 0, 255],
+            _ => [1, 2, 3].map(integers).concat(),
+        }
+    }
+
+    fn expected(element: ElementType) -> ArrayD<f64> {
+        if element == ElementType::BOOL { array![1.0, 0.0, 1.0] } else { array![1.0, 2.0, 3.0] }.into_dyn()
+    }
+
+    #[test]
+    fn safetensors_of_every_type_are_read() {
+        let names: Vec<String> = ElementType::ALL.iter().map(ToString::to_string).collect();
+        let bytes = ElementType::ALL.map(one_two_three);
+        let views = ElementType::ALL.iter().zip(&names).zip(&bytes);
+        let views = views.map(|((e, name), b)| (name, TensorView::new(e.safetensors(), vec![3], b).unwrap()));
+        let bytes = serialize(views, None).unwrap();
+        let file = TensorFile::from_safetensors(Path::new("a.safetensors"), &bytes).unwrap();
+        for element in ElementType::ALL {
+            assert_eq!(file.get(&element.to_string()).unwrap(), expected(element), "{element}");
+            assert_eq!(file.element_type(&element.to_string()).unwrap(), element);
+        }
+    }
+
+    #[test]
+    fn safetensors_that_are_not_exact_are_an_error_for_whoever_asks() {
+        let (large, complex) = ((1u64 << 53 | 1).to_le_bytes(), [0; 8]);
+        let views = [
+            ("ids", TensorView::new(Dtype::U64, vec![1], &large).unwrap()),
+            ("complex", TensorView::new(Dtype::C64, vec![1], &complex).unwrap()),
+            ("right", TensorView::new(Dtype::I8, vec![1], &[0xff]).unwrap()),
+        ];
+        let bytes = serialize(views, None).unwrap();
+        let file = TensorFile::from_safetensors(Path::new("a.safetensors"), &bytes).unwrap();
+        assert_eq!(file.get("right").unwrap(), array![-1.0].into_dyn());
+        assert_eq!(
+            file.get("ids").unwrap_err().to_string(),
+            "a.safetensors: ids: position 0: expected an integer of at most ±2⁵³, found 9007199254740993"
+        );
+        let problem = "a.safetensors: complex: expected F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64 or \
+                       BOOL, found C64";
+        assert_eq!(file.element_type("complex").unwrap_err().to_string(), problem);
+    }
+
+    /// An archive of entries as they are.
+    fn zip(entries: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in entries {
+            archive.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    }
+
+    fn read_npz(bytes: &[u8]) -> Result<TensorFile> {
+        TensorFile::from_npz(Path::new("a.npz"), bytes)
+    }
+
+    fn read_stored(entries: &[(&str, Vec<u8>)]) -> TensorFile {
+        read_npz(&zip(entries, CompressionMethod::Stored)).unwrap()
+    }
+
+    #[test]
+    fn npz_of_every_type_and_byte_order_are_read() {
+        let elements = ElementType::ALL.into_iter().filter(|&element| element != ElementType::BF16);
+        let mut entries = Vec::new();
+        for element in elements.clone() {
+            let letters = element.letters().unwrap();
+            let little = one_two_three(element);
+            let big: Vec<u8> = little.chunks(element.bytes()).flat_map(|b| b.iter().rev().copied()).collect();
+            let orders: &[char] = if element.bytes() == 1 { &['|', '<', '>'] } else { &['<', '>'] };
+            for &order in orders {
+                let data = if order == '>' { &big } else { &little };
+                entries.push((format!("{order}{letters}.npy"), npy(&format!("{order}{letters}"), false, "(3,)", data)));
+            }
+        }
+        let entries: Vec<(&str, Vec<u8>)> = entries.iter().map(|(name, b)| (name.as_str(), b.clone())).collect();
+        assert_eq!(entries.len(), 2 * 12 + 3);
+        for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            let file = read_npz(&zip(&entries, method)).unwrap();
+            assert_eq!(file.names().count(), entries.len());
+            for element in elements.clone() {
+                let letters = element.letters().unwrap();
+                for name in file.names().filter(|name| name.ends_with(letters)) {
+                    assert_eq!(file.get(name).unwrap(), expected(element), "{name}");
+                    assert_eq!(file.element_type(name).unwrap(), element, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn npz_of_every_shape_are_read_to_the_bit() {
+        let bits = [0x3fd5_5555_5555_5555u64, 0x7ff8_0000_0000_0001, 1 << 63, 1, 0x7fef_ffff_ffff_ffff, 0xfff0 << 48];
+        let data = bits.map(u64::to_le_bytes).concat();
+        let file = read_stored(&[
+            ("rows.npy", npy("<f8", false, "(2, 1, 3)", &data)),
+            ("columns.npy", npy("<f8", true, "(2, 1, 3)", &data)),
+            ("number.npy", npy("<f8", false, "()", &data[..8])),
+            ("nothing.npy", npy("<f8", true, "(0, 3)", &[])),
+        ]);
+        let found = |name: &str| file.get(name).unwrap().iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
+        assert_eq!(found("rows"), bits);
+        assert_eq!(found("columns"), [0, 2, 4, 1, 3, 5].map(|k| bits[k]));
+        assert_eq!(file.get("columns").unwrap().shape(), [2, 1, 3]);
+        assert!(file.get("columns").unwrap().is_standard_layout());
+        assert_eq!((file.get("number").unwrap().shape(), found("number")), (&[][..], vec![bits[0]]));
+        assert_eq!(file.get("nothing").unwrap().shape(), [0, 3]);
+    }
+
+    #[test]
+    fn a_bad_entry_is_an_error_for_whoever_asks() {
+        let good = npy("<i2", false, "(1,)", &[5, 1]);
+        let mut nested = b"\x93NUMPY\x01\x00".to_vec();
+        nested.extend(3000u16.to_le_bytes());
+        nested.extend([b'['; 3000]);
+        let mut entries = vec![
+            ("good.npy", good.clone()),
+            ("short.npy", good[..good.len() - 1].to_vec()),
+            ("cut.npy", good[..40].to_vec()),
+            ("long.npy", [good.clone(), vec![0; 3]].concat()),
+            ("complex.npy", npy("<c8", false, "(1,)", &[0; 8])),
+            ("unordered.npy", npy("|i2", false, "(1,)", &[5, 1])),
+            ("readme.txt", b"Vectors of nothing.".to_vec()),
+            ("nested.npy", nested),
+            ("endless.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff\xff".to_vec()),
+            ("folder/", Vec::new()),
+            ("overflow.npy", npy("<f8", false, "(0, 1099511627776, 1099511627776)", &[])),
+            ("claims.npy", npy("<u1", false, "(1099511627776, 1024)", &[1, 2])),
+            ("ids.npy", npy(">u8", false, "(2,)", &[0, 0, 0, 0, 0, 0, 0, 1, 255, 0, 0, 0, 0, 0, 0, 0])),
+        ];
+        let cases = [
+            ("short", "the entry is truncated: expected more data than it holds"),
+            ("cut", "not a .npy file that can be read: it ends within the header"),
+            ("long", "expected the end of the entry, found 3 more byte(s)"),
+            ("complex", "expected numbers of type f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1, found <c8"),
+            ("unordered", "expected numbers of type f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1, found |i2"),
+            ("readme.txt", "not a .npy file that can be read: it does not begin as one"),
+            ("nested", "not a .npy file that can be read: its header does not describe a plain array"),
+            ("endless", "not a .npy file that can be read: expected a header of at most 4096 bytes, found 4294967295"),
+            ("folder/", "not a .npy file that can be read: it does not begin as one"),
+            ("overflow", "not a .npy file that can be read: overflow computing length from shape"),
+            ("claims", "the entry is truncated: expected more data than it holds"),
+            ("ids", "position 1: expected an integer of at most ±2⁵³, found 18374686479671623680"),
+        ];
+        for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            let file = read_npz(&zip(&entries, method)).unwrap();
+            assert_eq!(file.get("good").unwrap(), array![261.0].into_dyn());
+            for (name, problem) in cases {
+                assert_eq!(file.get(name).unwrap_err().to_string(), format!("a.npz: {name}: {problem}"));
+                assert_eq!(file.element_type(name).unwrap_err().to_string(), format!("a.npz: {name}: {problem}"));
+            }
+        }
+        // A bit that is wrong.
+        entries.truncate(1);
+        let mut bytes = zip(&entries, CompressionMethod::Stored);
+        let at = bytes.windows(2).position(|pair| pair == [5, 1]).unwrap();
+        bytes[at] = 4;
+        let problem = read_npz(&bytes).unwrap().get("good").unwrap_err().to_string();
+        assert_eq!(problem, "a.npz: good: cannot read the entry: Invalid checksum");
+        // The directory, 46 bytes before a name, says where the entry begins: at the end, here.
+        let at = bytes.windows(8).rposition(|name| name == b"good.npy").unwrap() - 4;
+        let end = u32::try_from(bytes.len()).unwrap() - 2;
+        bytes[at..at + 4].copy_from_slice(&end.to_le_bytes());
+        let problem = read_npz(&bytes).unwrap().get("good").unwrap_err().to_string();
+        assert_eq!(problem, "a.npz: good: cannot read the entry: failed to fill whole buffer");
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        let byte = |x: u8| npy("|u1", false, "(1,)", &[x]);
+        let mut bytes = zip(
+            &[("a.npy", byte(1)), ("b.npy", byte(2)), ("c.npy", byte(3)), ("c", byte(4))],
+            CompressionMethod::Stored,
+        );
+        // A writer does not write them; change the name in the entry and in the directory.
+        for at in 0..bytes.len() - 5 {
+            if &bytes[at..at + 5] == b"b.npy" {
+                bytes[at] = b'a';
+            }
+        }
+        let file = read_npz(&bytes).unwrap();
+        for name in ["a", "c"] {
+            let problem = format!("a.npz: {name}: expected one entry of this name, found 2");
+            assert_eq!(file.get(name).unwrap_err().to_string(), problem);
+        }
+        let before = [b"before".as_slice(), &bytes].concat();
+        assert!(read_npz(&before).unwrap().get("a").is_err(), "whatever stands before the archive");
+    }
+
+    #[test]
+    fn a_truncated_npz_is_refused() {
+        let bytes = zip(&[("a.npy", npy("|u1", false, "(1,)", &[1]))], CompressionMethod::Stored);
+        for cut in [2, 40, bytes.len() / 2, bytes.len() - 1] {
+            let problem = read_npz(&bytes[..cut]).unwrap_err().to_string();
+            assert!(problem.starts_with("a.npz: not an npz file that can be read, or a truncated one"), "{problem}");
+        }
     }
 
     #[test]
@@ -237,6 +623,11 @@ mod tests {
         assert!(file.get("c").unwrap_err().to_string().ends_with("expected a tensor c, found only: b"));
         assert!(file.get_shaped("b", &[2, 1]).unwrap_err().to_string().contains("expected shape [2, 1], found [1, 2]"));
         assert!(file.matrix("b").unwrap_err().to_string().contains("b: NaN in row 0, column 1"));
+        assert!(file.element_type("c").unwrap_err().to_string().ends_with("expected a tensor c, found only: b"));
+        writer.add("b", &array![[0.0f64, 1.0], [1e300, f64::INFINITY]].view().into_dyn());
+        writer.write_safetensors(&path, None).unwrap();
+        let problem = TensorFile::read(&path).unwrap().matrix("b").unwrap_err().to_string();
+        assert!(problem.ends_with("b: row 1, column 0: 1e300 is beyond the range of f32"), "{problem}");
         let bytes = std::fs::read(&path).unwrap();
         for cut in [0, 5, 20, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..cut]).unwrap();
