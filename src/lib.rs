@@ -29,7 +29,8 @@
 //!
 //! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
 //! [`data`], [`eval`], [`train`]. Below all of it lie [`real`] (numbers), [`linalg`] (the only matrix
-//! products), [`random`] and [`files`]; [`report`] shows what happens.
+//! products), [`random`] and [`files`]; [`report`] shows what happens. [`golden`] checks the
+//! implementations of others against all this.
 //!
 //! # One training step
 //!
@@ -69,6 +70,7 @@ pub mod data;
 pub mod error;
 pub mod eval;
 pub mod files;
+pub mod golden;
 pub mod gradcheck;
 pub mod linalg;
 pub mod loss;

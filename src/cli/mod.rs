@@ -4,6 +4,7 @@
 
 mod embed;
 mod eval;
+mod golden;
 mod gradcheck;
 mod load;
 mod search;
@@ -55,6 +56,8 @@ enum Command {
     Vocab(vocab::Args),
     /// Prove every gradient by complex steps and Taylor remainders
     Gradcheck(gradcheck::Args),
+    /// Check a backend against golden values, and find out where it goes wrong
+    Golden(golden::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
     /// Print the manual page, or write one for every command
@@ -94,6 +97,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         Command::Search(args) => search::run(args),
         Command::Vocab(args) => vocab::run(args),
         Command::Gradcheck(args) => gradcheck::run(&args),
+        Command::Golden(args) => golden::run(args),
         Command::Completions(args) => Ok(shell::completions(&args)),
         Command::Man(args) => shell::man(&args),
     }

@@ -1,0 +1,339 @@
+//! `vsepp golden`
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Subcommand, ValueEnum};
+use indicatif::ProgressBar;
+use serde_json::json;
+use vsepp::files::write_atomically;
+use vsepp::golden::cases::{self, Case};
+use vsepp::golden::check::{Checking, check_file, check_folder};
+use vsepp::golden::custom;
+use vsepp::golden::layouts::Layout;
+use vsepp::golden::suite::{self, Format, Making, Suite};
+use vsepp::golden::tolerance::Profile;
+use vsepp::report::{golden_case, golden_list, golden_mistakes, golden_report, golden_tensor, tensor_of, thousands};
+
+use super::load::check_free;
+use super::{Output, note};
+
+/// The golden kit: is a backend right, and if not, where is it wrong?
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "A backend reads in.* and param.* of every case, computes, and writes OUT/<case>.safetensors (or .npz)\n\
+                  with tensors named as the expected ones, as many as it has. docs/validate-a-backend.md begins at nothing.\n\n\
+                  Examples:\n  \
+                  vsepp golden list\n  \
+                  vsepp golden show model-vsepp\n  \
+                  vsepp golden check OUT --profile f32 --report report.html\n  \
+                  vsepp golden make --inputs mine.safetensors --config model.toml --out expected.safetensors\n  \
+                  vsepp golden check mine-out.safetensors --expected expected.safetensors"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// The cases of a suite, or the mistakes that the diagnosis knows
+    List {
+        /// Folder of the suite
+        #[arg(long, value_name = "DIR", default_value = "fixtures/golden")]
+        suite: PathBuf,
+        /// The known mistakes instead, with what they are and how to mend them
+        #[arg(long)]
+        mistakes: bool,
+    },
+    /// A case: settings, flags, tensors, tolerances; or the numbers of one tensor
+    Show {
+        /// The case
+        case: String,
+        /// Print this tensor's numbers
+        #[arg(long, value_name = "NAME")]
+        tensor: Option<String>,
+        /// Folder of the suite
+        #[arg(long, value_name = "DIR", default_value = "fixtures/golden")]
+        suite: PathBuf,
+    },
+    /// Write a suite, or the expected values of your own parameters and batch
+    Make(MakeArgs),
+    /// Compare what a backend wrote with what was expected; exit code 1 if it differs
+    Check(CheckArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct MakeArgs {
+    /// Folder of the suite to write; with --inputs, the file (.safetensors)
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Which suite
+    #[arg(long, value_enum, default_value = "core", conflicts_with = "inputs")]
+    suite: SuiteName,
+    /// Only these cases
+    #[arg(long, value_name = "ID", conflicts_with = "inputs")]
+    case: Vec<String>,
+    /// Your own model and batch: param.*, in.images [B, F], in.captions [B, T], in.lengths [B]
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<PathBuf>,
+    /// Its settings in TOML: the train flags in snake case, and `steps` [default: vse++, one step]
+    #[arg(long, value_name = "FILE", requires = "inputs")]
+    config: Option<PathBuf>,
+    /// Form of the files of a suite
+    #[arg(long, value_enum, default_value = "safetensors", conflicts_with = "inputs")]
+    format: FormatName,
+    /// Add the GRU's weights as this library holds them, as `layout.NAME.l{k}.*`: cudnn, onnx, webnn-rzn,
+    /// webnn-zrn, keras, flax, mlx, burn or onednn
+    #[arg(long, value_name = "NAME")]
+    layout: Vec<Layout>,
+    /// Measure the tolerances of these profiles only [default: all; of large cases f64 and f32]
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    profile: Vec<ProfileName>,
+    /// Leave out the GRU's values at every step [default for the paper suite]
+    #[arg(long, conflicts_with = "steps")]
+    no_steps: bool,
+    /// Write the GRU's values at every step of the paper suite too (a gigabyte a case)
+    #[arg(long)]
+    steps: bool,
+    /// Overwrite
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(clap::Args, Debug)]
+struct CheckArgs {
+    /// What the backend wrote: a folder of <case>.safetensors or .npz, or one file with --expected
+    found: PathBuf,
+    /// Folder of the suite
+    #[arg(long, value_name = "DIR", default_value = "fixtures/golden", conflicts_with = "expected")]
+    suite: PathBuf,
+    /// The file that `golden make --inputs` wrote, instead of a suite
+    #[arg(long, value_name = "FILE", conflicts_with = "case")]
+    expected: Option<PathBuf>,
+    /// The precision in which the backend computes
+    #[arg(long, value_enum, default_value = "f32")]
+    profile: ProfileName,
+    /// Only these cases
+    #[arg(long, value_name = "ID")]
+    case: Vec<String>,
+    /// Whatever is not there fails: every tensor of every case must have been written
+    #[arg(long)]
+    complete: bool,
+    /// Try every known mistake on large cases too, which takes long
+    #[arg(long)]
+    diagnose: bool,
+    /// Write a page with pictures too
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SuiteName {
+    /// The suite of `fixtures/golden`: small cases that show every known mistake
+    Core,
+    /// The sizes of the paper: V 11,755, E 300, H 1024, F 4096, B 128
+    Paper,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatName {
+    /// A safetensors file a case
+    Safetensors,
+    /// An npz file a case
+    Npz,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProfileName {
+    /// 64-bit numbers throughout
+    F64,
+    /// 32-bit numbers throughout
+    F32,
+    /// 32 bits, products with operands of 10 bits
+    Tf32,
+    /// bfloat16 operands or results, sums in 32 bits
+    Bf16,
+    /// half-precision operands or results, sums in 32 bits
+    F16,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::F64 => Self::F64,
+            ProfileName::F32 => Self::F32,
+            ProfileName::Tf32 => Self::Tf32,
+            ProfileName::Bf16 => Self::Bf16,
+            ProfileName::F16 => Self::F16,
+        }
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<Output> {
+    match args.action {
+        Action::List { mistakes: true, .. } => {
+            let all = vsepp::golden::mistakes::ALL;
+            let json = all.iter().map(|d| json!({ "id": d.id, "says": d.says, "mend": d.mend })).collect();
+            Ok(Output::done(golden_mistakes(), json))
+        }
+        Action::List { suite, .. } => {
+            let suite = open(&suite)?;
+            Ok(Output::done(golden_list(&suite.manifest), serde_json::to_value(&suite.manifest)?))
+        }
+        Action::Show { case, tensor, suite } => show(&open(&suite)?, &case, tensor.as_deref()),
+        Action::Make(args) => make(args),
+        Action::Check(args) => check(args),
+    }
+}
+
+fn open(folder: &Path) -> Result<Suite> {
+    let hint = || format!("{}: expected a suite; `vsepp golden make --out DIR` writes one", folder.display());
+    Suite::open(folder).with_context(hint)
+}
+
+fn show(suite: &Suite, id: &str, tensor: Option<&str>) -> Result<Output> {
+    let entry = suite.manifest.cases.iter().find(|case| case.id == id);
+    let entry = entry.with_context(|| format!("there is no case {id}; `vsepp golden list` shows all"))?;
+    let Some(name) = tensor else {
+        return Ok(Output::done(golden_case(entry, &suite.manifest), serde_json::to_value(entry)?));
+    };
+    let case = suite.load(entry)?;
+    let values = tensor_of(&case, name)
+        .with_context(|| format!("case {id} has no tensor {name}; `vsepp golden show {id}` shows all"))?;
+    // JSON has no NaN: null.
+    let numbers: Vec<Option<f64>> = values.iter().map(|&x| Some(x).filter(|x| x.is_finite())).collect();
+    let json = json!({ "case": id, "tensor": name, "shape": values.shape(), "values": numbers });
+    Ok(Output::done(golden_tensor(name, values), json))
+}
+
+/// A bar that counts cases.
+fn counting(cases: usize, what: &'static str) -> ProgressBar {
+    let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}");
+    let bar = ProgressBar::new(cases as u64).with_message(what);
+    if let Ok(style) = style { bar.with_style(style) } else { bar }
+}
+
+fn make(args: MakeArgs) -> Result<Output> {
+    let mut profiles: Vec<Profile> = args.profile.iter().map(|&name| name.into()).collect();
+    profiles.sort_unstable();
+    profiles.dedup();
+    if let Some(inputs) = &args.inputs {
+        return make_own(&args, inputs, &profiles);
+    }
+    let paper = matches!(args.suite, SuiteName::Paper);
+    if profiles.is_empty() {
+        profiles = if paper { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
+    }
+    check_free(&args.out.join("manifest.json"), args.force)?;
+    let mut all = if paper { cases::paper()? } else { cases::core()? };
+    if let Some(unknown) = args.case.iter().find(|id| all.iter().all(|case| case.id != **id)) {
+        anyhow::bail!("there is no case {unknown} in this suite");
+    }
+    all.retain(|case| args.case.is_empty() || args.case.contains(&case.id));
+    let format = if matches!(args.format, FormatName::Npz) { Format::Npz } else { Format::Safetensors };
+    let making = Making {
+        profiles: &profiles,
+        layouts: &args.layout,
+        steps: if paper { args.steps } else { !args.no_steps },
+        kills: !paper,
+        single: true,
+    };
+    let bar = counting(all.len(), "computing");
+    let name = if paper { "paper" } else { "core" };
+    let manifest = suite::write(&args.out, name, &all, format, making, |_| bar.inc(1))?;
+    bar.finish_and_clear();
+    let tensors: usize = manifest.cases.iter().map(|case| case.tensors.len()).sum();
+    let text = format!(
+        "{}: suite {name}, {} cases, {} tensors\n",
+        args.out.display(),
+        manifest.cases.len(),
+        thousands(tensors)
+    );
+    let json = json!({ "out": args.out, "suite": name, "cases": manifest.cases.len(), "tensors": tensors });
+    Ok(Output::done(text, json))
+}
+
+/// The expected values of the user's own parameters and batch.
+fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Output> {
+    let extension = args.out.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    anyhow::ensure!(
+        extension == "safetensors",
+        "--out {}: expected a name that ends in .safetensors (it holds the tolerances too)",
+        args.out.display()
+    );
+    check_free(&args.out, args.force)?;
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    anyhow::ensure!(!same(inputs, &args.out), "--out {}: expected another file than --inputs", args.out.display());
+    let case: Case = custom::read(inputs, args.config.as_deref())?;
+    let not_single = case.inputs.iter().find(|(_, tensor)| !is_single(tensor));
+    if let Some((name, _)) = not_single {
+        note(&format!("{name}: some of its numbers are no f32: a backend in f32 starts from other numbers than these"));
+    }
+    for blind in blind_spots(&case) {
+        note(blind);
+    }
+    let large = case.inputs.values().map(ndarray::ArrayD::len).sum::<usize>() > 1 << 19;
+    let profiles = match profiles {
+        [] if large => &[Profile::F64, Profile::F32],
+        [] => &Profile::ALL[..],
+        given => given,
+    };
+    let bar = super::busy("computing, and measuring tolerances".into());
+    let making =
+        Making { profiles, layouts: &args.layout, steps: !args.no_steps, kills: false, single: not_single.is_none() };
+    let written = case.make(making).with_context(|| inputs.display().to_string())?;
+    suite::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;
+    bar.finish_and_clear();
+    let expected = written.entry.tensors.iter().filter(|t| t.role == suite::Role::Expected).count();
+    let kink = written.entry.margins.kink();
+    let mut text = format!("{}: {expected} expected tensors\n", args.out.display());
+    if kink < 1e-5 {
+        let what = if kink == 0.0 {
+            "two hardest negatives tie, or a hinge is exactly 0".into()
+        } else {
+            format!("a hinge lies {kink:.0e} from its kink")
+        };
+        let _ = writeln!(text, "{what}: gradients on either side of it are accepted where the precision cannot tell");
+    }
+    let json = json!({ "out": args.out, "tensors": expected, "margins": written.entry.margins });
+    Ok(Output::done(text, json))
+}
+
+/// What the captions of a batch cannot show.
+fn blind_spots(case: &Case) -> Vec<&'static str> {
+    let lengths: Vec<f64> = case.inputs.get("in.lengths").map(|x| x.iter().copied().collect()).unwrap_or_default();
+    let mut spots = Vec::new();
+    if lengths.windows(2).all(|pair| pair[0].total_cmp(&pair[1]).is_eq()) {
+        spots.push("all captions have one length: mistakes about padding cannot show in this batch");
+    } else if lengths.windows(2).all(|pair| pair[0] >= pair[1]) {
+        spots.push("the captions are sorted by length: rows that are not put back in order cannot show in this batch");
+    }
+    spots
+}
+
+/// Whether every number is an `f32` (or not finite).
+#[allow(clippy::cast_possible_truncation)] // that is the question
+fn is_single(tensor: &ndarray::ArrayD<f64>) -> bool {
+    tensor.iter().all(|&x| !x.is_finite() || f64::from(x as f32).to_bits() == x.to_bits())
+}
+
+fn check(args: CheckArgs) -> Result<Output> {
+    let checking = Checking { cases: args.case, complete: args.complete, diagnose_large: args.diagnose };
+    let profile = args.profile.into();
+    let checkup = if let Some(expected) = &args.expected {
+        check_file(expected, &args.found, profile, &checking)?
+    } else {
+        let suite = open(&args.suite)?;
+        let bar = counting(suite.manifest.cases.len(), "checking");
+        let checkup = check_folder(&suite, &args.found, profile, &checking, |_| bar.inc(1))?;
+        bar.finish_and_clear();
+        checkup
+    };
+    if let Some(path) = &args.report {
+        write_atomically(path, vsepp::report::golden_page(&checkup).as_bytes())?;
+        note(&format!("the page is {}", path.display()));
+    }
+    Ok(Output { text: golden_report(&checkup), json: serde_json::to_value(&checkup)?, exit: u8::from(!checkup.passed) })
+}

@@ -1,0 +1,159 @@
+//! The losses, their kinks and their ties.
+
+use ndarray::Array2;
+
+use super::{Case, Program, Result, Sketch, lengths, named};
+
+pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
+    for max in [false, true] {
+        let kind = if max { "mh" } else { "sh" };
+        for batch in [1, 2, 3, 7, 33, 128] {
+            for margin in [0.0, 0.2, 2.0] {
+                if (batch == 7 && margin > 1.0) || (batch == 33 && !(0.1..1.0).contains(&margin)) {
+                    continue;
+                }
+                let name = format!("{kind}-b{batch}-m{margin}");
+                let note = format!("{} of B = {batch}, α = {margin}, scores U(±1).", if max { "MH" } else { "SH" });
+                let mut sketch = Sketch::new("loss", &name, Program::Loss, &note)
+                    .with(|s| (s.margin, s.max_violation) = (margin, max))
+                    .apart(match batch {
+                        1 => 0.0,
+                        128 => 1e-5,
+                        33 => 2e-4,
+                        _ => 0.04,
+                    });
+                if batch == 1 {
+                    sketch = sketch.flags(&["one-pair"]);
+                }
+                cases.push(sketch.draw(|draw| named([("in.scores", draw.array((batch, batch), 1.0).into_dyn())]))?);
+            }
+        }
+        let small = Sketch::new("loss", &format!("{kind}-small-hinges"), Program::Loss, "Scores U(±0.004), α = 0.001.")
+            .flags(&["small-hinges"])
+            .with(|s| (s.margin, s.max_violation) = (1e-3, max))
+            .apart(2e-5);
+        cases.push(small.draw(|draw| named([("in.scores", draw.array((6, 6), 0.004).into_dyn())]))?);
+        let example = [[0.5f32, 0.6, 0.1], [0.4, 0.3, 0.35], [0.2, 0.0, 0.7]];
+        let example = ndarray::arr2(&example).mapv(f64::from);
+        let sketch = Sketch::new(
+            "loss",
+            &format!("{kind}-worked-example"),
+            Program::Loss,
+            "Loss 1.45 (SH), 1.20 (MH), to rounding of the scores.",
+        );
+        cases.push(
+            sketch
+                .flags(&["worked-example"])
+                .with(|s| s.max_violation = max)
+                .draw(|_| named([("in.scores", example.clone().into_dyn())]))?,
+        );
+        for (name, ids) in [("pair", [3, 5, 3, 8, 9, 7].as_slice()), ("groups", &[2, 2, 4, 4, 4, 1])] {
+            let sketch = Sketch::new(
+                "loss",
+                &format!("{kind}-masked-{name}"),
+                Program::Loss,
+                "Captions of one image in the batch.",
+            )
+            .flags(&["masked"])
+            .with(|s| (s.max_violation, s.mask_same_image) = (max, true))
+            .apart(0.04);
+            cases.push(sketch.draw(|draw| {
+                named([
+                    ("in.scores", draw.array((ids.len(), ids.len()), 1.0).into_dyn()),
+                    ("in.image_ids", lengths(ids)),
+                ])
+            })?);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {
+    type Fixed<'a> = (&'a str, bool, f64, &'a [&'a [f64]], &'a [&'static str], &'a str);
+    const ONES: &[f64] = &[1.0; 4];
+    const EQUAL: &[&[f64]] = &[ONES; 4];
+    let matrix = |rows: &[&[f64]]| {
+        let width = rows[0].len();
+        Array2::from_shape_fn((rows.len(), width), |(i, j)| rows[i][j]).into_dyn()
+    };
+    // Dyadic scores and margins: every difference is exact in any precision.
+    let all: [Fixed<'_>; 9] = [
+        (
+            "sh-kink",
+            false,
+            0.25,
+            &[&[0.75, 0.5, 0.25], &[0.5, 0.75, 0.625], &[0.125, 0.5, 0.75]],
+            &["kink"],
+            "Hinges of exactly 0, SH.",
+        ),
+        (
+            "mh-kink",
+            true,
+            0.25,
+            &[&[0.75, 0.5, 0.25], &[0.5, 0.75, 0.25], &[0.25, 0.125, 0.75]],
+            &["kink"],
+            "The hardest hinge is exactly 0.",
+        ),
+        (
+            "sh-kink-zero-margin",
+            false,
+            0.0,
+            &[&[0.5, 0.5, 0.25], &[0.25, 0.5, 0.75], &[0.5, 0.125, 0.25]],
+            &["kink"],
+            "α = 0 and equal scores.",
+        ),
+        (
+            "mh-kink-zero-margin",
+            true,
+            0.0,
+            &[&[0.5, 0.5, 0.25], &[0.25, 0.5, 0.5], &[0.5, 0.125, 0.5]],
+            &["kink"],
+            "α = 0 and equal scores: nothing counts.",
+        ),
+        (
+            "mh-tie-row",
+            true,
+            0.25,
+            &[&[0.25, 0.5, 0.5, 0.125], &[-0.5, 0.5, 0.375, 0.0], &[0.0, 0.25, 0.75, -0.25], &[0.125, -0.5, 0.25, 0.5]],
+            &["tie"],
+            "Two hardest captions for image 0.",
+        ),
+        (
+            "mh-tie-column",
+            true,
+            0.25,
+            &[
+                &[0.25, -0.5, 0.0, 0.125],
+                &[0.5, 0.5, 0.25, -0.25],
+                &[0.5, 0.375, 0.75, 0.25],
+                &[0.125, 0.0, -0.25, 0.5],
+            ],
+            &["tie"],
+            "Two hardest images for caption 0.",
+        ),
+        (
+            "mh-tie-both",
+            true,
+            0.5,
+            &[&[0.25, 0.5, 0.5], &[0.5, 0.25, 0.125], &[0.5, 0.0, 0.375]],
+            &["tie"],
+            "Ties along a row and along a column at once.",
+        ),
+        ("mh-collapse", true, 0.25, EQUAL, &["tie"], "All scores equal: loss 2Bα, everything ties."),
+        (
+            "sh-collapse",
+            false,
+            0.25,
+            EQUAL,
+            &[],
+            "All scores equal: loss 2B(B - 1)α; each row and column of dS sums to 0.",
+        ),
+    ];
+    for (name, max, margin, rows, flags, note) in all {
+        let sketch = Sketch::new("kink", name, Program::Loss, note)
+            .flags(flags)
+            .with(|s| (s.margin, s.max_violation) = (margin, max));
+        cases.push(sketch.draw(|_| named([("in.scores", matrix(rows))]))?);
+    }
+    Ok(())
+}

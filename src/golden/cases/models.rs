@@ -1,0 +1,266 @@
+//! Whole models: presets, trajectories, the sizes of the paper.
+
+use super::layers::padded;
+use super::{Case, Draw, Inputs, Measure, Program, Result, Settings, Sketch, add_layer, lengths, named, stream};
+
+/// The sizes of a model's case.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) batch: usize,
+    pub(super) steps: usize,
+    pub(super) vocabulary: usize,
+    pub(super) word: usize,
+    pub(super) hidden: usize,
+    pub(super) joint: usize,
+    pub(super) features: usize,
+    /// Weights of the GRU are U(±this).
+    pub(super) recurrent: f64,
+    /// One caption has a single token, another holds the word 0.
+    pub(super) short: bool,
+}
+
+pub(super) const SIZES: Sizes = Sizes {
+    batch: 5,
+    steps: 6,
+    vocabulary: 13,
+    word: 3,
+    hidden: 4,
+    joint: 4,
+    features: 5,
+    recurrent: 0.9,
+    short: false,
+};
+
+/// Captions <start> … <end> of different lengths with repeated words and common beginnings.
+fn captions(draw: &mut Draw, sizes: Sizes) -> Vec<Vec<usize>> {
+    let Sizes { batch, steps, vocabulary, .. } = sizes;
+    let mut all: Vec<Vec<usize>> = Vec::new();
+    for b in 0..batch {
+        let words = if b == 1 { steps - 2 } else { draw.between(1, steps - 2) };
+        let mut caption = vec![1];
+        caption.extend((0..words).map(|_| draw.between(3, vocabulary - 1)));
+        if b == 1 && words > 2 {
+            caption[3] = caption[1];
+        }
+        if b == 2 {
+            let common = all[1].len().min(3);
+            caption.splice(..common.min(caption.len()), all[1][..common].iter().copied());
+        }
+        caption.push(2);
+        if sizes.short && b == 3 {
+            caption = vec![5];
+        }
+        if sizes.short && b == 0 {
+            caption[1] = 0;
+        }
+        all.push(caption);
+    }
+    all
+}
+
+pub(super) fn model_inputs(draw: &mut Draw, sizes: Sizes, settings: &Settings, twins: bool) -> Inputs {
+    let Sizes { batch, vocabulary, word, hidden, joint, features, .. } = sizes;
+    let mut texts = captions(draw, sizes);
+    let mut images = draw.array((batch, features), 1.0);
+    if twins {
+        // A caption and an image that stand twice, each with another partner.
+        let twin = texts[1].clone();
+        texts[4] = twin;
+        let image = images.row(2).to_owned();
+        images.row_mut(0).assign(&image);
+    }
+    let rows: Vec<usize> = texts.iter().map(Vec::len).collect();
+    let longest = rows.iter().copied().max().unwrap_or(1);
+    let mut inputs = named([
+        ("in.images", images.into_dyn()),
+        ("in.captions", padded(&texts, longest, 0.0)),
+        ("in.lengths", lengths(&rows)),
+        ("param.img_enc.fc.weight", draw.array((joint, features), 0.8).into_dyn()),
+        ("param.img_enc.fc.bias", draw.array(joint, 0.5).into_dyn()),
+        ("param.txt_enc.embed.weight", draw.array((vocabulary, word), 0.9).into_dyn()),
+    ]);
+    for k in 0..settings.num_layers {
+        add_layer(&mut inputs, draw, k, if k == 0 { word } else { hidden }, hidden, sizes.recurrent);
+    }
+    if settings.caption_projection {
+        inputs.insert("param.txt_enc.proj.weight".into(), draw.array((joint, hidden), 0.8).into_dyn());
+        inputs.insert("param.txt_enc.proj.bias".into(), draw.array(joint, 0.5).into_dyn());
+    }
+    if settings.mask_same_image {
+        let ids: Vec<usize> = (0..batch).map(|b| if b == 3 { 1 } else { b }).collect();
+        inputs.insert("in.image_ids".into(), lengths(&ids));
+    }
+    inputs
+}
+
+/// The four presets of the original.
+pub(super) fn preset(name: &str, settings: &mut Settings) {
+    let order = name.starts_with("order");
+    settings.max_violation = matches!(name, "vsepp" | "orderpp");
+    settings.no_imgnorm = name == "vse0";
+    settings.use_abs = order;
+    settings.measure = if order { Measure::Order } else { Measure::Cosine };
+    settings.margin = if order { 0.05 } else { 0.2 };
+}
+
+pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
+    type Change = fn(&mut Settings, &mut Sizes);
+    let all: [(&str, &str, &str, Change); 24] = [
+        ("vse0", "vse0", "SH, image side not normalised.", |_, _| ()),
+        ("vse0-wide", "vse0", "SH, E = 8, H = D = 7, F = 12.", |_, z| {
+            (z.word, z.hidden, z.joint, z.features) = (8, 7, 7, 12);
+        }),
+        ("vsepp", "vsepp", "MH.", |_, _| ()),
+        ("vsepp-square", "vsepp", "MH, E = H = D = F = 4.", |_, z| (z.word, z.features) = (4, 4)),
+        ("vsepp-wide", "vsepp", "MH, E = 8, H = D = 7, F = 12.", |_, z| {
+            (z.word, z.hidden, z.joint, z.features) = (8, 7, 7, 12);
+        }),
+        ("vsepp-long", "vsepp", "MH, captions of up to 14 tokens.", |_, z| z.steps = 14),
+        ("vsepp-remainder", "vsepp", "MH, E = 33, H = D = 34, F = 35.", |_, z| {
+            (z.word, z.hidden, z.joint, z.features) = (33, 34, 34, 35);
+        }),
+        ("vsepp-large", "vsepp", "MH, V = 70, E = 40, H = D = 67, F = 70; no step.", |s, z| {
+            s.steps = 0;
+            (z.steps, z.vocabulary) = (5, 70);
+            (z.word, z.hidden, z.joint, z.features) = (40, 67, 67, 70);
+        }),
+        ("vsepp-saturated", "vsepp", "MH, the GRU's weights U(±4): gates near 0 and 1.", |_, z| z.recurrent = 4.0),
+        ("vsepp-short", "vsepp", "MH, a caption of one token, and the word with id 0.", |_, z| z.short = true),
+        ("vsepp-sum", "vsepp", "SH with both sides normalised: the paper's clean ablation.", |s, _| {
+            s.max_violation = false;
+        }),
+        ("vsepp-one-pair", "vsepp", "B = 1: no loss, no gradient.", |_, z| z.batch = 1),
+        ("vsepp-two-pairs", "vsepp", "B = 2.", |_, z| z.batch = 2),
+        ("vsepp-two-layers", "vsepp", "MH, two layers.", |s, _| s.num_layers = 2),
+        ("vsepp-three-layers", "vsepp", "MH, three layers.", |s, _| s.num_layers = 3),
+        ("vsepp-projection", "vsepp", "MH, caption projection with H = 6, D = 4.", |s, z| {
+            (s.caption_projection, z.hidden) = (true, 6);
+        }),
+        ("vse0-projection", "vse0", "SH, caption projection with H = D.", |s, _| s.caption_projection = true),
+        ("vsepp-masked", "vsepp", "MH, two captions of one image masked.", |s, _| s.mask_same_image = true),
+        ("vse0-masked", "vse0", "SH, two captions of one image masked.", |s, _| s.mask_same_image = true),
+        ("order0", "order0", "Order similarity, absolute values, SH.", |_, _| ()),
+        ("order0-wide", "order0", "Order, H = D = 7.", |_, z| (z.hidden, z.joint) = (7, 7)),
+        ("orderpp", "orderpp", "Order similarity, absolute values, MH.", |_, _| ()),
+        ("orderpp-two-layers", "orderpp", "Order, MH, two layers.", |s, _| s.num_layers = 2),
+        ("orderpp-squared", "orderpp", "Order without the root, MH.", |s, _| s.measure = Measure::OrderSquared),
+    ];
+    for (name, of, note, change) in all {
+        let (mut settings, mut sizes) = (Settings { steps: 1, learning_rate: 1e-2, ..Settings::default() }, SIZES);
+        preset(of, &mut settings);
+        change(&mut settings, &mut sizes);
+        let mut flags = vec!["unsorted"];
+        if sizes.batch == 1 {
+            flags = vec!["one-pair"];
+        }
+        if settings.num_layers > 1 {
+            flags.push("two-layers");
+        }
+        if name.ends_with("saturated") {
+            flags.push("saturated");
+        }
+        if name.ends_with("remainder") || name.ends_with("large") {
+            flags.push("remainder");
+        }
+        if settings.mask_same_image {
+            flags.push("masked");
+        }
+        // In many dimensions random scores lie close together.
+        let apart = if sizes.hidden > 64 {
+            0.005
+        } else if settings.use_abs {
+            0.03
+        } else {
+            0.06
+        };
+        let mut sketch = Sketch::new("model", name, Program::Model, note).flags(&flags);
+        sketch.settings = settings.clone();
+        cases.push(sketch.apart(apart).draw(|draw| model_inputs(draw, sizes, &settings, false))?);
+    }
+    // A caption and an image twice: hardest negatives tie, but their parameter gradients do not depend on the choice.
+    let mut settings = Settings { learning_rate: 1e-2, ..Settings::default() };
+    preset("vsepp", &mut settings);
+    let mut sketch = Sketch::new(
+        "model",
+        "vsepp-twins",
+        Program::Model,
+        "A caption and an image that stand twice: hardest negatives may tie.",
+    );
+    sketch.settings = settings.clone();
+    cases.push(sketch.flags(&["tie", "unsorted"]).draw(|draw| model_inputs(draw, SIZES, &settings, true))?);
+    Ok(())
+}
+
+pub(super) fn trajectories(cases: &mut Vec<Case>) -> Result<()> {
+    for of in ["vse0", "vsepp", "order0", "orderpp"] {
+        for steps in [2, 10, 100] {
+            let mut settings = Settings { steps, ..Settings::default() };
+            preset(of, &mut settings);
+            settings.learning_rate = if steps == 100 { 1e-3 } else { 5e-3 };
+            let note = format!("{steps} steps on one batch, lr {}.", settings.learning_rate);
+            let mut sketch = Sketch::new("trajectory", &format!("{of}-{steps}"), Program::Model, &note);
+            sketch.settings = settings.clone();
+            let apart = if steps == 100 { 1e-4 } else { 1e-3 };
+            cases.push(
+                sketch.flags(&["trajectory"]).apart(apart).draw(|draw| model_inputs(draw, SIZES, &settings, false))?,
+            );
+        }
+    }
+    let settings = Settings { steps: 10, learning_rate: 5e-3, grad_clip: 0.0, num_layers: 2, ..Settings::default() };
+    let mut sketch =
+        Sketch::new("trajectory", "two-layers-no-clip-10", Program::Model, "Two layers, no clipping, ten steps.");
+    sketch.settings = settings.clone();
+    cases.push(
+        sketch
+            .flags(&["trajectory", "two-layers"])
+            .apart(1e-3)
+            .draw(|draw| model_inputs(draw, SIZES, &settings, false))?,
+    );
+    Ok(())
+}
+
+/// The cases at the size of the paper: V 11,755, E 300, H = D 1024, F 4096, B 128.
+///
+/// **Errors** if a case cannot be drawn.
+pub fn paper() -> Result<Vec<Case>> {
+    const PAPER: Sizes = Sizes {
+        batch: 128,
+        steps: 20,
+        vocabulary: 11_755,
+        word: 300,
+        hidden: 1024,
+        joint: 1024,
+        features: 4096,
+        recurrent: 0.0,
+        short: false,
+    };
+    let mut cases = Vec::new();
+    for of in ["vse0", "vsepp", "order0", "orderpp"] {
+        let mut settings = Settings { steps: 1, ..Settings::default() };
+        preset(of, &mut settings);
+        let mut sketch = Sketch::new("paper", of, Program::Model, "The sizes of the paper, at initialisation.");
+        sketch.settings = settings.clone();
+        let case = sketch.case(paper_inputs(&mut Draw(stream(0, &format!("golden/paper-{of}"))), PAPER));
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+/// Parameters as they are initialised (the projection's bias aside, which starts at 0 and would hide
+/// its absence).
+fn paper_inputs(draw: &mut Draw, sizes: Sizes) -> Inputs {
+    let Sizes { batch, vocabulary, word, hidden, joint, features, .. } = sizes;
+    let texts = captions(draw, sizes);
+    let rows: Vec<usize> = texts.iter().map(Vec::len).collect();
+    let longest = rows.iter().copied().max().unwrap_or(1);
+    let mut inputs = named([
+        ("in.images", draw.array((batch, features), 1.0).mapv(f64::abs).into_dyn()),
+        ("in.captions", padded(&texts, longest, 0.0)),
+        ("in.lengths", lengths(&rows)),
+        ("param.img_enc.fc.weight", draw.array((joint, features), (6.0 / (joint + features) as f64).sqrt()).into_dyn()),
+        ("param.img_enc.fc.bias", draw.array(joint, 0.01).into_dyn()),
+        ("param.txt_enc.embed.weight", draw.array((vocabulary, word), 0.1).into_dyn()),
+    ]);
+    add_layer(&mut inputs, draw, 0, word, hidden, 1.0 / (hidden as f64).sqrt());
+    inputs
+}

@@ -1,0 +1,373 @@
+//! Checking what a backend wrote: a folder against a suite, or one file against one case.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::cases::Expected;
+use super::compare::{CaseReport, Found, FoundTensors, Status, TensorReport, check_case};
+use super::diagnose::{Checked, Diagnoses, diagnose};
+use super::program::Inputs;
+use super::suite::{CaseEntry, Format, GoldenCase, Suite};
+use super::tolerance::Profile;
+use crate::error::{Error, Result};
+use crate::files::TensorFile;
+
+/// What to check, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Checking {
+    /// Only these cases; all where empty.
+    pub cases: Vec<String>,
+    /// Whatever is missing fails.
+    pub complete: bool,
+    /// Try every mistake on large cases too.
+    pub diagnose_large: bool,
+}
+
+/// The result of a check.
+#[derive(Debug, Serialize)]
+pub struct Checkup {
+    /// Something was compared, and nothing failed.
+    pub passed: bool,
+    /// Under which profile.
+    pub profile: Profile,
+    /// Which suite.
+    pub suite: String,
+    /// How many cases the suite has (of those that were asked for).
+    pub cases: usize,
+    /// How many have each outcome.
+    pub counts: Counts,
+    /// The first divergence, in the order of the suite and of the data flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<First>,
+    /// What explains the failures.
+    pub diagnosis: Diagnoses,
+    /// One line for every stage of the data flow.
+    pub stages: Vec<StageReport>,
+    /// Every case.
+    pub reports: Vec<CaseReport>,
+    /// Files in the folder that belong to no case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown_files: Vec<String>,
+    /// The cases with their numbers, for pictures.
+    #[serde(skip)]
+    pub checked: Vec<Checked>,
+}
+
+/// How many cases and tensors have each outcome.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Cases within their tolerances.
+    pub passed: usize,
+    /// Cases accepted with a remark.
+    pub remarks: usize,
+    /// Cases that failed.
+    pub failed: usize,
+    /// Cases of which nothing was there.
+    pub missing: usize,
+    /// Tensors that were compared.
+    pub tensors: usize,
+    /// Tensors of the checked cases that the backend did not write.
+    pub tensors_missing: usize,
+    /// Tensors that this profile cannot judge.
+    pub tensors_not_judged: usize,
+}
+
+/// The first divergence.
+#[derive(Clone, Debug, Serialize)]
+pub struct First {
+    /// The case.
+    pub case: String,
+    /// What is wrong with the case as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The tensor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<TensorReport>,
+}
+
+/// All tensors of one stage, in all cases.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: String,
+    /// Tensors compared.
+    pub tensors: usize,
+    /// Of these, how many failed.
+    pub failed: usize,
+    /// Tensors that were not written.
+    pub missing: usize,
+    /// Tensors that this profile cannot judge.
+    pub not_judged: usize,
+    /// The largest error in units of the tolerance; none where a value was not finite or not comparable.
+    pub worst: Option<f64>,
+    /// The case and tensor that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_at: Option<(String, String)>,
+}
+
+/// The stages in the order of the data flow; `gru layer` stands for every layer.
+const STAGES: [&str; 27] = [
+    "image side",
+    "image embedding",
+    "words",
+    "gru layer",
+    "state",
+    "last state",
+    "caption side",
+    "caption embedding",
+    "projection",
+    "normalisation",
+    "scores",
+    "loss",
+    "backward: scores",
+    "backward: image embedding",
+    "backward: caption embedding",
+    "backward: normalisation",
+    "backward: projection",
+    "backward: image side",
+    "backward: caption side",
+    "backward: last state",
+    "backward: gru layer",
+    "backward: state",
+    "backward: gru input",
+    "backward: words",
+    "losses of the steps",
+    "clipping",
+    "adam",
+];
+
+/// The place of a stage in the data flow; backward the top layer comes first.
+fn rank(stage: &str) -> (usize, i64) {
+    let name = stage.trim_end_matches(|c: char| c.is_ascii_digit());
+    let layer: i64 = stage[name.len()..].parse().unwrap_or(0);
+    let name = name.trim_end();
+    let place = STAGES.iter().position(|&known| known == name).unwrap_or(STAGES.len());
+    (place, if stage.starts_with("backward") { -layer } else { layer })
+}
+
+/// The tensors of a file.
+///
+/// **Errors** if a tensor is of a type that is not read.
+fn found_in(file: &TensorFile) -> Result<FoundTensors> {
+    let names: Vec<String> = file.names().map(Into::into).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let found = Found { element: file.element_type(&name)?, values: file.get(&name)?.to_owned() };
+            Ok((name, found))
+        })
+        .collect()
+}
+
+/// The file of a case in a backend's folder.
+fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
+    let names = [Format::Safetensors, Format::Npz].map(|format| folder.join(format!("{id}.{}", format.extension())));
+    names.into_iter().find(|path| path.is_file())
+}
+
+/// Checks a folder of `<id>.safetensors` or `.npz` against a suite.
+///
+/// **Errors** if the folder or the suite cannot be read, if the suite is damaged, or if a case is
+/// named that does not exist. A file that cannot be read is a failure of its case.
+pub fn check_folder(
+    suite: &Suite,
+    folder: &Path,
+    profile: Profile,
+    checking: &Checking,
+    done: impl Fn(&str) + Sync,
+) -> Result<Checkup> {
+    if !folder.is_dir() {
+        return Err(Error::file(folder, "expected a folder of <case>.safetensors or .npz files, found none"));
+    }
+    let all = &suite.manifest.cases;
+    if let Some(unknown) = checking.cases.iter().find(|id| all.iter().all(|case| case.id != **id)) {
+        return Err(Error::mismatch(format!("there is no case {unknown} in the suite {}", suite.manifest.suite)));
+    }
+    let asked: Vec<&CaseEntry> =
+        all.iter().filter(|case| checking.cases.is_empty() || checking.cases.contains(&case.id)).collect();
+    let checked: Result<Vec<Checked>> = asked
+        .par_iter()
+        .map(|entry| {
+            let Some(path) = file_of(folder, &entry.id) else {
+                // Its numbers are not needed.
+                let golden = GoldenCase { entry: (*entry).clone(), inputs: Inputs::new(), expected: BTreeMap::new() };
+                let report = CaseReport::whole(&golden, Status::Missing, "the backend wrote no file for it");
+                return Ok(Checked { golden, found: FoundTensors::new(), report });
+            };
+            let golden = suite.load(entry)?;
+            let checked = check_one(golden, TensorFile::read(&path).and_then(|file| found_in(&file)), profile)?;
+            done(&entry.id);
+            Ok(checked)
+        })
+        .collect();
+    let mut checkup = summary(suite.manifest.suite.clone(), checked?, profile, checking);
+    checkup.unknown_files = unknown_files(folder, all)?;
+    Ok(checkup)
+}
+
+/// Checks one file against one case, as `golden make --inputs` writes it.
+///
+/// **Errors** if the case's file cannot be read or is damaged.
+pub fn check_file(expected: &Path, found: &Path, profile: Profile, checking: &Checking) -> Result<Checkup> {
+    let file = TensorFile::read(expected)?;
+    let entry = file.metadata().ok_or_else(|| {
+        Error::file(expected, "expected a file that `vsepp golden make --inputs` wrote, found no case in its metadata")
+    })?;
+    let entry: CaseEntry = serde_json::from_str(entry)
+        .map_err(|e| Error::file(expected, format!("the case in its metadata cannot be read: {e}")))?;
+    if entry.tensors.is_empty() {
+        return Err(Error::file(expected, "it belongs to a suite: give the suite's folder as --suite"));
+    }
+    let golden = GoldenCase::from_file(entry, &file)?;
+    let name = golden.entry.id.clone();
+    let checked = check_one(golden, Ok(found_in(&TensorFile::read(found)?)?), profile)?;
+    Ok(summary(name, vec![checked], profile, checking))
+}
+
+fn check_one(golden: GoldenCase, found: Result<FoundTensors>, profile: Profile) -> Result<Checked> {
+    let (report, found) = match found {
+        Ok(found) => (check_case(&golden, &found, profile)?, found),
+        Err(e) => (CaseReport::whole(&golden, Status::Failed, e.to_string()), FoundTensors::new()),
+    };
+    Ok(Checked { golden, found, report })
+}
+
+fn unknown_files(folder: &Path, all: &[CaseEntry]) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read", e))?;
+    let mut unknown = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let ours =
+            [Format::Safetensors, Format::Npz].iter().any(|f| path.extension().is_some_and(|e| e == f.extension()));
+        let id = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if ours && all.iter().all(|case| case.id != id) {
+            unknown.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    unknown.sort();
+    Ok(unknown)
+}
+
+fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, checking: &Checking) -> Checkup {
+    if checking.complete {
+        for case in &mut checked {
+            demand(&mut case.report);
+        }
+    }
+    let diagnosis = diagnose(&checked, profile, checking.diagnose_large);
+    let reports: Vec<CaseReport> = checked.iter().map(|case| case.report.clone()).collect();
+    let of = |status: Status| reports.iter().filter(|report| report.status == status).count();
+    let tensors = |status: Status| reports.iter().map(|report| report.count(status)).sum::<usize>();
+    let counts = Counts {
+        passed: of(Status::Passed),
+        remarks: of(Status::Remark),
+        failed: of(Status::Failed),
+        missing: of(Status::Missing),
+        tensors: tensors(Status::Passed) + tensors(Status::Remark) + tensors(Status::Failed),
+        tensors_missing: tensors(Status::Missing),
+        tensors_not_judged: tensors(Status::NotJudged),
+    };
+    let first = reports.iter().find(|report| report.status == Status::Failed).map(|report| First {
+        case: report.id.clone(),
+        problem: report.problem.clone(),
+        tensor: report.headline().cloned(),
+    });
+    // Where values were asked for, refusals of what must be refused are no evidence by themselves.
+    let values = |case: &Checked| case.golden.entry.result != Expected::Invalid;
+    let only_refusals = !checked.iter().any(values);
+    let evidence = checked
+        .iter()
+        .any(|case| matches!(case.report.status, Status::Passed | Status::Remark) && (only_refusals || values(case)));
+    Checkup {
+        passed: counts.failed == 0 && evidence,
+        profile,
+        suite,
+        cases: reports.len(),
+        counts,
+        first,
+        diagnosis,
+        stages: stages(&reports),
+        reports,
+        unknown_files: Vec::new(),
+        checked,
+    }
+}
+
+/// Turns whatever is missing into a failure.
+fn demand(report: &mut CaseReport) {
+    if !report.unknown.is_empty() {
+        report.status = Status::Failed;
+        report.problem = Some(format!("tensors that the case does not have: {}", report.unknown.join(", ")));
+    }
+    if report.status == Status::Missing {
+        report.status = Status::Failed;
+    }
+    for tensor in report.tensors.iter_mut().filter(|tensor| tensor.status == Status::Missing) {
+        tensor.status = Status::Failed;
+        tensor.problem = Some("not written".into());
+        report.status = Status::Failed;
+    }
+}
+
+fn stages(reports: &[CaseReport]) -> Vec<StageReport> {
+    let mut stages: Vec<StageReport> = Vec::new();
+    for report in reports.iter().filter(|report| report.status != Status::Missing) {
+        for tensor in &report.tensors {
+            let place = stages.iter().position(|stage| stage.stage == tensor.stage).unwrap_or_else(|| {
+                stages.push(StageReport {
+                    stage: tensor.stage.clone(),
+                    tensors: 0,
+                    failed: 0,
+                    missing: 0,
+                    not_judged: 0,
+                    worst: Some(0.0),
+                    worst_at: None,
+                });
+                stages.len() - 1
+            });
+            let stage = &mut stages[place];
+            match tensor.status {
+                Status::Missing => stage.missing += 1,
+                Status::NotJudged => stage.not_judged += 1,
+                Status::Passed | Status::Remark => stage.tensors += 1,
+                Status::Failed => {
+                    stage.tensors += 1;
+                    stage.failed += 1;
+                }
+            }
+            if matches!(tensor.status, Status::Missing | Status::NotJudged) {
+                continue;
+            }
+            let larger = match (tensor.units, stage.worst) {
+                (None, Some(_)) => tensor.status == Status::Failed,
+                (Some(units), Some(worst)) => units > worst,
+                _ => false,
+            };
+            if larger {
+                stage.worst = tensor.units;
+                stage.worst_at = Some((report.id.clone(), tensor.name.clone()));
+            }
+        }
+    }
+    stages.sort_by_key(|stage| rank(&stage.stage));
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_follow_the_data_flow() {
+        let mut stages =
+            ["adam", "backward: gru layer 0", "gru layer 1", "backward: gru layer 1", "words", "gru layer 0", "scores"];
+        stages.sort_by_key(|stage| rank(stage));
+        assert_eq!(
+            stages,
+            ["words", "gru layer 0", "gru layer 1", "scores", "backward: gru layer 1", "backward: gru layer 0", "adam"]
+        );
+    }
+}

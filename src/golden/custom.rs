@@ -1,0 +1,135 @@
+//! A case of the user's own: parameters, batch and settings from files, at the user's sizes.
+
+use std::path::Path;
+
+use super::cases::{Case, Expected};
+use super::program::{Inputs, Program, Settings};
+use crate::error::{Error, Result};
+use crate::files::TensorFile;
+use crate::model::Config;
+
+/// Reads a model's case from a file of tensors and, if there is one, a file of settings.
+///
+/// The tensors have the suite's names: `param.img_enc.fc.weight` [D, F], …, `in.images` [B, F],
+/// `in.captions` [B, T], `in.lengths` `[B]`, and `in.image_ids` `[B]` where `mask_same_image` is set.
+/// The settings are the keys of a run's `config.toml` (so that such a file may be given as it is),
+/// and `steps`. How many layers there are, and whether there is a projection, follows from the
+/// tensors; a setting that contradicts them is an error.
+///
+/// **Errors** if a file cannot be read, a tensor is missing, or a setting is unknown or out of range.
+pub fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
+    let file = TensorFile::read(inputs)?;
+    let names: Vec<String> = file.names().map(Into::into).collect();
+    let mut tensors = Inputs::new();
+    for name in names.iter().filter(|name| name.starts_with("in.") || name.starts_with("param.")) {
+        tensors.insert(name.clone(), file.get(name)?.to_owned());
+    }
+    if tensors.is_empty() {
+        return Err(Error::file(inputs, "expected tensors named in.* and param.*, found none"));
+    }
+    for (name, tensor) in &tensors {
+        if let Some((at, &value)) = tensor.indexed_iter().find(|(_, x)| !x.is_finite()) {
+            let index = ndarray::Dimension::slice(&at);
+            return Err(Error::file(inputs, format!("{name}: {value} at {index:?}: every value must be finite")));
+        }
+    }
+    let is_layer = |name: &String| {
+        let number = name.strip_prefix("param.txt_enc.rnn.weight_hh_l");
+        number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    let layers = tensors.keys().filter(|name| is_layer(name)).count();
+    let projection = tensors.contains_key("param.txt_enc.proj.weight");
+    let settings = match config {
+        Some(path) => read_settings(path, layers, projection, &tensors)?,
+        None => Settings { num_layers: layers.max(1), caption_projection: projection, steps: 1, ..Settings::default() },
+    };
+    check_names(inputs, &tensors, &settings)?;
+    let id = inputs.file_stem().and_then(|stem| stem.to_str()).unwrap_or("own").to_owned();
+    let note = "A case of the user's own.".into();
+    let case = Case {
+        id,
+        family: "own",
+        program: Program::Model,
+        settings,
+        flags: Vec::new(),
+        note,
+        expected: Expected::Valid,
+        inputs: tensors,
+    };
+    Ok(case)
+}
+
+/// **Errors** with a tensor that the model does not have.
+fn check_names(path: &Path, tensors: &Inputs, settings: &Settings) -> Result<()> {
+    let mut known: Vec<String> =
+        ["in.images", "in.captions", "in.lengths", "in.image_ids", "param.img_enc.fc.weight", "param.img_enc.fc.bias"]
+            .map(Into::into)
+            .into();
+    known.push("param.txt_enc.embed.weight".into());
+    for k in 0..settings.num_layers {
+        known.extend(
+            ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|part| format!("param.txt_enc.rnn.{part}_l{k}")),
+        );
+    }
+    if settings.caption_projection {
+        known.extend(["weight", "bias"].map(|part| format!("param.txt_enc.proj.{part}")));
+    }
+    match tensors.keys().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let problem = format!("{name}: the model has no such tensor; expected {}", known.join(", "));
+            Err(Error::file(path, problem))
+        }
+    }
+}
+
+fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs) -> Result<Settings> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+    let mut table: toml::Table =
+        toml::from_str(&text).map_err(|e| Error::file(path, format!("not TOML that can be read: {e}")))?;
+    let steps = match table.remove("steps") {
+        None => 1,
+        Some(toml::Value::Integer(steps)) if (0..=100_000).contains(&steps) => usize::try_from(steps).unwrap_or(1),
+        Some(other) => {
+            let problem = format!("steps = {other}: expected a whole number from 0 to 100000");
+            return Err(Error::file(path, problem));
+        }
+    };
+    // What the tensors say, where the file says something too.
+    let dimension = |name: &str, axis: usize| {
+        tensors.get(name).and_then(|t| t.shape().get(axis)).and_then(|&n| i64::try_from(n).ok())
+    };
+    let facts = [
+        ("num_layers", i64::try_from(layers).ok()),
+        ("embed_size", dimension("param.img_enc.fc.weight", 0)),
+        ("img_dim", dimension("param.img_enc.fc.weight", 1)),
+        ("word_dim", dimension("param.txt_enc.embed.weight", 1)),
+        ("hidden_size", dimension("param.txt_enc.rnn.weight_hh_l0", 1)),
+    ];
+    for (key, fact) in facts {
+        let (Some(said), Some(fact)) = (table.get(key), fact) else { continue };
+        if said.as_integer() != Some(fact) {
+            return Err(Error::file(path, format!("{key} = {said}: expected {fact}, as the tensors have")));
+        }
+    }
+    if let Some(said) = table.get("caption_projection").filter(|said| said.as_bool() != Some(projection)) {
+        let has = if projection { "there is" } else { "there is no" };
+        return Err(Error::file(path, format!("caption_projection = {said}: {has} param.txt_enc.proj.weight")));
+    }
+    let config: Config = table.try_into().map_err(|e| Error::file(path, format!("{e}")))?;
+    let config = Config { num_layers: layers.max(1), caption_projection: projection, ..config };
+    let config = config.check().map_err(|e| Error::file(path, e.to_string()))?;
+    Ok(Settings {
+        margin: config.margin,
+        max_violation: config.max_violation,
+        mask_same_image: config.mask_same_image,
+        measure: config.measure,
+        use_abs: config.use_abs,
+        no_imgnorm: config.no_imgnorm,
+        num_layers: layers.max(1),
+        caption_projection: projection,
+        learning_rate: config.learning_rate,
+        grad_clip: config.grad_clip,
+        steps,
+    })
+}

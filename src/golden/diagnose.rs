@@ -1,0 +1,390 @@
+//! The diagnosis: which known mistake gives the backend's values.
+//!
+//! Each mistake is planted into the plain computation, on the golden inputs of the failing case:
+//! once with the backward pass that an autograd would derive from it, and once on the way forward
+//! alone, as in a backend whose backward pass is written by hand. One is **named** only if
+//!
+//! - it gives every tensor that the backend wrote, from the first divergence to the last,
+//! - it breaks no case that passes, and
+//! - what is named explains at least four of five failing cases.
+//!
+//! Whatever explains less is told as a likeness, for what it is. Where nothing fits, that is said;
+//! nothing is guessed.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, Axis, Slice};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::arithmetic::{Arithmetic, Form};
+use super::cases::Expected;
+use super::compare::{CaseReport, FoundTensors, Status, check_case};
+use super::mistakes::{self, Mistake, Mistakes};
+use super::plain::{Kind, Plain};
+use super::suite::GoldenCase;
+use super::tolerance::{Extent, Profile, SAFETY, difference, lengths_of};
+use crate::error::Result;
+use crate::real::{Real, Scalar};
+
+/// How many tolerances of the right values a mistake's values may be off: a wrong function may be
+/// worse conditioned than the right one.
+const ALIKE: f64 = 4.0;
+/// Up to so many, its own error in `f32` is measured.
+const NEARLY: f64 = 1e5;
+/// Numbers beyond which a case is too large for every mistake to be tried on.
+const LARGE: usize = 1 << 19;
+/// One in so many failing cases may stay unexplained where something is named.
+const UNEXPLAINED: usize = 5;
+
+/// What a mistake explains of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// The first divergence, but not all that follows.
+    First,
+    /// Everything that was written.
+    All,
+}
+
+/// A mistake that explains something of a case.
+#[derive(Clone, Copy, Debug)]
+struct Explanation {
+    mistake: Mistake,
+    explains: Reach,
+}
+
+/// A mistake, or several that cannot be told apart, and the failing cases that it explains.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// The mistake's id; several where what was written cannot tell them apart.
+    pub mistakes: Vec<String>,
+    /// What the backend computes.
+    pub says: String,
+    /// How to mend it.
+    pub mend: String,
+    /// The failing cases that it explains.
+    pub cases: Vec<String>,
+    /// Whether it explains all that follows in these cases, or the first divergence alone.
+    pub explains: Reach,
+    /// Cases that pass though this mistake would break them: if it is made, then in some situations only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spared: Vec<String>,
+}
+
+/// The diagnosis of all failing cases.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Diagnoses {
+    /// What was named, what explains most first.
+    pub named: Vec<Diagnosis>,
+    /// What explains something, but too little to be named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub similar: Vec<Diagnosis>,
+    /// Cases that two or more of those that were named explain together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<String>,
+    /// Failing cases that no known mistake reproduces from the first divergence to the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unexplained: Vec<String>,
+    /// Where nothing was named: a lower precision under whose tolerances every failing case passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<Profile>,
+    /// Failing cases that are too large to try every mistake on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
+}
+
+/// A case, what was found, and what came of it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The case.
+    pub golden: GoldenCase,
+    /// What the backend wrote.
+    pub found: FoundTensors,
+    /// The comparison.
+    pub report: CaseReport,
+}
+
+/// How a backend's tensor compares with a mistake's.
+struct Likeness {
+    name: String,
+    /// It is the mistake's tensor.
+    alike: bool,
+    /// Its error in units of the tolerance, against the right values and against the mistake's.
+    from_right: f64,
+    from_wrong: f64,
+}
+
+impl Checked {
+    fn is_large(&self) -> bool {
+        self.golden.inputs.values().map(ArrayD::len).sum::<usize>() > LARGE
+    }
+
+    /// The first divergence in numbers, if there is one: what is refused, unreadable, not written, or of
+    /// another shape or type has none.
+    fn first(&self) -> Option<&str> {
+        let failed = self.report.tensors.iter().find(|tensor| tensor.status == Status::Failed)?;
+        // Only where numbers were compared is there a tolerance.
+        failed.tolerance.is_some().then_some(&failed.name)
+    }
+
+    /// What some planted mistakes give, in an arithmetic: every tensor with its kind.
+    fn planted<T: Real>(
+        &self,
+        planted: &Mistakes,
+        form: Form,
+        forward_only: bool,
+    ) -> Result<BTreeMap<String, (ArrayD<f64>, Kind)>> {
+        let settings = self.golden.settings()?;
+        let way = Arithmetic { form, ..Arithmetic::PLAIN };
+        let plain = Plain { forward_only, ..Plain::new(way, planted) };
+        let run = self.golden.entry.program.run::<T>(&settings, &self.golden.inputs, &plain)?;
+        let entries = run.trace.entries.into_iter();
+        Ok(entries.map(|entry| (entry.name, (entry.values.mapv(Scalar::re), entry.kind))).collect())
+    }
+
+    /// What some planted mistakes give for each tensor that was written and is judged.
+    fn against(&self, planted: &Mistakes, profile: Profile, forward_only: bool) -> Result<Vec<Likeness>> {
+        let wrong = self.planted::<f64>(planted, Form::Definition, forward_only)?;
+        let lengths = lengths_of(&self.golden.inputs);
+        // How exactly f32 can compute the wrong function, where that is asked for.
+        let mut single = None;
+        let mut out = Vec::new();
+        for entry in self.golden.expected_entries() {
+            let (Some(found), Some(&tolerance)) = (self.found.get(&entry.name), entry.tolerance.get(&profile)) else {
+                continue;
+            };
+            let name = entry.name.clone();
+            let mut likeness = Likeness { name, alike: false, from_right: f64::INFINITY, from_wrong: f64::INFINITY };
+            let extent = Extent { rows: entry.rows, lengths: lengths.as_deref().filter(|_| entry.padded) };
+            let units = |of: &ArrayD<f64>, found: &ArrayD<f64>| {
+                if of.shape() != found.shape() {
+                    return f64::INFINITY;
+                }
+                let off = difference(of, found, extent);
+                off.deviation.in_units_of(tolerance, off.compared)
+            };
+            if undetermined(planted, &entry.name) {
+                continue;
+            }
+            let Some((wrong, kind)) = wrong.get(&entry.name) else {
+                out.push(likeness);
+                continue;
+            };
+            let scalar = found.values.len() == 1 && wrong.len() == 1;
+            let values =
+                if scalar { ArrayD::from_elem(wrong.raw_dim(), found.values.sum()) } else { found.values.clone() };
+            likeness.from_right = units(&self.golden.expected[&entry.name], &values);
+            let forms = other_forms(planted, &entry.name, wrong);
+            likeness.from_wrong = forms.iter().map(|wrong| units(wrong, &values)).fold(f64::INFINITY, f64::min);
+            let near = likeness.from_wrong <= ALIKE;
+            likeness.alike = match kind {
+                Kind::Real if !near && profile == Profile::F32 && likeness.from_wrong <= NEARLY => {
+                    let single = single.get_or_insert_with(|| {
+                        self.planted::<f32>(planted, Form::Rearranged, forward_only).unwrap_or_default()
+                    });
+                    let own = single.get(&entry.name).map_or(0.0, |(single, _)| units(wrong, single));
+                    likeness.from_wrong <= SAFETY * own
+                }
+                Kind::Real => near,
+                _ => likeness.from_wrong == 0.0,
+            };
+            out.push(likeness);
+        }
+        Ok(out)
+    }
+
+    /// How much of this failing case some planted mistakes explain.
+    fn explained_by(&self, planted: &Mistakes, profile: Profile) -> Option<Reach> {
+        let reach = |forward_only| {
+            let against = self.against(planted, profile, forward_only).ok()?;
+            let first = self.first()?;
+            let place = match against.iter().position(|likeness| likeness.name == first) {
+                Some(place) => place,
+                // Undetermined: what comes after it must show.
+                None => against.iter().position(|likeness| likeness.from_right > 1.0)?,
+            };
+            // The mistake must take away most of the error, else it explains nothing.
+            let (right, wrong) = (against[place].from_right, against[place].from_wrong);
+            let much_nearer = right > 1.0 && wrong <= right / 3.0;
+            if !(much_nearer && against[..=place].iter().all(|likeness| likeness.alike)) {
+                return None;
+            }
+            Some(if against.iter().all(|likeness| likeness.alike) { Reach::All } else { Reach::First })
+        };
+        match reach(false) {
+            Some(Reach::All) => Some(Reach::All),
+            // A first divergence behind the loss is one of the way back.
+            part if self.first()?.starts_with("grad.") || self.first()?.starts_with("opt.") => part,
+            part => part.max(reach(true)),
+        }
+    }
+
+    /// Whether a mistake would have broken this case, which passes, however it is made.
+    fn contradicts(&self, planted: &Mistakes, profile: Profile) -> bool {
+        let breaks = |forward_only| {
+            let against = self.against(planted, profile, forward_only);
+            against.is_ok_and(|against| against.iter().any(|likeness| !likeness.alike))
+        };
+        breaks(false) && breaks(true)
+    }
+
+    /// The mistakes that explain this failing case best: of those that explained others, if one
+    /// explains all of it, else of all that are known.
+    fn explanations(&self, suspects: &Mistakes, profile: Profile) -> Vec<Explanation> {
+        let among = |mistakes: &[Mistake]| -> Vec<Explanation> {
+            let found = mistakes.par_iter().filter_map(|&mistake| {
+                let explains = self.explained_by(&Mistakes::from([mistake]), profile)?;
+                Some(Explanation { mistake, explains })
+            });
+            let found: Vec<Explanation> = found.collect();
+            let best = found.iter().map(|e| e.explains).max();
+            found.into_iter().filter(|e| Some(e.explains) == best).collect()
+        };
+        let found = among(&suspects.iter().copied().collect::<Vec<_>>());
+        if found.iter().any(|e| e.explains == Reach::All) {
+            return found;
+        }
+        among(&mistakes::ALL.iter().map(|description| description.mistake).collect::<Vec<_>>())
+    }
+}
+
+/// The forms in which a backend with a mistake may hold a tensor: where gates are in another order,
+/// its weights may have been rearranged when they were loaded, and whatever is stacked by gates is
+/// then in that order.
+fn other_forms(planted: &Mistakes, name: &str, wrong: &ArrayD<f64>) -> Vec<ArrayD<f64>> {
+    const ORDERS: [[usize; 3]; 5] = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let gates = [Mistake::GatesRnz, Mistake::GatesZrn, Mistake::GatesZnr, Mistake::GatesNrz, Mistake::GatesNzr];
+    let mut forms = vec![wrong.clone()];
+    let stacked_last = matches!(last_part(name), "a" | "c");
+    let axis = if stacked_last { wrong.ndim().saturating_sub(1) } else { 0 };
+    if !(stacked_last || name.contains("txt_enc.rnn.")) || !gates.iter().any(|gate| planted.contains(gate)) {
+        return forms;
+    }
+    let hidden = wrong.shape()[axis] / 3;
+    for order in ORDERS {
+        let mut form = wrong.clone();
+        for (to, from) in order.into_iter().enumerate() {
+            let rows = |block: usize| Slice::from(block * hidden..(block + 1) * hidden);
+            form.slice_axis_mut(Axis(axis), rows(to)).assign(&wrong.slice_axis(Axis(axis), rows(from)));
+        }
+        forms.push(form);
+    }
+    forms
+}
+
+/// Tensors of which a mistake does not say what they are: a GRU whose reset stands before the product
+/// has no c of one meaning, and where steps are detached, h₀ may be or not.
+fn undetermined(planted: &Mistakes, name: &str) -> bool {
+    (planted.contains(&Mistake::ResetBefore) && last_part(name) == "c")
+        || (planted.contains(&Mistake::Truncated) && name == "grad.in.h0")
+}
+
+/// What stands behind the last point of a name.
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// Mistakes that cannot be told apart, and the places of the cases that they explain.
+struct Choice {
+    alike: Vec<Mistake>,
+    cases: Vec<usize>,
+}
+
+/// The mistake that explains most, then what explains most of the rest, and so on.
+fn cover(explained: &[(&Checked, Vec<Explanation>)], spared: &BTreeMap<Mistake, Vec<String>>) -> Vec<Choice> {
+    let mut open: Vec<usize> = (0..explained.len()).filter(|&k| !explained[k].1.is_empty()).collect();
+    let mut choices = Vec::new();
+    while !open.is_empty() {
+        let mut score: BTreeMap<Mistake, (bool, usize, usize)> = BTreeMap::new();
+        for &k in &open {
+            for e in &explained[k].1 {
+                let entry = score.entry(e.mistake).or_insert((spared[&e.mistake].is_empty(), 0, 0));
+                entry.1 += usize::from(e.explains == Reach::All);
+                entry.2 += 1;
+            }
+        }
+        let Some(&best) = score.values().max() else { break };
+        let equals: Vec<Mistake> = score.iter().filter(|(_, s)| **s == best).map(|(m, _)| *m).collect();
+        let covers = |m: Mistake, k: usize| explained[k].1.iter().any(|e| e.mistake == m);
+        // Of several that explain as much, those that explain the same cases cannot be told apart.
+        let first = equals[0];
+        let alike = equals.into_iter().filter(|&m| open.iter().all(|&k| covers(m, k) == covers(first, k))).collect();
+        let cases: Vec<usize> = open.iter().copied().filter(|&k| covers(first, k)).collect();
+        open.retain(|k| !cases.contains(k));
+        choices.push(Choice { alike, cases });
+    }
+    choices
+}
+
+/// Names what explains the failing cases.
+#[must_use]
+pub fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -> Diagnoses {
+    let mut out = Diagnoses::default();
+    let failing = || checked.iter().filter(|c| c.report.status == Status::Failed && c.first().is_some());
+    let passing: Vec<&Checked> = checked
+        .iter()
+        .filter(|c| matches!(c.report.status, Status::Passed | Status::Remark) && !c.found.is_empty() && !c.is_large())
+        .filter(|c| c.golden.entry.result == Expected::Valid)
+        .collect();
+    let mut explained: Vec<(&Checked, Vec<Explanation>)> = Vec::new();
+    let mut suspects = Mistakes::new();
+    for case in failing() {
+        if case.is_large() && !large_too {
+            out.skipped.push(case.golden.entry.id.clone());
+        } else {
+            let found = case.explanations(&suspects, profile);
+            suspects.extend(found.iter().map(|e| e.mistake));
+            explained.push((case, found));
+        }
+    }
+    let spared_by = |&mistake: &Mistake| {
+        let planted = Mistakes::from([mistake]);
+        let contradicted = passing.par_iter().filter(|case| case.contradicts(&planted, profile));
+        (mistake, contradicted.map(|case| case.golden.entry.id.clone()).collect::<Vec<String>>())
+    };
+    let spared: BTreeMap<Mistake, Vec<String>> = suspects.iter().map(spared_by).collect();
+
+    let id = |k: usize| explained[k].0.golden.entry.id.clone();
+    let whole = |k: usize, m: Mistake| explained[k].1.iter().any(|e| e.mistake == m && e.explains == Reach::All);
+    let choices = cover(&explained, &spared);
+    let fits = |choice: &Choice| {
+        spared[&choice.alike[0]].is_empty() && choice.cases.iter().any(|&k| whole(k, choice.alike[0]))
+    };
+    let chosen: Mistakes = choices.iter().filter(|choice| fits(choice)).map(|choice| choice.alike[0]).collect();
+    // What no single one explains to the end may hold several of those that were chosen.
+    let alone = |k: usize| chosen.iter().any(|&m| whole(k, m));
+    let together: Vec<usize> = (0..explained.len())
+        .filter(|&k| !alone(k) && chosen.len() > 1 && explained[k].0.explained_by(&chosen, profile) == Some(Reach::All))
+        .collect();
+    let unexplained: Vec<usize> = (0..explained.len()).filter(|&k| !alone(k) && !together.contains(&k)).collect();
+    let enough = unexplained.len() * UNEXPLAINED <= explained.len();
+    for choice in &choices {
+        let (first, named) = (choice.alike[0], enough && fits(choice));
+        let kept = |k: &usize| !named || whole(*k, first) || together.contains(k);
+        let cases: Vec<usize> = choice.cases.iter().copied().filter(kept).collect();
+        let all = cases.iter().all(|&k| whole(k, first) || together.contains(&k));
+        let diagnosis = Diagnosis {
+            mistakes: choice.alike.iter().map(|m| m.describe().id.to_owned()).collect(),
+            says: choice.alike.iter().map(|m| m.describe().says).collect::<Vec<_>>().join("; or "),
+            mend: first.describe().mend.to_owned(),
+            cases: cases.iter().map(|&k| id(k)).collect(),
+            explains: if all { Reach::All } else { Reach::First },
+            spared: spared[&first].clone(),
+        };
+        if named { &mut out.named } else { &mut out.similar }.push(diagnosis);
+    }
+    out.together = together.iter().filter(|_| enough).map(|&k| id(k)).collect();
+    out.unexplained = unexplained.iter().map(|&k| id(k)).collect();
+    if out.named.is_empty() {
+        let passes = |lower: Profile, case: &Checked| {
+            check_case(&case.golden, &case.found, lower).is_ok_and(|report| report.status != Status::Failed)
+        };
+        let all_failed_have_values = checked.iter().all(|c| c.report.status != Status::Failed || c.first().is_some());
+        let mut lower = Profile::ALL.into_iter().filter(|&lower| lower > profile);
+        out.within = lower.find(|&lower| {
+            all_failed_have_values && !explained.is_empty() && failing().all(|case| passes(lower, case))
+        });
+    }
+    out
+}

@@ -1,0 +1,193 @@
+//! The programs: what a case computes, from named inputs to named outputs.
+
+use std::collections::BTreeMap;
+
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+
+use super::plain::{Plain, Trace};
+use super::runner::Runner;
+use crate::error::Result;
+use crate::loss::{HingeLoss, Violation};
+use crate::real::Real;
+use crate::similarity::Measure;
+
+/// The tensors that a case gives: `in.*` and `param.*`.
+pub type Inputs = BTreeMap<String, ArrayD<f64>>;
+
+/// What a case computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// One step of one layer, forward and backward.
+    GruCell,
+    /// Rows of different lengths through all layers.
+    Gru,
+    /// Word vectors.
+    Embedding,
+    /// A projection.
+    Linear,
+    /// L2 normalisation.
+    L2norm,
+    /// The score matrix.
+    Scores,
+    /// The loss of a score matrix.
+    Loss,
+    /// Clipping and Adam on given gradients.
+    Optimiser,
+    /// Everything.
+    Model,
+}
+
+/// The settings of a case; a program reads those of [`Program::keys`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)] // as in `Config`
+pub struct Settings {
+    pub margin: f64,
+    pub max_violation: bool,
+    pub mask_same_image: bool,
+    pub measure: Measure,
+    pub use_abs: bool,
+    pub no_imgnorm: bool,
+    pub num_layers: usize,
+    pub caption_projection: bool,
+    pub learning_rate: f64,
+    pub grad_clip: f64,
+    /// How often the batch is repeated.
+    pub steps: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            margin: 0.2,
+            max_violation: true,
+            mask_same_image: false,
+            measure: Measure::Cosine,
+            use_abs: false,
+            no_imgnorm: false,
+            num_layers: 1,
+            caption_projection: false,
+            learning_rate: 2e-4,
+            grad_clip: 2.0,
+            steps: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// Margin and kind of the loss.
+    #[must_use]
+    pub fn hinge(&self) -> HingeLoss {
+        let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
+        HingeLoss { margin: self.margin, violation }
+    }
+}
+
+/// How far a case is from the places where its function is not smooth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Margins {
+    /// The smallest |hinge| that decides something.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hinge: Option<f64>,
+    /// The smallest gap between the two hardest negatives of a query.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hardest: Option<f64>,
+    /// The smallest norm that is divided by.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub norm: Option<f64>,
+    /// The smallest |x| before an absolute value, or largest g − f before the root of an order similarity.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sign: Option<f64>,
+}
+
+impl Margins {
+    /// Nothing is near.
+    pub const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
+
+    pub(super) fn see(place: &mut Option<f64>, value: f64) {
+        if value.is_finite() {
+            *place = Some(place.map_or(value, |least| least.min(value)));
+        }
+    }
+
+    /// The least of those at which a gradient jumps.
+    #[must_use]
+    pub fn kink(&self) -> f64 {
+        [self.hinge, self.hardest, self.sign].into_iter().flatten().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// A computation's result.
+#[derive(Clone, Debug)]
+pub struct Run<T> {
+    /// Every tensor, in the order of the data flow.
+    pub trace: Trace<T>,
+    /// Distance from kinks.
+    pub margins: Margins,
+}
+
+impl Program {
+    /// The keys of [`Settings`] that this program reads.
+    #[must_use]
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::GruCell | Self::Embedding | Self::Linear | Self::L2norm => &[],
+            Self::Gru => &["num_layers"],
+            Self::Scores => &["measure"],
+            Self::Loss => &["margin", "max_violation", "mask_same_image"],
+            Self::Optimiser => &["learning_rate", "grad_clip", "steps"],
+            Self::Model => &[
+                "margin",
+                "max_violation",
+                "mask_same_image",
+                "measure",
+                "use_abs",
+                "no_imgnorm",
+                "num_layers",
+                "caption_projection",
+                "learning_rate",
+                "grad_clip",
+                "steps",
+            ],
+        }
+    }
+
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GruCell => "gru_cell",
+            Self::Gru => "gru",
+            Self::Embedding => "embedding",
+            Self::Linear => "linear",
+            Self::L2norm => "l2norm",
+            Self::Scores => "scores",
+            Self::Loss => "loss",
+            Self::Optimiser => "optimiser",
+            Self::Model => "model",
+        }
+    }
+
+    /// Computes.
+    ///
+    /// **Errors** if an input is missing, has not the shape that the others imply, or is one that
+    /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
+    /// are not finite).
+    pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
+        let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
+        match self {
+            Self::GruCell => run.gru_cell()?,
+            Self::Gru => run.gru()?,
+            Self::Embedding => run.embedding()?,
+            Self::Linear => run.linear()?,
+            Self::L2norm => run.l2norm()?,
+            Self::Scores => run.scores()?,
+            Self::Loss => run.loss()?,
+            Self::Optimiser => run.optimiser()?,
+            Self::Model => run.model()?,
+        }
+        Ok(Run { trace: run.trace, margins: run.margins })
+    }
+}

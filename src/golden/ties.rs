@@ -1,0 +1,295 @@
+//! Where hardest negatives tie: which gradients are right.
+//!
+//! The first of equally hard negatives is the norm, and any convex combination of the tied choices
+//! is a right sub-gradient too: a backend that takes the last, or splits evenly, is accepted with a
+//! remark. The same holds where a hinge lies so near its kink that the precision cannot tell on
+//! which side it is.
+//!
+//! Let `a_ij` be the weight of the term (i, j) along the row, `b_ij` along the column. A gradient of
+//! the scores is right if such weights exist with
+//!
+//! ```text
+//! dS_ij = a_ij + b_ij  (i ≠ j),   dS_ii = −Σ_j a_ij − Σ_j b_ji
+//! MH: Σ_j a_ij = 1 over the tied choices of row i, likewise b along column j
+//! SH: a_ij, b_ij = 1 where the hinge is positive, 0 where it is not, between where it is at its kink
+//! ```
+//!
+//! Whether they exist is a question of flows: what flows into the cells flows out to rows and columns.
+
+#![allow(clippy::float_cmp)] // indices and masks are whole numbers
+
+use ndarray::{Array2, ArrayD, Ix1, Ix2};
+
+use super::program::Program;
+use super::suite::GoldenCase;
+use super::tolerance::Profile;
+use crate::error::Result;
+
+/// The right choices of a batch.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    batch: usize,
+    max: bool,
+    /// For each direction (rows, columns), for each query: what may count.
+    rows: Vec<Query>,
+    columns: Vec<Query>,
+    /// How far a number of a gradient may be off.
+    pub slack: f64,
+}
+
+/// One row's or column's terms.
+#[derive(Clone, Debug, Default)]
+struct Query {
+    /// Terms that may count with any weight from 0 to 1.
+    open: Vec<usize>,
+    /// Terms that count.
+    fixed: Vec<usize>,
+    /// The least sum of the open weights, and the largest.
+    least: f64,
+    most: f64,
+}
+
+impl Choices {
+    /// The choices of a case where there is more than one; none elsewhere.
+    ///
+    /// **Errors** if the case's config is broken.
+    pub fn of(golden: &GoldenCase, profile: Profile) -> Result<Option<Self>> {
+        let program = golden.entry.program;
+        if !matches!(program, Program::Loss | Program::Model) {
+            return Ok(None);
+        }
+        let settings = golden.settings()?;
+        let scores = golden.inputs.get("in.scores").or_else(|| golden.expected.get("out.scores"));
+        let Some(scores) = scores.and_then(|s| s.clone().into_dimensionality::<Ix2>().ok()) else { return Ok(None) };
+        // How far two scores may be off together.
+        let source = if program == Program::Loss { "mid.cost_s" } else { "out.scores" };
+        let off = golden.entry.tensors.iter().find(|tensor| tensor.name == source);
+        let off = off.and_then(|tensor| Some(tensor.tolerance.get(&profile)?.max * tensor.scale?)).unwrap_or(0.0);
+        let band = 2.0 * off;
+        let flagged = |name: &str| golden.entry.flags.iter().any(|flag| flag == name);
+        // Hinges of exactly 0 made of numbers that every precision holds: there is one right gradient.
+        if flagged("kink") {
+            return Ok(None);
+        }
+        let tied = flagged("tie");
+        if !tied && golden.entry.margins.kink() > band {
+            return Ok(None);
+        }
+        let ids = golden.inputs.get("in.image_ids").filter(|_| settings.mask_same_image);
+        let ids: Option<Vec<f64>> = ids.map(|ids| ids.iter().copied().collect());
+        let batch = scores.nrows();
+        let negative = |i: usize, j: usize| i != j && ids.as_ref().is_none_or(|ids| ids[i] != ids[j]);
+        let query = |rows: bool, query: usize| {
+            let place = |other: usize| if rows { (query, other) } else { (other, query) };
+            let raw: Vec<(usize, f64)> = (0..batch)
+                .filter(|&other| negative(place(other).0, place(other).1))
+                .map(|other| (other, settings.margin + scores[place(other)] - scores[(query, query)]))
+                .collect();
+            let mut out = Query::default();
+            if settings.max_violation {
+                let hardest = raw.iter().map(|(_, x)| *x).fold(f64::NEG_INFINITY, f64::max);
+                let near = |x: f64| x >= hardest - band && x > -band && (x > 0.0 || band > 0.0);
+                if hardest > 0.0 || (hardest > -band && !tied) {
+                    out.open = raw.iter().filter(|(_, x)| near(*x)).map(|(other, _)| *other).collect();
+                    (out.least, out.most) = (if hardest > band || tied { 1.0 } else { 0.0 }, 1.0);
+                }
+            } else {
+                for (other, x) in raw {
+                    if x.abs() <= band && !tied {
+                        out.open.push(other);
+                    } else if x > 0.0 {
+                        out.fixed.push(other);
+                    }
+                }
+                out.most = out.open.len() as f64;
+            }
+            out
+        };
+        let slack = golden.entry.tensors.iter().find(|tensor| tensor.name == "out.loss");
+        let slack = slack.and_then(|tensor| tensor.tolerance.get(&profile)).map_or(1e-6, |t| t.max.clamp(1e-12, 1e-2));
+        Ok(Some(Self {
+            batch,
+            max: settings.max_violation,
+            rows: (0..batch).map(|i| query(true, i)).collect(),
+            columns: (0..batch).map(|j| query(false, j)).collect(),
+            slack,
+        }))
+    }
+
+    /// Whether indices of hardest negatives, or a mask of what counts, are among the right choices.
+    #[must_use]
+    pub fn accepts(&self, kind: &str, rows: bool, found: &ArrayD<f64>) -> bool {
+        let queries = if rows { &self.rows } else { &self.columns };
+        if kind == "hardest" {
+            let Ok(found) = found.view().into_dimensionality::<Ix1>() else { return false };
+            return found.iter().zip(queries).all(|(&index, query)| {
+                let among = query.open.iter().any(|&other| other as f64 == index);
+                among || (index == -1.0 && query.least == 0.0)
+            });
+        }
+        let Ok(found) = found.view().into_dimensionality::<Ix2>() else { return false };
+        queries.iter().enumerate().all(|(query, terms)| {
+            let at = |other: usize| if rows { found[[query, other]] } else { found[[other, query]] };
+            let right = |other: usize| {
+                let x = at(other);
+                (x == 0.0 || x == 1.0)
+                    && if terms.fixed.contains(&other) { x == 1.0 } else { x == 0.0 || terms.open.contains(&other) }
+            };
+            let any = !self.max || terms.least == 0.0 || terms.open.iter().any(|&other| at(other) == 1.0);
+            any && (0..self.batch).all(right)
+        })
+    }
+
+    /// Gradients that backends usually give: of the first choice, of the last, of even shares.
+    #[must_use]
+    pub fn usual(&self) -> Vec<Array2<f64>> {
+        type Share = fn(&[usize]) -> Vec<(usize, f64)>;
+        let shares: [Share; 3] = [
+            |open| open.first().map(|&other| (other, 1.0)).into_iter().collect(),
+            |open| open.last().map(|&other| (other, 1.0)).into_iter().collect(),
+            |open| open.iter().map(|&other| (other, 1.0 / open.len() as f64)).collect(),
+        ];
+        let gradient = |share: Share| {
+            let mut d = Array2::zeros((self.batch, self.batch));
+            for (rows, queries) in [(true, &self.rows), (false, &self.columns)] {
+                for (query, terms) in queries.iter().enumerate() {
+                    let fixed = terms.fixed.iter().map(|&other| (other, 1.0));
+                    for (other, weight) in fixed.chain(share(&terms.open)) {
+                        d[if rows { (query, other) } else { (other, query) }] += weight;
+                        d[(query, query)] -= weight;
+                    }
+                }
+            }
+            d
+        };
+        shares.into_iter().map(gradient).collect()
+    }
+
+    /// Whether weights exist that give this gradient of the scores.
+    #[must_use]
+    pub fn accepts_gradient(&self, d: &Array2<f64>) -> bool {
+        let n = self.batch;
+        if d.dim() != (n, n) || d.iter().any(|x| !x.is_finite()) {
+            return false;
+        }
+        // What is left for the open terms, cell by cell.
+        let mut left = d.clone();
+        for (rows, queries) in [(true, &self.rows), (false, &self.columns)] {
+            for (query, terms) in queries.iter().enumerate() {
+                for &other in &terms.fixed {
+                    left[if rows { (query, other) } else { (other, query) }] -= 1.0;
+                }
+            }
+        }
+        // Each cell's amount goes to its row's query, its column's, or is shared.
+        let mut cells = Vec::new();
+        for i in 0..n {
+            for j in (0..n).filter(|&j| j != i) {
+                let (by_row, by_column) = (self.rows[i].open.contains(&j), self.columns[j].open.contains(&i));
+                let amount = left[[i, j]];
+                if amount < -self.slack || (amount.abs() > self.slack && !by_row && !by_column) {
+                    return false;
+                }
+                if by_row || by_column {
+                    cells.push((i, n + j, amount.max(0.0), by_row, by_column));
+                }
+            }
+        }
+        // What each query must receive: the diagonal says it for row i and column i together.
+        let bounds: Vec<(f64, f64)> = self.rows.iter().chain(&self.columns).map(|q| (q.least, q.most)).collect();
+        let mut got = vec![0.0; 2 * n];
+        let mut to_row: Vec<f64> = Vec::new();
+        for &(row, column, amount, by_row, by_column) in &cells {
+            let first = if by_row && by_column {
+                amount / 2.0
+            } else if by_row {
+                amount
+            } else {
+                0.0
+            };
+            got[row] += first;
+            got[column] += amount - first;
+            to_row.push(first);
+        }
+        // Shift what is shared until every query lies within its bounds (Gauss–Seidel on a tiny flow).
+        for _ in 0..200 * n.max(1) {
+            let mut moved = 0.0;
+            for (cell, &(row, column, amount, by_row, by_column)) in cells.iter().enumerate() {
+                if !(by_row && by_column) {
+                    continue;
+                }
+                let want = |query: usize| got[query] - got[query].clamp(bounds[query].0, bounds[query].1);
+                let shift = ((want(column) - want(row)) / 2.0).clamp(-to_row[cell], amount - to_row[cell]);
+                to_row[cell] += shift;
+                got[row] += shift;
+                got[column] -= shift;
+                moved += shift.abs();
+            }
+            if moved < 1e-15 {
+                break;
+            }
+        }
+        let slack = self.slack * n as f64;
+        let within = got.iter().zip(&bounds).all(|(&got, &(least, most))| got >= least - slack && got <= most + slack);
+        let fixed = |query: usize| (self.rows[query].fixed.len() + self.columns[query].fixed.len()) as f64;
+        let diagonal = (0..n).all(|i| (d[[i, i]] + got[i] + got[n + i] + fixed(i)).abs() <= slack);
+        within && diagonal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MH on three pairs: row 0 ties between 1 and 2, column 0 between 1 and 2, the rest is fixed.
+    fn choices() -> Choices {
+        let query = |open: &[usize]| Query {
+            open: open.to_vec(),
+            fixed: Vec::new(),
+            least: f64::from(u8::from(!open.is_empty())),
+            most: 1.0,
+        };
+        Choices {
+            batch: 3,
+            max: true,
+            rows: vec![query(&[1, 2]), query(&[0]), query(&[0])],
+            columns: vec![query(&[1, 2]), query(&[0]), query(&[])],
+            slack: 1e-9,
+        }
+    }
+
+    #[test]
+    fn convex_combinations_are_accepted_and_nothing_else() {
+        let choices = choices();
+        for d in choices.usual() {
+            assert!(choices.accepts_gradient(&d), "{d}");
+        }
+        let [first, last, _] = &choices.usual()[..] else { panic!("three") };
+        let mixed = first * 0.3 + last * 0.7;
+        assert!(choices.accepts_gradient(&mixed));
+        let mut all = choices.usual()[0].clone();
+        all[[0, 2]] += 1.0;
+        all[[0, 0]] -= 1.0;
+        assert!(!choices.accepts_gradient(&all), "given to both");
+        let mut off = first.clone();
+        off[[0, 1]] += 1e-3;
+        assert!(!choices.accepts_gradient(&off));
+        assert!(!choices.accepts_gradient(&(first * 2.0)));
+        assert!(!choices.accepts_gradient(&Array2::zeros((3, 3))));
+        let mut diagonal = first.clone();
+        diagonal[[1, 1]] += 1.0;
+        assert!(!choices.accepts_gradient(&diagonal));
+    }
+
+    #[test]
+    fn tied_indices_and_masks() {
+        let choices = choices();
+        let index = |x: &[f64]| ndarray::arr1(x).into_dyn();
+        assert!(choices.accepts("hardest", true, &index(&[2.0, 0.0, 0.0])));
+        assert!(!choices.accepts("hardest", true, &index(&[0.0, 0.0, 0.0])));
+        assert!(choices.accepts("hardest", false, &index(&[1.0, 0.0, -1.0])));
+        let mask = ndarray::arr2(&[[0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).into_dyn();
+        assert!(choices.accepts("active", true, &mask));
+        assert!(!choices.accepts("active", true, &ndarray::arr2(&[[0.0; 3]; 3]).into_dyn()));
+    }
+}

@@ -1,0 +1,447 @@
+//! Tolerances, measured.
+//!
+//! No constant is set by hand. For every tensor, E is the largest error of several honest ways to
+//! compute it, against the `f64` value; the tolerance is T = 8 E. The errors are taken relative to
+//! the tensor's scale, its largest |value| (or each row's own, where rows differ by orders of
+//! magnitude), never to the single element: through cancellation an honest element-wise relative
+//! error exceeds 1.
+//!
+//! Three figures are compared: the largest error, the Frobenius norm of the error (which sees a
+//! small error everywhere), and for large tensors its mean (which sees a drift). Each has a floor
+//! of the order of the precision's unit roundoff u, so that a tensor that all honest ways happen to
+//! hit exactly does not ask for luck.
+
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+
+use super::arithmetic::{Arithmetic, Form, Order, Rounding, Wobble};
+use super::mistakes::Mistakes;
+use super::plain::{Kind, Plain, Trace};
+use super::program::{Inputs, Program, Run, Settings};
+use crate::error::Result;
+
+/// How much more than the largest error seen is allowed.
+pub const SAFETY: f64 = 8.0;
+/// Tensors of at least this many numbers have a bound on their mean error too.
+pub const LARGE: usize = 4096;
+
+/// The precision in which a backend computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// 64-bit numbers throughout.
+    F64,
+    /// 32-bit numbers throughout.
+    F32,
+    /// `f32` with product operands of 10 bits.
+    Tf32,
+    /// Product operands, or all results, in bfloat16, sums in `f32`.
+    Bf16,
+    /// Product operands, or all results, in half precision, sums in `f32`.
+    F16,
+}
+
+impl Profile {
+    /// All of them, the sharpest first.
+    pub const ALL: [Self; 5] = [Self::F64, Self::F32, Self::Tf32, Self::Bf16, Self::F16];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// u: the largest relative error of rounding a number.
+    #[must_use]
+    pub fn unit_roundoff(self) -> f64 {
+        match self {
+            Self::F64 => f64::EPSILON / 2.0,
+            Self::F32 => f64::from(f32::EPSILON) / 2.0,
+            Self::Tf32 | Self::F16 => 1.0 / 2048.0,
+            Self::Bf16 => 1.0 / 512.0,
+        }
+    }
+
+    /// The honest ways to compute whose errors are measured.
+    #[must_use]
+    pub fn ways(self) -> Vec<Arithmetic> {
+        let plain = Arithmetic::PLAIN;
+        let way = |order, wobble| Arithmetic { order, wobble, ..plain };
+        let rearranged = |way: Arithmetic| Arithmetic { form: Form::Rearranged, ..way };
+        let low = |nearest: Rounding, bits: u32| {
+            let operands = |operands| Arithmetic { operands, ..plain };
+            let kept = |rounding| Arithmetic { operands: rounding, storage: rounding, ..plain };
+            let mut ways = vec![
+                operands(nearest),
+                rearranged(Arithmetic { order: Order::Split(3), wobble: Wobble::Random(1), ..operands(nearest) }),
+            ];
+            ways.extend((1..=4).map(|seed| operands(Rounding::Dithered { bits, seed })));
+            if self == Self::Tf32 {
+                ways.push(operands(Rounding::Tf32Truncated));
+            } else {
+                ways.extend([kept(nearest), kept(Rounding::Dithered { bits, seed: 5 })]);
+                ways.push(rearranged(Arithmetic {
+                    order: Order::Backward,
+                    ..kept(Rounding::Dithered { bits, seed: 6 })
+                }));
+            }
+            ways
+        };
+        match self {
+            Self::F64 | Self::F32 => vec![
+                plain,
+                way(Order::Backward, Wobble::None),
+                way(Order::Split(2), Wobble::None),
+                way(Order::Split(4), Wobble::None),
+                way(Order::Fused, Wobble::None),
+                way(Order::Forward, Wobble::Ulps(4)),
+                way(Order::Forward, Wobble::Ulps(-4)),
+                way(Order::Forward, Wobble::Random(1)),
+                way(Order::Backward, Wobble::Random(2)),
+                rearranged(plain),
+                rearranged(way(Order::Split(3), Wobble::Random(3))),
+                rearranged(way(Order::Fused, Wobble::Random(4))),
+                rearranged(way(Order::Split(8), Wobble::Random(5))),
+                rearranged(way(Order::Backward, Wobble::Random(6))),
+                Arithmetic { form: Form::Interpolated, ..plain },
+                Arithmetic { form: Form::Interpolated, ..way(Order::Split(3), Wobble::Random(7)) },
+            ],
+            Self::Tf32 => low(Rounding::Tf32, 10),
+            Self::Bf16 => low(Rounding::Bf16, 7),
+            Self::F16 => low(Rounding::F16, 10),
+        }
+    }
+}
+
+impl std::fmt::Display for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How far a tensor may lie from the golden one, or how far it does, in parts of its scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[f64; 3]", into = "[f64; 3]")]
+pub struct Deviation {
+    /// The largest error.
+    pub max: f64,
+    /// The Frobenius norm of the error, in parts of that of the tensor.
+    pub frobenius: f64,
+    /// |mean error|
+    pub bias: f64,
+}
+
+impl From<[f64; 3]> for Deviation {
+    fn from([max, frobenius, bias]: [f64; 3]) -> Self {
+        Self { max, frobenius, bias }
+    }
+}
+
+impl From<Deviation> for [f64; 3] {
+    fn from(d: Deviation) -> Self {
+        [d.max, d.frobenius, d.bias]
+    }
+}
+
+/// Which elements of a tensor are compared, and on what scale.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extent<'a> {
+    /// Each row (first dimension) has its own scale.
+    pub rows: bool,
+    /// Only t < length of each row is compared, in a tensor [B, T, …].
+    pub lengths: Option<&'a [usize]>,
+}
+
+impl Extent<'_> {
+    /// Whether the element at a flat position of a tensor of this shape is compared.
+    #[must_use]
+    pub fn holds(&self, shape: &[usize], flat: usize) -> bool {
+        let Some(lengths) = self.lengths else { return true };
+        let inner: usize = shape[2..].iter().product();
+        (flat / inner) % shape[1] < lengths[flat / inner / shape[1]]
+    }
+
+    /// The scale of each row, or one scale for all: the largest |value| that is compared, 1 where all
+    /// are 0.
+    #[must_use]
+    pub fn scales(&self, values: &ArrayD<f64>) -> Vec<f64> {
+        let shape = values.shape();
+        let row = if self.rows { shape[1..].iter().product::<usize>().max(1) } else { values.len().max(1) };
+        let mut scales = vec![0.0f64; values.len().div_ceil(row)];
+        for (flat, &x) in values.iter().enumerate() {
+            if x.is_finite() && self.holds(shape, flat) {
+                scales[flat / row] = scales[flat / row].max(x.abs());
+            }
+        }
+        scales.iter().map(|&scale| if scale == 0.0 { 1.0 } else { scale }).collect()
+    }
+}
+
+/// What was found when two tensors were compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// In parts of the scale.
+    pub deviation: Deviation,
+    /// The flat position of the largest error, or of the first value whose kind (finite, NaN,
+    /// infinite) is not the expected one.
+    pub worst: usize,
+    /// A value is NaN or infinite where the expected one is not, or the other way round.
+    pub pattern: bool,
+    /// How many numbers were compared.
+    pub compared: usize,
+}
+
+/// Compares two tensors of one shape.
+#[must_use]
+pub fn difference(expected: &ArrayD<f64>, found: &ArrayD<f64>, extent: Extent<'_>) -> Difference {
+    let shape = expected.shape().to_vec();
+    let scales = extent.scales(expected);
+    let row = expected.len().max(1).div_ceil(scales.len());
+    let mut out = Difference { deviation: Deviation::default(), worst: 0, pattern: false, compared: 0 };
+    let (mut squares, mut reference, mut sum) = (0.0, 0.0, 0.0);
+    for (flat, (&e, &f)) in expected.iter().zip(found.iter()).enumerate() {
+        if !extent.holds(&shape, flat) {
+            continue;
+        }
+        out.compared += 1;
+        let same_kind = e.is_nan() == f.is_nan()
+            && (e.is_finite() == f.is_finite())
+            && (e.is_finite() || e.is_nan() || e.signum() * f.signum() > 0.0);
+        if !same_kind {
+            if !out.pattern {
+                (out.pattern, out.worst) = (true, flat);
+            }
+            continue;
+        }
+        if !e.is_finite() {
+            continue;
+        }
+        let scale = scales[flat / row];
+        let error = (f - e) / scale;
+        squares += error * error;
+        reference += (e / scale) * (e / scale);
+        sum += error;
+        if error.abs() > out.deviation.max {
+            out.deviation.max = error.abs();
+            if !out.pattern {
+                out.worst = flat;
+            }
+        }
+    }
+    out.deviation.frobenius = (squares / if reference == 0.0 { 1.0 } else { reference }).sqrt();
+    out.deviation.bias = if out.compared == 0 { 0.0 } else { f64::abs(sum) / out.compared as f64 };
+    if out.pattern {
+        out.deviation = Deviation { max: f64::INFINITY, frobenius: f64::INFINITY, bias: f64::INFINITY };
+    }
+    out
+}
+
+impl Deviation {
+    /// The larger of each figure.
+    #[must_use]
+    pub fn largest(self, other: Self) -> Self {
+        Self {
+            max: self.max.max(other.max),
+            frobenius: self.frobenius.max(other.frobenius),
+            bias: self.bias.max(other.bias),
+        }
+    }
+
+    /// This deviation in units of a tolerance: accepted up to 1. The mean counts for large tensors.
+    #[must_use]
+    pub fn in_units_of(self, tolerance: Self, numbers: usize) -> f64 {
+        let part = |found: f64, allowed: f64| if found == 0.0 { 0.0 } else { found / allowed };
+        let units = part(self.max, tolerance.max).max(part(self.frobenius, tolerance.frobenius));
+        if numbers >= LARGE { units.max(part(self.bias, tolerance.bias)) } else { units }
+    }
+
+    /// T = 8 E with the floors of a profile, rounded up to two digits.
+    fn tolerance(self, profile: Profile) -> Self {
+        let u = profile.unit_roundoff();
+        let allow = |error: f64, floor: f64| two_digits(SAFETY * error.max(floor));
+        Self { max: allow(self.max, u), frobenius: allow(self.frobenius, u), bias: allow(self.bias, u / 4.0) }
+    }
+}
+
+/// Rounded up to two digits, which is how a tolerance is written.
+fn two_digits(x: f64) -> f64 {
+    let text = format!("{x:.1e}");
+    let rounded: f64 = text.parse().unwrap_or(x);
+    if rounded >= x {
+        return rounded;
+    }
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let tenths: f64 = digits.replace('.', "").parse().unwrap_or(10.0);
+    format!("{}e{}", tenths + 1.0, exponent.parse::<i32>().unwrap_or(0) - 1).parse().unwrap_or(x)
+}
+
+/// What is known of a tensor's tolerance under a profile; none: this profile does not judge it.
+pub type Tolerances = std::collections::BTreeMap<Profile, Deviation>;
+
+/// A case's golden values with the tolerances of every tensor, in the order of the data flow.
+#[derive(Debug)]
+pub struct Measured {
+    /// The golden run.
+    pub golden: Run<f64>,
+    /// For each tensor of the trace; indices and masks are exact and have none.
+    pub tolerances: Vec<Tolerances>,
+    /// E of the scores, as it is and not in parts of the scale: what a kink's distance is held against.
+    pub score_error: std::collections::BTreeMap<Profile, f64>,
+}
+
+/// Which elements of a tensor count, by its name.
+#[must_use]
+pub fn extent<'a>(program: Program, name: &str, lengths: Option<&'a [usize]>) -> Extent<'a> {
+    Extent { rows: program == Program::L2norm, lengths: lengths.filter(|_| is_padded(program, name)) }
+}
+
+/// Whether a tensor is [B, T, …] with something behind each row's end.
+#[must_use]
+pub fn is_padded(program: Program, name: &str) -> bool {
+    let plain = name.strip_prefix("grad.").unwrap_or(name);
+    match program {
+        Program::Gru => plain.starts_with("mid.l") || plain == "in.x",
+        Program::Embedding => plain == "mid.words",
+        Program::Model => plain == "mid.words" || (plain.starts_with("mid.l") && plain != "mid.last"),
+        _ => false,
+    }
+}
+
+/// The rows' lengths, where a case has them.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the program
+pub fn lengths_of(inputs: &Inputs) -> Option<Vec<usize>> {
+    inputs.get("in.lengths").map(|lengths| lengths.iter().map(|&length| length as usize).collect())
+}
+
+/// The golden values and the tolerances under some profiles.
+///
+/// **Errors** as [`Program::run`].
+pub fn measure(program: Program, settings: &Settings, inputs: &Inputs, profiles: &[Profile]) -> Result<Measured> {
+    let none = Mistakes::new();
+    let golden = program.run::<f64>(settings, inputs, &Plain::new(Arithmetic::PLAIN, &none))?;
+    let lengths = lengths_of(inputs);
+    let mut tolerances = vec![Tolerances::new(); golden.trace.entries.len()];
+    let mut score_error = std::collections::BTreeMap::new();
+    for &profile in profiles {
+        let mut errors = vec![Deviation::default(); golden.trace.entries.len()];
+        let mut flipped = false;
+        for way in profile.ways() {
+            let plain = Plain::new(way, &none);
+            let trace = if profile == Profile::F64 {
+                program.run::<f64>(settings, inputs, &plain).map(|run| run.trace)
+            } else {
+                program.run::<f32>(settings, inputs, &plain).map(|run| widened(&run.trace))
+            };
+            // A precision that cannot hold the case (overflow, a norm that vanishes) does not judge it.
+            let Ok(trace) = trace else {
+                for error in &mut errors {
+                    error.max = f64::INFINITY;
+                }
+                continue;
+            };
+            for ((expected, found), error) in golden.trace.entries.iter().zip(&trace.entries).zip(&mut errors) {
+                let extent = extent(program, &expected.name, lengths.as_deref());
+                let found = difference(&expected.values, &found.values, extent);
+                if expected.kind == Kind::Real {
+                    *error = error.largest(found.deviation);
+                } else {
+                    flipped |= found.deviation.max > 0.0;
+                }
+            }
+        }
+        let scores = ["out.scores", "mid.cost_s"].iter().find_map(|&name| {
+            let place = golden.trace.entries.iter().position(|entry| entry.name == name)?;
+            let scale = extent(program, name, None).scales(&golden.trace.entries[place].values)[0];
+            Some(errors[place].max * scale)
+        });
+        let scores = scores.unwrap_or(0.0);
+        score_error.insert(profile, scores);
+        let near_kink = flipped || golden.margins.kink() < 3.0 * scores;
+        let low = !matches!(profile, Profile::F64 | Profile::F32);
+        for ((entry, error), out) in golden.trace.entries.iter().zip(&errors).zip(&mut tolerances) {
+            let behind_kink = entry.name.starts_with("grad.") || entry.name.starts_with("opt.");
+            // Adam's first steps make signs of gradients: those near 0 flip.
+            let flips = settings.steps > 2 && entry.name.starts_with("opt.") || entry.name.starts_with("opt.param.");
+            let chaotic = low && program == Program::Model && flips;
+            let tolerance = error.tolerance(profile);
+            let tells_nothing = !tolerance.max.is_finite() || (low && tolerance.max >= 0.5);
+            let judged = !((low && near_kink && behind_kink) || chaotic || tells_nothing);
+            if judged && entry.kind == Kind::Real {
+                out.insert(profile, tolerance);
+            }
+        }
+        if !(low && near_kink) {
+            let exact = Deviation::default();
+            for (entry, out) in golden.trace.entries.iter().zip(&mut tolerances) {
+                if entry.kind != Kind::Real {
+                    out.insert(profile, exact);
+                }
+            }
+        }
+    }
+    Ok(Measured { golden, tolerances, score_error })
+}
+
+/// The same numbers as `f64`.
+fn widened(trace: &Trace<f32>) -> Trace<f64> {
+    let entries = trace.entries.iter().map(|entry| super::plain::Entry {
+        name: entry.name.clone(),
+        kind: entry.kind,
+        values: entry.values.mapv(f64::from),
+    });
+    Trace { entries: entries.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{arr1, arr2};
+
+    #[test]
+    fn differences_by_hand() {
+        let expected = arr2(&[[1.0, -4.0], [0.0, 2.0]]).into_dyn();
+        let found = arr2(&[[1.0, -4.0], [0.4, 2.2]]).into_dyn();
+        let d = difference(&expected, &found, Extent::default());
+        assert!((d.deviation.max - 0.1).abs() < 1e-15 && d.worst == 2 && d.compared == 4);
+        assert!((d.deviation.frobenius - (0.16f64 + 0.04).sqrt() / 21f64.sqrt()).abs() < 1e-15);
+        assert!((d.deviation.bias - 0.6 / 16.0).abs() < 1e-15);
+        let by_row = difference(&expected, &found, Extent { rows: true, lengths: None });
+        assert!((by_row.deviation.max - 0.2).abs() < 1e-15, "the second row's scale is 2");
+    }
+
+    #[test]
+    fn behind_a_rows_end_nothing_is_compared() {
+        let expected = arr2(&[[1.0, 0.0], [2.0, 3.0]]).into_dyn().into_shape_with_order(vec![2, 2, 1]).unwrap();
+        let mut found = expected.clone();
+        found[[0, 1, 0]] = f64::NAN;
+        let extent = Extent { rows: false, lengths: Some(&[1, 2]) };
+        let d = difference(&expected, &found, extent);
+        assert!(!d.pattern && d.compared == 3 && d.deviation.max == 0.0);
+        found[[1, 1, 0]] = f64::INFINITY;
+        let d = difference(&expected, &found, extent);
+        assert!(d.pattern && d.worst == 3 && d.deviation.max.is_infinite());
+    }
+
+    #[test]
+    fn units_and_digits() {
+        let d = Deviation { max: 3.0, frobenius: 1.0, bias: 9.0 };
+        let t = Deviation { max: 2.0, frobenius: 1.0, bias: 1.0 };
+        assert_eq!((d.in_units_of(t, 10), d.in_units_of(t, LARGE)), (1.5, 9.0));
+        assert_eq!(Deviation::default().in_units_of(Deviation::default(), 3), 0.0, "exact and equal");
+        assert_eq!(d.in_units_of(Deviation::default(), 3), f64::INFINITY);
+        for (x, up) in [(1.23e-7, 1.3e-7), (9.91e-3, 1e-2), (2e-5, 2e-5), (0.0, 0.0)] {
+            assert_eq!(two_digits(x), up);
+        }
+        assert_eq!(
+            difference(&arr1(&[0.0]).into_dyn(), &arr1(&[1e-3]).into_dyn(), Extent::default()).deviation.max,
+            1e-3
+        );
+    }
+}

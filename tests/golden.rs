@@ -1,0 +1,700 @@
+//! The golden kit: what it publishes, what it catches, and what it must not reject.
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+use vsepp::files::ElementType;
+use vsepp::golden::Arithmetic;
+use vsepp::golden::arithmetic::{Form, Order, Rounding, Wobble};
+use vsepp::golden::cases::{self, Expected};
+use vsepp::golden::compare::{Found, FoundTensors, REJECTED, Status, check_case};
+use vsepp::golden::diagnose::{Checked, Reach, diagnose};
+use vsepp::golden::mistakes::{self, Mistake, Mistakes};
+use vsepp::golden::plain::{Kind, Plain};
+use vsepp::golden::program::Program;
+use vsepp::golden::suite::{self, Format, GoldenCase, Making, Role, Suite};
+use vsepp::golden::tolerance::Profile;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")
+}
+
+fn suite() -> &'static Vec<GoldenCase> {
+    static SUITE: OnceLock<Vec<GoldenCase>> = OnceLock::new();
+    SUITE.get_or_init(|| {
+        let suite = Suite::open(&folder()).unwrap();
+        suite.manifest.cases.par_iter().map(|entry| suite.load(entry).unwrap()).collect()
+    })
+}
+
+fn case(id: &str) -> &'static GoldenCase {
+    suite().iter().find(|case| case.entry.id == id).unwrap_or_else(|| panic!("no case {id}"))
+}
+
+/// Valid cases: those that a backend must get right.
+fn valid() -> impl Iterator<Item = &'static GoldenCase> {
+    suite().iter().filter(|case| case.entry.result == Expected::Valid)
+}
+
+/// A backend that computes in `f32` (or `f64`) with an arithmetic and some mistakes.
+fn backend(case: &GoldenCase, way: Arithmetic, planted: &Mistakes, double: bool) -> FoundTensors {
+    if case.entry.result == Expected::Invalid {
+        return refusal();
+    }
+    let settings = case.settings().unwrap();
+    let plain = Plain::new(way, planted);
+    let element = |kind: Kind, real| if kind == Kind::Real { real } else { ElementType::I64 };
+    let mut found = FoundTensors::new();
+    if double {
+        let Ok(run) = case.entry.program.run::<f64>(&settings, &case.inputs, &plain) else { return refusal() };
+        for entry in run.trace.entries {
+            found.insert(entry.name, Found { element: element(entry.kind, ElementType::F64), values: entry.values });
+        }
+    } else {
+        let Ok(run) = case.entry.program.run::<f32>(&settings, &case.inputs, &plain) else { return refusal() };
+        for entry in run.trace.entries {
+            let values = entry.values.mapv(f64::from);
+            found.insert(entry.name, Found { element: element(entry.kind, ElementType::F32), values });
+        }
+    }
+    found
+}
+
+fn refusal() -> FoundTensors {
+    let values = ndarray::arr1(&[1.0]).into_dyn();
+    FoundTensors::from([(REJECTED.to_owned(), Found { element: ElementType::U8, values })])
+}
+
+fn check(case: &GoldenCase, found: FoundTensors, profile: Profile) -> Checked {
+    let report = check_case(case, &found, profile).unwrap();
+    Checked { golden: case.clone(), found, report }
+}
+
+/// A right backend in `f32`.
+fn right(case: &GoldenCase) -> FoundTensors {
+    backend(case, Arithmetic::PLAIN, &Mistakes::new(), false)
+}
+
+const F32: Profile = Profile::F32;
+
+// --- what is published ---------------------------------------------------------------------------
+
+#[test]
+fn regenerating_gives_the_same_bytes() {
+    let out = tempfile::tempdir().unwrap();
+    let all = cases::core().unwrap();
+    let making = Making { profiles: &Profile::ALL, layouts: &[], steps: true, kills: true, single: true };
+    suite::write(out.path(), "core", &all, Format::Safetensors, making, |_| ()).unwrap();
+    let names = |folder: &Path| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|n| n != ".gitattributes")
+            .collect()
+    };
+    assert_eq!(names(out.path()), names(&folder()), "the files of fixtures/golden");
+    for name in names(out.path()) {
+        let (new, old) = (std::fs::read(out.path().join(&name)).unwrap(), std::fs::read(folder().join(&name)).unwrap());
+        assert!(
+            new == old,
+            "{name} differs: `vsepp golden make --out fixtures/golden --force`, and a line under Numerics"
+        );
+    }
+}
+
+#[test]
+fn the_suite_is_what_it_promises() {
+    let all = suite();
+    assert!(all.len() >= 120, "{} cases", all.len());
+    let size: u64 = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(size < 10 << 20, "{size} bytes");
+    let families: BTreeSet<&str> = all.iter().map(|case| case.entry.family.as_str()).collect();
+    for family in [
+        "gru-cell",
+        "gru-sequence",
+        "layout",
+        "reset",
+        "embedding",
+        "linear",
+        "l2norm",
+        "scores",
+        "loss",
+        "kink",
+        "optimiser",
+        "model",
+        "trajectory",
+        "rejected",
+    ] {
+        assert!(families.contains(family), "{family}");
+    }
+    let manifest = Suite::open(&folder()).unwrap().manifest;
+    for case in all {
+        let id = &case.entry.id;
+        assert!(id.starts_with(&format!("{}-", case.entry.family)), "{id}");
+        assert!(case.entry.flags.iter().all(|flag| manifest.flags.contains_key(flag)), "{id}: every flag is explained");
+        for tensor in case.entry.tensors.iter().filter(|tensor| tensor.role == Role::Input) {
+            let weights =
+                tensor.name.starts_with("param.txt_enc.rnn.") || tensor.name == "in.h0" || tensor.name == "in.h";
+            let values = &case.inputs[&tensor.name];
+            if weights && !case.entry.flags.iter().any(|flag| flag == "reset-agree") {
+                let distinct: BTreeSet<u64> = values.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(distinct.len(), values.len(), "{id}: {}: all values are distinct", tensor.name);
+                assert!(values.iter().all(|&x| x != 0.0), "{id}: {}", tensor.name);
+            }
+            if tensor.name.contains("weight_hh") {
+                assert!(values.shape()[1] >= 2, "{id}: H ≥ 2");
+            }
+        }
+    }
+}
+
+#[test]
+fn ids_are_only_ever_added() {
+    // The ids of the first release: none may go, none may change what it stands for.
+    let pinned = include_str!("golden_ids.txt");
+    let programs: BTreeMap<&str, &str> =
+        suite().iter().map(|case| (case.entry.id.as_str(), case.entry.program.name())).collect();
+    for line in pinned.lines() {
+        let (id, program) = line.split_once(' ').unwrap();
+        assert_eq!(programs.get(id), Some(&program), "{id}");
+    }
+}
+
+// --- the publishing gate -------------------------------------------------------------------------
+
+/// Honest ways that were not among those that were measured.
+fn honest() -> Vec<Arithmetic> {
+    let way = |order, wobble, form| Arithmetic { order, wobble, form, ..Arithmetic::PLAIN };
+    let (definition, rearranged, interpolated) = (Form::Definition, Form::Rearranged, Form::Interpolated);
+    vec![
+        way(Order::Split(5), Wobble::None, definition),
+        way(Order::Split(16), Wobble::Random(77), rearranged),
+        way(Order::Fused, Wobble::Ulps(3), interpolated),
+        way(Order::Backward, Wobble::Random(101), rearranged),
+        way(Order::Forward, Wobble::Random(202), interpolated),
+        way(Order::Split(7), Wobble::Ulps(-4), rearranged),
+        way(Order::Fused, Wobble::Random(303), rearranged),
+        way(Order::Backward, Wobble::Ulps(4), definition),
+    ]
+}
+
+#[test]
+fn no_honest_variant_is_rejected() {
+    for (profile, double) in [(Profile::F64, true), (Profile::F32, false)] {
+        for way in honest() {
+            for case in suite() {
+                let found = backend(case, way, &Mistakes::new(), double);
+                let report = check_case(case, &found, profile).unwrap();
+                let accepted = matches!(report.status, Status::Passed | Status::Remark);
+                assert!(accepted, "{profile}, {way:?}: {}: {:?}", case.entry.id, report.headline());
+            }
+        }
+    }
+}
+
+#[test]
+fn honest_low_precision_is_accepted_under_its_profile() {
+    let kept = |rounding| Arithmetic { operands: rounding, storage: rounding, ..Arithmetic::PLAIN };
+    let operands = |operands| Arithmetic { operands, ..Arithmetic::PLAIN };
+    let dither = |bits, seed| Rounding::Dithered { bits, seed };
+    let all = [
+        (Profile::Tf32, operands(dither(10, 91))),
+        (Profile::Tf32, Arithmetic { order: Order::Split(4), ..operands(Rounding::Tf32Truncated) }),
+        (Profile::Bf16, operands(dither(7, 92))),
+        (Profile::Bf16, Arithmetic { form: Form::Rearranged, ..kept(dither(7, 93)) }),
+        (Profile::F16, operands(dither(10, 94))),
+        (Profile::F16, Arithmetic { order: Order::Backward, ..kept(dither(10, 95)) }),
+    ];
+    for (profile, way) in all {
+        for case in valid() {
+            // Half precision overflows in some cases, and then refuses: its profile does not judge them.
+            let found = backend(case, way, &Mistakes::new(), false);
+            if found.contains_key(REJECTED) {
+                continue;
+            }
+            let report = check_case(case, &found, profile).unwrap();
+            assert_ne!(report.status, Status::Failed, "{profile}, {way:?}: {}: {:?}", case.entry.id, report.headline());
+        }
+    }
+}
+
+#[test]
+fn tf32_and_bf16_are_rejected_under_f32_wherever_there_is_a_product() {
+    for rounding in [Rounding::Tf32, Rounding::Tf32Truncated, Rounding::Bf16] {
+        let way = Arithmetic { operands: rounding, ..Arithmetic::PLAIN };
+        for case in valid() {
+            let order = case.entry.config.get("measure").is_some_and(|m| m != "cosine");
+            let product = match case.entry.program {
+                Program::GruCell | Program::Gru | Program::Linear | Program::Model => true,
+                Program::Scores => !order,
+                _ => false,
+            };
+            if product {
+                let report = check_case(case, &backend(case, way, &Mistakes::new(), false), F32).unwrap();
+                assert_eq!(report.status, Status::Failed, "{rounding:?}: {} must fail", case.entry.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn kinks_are_far_from_rounding_unless_flagged() {
+    for case in valid().filter(|case| case.entry.flags.iter().all(|flag| flag != "tie" && flag != "kink")) {
+        let scores = case.entry.tensors.iter().find(|t| t.name == "out.scores" || t.name == "mid.cost_s");
+        let Some(scores) = scores else { continue };
+        let error = scores.tolerance[&F32].max / vsepp::golden::tolerance::SAFETY * scores.scale.unwrap();
+        let kink = case.entry.margins.kink();
+        assert!(kink >= 100.0 * error, "{}: {kink:e} against an error of {error:e}", case.entry.id);
+    }
+}
+
+#[test]
+fn every_known_mistake_is_caught_clearly_by_two_cases() {
+    let mut caught: BTreeMap<&str, usize> = BTreeMap::new();
+    for case in suite() {
+        for id in &case.entry.kills {
+            *caught.entry(id).or_default() += 1;
+        }
+    }
+    let few: Vec<_> = mistakes::ALL.iter().filter(|d| caught.get(d.id).is_none_or(|&n| n < 2)).map(|d| d.id).collect();
+    assert!(few.is_empty(), "caught at ten tolerances by fewer than two cases: {few:?}");
+}
+
+// --- the mutation bench --------------------------------------------------------------------------
+
+/// What happened to one planted mistake.
+struct Outcome {
+    mistake: Mistake,
+    rejected_by: usize,
+    named: Option<Vec<String>>,
+    reach: Option<Reach>,
+    unexplained: Vec<String>,
+    others: usize,
+}
+
+fn plant(mistake: Mistake, way: Arithmetic) -> Outcome {
+    let planted = Mistakes::from([mistake]);
+    let checked: Vec<Checked> =
+        suite().iter().map(|case| check(case, backend(case, way, &planted, false), F32)).collect();
+    let d = diagnose(&checked, F32, false);
+    Outcome {
+        mistake,
+        rejected_by: checked.iter().filter(|c| c.report.status == Status::Failed).count(),
+        named: d.named.first().map(|d| d.mistakes.clone()),
+        reach: d.named.first().map(|d| d.explains),
+        unexplained: d.unexplained.clone(),
+        others: d.named.len().saturating_sub(1),
+    }
+}
+
+#[test]
+fn mutation_bench_every_mistake_is_rejected_and_nearly_all_are_named() {
+    // The mutant computes in another order than the one it is compared with.
+    let way =
+        Arithmetic { order: Order::Split(3), wobble: Wobble::Random(9), form: Form::Rearranged, ..Arithmetic::PLAIN };
+    let outcomes: Vec<Outcome> = mistakes::ALL.par_iter().map(|d| plant(d.mistake, way)).collect();
+    let (mut right, mut wrong) = (0, Vec::new());
+    for o in &outcomes {
+        let id = o.mistake.describe().id;
+        assert!(o.rejected_by >= 2, "{id} is rejected by {} cases", o.rejected_by);
+        match &o.named {
+            Some(names) if names.iter().any(|name| name == id) => {
+                right += usize::from(names.len() == 1 && o.others == 0);
+                if names.len() > 1 || o.others > 0 || !o.unexplained.is_empty() {
+                    println!(
+                        "{id}: named as {names:?} ({:?}), {} others, unexplained: {:?}",
+                        o.reach, o.others, o.unexplained
+                    );
+                }
+            }
+            Some(names) => wrong.push(format!("{id} named as {names:?} {:?}", o.reach)),
+            None => println!("{id}: not named, rejected by {}", o.rejected_by),
+        }
+    }
+    println!(
+        "{} mistakes, all rejected by at least two cases, {right} named alone, {} wrongly",
+        outcomes.len(),
+        wrong.len()
+    );
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(outcomes.len() >= 40 && right * 10 >= outcomes.len() * 9, "{right} of {} named", outcomes.len());
+}
+
+#[test]
+fn mistakes_are_named_from_outputs_and_parameter_gradients_alone() {
+    // What most backends write: no mid.*, no grad.mid.*.
+    let way = Arithmetic { order: Order::Backward, wobble: Wobble::Random(4), ..Arithmetic::PLAIN };
+    let partial = |found: FoundTensors| -> FoundTensors {
+        found.into_iter().filter(|(name, _)| !name.starts_with("mid.") && !name.starts_with("grad.mid.")).collect()
+    };
+    let sample: Vec<Mistake> = mistakes::ALL.iter().step_by(5).map(|d| d.mistake).collect();
+    let results: Vec<(Mistake, usize, Vec<String>)> = sample
+        .par_iter()
+        .map(|&mistake| {
+            let planted = Mistakes::from([mistake]);
+            let found = |case: &GoldenCase| partial(backend(case, way, &planted, false));
+            let checked: Vec<Checked> = suite().iter().map(|case| check(case, found(case), F32)).collect();
+            let rejected = checked.iter().filter(|c| c.report.status == Status::Failed).count();
+            (mistake, rejected, diagnose(&checked, F32, false).named.first().map_or(Vec::new(), |d| d.mistakes.clone()))
+        })
+        .collect();
+    let mut alone = 0;
+    for (mistake, rejected, names) in &results {
+        let id = mistake.describe().id;
+        assert!(*rejected >= 2, "{id} is rejected by {rejected}");
+        assert!(names.is_empty() || names.iter().any(|name| name == id), "{id} named as {names:?}");
+        alone += usize::from(names.len() == 1);
+    }
+    assert!(alone * 10 >= results.len() * 9, "{alone} of {} named alone", results.len());
+}
+
+#[test]
+fn two_mistakes_at_once_are_both_named() {
+    let planted = Mistakes::from([Mistake::UpdateComplement, Mistake::MeanOverBatch]);
+    let checked: Vec<Checked> =
+        suite().iter().map(|case| check(case, backend(case, Arithmetic::PLAIN, &planted, false), F32)).collect();
+    let d = diagnose(&checked, F32, false);
+    let named: BTreeSet<&str> = d.named.iter().flat_map(|d| d.mistakes.iter().map(String::as_str)).collect();
+    assert!(named.is_superset(&BTreeSet::from(["update-complement", "mean-over-batch"])), "{named:?}");
+    assert!(!d.together.is_empty(), "whole models hold both");
+}
+
+#[test]
+fn what_is_in_no_list_is_rejected_and_not_named() {
+    // A mistake of no list: the update gate is applied twice.
+    let mut checked = Vec::new();
+    for case in suite().iter().filter(|case| case.entry.program == Program::GruCell) {
+        let mut found = right(case);
+        let z = found["mid.z"].values.clone();
+        let (n, h) = (found["mid.n"].values.clone(), &case.inputs["in.h"]);
+        let squared = &z * &z;
+        found.get_mut("out.h_next").unwrap().values = (1.0 - &squared) * n + squared * h;
+        checked.push(check(case, found, F32));
+    }
+    let d = diagnose(&checked, F32, false);
+    assert!(checked.iter().all(|c| c.report.status == Status::Failed));
+    assert!(d.named.is_empty(), "{:?}", d.named);
+    assert_eq!(d.unexplained.len(), checked.len());
+    assert_eq!(d.within, None);
+}
+
+#[test]
+fn a_lower_precision_is_told() {
+    let way = Arithmetic { operands: Rounding::Tf32, ..Arithmetic::PLAIN };
+    let of_cells = suite().iter().filter(|case| case.entry.program == Program::GruCell);
+    let checked: Vec<Checked> =
+        of_cells.map(|case| check(case, backend(case, way, &Mistakes::new(), false), F32)).collect();
+    let d = diagnose(&checked, F32, false);
+    assert!(d.named.is_empty(), "{:?}", d.named);
+    assert_eq!(d.within, Some(Profile::Tf32));
+}
+
+// --- the comparator ------------------------------------------------------------------------------
+
+/// The outcome after something was done to a right backend's tensors.
+fn after(id: &str, spoil: impl FnOnce(&mut FoundTensors)) -> Checked {
+    let mut found = right(case(id));
+    spoil(&mut found);
+    check(case(id), found, F32)
+}
+
+#[test]
+fn the_comparator_rejects_what_it_must() {
+    let id = "model-vsepp";
+    assert_eq!(after(id, |_| ()).report.status, Status::Passed);
+    let entry = |name: &str| case(id).entry.tensors.iter().find(|t| t.name == name).unwrap();
+    let fails = |name: &str, spoil: &dyn Fn(&mut Found), says: &str| {
+        let checked = after(id, |found| spoil(found.get_mut(name).unwrap()));
+        let headline = checked.report.headline().unwrap_or_else(|| panic!("{name}: accepted"));
+        assert_eq!(headline.name, name);
+        let problem = headline.problem.clone().unwrap();
+        assert!(problem.contains(says), "{name}: {problem}");
+    };
+    for name in ["out.scores", "grad.txt_enc.rnn.weight_hh_l0", "mid.l0.c", "opt.param.img_enc.fc.weight"] {
+        let allowed = entry(name).tolerance[&F32].max * entry(name).scale.unwrap();
+        let expected = case(id).expected[name].clone();
+        let place = expected.iter().position(|&x| x != 0.0).unwrap();
+        fails(
+            name,
+            &|f| f.values.as_slice_mut().unwrap()[place] = expected.iter().nth(place).unwrap() + 1.5 * allowed,
+            "1 of",
+        );
+        let within = after(id, |f| {
+            let x = expected.iter().nth(place).unwrap() + 0.5 * allowed;
+            f.get_mut(name).unwrap().values.as_slice_mut().unwrap()[place] = x;
+        });
+        assert_eq!(within.report.status, Status::Passed, "{name}: half a tolerance is accepted");
+        fails(name, &|f| f.values.as_slice_mut().unwrap()[place] = f64::NAN, "NaN");
+        fails(name, &|f| f.values.fill(0.0), "every value is 0");
+        fails(name, &|f| f.element = ElementType::F16, "found F16");
+        fails(name, &|f| f.element = ElementType::I64, "found I64");
+        fails(
+            name,
+            &|f| f.values = f.values.clone().into_shape_with_order(vec![f.values.len()]).unwrap(),
+            "expected shape",
+        );
+    }
+    // A permuted gate.
+    fails("mid.l0.r", &|f| f.values = case(id).expected["mid.l0.z"].clone(), "are off");
+    fails("mid.hardest_s", &|f| f.values[[0]] = 4.0 - f.values[[0]], "whole numbers differ");
+    // Half of it not written.
+    fails("grad.img_enc.fc.weight", &|f| f.values.slice_mut(ndarray::s![2.., ..]).fill(0.0), "values");
+    // Near everywhere, but a little off everywhere: the norm of the error sees it.
+    let tolerance = entry("grad.img_enc.fc.weight").tolerance[&F32];
+    if tolerance.frobenius < 0.9 * tolerance.max {
+        fails("grad.img_enc.fc.weight", &|f| f.values.mapv_inplace(|x| x * (1.0 + 2.0 * tolerance.frobenius)), "off");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said_and_under_complete_it_fails() {
+    let checked = after("model-vsepp", |found| {
+        found.remove("out.scores");
+    });
+    assert_eq!(checked.report.status, Status::Passed);
+    assert_eq!(checked.report.count(Status::Missing), 1);
+    let nothing = after("model-vsepp", FoundTensors::clear);
+    assert_eq!(nothing.report.status, Status::Missing, "nothing compared is not passed");
+    let out = tempfile::tempdir().unwrap();
+    let suite = Suite::open(&folder()).unwrap();
+    let check = |complete| {
+        let checking = vsepp::golden::check::Checking {
+            cases: vec!["model-vsepp".into(), "rejected-zero-row".into()],
+            complete,
+            diagnose_large: false,
+        };
+        vsepp::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+    };
+    assert!(!check(false).passed, "an empty folder is no evidence");
+    let write = |id: &str, tensors: &FoundTensors| {
+        let mut writer = vsepp::files::TensorWriter::default();
+        for (name, found) in tensors {
+            if found.element == ElementType::F32 {
+                writer.add(name.as_str(), &found.values.mapv(|x| x as f32).view());
+            } else {
+                let whole: Vec<i64> = found.values.iter().map(|&x| x as i64).collect();
+                writer.add_integers(name.as_str(), found.values.shape(), &whole).unwrap();
+            }
+        }
+        writer.write_npz(&out.path().join(format!("{id}.npz"))).unwrap();
+    };
+    write("rejected-zero-row", &refusal());
+    assert!(!check(false).passed, "refusing what must be refused is no evidence by itself");
+    let mut found = right(case("model-vsepp"));
+    found.insert("out.scroes".into(), found["out.scores"].clone());
+    found.remove("out.scores");
+    write("model-vsepp", &found);
+    let partial = check(false);
+    assert!(partial.passed && partial.counts.tensors_missing == 1);
+    assert_eq!(partial.reports[0].unknown, ["out.scroes"]);
+    assert!(!check(true).passed);
+    std::fs::write(out.path().join("model-vsepp.npz"), b"PK, but no more").unwrap();
+    let broken = check(false);
+    assert!(!broken.passed && broken.first.unwrap().problem.unwrap().contains("model-vsepp.npz"));
+}
+
+#[test]
+fn what_must_be_refused_is_refused_here_and_demanded_of_others() {
+    let none = Mistakes::new();
+    let mut refused = 0;
+    for golden in suite().iter().filter(|case| case.entry.result == Expected::Invalid) {
+        let (settings, plain) = (golden.settings().unwrap(), Plain::new(Arithmetic::PLAIN, &none));
+        let run = golden.entry.program.run::<f64>(&settings, &golden.inputs, &plain);
+        assert!(run.is_err(), "{}", golden.entry.id);
+        assert_eq!(check(golden, refusal(), F32).report.status, Status::Passed);
+        let accepted = FoundTensors::from([("out.loss".to_owned(), refusal().remove(REJECTED).unwrap())]);
+        assert_eq!(check(golden, accepted, F32).report.status, Status::Failed);
+        refused += 1;
+    }
+    assert!(refused >= 8);
+    assert_eq!(check(case("model-vsepp"), refusal(), F32).report.status, Status::Failed, "a valid input");
+    assert_eq!(check(case("l2norm-extreme-small"), refusal(), F32).report.status, Status::Remark);
+}
+
+#[test]
+fn other_choices_among_ties_are_accepted_with_a_remark() {
+    for id in ["kink-mh-tie-row", "kink-mh-tie-column", "kink-mh-tie-both", "kink-mh-collapse"] {
+        let choices = vsepp::golden::ties::Choices::of(case(id), F32).unwrap().expect("a tie");
+        let usual = choices.usual();
+        for (k, gradient) in usual.iter().enumerate() {
+            let checked = after(id, |found| {
+                found.retain(|name, _| !name.starts_with("mid.hardest") && !name.starts_with("mid.active"));
+                found.get_mut("grad.in.scores").unwrap().values = gradient.clone().into_dyn();
+            });
+            let expected = if k == 0 { Status::Passed } else { Status::Remark };
+            assert_eq!(checked.report.status, expected, "{id}, choice {k}");
+        }
+        let twice = after(id, |found| found.get_mut("grad.in.scores").unwrap().values *= 2.0);
+        assert_eq!(twice.report.status, Status::Failed, "{id}");
+    }
+    // A kink is no tie: there is one right gradient.
+    let active = Mistakes::from([Mistake::KinkActive]);
+    let found = backend(case("kink-mh-kink"), Arithmetic::PLAIN, &active, false);
+    assert_eq!(check(case("kink-mh-kink"), found, F32).report.status, Status::Failed);
+}
+
+// --- against the model of this crate ---------------------------------------------------------------
+
+#[test]
+fn the_plain_computation_and_the_model_on_the_tree_agree() {
+    use vsepp::loss::{HingeLoss, Violation};
+    use vsepp::model::{Architecture, Batch, Objective, Parameters, Vse};
+    use vsepp::optim::{Adam, clip_coefficient, global_norm};
+    let mut worst: f64 = 0.0;
+    for golden in valid().filter(|case| case.entry.program == Program::Model) {
+        let s = golden.settings().unwrap();
+        let shape = |name: &str, axis: usize| golden.inputs[name].shape()[axis];
+        let architecture = Architecture {
+            vocab_size: shape("param.txt_enc.embed.weight", 0),
+            img_dim: shape("in.images", 1),
+            word_dim: shape("param.txt_enc.embed.weight", 1),
+            hidden_size: shape("param.txt_enc.rnn.weight_hh_l0", 1),
+            embed_size: shape("param.img_enc.fc.weight", 0),
+            num_layers: s.num_layers,
+            caption_projection: s.caption_projection,
+            measure: s.measure,
+            use_abs: s.use_abs,
+            no_imgnorm: s.no_imgnorm,
+        };
+        let mut parameters = Parameters::<f64>::zeros(&architecture);
+        for (name, mut tensor) in parameters.named_mut() {
+            tensor.assign(&golden.inputs[&format!("param.{name}")]);
+        }
+        let mut model = Vse { architecture, parameters };
+        let lengths = golden.inputs["in.lengths"].mapv(|x| x as usize);
+        let captions = golden.inputs["in.captions"].outer_iter().zip(&lengths);
+        let captions: Vec<Vec<u32>> =
+            captions.map(|(row, &length)| row.iter().take(length).map(|&id| id as u32).collect()).collect();
+        let image_ids = match golden.inputs.get("in.image_ids") {
+            Some(ids) => ids.iter().map(|&id| id as usize).collect(),
+            None => (0..captions.len()).collect(),
+        };
+        let images = golden.inputs["in.images"].clone().into_dimensionality().unwrap();
+        let batch = Batch { images, captions, image_ids };
+        let violation = if s.max_violation { Violation::Max } else { Violation::Sum };
+        let objective =
+            Objective { hinge: HingeLoss { margin: s.margin, violation }, mask_same_image: s.mask_same_image };
+        let mut see = |name: &str, found: ndarray::ArrayViewD<'_, f64>| {
+            let expected = &golden.expected[name];
+            assert_eq!(expected.shape(), found.shape(), "{}: {name}", golden.entry.id);
+            let scale = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs())).max(f64::MIN_POSITIVE);
+            let error = expected.iter().zip(&found).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / scale;
+            // As the oracle's bound, one more digit for a hundred steps.
+            assert!(error <= if s.steps > 25 { 1e-11 } else { 1e-12 }, "{}: {name}: {error:e}", golden.entry.id);
+            worst = worst.max(error);
+        };
+        let mut adam = Adam::new(&architecture);
+        for step in 0..s.steps.max(1) {
+            let forward = model.forward(&batch, &objective).unwrap();
+            let mut gradient = Parameters::zeros(&architecture);
+            let d_features = model.backward_with_features(&batch, &forward, &mut gradient);
+            if step == 0 {
+                see("out.image_embedding", forward.image.head.embedding().into_dyn());
+                see("out.caption_embedding", forward.text.head.embedding().into_dyn());
+                see("out.scores", forward.scores.view().into_dyn());
+                see("out.loss", ndarray::arr1(&[forward.hinges.loss]).into_dyn().view());
+                see("grad.out.scores", forward.hinges.backward().into_dyn().view());
+                see("grad.in.images", d_features.into_dyn().view());
+                for (name, tensor) in gradient.named() {
+                    see(&format!("grad.{name}"), tensor);
+                }
+            }
+            if s.steps > 0 {
+                let clip = clip_coefficient(global_norm(&gradient), s.grad_clip);
+                adam.update(&mut model.parameters, &gradient, s.learning_rate, clip);
+            }
+        }
+        if s.steps > 0 {
+            for (prefix, tensors) in [("param", &model.parameters), ("m", &adam.m), ("v", &adam.v)] {
+                for (name, tensor) in tensors.named() {
+                    see(&format!("opt.{prefix}.{name}"), tensor);
+                }
+            }
+        }
+    }
+    println!("largest difference {worst:.1e}");
+}
+
+/// Every mistake on the way forward comes with the backward pass that an autograd would give: where a
+/// planted output differs from the right one, the planted gradient of the inputs is its derivative.
+#[test]
+fn planted_gradients_are_the_derivatives_of_planted_outputs() {
+    // Central differences with h: an error of h² f‴ and of u f / h, near 1e-9 at h = 1e-5.
+    const H: f64 = 1e-5;
+    const BOUND: f64 = 1e-6;
+    let cases = [
+        ("gru-cell-e2-h5", "out.h_next", "in.d_h_next", &["in.x", "in.h"][..]),
+        ("layout-h3", "out.h_next", "in.d_h_next", &["in.x", "in.h"]),
+        ("gru-sequence-two-layers", "out.last", "in.d_last", &["in.x", "in.h0"]),
+        ("gru-sequence-square", "out.last", "in.d_last", &["in.x"]),
+        ("linear-small", "out.y", "in.d_y", &["in.x"]),
+        ("l2norm-plain", "out.y", "in.d_y", &["in.x"]),
+        ("l2norm-square", "out.y", "in.d_y", &["in.x"]),
+        ("scores-cosine-square", "out.scores", "in.d_scores", &["in.image_embedding", "in.caption_embedding"]),
+        ("scores-order-square", "out.scores", "in.d_scores", &["in.image_embedding", "in.caption_embedding"]),
+        ("scores-order-squared-square", "out.scores", "in.d_scores", &["in.image_embedding", "in.caption_embedding"]),
+        ("loss-sh-b3-m0.2", "out.loss", "", &["in.scores"]),
+        ("loss-mh-b7-m0.2", "out.loss", "", &["in.scores"]),
+        ("loss-sh-masked-pair", "out.loss", "", &["in.scores"]),
+        ("loss-mh-masked-pair", "out.loss", "", &["in.scores"]),
+    ];
+    // The gradient of these is no derivative: it is cut, or there is none where the place is fixed.
+    let apart = [Mistake::KinkActive, Mistake::TieAll];
+    let (mut checked, mut wrong) = (BTreeSet::new(), BTreeMap::new());
+    for (id, output, upstream, wanted) in cases {
+        let golden = case(id);
+        let settings = golden.settings().unwrap();
+        let run = |inputs: &vsepp::golden::program::Inputs, planted: &Mistakes| {
+            golden.entry.program.run::<f64>(&settings, inputs, &Plain::new(Arithmetic::PLAIN, planted)).unwrap().trace
+        };
+        let right = run(&golden.inputs, &Mistakes::new());
+        for description in mistakes::ALL.iter().filter(|d| !apart.contains(&d.mistake)) {
+            let planted = Mistakes::from([description.mistake]);
+            let trace = run(&golden.inputs, &planted);
+            let same = |name: &str| trace.get(name) == right.get(name);
+            if same(output) && description.mistake != Mistake::NormSkipped {
+                continue; // not a mistake of this way forward
+            }
+            let value = |inputs: &vsepp::golden::program::Inputs| {
+                let trace = run(inputs, &planted);
+                let out = trace.get(output).unwrap();
+                match golden.inputs.get(upstream) {
+                    None => out.sum(),
+                    Some(d) => out.iter().zip(d).map(|(y, d)| y * d).fold(0.0, |sum, x| sum + x),
+                }
+            };
+            for name in wanted {
+                let gradient = trace.get(&format!("grad.{name}")).unwrap();
+                let scale = gradient.iter().fold(1e-3, |m: f64, x| m.max(x.abs()));
+                for flat in 0..gradient.len() {
+                    let shifted = |by: f64| {
+                        let mut inputs = golden.inputs.clone();
+                        inputs.get_mut(*name).unwrap().as_slice_mut().unwrap()[flat] += by;
+                        value(&inputs)
+                    };
+                    if golden.inputs[*name].iter().nth(flat).unwrap().is_nan() {
+                        continue;
+                    }
+                    let difference = (shifted(H) - shifted(-H)) / (2.0 * H);
+                    let found = gradient.iter().nth(flat).unwrap();
+                    let error = (difference - found).abs() / scale;
+                    let says = format!(
+                        "{id}: {}: grad.{name}[{flat}]: {found:e}, by differences {difference:e}",
+                        description.id
+                    );
+                    if !(error <= BOUND || difference.is_nan()) {
+                        wrong.entry((id, description.id)).or_insert(says);
+                    }
+                }
+            }
+            checked.insert(description.id);
+        }
+    }
+    println!("{} mistakes: {checked:?}", checked.len());
+    assert!(wrong.is_empty(), "{:#?}", wrong.values());
+    assert!(checked.len() >= 60, "{checked:?}");
+}
