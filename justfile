@@ -26,6 +26,14 @@ gradcheck:
 bench *ARGS:
     cargo bench --bench step -- {{ARGS}}
 
+# The golden suite again (the bytes must not change), and the backends of examples/backends on it
+golden:
+    cargo run --release -- golden make --out fixtures/golden --force
+
+# The PyTorch, NumPy and C backends on the golden suite (python needs torch, numpy, safetensors)
+backends PYTHON="python3":
+    examples/backends/run_all.sh {{PYTHON}}
+
 # SH against MH on the built-in scenes, five seeds
 crossing:
     cargo run --release --example crossing

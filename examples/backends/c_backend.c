@@ -1,0 +1,613 @@
+/* A backend for the golden suite in plain C11: the programs `gru_cell` and `loss`, forward and
+ * backward, in one file and with nothing but libc and libm. It is meant to be read by someone who
+ * brings VSE++ to another language: every loop is written out, and nothing is clever.
+ *
+ *     cc -O2 -std=c11 -Wall -Wextra -Werror c_backend.c -lm -o c_backend
+ *     ./c_backend SUITE OUT                    every case of the two programs in the folder SUITE
+ *     ./c_backend SUITE OUT gru-cell-1 …       only these cases
+ *     vsepp golden check OUT --profile f32     then judges OUT/<id>.safetensors
+ *
+ * Numbers are `float`; with -DREAL=double they are `double`, and the profile is f64.
+ *
+ * Exit code: 0 all done, 1 a file could not be read or written, 2 wrong usage. A file that is
+ * malformed is named with the reason and the others are still run. A case whose input cannot be
+ * computed (a shape that does not fit, a number that is not finite) is refused: its file then holds
+ * the one tensor `out.rejected` = [1].
+ *
+ * Reading order: 1 reading a file, 2 a case's inputs, 3 its outputs, 4 gru_cell, 5 loss, 6 main.
+ * To port a program, take 4 or 5; they use only `size_of`, `matrix`, `vector`, `ids`, `setting`, `new_*`.
+ */
+#define _POSIX_C_SOURCE 200809L /* readdir, mkdir and fstat; all else is C11 */
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <tgmath.h> /* exp, tanh and fabs of the type they are given */
+
+#ifndef REAL
+#define REAL float
+#endif
+typedef REAL real;
+static_assert(sizeof(real) == 4 || sizeof(real) == 8, "REAL must be float or double");
+
+/* What went wrong with the present case. The first problem is kept; everything that is asked for
+ * after it gives NULL or 0, so a program loads all its inputs and looks at `trouble` once. */
+static enum { NONE, MALFORMED, REFUSED } trouble;
+static char reason[320];
+
+static bool fail(int kind, const char *format, ...) {
+    if (trouble == NONE) {
+        va_list values;
+        va_start(values, format);
+        vsnprintf(reason, sizeof reason, format, values);
+        va_end(values);
+        for (char *at = reason; *at; at++) /* names out of a damaged file may hold anything */
+            if (*at < ' ' || *at > '~') *at = '?';
+        trouble = kind;
+    }
+    return false;
+}
+
+/* Memory of the present case, all of it freed when the case is done. */
+static void *blocks[256];
+static int block_count;
+
+static void *memory(size_t count, size_t size) {
+    void *block = block_count < 256 ? calloc(count ? count : 1, size) : NULL;
+    if (!block) {
+        fprintf(stderr, "out of memory\n");
+        exit(1);
+    }
+    return blocks[block_count++] = block;
+}
+
+/* Numbers in the file are little-endian; put together like this they are right on every machine. */
+static uint64_t little_endian(const unsigned char *bytes, int count) {
+    uint64_t bits = 0;
+    while (count-- > 0) bits = bits << 8 | bytes[count];
+    return bits;
+}
+
+/* == 1. Reading a file ============================================================================
+ *
+ * A safetensors file is: the header's length (8 bytes, little-endian), the header, the data. The
+ * header is a JSON object; `data_offsets` count from the header's end:
+ *
+ *     {"in.x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …,
+ *      "__metadata__": {"vsepp": "{\"program\":\"loss\", …}"}}
+ *
+ * Nothing in it is believed: every length and offset is compared with what is there. */
+typedef struct {
+    char name[128], dtype[8];
+    int rank;
+    size_t shape[8], count; /* count: the product of the shape */
+    const unsigned char *data;
+} Tensor;
+
+static Tensor tensors[1024]; /* of the present case */
+static int tensor_count;
+static char *metadata; /* the case's own JSON; NULL where there is none */
+
+static const Tensor *find(const char *name) {
+    for (int i = 0; i < tensor_count; i++)
+        if (strcmp(tensors[i].name, name) == 0) return &tensors[i];
+    return NULL;
+}
+
+/* The next character after white space, if it is this one. */
+static bool take(const char **at, char wanted) {
+    *at += strspn(*at, " \t\r\n");
+    return **at == wanted ? (++*at, true) : false;
+}
+
+/* A JSON string. `room` counts the 0 behind it. \" becomes ", and \n or \u00e9 lose their backslash:
+ * they stand in no name and no key that is looked for here. */
+static bool take_string(const char **at, char *text, size_t room) {
+    size_t length = 0;
+    for (bool open = take(at, '"'); open && **at && length < room; length++) {
+        if (**at == '"') return text[length] = 0, ++*at, true;
+        if (**at == '\\' && !*++*at) return false;
+        text[length] = *(*at)++;
+    }
+    return false;
+}
+
+/* A list of whole numbers, `[2, 3]`; returns how many, or -1. */
+static int take_sizes(const char **at, size_t *sizes, int room) {
+    int count = 0;
+    if (!take(at, '[')) return -1;
+    for (; !take(at, ']'); count++) {
+        if (count == room || (count > 0 && !take(at, ','))) return -1;
+        *at += strspn(*at, " \t\r\n");
+        if (**at < '0' || **at > '9') return -1;
+        errno = 0;
+        sizes[count] = (size_t)strtoull(*at, (char **)at, 10);
+        if (errno) return -1;
+    }
+    return count;
+}
+
+/* What stands behind a tensor's name: dtype, shape and data_offsets, in any order. */
+static bool take_tensor(const char **at, const char *name, const unsigned char *data, size_t data_size) {
+    size_t offsets[2] = {1, 0};
+    char key[16];
+    if (tensor_count == 1024 || strlen(name) >= sizeof tensors->name || find(name))
+        return fail(MALFORMED, "%.60s: a name that is there twice or too long, or a tensor too many", name);
+    Tensor *tensor = &tensors[tensor_count];
+    *tensor = (Tensor){.rank = -1, .count = 1};
+    strcpy(tensor->name, name);
+    bool good = take(at, '{');
+    do {
+        if (!good || !take_string(at, key, sizeof key) || !take(at, ':')) good = false;
+        else if (strcmp(key, "dtype") == 0) good = take_string(at, tensor->dtype, sizeof tensor->dtype);
+        else if (strcmp(key, "shape") == 0) good = (tensor->rank = take_sizes(at, tensor->shape, 8)) >= 0;
+        else good = strcmp(key, "data_offsets") == 0 && take_sizes(at, offsets, 2) == 2;
+    } while (good && take(at, ','));
+    bool wide = strcmp(tensor->dtype, "F64") == 0 || strcmp(tensor->dtype, "I64") == 0;
+    size_t item = wide ? 8 : strcmp(tensor->dtype, "F32") == 0 ? 4 : strcmp(tensor->dtype, "U8") == 0 ? 1 : 0;
+    if (!good || !take(at, '}') || tensor->rank < 0 || item == 0)
+        return fail(MALFORMED, "%s: expected dtype (U8, I64, F32 or F64), shape and data_offsets", name);
+    for (int i = 0; i < tensor->rank; i++) { /* stops growing before it can overflow */
+        size_t size = tensor->shape[i], limit = data_size / (size > 0 ? size : 1);
+        tensor->count = tensor->count > limit ? data_size + 1 : tensor->count * size;
+    }
+    if (offsets[0] > offsets[1] || offsets[1] > data_size || tensor->count > data_size ||
+        tensor->count * item != offsets[1] - offsets[0])
+        return fail(MALFORMED, "%s: its shape, its data_offsets and the file's length do not fit", name);
+    tensor->data = data + offsets[0];
+    return ++tensor_count;
+}
+
+/* The whole header: fills `tensors` and `metadata`. */
+static bool read_header(const unsigned char *bytes, size_t size) {
+    uint64_t length = size < 8 ? 0 : little_endian(bytes, 8);
+    if (size < 8 || length > size - 8) return fail(MALFORMED, "its %zu bytes end inside the header", size);
+    char *header = memory(length + 1, 1), *text = memory(length + 1, 1); /* with a 0 at the end */
+    const char *at = memcpy(header, bytes + 8, length);
+    bool good = take(&at, '{');
+    do {
+        good = good && take_string(&at, text, length + 1) && take(&at, ':');
+        if (good && !metadata && strcmp(text, "__metadata__") == 0) {
+            metadata = memory(length + 1, 1);
+            good = take(&at, '{') && take_string(&at, text, length + 1) && strcmp(text, "vsepp") == 0 &&
+                   take(&at, ':') && take_string(&at, metadata, length + 1) && take(&at, '}');
+        } else if (good && !take_tensor(&at, text, bytes + 8 + length, size - 8 - length)) {
+            return false;
+        }
+    } while (good && take(&at, ','));
+    good = good && take(&at, '}') && at + strspn(at, " ") == header + length;
+    return good || fail(MALFORMED, "its header is no JSON object of tensors and metadata \"vsepp\"");
+}
+
+/* The file's bytes, then its header. */
+static bool read_file(const char *path) {
+    FILE *file = fopen(path, "rb");
+    struct stat is;
+    if (!file) return fail(MALFORMED, "cannot open it: %s", strerror(errno));
+    size_t size = fstat(fileno(file), &is) == 0 && S_ISREG(is.st_mode) ? (size_t)is.st_size : 0;
+    unsigned char *bytes = memory(size, 1);
+    bool whole = fread(bytes, 1, size, file) == size;
+    fclose(file);
+    return whole ? read_header(bytes, size) : fail(MALFORMED, "cannot read it");
+}
+
+/* == 2. A case's inputs ========================================================================== */
+
+static const Tensor *need(const char *name, int rank) {
+    const Tensor *tensor = find(name);
+    if (!tensor) fail(MALFORMED, "there is no %s", name);
+    else if (tensor->rank != rank) fail(REFUSED, "%s: expected rank %d, found %d", name, rank, tensor->rank);
+    return trouble ? NULL : tensor;
+}
+
+/* One size of an input, to compare others with. None may be 0. */
+static size_t size_of(const char *name, int rank, int axis) {
+    const Tensor *tensor = need(name, rank);
+    if (tensor && !tensor->shape[axis]) fail(REFUSED, "%s is empty", name);
+    return trouble ? 0 : tensor->shape[axis];
+}
+
+/* The numbers of an input in C order, after its shape and every number were looked at. */
+static real *numbers(const char *name, int rank, size_t rows, size_t columns) {
+    const Tensor *tensor = need(name, rank);
+    if (!tensor) return NULL;
+    if (tensor->shape[0] != rows || (rank == 2 && tensor->shape[1] != columns)) {
+        const size_t *found = tensor->shape;
+        if (rank == 1) fail(REFUSED, "%s: expected [%zu], found [%zu]", name, rows, found[0]);
+        else fail(REFUSED, "%s: expected [%zu, %zu], found [%zu, %zu]", name, rows, columns, found[0], found[1]);
+        return NULL;
+    }
+    bool narrow = strcmp(tensor->dtype, "F32") == 0;
+    if (!narrow && strcmp(tensor->dtype, "F64") != 0) {
+        fail(MALFORMED, "%s: expected F32 or F64, found %s", name, tensor->dtype);
+        return NULL;
+    }
+    real *values = memory(tensor->count, sizeof(real));
+    for (size_t i = 0; i < tensor->count; i++) {
+        if (narrow) { /* from the bits, so that the machine's own byte order does not matter */
+            uint32_t bits = (uint32_t)little_endian(tensor->data + 4 * i, 4);
+            float value;
+            memcpy(&value, &bits, 4);
+            values[i] = (real)value;
+        } else {
+            uint64_t bits = little_endian(tensor->data + 8 * i, 8);
+            double value;
+            memcpy(&value, &bits, 8);
+            values[i] = (real)value;
+        }
+        if (!isfinite(values[i])) {
+            fail(REFUSED, "%s: number %zu is not finite", name, i);
+            return NULL;
+        }
+    }
+    return values;
+}
+
+static real *matrix(const char *name, size_t rows, size_t columns) { return numbers(name, 2, rows, columns); }
+
+static real *vector(const char *name, size_t length) { return numbers(name, 1, length, 0); }
+
+static int64_t *ids(const char *name, size_t length) {
+    const Tensor *tensor = need(name, 1);
+    if (!tensor) return NULL;
+    if (strcmp(tensor->dtype, "I64") != 0) return fail(MALFORMED, "%s: expected I64", name), NULL;
+    if (tensor->shape[0] != length)
+        return fail(REFUSED, "%s: expected [%zu], found [%zu]", name, length, tensor->shape[0]), NULL;
+    int64_t *values = memory(length, sizeof *values);
+    for (size_t i = 0; i < length; i++) {
+        uint64_t bits = little_endian(tensor->data + 8 * i, 8);
+        memcpy(&values[i], &bits, 8);
+    }
+    return values;
+}
+
+/* What stands behind `"key":` in the case's JSON, or NULL. A key inside a text has its quotes
+ * escaped and is not found. */
+static const char *setting(const char *key) {
+    size_t length = strlen(key);
+    for (const char *at = metadata; at && (at = strstr(at, key)); at += length)
+        if (at > metadata && at[-1] == '"' && at[length] == '"') {
+            const char *value = at + length + 1;
+            value += strspn(value, " \t\r\n");
+            if (*value == ':') return value + 1 + strspn(value + 1, " \t\r\n");
+        }
+    return NULL;
+}
+
+static bool is_on(const char *key) {
+    const char *value = setting(key);
+    return value && strncmp(value, "true", 4) == 0;
+}
+
+/* == 3. A case's outputs ========================================================================= */
+
+typedef struct {
+    const char *name, *dtype;
+    size_t rows, columns, item; /* columns = 0: a vector */
+    void *data;
+} Output;
+
+static Output outputs[32];
+static int output_count;
+
+/* A tensor of zeros that will be written under this name. */
+static void *new_output(const char *name, const char *dtype, size_t item, size_t rows, size_t columns) {
+    void *data = memory(rows * (columns ? columns : 1), item);
+    assert(output_count < 32);
+    outputs[output_count++] = (Output){name, dtype, rows, columns, item, data};
+    return data;
+}
+
+static real *new_matrix(const char *name, size_t rows, size_t columns) {
+    return new_output(name, sizeof(real) == 4 ? "F32" : "F64", sizeof(real), rows, columns);
+}
+
+static real *new_vector(const char *name, size_t length) { return new_matrix(name, length, 0); }
+
+static bool write_outputs(const char *path) {
+    char header[8192];
+    size_t length = 0, offset = 0;
+    for (int i = 0; i < output_count; i++) {
+        const Output *out = &outputs[i];
+        size_t bytes = out->rows * (out->columns ? out->columns : 1) * out->item;
+        char columns[24] = "";
+        if (out->columns) snprintf(columns, sizeof columns, ",%zu", out->columns);
+        const char *format = "%c\"%s\":{\"dtype\":\"%s\",\"shape\":[%zu%s],\"data_offsets\":[%zu,%zu]}";
+        length += (size_t)snprintf(header + length, sizeof header - length, format, i ? ',' : '{', out->name,
+                                   out->dtype, out->rows, columns, offset, offset + bytes);
+        offset += bytes;
+        assert(length < sizeof header - 16);
+    }
+    header[length++] = '}';
+    while (length % 8) header[length++] = ' '; /* so that the data are aligned */
+
+    FILE *file = fopen(path, "wb");
+    if (!file) return fail(MALFORMED, "cannot write %s: %s", path, strerror(errno));
+    for (int i = 0; i < 8; i++) fputc((int)((uint64_t)length >> 8 * i & 255), file);
+    fwrite(header, 1, length, file);
+    for (int i = 0; i < output_count; i++) {
+        const Output *out = &outputs[i];
+        size_t count = out->rows * (out->columns ? out->columns : 1);
+        for (size_t k = 0; k < count; k++) { /* little-endian, whatever the machine is */
+            uint64_t bits = 0;
+            uint32_t half;
+            const unsigned char *value = (const unsigned char *)out->data + k * out->item;
+            if (out->item == 1) bits = *value;
+            else if (out->item == 4) memcpy(&half, value, 4), bits = half;
+            else memcpy(&bits, value, 8);
+            for (size_t byte = 0; byte < out->item; byte++) fputc((int)(bits >> 8 * byte & 255), file);
+        }
+    }
+    bool bad = ferror(file) != 0;
+    if (fclose(file) != 0 || bad) return fail(MALFORMED, "cannot write %s: %s", path, strerror(errno));
+    return true;
+}
+
+/* == 4. gru_cell ================================================================================= *
+ *
+ *     a = W_ih x + b_ih,  c = W_hh h + b_hh        [B, 3H]; the columns hold r, z, n, H each
+ *     r = σ(a_r + c_r),   z = σ(a_z + c_z)
+ *     n = tanh(a_n + r ∘ c_n)                      the reset acts after the product
+ *     h' = (1 − z) ∘ n + z ∘ h
+ *     loss = Σ in.d_h_next ∘ h'
+ */
+static real sigmoid(real x) {
+    real t = exp(-fabs(x)); /* never overflows */
+    return (x < 0 ? t : (real)1) / ((real)1 + t);
+}
+
+/* y [rows, out] = x [rows, in] Wᵀ + b; W [out, in], as PyTorch stores it. */
+static void affine(real *y, const real *x, const real *w, const real *b, size_t rows, size_t in, size_t out) {
+    for (size_t i = 0; i < rows; i++)
+        for (size_t o = 0; o < out; o++) {
+            real sum = 0;
+            for (size_t k = 0; k < in; k++) sum += x[i * in + k] * w[o * in + k];
+            y[i * out + o] = sum + b[o];
+        }
+}
+
+/* The gradients of `affine`, from dy [rows, out]; adds to dx, dw and db. */
+static void affine_backward(const real *dy, const real *x, const real *w, real *dx, real *dw, real *db,
+                            size_t rows, size_t in, size_t out) {
+    for (size_t i = 0; i < rows; i++)
+        for (size_t o = 0; o < out; o++) {
+            real d = dy[i * out + o];
+            for (size_t k = 0; k < in; k++) {
+                dx[i * in + k] += d * w[o * in + k];
+                dw[o * in + k] += d * x[i * in + k];
+            }
+            db[o] += d;
+        }
+}
+
+static void gru_cell(void) {
+    size_t B = size_of("in.x", 2, 0), E = size_of("in.x", 2, 1), H = size_of("in.h", 2, 1);
+    const real *x = matrix("in.x", B, E), *h = matrix("in.h", B, H), *d_next = matrix("in.d_h_next", B, H);
+    const real *w_ih = matrix("param.txt_enc.rnn.weight_ih_l0", 3 * H, E);
+    const real *w_hh = matrix("param.txt_enc.rnn.weight_hh_l0", 3 * H, H);
+    const real *b_ih = vector("param.txt_enc.rnn.bias_ih_l0", 3 * H);
+    const real *b_hh = vector("param.txt_enc.rnn.bias_hh_l0", 3 * H);
+    if (trouble) return;
+
+    /* Forward. */
+    real *a = new_matrix("mid.a", B, 3 * H), *c = new_matrix("mid.c", B, 3 * H);
+    real *r = new_matrix("mid.r", B, H), *z = new_matrix("mid.z", B, H), *n = new_matrix("mid.n", B, H);
+    real *next = new_matrix("out.h_next", B, H);
+    affine(a, x, w_ih, b_ih, B, E, 3 * H);
+    affine(c, h, w_hh, b_hh, B, H, 3 * H);
+    for (size_t i = 0; i < B; i++)
+        for (size_t k = 0; k < H; k++) {
+            size_t at = i * H + k;                                         /* in a [B, H] */
+            size_t at_r = i * 3 * H + k, at_z = at_r + H, at_n = at_z + H; /* in a [B, 3H] */
+            r[at] = sigmoid(a[at_r] + c[at_r]);
+            z[at] = sigmoid(a[at_z] + c[at_z]);
+            n[at] = tanh(a[at_n] + r[at] * c[at_n]);
+            next[at] = (1 - z[at]) * n[at] + z[at] * h[at];
+        }
+
+    /* Backward: the same lines in reverse. */
+    real *dn = new_matrix("grad.mid.n", B, H), *dz = new_matrix("grad.mid.z", B, H);
+    real *dr = new_matrix("grad.mid.r", B, H);
+    real *da = new_matrix("grad.mid.a", B, 3 * H), *dc = new_matrix("grad.mid.c", B, 3 * H);
+    real *dx = new_matrix("grad.in.x", B, E), *dh = new_matrix("grad.in.h", B, H);
+    for (size_t i = 0; i < B; i++)
+        for (size_t k = 0; k < H; k++) {
+            size_t at = i * H + k;
+            size_t at_r = i * 3 * H + k, at_z = at_r + H, at_n = at_z + H;
+            dn[at] = d_next[at] * (1 - z[at]);
+            dz[at] = d_next[at] * (h[at] - n[at]);
+            dh[at] = d_next[at] * z[at]; /* the direct way; the way through c is added below */
+            da[at_n] = dn[at] * (1 - n[at] * n[at]);
+            dr[at] = da[at_n] * c[at_n];
+            dc[at_n] = da[at_n] * r[at]; /* only here do a and c differ */
+            da[at_z] = dc[at_z] = dz[at] * z[at] * (1 - z[at]);
+            da[at_r] = dc[at_r] = dr[at] * r[at] * (1 - r[at]);
+        }
+    affine_backward(da, x, w_ih, dx, new_matrix("grad.txt_enc.rnn.weight_ih_l0", 3 * H, E),
+                    new_vector("grad.txt_enc.rnn.bias_ih_l0", 3 * H), B, E, 3 * H);
+    affine_backward(dc, h, w_hh, dh, new_matrix("grad.txt_enc.rnn.weight_hh_l0", 3 * H, H),
+                    new_vector("grad.txt_enc.rnn.bias_hh_l0", 3 * H), B, H, 3 * H);
+}
+
+/* == 5. loss ===================================================================================== *
+ *
+ *     cost_s[i, j]  = max(0, α + S_ij − S_ii)     image i looks for its caption: along the row
+ *     cost_im[i, j] = max(0, α + S_ij − S_jj)     caption j looks for its image: along the column
+ *
+ * i ≠ j; where `mask_same_image` is on, also not where both are of one image. The loss is the sum of
+ * all costs, or with `max_violation` the sum of each row's greatest cost_s and each column's greatest
+ * cost_im; a sum, not a mean. A term counts if it is > 0 (at exactly 0 there is no gradient), and of
+ * several greatest the first takes the whole gradient.
+ */
+
+/* Of the `count` costs that stand `step` apart, the place of the greatest; -1 where none is > 0. */
+static int64_t hardest(const real *cost, size_t count, size_t step) {
+    int64_t place = -1;
+    real greatest = 0;
+    for (size_t k = 0; k < count; k++)
+        if (cost[k * step] > greatest) { /* strictly: of equals the first stays */
+            greatest = cost[k * step];
+            place = (int64_t)k;
+        }
+    return place;
+}
+
+static void loss(void) {
+    size_t B = size_of("in.scores", 2, 0);
+    const real *s = matrix("in.scores", B, B);
+    const int64_t *image = is_on("mask_same_image") ? ids("in.image_ids", B) : NULL;
+    const char *margin_text = setting("margin");
+    char *end = NULL;
+    real margin = margin_text ? (real)strtod(margin_text, &end) : 0;
+    if (!margin_text || end == margin_text) fail(MALFORMED, "the case's config has no margin");
+    else if (!isfinite(margin)) fail(REFUSED, "the margin is not finite");
+    bool max_violation = is_on("max_violation");
+    if (trouble) return;
+
+    /* Forward: the costs, 0 on the diagonal and where masked. */
+    real *cost_s = new_matrix("mid.cost_s", B, B), *cost_im = new_matrix("mid.cost_im", B, B);
+    for (size_t i = 0; i < B; i++)
+        for (size_t j = 0; j < B; j++) {
+            if (i == j || (image && image[i] == image[j])) continue;
+            real by_row = margin + s[i * B + j] - s[i * B + i];
+            real by_column = margin + s[i * B + j] - s[j * B + j];
+            cost_s[i * B + j] = by_row > 0 ? by_row : 0;
+            cost_im[i * B + j] = by_column > 0 ? by_column : 0;
+        }
+
+    /* The terms that count. */
+    uint8_t *active_s = new_output("mid.active_s", "U8", 1, B, B);
+    uint8_t *active_im = new_output("mid.active_im", "U8", 1, B, B);
+    if (max_violation) {
+        int64_t *hardest_s = new_output("mid.hardest_s", "I64", 8, B, 0);
+        int64_t *hardest_im = new_output("mid.hardest_im", "I64", 8, B, 0);
+        for (size_t q = 0; q < B; q++) {
+            hardest_s[q] = hardest(cost_s + q * B, B, 1); /* row q */
+            hardest_im[q] = hardest(cost_im + q, B, B);   /* column q */
+            if (hardest_s[q] >= 0) active_s[q * B + (size_t)hardest_s[q]] = 1;
+            if (hardest_im[q] >= 0) active_im[(size_t)hardest_im[q] * B + q] = 1;
+        }
+    } else {
+        for (size_t k = 0; k < B * B; k++) {
+            active_s[k] = cost_s[k] > 0;
+            active_im[k] = cost_im[k] > 0;
+        }
+    }
+
+    /* The loss, and its gradient: every term that counts adds +1 at its own place and −1 at the
+     * right pair that it is compared with. */
+    real *total = new_vector("out.loss", 1), *ds = new_matrix("grad.in.scores", B, B);
+    for (size_t i = 0; i < B; i++)
+        for (size_t j = 0; j < B; j++) {
+            if (active_s[i * B + j]) {
+                *total += cost_s[i * B + j];
+                ds[i * B + j] += 1;
+                ds[i * B + i] -= 1;
+            }
+            if (active_im[i * B + j]) {
+                *total += cost_im[i * B + j];
+                ds[i * B + j] += 1;
+                ds[j * B + j] -= 1;
+            }
+        }
+}
+
+/* == 6. main ===================================================================================== */
+
+/* Runs one case. `named`: the user asked for it, so a program that is not known is an error. */
+static bool run(const char *suite, const char *out, const char *id, bool named) {
+    char in_path[4096], out_path[4096];
+    trouble = NONE;
+    tensor_count = output_count = 0;
+    metadata = NULL;
+    int in_length = snprintf(in_path, sizeof in_path, "%s/%s.safetensors", suite, id);
+    int out_length = snprintf(out_path, sizeof out_path, "%s/%s.safetensors", out, id);
+    bool mine = true;
+    if (in_length >= (int)sizeof in_path || out_length >= (int)sizeof out_path) {
+        fail(MALFORMED, "its path is too long");
+    } else if (read_file(in_path)) {
+        const char *program = setting("program");
+        if (!program) fail(MALFORMED, "its metadata name no program (key \"vsepp\")");
+        else if (strncmp(program, "\"gru_cell\"", 10) == 0) gru_cell();
+        else if (strncmp(program, "\"loss\"", 6) == 0) loss();
+        else if (named) fail(MALFORMED, "its program is neither gru_cell nor loss");
+        else mine = false;
+    }
+    if (mine && trouble != MALFORMED) {
+        bool refused = trouble == REFUSED;
+        if (refused) { /* what was computed until then is not written */
+            output_count = 0;
+            *(uint8_t *)new_output("out.rejected", "U8", 1, 1, 0) = 1;
+            trouble = NONE;
+        }
+        if (write_outputs(out_path)) {
+            if (refused) printf("%s: refused: %s\n", id, reason);
+            else printf("%s: %d tensors\n", id, output_count);
+        }
+    }
+    if (trouble == MALFORMED) fprintf(stderr, "%s: %s\n", in_path, reason);
+    while (block_count > 0) free(blocks[--block_count]);
+    return trouble != MALFORMED;
+}
+
+static int by_name(const void *left, const void *right) {
+    return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) {
+        fprintf(stderr, "usage: %s SUITE OUT [CASE...]\n", argv[0]);
+        return 2;
+    }
+    const char *suite = argv[1], *out = argv[2];
+    if (mkdir(out, 0777) != 0 && errno != EEXIST) {
+        fprintf(stderr, "%s: cannot make the folder: %s\n", out, strerror(errno));
+        return 1;
+    }
+    bool good = true;
+    for (int i = 3; i < argc; i++) good = run(suite, out, argv[i], true) && good;
+    if (argc > 3) return good ? 0 : 1;
+
+    /* Every NAME.safetensors of the folder, in the order of the names. */
+    DIR *folder = opendir(suite);
+    if (!folder) {
+        fprintf(stderr, "%s: cannot open the folder: %s\n", suite, strerror(errno));
+        return 1;
+    }
+    char **names = NULL;
+    size_t count = 0;
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char *ending = strrchr(entry->d_name, '.');
+        if (!ending || strcmp(ending, ".safetensors") != 0) continue;
+        size_t length = (size_t)(ending - entry->d_name);
+        char **more = realloc(names, (count + 1) * sizeof *names);
+        char *name = malloc(length + 1);
+        if (!more || !name) {
+            fprintf(stderr, "out of memory\n");
+            return 1;
+        }
+        memcpy(name, entry->d_name, length);
+        name[length] = 0;
+        names = more;
+        names[count++] = name;
+    }
+    closedir(folder);
+    if (count == 0) {
+        fprintf(stderr, "%s: there is no .safetensors file in it\n", suite);
+        good = false;
+    } else {
+        qsort(names, count, sizeof *names, by_name);
+    }
+    for (size_t i = 0; i < count; i++) {
+        good = run(suite, out, names[i], false) && good;
+        free(names[i]);
+    }
+    free(names);
+    return good ? 0 : 1;
+}

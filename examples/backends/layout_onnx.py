@@ -1,0 +1,75 @@
+"""The golden suite's GRU cases through ONNX Runtime's own GRU operator.
+
+    python -m pip install onnxruntime==1.32.0 onnx==1.23.2 safetensors==0.8.0 numpy==2.4.6   # Python 3.11
+    vsepp golden make --layout onnx --out SUITE
+    python layout_onnx.py SUITE OUT
+    vsepp golden check OUT --profile f32
+
+The weights are the tensors `layout.onnx.l{k}.W`, `.R` and `.B` of each case, fed as they are. Only
+`linear_before_reset=1` has to be set: the operator's default applies the reset before the product.
+`sequence_lens` ends each row at its own length, and `initial_h` is h0.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+INPUTS = ["X", "W", "R", "B", "sequence_lens", "initial_h"]
+
+
+def gru_session(hidden):
+    """A model of the one operator."""
+    node = helper.make_node("GRU", INPUTS, ["Y", "Y_h"], hidden_size=hidden, linear_before_reset=1)
+    kind = {name: TensorProto.INT32 if name == "sequence_lens" else TensorProto.FLOAT for name in INPUTS + ["Y", "Y_h"]}
+    info = {name: helper.make_tensor_value_info(name, kind[name], None) for name in kind}
+    graph = helper.make_graph([node], "gru", [info[name] for name in INPUTS], [info["Y"], info["Y_h"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def gru(x, lengths, h0, weights):
+    """One layer: all states [B, T, H], and each row's last one [B, H]."""
+    feed = dict(weights, X=x.transpose(1, 0, 2), sequence_lens=lengths.astype(np.int32), initial_h=h0[None])
+    states, last = gru_session(h0.shape[1]).run(None, feed)  # [T, 1, B, H], [1, B, H]
+    return states[:, 0].transpose(1, 0, 2), last[0]
+
+
+def run(case, tensors):
+    def weights(k):
+        prefix = f"layout.onnx.l{k}."
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    if case["program"] == "gru_cell":
+        x, h = tensors["in.x"][:, None], tensors["in.h"]
+        _, last = gru(x, np.ones(len(x)), h, weights(0))
+        return {"out.h_next": last}
+
+    x, lengths, out = tensors["in.x"], tensors["in.lengths"], {}
+    inside = np.arange(x.shape[1]) < lengths[:, None]
+    x = np.where(inside[..., None], x, np.float32(0))  # the padding is NaN on purpose
+    for k, h0 in enumerate(tensors["in.h0"]):
+        x, out["out.last"] = gru(x, lengths, h0, weights(k))
+        out[f"mid.l{k}.h"] = x
+    return out
+
+
+def main(suite, out):
+    Path(out).mkdir(exist_ok=True)
+    for path in sorted(Path(suite).glob("*.safetensors")):
+        with safe_open(path, "numpy") as file:
+            case = json.loads(file.metadata()["vsepp"])
+            if case["program"] not in ("gru_cell", "gru") or case["result"] == "invalid":
+                continue
+            result = run(case, {name: file.get_tensor(name) for name in file.keys()})
+        save_file({name: np.ascontiguousarray(value) for name, value in result.items()}, Path(out) / path.name)
+        print(path.stem, *result)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

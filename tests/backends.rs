@@ -1,0 +1,76 @@
+//! The backends of `examples/backends` on the golden suite, where what they need is there: a C
+//! compiler, a Python with NumPy (and PyTorch) and safetensors. Where it is not, that is said.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use vsepp::report::say;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn backend(name: &str) -> PathBuf {
+    root().join("examples/backends").join(name)
+}
+
+/// What `golden check` prints, and whether it passes.
+fn check(out: &Path, profile: &str) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_vsepp"))
+        .current_dir(root())
+        .args(["golden", "check", "--profile", profile])
+        .arg(out)
+        .output()
+        .unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn assert_passes(out: &Path, profile: &str, cases: usize) {
+    let (passed, text) = check(out, profile);
+    assert!(passed, "{profile}:\n{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with(&format!("PASSED: {cases} cases")), "{profile}: {last}");
+}
+
+#[test]
+fn the_c_backend_passes_in_both_precisions() {
+    let Some(compiler) = ["cc", "gcc", "clang"].into_iter().find(|cc| runs(Command::new(cc).arg("--version"))) else {
+        return say("skipped: the C backend (no C compiler)");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (profile, real) in [("f32", "float"), ("f64", "double")] {
+        let (program, out) = (folder.path().join(profile), folder.path().join(format!("out-{profile}")));
+        std::fs::create_dir(&out).unwrap();
+        let mut compile = Command::new(compiler);
+        compile.args(["-O2", "-std=c11", "-Wall", "-Wextra", &format!("-DREAL={real}")]).arg(backend("c_backend.c"));
+        assert!(runs(compile.arg("-lm").arg("-o").arg(&program)), "{compiler} failed");
+        assert!(runs(Command::new(&program).arg(root().join("fixtures/golden")).arg(&out)));
+        assert_passes(&out, profile, 77);
+    }
+}
+
+#[test]
+fn the_python_backends_pass_in_both_precisions() {
+    for (name, modules) in
+        [("numpy_backend.py", "numpy, safetensors"), ("pytorch_backend.py", "numpy, safetensors, torch")]
+    {
+        // PYTHON names another interpreter, such as one of a virtual environment.
+        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+        if !runs(Command::new(&python).args(["-c", &format!("import {modules}")])) {
+            say(&format!("skipped: {name} ({python} has not {modules})"));
+            continue;
+        }
+        for profile in ["f64", "f32"] {
+            let out = tempfile::tempdir().unwrap();
+            let mut run = Command::new(&python);
+            run.arg(backend(name)).arg(root().join("fixtures/golden")).arg(out.path()).args(["--precision", profile]);
+            assert!(runs(&mut run), "{name} {profile} failed");
+            assert_passes(out.path(), profile, 195);
+        }
+    }
+}
+
+/// Whether a command can be started and succeeds.
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
