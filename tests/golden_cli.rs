@@ -1,0 +1,181 @@
+//! `vsepp golden` as a user calls it: cases of one's own, checks, and what is said about bad input.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use ndarray::{ArrayD, Axis};
+use vsepp::files::{TensorFile, TensorWriter};
+
+fn vsepp(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vsepp"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["golden"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The inputs of a case of the suite as a file of the user's own, after something was done to them.
+fn own_inputs(path: &Path, spoil: impl Fn(&str, ArrayD<f64>) -> Option<ArrayD<f64>>) {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden/model-vsepp.safetensors");
+    let file = TensorFile::read(&suite).unwrap();
+    let mut writer = TensorWriter::default();
+    for name in file.names().filter(|name| name.starts_with("in.") || name.starts_with("param.")) {
+        let Some(values) = spoil(name, file.get(name).unwrap().to_owned()) else { continue };
+        if name == "in.captions" || name == "in.lengths" {
+            #[allow(clippy::cast_possible_truncation)] // ids
+            let ids: Vec<i64> = values.iter().map(|&x| x as i64).collect();
+            writer.add_integers(name, values.shape(), &ids).unwrap();
+        } else {
+            #[allow(clippy::cast_possible_truncation)] // they are f32
+            writer.add(name, &values.mapv(|x| x as f32).view());
+        }
+    }
+    writer.write_safetensors(path, None).unwrap();
+}
+
+const CONFIG: &str = "margin = 0.2\nmax_violation = true\nlearning_rate = 0.01\ngrad_clip = 2.0\nsteps = 1\n";
+
+#[test]
+fn a_case_of_ones_own_has_the_values_of_the_suite_and_can_be_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let [inputs, config, expected, found] =
+        ["mine.safetensors", "mine.toml", "expected.safetensors", "found.safetensors"].map(|n| folder.path().join(n));
+    own_inputs(&inputs, |_, values| Some(values));
+    std::fs::write(&config, CONFIG).unwrap();
+    let make = ["make", "--inputs", text(&inputs), "--config", text(&config), "--out", text(&expected)];
+    let made = vsepp(&make);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let again = vsepp(&make);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
+
+    // As in the suite, whose case this is.
+    let golden =
+        TensorFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden/model-vsepp.safetensors"));
+    let (golden, mine) = (golden.unwrap(), TensorFile::read(&expected).unwrap());
+    let names: Vec<&str> = golden.names().collect();
+    assert_eq!(names, mine.names().collect::<Vec<_>>());
+    assert!(names.iter().all(|name| golden.get(name).unwrap() == mine.get(name).unwrap()));
+
+    // What a backend in f32 writes, first right, then with a mean for the sum.
+    let write = |loss: f64| {
+        let mut writer = TensorWriter::default();
+        for name in names.iter().filter(|name| name.starts_with("out.")) {
+            let factor = if *name == "out.loss" { loss } else { 1.0 };
+            #[allow(clippy::cast_possible_truncation)] // a backend in f32
+            writer.add(*name, &mine.get(name).unwrap().mapv(|x| (x * factor) as f32).view());
+        }
+        writer.write_npz(&found).unwrap();
+    };
+    let page = folder.path().join("report.html");
+    let check = |extra: &[&str]| {
+        let arguments = [&["check", text(&found), "--expected", text(&expected)], extra].concat();
+        vsepp(&arguments)
+    };
+    write(1.0);
+    let passed = check(&["--report", text(&page)]);
+    assert_eq!(passed.status.code(), Some(0), "{}", stdout(&passed));
+    assert!(stdout(&passed).contains("PASSED: 1 case"));
+    assert!(std::fs::read_to_string(&page).unwrap().starts_with("<!DOCTYPE html>"));
+    write(0.2);
+    let failed = check(&[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stdout(&failed).contains("[mean-over-batch]"), "{}", stdout(&failed));
+    let json: serde_json::Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
+    assert_eq!(json["passed"], false);
+    assert_eq!(json["first"]["tensor"]["name"], "out.loss");
+    assert_eq!(json["diagnosis"]["named"][0]["mistakes"][0], "mean-over-batch");
+    let complete = check(&["--complete"]);
+    assert_eq!(complete.status.code(), Some(1), "much was not written");
+}
+
+#[test]
+fn bad_inputs_of_ones_own_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let [inputs, config, out] = ["mine.safetensors", "mine.toml", "out.safetensors"].map(|n| folder.path().join(n));
+    let says = |what: &str| {
+        let made = vsepp(&["make", "--inputs", text(&inputs), "--config", text(&config), "--out", text(&out)]);
+        assert_eq!(made.status.code(), Some(2), "{what}: {}", stdout(&made));
+        assert!(stderr(&made).contains(what), "expected {what:?} in {}", stderr(&made));
+        assert!(!out.exists(), "{what}: nothing is written");
+    };
+    let spoil = |tensor: &'static str, change: fn(&mut ArrayD<f64>)| {
+        own_inputs(&inputs, |name, mut values| {
+            if name == tensor {
+                change(&mut values);
+            }
+            Some(values)
+        });
+    };
+    std::fs::write(&config, CONFIG).unwrap();
+    own_inputs(&inputs, |name, values| (name != "in.lengths").then_some(values));
+    says("in.lengths");
+    own_inputs(&inputs, |name, mut values| {
+        if name == "in.images" {
+            values.slice_axis_inplace(Axis(1), (..4).into());
+        }
+        Some(values)
+    });
+    says("param.img_enc.fc.weight: expected [D, F] = [any, 4], not empty, found [4, 5]");
+    spoil("in.lengths", |lengths| lengths[[1]] = 0.0);
+    says("in.lengths: row 1: expected a length from 1 to T = 6, found 0");
+    spoil("in.lengths", |lengths| lengths[[1]] = 7.0);
+    says("row 1: expected a length from 1 to T = 6, found 7");
+    spoil("in.captions", |captions| captions[[0, 1]] = 13.0);
+    says("in.captions: word id 13 at [0, 1]: expected a whole number from 0 below 13");
+    spoil("param.txt_enc.embed.weight", |weight| weight[[3, 1]] = f64::NAN);
+    says("param.txt_enc.embed.weight: NaN at [3, 1]");
+    own_inputs(&inputs, |_, values| Some(values));
+    for (line, what) in [
+        ("margn = 0.2", "margn"),
+        ("steps = -1", "steps = -1"),
+        ("num_layers = 2", "num_layers = 2: expected 1"),
+        ("embed_size = 5", "embed_size = 5: expected 4"),
+        ("caption_projection = true", "there is no param.txt_enc.proj.weight"),
+        ("margin = -1", "margin"),
+        ("no equals sign", "not TOML"),
+    ] {
+        std::fs::write(&config, line).unwrap();
+        says(what);
+    }
+    std::fs::remove_file(&config).unwrap();
+    says("mine.toml");
+}
+
+#[test]
+fn the_suite_is_listed_shown_and_missed() {
+    let list = vsepp(&["list"]);
+    assert!(list.status.success() && stdout(&list).contains("model-vsepp-two-layers"));
+    let mistakes = vsepp(&["list", "--mistakes"]);
+    assert!(stdout(&mistakes).contains("reset-before-product"));
+    let show = vsepp(&["show", "gru-cell-smallest"]);
+    assert!(stdout(&show).contains("out.h_next") && stdout(&show).contains("f32 "), "{}", stdout(&show));
+    let tensor = vsepp(&["show", "loss-mh-worked-example", "--tensor", "out.loss"]);
+    assert!(stdout(&tensor).contains("1.2"), "{}", stdout(&tensor));
+    for (arguments, what) in [
+        (&["show", "none-such"][..], "there is no case none-such"),
+        (&["show", "gru-cell-smallest", "--tensor", "out.g"], "has no tensor out.g"),
+        (&["list", "--suite", "no/such"], "vsepp golden make --out DIR"),
+        (&["check", "no/such"], "no/such: expected a folder"),
+        (&["check", "fixtures/golden", "--case", "none-such"], "there is no case none-such"),
+        (&["check", "x", "--expected", "fixtures/golden/model-vsepp.safetensors"], "belongs to a suite"),
+        (&["make", "--out", "x.npz", "--inputs", "y"], "ends in .safetensors"),
+    ] {
+        let output = vsepp(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(what), "{arguments:?}: {}", stderr(&output));
+    }
+}
