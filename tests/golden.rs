@@ -13,10 +13,11 @@ use vsepp::golden::arithmetic::{Form, Order, Rounding, Wobble};
 use vsepp::golden::cases::{self, Expected};
 use vsepp::golden::compare::{Found, FoundTensors, REJECTED, Status, check_case};
 use vsepp::golden::diagnose::{Checked, Reach, diagnose};
+use vsepp::golden::make::{self, Making};
 use vsepp::golden::mistakes::{self, Mistake, Mistakes};
 use vsepp::golden::plain::{Kind, Plain};
 use vsepp::golden::program::Program;
-use vsepp::golden::suite::{self, Format, GoldenCase, Making, Role, Suite};
+use vsepp::golden::suite::{Format, GoldenCase, Role, Suite};
 use vsepp::golden::tolerance::Profile;
 
 fn folder() -> PathBuf {
@@ -88,7 +89,7 @@ fn regenerating_gives_the_same_bytes() {
     let out = tempfile::tempdir().unwrap();
     let all = cases::core().unwrap();
     let making = Making { profiles: &Profile::ALL, layouts: &[], steps: true, kills: true, single: true };
-    suite::write(out.path(), "core", &all, Format::Safetensors, making, |_| ()).unwrap();
+    make::write(out.path(), "core", &all, Format::Safetensors, making, |_| ()).unwrap();
     let names = |folder: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(folder).unwrap();
         entries

@@ -12,7 +12,8 @@ use vsepp::golden::cases::{self, Case};
 use vsepp::golden::check::{Checking, check_file, check_folder};
 use vsepp::golden::custom;
 use vsepp::golden::layouts::Layout;
-use vsepp::golden::suite::{self, Format, Making, Suite};
+use vsepp::golden::make::{self, Making};
+use vsepp::golden::suite::{self, Format, Suite};
 use vsepp::golden::tolerance::Profile;
 use vsepp::report::{golden_case, golden_list, golden_mistakes, golden_report, golden_tensor, tensor_of, thousands};
 
@@ -242,7 +243,7 @@ fn make(args: MakeArgs) -> Result<Output> {
     };
     let bar = counting(all.len(), "computing");
     let name = if paper { "paper" } else { "core" };
-    let manifest = suite::write(&args.out, name, &all, format, making, |_| bar.inc(1))?;
+    let manifest = make::write(&args.out, name, &all, format, making, |_| bar.inc(1))?;
     bar.finish_and_clear();
     let tensors: usize = manifest.cases.iter().map(|case| case.tensors.len()).sum();
     let text = format!(
@@ -284,7 +285,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
     let making =
         Making { profiles, layouts: &args.layout, steps: !args.no_steps, kills: false, single: not_single.is_none() };
     let written = case.make(making).with_context(|| inputs.display().to_string())?;
-    suite::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;
+    make::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;
     bar.finish_and_clear();
     let expected = written.entry.tensors.iter().filter(|t| t.role == suite::Role::Expected).count();
     let kink = written.entry.margins.kink();

@@ -12,9 +12,10 @@
 //! | [`arithmetic`] | the freedom of an honest backend: orders of summation, rounding, σ and tanh |
 //! | [`tolerance`] | golden values, and how far honest backends lie from them: T = 8 E |
 //! | [`cases`] | the suite: small inputs on which mistakes show |
-//! | [`suite`] | manifest and files |
+//! | [`suite`] | the manifest and the files of a suite |
 //! | [`compare`], [`ties`] | a backend's tensors against the golden ones; where several gradients are right |
 //! | [`mistakes`], [`diagnose`] | what is known to go wrong, and which of it gives the backend's values |
+//! | [`make`] | a suite is computed and written |
 //! | [`check`] | a folder or a file against a suite or a case |
 //! | [`custom`] | cases of the user's own, at the user's sizes |
 //! | [`layouts`] | the GRU's weights as other libraries hold them |
@@ -29,6 +30,7 @@ pub mod compare;
 pub mod custom;
 pub mod diagnose;
 pub mod layouts;
+pub mod make;
 pub mod mistakes;
 pub mod plain;
 pub mod program;

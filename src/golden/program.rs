@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
-use super::plain::{Plain, Trace};
-use super::runner::Runner;
-use crate::error::Result;
+use super::plain::Trace;
 use crate::loss::{HingeLoss, Violation};
-use crate::real::Real;
 use crate::similarity::Measure;
 
 /// The tensors that a case gives: `in.*` and `param.*`.
@@ -168,26 +165,5 @@ impl Program {
             Self::Optimiser => "optimiser",
             Self::Model => "model",
         }
-    }
-
-    /// Computes.
-    ///
-    /// **Errors** if an input is missing, has not the shape that the others imply, or is one that
-    /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
-    /// are not finite).
-    pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
-        let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
-        match self {
-            Self::GruCell => run.gru_cell()?,
-            Self::Gru => run.gru()?,
-            Self::Embedding => run.embedding()?,
-            Self::Linear => run.linear()?,
-            Self::L2norm => run.l2norm()?,
-            Self::Scores => run.scores()?,
-            Self::Loss => run.loss()?,
-            Self::Optimiser => run.optimiser()?,
-            Self::Model => run.model()?,
-        }
-        Ok(Run { trace: run.trace, margins: run.margins })
     }
 }

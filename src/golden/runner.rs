@@ -5,19 +5,42 @@ use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3, s};
 
 use super::mistakes::Mistake as M;
 use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace};
-use super::program::{Inputs, Margins, Settings};
+use super::program::{Inputs, Margins, Program, Run, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::{GruLayer, Linear};
 use crate::real::Real;
 use crate::similarity::Measure;
 
+impl Program {
+    /// Computes.
+    ///
+    /// **Errors** if an input is missing, has not the shape that the others imply, or is one that
+    /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
+    /// are not finite).
+    pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
+        let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
+        match self {
+            Self::GruCell => run.gru_cell()?,
+            Self::Gru => run.gru()?,
+            Self::Embedding => run.embedding()?,
+            Self::Linear => run.linear()?,
+            Self::L2norm => run.l2norm()?,
+            Self::Scores => run.scores()?,
+            Self::Loss => run.loss()?,
+            Self::Optimiser => run.optimiser()?,
+            Self::Model => run.model()?,
+        }
+        Ok(Run { trace: run.trace, margins: run.margins })
+    }
+}
+
 /// A program on its way.
-pub(super) struct Runner<'a, 'p, T> {
-    pub(super) settings: &'a Settings,
-    pub(super) inputs: &'a Inputs,
-    pub(super) plain: &'a Plain<'p>,
-    pub(super) trace: Trace<T>,
-    pub(super) margins: Margins,
+struct Runner<'a, 'p, T> {
+    settings: &'a Settings,
+    inputs: &'a Inputs,
+    plain: &'a Plain<'p>,
+    trace: Trace<T>,
+    margins: Margins,
 }
 
 /// All parameters of a model as arrays.
@@ -132,7 +155,7 @@ impl<T: Real> Runner<'_, '_, T> {
 
     // --- programs ---------------------------------------------------------------------------------
 
-    pub(super) fn gru_cell(&mut self) -> Result<()> {
+    fn gru_cell(&mut self) -> Result<()> {
         let x = self.matrix("in.x", None, None, "[B, E]")?;
         let gru = self.gru_layers(1, Some(x.ncols()))?;
         let (batch, hidden) = (x.nrows(), gru[0].hidden_size());
@@ -170,7 +193,7 @@ impl<T: Real> Runner<'_, '_, T> {
         self.trace.real(format!("grad.{}", Self::rnn("bias_hh", k)), &d.bias_hh);
     }
 
-    pub(super) fn gru(&mut self) -> Result<()> {
+    fn gru(&mut self) -> Result<()> {
         let x = self.dimensions::<Ix3>("in.x", "[B, T, E]")?;
         let (batch, steps, inputs) = x.dim();
         let lengths = self.lengths(batch, steps)?;
@@ -213,7 +236,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok((ids.into_dimensionality::<Ix2>().expect("as before"), lengths))
     }
 
-    pub(super) fn embedding(&mut self) -> Result<()> {
+    fn embedding(&mut self) -> Result<()> {
         let table = self.matrix("param.txt_enc.embed.weight", None, None, "[V, E]")?;
         let (ids, lengths) = self.captions(table.nrows())?;
         let d = self.dimensions::<Ix3>("in.d_words", "[B, T, E]")?;
@@ -234,7 +257,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(Linear { weight, bias })
     }
 
-    pub(super) fn linear(&mut self) -> Result<()> {
+    fn linear(&mut self) -> Result<()> {
         let x = self.matrix("in.x", None, None, "[N, I]")?;
         let layer = self.projection("img_enc.fc", None, Some(x.ncols()), "[O, I]")?;
         let d_y = self.matrix("in.d_y", Some(x.nrows()), Some(layer.weight.nrows()), "[N, O]")?;
@@ -247,7 +270,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(())
     }
 
-    pub(super) fn l2norm(&mut self) -> Result<()> {
+    fn l2norm(&mut self) -> Result<()> {
         let x = self.matrix("in.x", None, None, "[N, D]")?;
         let d_y = self.matrix("in.d_y", Some(x.nrows()), Some(x.ncols()), "[N, D]")?;
         let norm = self.plain.l2norm(x, "image", &[M::NormSkipped])?;
@@ -258,7 +281,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(())
     }
 
-    pub(super) fn scores(&mut self) -> Result<()> {
+    fn scores(&mut self) -> Result<()> {
         let f = self.matrix("in.image_embedding", None, None, "[N, D]")?;
         let g = self.matrix("in.caption_embedding", None, Some(f.ncols()), "[M, D]")?;
         let d = self.matrix("in.d_scores", Some(f.nrows()), Some(g.nrows()), "[N, M]")?;
@@ -311,7 +334,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Margins::see(&mut self.margins.hardest, hardest);
     }
 
-    pub(super) fn loss(&mut self) -> Result<()> {
+    fn loss(&mut self) -> Result<()> {
         let scores = self.dimensions::<Ix2>("in.scores", "[B, B]")?;
         let batch = scores.nrows();
         let scores = self.matrix("in.scores", Some(batch), Some(batch), "[B, B]")?;
@@ -324,7 +347,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(())
     }
 
-    pub(super) fn optimiser(&mut self) -> Result<()> {
+    fn optimiser(&mut self) -> Result<()> {
         let names: Vec<String> =
             self.inputs.keys().filter_map(|name| name.strip_prefix("param.")).map(Into::into).collect();
         let mut parameters: Tensors<T> = Vec::new();
@@ -382,7 +405,7 @@ impl<T: Real> Runner<'_, '_, T> {
         }
     }
 
-    pub(super) fn model(&mut self) -> Result<()> {
+    fn model(&mut self) -> Result<()> {
         let images = self.matrix("in.images", None, None, "[B, F]")?;
         if let Some(((i, j), x)) = images.indexed_iter().find(|(_, x)| !x.is_finite()) {
             return Err(ErrorKind::NotFinite { tensor: "in.images".into(), index: vec![i, j], value: x.re() }.into());

@@ -10,9 +10,10 @@ use crate::files::TensorWriter;
 use crate::golden::Arithmetic;
 use crate::golden::cases::{self, Case, Expected};
 use crate::golden::check::{Checking, Checkup, check_folder};
+use crate::golden::make::{self, Making};
 use crate::golden::mistakes::{Mistake, Mistakes};
 use crate::golden::plain::Plain;
-use crate::golden::suite::{self, Format, Making, Suite};
+use crate::golden::suite::{Format, Suite};
 use crate::golden::tolerance::{Deviation, Profile};
 
 static CORE: LazyLock<Vec<Case>> = LazyLock::new(|| cases::core().unwrap());
@@ -26,7 +27,7 @@ fn checkup(ids: &[&str], mistakes: &[Mistake], checking: &Checking, change: impl
     let (golden, out) = (folder.path().join("golden"), folder.path().join("out"));
     let cases: Vec<Case> = ids.iter().map(|id| CORE.iter().find(|case| case.id == *id).unwrap().clone()).collect();
     let making = Making { profiles: &[Profile::F32], layouts: &[], steps: true, kills: false, single: true };
-    suite::write(&golden, "small", &cases, Format::Safetensors, making, |_| ()).unwrap();
+    make::write(&golden, "small", &cases, Format::Safetensors, making, |_| ()).unwrap();
     std::fs::create_dir(&out).unwrap();
     let planted: Mistakes = mistakes.iter().copied().collect();
     for case in &cases {

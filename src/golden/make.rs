@@ -1,0 +1,329 @@
+//! Making a suite: golden values, tolerances, what each case catches, and the files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ndarray::ArrayD;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::Arithmetic;
+use super::cases::{Case, Expected, FLAGS};
+use super::compare::{Found, check_case};
+use super::layouts::{self, Layout};
+use super::mistakes::{self, Mistakes};
+use super::plain::{Entry, Kind, Plain};
+use super::program::{Margins, Program, Settings};
+use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, Role, SCHEMA, TensorEntry, hexadecimal, json};
+use super::tolerance::{self, Measured, Profile, Tolerances};
+use crate::error::{Error, Result};
+use crate::files::{TensorWriter, write_atomically};
+use crate::nn::GruLayer;
+
+/// The stage of the data flow that makes a tensor.
+#[must_use]
+pub fn stage(program: Program, name: &str) -> String {
+    let (back, plain) = match name.strip_prefix("grad.") {
+        Some(plain) => ("backward: ", plain),
+        None => ("", name),
+    };
+    let layer = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let what = if let Some(rest) =
+        plain.strip_prefix("mid.l").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        format!("gru layer {}", layer(rest))
+    } else if let Some((_, rest)) = plain.split_once("_l").filter(|_| plain.starts_with("txt_enc.rnn.")) {
+        format!("gru layer {}", layer(rest))
+    } else {
+        match plain {
+            "mid.words" | "txt_enc.embed.weight" => "words",
+            "mid.last" | "out.last" => "last state",
+            "out.h_next" | "in.h" | "in.h0" => "state",
+            "in.x" if matches!(program, Program::Gru | Program::GruCell) => "gru input",
+            _ if program == Program::GruCell => "gru layer 0",
+            _ if plain.starts_with("mid.image.") || plain.starts_with("img_enc.") || plain == "in.images" => {
+                if program == Program::Linear { "projection" } else { "image side" }
+            }
+            _ if plain.starts_with("mid.caption.") || plain.starts_with("txt_enc.proj.") => "caption side",
+            "out.image_embedding" | "in.image_embedding" => "image embedding",
+            "out.caption_embedding" | "in.caption_embedding" => "caption embedding",
+            "out.scores" | "in.scores" => "scores",
+            "mid.norm" | "out.y" | "in.x" if program == Program::L2norm => "normalisation",
+            "out.y" | "in.x" => "projection",
+            "opt.losses" => "losses of the steps",
+            "opt.norms" | "opt.clip" => "clipping",
+            _ if plain.starts_with("opt.") => "adam",
+            _ => "loss",
+        }
+        .to_owned()
+    };
+    format!("{back}{what}")
+}
+
+/// The equations' labels of a program.
+fn equations(program: Program, settings: &Settings) -> Vec<String> {
+    let gru = ["GRU-1", "GRU-2", "GRU-3", "GRU-4"];
+    let measure = match settings.measure {
+        crate::similarity::Measure::Cosine => "SIM-1",
+        crate::similarity::Measure::Order => "SIM-2",
+        crate::similarity::Measure::OrderSquared => "SIM-3",
+    };
+    let loss = ["HINGE-1", "HINGE-2", if settings.max_violation { "MH-1" } else { "SH-1" }, "LOSS-1"];
+    let adam = ["CLIP-1", "CLIP-2", "ADAM-1", "ADAM-2", "ADAM-3"];
+    let labels: Vec<&str> = match program {
+        Program::GruCell => gru.to_vec(),
+        Program::Gru => [&gru[..], &["TXT-1"]].concat(),
+        Program::Embedding => vec!["EMB-1"],
+        Program::Linear => vec!["LIN-1"],
+        Program::L2norm => vec!["NORM-1", "NORM-2"],
+        Program::Scores => vec![measure],
+        Program::Loss => loss.to_vec(),
+        Program::Optimiser => adam.to_vec(),
+        Program::Model => {
+            let mut labels = [&["EMB-1", "LIN-1"][..], &gru, &["TXT-1", "TXT-2", "IMG-1", "NORM-1", "NORM-2"]].concat();
+            if settings.use_abs {
+                labels.push("ABS-1");
+            }
+            labels.push(measure);
+            labels.extend(loss);
+            if settings.steps > 0 {
+                labels.extend(adam);
+            }
+            labels
+        }
+    };
+    labels.into_iter().map(Into::into).collect()
+}
+
+/// A case as it is written: its entry, and the tensors of its file.
+#[derive(Debug)]
+pub struct Written {
+    /// The manifest's entry.
+    pub entry: CaseEntry,
+    /// The tensors.
+    pub tensors: TensorWriter,
+}
+
+/// Whether an input holds ids or counts.
+fn is_integer(name: &str) -> bool {
+    matches!(name, "in.captions" | "in.lengths" | "in.image_ids" | "in.step")
+}
+
+/// Adds a tensor to a writer and returns its entry, without tolerances.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole numbers, and f32 by definition
+fn add(
+    writer: &mut TensorWriter,
+    name: &str,
+    role: Role,
+    kind: Kind,
+    single: bool,
+    values: &ArrayD<f64>,
+) -> Result<TensorEntry> {
+    let shape = values.shape().to_vec();
+    let (dtype, bytes): (&str, Vec<u8>) = match kind {
+        Kind::Index => {
+            let whole: Vec<i64> = values.iter().map(|&x| x as i64).collect();
+            writer.add_integers(name, &shape, &whole)?;
+            ("I64", whole.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        Kind::Mask => {
+            let bytes: Vec<u8> = values.iter().map(|&x| x as u8).collect();
+            writer.add_bytes(name, &shape, &bytes)?;
+            ("U8", bytes)
+        }
+        Kind::Real if single => {
+            let single = values.mapv(|x| x as f32);
+            writer.add(name, &single.view());
+            ("F32", single.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        Kind::Real => {
+            writer.add(name, &values.view());
+            ("F64", values.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+    };
+    Ok(TensorEntry {
+        name: name.into(),
+        role,
+        dtype: dtype.into(),
+        shape,
+        sha256: hexadecimal(&Sha256::digest(&bytes)),
+        stage: None,
+        scale: None,
+        rows: false,
+        padded: false,
+        exact: kind != Kind::Real,
+        tolerance: Tolerances::new(),
+    })
+}
+
+/// What of a case is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Making<'a> {
+    /// The profiles whose tolerances are measured.
+    pub profiles: &'a [Profile],
+    /// Layouts in which the GRU's weights are added.
+    pub layouts: &'a [Layout],
+    /// Whether per-step values of the GRU are written too.
+    pub steps: bool,
+    /// Whether the mistakes that the case catches are found out.
+    pub kills: bool,
+    /// Whether inputs are `f32` (the suite's are; a user's are as they were).
+    pub single: bool,
+}
+
+impl Case {
+    /// Computes everything that is written of this case.
+    ///
+    /// **Errors** as [`Program::run`], unless the case is one that must be refused.
+    pub fn make(&self, making: Making<'_>) -> Result<Written> {
+        let mut writer = TensorWriter::default();
+        let mut tensors: Vec<TensorEntry> = Vec::new();
+        for (name, values) in &self.inputs {
+            let kind = if is_integer(name) { Kind::Index } else { Kind::Real };
+            tensors.push(add(&mut writer, name, Role::Input, kind, making.single, values)?);
+        }
+        for &layout in making.layouts {
+            for (name, values) in self.converted(layout)? {
+                tensors.push(add(&mut writer, &name, Role::Input, Kind::Real, making.single, &values)?);
+            }
+        }
+        let mut margins = Margins::NONE;
+        let mut expected = BTreeMap::new();
+        if self.expected != Expected::Invalid {
+            let measured = tolerance::measure(self.program, &self.settings, &self.inputs, making.profiles)?;
+            margins = measured.golden.margins;
+            tensors.extend(self.expected_entries(&mut writer, &measured, making.steps)?);
+            expected = measured.golden.trace.entries.into_iter().map(|entry| (entry.name, entry.values)).collect();
+        }
+        let keys = self.program.keys();
+        let config = serde_json::to_value(&self.settings).map_err(|e| Error::mismatch(e.to_string()))?;
+        let config = config.as_object().into_iter().flatten().filter(|(key, _)| keys.contains(&key.as_str()));
+        let mut entry = CaseEntry {
+            id: self.id.clone(),
+            family: self.family.into(),
+            program: self.program,
+            equations: equations(self.program, &self.settings),
+            note: self.note.clone(),
+            flags: self.flags.iter().map(|&flag| flag.into()).collect(),
+            result: self.expected,
+            config: config.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            margins,
+            kills: Vec::new(),
+            tensors,
+        };
+        if making.kills && self.expected == Expected::Valid {
+            let golden = GoldenCase { entry: entry.clone(), inputs: self.inputs.clone(), expected };
+            entry.kills = kills(&golden)?;
+        }
+        Ok(Written { entry, tensors: writer })
+    }
+
+    fn expected_entries(
+        &self,
+        writer: &mut TensorWriter,
+        measured: &Measured,
+        steps: bool,
+    ) -> Result<Vec<TensorEntry>> {
+        let lengths = tolerance::lengths_of(&self.inputs);
+        let kept = |entry: &Entry<f64>| steps || !tolerance::is_padded(self.program, &entry.name);
+        let entries = measured.golden.trace.entries.iter().zip(&measured.tolerances).filter(|(entry, _)| kept(entry));
+        entries
+            .map(|(entry, tolerances)| {
+                let mut out = add(writer, &entry.name, Role::Expected, entry.kind, false, &entry.values)?;
+                let extent = tolerance::extent(self.program, &entry.name, lengths.as_deref());
+                out.stage = Some(stage(self.program, &entry.name));
+                out.rows = extent.rows;
+                out.padded = extent.lengths.is_some();
+                if entry.kind == Kind::Real {
+                    let scales = extent.scales(&entry.values);
+                    out.scale = Some(scales.into_iter().fold(0.0, f64::max));
+                }
+                out.tolerance.clone_from(tolerances);
+                Ok(out)
+            })
+            .collect()
+    }
+
+    /// The GRU's weights as another library wants them, `layout.<library>.l{k}.<tensor>`.
+    fn converted(&self, layout: Layout) -> Result<Vec<(String, ArrayD<f64>)>> {
+        let mut all = Vec::new();
+        for k in 0.. {
+            let get = |part: &str| self.inputs.get(&format!("param.txt_enc.rnn.{part}_l{k}"));
+            let (Some(w_ih), Some(w_hh), Some(b_ih), Some(b_hh)) =
+                (get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh"))
+            else {
+                break;
+            };
+            let layer = GruLayer {
+                weight_ih: shaped(w_ih)?,
+                weight_hh: shaped(w_hh)?,
+                bias_ih: shaped(b_ih)?,
+                bias_hh: shaped(b_hh)?,
+            };
+            let converted = layouts::convert(&layer, layout);
+            all.extend(converted.into_iter().map(|(name, values)| (format!("layout.{layout}.l{k}.{name}"), values)));
+        }
+        Ok(all)
+    }
+}
+
+fn shaped<D: ndarray::Dimension>(x: &ArrayD<f64>) -> Result<ndarray::Array<f64, D>> {
+    x.clone().into_dimensionality().map_err(|e| Error::mismatch(e.to_string()))
+}
+
+/// The mistakes that a case catches with at least ten times the `f32` tolerance.
+fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
+    const CLEARLY: f64 = 10.0;
+    let settings = golden.settings()?;
+    let caught = mistakes::ALL.par_iter().filter(|description| {
+        let planted = Mistakes::from([description.mistake]);
+        let run = golden.entry.program.run::<f64>(&settings, &golden.inputs, &Plain::new(Arithmetic::PLAIN, &planted));
+        run.is_ok_and(|run| {
+            let found =
+                run.trace.entries.into_iter().map(|entry| (entry.name, Found::computed(entry.kind, entry.values)));
+            check_case(golden, &found.collect(), Profile::F32).is_ok_and(|report| report.worst() >= CLEARLY)
+        })
+    });
+    Ok(caught.map(|description| description.id.to_owned()).collect())
+}
+
+/// Writes a suite into a folder: the cases, the manifest, its schema.
+///
+/// **Errors** if a case cannot be computed, or if the disk refuses.
+pub fn write(
+    folder: &Path,
+    name: &str,
+    cases: &[Case],
+    format: Format,
+    making: Making<'_>,
+    done: impl Fn(&str) + Sync,
+) -> Result<Manifest> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+    let write_one = |case: &Case| {
+        let Written { entry, tensors } = case.make(making)?;
+        let path = folder.join(format!("{}.{}", case.id, format.extension()));
+        let short = CaseEntry { tensors: Vec::new(), ..entry.clone() };
+        write_file(&path, &tensors, &short, format)?;
+        done(&case.id);
+        Ok(entry)
+    };
+    // Large cases are parallel within and would not fit into memory together.
+    let large = cases.iter().any(|case| case.inputs.values().map(ArrayD::len).sum::<usize>() > 1 << 20);
+    let entries: Result<Vec<CaseEntry>> =
+        if large { cases.iter().map(write_one).collect() } else { cases.par_iter().map(write_one).collect() };
+    let flags = FLAGS.iter().map(|&(flag, says)| (flag.to_owned(), says.to_owned())).collect();
+    let manifest = Manifest { format: FORMAT, suite: name.into(), flags, cases: entries? };
+    write_atomically(&folder.join("manifest.json"), manifest.to_text()?.as_bytes())?;
+    write_atomically(&folder.join("manifest.schema.json"), SCHEMA.as_bytes())?;
+    Ok(manifest)
+}
+
+/// Writes one case's file; its entry goes into the metadata, which npz has not.
+///
+/// **Errors** if the disk refuses.
+pub fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
+    match format {
+        Format::Safetensors => tensors.write_safetensors(path, Some(json(entry)?)),
+        Format::Npz => tensors.write_npz(path),
+    }
+}
