@@ -22,16 +22,15 @@ use super::{Output, note};
 
 /// The golden kit: is a backend right, and if not, where is it wrong?
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "A backend reads in.* and param.* of every case, computes, and writes OUT/<case>.safetensors (or .npz)\n\
-                  with tensors named as the expected ones, as many as it has. docs/validate-a-backend.md begins at nothing.\n\n\
+#[command(after_help = "A backend reads in.* and param.* of every case, computes, and writes OUT/<case>.safetensors\n\
+                  or .npz with tensors named as the expected ones, as many as it has.\n\
+                  docs/validate-a-backend.md begins at nothing.\n\n\
                   Examples:\n  \
                   vsepp golden list\n  \
                   vsepp golden show model-vsepp\n  \
                   vsepp golden check OUT --profile f32 --report report.html\n  \
                   vsepp golden make --inputs mine.safetensors --config model.toml --out expected.safetensors\n  \
-                  vsepp golden check mine-out.safetensors --expected expected.safetensors"
-)]
+                  vsepp golden check mine-out.safetensors --expected expected.safetensors")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
