@@ -187,7 +187,7 @@ pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -
     let tensors: Vec<TensorReport> = golden
         .expected_entries()
         .map(|entry| {
-            let extent = Extent { rows: entry.rows, lengths: lengths.as_deref().filter(|_| entry.padded) };
+            let extent = entry.extent(lengths.as_deref());
             let mut report = check_tensor(entry, &expected[&entry.name], found.get(&entry.name), profile, extent);
             if let (Status::Passed, Some(remark)) = (report.status, remarks.get(&entry.name)) {
                 (report.status, report.problem) = (Status::Remark, Some(remark.clone()));
@@ -272,7 +272,7 @@ fn take_choice(
     let lengths = lengths_of(&golden.inputs);
     let failures = |expected: &BTreeMap<String, ArrayD<f64>>| {
         let wrong = golden.expected_entries().filter(|entry| {
-            let extent = Extent { rows: entry.rows, lengths: lengths.as_deref().filter(|_| entry.padded) };
+            let extent = entry.extent(lengths.as_deref());
             check_tensor(entry, &expected[&entry.name], found.get(&entry.name), profile, extent).status
                 == Status::Failed
         });

@@ -23,7 +23,7 @@ use super::compare::{CaseReport, FoundTensors, Status, check_case};
 use super::mistakes::{self, Mistake, Mistakes};
 use super::plain::{Kind, Plain};
 use super::suite::GoldenCase;
-use super::tolerance::{Extent, Profile, SAFETY, difference, lengths_of};
+use super::tolerance::{Profile, SAFETY, difference, lengths_of};
 use crate::error::Result;
 use crate::real::{Real, Scalar};
 
@@ -156,7 +156,7 @@ impl Checked {
             };
             let name = entry.name.clone();
             let mut likeness = Likeness { name, alike: false, from_right: f64::INFINITY, from_wrong: f64::INFINITY };
-            let extent = Extent { rows: entry.rows, lengths: lengths.as_deref().filter(|_| entry.padded) };
+            let extent = entry.extent(lengths.as_deref());
             let units = |of: &ArrayD<f64>, found: &ArrayD<f64>| {
                 if of.shape() != found.shape() {
                     return f64::INFINITY;

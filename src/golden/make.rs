@@ -5,7 +5,6 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::Arithmetic;
 use super::cases::{Case, Expected, FLAGS};
@@ -14,7 +13,7 @@ use super::layouts::{self, Layout};
 use super::mistakes::{self, Mistakes};
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
-use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, Role, SCHEMA, TensorEntry, hexadecimal, json};
+use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, Role, SCHEMA, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
@@ -120,25 +119,22 @@ fn add(
     values: &ArrayD<f64>,
 ) -> Result<TensorEntry> {
     let shape = values.shape().to_vec();
-    let (dtype, bytes): (&str, Vec<u8>) = match kind {
+    let dtype = match kind {
         Kind::Index => {
-            let whole: Vec<i64> = values.iter().map(|&x| x as i64).collect();
-            writer.add_integers(name, &shape, &whole)?;
-            ("I64", whole.iter().flat_map(|x| x.to_le_bytes()).collect())
+            writer.add_integers(name, &shape, &values.iter().map(|&x| x as i64).collect::<Vec<_>>())?;
+            "I64"
         }
         Kind::Mask => {
-            let bytes: Vec<u8> = values.iter().map(|&x| x as u8).collect();
-            writer.add_bytes(name, &shape, &bytes)?;
-            ("U8", bytes)
+            writer.add_bytes(name, &shape, &values.iter().map(|&x| x as u8).collect::<Vec<_>>())?;
+            "U8"
         }
         Kind::Real if single => {
-            let single = values.mapv(|x| x as f32);
-            writer.add(name, &single.view());
-            ("F32", single.iter().flat_map(|x| x.to_le_bytes()).collect())
+            writer.add(name, &values.mapv(|x| x as f32).view());
+            "F32"
         }
         Kind::Real => {
             writer.add(name, &values.view());
-            ("F64", values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            "F64"
         }
     };
     Ok(TensorEntry {
@@ -146,7 +142,7 @@ fn add(
         role,
         dtype: dtype.into(),
         shape,
-        sha256: hexadecimal(&Sha256::digest(&bytes)),
+        sha256: sha256(dtype, values),
         stage: None,
         scale: None,
         rows: false,

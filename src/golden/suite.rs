@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::cases::Expected;
 use super::program::{Inputs, Margins, Program, Settings};
-use super::tolerance::Tolerances;
+use super::tolerance::{Extent, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::TensorFile;
 
@@ -107,6 +107,14 @@ pub struct TensorEntry {
     pub tolerance: Tolerances,
 }
 
+impl TensorEntry {
+    /// Which of its elements are compared, and on what scale.
+    #[must_use]
+    pub fn extent<'a>(&self, lengths: Option<&'a [usize]>) -> Extent<'a> {
+        Extent { rows: self.rows, lengths: lengths.filter(|_| self.padded) }
+    }
+}
+
 /// Whether a tensor is given or expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,7 +190,7 @@ impl GoldenCase {
 }
 
 /// Bytes as text.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+fn hexadecimal(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
@@ -190,9 +198,9 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// SHA-256 of values in a type.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // they came from this type
-fn sha256(dtype: &str, values: &ArrayD<f64>) -> String {
+/// SHA-256 of values in the type in which they are written.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // they are of this type
+pub(super) fn sha256(dtype: &str, values: &ArrayD<f64>) -> String {
     let mut hash = Sha256::new();
     match dtype {
         "I64" => values.iter().for_each(|&x| hash.update((x as i64).to_le_bytes())),
