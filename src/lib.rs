@@ -80,6 +80,7 @@ pub mod optim;
 pub mod random;
 pub mod real;
 pub mod report;
+pub mod simd;
 pub mod similarity;
 pub mod train;
 

@@ -21,6 +21,7 @@ use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::linalg;
 use crate::real::{Real, Scalar};
 
 /// Which violations of the margin count.
@@ -43,7 +44,7 @@ pub struct HingeLoss {
 }
 
 /// The loss and the terms that make it up, which is all that backward needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Hinges<T> {
     /// ℓ
     pub loss: T,
@@ -64,6 +65,18 @@ impl HingeLoss {
     ///
     /// **Errors** if S is not square, is not finite, or if there are not B ids.
     pub fn forward<T: Scalar>(&self, scores: ArrayView2<'_, T>, image_ids: Option<&[usize]>) -> Result<Hinges<T>> {
+        let mut hinges = Hinges::default();
+        self.forward_into(scores, image_ids, &mut hinges)?;
+        Ok(hinges)
+    }
+
+    /// As [`Self::forward`], in the memory of a loss that is no longer needed.
+    pub fn forward_into<T: Scalar>(
+        &self,
+        scores: ArrayView2<'_, T>,
+        image_ids: Option<&[usize]>,
+        hinges: &mut Hinges<T>,
+    ) -> Result<()> {
         let batch = scores.nrows();
         if scores.ncols() != batch {
             return Err(Error::shape("scores", format!("[B, B] with B = {batch}"), scores.shape()));
@@ -77,8 +90,9 @@ impl HingeLoss {
         let negative = |i: usize, j: usize| i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
         let margin = T::from_f64(self.margin);
 
-        let mut hinges =
-            Hinges { loss: T::zero(), caption_terms: Vec::new(), image_terms: Vec::new(), possible: 0, batch };
+        (hinges.loss, hinges.possible, hinges.batch) = (T::zero(), 0, batch);
+        hinges.caption_terms.clear();
+        hinges.image_terms.clear();
         for query in 0..batch {
             let right = scores[[query, query]];
             let row = (0..batch).filter(|&j| negative(query, j)).map(|j| (query, j));
@@ -94,7 +108,7 @@ impl HingeLoss {
                 &mut hinges.image_terms,
             );
         }
-        Ok(hinges)
+        Ok(())
     }
 
     /// Adds one query's costs to the loss and notes the terms that count; returns how many could have.
@@ -145,7 +159,15 @@ impl<T: Real> Hinges<T> {
     /// (LOSS-1): dS [B, B].
     #[must_use]
     pub fn backward(&self) -> Array2<T> {
-        let mut d_scores = Array2::zeros((self.batch, self.batch));
+        let mut d_scores = Array2::default((0, 0));
+        self.backward_into(&mut d_scores);
+        d_scores
+    }
+
+    /// As [`Self::backward`], in the memory of a dS that is no longer needed.
+    pub fn backward_into(&self, d_scores: &mut Array2<T>) {
+        linalg::reshape(d_scores, (self.batch, self.batch));
+        d_scores.fill(T::zero());
         for &(i, j) in &self.caption_terms {
             d_scores[[i, j]] += T::one();
             d_scores[[i, i]] -= T::one();
@@ -154,7 +176,6 @@ impl<T: Real> Hinges<T> {
             d_scores[[i, j]] += T::one();
             d_scores[[j, j]] -= T::one();
         }
-        d_scores
     }
 }
 

@@ -20,18 +20,18 @@
 use std::fmt::{Debug, Display};
 use std::ops::{AddAssign, Neg, SubAssign};
 
-use ndarray::{LinalgScalar, ScalarOperand};
+use ndarray::ScalarOperand;
 use num_complex::Complex;
+
+use crate::simd::Tile;
 
 /// A number that the forward pass can run on: `f32`, `f64` or `Complex<f64>`.
 pub trait Scalar:
-    LinalgScalar + ScalarOperand + Neg<Output = Self> + AddAssign + SubAssign + Debug + Send + Sync
+    Tile + ScalarOperand + Neg<Output = Self> + AddAssign + SubAssign + Default + Debug + Send + Sync
 {
     /// A power of two S such that every non-zero number of this type, scaled by S or 1/S towards 1,
     /// can be squared without vanishing or overflowing.
     const SAFE_SCALE: f64;
-    /// Whether products take the fast routine of [`crate::linalg`] or the portable one.
-    const FAST_PRODUCTS: bool;
     /// The nearest number of this type.
     fn from_f64(x: f64) -> Self;
     /// The real part, exactly. Every branch (hinge, maximum, sign) looks at this alone.
@@ -48,14 +48,13 @@ pub trait Scalar:
 }
 
 /// A real number that can be trained: `f32` or `f64`.
-pub trait Real: Scalar + PartialOrd + Display + Default {
+pub trait Real: Scalar + PartialOrd + Display {
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
 }
 
 impl Scalar for f32 {
     const SAFE_SCALE: f64 = (1u128 << 100) as f64;
-    const FAST_PRODUCTS: bool = true;
     #[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
     fn from_f64(x: f64) -> Self {
         x as f32
@@ -78,7 +77,6 @@ impl Scalar for f32 {
 
 impl Scalar for f64 {
     const SAFE_SCALE: f64 = f64::from_bits((1023 + 1000) << 52); // 2¹⁰⁰⁰
-    const FAST_PRODUCTS: bool = false;
     fn from_f64(x: f64) -> Self {
         x
     }
@@ -100,7 +98,6 @@ impl Scalar for f64 {
 /// Only the gradient checks run on complex numbers; their last bits may depend on the platform.
 impl Scalar for Complex<f64> {
     const SAFE_SCALE: f64 = f64::from_bits((1023 + 1000) << 52); // 2¹⁰⁰⁰
-    const FAST_PRODUCTS: bool = false;
     fn from_f64(x: f64) -> Self {
         Complex::new(x, 0.0)
     }

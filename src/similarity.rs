@@ -51,36 +51,47 @@ impl Measure {
     /// An element depends on its two vectors alone, to the bit.
     #[must_use]
     pub fn scores<T: Scalar>(self, images: ArrayView2<'_, T>, captions: ArrayView2<'_, T>) -> Array2<T> {
-        match self {
-            Self::Cosine => linalg::matmul(images, captions.t()),
-            Self::Order | Self::OrderSquared => {
-                let (images, captions) = (images.as_standard_layout(), captions.as_standard_layout());
-                let mut scores = Array2::zeros((images.nrows(), captions.nrows()));
-                scores.axis_iter_mut(Axis(0)).into_par_iter().zip(images.axis_iter(Axis(0))).for_each(
-                    |(mut scores, f)| {
-                        let f = f.to_slice().expect("contiguous");
-                        for (score, g) in scores.iter_mut().zip(captions.outer_iter()) {
-                            let squared = squared_violation(f, g.to_slice().expect("contiguous"));
-                            *score = if self == Self::OrderSquared { -squared } else { -root(squared) };
-                        }
-                    },
-                );
-                scores
-            }
-        }
+        let mut scores = Array2::default((0, 0));
+        self.scores_into(images, captions, &mut scores);
+        scores
     }
 
-    /// The adjoint: (dF [N, D], dG [M, D]) from dS [N, M].
-    #[must_use]
-    pub fn backward<T: Real>(
+    /// As [`Self::scores`], in the memory of scores that are no longer needed.
+    pub fn scores_into<T: Scalar>(
+        self,
+        images: ArrayView2<'_, T>,
+        captions: ArrayView2<'_, T>,
+        scores: &mut Array2<T>,
+    ) {
+        linalg::reshape(scores, (images.nrows(), captions.nrows()));
+        if self == Self::Cosine {
+            return linalg::matmul_into(images, captions.t(), scores.view_mut());
+        }
+        let (images, captions) = (images.as_standard_layout(), captions.as_standard_layout());
+        scores.axis_iter_mut(Axis(0)).into_par_iter().zip(images.axis_iter(Axis(0))).for_each(|(mut scores, f)| {
+            let f = f.to_slice().expect("contiguous");
+            for (score, g) in scores.iter_mut().zip(captions.outer_iter()) {
+                let squared = squared_violation(f, g.to_slice().expect("contiguous"));
+                *score = if self == Self::OrderSquared { -squared } else { -root(squared) };
+            }
+        });
+    }
+
+    /// The adjoint: dF [N, D] and dG [M, D] from dS [N, M].
+    pub fn backward_into<T: Real>(
         self,
         images: ArrayView2<'_, T>,
         captions: ArrayView2<'_, T>,
         scores: ArrayView2<'_, T>,
         d_scores: ArrayView2<'_, T>,
-    ) -> (Array2<T>, Array2<T>) {
+        d_images: &mut Array2<T>,
+        d_captions: &mut Array2<T>,
+    ) {
+        linalg::reshape(d_images, images.dim());
+        linalg::reshape(d_captions, captions.dim());
         if self == Self::Cosine {
-            return (linalg::matmul(d_scores, captions), linalg::matmul(d_scores.t(), images));
+            linalg::matmul_into(d_scores, captions, d_images.view_mut());
+            return linalg::matmul_into(d_scores.t(), images, d_captions.view_mut());
         }
         // The derivative of s_ij by g_j is `slope` · v, by f_i its negative.
         let slope = |i: usize, j: usize| {
@@ -91,17 +102,16 @@ impl Measure {
                 _ => ds / s,
             }
         };
-        let d_images = rows(images.dim(), |i, mut df| {
+        rows(d_images, |i, df| {
             for (j, g) in captions.outer_iter().enumerate() {
-                add_violation(-slope(i, j), images.row(i), g, &mut df);
+                add_violation(-slope(i, j), images.row(i), g, df);
             }
         });
-        let d_captions = rows(captions.dim(), |j, mut dg| {
+        rows(d_captions, |j, dg| {
             for (i, f) in images.outer_iter().enumerate() {
-                add_violation(slope(i, j), f, captions.row(j), &mut dg);
+                add_violation(slope(i, j), f, captions.row(j), dg);
             }
         });
-        (d_images, d_captions)
     }
 
     /// Appends which elements of max(0, g − f) are positive, pair by pair: the smooth piece on which
@@ -156,17 +166,26 @@ fn add_violation<T: Real>(
     }
 }
 
-/// A matrix made row by row, in parallel.
-fn rows<T: Real>(dim: (usize, usize), row: impl Fn(usize, ndarray::ArrayViewMut1<'_, T>) + Sync) -> Array2<T> {
-    let mut out = Array2::zeros(dim);
-    out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(i, out)| row(i, out));
-    out
+/// Makes a matrix row by row, each beginning with zeros, in parallel.
+fn rows<T: Real>(out: &mut Array2<T>, row: impl Fn(usize, &mut ndarray::ArrayViewMut1<'_, T>) + Sync) {
+    out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(i, mut out)| {
+        out.fill(T::zero());
+        row(i, &mut out);
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ndarray::array;
+
+    /// dF and dG of one image and one caption.
+    fn backward(measure: Measure, f: &Array2<f64>, g: &Array2<f64>, d_score: f64) -> (Array2<f64>, Array2<f64>) {
+        let (mut df, mut dg) = (Array2::default((0, 0)), Array2::default((0, 0)));
+        let s = measure.scores(f.view(), g.view());
+        measure.backward_into(f.view(), g.view(), s.view(), array![[d_score]].view(), &mut df, &mut dg);
+        (df, dg)
+    }
 
     #[test]
     fn sim_1_2_3_by_hand() {
@@ -180,27 +199,19 @@ mod tests {
     #[test]
     fn sim_2_has_gradient_zero_where_nothing_is_violated() {
         let (f, g) = (array![[1.0, 1.0]], array![[0.5, 0.5]]);
-        let s = Measure::Order.scores(f.view(), g.view());
-        let (df, dg) = Measure::Order.backward(f.view(), g.view(), s.view(), array![[1.0]].view());
-        assert_eq!((df, dg), (array![[0.0, 0.0]], array![[0.0, 0.0]]));
+        assert_eq!(backward(Measure::Order, &f, &g, 1.0), (array![[0.0, 0.0]], array![[0.0, 0.0]]));
     }
 
     #[test]
     fn sim_1_and_3_gradients_by_hand() {
         let (f, g) = (array![[0.0, 1.0]], array![[3.0, 5.0]]);
-        let backward = |measure: Measure| {
-            let s = measure.scores(f.view(), g.view());
-            measure.backward(f.view(), g.view(), s.view(), array![[10.0]].view())
-        };
-        assert_eq!(backward(Measure::Cosine), (array![[30.0, 50.0]], array![[0.0, 10.0]]));
-        assert_eq!(backward(Measure::OrderSquared), (array![[60.0, 80.0]], array![[-60.0, -80.0]]));
+        assert_eq!(backward(Measure::Cosine, &f, &g, 10.0), (array![[30.0, 50.0]], array![[0.0, 10.0]]));
+        assert_eq!(backward(Measure::OrderSquared, &f, &g, 10.0), (array![[60.0, 80.0]], array![[-60.0, -80.0]]));
     }
 
     #[test]
     fn sim_2_gradient_by_hand() {
         let (f, g) = (array![[0.0, 1.0]], array![[3.0, 5.0]]);
-        let s = Measure::Order.scores(f.view(), g.view());
-        let (df, dg) = Measure::Order.backward(f.view(), g.view(), s.view(), array![[10.0]].view());
-        assert_eq!((df, dg), (array![[6.0, 8.0]], array![[-6.0, -8.0]]));
+        assert_eq!(backward(Measure::Order, &f, &g, 10.0), (array![[6.0, 8.0]], array![[-6.0, -8.0]]));
     }
 }

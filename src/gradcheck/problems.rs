@@ -9,7 +9,7 @@ use super::{Problem, Report, check};
 use crate::error::Result;
 use crate::loss::{HingeLoss, Violation};
 use crate::model::{Architecture, Batch, Config, Objective, Parameters, Preset, Vse};
-use crate::nn::{Abs, Embedding, Gru, GruLayer, L2Norm, Linear, PrefixTree};
+use crate::nn::{Abs, Embedding, Gru, GruBackward, GruCache, GruLayer, L2Norm, Linear, PrefixTree};
 use crate::random::{Symmetric, stream};
 use crate::real::Scalar;
 use crate::similarity::Measure;
@@ -109,11 +109,14 @@ impl Problem for EmbeddingProblem {
         numbers(24, 1.0, "embedding")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        Ok(readout(Self::layer(x).forward(&Self::WORDS)?.view()))
+        let mut y = Array2::default((0, 0));
+        Self::layer(x).forward(&Self::WORDS, &mut y)?;
+        Ok(readout(y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
         let layer = Self::layer(x);
-        let y = layer.forward(&Self::WORDS)?;
+        let mut y = Array2::default((0, 0));
+        layer.forward(&Self::WORDS, &mut y)?;
         let mut gradient = Self::layer(&[0.0; 24]);
         layer.backward(&Self::WORDS, d_readout(y.view()).view(), &mut gradient);
         Ok(gradient.weight.into_iter().collect())
@@ -142,14 +145,18 @@ impl Problem for LinearProblem {
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
         let (layer, input) = Self::parts(x);
-        Ok(readout(layer.forward(input.view()).view()))
+        let mut y = Array2::default((0, 0));
+        layer.forward(input.view(), &mut y);
+        Ok(readout(y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
         let (layer, input) = Self::parts(x);
-        let dy = d_readout(layer.forward(input.view()).view());
+        let (mut y, mut d_input) = (Array2::default((0, 0)), Array2::default((0, 0)));
+        layer.forward(input.view(), &mut y);
+        let dy = d_readout(y.view());
         let (mut gradient, _) = Self::parts(&[0.0; 35]);
         layer.backward(input.view(), dy.view(), &mut gradient);
-        let d_input = layer.backward_input(dy.view());
+        layer.backward_input(dy.view(), &mut d_input);
         Ok(gradient.weight.into_iter().chain(gradient.bias).chain(d_input).collect())
     }
 }
@@ -168,11 +175,16 @@ impl Problem for L2NormProblem {
         numbers(24, 2.0, "l2norm")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        Ok(readout(L2Norm::forward(Blocks(x).matrix(4, 6), "image")?.output.view()))
+        let mut norm = L2Norm::default();
+        norm.forward(Blocks(x).matrix(4, 6).view(), "image")?;
+        Ok(readout(norm.output.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let norm = L2Norm::forward(Blocks(x).matrix(4, 6), "image")?;
-        Ok(norm.backward(d_readout(norm.output.view()).view()).into_iter().collect())
+        let mut norm = L2Norm::default();
+        norm.forward(Blocks(x).matrix(4, 6).view(), "image")?;
+        let mut d = d_readout(norm.output.view());
+        norm.backward(&mut d);
+        Ok(d.into_iter().collect())
     }
 }
 
@@ -190,11 +202,16 @@ impl Problem for AbsProblem {
         numbers(24, 1.0, "abs")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        Ok(readout(Abs::forward(Blocks(x).matrix(4, 6).view()).output.view()))
+        let mut abs = Abs::default();
+        abs.forward(Blocks(x).matrix(4, 6).view());
+        Ok(readout(abs.output.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let abs = Abs::forward(Blocks(x).matrix(4, 6).view());
-        Ok(abs.backward(d_readout(abs.output.view()).view()).into_iter().collect())
+        let mut abs = Abs::default();
+        abs.forward(Blocks(x).matrix(4, 6).view());
+        let mut d = d_readout(abs.output.view());
+        abs.backward(&mut d);
+        Ok(d.into_iter().collect())
     }
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
         Ok(x.iter().map(|&x| x > 0.0).collect())
@@ -253,13 +270,17 @@ impl Problem for GruProblem {
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
         let (gru, words) = self.parts(x);
-        Ok(readout(gru.forward(&Self::tree(), words).top()))
+        let mut cache = GruCache::default();
+        gru.forward(&Self::tree(), words.view(), &mut cache);
+        Ok(readout(cache.top()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
         let (gru, words) = self.parts(x);
         let (tree, (mut gradient, _)) = (Self::tree(), self.parts(&vec![0.0; x.len()]));
-        let cache = gru.forward(&tree, words);
-        let d_words = gru.backward(&tree, &cache, d_readout(cache.top()), &mut gradient);
+        let (mut cache, mut d) = (GruCache::default(), GruBackward::default());
+        gru.forward(&tree, words.view(), &mut cache);
+        d.top(&gru, &tree).assign(&d_readout(cache.top()));
+        gru.backward(&tree, words.view(), &cache, &mut d, &mut gradient);
         let mut flat = Vec::with_capacity(x.len());
         for layer in gradient.layers {
             flat.extend(layer.weight_ih);
@@ -267,7 +288,7 @@ impl Problem for GruProblem {
             flat.extend(layer.bias_ih);
             flat.extend(layer.bias_hh);
         }
-        flat.extend(d_words);
+        flat.extend(d.words);
         Ok(flat)
     }
 }
@@ -302,7 +323,8 @@ impl Problem for SimilarityProblem {
         let (f, g) = Self::parts(x);
         let scores = self.measure.scores(f.view(), g.view());
         let d_scores = d_readout(scores.view());
-        let (df, dg) = self.measure.backward(f.view(), g.view(), scores.view(), d_scores.view());
+        let (mut df, mut dg) = (Array2::default((0, 0)), Array2::default((0, 0)));
+        self.measure.backward_into(f.view(), g.view(), scores.view(), d_scores.view(), &mut df, &mut dg);
         Ok(df.into_iter().chain(dg).collect())
     }
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {

@@ -8,15 +8,18 @@
 //!   where they stand nor on how many others are multiplied with them. Retrieval relies on it:
 //!   equal vectors have equal scores, so ties are ties.
 //!
-//! Behind one name stand two routines. `f32`, for training, takes the fast one: rayon over
-//! `matrixmultiply`. `f64`, the specification, takes the portable one: every element is summed from
-//! k = 0 upwards, without fused multiply-add, so that it has the same bits on every machine.
+//! `f32`, for training, fuses the multiplication and the addition of a step: one rounding, and the same
+//! bits on every processor that can ([`crate::simd`]). `f64`, the specification, rounds both, which
+//! gives the same bits on every machine. Both sum from k = 0 upwards.
 
+mod panels;
 mod product;
 mod reduce;
 
-pub use product::{matmul, matmul_add, matmul_into};
-pub use reduce::{add_column_sums, dot, squared_norm};
+pub use panels::Panels;
+pub use product::{matmul, matmul_add, matmul_into, matmul_packed_add, matmul_packed_into};
+pub(crate) use reduce::{add, rows_at_once};
+pub use reduce::{add_column_sums, add_to_rows, dot, reshape, squared_norm};
 
 /// Work smaller than this many elementary operations is not worth a second thread.
 pub(crate) const PARALLEL_WORK: usize = 1 << 15;

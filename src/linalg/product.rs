@@ -1,9 +1,20 @@
-//! Matrix products, split into blocks over rayon.
+//! Matrix products: panels, register tiles, blocks over rayon.
+//!
+//! ```text
+//! C [M, N] = A [M, K] · B [K, N],   c_ij = Σ_k a_ik b_kj,  k from 0 upwards
+//! ```
+//!
+//! Both factors are packed into [`Panels`]; a **tile** of C, some rows by 32 columns, is summed over
+//! all of K in registers; and the tiles are dealt out to the threads in blocks. Neither the tile nor
+//! the block changes the order of a sum.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar};
+use std::ops::Range;
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+
+use super::panels::Panels;
 use crate::real::Scalar;
+use crate::simd::{Sums, TILE_COLUMNS, TILE_ROWS};
 
 /// C = A · B for A *M × K* and B *K × N*.
 ///
@@ -20,65 +31,106 @@ pub fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: Arr
     product(a, b, false, c);
 }
 
-/// C += A · B.
+/// C += A · B. The product is summed first, then added.
 pub fn matmul_add<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
     product(a, b, true, c);
 }
 
+/// As [`matmul_into`], with a B that was packed before.
+pub fn matmul_packed_into<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, c: ArrayViewMut2<'_, T>) {
+    packed_product(a, b, false, c);
+}
+
+/// As [`matmul_add`], with a B that was packed before.
+pub fn matmul_packed_add<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, c: ArrayViewMut2<'_, T>) {
+    packed_product(a, b, true, c);
+}
+
 fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: ArrayViewMut2<'_, T>) {
-    assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
-    assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
-    let work = a.nrows() * a.ncols() * b.ncols();
+    // Taken, not borrowed: while it waits for others, this thread may begin another product.
+    let [left, right] = T::with_panel_memory(std::cell::Cell::take);
+    let mut panels = Panels::over(right);
+    panels.pack_right(b);
+    T::with_panel_memory(|memory| memory.set([left, Vec::new()]));
+    packed_product(a, &panels, keep, c);
+    let [left, _] = T::with_panel_memory(std::cell::Cell::take);
+    T::with_panel_memory(|memory| memory.set([left, panels.into_memory()]));
+}
+
+fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, keep: bool, c: ArrayViewMut2<'_, T>) {
+    assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
+    assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
+    let [left, right] = T::with_panel_memory(std::cell::Cell::take);
+    let mut panels = Panels::over(left);
+    panels.pack_left(a);
+    let factors = Factors { a: &panels, b, keep };
+    let work = a.nrows() * a.ncols() * b.lines();
     // Eight blocks, unless they would be too small to be worth a task or larger than needed.
-    split(a, b, keep, c, (work / 8).clamp(1 << 20, 1 << 27));
+    let block = (work / 8).clamp(1 << 20, 1 << 27);
+    factors.split(0..panels.count(), 0..b.count(), c, block);
+    T::with_panel_memory(|memory| memory.set([panels.into_memory(), right]));
 }
 
-/// Halves the longer side of C until a block has at most `block` multiplications.
-fn split<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: ArrayViewMut2<'_, T>, block: usize) {
-    /// The kernels' register tile has at most this many rows or columns: borders stay on it.
-    const TILE: usize = 32;
-    let (m, n) = c.dim();
-    if m * n * a.ncols() <= block || m.max(n) < 2 * TILE {
-        return if T::FAST_PRODUCTS { fast_block(a, b, keep, c) } else { portable_block(a, b, keep, c) };
-    }
-    if m > n {
-        let half = (m / 2).next_multiple_of(TILE);
-        let (a0, a1) = a.split_at(Axis(0), half);
-        let (c0, c1) = c.split_at(Axis(0), half);
-        rayon::join(|| split(a0, b, keep, c0, block), || split(a1, b, keep, c1, block));
-    } else {
-        let half = (n / 2).next_multiple_of(TILE);
-        let (b0, b1) = b.split_at(Axis(1), half);
-        let (c0, c1) = c.split_at(Axis(1), half);
-        rayon::join(|| split(a, b0, keep, c0, block), || split(a, b1, keep, c1, block));
-    }
-}
-
-/// One block by `matrixmultiply` (vector units, fused multiply-add where the machine has it).
-fn fast_block<T: LinalgScalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
-    general_mat_mul(T::one(), &a, &b, if keep { T::one() } else { T::zero() }, &mut c);
-}
-
-/// One block in the order of the definition: `c_ij = Σ_k a_ik b_kj`, k from 0 upwards.
-///
-/// The sum runs in a row of its own and is added to C once, so that `keep` does not change its order.
-fn portable_block<T: LinalgScalar>(
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
+/// The two factors of a product, and whether it is added to what is there.
+#[derive(Clone, Copy)]
+struct Factors<'a, T> {
+    a: &'a Panels<T>,
+    b: &'a Panels<T>,
     keep: bool,
-    mut c: ArrayViewMut2<'_, T>,
-) {
-    let b = b.as_standard_layout();
-    let mut sums = vec![T::zero(); b.ncols()];
-    for (a_row, mut c_row) in a.outer_iter().zip(c.outer_iter_mut()) {
-        sums.fill(T::zero());
-        for (&x, b_row) in a_row.iter().zip(b.outer_iter()) {
-            for (sum, &y) in sums.iter_mut().zip(b_row.iter()) {
-                *sum = *sum + x * y;
+}
+
+impl<T: Scalar> Factors<'_, T> {
+    /// Halves the longer side of C, at the border of a panel, until a block has at most `block`
+    /// multiplications.
+    fn split(self, rows: Range<usize>, columns: Range<usize>, c: ArrayViewMut2<'_, T>, block: usize) {
+        let (m, n) = c.dim();
+        if m * n * self.a.depth() <= block || rows.len().max(columns.len()) < 2 {
+            return self.block(rows, columns, c);
+        }
+        if columns.len() < 2 || (rows.len() >= 2 && m > n) {
+            let half = rows.start + rows.len() / 2;
+            let (c0, c1) = c.split_at(Axis(0), rows.len() / 2 * self.a.width());
+            let (rows0, rows1) = (rows.start..half, half..rows.end);
+            let other = columns.clone();
+            rayon::join(|| self.split(rows0, columns, c0, block), || self.split(rows1, other, c1, block));
+        } else {
+            let half = columns.start + columns.len() / 2;
+            let (c0, c1) = c.split_at(Axis(1), columns.len() / 2 * TILE_COLUMNS);
+            let (columns0, columns1) = (columns.start..half, half..columns.end);
+            let other = rows.clone();
+            rayon::join(|| self.split(rows, columns0, c0, block), || self.split(other, columns1, c1, block));
+        }
+    }
+
+    /// One block of C, tile by tile. So many rows at a time that their panels stay in the second
+    /// level of a core's cache while the columns pass by.
+    fn block(self, rows: Range<usize>, columns: Range<usize>, mut c: ArrayViewMut2<'_, T>) {
+        const CACHED: usize = 384 << 10;
+        let (height, depth) = (self.a.width(), self.a.depth());
+        let at_once = (CACHED / (size_of::<T>() * (height * depth).max(1))).max(1);
+        let mut sums: Sums<T> = [[T::zero(); TILE_COLUMNS]; TILE_ROWS];
+        for start in rows.clone().step_by(at_once) {
+            for column in columns.clone() {
+                let width = self.b.lines_of(column);
+                let left = (column - columns.start) * TILE_COLUMNS;
+                for row in start..rows.end.min(start + at_once) {
+                    T::tile(height, self.a.panel(row), self.b.panel(column), &mut sums);
+                    let top = (row - rows.start) * height;
+                    let tile = c.slice_mut(s![top..top + self.a.lines_of(row), left..left + width]);
+                    store(&sums, self.keep, tile);
+                }
             }
         }
-        for (c, &sum) in c_row.iter_mut().zip(&sums) {
-            *c = if keep { *c + sum } else { sum };
+    }
+}
+
+/// C = sums, or C += sums.
+fn store<T: Scalar>(sums: &Sums<T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
+    for (sums, mut c) in sums.iter().zip(c.outer_iter_mut()) {
+        match c.as_slice_mut() {
+            Some(c) if keep => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = *c + sum),
+            Some(c) => c.copy_from_slice(&sums[..c.len()]),
+            None => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = if keep { *c + sum } else { sum }),
         }
     }
 }
@@ -101,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_and_portable_agree_with_the_definition() {
+    fn fused_and_portable_sums_agree_with_the_definition() {
         let (a, b) = (matrix::<f64>(37, 300, 1), matrix::<f64>(300, 45, 2));
         let exact =
             Array2::from_shape_fn((37, 45), |(i, j)| (0..300).map(|k| a[[i, k]] * b[[k, j]]).fold(0.0, |s, x| s + x));

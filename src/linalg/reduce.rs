@@ -1,10 +1,12 @@
 //! Sums in a fixed order.
 
-use ndarray::{Array1, ArrayView2, Axis};
-use rayon::prelude::*;
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
+use rayon::slice::ParallelSliceMut;
 
 use super::PARALLEL_WORK;
 use crate::real::Scalar;
+use crate::simd::vectorized;
 
 /// Σ x∘y of two rows of equal length.
 ///
@@ -13,66 +15,119 @@ use crate::real::Scalar;
 #[must_use]
 pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
     const LANES: usize = 16;
-    let mut sums = [T::zero(); LANES];
-    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let tail = xs.remainder().iter().zip(ys.remainder());
-    for (xs, ys) in xs.zip(ys) {
-        for l in 0..LANES {
-            sums[l] += xs[l] * ys[l];
-        }
-    }
-    for (l, (&x, &y)) in tail.enumerate() {
-        sums[l] += x * y;
-    }
-    sums.iter().fold(T::zero(), |total, &sum| total + sum)
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [T::zero(); LANES];
+            let ((xs, x_tail), (ys, y_tail)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+            for (x, y) in xs.iter().zip(ys) {
+                for l in 0..LANES {
+                    sums[l] += x[l] * y[l];
+                }
+            }
+            for ((sum, &x), &y) in sums.iter_mut().zip(x_tail).zip(y_tail) {
+                *sum += x * y;
+            }
+            sums.iter().fold(T::zero(), |total, &sum| total + sum)
+        },
+    )
 }
 
 /// Σ x² of a whole tensor given as a slice, in `f64`.
 ///
-/// Blocks of fixed length are summed in parallel, then their sums from the first to the last.
+/// Halves are summed by themselves, down to blocks of fixed length, and then added: the order is that
+/// of a binary tree over the blocks, whoever sums them.
 #[must_use]
 pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
     const BLOCK: usize = 1 << 14;
-    let block = |x: &[T]| {
-        let mut sums = [0.0; 8];
-        for xs in x.chunks(8) {
-            for (sum, x) in sums.iter_mut().zip(xs) {
+    const LANES: usize = 16;
+    if x.len() > BLOCK {
+        let half = (x.len() / 2).next_multiple_of(BLOCK);
+        let (left, right) = x.split_at(half);
+        let (left, right) = rayon::join(|| squared_norm(left), || squared_norm(right));
+        return left + right;
+    }
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0; LANES];
+            let (blocks, tail) = x.as_chunks::<LANES>();
+            for block in blocks {
+                for (sum, x) in sums.iter_mut().zip(block) {
+                    *sum += x.re() * x.re();
+                }
+            }
+            for (sum, x) in sums.iter_mut().zip(tail) {
                 *sum += x.re() * x.re();
             }
-        }
-        sums.iter().fold(0.0, |total, sum| total + sum)
-    };
-    let sums: Vec<f64> = x.par_chunks(BLOCK).map(block).collect();
-    sums.iter().fold(0.0, |total, sum| total + sum)
+            sums.iter().fold(0.0, |total, sum| total + sum)
+        },
+    )
 }
 
 /// `total[j] += Σ_i x_ij`, rows from the first to the last: the gradient of a bias.
 pub fn add_column_sums<T: Scalar>(x: ArrayView2<'_, T>, total: &mut Array1<T>) {
     /// Columns a task sums; a border that depends on nothing but the shape.
     const COLUMNS: usize = 256;
-    let sum = |x: ArrayView2<'_, T>, total: &mut [T]| {
-        let mut sums = vec![T::zero(); total.len()];
+    let sum = |(x, total): (ArrayView2<'_, T>, &mut [T])| {
+        let mut sums = [T::zero(); COLUMNS];
         for row in x.outer_iter() {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += x;
+            match row.to_slice() {
+                Some(row) => add(&mut sums[..row.len()], row),
+                None => sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x),
             }
         }
-        for (total, sum) in total.iter_mut().zip(sums) {
-            *total += sum;
-        }
+        add(total, &sums[..total.len()]);
     };
     let total = total.as_slice_mut().expect("a bias is contiguous");
     if x.len() < PARALLEL_WORK {
-        return sum(x, total);
+        x.axis_chunks_iter(Axis(1), COLUMNS).zip(total.chunks_mut(COLUMNS)).for_each(sum);
+    } else {
+        x.axis_chunks_iter(Axis(1), COLUMNS).into_par_iter().zip(total.par_chunks_mut(COLUMNS)).for_each(sum);
     }
-    let blocks: Vec<_> = x.axis_chunks_iter(Axis(1), COLUMNS).zip(total.chunks_mut(COLUMNS)).collect();
-    blocks.into_par_iter().for_each(|(x, total)| sum(x, total));
+}
+
+/// `x_ij += row[j]`: a bias.
+pub fn add_to_rows<T: Scalar>(mut x: ArrayViewMut2<'_, T>, row: &Array1<T>) {
+    let row = row.as_slice().expect("a bias is contiguous");
+    let one = |x: &mut [T]| add(x, row);
+    let parallel = x.len() >= PARALLEL_WORK;
+    match x.as_slice_mut() {
+        _ if row.is_empty() => {}
+        Some(x) if parallel => x.par_chunks_exact_mut(row.len()).with_min_len(rows_at_once(row.len())).for_each(one),
+        Some(x) => x.chunks_exact_mut(row.len()).for_each(one),
+        None => x.outer_iter_mut().for_each(|mut x| x.iter_mut().zip(row).for_each(|(x, &y)| *x += y)),
+    }
+}
+
+/// `x += y`, number by number.
+pub(crate) fn add<T: Scalar>(x: &mut [T], y: &[T]) {
+    vectorized(
+        #[inline(always)]
+        || x.iter_mut().zip(y).for_each(|(x, &y)| *x += y),
+    );
+}
+
+/// How many rows of elementwise work are worth a task of their own.
+pub(crate) fn rows_at_once(width: usize) -> usize {
+    (PARALLEL_WORK / (8 * width.max(1))).max(1)
+}
+
+/// Gives a matrix another shape and keeps its memory; its numbers are whatever was there.
+///
+/// The buffers of a step are shaped anew for every batch, and no memory is asked for once the largest
+/// has been seen.
+pub fn reshape<T: Scalar>(matrix: &mut Array2<T>, shape: (usize, usize)) {
+    if matrix.dim() != shape || !matrix.is_standard_layout() {
+        let (mut data, _) = std::mem::take(matrix).into_raw_vec_and_offset();
+        data.resize(shape.0 * shape.1, T::zero());
+        *matrix = Array2::from_shape_vec(shape, data).expect("as many numbers as the shape has");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array2;
 
     #[test]
     fn dot_and_squared_norm_are_the_sums_they_say() {

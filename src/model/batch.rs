@@ -32,7 +32,12 @@ impl<T> Batch<T> {
     /// 1.08 are expected in a batch of 128 from Flickr8k, 0.22 from `Flickr30K`, 0.06 from COCO.
     #[must_use]
     pub fn same_image_pairs(&self) -> usize {
-        let mut ids = self.image_ids.clone();
+        self.same_image_pairs_with(&mut Vec::new())
+    }
+
+    /// As [`Self::same_image_pairs`]; sorts in the memory of `ids`.
+    pub fn same_image_pairs_with(&self, ids: &mut Vec<usize>) -> usize {
+        ids.clone_from(&self.image_ids);
         ids.sort_unstable();
         ids.chunk_by(|a, b| a == b).map(|same| same.len() * (same.len() - 1) / 2).sum()
     }

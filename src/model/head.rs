@@ -1,13 +1,14 @@
 //! The common end of both towers: normalisation, then the absolute value.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::error::Result;
+use crate::linalg;
 use crate::nn::{Abs, L2Norm};
 use crate::real::{Real, Scalar};
 
 /// What is done to a tower's vectors before they are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// (NORM-1)
     pub normalise: bool,
@@ -18,28 +19,30 @@ pub struct Head {
 }
 
 /// What the steps taken leave for backward.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HeadCache<T> {
-    plain: Option<Array2<T>>,
-    norm: Option<L2Norm<T>>,
-    abs: Option<Abs<T>>,
+    head: Head,
+    plain: Array2<T>,
+    norm: L2Norm<T>,
+    abs: Abs<T>,
 }
 
 impl Head {
     /// [B, D] → [B, D]; the result is [`HeadCache::embedding`].
     ///
     /// **Errors** if a row to be normalised is zero or not finite.
-    pub fn forward<T: Scalar>(&self, x: Array2<T>) -> Result<HeadCache<T>> {
-        let mut cache = HeadCache { plain: None, norm: None, abs: None };
+    pub fn forward<T: Scalar>(self, x: ArrayView2<'_, T>, cache: &mut HeadCache<T>) -> Result<()> {
+        cache.head = self;
         if self.normalise {
-            cache.norm = Some(L2Norm::forward(x, self.side)?);
+            cache.norm.forward(x, self.side)?;
         } else {
-            cache.plain = Some(x);
+            linalg::reshape(&mut cache.plain, x.dim());
+            cache.plain.assign(&x);
         }
         if self.use_abs {
-            cache.abs = Some(Abs::forward(cache.embedding()));
+            cache.abs.forward(if self.normalise { cache.norm.output.view() } else { cache.plain.view() });
         }
-        Ok(cache)
+        Ok(())
     }
 }
 
@@ -47,39 +50,35 @@ impl<T: Scalar> HeadCache<T> {
     /// The joint embedding f or g, [B, D].
     #[must_use]
     pub fn embedding(&self) -> ArrayView2<'_, T> {
-        match (&self.abs, &self.norm, &self.plain) {
-            (Some(abs), _, _) => abs.output.view(),
-            (_, Some(norm), _) => norm.output.view(),
-            (_, _, Some(plain)) => plain.view(),
-            _ => unreachable!("forward fills one of the three"),
+        match self.head {
+            Head { use_abs: true, .. } => self.abs.output.view(),
+            Head { normalise: true, .. } => self.norm.output.view(),
+            _ => self.plain.view(),
         }
     }
 
     /// The norms before normalisation, `[B]`, where there is one.
     #[must_use]
-    pub fn norms(&self) -> Option<&ndarray::Array1<T>> {
-        self.norm.as_ref().map(|norm| &norm.norms)
+    pub fn norms(&self) -> Option<&Array1<T>> {
+        self.head.normalise.then_some(&self.norm.norms)
     }
 
     /// Appends the signs under the absolute value; see [`super::Forward::active_set`].
     pub(super) fn active_set(&self, active: &mut Vec<bool>) {
-        if let Some(abs) = &self.abs {
-            active.extend(abs.signs.iter().map(|&sign| sign > 0));
+        if self.head.use_abs {
+            active.extend(self.abs.signs.iter().map(|&sign| sign > 0));
         }
     }
 }
 
 impl<T: Real> HeadCache<T> {
-    /// From the gradient of the embedding to that of the tower's vectors, [B, D].
-    #[must_use]
-    pub fn backward(&self, d_embedding: Array2<T>) -> Array2<T> {
-        let mut d = d_embedding;
-        if let Some(abs) = &self.abs {
-            d = abs.backward(d.view());
+    /// The gradient of the embedding becomes that of the tower's vectors, [B, D].
+    pub fn backward(&self, d: &mut Array2<T>) {
+        if self.head.use_abs {
+            self.abs.backward(d);
         }
-        if let Some(norm) = &self.norm {
-            d = norm.backward(d.view());
+        if self.head.normalise {
+            self.norm.backward(d);
         }
-        d
     }
 }

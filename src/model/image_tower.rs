@@ -22,8 +22,10 @@ pub struct ImageTower<T> {
 }
 
 /// What the image side's forward pass leaves for its backward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ImageCache<T> {
+    /// `W_fᵀ` φ + `b_f`, [B, D].
+    pub projected: Array2<T>,
     /// Normalisation and absolute value.
     pub head: HeadCache<T>,
 }
@@ -32,29 +34,30 @@ impl<T: Scalar> ImageTower<T> {
     /// (IMG-1): features [B, F] → embeddings [B, D].
     ///
     /// **Errors** if a projected row is zero or not finite and is to be normalised.
-    pub fn forward(&self, features: ArrayView2<'_, T>, head: Head) -> Result<ImageCache<T>> {
-        Ok(ImageCache { head: head.forward(self.fc.forward(features))? })
+    pub fn forward(&self, features: ArrayView2<'_, T>, head: Head, cache: &mut ImageCache<T>) -> Result<()> {
+        self.fc.forward(features, &mut cache.projected);
+        head.forward(cache.projected.view(), &mut cache.head)
     }
 }
 
 impl<T: Real> ImageTower<T> {
-    /// From df [B, D] to the parameters' gradients; returns the gradient of `fc`'s output [B, D].
-    #[must_use]
+    /// From df [B, D] to the parameters' gradients; d becomes the gradient of `fc`'s output [B, D].
     pub fn backward(
         &self,
         features: ArrayView2<'_, T>,
         cache: &ImageCache<T>,
-        d_embedding: Array2<T>,
+        d: &mut Array2<T>,
         gradient: &mut Self,
-    ) -> Array2<T> {
-        let d_projected = cache.head.backward(d_embedding);
-        self.fc.backward(features, d_projected.view(), &mut gradient.fc);
-        d_projected
+    ) {
+        cache.head.backward(d);
+        self.fc.backward(features, d.view(), &mut gradient.fc);
     }
 
-    /// dℓ/dφ [B, F] from what [`Self::backward`] returned.
+    /// dℓ/dφ [B, F] from what [`Self::backward`] made of df.
     #[must_use]
     pub fn backward_features(&self, d_projected: ArrayView2<'_, T>) -> Array2<T> {
-        self.fc.backward_input(d_projected)
+        let mut d_features = Array2::default((0, 0));
+        self.fc.backward_input(d_projected, &mut d_features);
+        d_features
     }
 }

@@ -14,5 +14,5 @@ pub use config::{Architecture, Config, Objective, Preset, ValidConfig};
 pub use head::{Head, HeadCache};
 pub use image_tower::{ImageCache, ImageTower};
 pub use parameters::Parameters;
-pub use text_tower::{TextCache, TextTower};
-pub use vse::{Forward, Vse};
+pub use text_tower::{TextBackward, TextCache, TextTower};
+pub use vse::{Backward, Forward, Vse};

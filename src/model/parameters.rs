@@ -2,6 +2,8 @@
 
 use ndarray::{Array1, Array2, ArrayViewD, ArrayViewMutD};
 
+use rayon::prelude::*;
+
 use super::config::Architecture;
 use super::image_tower::ImageTower;
 use super::text_tower::TextTower;
@@ -39,59 +41,79 @@ impl<T: Scalar> Parameters<T> {
         }
     }
 
+    /// The names that the original's checkpoints give the tensors, in one fixed order.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let layer = |k| ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|part| format!("txt_enc.rnn.{part}_l{k}"));
+        ["img_enc.fc.weight", "img_enc.fc.bias", "txt_enc.embed.weight"]
+            .map(String::from)
+            .into_iter()
+            .chain((0..self.txt_enc.rnn.layers.len()).flat_map(layer))
+            .chain(["txt_enc.proj.weight", "txt_enc.proj.bias"].map(String::from))
+    }
+
+    /// All tensors, in the order of [`Self::named`].
+    pub fn tensors(&self) -> impl Iterator<Item = ArrayViewD<'_, T>> {
+        fn matrix<T>(x: &Array2<T>) -> ArrayViewD<'_, T> {
+            x.view().into_dyn()
+        }
+        fn vector<T>(x: &Array1<T>) -> ArrayViewD<'_, T> {
+            x.view().into_dyn()
+        }
+        fn layer<T>(layer: &GruLayer<T>) -> [ArrayViewD<'_, T>; 4] {
+            [matrix(&layer.weight_ih), matrix(&layer.weight_hh), vector(&layer.bias_ih), vector(&layer.bias_hh)]
+        }
+        let (img, txt) = (&self.img_enc, &self.txt_enc);
+        [matrix(&img.fc.weight), vector(&img.fc.bias), matrix(&txt.embed.weight)]
+            .into_iter()
+            .chain(txt.rnn.layers.iter().flat_map(layer))
+            .chain(txt.proj.iter().flat_map(|proj| [matrix(&proj.weight), vector(&proj.bias)]))
+    }
+
+    /// As [`Self::tensors`], to change.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = ArrayViewMutD<'_, T>> {
+        fn matrix<T>(x: &mut Array2<T>) -> ArrayViewMutD<'_, T> {
+            x.view_mut().into_dyn()
+        }
+        fn vector<T>(x: &mut Array1<T>) -> ArrayViewMutD<'_, T> {
+            x.view_mut().into_dyn()
+        }
+        fn layer<T>(layer: &mut GruLayer<T>) -> [ArrayViewMutD<'_, T>; 4] {
+            let GruLayer { weight_ih, weight_hh, bias_ih, bias_hh } = layer;
+            [matrix(weight_ih), matrix(weight_hh), vector(bias_ih), vector(bias_hh)]
+        }
+        let (img, txt) = (&mut self.img_enc, &mut self.txt_enc);
+        [matrix(&mut img.fc.weight), vector(&mut img.fc.bias), matrix(&mut txt.embed.weight)]
+            .into_iter()
+            .chain(txt.rnn.layers.iter_mut().flat_map(layer))
+            .chain(txt.proj.iter_mut().flat_map(|proj| [matrix(&mut proj.weight), vector(&mut proj.bias)]))
+    }
+
     /// Every tensor with the name that the original's checkpoints give it, in one fixed order.
     #[must_use]
     pub fn named(&self) -> Vec<(String, ArrayViewD<'_, T>)> {
-        let (img, txt) = (&self.img_enc, &self.txt_enc);
-        let mut named = vec![
-            ("img_enc.fc.weight".into(), img.fc.weight.view().into_dyn()),
-            ("img_enc.fc.bias".into(), img.fc.bias.view().into_dyn()),
-            ("txt_enc.embed.weight".into(), txt.embed.weight.view().into_dyn()),
-        ];
-        for (k, layer) in txt.rnn.layers.iter().enumerate() {
-            named.push((format!("txt_enc.rnn.weight_ih_l{k}"), layer.weight_ih.view().into_dyn()));
-            named.push((format!("txt_enc.rnn.weight_hh_l{k}"), layer.weight_hh.view().into_dyn()));
-            named.push((format!("txt_enc.rnn.bias_ih_l{k}"), layer.bias_ih.view().into_dyn()));
-            named.push((format!("txt_enc.rnn.bias_hh_l{k}"), layer.bias_hh.view().into_dyn()));
-        }
-        if let Some(proj) = &txt.proj {
-            named.push(("txt_enc.proj.weight".into(), proj.weight.view().into_dyn()));
-            named.push(("txt_enc.proj.bias".into(), proj.bias.view().into_dyn()));
-        }
-        named
-    }
-
-    /// The tensors of [`Self::named`], in its order, to change.
-    pub fn tensors_mut(&mut self) -> Vec<ArrayViewMutD<'_, T>> {
-        let (img, txt) = (&mut self.img_enc, &mut self.txt_enc);
-        let mut tensors = vec![
-            img.fc.weight.view_mut().into_dyn(),
-            img.fc.bias.view_mut().into_dyn(),
-            txt.embed.weight.view_mut().into_dyn(),
-        ];
-        for layer in &mut txt.rnn.layers {
-            tensors.push(layer.weight_ih.view_mut().into_dyn());
-            tensors.push(layer.weight_hh.view_mut().into_dyn());
-            tensors.push(layer.bias_ih.view_mut().into_dyn());
-            tensors.push(layer.bias_hh.view_mut().into_dyn());
-        }
-        if let Some(proj) = &mut txt.proj {
-            tensors.push(proj.weight.view_mut().into_dyn());
-            tensors.push(proj.bias.view_mut().into_dyn());
-        }
-        tensors
+        self.names().zip(self.tensors()).collect()
     }
 
     /// The names and tensors of [`Self::named`], to change.
     pub fn named_mut(&mut self) -> Vec<(String, ArrayViewMutD<'_, T>)> {
-        let names: Vec<String> = self.named().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = self.names().collect();
         names.into_iter().zip(self.tensors_mut()).collect()
     }
 
     /// How many numbers there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.named().iter().map(|(_, tensor)| tensor.len()).sum()
+        self.tensors().map(|tensor| tensor.len()).sum()
+    }
+
+    /// Sets every number to zero.
+    pub fn clear(&mut self) {
+        /// Numbers a task sets: enough to be worth it.
+        const CHUNK: usize = 1 << 16;
+        for mut tensor in self.tensors_mut() {
+            let tensor = tensor.as_slice_mut().expect("contiguous");
+            tensor.par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(T::zero()));
+        }
     }
 
     /// Sets every number, in the order of [`Self::named`], rows first.
@@ -105,8 +127,8 @@ impl<T: Scalar> Parameters<T> {
     #[must_use]
     pub fn cast<U: Scalar>(&self, architecture: &Architecture) -> Parameters<U> {
         let mut out = Parameters::zeros(architecture);
-        for ((_, from), mut to) in self.named().iter().zip(out.tensors_mut()) {
-            to.zip_mut_with(from, |to, from| *to = U::from_f64(from.re()));
+        for (from, mut to) in self.tensors().zip(out.tensors_mut()) {
+            to.zip_mut_with(&from, |to, from| *to = U::from_f64(from.re()));
         }
         out
     }
@@ -138,7 +160,7 @@ mod tests {
         let found: Vec<(&str, &[usize])> = named.iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
         assert_eq!(found, expected);
         let shapes: Vec<Vec<usize>> = named.iter().map(|(_, t)| t.shape().to_vec()).collect();
-        let mutable: Vec<Vec<usize>> = parameters.tensors_mut().iter().map(|t| t.shape().to_vec()).collect();
+        let mutable: Vec<Vec<usize>> = parameters.tensors_mut().map(|t| t.shape().to_vec()).collect();
         assert_eq!(shapes, mutable, "named and tensors_mut keep one order");
         for config in [
             Config { embed_size: 6, word_dim: 3, num_layers: 3, ..Config::default() },

@@ -9,11 +9,12 @@
 //! The paper writes `W_g`; the original has no such matrix, its GRU being as wide as the joint space.
 //! Both are here: no projection by default, and a learned one, with which H may differ from D.
 
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 
 use super::head::{Head, HeadCache};
 use crate::error::Result;
-use crate::nn::{Embedding, Gru, GruCache, Linear, PrefixTree};
+use crate::linalg;
+use crate::nn::{Embedding, Gru, GruBackward, GruCache, Linear, PrefixTree};
 use crate::real::{Real, Scalar};
 
 /// `txt_enc`: word vectors, GRU, and the projection where there is one.
@@ -28,50 +29,75 @@ pub struct TextTower<T> {
 }
 
 /// What the caption side's forward pass leaves for its backward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TextCache<T> {
     /// The batch's captions.
     pub tree: PrefixTree,
+    /// The vectors of the tree's distinct words, [U, E].
+    pub words: Array2<T>,
     /// The GRU's caches.
     pub rnn: GruCache<T>,
-    /// ψ [B, H], where a projection reads it.
-    pub last: Option<Array2<T>>,
+    /// ψ [B, H].
+    pub last: Array2<T>,
+    /// `W_gᵀ` ψ + `b_g` [B, D], where there is a projection.
+    pub projected: Array2<T>,
     /// Normalisation and absolute value.
     pub head: HeadCache<T>,
+}
+
+/// What the caption side's backward pass computes on its way.
+#[derive(Clone, Debug, Default)]
+pub struct TextBackward<T> {
+    /// dψ [B, H], where there is a projection.
+    pub last: Array2<T>,
+    /// The GRU's gradients.
+    pub rnn: GruBackward<T>,
 }
 
 impl<T: Scalar> TextTower<T> {
     /// (TXT-1) and (TXT-2): B captions → embeddings [B, D].
     ///
     /// **Errors** if a token id is not below V, or if a row to be normalised is zero or not finite.
-    pub fn forward<C: AsRef<[u32]>>(&self, captions: &[C], head: Head) -> Result<TextCache<T>> {
-        let tree = PrefixTree::new(captions);
-        let words = self.embed.forward(tree.words())?;
-        let rnn = self.rnn.forward(&tree, words);
-        let last = rnn.top().select(Axis(0), tree.last());
-        let (vectors, last) = match &self.proj {
-            Some(proj) => (proj.forward(last.view()), Some(last)),
-            None => (last, None),
-        };
-        Ok(TextCache { tree, rnn, last, head: head.forward(vectors)? })
+    pub fn forward<C: AsRef<[u32]>>(&self, captions: &[C], head: Head, cache: &mut TextCache<T>) -> Result<()> {
+        let TextCache { tree, words, rnn, last, projected, head: head_cache } = cache;
+        tree.rebuild(captions);
+        self.embed.forward(tree.words(), words)?;
+        self.rnn.forward(tree, words.view(), rnn);
+        let top = rnn.top();
+        linalg::reshape(last, (captions.len(), top.ncols()));
+        for (mut last, &node) in last.outer_iter_mut().zip(tree.last()) {
+            last.assign(&top.row(node));
+        }
+        match &self.proj {
+            Some(proj) => {
+                proj.forward(last.view(), projected);
+                head.forward(projected.view(), head_cache)
+            }
+            None => head.forward(last.view(), head_cache),
+        }
     }
 }
 
 impl<T: Real> TextTower<T> {
-    /// From dg [B, D] to the parameters' gradients.
-    pub fn backward(&self, cache: &TextCache<T>, d_embedding: Array2<T>, gradient: &mut Self) {
-        let mut d_last = cache.head.backward(d_embedding);
-        if let (Some(proj), Some(last), Some(gradient)) = (&self.proj, &cache.last, &mut gradient.proj) {
-            proj.backward(last.view(), d_last.view(), gradient);
-            d_last = proj.backward_input(d_last.view());
-        }
+    /// From dg [B, D] to the parameters' gradients; what becomes of d is of no use to others.
+    pub fn backward(&self, cache: &TextCache<T>, d: &mut Array2<T>, on_the_way: &mut TextBackward<T>, gradient: &mut Self) {
+        let TextBackward { last: d_last, rnn: d_rnn } = on_the_way;
+        cache.head.backward(d);
+        let d_last = match (&self.proj, &mut gradient.proj) {
+            (Some(proj), Some(gradient)) => {
+                proj.backward(cache.last.view(), d.view(), gradient);
+                proj.backward_input(d.view(), d_last);
+                d_last
+            }
+            _ => d,
+        };
         // (TXT-1′): a node gets the gradients of all captions that end there.
-        let mut d_states = Array2::zeros(cache.rnn.top().dim());
+        let d_states = d_rnn.top(&self.rnn, &cache.tree);
         for (&node, d) in cache.tree.last().iter().zip(d_last.outer_iter()) {
             let mut row = d_states.row_mut(node);
             row += &d;
         }
-        let d_words = self.rnn.backward(&cache.tree, &cache.rnn, d_states, &mut gradient.rnn);
-        self.embed.backward(cache.tree.words(), d_words.view(), &mut gradient.embed);
+        self.rnn.backward(&cache.tree, cache.words.view(), &cache.rnn, d_rnn, &mut gradient.rnn);
+        self.embed.backward(cache.tree.words(), d_rnn.words.view(), &mut gradient.embed);
     }
 }

@@ -7,7 +7,7 @@ use super::config::{Architecture, Objective};
 use super::head::Head;
 use super::image_tower::ImageCache;
 use super::parameters::Parameters;
-use super::text_tower::TextCache;
+use super::text_tower::{TextBackward, TextCache};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loss::Hinges;
 use crate::real::{Real, Scalar};
@@ -22,7 +22,7 @@ pub struct Vse<T> {
 }
 
 /// One forward pass: everything that a backward pass, a log or a student could ask for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Forward<T> {
     /// The image side.
     pub image: ImageCache<T>,
@@ -32,6 +32,19 @@ pub struct Forward<T> {
     pub scores: Array2<T>,
     /// The loss and its terms.
     pub hinges: Hinges<T>,
+}
+
+/// What one backward pass computes on its way to the parameters' gradients.
+#[derive(Clone, Debug, Default)]
+pub struct Backward<T> {
+    /// dS [B, B].
+    pub scores: Array2<T>,
+    /// df, and then the gradient of `fc`'s output, [B, D].
+    pub images: Array2<T>,
+    /// dg, and then the gradient before the caption side's head, [B, D].
+    pub captions: Array2<T>,
+    /// The caption side.
+    pub text: TextBackward<T>,
 }
 
 impl<T: Scalar> Vse<T> {
@@ -46,13 +59,20 @@ impl<T: Scalar> Vse<T> {
     /// **Errors** if the batch does not fit the architecture, if a token id is out of range, if an
     /// embedding is zero, or if anything is not finite.
     pub fn forward(&self, batch: &Batch<T>, objective: &Objective) -> Result<Forward<T>> {
+        let mut forward = Forward::default();
+        self.forward_into(batch, objective, &mut forward)?;
+        Ok(forward)
+    }
+
+    /// As [`Self::forward`], in the memory of a pass that is no longer needed.
+    pub fn forward_into(&self, batch: &Batch<T>, objective: &Objective, forward: &mut Forward<T>) -> Result<()> {
+        let Forward { image, text, scores, hinges } = forward;
         batch.check(self.architecture.img_dim)?;
-        let image = self.parameters.img_enc.forward(batch.images.view(), self.image_head())?;
-        let text = self.parameters.txt_enc.forward(&batch.captions, self.caption_head())?;
-        let scores = self.architecture.measure.scores(image.head.embedding(), text.head.embedding());
+        self.parameters.img_enc.forward(batch.images.view(), self.image_head(), image)?;
+        self.parameters.txt_enc.forward(&batch.captions, self.caption_head(), text)?;
+        self.architecture.measure.scores_into(image.head.embedding(), text.head.embedding(), scores);
         let image_ids = objective.mask_same_image.then_some(&batch.image_ids[..]);
-        let hinges = objective.hinge.forward(scores.view(), image_ids)?;
-        Ok(Forward { image, text, scores, hinges })
+        objective.hinge.forward_into(scores.view(), image_ids, hinges)
     }
 
     /// Joint embeddings of images: φ [N, F] → f [N, D].
@@ -63,7 +83,8 @@ impl<T: Scalar> Vse<T> {
             let expected = format!("[N, F = {}]", self.architecture.img_dim);
             return Err(Error::shape("image features", expected, features.shape()));
         }
-        let cache = self.parameters.img_enc.forward(features, self.image_head())?;
+        let mut cache = ImageCache::default();
+        self.parameters.img_enc.forward(features, self.image_head(), &mut cache)?;
         Ok(cache.head.embedding().to_owned())
     }
 
@@ -79,9 +100,11 @@ impl<T: Scalar> Vse<T> {
         let mut order: Vec<usize> = (0..captions.len()).collect();
         order.sort_by_key(|&c| captions[c].as_ref());
         let mut embeddings = Array2::zeros((captions.len(), self.architecture.embed_size));
+        let mut cache = TextCache::default();
         for chunk in order.chunks(CHUNK) {
             let sorted: Vec<&[u32]> = chunk.iter().map(|&c| captions[c].as_ref()).collect();
-            let cache = self.parameters.txt_enc.forward(&sorted, self.caption_head()).map_err(|e| match *e.kind() {
+            let encoded = self.parameters.txt_enc.forward(&sorted, self.caption_head(), &mut cache);
+            encoded.map_err(|e| match *e.kind() {
                 ErrorKind::ZeroNorm { side, row } => ErrorKind::ZeroNorm { side, row: chunk[row] }.into(),
                 _ => e,
             })?;
@@ -109,16 +132,32 @@ impl<T: Real> Vse<T> {
     /// Whoever stands before the image tower turns it into dℓ/dφ [B, F] with
     /// [`super::ImageTower::backward_features`]; [`Self::backward_with_features`] does both.
     pub fn backward(&self, batch: &Batch<T>, forward: &Forward<T>, gradient: &mut Parameters<T>) -> Array2<T> {
+        let mut backward = Backward::default();
+        self.backward_into(batch, forward, &mut backward, gradient);
+        backward.images
+    }
+
+    /// As [`Self::backward`], in the memory of a pass that is no longer needed.
+    pub fn backward_into(
+        &self,
+        batch: &Batch<T>,
+        forward: &Forward<T>,
+        backward: &mut Backward<T>,
+        gradient: &mut Parameters<T>,
+    ) {
         let (image, text) = (&forward.image, &forward.text);
-        let d_scores = forward.hinges.backward();
-        let (d_images, d_captions) = self.architecture.measure.backward(
+        let Backward { scores: d_scores, images: d_images, captions: d_captions, text: d_text } = backward;
+        forward.hinges.backward_into(d_scores);
+        self.architecture.measure.backward_into(
             image.head.embedding(),
             text.head.embedding(),
             forward.scores.view(),
             d_scores.view(),
+            d_images,
+            d_captions,
         );
-        self.parameters.txt_enc.backward(text, d_captions, &mut gradient.txt_enc);
-        self.parameters.img_enc.backward(batch.images.view(), image, d_images, &mut gradient.img_enc)
+        self.parameters.txt_enc.backward(text, d_captions, d_text, &mut gradient.txt_enc);
+        self.parameters.img_enc.backward(batch.images.view(), image, d_images, &mut gradient.img_enc);
     }
 
     /// As [`Self::backward`], and returns dℓ/dφ [B, F].

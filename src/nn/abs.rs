@@ -7,10 +7,11 @@
 
 use ndarray::{Array2, ArrayView2, Zip};
 
+use crate::linalg;
 use crate::real::{Real, Scalar};
 
 /// |x| and the signs that backward needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Abs<T> {
     /// y [N, D]
     pub output: Array2<T>,
@@ -20,19 +21,22 @@ pub struct Abs<T> {
 
 impl<T: Scalar> Abs<T> {
     /// (ABS-1): [N, D] → [N, D].
-    #[must_use]
-    pub fn forward(x: ArrayView2<'_, T>) -> Self {
-        let signs = x.mapv(|x| i8::from(x.re() > 0.0) - i8::from(x.re() < 0.0));
-        let output = x.mapv(|x| if x.re() < 0.0 { -x } else { x });
-        Self { output, signs }
+    pub fn forward(&mut self, x: ArrayView2<'_, T>) {
+        linalg::reshape(&mut self.output, x.dim());
+        if self.signs.dim() != x.dim() {
+            self.signs = Array2::zeros(x.dim());
+        }
+        Zip::from(&mut self.output).and(&mut self.signs).and(&x).for_each(|y, sign, &x| {
+            *sign = i8::from(x.re() > 0.0) - i8::from(x.re() < 0.0);
+            *y = if x.re() < 0.0 { -x } else { x };
+        });
     }
 }
 
 impl<T: Real> Abs<T> {
-    /// dy [N, D] → dx [N, D].
-    #[must_use]
-    pub fn backward(&self, dy: ArrayView2<'_, T>) -> Array2<T> {
-        Zip::from(dy).and(&self.signs).map_collect(|&dy, &sign| dy * T::from_f64(f64::from(sign)))
+    /// dy [N, D] becomes dx [N, D].
+    pub fn backward(&self, dy: &mut Array2<T>) {
+        Zip::from(dy).and(&self.signs).for_each(|dy, &sign| *dy = *dy * T::from_f64(f64::from(sign)));
     }
 }
 
@@ -43,8 +47,10 @@ mod tests {
 
     #[test]
     fn abs_1_and_its_gradient_at_zero() {
-        let abs = Abs::forward(array![[-2.0, 0.0, 3.0]].view());
+        let (mut abs, mut d) = (Abs::default(), array![[1.0, 1.0, 1.0]]);
+        abs.forward(array![[-2.0, 0.0, 3.0]].view());
         assert_eq!(abs.output, array![[2.0, 0.0, 3.0]]);
-        assert_eq!(abs.backward(array![[1.0, 1.0, 1.0]].view()), array![[-1.0, 0.0, 1.0]]);
+        abs.backward(&mut d);
+        assert_eq!(d, array![[-1.0, 0.0, 1.0]]);
     }
 }

@@ -5,9 +5,10 @@
 //! backward  dW[w] += dx         for every occurrence of w
 //! ```
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2};
 
 use crate::error::{ErrorKind, Result};
+use crate::linalg;
 use crate::real::Scalar;
 
 /// The table of word vectors, `txt_enc.embed.weight` [V, E].
@@ -18,17 +19,20 @@ pub struct Embedding<T> {
 }
 
 impl<T: Scalar> Embedding<T> {
-    /// (EMB-1) for a list of words: `[U]` ids → [U, E].
+    /// (EMB-1) for a list of words: `[U]` ids → x [U, E].
     ///
     /// **Errors** if an id is not below V.
-    pub fn forward(&self, words: &[u32]) -> Result<Array2<T>> {
+    pub fn forward(&self, words: &[u32], x: &mut Array2<T>) -> Result<()> {
         let vocabulary = self.weight.nrows();
         if let Some((position, &word)) = words.iter().enumerate().find(|&(_, &w)| w as usize >= vocabulary) {
             let what = "word (txt_enc.embed.weight)".into();
             return Err(ErrorKind::IdRange { what, position, found: word as usize, limit: vocabulary }.into());
         }
-        let rows: Vec<usize> = words.iter().map(|&w| w as usize).collect();
-        Ok(self.weight.select(Axis(0), &rows))
+        linalg::reshape(x, (words.len(), self.weight.ncols()));
+        for (mut x, &word) in x.outer_iter_mut().zip(words) {
+            x.assign(&self.weight.row(word as usize));
+        }
+        Ok(())
     }
 
     /// Adds to `gradient`: `dW[w] += dx` in the order of the list, so that a repeated word gets the
@@ -50,7 +54,9 @@ mod tests {
     fn emb_1_looks_rows_up_and_adds_repeated_words() {
         let layer = Embedding { weight: array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]] };
         let words = [2, 0, 2];
-        assert_eq!(layer.forward(&words).unwrap(), array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
+        let mut x = Array2::default((0, 0));
+        layer.forward(&words, &mut x).unwrap();
+        assert_eq!(x, array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
         let mut gradient = Embedding { weight: Array2::zeros((3, 2)) };
         layer.backward(&words, array![[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]].view(), &mut gradient);
         assert_eq!(gradient.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
@@ -59,7 +65,7 @@ mod tests {
     #[test]
     fn a_word_out_of_range_is_named() {
         let layer = Embedding::<f32> { weight: Array2::zeros((3, 2)) };
-        let message = layer.forward(&[0, 7]).unwrap_err().to_string();
+        let message = layer.forward(&[0, 7], &mut Array2::default((0, 0))).unwrap_err().to_string();
         assert!(message.contains("id 7 at position 1") && message.contains("below 3"), "{message}");
     }
 }

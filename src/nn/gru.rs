@@ -30,14 +30,14 @@
 //! [`PrefixTree`]); weights as `PyTorch` stores them, `weight_ih` [3H, E], `weight_hh` [3H, H].
 
 use std::ops::Range;
-use std::slice::ChunksExactMut;
 
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
 use super::prefix_tree::{Level, PrefixTree};
-use crate::linalg::{self, PARALLEL_WORK};
+use crate::linalg::{self, Panels, rows_at_once};
 use crate::real::{Real, Scalar};
+use crate::simd::vectorized;
 
 /// One layer's weights, `txt_enc.rnn.*_l{k}`; gates stacked r, z, n.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,17 +52,59 @@ pub struct GruLayer<T> {
     pub bias_hh: Array1<T>,
 }
 
+/// What a layer reads: the word vectors, or the states of the layer below.
+#[derive(Clone, Copy, Debug)]
+pub enum Inputs<'a, T> {
+    /// A row for every distinct word of the tree, [U, E].
+    Words(ArrayView2<'a, T>),
+    /// A row for every node, [N, H].
+    States(ArrayView2<'a, T>),
+}
+
+impl<'a, T> Inputs<'a, T> {
+    fn rows(self) -> ArrayView2<'a, T> {
+        match self {
+            Self::Words(rows) | Self::States(rows) => rows,
+        }
+    }
+    /// The row that a node reads.
+    fn of(self, tree: &PrefixTree, node: usize) -> usize {
+        match self {
+            Self::Words(_) => tree.word_of()[node],
+            Self::States(_) => node,
+        }
+    }
+}
+
 /// What one layer's forward pass leaves for its backward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GruLayerCache<T> {
-    /// The distinct inputs x, [U, E]: word vectors, or the states of the layer below.
-    pub inputs: Array2<T>,
+    /// a = `W_ih` x + `b_ih` of every distinct input, [U, 3H].
+    pub projected: Array2<T>,
     /// The state h of every node, [N, H]; row 0 is h₀.
     pub states: Array2<T>,
     /// r, z, n of every node, [N, 3H]; row 0 unused.
     pub gates: Array2<T>,
     /// c = `W_hh` h + `b_hh` of every inner node, [P, 3H].
     pub recurrent: Array2<T>,
+    /// `W_hh`, packed for the products of all time steps.
+    weight: Panels<T>,
+}
+
+/// What one layer's backward pass computes on its way.
+#[derive(Clone, Debug, Default)]
+pub struct GruLayerBackward<T> {
+    /// dh of every node, [N, H]. Whoever uses a state from outside puts its gradient here first; the
+    /// parts that come from the node's children are added.
+    pub states: Array2<T>,
+    /// da of every node, [N, 3H]; row 0 is zero.
+    pub gates: Array2<T>,
+    /// dc of every inner node, [P, 3H].
+    pub recurrent: Array2<T>,
+    /// da summed over the nodes that read the same word, [U, 3H]; empty above the first layer.
+    pub by_word: Array2<T>,
+    /// `W_hh`, packed for the products of all time steps.
+    weight: Panels<T>,
 }
 
 impl<T: Scalar> GruLayer<T> {
@@ -72,36 +114,45 @@ impl<T: Scalar> GruLayer<T> {
         self.weight_hh.ncols()
     }
 
+    /// a = `W_ih` x + `b_ih`, row by row.
+    fn project(&self, inputs: ArrayView2<'_, T>, a: &mut Array2<T>) {
+        linalg::reshape(a, (inputs.nrows(), self.weight_ih.nrows()));
+        linalg::matmul_into(inputs, self.weight_ih.t(), a.view_mut());
+        linalg::add_to_rows(a.view_mut(), &self.bias_ih);
+    }
+
+    /// c = `W_hh` h + `b_hh`, row by row.
+    fn recur(&self, weight: &Panels<T>, states: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
+        linalg::matmul_packed_into(states, weight, c.view_mut());
+        linalg::add_to_rows(c, &self.bias_hh);
+    }
+
     /// (GRU-1) to (GRU-4) for all nodes of a tree.
-    ///
-    /// `inputs` [U, E] holds the distinct inputs, and `input_of` `[N]` names for every node its row.
-    #[must_use]
-    pub fn forward(&self, tree: &PrefixTree, inputs: Array2<T>, input_of: &[usize]) -> GruLayerCache<T> {
+    pub fn forward(&self, tree: &PrefixTree, inputs: Inputs<'_, T>, cache: &mut GruLayerCache<T>) {
         let hidden = self.hidden_size();
-        let a = linalg::matmul(inputs.view(), self.weight_ih.t()) + &self.bias_ih;
-        let mut c = Array2::zeros((tree.inner_nodes(), 3 * hidden));
-        let mut states = Array2::zeros((tree.nodes(), hidden));
-        let mut gates = Array2::zeros((tree.nodes(), 3 * hidden));
+        let GruLayerCache { projected: a, states, gates, recurrent: c, weight } = cache;
+        self.project(inputs.rows(), a);
+        linalg::reshape(c, (tree.inner_nodes(), 3 * hidden));
+        linalg::reshape(states, (tree.nodes(), hidden));
+        linalg::reshape(gates, (tree.nodes(), 3 * hidden));
+        states.row_mut(0).fill(T::zero());
+        weight.pack_right(self.weight_hh.t());
 
         for level in tree.levels() {
             let parents = s![level.parents.clone(), ..];
-            let mut recurrent = c.slice_mut(parents);
-            linalg::matmul_into(states.slice(parents), self.weight_hh.t(), recurrent.view_mut());
-            recurrent += &self.bias_hh;
+            self.recur(weight, states.slice(parents), c.slice_mut(parents));
 
             // This level's states are written while its parents', all in rows before, are read.
-            let (before, inner, leaves) = split_at_level(&mut states, level);
+            let (before, inner, leaves) = split_at_level(states, level);
             let before = |parent: usize| &before[parent * hidden..][..hidden];
             for (nodes, states) in [(&level.inner, inner), (&level.leaves, leaves)] {
-                let gates = rows_mut(&mut gates, nodes);
-                let rows = nodes.clone().zip(states.chunks_exact_mut(hidden)).zip(gates);
-                for_each_row(rows.collect(), hidden, |((node, h), gates)| {
+                let rows = states.par_chunks_exact_mut(hidden).zip(rows_mut(gates, nodes));
+                rows.with_min_len(rows_at_once(hidden)).zip(nodes.clone()).for_each(|((h, gates), node)| {
                     let parent = tree.parent()[node];
-                    step_row(row(&a, input_of[node]), row(&c, parent), before(parent), gates, h);
+                    step_row(row(a, inputs.of(tree, node)), row(c, parent), before(parent), gates, h);
                 });
             }
         }
-        GruLayerCache { inputs, states, gates, recurrent: c }
     }
 }
 
@@ -110,10 +161,10 @@ fn row<T>(matrix: &Array2<T>, row: usize) -> &[T] {
     &matrix.as_slice().expect("contiguous")[row * matrix.ncols()..][..matrix.ncols()]
 }
 
-/// Some rows of a matrix, to change.
-fn rows_mut<'a, T>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> ChunksExactMut<'a, T> {
+/// Some rows of a matrix, to change, each by whichever thread is free.
+fn rows_mut<'a, T: Send>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> rayon::slice::ChunksExactMut<'a, T> {
     let width = matrix.ncols();
-    matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].chunks_exact_mut(width)
+    matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].par_chunks_exact_mut(width)
 }
 
 /// The states before a level, those of its inner nodes, those of its leaves.
@@ -125,86 +176,90 @@ fn split_at_level<'a, T>(states: &'a mut Array2<T>, level: &Level) -> (&'a [T], 
     (before, &mut inner[..level.inner.len() * width], &mut leaves[..level.leaves.len() * width])
 }
 
-/// Runs over rows, on all threads where there is enough to do. Rows do not depend on one another.
-fn for_each_row<R: Send>(rows: Vec<R>, width: usize, run: impl Fn(R) + Sync + Send) {
-    if rows.len() * width * 8 < PARALLEL_WORK {
-        rows.into_iter().for_each(run);
-    } else {
-        rows.into_par_iter().for_each(run);
-    }
-}
-
 /// (GRU-1) to (GRU-4) for one node: a, c `[3H]` and the parent's h `[H]` give r, z, n `[3H]` and h' `[H]`.
 fn step_row<T: Scalar>(a: &[T], c: &[T], h: &[T], gates: &mut [T], out: &mut [T]) {
     let hidden = h.len();
     let (rz, n) = gates.split_at_mut(2 * hidden);
-    for ((gate, &a), &c) in rz.iter_mut().zip(a).zip(c) {
-        *gate = (a + c).sigmoid();
-    }
-    let (r, z) = rz.split_at(hidden);
-    let (a_n, c_n) = (&a[2 * hidden..], &c[2 * hidden..]);
-    for k in 0..hidden {
-        n[k] = (a_n[k] + r[k] * c_n[k]).tanh();
-    }
-    for k in 0..hidden {
-        out[k] = (T::one() - z[k]) * n[k] + z[k] * h[k];
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for ((gate, &a), &c) in rz.iter_mut().zip(a).zip(c) {
+                *gate = (a + c).sigmoid();
+            }
+            let (r, z) = rz.split_at(hidden);
+            let (a_n, c_n) = (&a[2 * hidden..], &c[2 * hidden..]);
+            for (((n, &a), &c), &r) in n.iter_mut().zip(a_n).zip(c_n).zip(r) {
+                *n = (a + r * c).tanh();
+            }
+            for (((out, &n), &z), &h) in out.iter_mut().zip(&*n).zip(z).zip(h) {
+                *out = (T::one() - z) * n + z * h;
+            }
+        },
+    );
 }
 
 impl<T: Real> GruLayer<T> {
     /// (GRU-4′) to (GRU-1′) for all nodes of a tree.
     ///
-    /// `d_states` [N, H] is the gradient of every node's state as far as it is used from outside; the
-    /// parts that come from a node's children are added to it here. Adds to `gradient`, and returns
-    /// dx [U, E].
-    #[must_use]
+    /// `d.states` [N, H] holds the gradient of every node's state as far as it is used from outside.
+    /// Adds to `gradient`; dx has the shape of the inputs.
     pub fn backward(
         &self,
         tree: &PrefixTree,
-        input_of: &[usize],
+        inputs: Inputs<'_, T>,
         cache: &GruLayerCache<T>,
-        mut d_states: Array2<T>,
+        d: &mut GruLayerBackward<T>,
+        dx: &mut Array2<T>,
         gradient: &mut Self,
-    ) -> Array2<T> {
+    ) {
         let hidden = self.hidden_size();
-        let mut da = Array2::zeros((tree.nodes(), 3 * hidden));
-        let mut dc = Array2::zeros((tree.inner_nodes(), 3 * hidden));
+        let GruLayerBackward { states: dh, gates: da, recurrent: dc, by_word, weight } = d;
+        linalg::reshape(da, (tree.nodes(), 3 * hidden));
+        linalg::reshape(dc, (tree.inner_nodes(), 3 * hidden));
+        da.row_mut(0).fill(T::zero());
+        weight.pack_right(self.weight_hh.view());
 
         for level in tree.levels().iter().rev() {
             for nodes in [&level.inner, &level.leaves] {
-                let rows = nodes.clone().zip(rows_mut(&mut da, nodes));
-                for_each_row(rows.collect(), hidden, |(node, da)| {
+                let rows = rows_mut(da, nodes).with_min_len(rows_at_once(hidden)).zip(nodes.clone());
+                rows.for_each(|(da, node)| {
                     let parent = tree.parent()[node];
                     let (c, h) = (row(&cache.recurrent, parent), row(&cache.states, parent));
-                    step_row_backward(row(&d_states, node), row(&cache.gates, node), c, h, da);
+                    step_row_backward(row(dh, node), row(&cache.gates, node), c, h, da);
                 });
             }
             // Children's gradients are summed first; then one product for each parent. A parent's row
             // is written while its children's, all in rows behind it, are read.
             let first_child = level.parents.end;
-            let (d_parents, d_children) =
-                d_states.as_slice_mut().expect("contiguous").split_at_mut(first_child * hidden);
+            let (d_parents, d_children) = dh.as_slice_mut().expect("contiguous").split_at_mut(first_child * hidden);
             let d_parents = &mut d_parents[level.parents.start * hidden..];
-            let rows = level.parents.clone().zip(rows_mut(&mut dc, &level.parents));
-            let rows = rows.zip(d_parents.chunks_exact_mut(hidden));
-            for_each_row(rows.collect(), hidden, |((parent, dc), dh)| {
+            let rows = rows_mut(dc, &level.parents).zip(d_parents.par_chunks_exact_mut(hidden));
+            rows.with_min_len(rows_at_once(hidden)).zip(level.parents.clone()).for_each(|((dc, dh), parent)| {
+                dc.fill(T::zero());
                 for child in tree.children(parent).iter().flat_map(Clone::clone) {
                     let d_child = &d_children[(child - first_child) * hidden..][..hidden];
-                    add_child(d_child, row(&cache.gates, child), row(&da, child), dc, dh);
+                    add_child(d_child, row(&cache.gates, child), row(da, child), dc, dh);
                 }
             });
             let parents = s![level.parents.clone(), ..];
-            linalg::matmul_add(dc.slice(parents), self.weight_hh.view(), d_states.slice_mut(parents));
+            linalg::matmul_packed_add(dc.slice(parents), weight, dh.slice_mut(parents));
         }
 
         let inner_states = cache.states.slice(s![..tree.inner_nodes(), ..]);
         linalg::matmul_add(dc.t(), inner_states, gradient.weight_hh.view_mut());
         linalg::add_column_sums(dc.view(), &mut gradient.bias_hh);
 
-        let da = sum_by_input(&da, input_of, cache.inputs.nrows());
-        linalg::matmul_add(da.t(), cache.inputs.view(), gradient.weight_ih.view_mut());
+        let da = match inputs {
+            Inputs::Words(_) => {
+                sum_by_word(tree, da, by_word);
+                by_word
+            }
+            Inputs::States(_) => da,
+        };
+        linalg::matmul_add(da.t(), inputs.rows(), gradient.weight_ih.view_mut());
         linalg::add_column_sums(da.view(), &mut gradient.bias_ih);
-        linalg::matmul(da.view(), self.weight_ih.view())
+        linalg::reshape(dx, inputs.rows().dim());
+        linalg::matmul_into(da.view(), self.weight_ih.view(), dx.view_mut());
     }
 }
 
@@ -217,14 +272,21 @@ fn step_row_backward<T: Real>(dh: &[T], gates: &[T], c: &[T], h: &[T], da: &mut 
     let c_n = &c[2 * hidden..];
     let (da_r, rest) = da.split_at_mut(hidden);
     let (da_z, da_n) = rest.split_at_mut(hidden);
-    for k in 0..hidden {
-        let dn = dh[k] * (one - z[k]);
-        let dz = dh[k] * (h[k] - n[k]);
-        da_n[k] = dn * (one - n[k] * n[k]);
-        let dr = da_n[k] * c_n[k];
-        da_z[k] = dz * (z[k] * (one - z[k]));
-        da_r[k] = dr * (r[k] * (one - r[k]));
-    }
+    // One length for all, known to be so: else every access is checked, and nothing is vectorised.
+    let (dh, n, c_n, da_n) = (&dh[..hidden], &n[..hidden], &c_n[..hidden], &mut da_n[..hidden]);
+    vectorized(
+        #[inline(always)]
+        || {
+            for k in 0..hidden {
+                let dn = dh[k] * (one - z[k]);
+                let dz = dh[k] * (h[k] - n[k]);
+                da_n[k] = dn * (one - n[k] * n[k]);
+                let dr = da_n[k] * c_n[k];
+                da_z[k] = dz * (z[k] * (one - z[k]));
+                da_r[k] = dr * (r[k] * (one - r[k]));
+            }
+        },
+    );
 }
 
 /// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc `[3H]`, and dh' ∘ z to dh `[H]`.
@@ -232,33 +294,33 @@ fn add_child<T: Real>(d_child: &[T], gates: &[T], da: &[T], dc: &mut [T], dh: &m
     let hidden = dh.len();
     let (r, rest) = gates.split_at(hidden);
     let z = &rest[..hidden];
-    for (dc, &da) in dc[..2 * hidden].iter_mut().zip(da) {
-        *dc += da;
-    }
-    for ((dc, &da), &r) in dc[2 * hidden..].iter_mut().zip(&da[2 * hidden..]).zip(r) {
-        *dc += da * r;
-    }
-    for k in 0..hidden {
-        dh[k] += d_child[k] * z[k];
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for (dc, &da) in dc[..2 * hidden].iter_mut().zip(da) {
+                *dc += da;
+            }
+            for ((dc, &da), &r) in dc[2 * hidden..].iter_mut().zip(&da[2 * hidden..]).zip(r) {
+                *dc += da * r;
+            }
+            for ((dh, &d_child), &z) in dh.iter_mut().zip(d_child).zip(z) {
+                *dh += d_child * z;
+            }
+        },
+    );
 }
 
-/// Sums the rows of da [N, 3H] that have the same input: [U, 3H], nodes in rising order.
-fn sum_by_input<T: Real>(da: &Array2<T>, input_of: &[usize], inputs: usize) -> Array2<T> {
-    let mut nodes_of = vec![Vec::new(); inputs];
-    for (node, &input) in input_of.iter().enumerate().skip(1) {
-        nodes_of[input].push(node);
-    }
-    let mut sums = Array2::zeros((inputs, da.ncols()));
-    let rows = nodes_of.iter().zip(rows_mut(&mut sums, &(0..inputs))).collect();
-    for_each_row(rows, da.ncols(), |(nodes, sum)| {
-        for &node in nodes {
-            for (sum, &da) in sum.iter_mut().zip(row(da, node)) {
-                *sum += da;
-            }
+/// Sums the rows of da [N, 3H] that belong to the same word: [U, 3H], nodes in rising order.
+fn sum_by_word<T: Real>(tree: &PrefixTree, da: &Array2<T>, sums: &mut Array2<T>) {
+    let words = tree.words().len();
+    linalg::reshape(sums, (words, da.ncols()));
+    let rows = rows_mut(sums, &(0..words)).with_min_len(rows_at_once(da.ncols())).enumerate();
+    rows.for_each(|(word, sum)| {
+        sum.fill(T::zero());
+        for &node in tree.nodes_of(word) {
+            linalg::add(sum, row(da, node));
         }
     });
-    sums
 }
 
 /// A stack of layers: layer k reads the states of layer k − 1.
@@ -269,30 +331,32 @@ pub struct Gru<T> {
 }
 
 /// One cache a layer, from the word vectors upwards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GruCache<T> {
     /// The layers' caches.
     pub layers: Vec<GruLayerCache<T>>,
-    /// The nodes' own numbers: above the first layer every node is its own input.
-    own: Vec<usize>,
+}
+
+/// What the backward pass computes on its way, layer by layer.
+#[derive(Clone, Debug, Default)]
+pub struct GruBackward<T> {
+    /// From the word vectors upwards.
+    pub layers: Vec<GruLayerBackward<T>>,
+    /// dx of the tree's distinct words, [U, E].
+    pub words: Array2<T>,
 }
 
 impl<T: Scalar> Gru<T> {
     /// All layers over the tree; `words` [U, E] are the vectors of the tree's distinct words.
     ///
     /// The states of the top layer are `cache.top()` [N, H].
-    #[must_use]
-    pub fn forward(&self, tree: &PrefixTree, words: Array2<T>) -> GruCache<T> {
-        let own: Vec<usize> = (0..tree.nodes()).collect();
-        let mut layers: Vec<GruLayerCache<T>> = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            let cache = match layers.last() {
-                None => layer.forward(tree, words.clone(), tree.word_of()),
-                Some(below) => layer.forward(tree, below.states.clone(), &own),
-            };
-            layers.push(cache);
+    pub fn forward(&self, tree: &PrefixTree, words: ArrayView2<'_, T>, cache: &mut GruCache<T>) {
+        cache.layers.resize_with(self.layers.len(), Default::default);
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (below, rest) = cache.layers.split_at_mut(k);
+            let inputs = below.last().map_or(Inputs::Words(words), |below| Inputs::States(below.states.view()));
+            layer.forward(tree, inputs, &mut rest[0]);
         }
-        GruCache { layers, own }
     }
 }
 
@@ -304,16 +368,37 @@ impl<T: Scalar> GruCache<T> {
     }
 }
 
+impl<T: Scalar> GruBackward<T> {
+    /// The gradient of the top layer's states, [N, H], for whoever uses them to write: all zeros.
+    pub fn top(&mut self, gru: &Gru<T>, tree: &PrefixTree) -> &mut Array2<T> {
+        self.layers.resize_with(gru.layers.len(), Default::default);
+        let top = gru.layers.len() - 1;
+        let states = &mut self.layers[top].states;
+        linalg::reshape(states, (tree.nodes(), gru.layers[top].hidden_size()));
+        states.fill(T::zero());
+        states
+    }
+}
+
 impl<T: Real> Gru<T> {
-    /// From the gradient of the top layer's states [N, H] to that of the word vectors [U, E].
-    #[must_use]
-    pub fn backward(&self, tree: &PrefixTree, cache: &GruCache<T>, d_top: Array2<T>, gradient: &mut Self) -> Array2<T> {
-        let mut d = d_top;
+    /// From the gradient of the top layer's states, which [`GruBackward::top`] was given, to that of
+    /// the word vectors, `d.words` [U, E].
+    pub fn backward(
+        &self,
+        tree: &PrefixTree,
+        words: ArrayView2<'_, T>,
+        cache: &GruCache<T>,
+        d: &mut GruBackward<T>,
+        gradient: &mut Self,
+    ) {
         for (k, layer) in self.layers.iter().enumerate().rev() {
-            let input_of = if k == 0 { tree.word_of() } else { &cache.own };
-            d = layer.backward(tree, input_of, &cache.layers[k], d, &mut gradient.layers[k]);
+            let (below, rest) = d.layers.split_at_mut(k);
+            let (inputs, dx) = match below.last_mut() {
+                None => (Inputs::Words(words), &mut d.words),
+                Some(below) => (Inputs::States(cache.layers[k - 1].states.view()), &mut below.states),
+            };
+            layer.backward(tree, inputs, &cache.layers[k], &mut rest[0], dx, &mut gradient.layers[k]);
         }
-        d
     }
 }
 
@@ -371,7 +456,8 @@ mod tests {
         let captions: [&[u32]; 6] = [&[1, 4, 5, 4, 2], &[1, 4, 5, 2], &[1, 4, 5], &[1, 2], &[1, 4, 5, 2], &[3, 3, 3]];
         let tree = PrefixTree::new(&captions);
         let words = table.select(Axis(0), &tree.words().iter().map(|&w| w as usize).collect::<Vec<_>>());
-        let cache = gru.forward(&tree, words);
+        let mut cache = GruCache::default();
+        gru.forward(&tree, words.view(), &mut cache);
         for (caption, &node) in captions.iter().zip(tree.last()) {
             let words: Vec<Vec<f64>> = caption.iter().map(|&w| table.row(w as usize).to_vec()).collect();
             for (found, expected) in cache.top().row(node).iter().zip(by_definition(&gru.layers, &words)) {

@@ -7,14 +7,17 @@
 //!
 //! A row of zeros has no direction: it is an error that names the row and the side, never NaN.
 
-use ndarray::{Array1, Array2, ArrayView2, Zip};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView2};
+use rayon::slice::ParallelSliceMut;
 
 use crate::error::{ErrorKind, Result};
 use crate::linalg;
 use crate::real::{Real, Scalar};
+use crate::simd::vectorized;
 
 /// What a forward pass leaves for its backward pass: the output and the norms.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct L2Norm<T> {
     /// y [N, D], rows of norm 1.
     pub output: Array2<T>,
@@ -26,48 +29,70 @@ impl<T: Scalar> L2Norm<T> {
     /// (NORM-1): [N, D] → [N, D]. `side` is `image` or `caption`, for the message.
     ///
     /// **Errors** if a row is zero, or if its norm is not finite.
-    pub fn forward(x: Array2<T>, side: &'static str) -> Result<Self> {
-        let mut x = if x.is_standard_layout() { x } else { x.as_standard_layout().into_owned() };
-        let mut norms = Array1::zeros(x.nrows());
-        for (row, (mut x, norm)) in x.outer_iter_mut().zip(norms.iter_mut()).enumerate() {
-            let x = x.as_slice_mut().expect("rows are contiguous");
-            let scale = safe_scale(x);
-            let unit = T::from_f64(scale);
-            // Scaling by a power of two is exact; it only keeps the squares of tiny and huge rows in range.
-            let inverse = T::from_f64(1.0 / scale);
-            for x in x.iter_mut() {
-                *x = *x * inverse;
-            }
-            let length = linalg::dot(x, x).sqrt();
-            if length.re() == 0.0 {
-                return Err(ErrorKind::ZeroNorm { side, row }.into());
-            }
-            if !length.re().is_finite() {
-                let tensor = format!("norm of the {side} embedding");
-                return Err(ErrorKind::NotFinite { tensor, index: vec![row], value: length.re() }.into());
-            }
-            for x in x.iter_mut() {
-                *x = *x / length;
-            }
-            *norm = length * unit;
-        }
-        Ok(Self { output: x, norms })
+    pub fn forward(&mut self, x: ArrayView2<'_, T>, side: &'static str) -> Result<()> {
+        linalg::reshape(&mut self.output, x.dim());
+        self.output.assign(&x);
+        self.norms = normalise(&mut self.output, std::mem::take(&mut self.norms), side)?;
+        Ok(())
     }
 }
 
+/// (NORM-1) in place; returns the norms `[N]`, in the memory of `norms`.
+///
+/// **Errors** as [`L2Norm::forward`].
+pub fn normalise<T: Scalar>(x: &mut Array2<T>, norms: Array1<T>, side: &'static str) -> Result<Array1<T>> {
+    if !x.is_standard_layout() {
+        *x = x.as_standard_layout().into_owned();
+    }
+    let (rows, width) = x.dim();
+    let (mut norms, _) = norms.into_raw_vec_and_offset();
+    norms.resize(rows, T::zero());
+    let x = x.as_slice_mut().expect("in standard layout");
+    // A row without numbers has norm 0 too, and chunks of width 0 there are not.
+    let lengths = x.par_chunks_exact_mut(width.max(1)).zip(&mut norms).with_min_len(linalg::rows_at_once(width));
+    let wrong = lengths.enumerate().filter_map(|(row, (x, norm))| {
+        *norm = normalise_row(x);
+        (norm.re() == 0.0 || !norm.re().is_finite()).then_some((row, norm.re()))
+    });
+    match wrong.min_by_key(|&(row, _)| row).or((width == 0 && rows > 0).then_some((0, 0.0))) {
+        None => Ok(Array1::from_vec(norms)),
+        Some((row, 0.0)) => Err(ErrorKind::ZeroNorm { side, row }.into()),
+        Some((row, value)) => {
+            let tensor = format!("norm of the {side} embedding");
+            Err(ErrorKind::NotFinite { tensor, index: vec![row], value }.into())
+        }
+    }
+}
+
+/// (NORM-1) of one row; returns ‖x‖. A row of zeros becomes NaN.
+fn normalise_row<T: Scalar>(x: &mut [T]) -> T {
+    let scale = safe_scale(x);
+    vectorized(
+        #[inline(always)]
+        || {
+            // Scaling by a power of two is exact; it only keeps the squares of tiny and huge rows in range.
+            let inverse = T::from_f64(1.0 / scale);
+            x.iter_mut().for_each(|x| *x = *x * inverse);
+            let length = linalg::dot(x, x).sqrt();
+            x.iter_mut().for_each(|x| *x = *x / length);
+            length * T::from_f64(scale)
+        },
+    )
+}
+
 impl<T: Real> L2Norm<T> {
-    /// (NORM-2): dy [N, D] → dx [N, D].
-    #[must_use]
-    pub fn backward(&self, dy: ArrayView2<'_, T>) -> Array2<T> {
-        let mut dx = dy.as_standard_layout().into_owned();
-        Zip::from(dx.rows_mut()).and(self.output.rows()).and(&self.norms).for_each(|mut dx, y, &norm| {
+    /// (NORM-2): dy [N, D] becomes dx [N, D].
+    pub fn backward(&self, dy: &mut Array2<T>) {
+        let at_once = linalg::rows_at_once(self.output.ncols());
+        dy.outer_iter_mut().into_par_iter().with_min_len(at_once).enumerate().for_each(|(row, mut dx)| {
+            let (y, norm) = (self.output.row(row), self.norms[row]);
             let (dx, y) = (dx.as_slice_mut().expect("contiguous"), y.to_slice().expect("contiguous"));
             let along = linalg::dot(y, dx);
-            for (dx, &y) in dx.iter_mut().zip(y) {
-                *dx = (*dx - y * along) / norm;
-            }
+            vectorized(
+                #[inline(always)]
+                || dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = (*dx - y * along) / norm),
+            );
         });
-        dx
     }
 }
 
@@ -87,28 +112,35 @@ mod tests {
     use super::*;
     use ndarray::array;
 
+    fn forward<T: Scalar>(x: &Array2<T>, side: &'static str) -> Result<L2Norm<T>> {
+        let mut norm = L2Norm { output: Array2::zeros((0, 0)), norms: Array1::zeros(0) };
+        norm.forward(x.view(), side)?;
+        Ok(norm)
+    }
+
     #[test]
     fn norm_1_gives_rows_of_length_one() {
-        let norm = L2Norm::forward(array![[3.0, 4.0], [0.0, -2.0]], "image").unwrap();
+        let norm = forward(&array![[3.0, 4.0], [0.0, -2.0]], "image").unwrap();
         assert_eq!(norm.output, array![[0.6, 0.8], [0.0, -1.0]]);
         assert_eq!(norm.norms, array![5.0, 2.0]);
         let columns = array![[3.0, 0.0], [4.0, -2.0]].reversed_axes();
-        assert_eq!(L2Norm::forward(columns, "image").unwrap().output, norm.output, "any order in memory");
+        assert_eq!(forward(&columns, "image").unwrap().output, norm.output, "any order in memory");
     }
 
     #[test]
     fn norm_2_has_no_part_along_the_row() {
-        let norm = L2Norm::forward(array![[3.0, 4.0]], "image").unwrap();
-        let dx = norm.backward(array![[0.6, 0.8]].view());
-        approx::assert_abs_diff_eq!(dx, array![[0.0, 0.0]], epsilon = 1e-16);
-        let dx = norm.backward(array![[-0.8, 0.6]].view());
-        approx::assert_abs_diff_eq!(dx, array![[-0.16, 0.12]], epsilon = 1e-16);
+        let norm = forward(&array![[3.0, 4.0]], "image").unwrap();
+        for (dy, dx) in [([[0.6, 0.8]], [[0.0, 0.0]]), ([[-0.8, 0.6]], [[-0.16, 0.12]])] {
+            let mut d = ndarray::arr2(&dy);
+            norm.backward(&mut d);
+            approx::assert_abs_diff_eq!(d, ndarray::arr2(&dx), epsilon = 1e-16);
+        }
     }
 
     #[test]
     fn tiny_and_huge_rows_are_normalised_too() {
         for scale in [1e-30f32, 1e-22, 1e22, 1e30] {
-            let norm = L2Norm::forward(array![[3.0 * scale, 4.0 * scale]], "image").unwrap();
+            let norm = forward(&array![[3.0 * scale, 4.0 * scale]], "image").unwrap();
             approx::assert_relative_eq!(norm.output, array![[0.6, 0.8]], max_relative = 1e-6);
             approx::assert_relative_eq!(norm.norms[0], 5.0 * scale, max_relative = 1e-6);
         }
@@ -116,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_zero_row_is_an_error_that_names_row_and_side() {
-        let message = L2Norm::forward(array![[1.0f32], [0.0]], "caption").unwrap_err().to_string();
+        let message = forward(&array![[1.0f32], [0.0], [0.0]], "caption").unwrap_err().to_string();
         assert!(message.contains("caption") && message.contains("row 1"), "{message}");
-        assert!(L2Norm::forward(array![[f32::NAN]], "image").unwrap_err().to_string().contains("[0]"));
+        assert!(forward(&array![[f32::NAN]], "image").unwrap_err().to_string().contains("[0]"));
     }
 }

@@ -22,10 +22,11 @@ pub struct Linear<T> {
 }
 
 impl<T: Scalar> Linear<T> {
-    /// (LIN-1): [N, I] → [N, O].
-    #[must_use]
-    pub fn forward(&self, x: ArrayView2<'_, T>) -> Array2<T> {
-        linalg::matmul(x, self.weight.t()) + &self.bias
+    /// (LIN-1): x [N, I] → y [N, O].
+    pub fn forward(&self, x: ArrayView2<'_, T>, y: &mut Array2<T>) {
+        linalg::reshape(y, (x.nrows(), self.weight.nrows()));
+        linalg::matmul_into(x, self.weight.t(), y.view_mut());
+        linalg::add_to_rows(y.view_mut(), &self.bias);
     }
 
     /// Adds dW and db to `gradient`; x and dy as in the forward pass.
@@ -34,10 +35,10 @@ impl<T: Scalar> Linear<T> {
         linalg::add_column_sums(dy, &mut gradient.bias);
     }
 
-    /// dx = dy W: the gradient of the input, for whoever wants it.
-    #[must_use]
-    pub fn backward_input(&self, dy: ArrayView2<'_, T>) -> Array2<T> {
-        linalg::matmul(dy, self.weight.view())
+    /// dx = dy W [N, I]: the gradient of the input, for whoever wants it.
+    pub fn backward_input(&self, dy: ArrayView2<'_, T>, dx: &mut Array2<T>) {
+        linalg::reshape(dx, (dy.nrows(), self.weight.ncols()));
+        linalg::matmul_into(dy, self.weight.view(), dx.view_mut());
     }
 }
 
@@ -50,12 +51,16 @@ mod tests {
     fn lin_1_by_hand() {
         let layer = Linear { weight: array![[1.0, 2.0], [0.0, -1.0], [3.0, 0.5]], bias: array![10.0, 20.0, 30.0] };
         let x = array![[1.0, 2.0]];
-        assert_eq!(layer.forward(x.view()), array![[15.0, 18.0, 34.0]]);
+        let mut y = Array2::default((0, 0));
+        layer.forward(x.view(), &mut y);
+        assert_eq!(y, array![[15.0, 18.0, 34.0]]);
         let dy = array![[1.0, 10.0, 100.0]];
         let mut gradient = Linear { weight: Array2::ones((3, 2)), bias: Array1::ones(3) };
         layer.backward(x.view(), dy.view(), &mut gradient);
         assert_eq!(gradient.weight, array![[2.0, 3.0], [11.0, 21.0], [101.0, 201.0]], "adds, not overwrites");
         assert_eq!(gradient.bias, array![2.0, 11.0, 101.0]);
-        assert_eq!(layer.backward_input(dy.view()), array![[301.0, 42.0]]);
+        let mut dx = Array2::default((0, 0));
+        layer.backward_input(dy.view(), &mut dx);
+        assert_eq!(dx, array![[301.0, 42.0]]);
     }
 }

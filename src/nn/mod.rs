@@ -2,8 +2,8 @@
 //!
 //! Conventions of every layer:
 //!
-//! - `forward` returns its output and, where backward needs more than the output, a typed cache;
-//!   there is no tape.
+//! - `forward` writes its output, and what backward needs beside it, into a typed cache that it is
+//!   given; there is no tape. A cache may be used again for another batch: its memory stays.
 //! - `backward` takes the gradient of the loss by the layer's output and **adds** to gradients that
 //!   are held in the same struct as the parameters.
 //! - Shapes are checked where data enters ([`crate::model::Vse::forward`]); a layer by itself
@@ -18,7 +18,7 @@ pub mod prefix_tree;
 
 pub use abs::Abs;
 pub use embedding::Embedding;
-pub use gru::{Gru, GruCache, GruLayer, GruLayerCache};
+pub use gru::{Gru, GruBackward, GruCache, GruLayer, GruLayerBackward, GruLayerCache, Inputs};
 pub use l2norm::L2Norm;
 pub use linear::Linear;
 pub use prefix_tree::{Level, PrefixTree};

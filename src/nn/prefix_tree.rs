@@ -36,12 +36,15 @@ pub struct Level {
 }
 
 /// A batch of captions as a tree; see the module's text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct PrefixTree {
     /// The distinct words of the batch, ascending, `[U]`.
     words: Vec<u32>,
     /// The node's word as an index into `words`, `[N]`; the root's is 0 and never read.
     word_of: Vec<usize>,
+    /// The nodes but the root, word by word, and where each word's begin, `[U + 1]`.
+    by_word: Vec<usize>,
+    word_starts: Vec<usize>,
     /// The node's parent, `[N]`; the root's is 0 and never read.
     parent: Vec<usize>,
     /// The children of an inner node, `[P]`: a range of inner nodes and a range of leaves.
@@ -50,47 +53,63 @@ pub struct PrefixTree {
     /// The node at which each caption ends, `[B]`.
     last: Vec<usize>,
     tokens: usize,
+    draft: Draft,
+}
+
+/// The tree while it is built: nodes in order of creation, number 0 being the root. Kept for the
+/// sake of its memory.
+#[derive(Clone, Debug, Default)]
+struct Draft {
+    nodes: Vec<DraftNode>,
+    /// The captions in lexicographic order.
+    captions: Vec<usize>,
+    /// From the root to the end of the caption before.
+    path: Vec<usize>,
+    /// The draft at which each caption ends.
+    ends: Vec<usize>,
+    /// The drafts in the order of their final numbers, and the final number of each.
+    order: Vec<usize>,
+    number: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct DraftNode {
+    parent: usize,
+    word: u32,
+    depth: usize,
+    inner: bool,
 }
 
 impl PrefixTree {
     /// Builds the tree of a batch. An empty caption ends at the root, whose state is h₀.
     #[must_use]
     pub fn new<C: AsRef<[u32]>>(captions: &[C]) -> Self {
-        // In lexicographic order the captions that share a prefix are neighbours, and a caption needs
-        // new nodes only behind what it shares with the one before it.
-        let mut order: Vec<usize> = (0..captions.len()).collect();
-        order.sort_by_key(|&c| captions[c].as_ref());
+        let mut tree = Self::default();
+        tree.rebuild(captions);
+        tree
+    }
 
-        // Draft nodes in order of creation; draft 0 is the root.
-        let mut draft = vec![Draft { parent: 0, word: 0, depth: 0, inner: true }];
-        let mut path = vec![0]; // drafts from the root to the end of the caption before
-        let mut ends = vec![0; captions.len()];
-        let mut before: &[u32] = &[];
-        for &c in &order {
-            let caption = captions[c].as_ref();
-            let shared = caption.iter().zip(before).take_while(|(a, b)| a == b).count();
-            path.truncate(shared + 1);
-            for &word in &caption[shared..] {
-                let parent = path[path.len() - 1];
-                draft[parent].inner = true;
-                path.push(draft.len());
-                draft.push(Draft { parent, word, depth: path.len() - 1, inner: false });
-            }
-            ends[c] = path[path.len() - 1];
-            before = caption;
-        }
-        Self::number(&draft, &ends, captions.iter().map(|c| c.as_ref().len()).sum())
+    /// As [`Self::new`], in the memory of a tree that is no longer needed.
+    pub fn rebuild<C: AsRef<[u32]>>(&mut self, captions: &[C]) {
+        self.tokens = captions.iter().map(|c| c.as_ref().len()).sum();
+        self.draft.build(captions);
+        self.number();
+        self.group_by_word();
     }
 
     /// Gives the drafts their final numbers: inner nodes by level, then leaves by level.
-    fn number(draft: &[Draft], ends: &[usize], tokens: usize) -> Self {
-        let mut words: Vec<u32> = draft[1..].iter().map(|d| d.word).collect();
-        words.sort_unstable();
-        words.dedup();
+    fn number(&mut self) {
+        let Draft { nodes: draft, ends, order, number, .. } = &mut self.draft;
+        self.words.clear();
+        self.words.extend(draft[1..].iter().map(|d| d.word));
+        self.words.sort_unstable();
+        self.words.dedup();
 
-        let mut order: Vec<usize> = (0..draft.len()).collect();
-        order.sort_by_key(|&d| (!draft[d].inner, draft[d].depth)); // stable: creation order within
-        let mut number = vec![0; draft.len()];
+        order.clear();
+        order.extend(0..draft.len());
+        order.sort_unstable_by_key(|&d| (!draft[d].inner, draft[d].depth, d));
+        number.clear();
+        number.resize(draft.len(), 0);
         for (node, &d) in order.iter().enumerate() {
             number[d] = node;
         }
@@ -104,26 +123,39 @@ impl PrefixTree {
             start..end
         };
         let (inner, leaves) = (0..inner_nodes, inner_nodes..draft.len());
-        let levels = (1..=depth)
-            .map(|level| Level {
-                parents: range(inner.clone(), level - 1),
-                inner: range(inner.clone(), level),
-                leaves: range(leaves.clone(), level),
-            })
-            .collect();
+        self.levels.clear();
+        self.levels.extend((1..=depth).map(|level| Level {
+            parents: range(inner.clone(), level - 1),
+            inner: range(inner.clone(), level),
+            leaves: range(leaves.clone(), level),
+        }));
 
-        let parent: Vec<usize> = order.iter().map(|&d| number[draft[d].parent]).collect();
+        self.parent.clear();
+        self.parent.extend(order.iter().map(|&d| number[draft[d].parent]));
         // Children of one parent were created in a row of increasing depth-first order, so within a
         // level and kind they are neighbours.
-        let mut children = vec![[0..0, 0..0]; inner_nodes];
-        for node in 1..parent.len() {
-            let range = &mut children[parent[node]][usize::from(node >= inner_nodes)];
+        self.children.clear();
+        self.children.resize(inner_nodes, [0..0, 0..0]);
+        for (node, &parent) in self.parent.iter().enumerate().skip(1) {
+            let range = &mut self.children[parent][usize::from(node >= inner_nodes)];
             *range = if range.start == range.end { node..node + 1 } else { range.start..node + 1 };
         }
-        let word_of = |d: &usize| if *d == 0 { 0 } else { words.partition_point(|&w| w < draft[*d].word) };
-        let word_of = order.iter().map(word_of).collect();
-        let last = ends.iter().map(|&d| number[d]).collect();
-        Self { words, word_of, parent, children, levels, last, tokens }
+        let words = &self.words;
+        let word_of = |&d: &usize| if d == 0 { 0 } else { words.partition_point(|&w| w < draft[d].word) };
+        self.word_of.clear();
+        self.word_of.extend(order.iter().map(word_of));
+        self.last.clear();
+        self.last.extend(ends.iter().map(|&d| number[d]));
+    }
+
+    /// Sorts the nodes by word, those of one word in rising order.
+    fn group_by_word(&mut self) {
+        self.by_word.clear();
+        self.by_word.extend(1..self.word_of.len());
+        self.by_word.sort_unstable_by_key(|&node| (self.word_of[node], node));
+        let starts = (0..=self.words.len()).map(|word| self.by_word.partition_point(|&node| self.word_of[node] < word));
+        self.word_starts.clear();
+        self.word_starts.extend(starts);
     }
 
     /// The distinct words, ascending, `[U]`.
@@ -135,6 +167,11 @@ impl PrefixTree {
     #[must_use]
     pub fn word_of(&self) -> &[usize] {
         &self.word_of
+    }
+    /// The nodes that read a word, an index into [`Self::words`], in rising order.
+    #[must_use]
+    pub fn nodes_of(&self, word: usize) -> &[usize] {
+        &self.by_word[self.word_starts[word]..self.word_starts[word + 1]]
     }
     /// For every node its parent, `[N]`.
     #[must_use]
@@ -173,11 +210,36 @@ impl PrefixTree {
     }
 }
 
-struct Draft {
-    parent: usize,
-    word: u32,
-    depth: usize,
-    inner: bool,
+impl Draft {
+    fn build<C: AsRef<[u32]>>(&mut self, captions: &[C]) {
+        let Self { nodes, captions: order, path, ends, .. } = self;
+        // In lexicographic order the captions that share a prefix are neighbours, and a caption needs
+        // new nodes only behind what it shares with the one before it.
+        order.clear();
+        order.extend(0..captions.len());
+        order.sort_unstable_by_key(|&c| (captions[c].as_ref(), c));
+
+        nodes.clear();
+        nodes.push(DraftNode { parent: 0, word: 0, depth: 0, inner: true });
+        path.clear();
+        path.push(0);
+        ends.clear();
+        ends.resize(captions.len(), 0);
+        let mut before: &[u32] = &[];
+        for &c in &*order {
+            let caption = captions[c].as_ref();
+            let shared = caption.iter().zip(before).take_while(|(a, b)| a == b).count();
+            path.truncate(shared + 1);
+            for &word in &caption[shared..] {
+                let parent = path[path.len() - 1];
+                nodes[parent].inner = true;
+                path.push(nodes.len());
+                nodes.push(DraftNode { parent, word, depth: path.len() - 1, inner: false });
+            }
+            ends[c] = path[path.len() - 1];
+            before = caption;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +299,26 @@ mod tests {
         assert!(seen[1..].iter().all(|&n| n == 1), "every other node is in one level");
         let children: usize = (0..tree.inner_nodes()).flat_map(|p| tree.children(p).clone()).map(|r| r.len()).sum();
         assert_eq!(children, tree.nodes() - 1);
+    }
+
+    #[test]
+    fn a_tree_built_in_the_memory_of_another_is_the_same() {
+        let mut tree = PrefixTree::new(&[vec![9, 8, 7, 6, 5, 4, 3], vec![9, 1], vec![]]);
+        tree.rebuild(&example());
+        let fresh = PrefixTree::new(&example());
+        assert_eq!(format!("{tree:?}"), format!("{fresh:?}"));
+    }
+
+    #[test]
+    fn nodes_by_word_are_all_nodes_once() {
+        let tree = PrefixTree::new(&example());
+        let mut nodes: Vec<usize> = Vec::new();
+        for word in 0..tree.words().len() {
+            assert!(tree.nodes_of(word).iter().all(|&node| tree.word_of()[node] == word));
+            nodes.extend(tree.nodes_of(word));
+        }
+        nodes.sort_unstable();
+        assert_eq!(nodes, (1..tree.nodes()).collect::<Vec<_>>());
     }
 
     #[test]

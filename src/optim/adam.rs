@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::model::{Architecture, Parameters};
 use crate::real::{Real, power};
+use crate::simd::vectorized;
 
 /// The moments and the number of steps taken.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,27 +44,30 @@ impl<T: Real> Adam<T> {
         const CHUNK: usize = 1 << 14;
         self.step += 1;
         let number = T::from_f64;
-        let one = T::one();
         let (beta1, beta2) = (number(Self::BETA1), number(Self::BETA2));
         let (rest1, rest2) = (number(1.0 - Self::BETA1), number(1.0 - Self::BETA2));
         let step_size = number(learning_rate / (1.0 - power(Self::BETA1, self.step)));
         let root = number((1.0 - power(Self::BETA2, self.step)).sqrt());
         let (epsilon, scale) = (number(Self::EPSILON), number(scale));
 
-        let tensors = parameters.tensors_mut().into_iter().zip(gradient.named());
-        for ((mut p, (_, g)), (mut m, mut v)) in tensors.zip(self.m.tensors_mut().into_iter().zip(self.v.tensors_mut()))
-        {
+        let moments = self.m.tensors_mut().zip(self.v.tensors_mut());
+        for ((mut p, g), (mut m, mut v)) in parameters.tensors_mut().zip(gradient.tensors()).zip(moments) {
             let chunks = p.as_slice_mut().expect("contiguous").par_chunks_mut(CHUNK);
             let chunks = chunks.zip(g.as_slice().expect("contiguous").par_chunks(CHUNK));
             let chunks = chunks.zip(m.as_slice_mut().expect("contiguous").par_chunks_mut(CHUNK));
             let chunks = chunks.zip(v.as_slice_mut().expect("contiguous").par_chunks_mut(CHUNK));
             chunks.for_each(|(((p, g), m), v)| {
-                for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    let g = if scale == one { g } else { g * scale };
-                    *m = beta1 * *m + rest1 * g;
-                    *v = beta2 * *v + rest2 * g * g;
-                    *p -= step_size * *m / (v.sqrt() / root + epsilon);
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                            let g = g * scale;
+                            *m = beta1 * *m + rest1 * g;
+                            *v = beta2 * *v + rest2 * g * g;
+                            *p -= step_size * *m / (v.sqrt() / root + epsilon);
+                        }
+                    },
+                );
             });
         }
     }

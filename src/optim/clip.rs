@@ -12,8 +12,7 @@ use crate::real::Real;
 /// (CLIP-1), summed tensor by tensor in the order of their names' list.
 #[must_use]
 pub fn global_norm<T: Real>(gradient: &Parameters<T>) -> f64 {
-    let named = gradient.named();
-    let squares = named.iter().map(|(_, g)| linalg::squared_norm(g.as_slice().expect("contiguous")));
+    let squares = gradient.tensors().map(|g| linalg::squared_norm(g.as_slice().expect("contiguous")));
     squares.fold(0.0, |total, square| total + square).sqrt()
 }
 

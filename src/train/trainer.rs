@@ -18,7 +18,7 @@ use super::run_folder::RunFolder;
 use crate::data::{EpochOrder, Split, Vocabulary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
-use crate::model::{Batch, Parameters, ValidConfig, Vse};
+use crate::model::{Architecture, Backward, Batch, Forward, Parameters, ValidConfig, Vse};
 use crate::optim::{Adam, clip_coefficient, global_norm, learning_rate};
 use crate::random::fnv1a;
 
@@ -58,7 +58,28 @@ pub struct Trainer {
     vocabulary: String,
     /// The data's fingerprint, once it is known.
     data: Option<String>,
+    /// The memory of a step, used again by the next.
+    buffers: Buffers,
+}
+
+/// What a step computes on its way.
+#[derive(Clone, Debug)]
+struct Buffers {
+    forward: Forward<f32>,
+    backward: Backward<f32>,
     gradient: Parameters<f32>,
+    image_ids: Vec<usize>,
+}
+
+impl Buffers {
+    fn new(architecture: &Architecture) -> Self {
+        Self {
+            forward: Forward::default(),
+            backward: Backward::default(),
+            gradient: Parameters::zeros(architecture),
+            image_ids: Vec::new(),
+        }
+    }
 }
 
 impl Trainer {
@@ -71,7 +92,7 @@ impl Trainer {
         let model = Vse::init(architecture, config.seed);
         Ok(Self {
             adam: Adam::new(&architecture),
-            gradient: Parameters::zeros(&architecture),
+            buffers: Buffers::new(&architecture),
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
             data: None,
@@ -105,7 +126,7 @@ impl Trainer {
             progress: checkpoint.progress,
             vocabulary: checkpoint.vocabulary,
             data: Some(checkpoint.data),
-            gradient: Parameters::zeros(&architecture),
+            buffers: Buffers::new(&architecture),
         })
     }
 
@@ -166,14 +187,15 @@ impl Trainer {
     ///
     /// **Errors** if the batch does not fit, or if the loss or the gradient is not finite; the
     /// parameters are then as before.
-    pub fn step(&mut self, batch: &Batch<f32>) -> Result<(StepReport, crate::model::Forward<f32>)> {
+    pub fn step(&mut self, batch: &Batch<f32>) -> Result<StepReport> {
         let start = Instant::now();
         let epoch = self.progress.epoch;
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
-        let forward = self.model.forward(batch, &self.config.objective(epoch))?;
-        self.gradient.fill_with(|| 0.0);
-        let _ = self.model.backward(batch, &forward, &mut self.gradient);
-        let norm = global_norm(&self.gradient);
+        let Buffers { forward, backward, gradient, image_ids } = &mut self.buffers;
+        self.model.forward_into(batch, &self.config.objective(epoch), forward)?;
+        gradient.clear();
+        self.model.backward_into(batch, forward, backward, gradient);
+        let norm = global_norm(gradient);
         for (name, value) in [("loss", f64::from(forward.hinges.loss)), ("norm of the gradient", norm)] {
             if !value.is_finite() {
                 let tensor = format!("{name} in step {}", self.progress.step + 1);
@@ -181,7 +203,7 @@ impl Trainer {
             }
         }
         let coefficient = clip_coefficient(norm, self.config.grad_clip);
-        self.adam.update(&mut self.model.parameters, &self.gradient, rate, coefficient);
+        self.adam.update(&mut self.model.parameters, gradient, rate, coefficient);
         self.progress.step = self.adam.step;
         self.progress.batch += 1;
         let report = StepReport {
@@ -195,20 +217,20 @@ impl Trainer {
             clipped_norm: norm * coefficient,
             active: forward.hinges.active_share(),
             score_spread: spread(&forward.scores),
-            same_image_pairs: batch.same_image_pairs(),
+            same_image_pairs: batch.same_image_pairs_with(image_ids),
             learning_rate: rate,
             seconds: start.elapsed().as_secs_f64(),
         };
         self.progress.totals.add(&report);
-        Ok((report, forward))
+        Ok(report)
     }
 
     fn step_and_tell(&mut self, batch: &Batch<f32>, batches: usize, observer: &mut dyn Observer) -> Result<()> {
-        let (report, forward) = self.step(batch)?;
+        let report = self.step(batch)?;
         let report = StepReport { batches, ..report };
         observer.event(&Event::Step(&report))?;
         let margin = self.config.margin;
-        if let Some(collapse) = self.progress.collapse.see(margin, &report, forward.hinges.possible) {
+        if let Some(collapse) = self.progress.collapse.see(margin, &report, self.buffers.forward.hinges.possible) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())

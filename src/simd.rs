@@ -1,0 +1,166 @@
+//! The vector unit: loops that use all of it, and the register tile of the matrix products.
+//!
+//! The program is compiled once and meets processors with vectors of four, eight or sixteen
+//! numbers; `pulp` asks the processor which it has. Nothing here changes a bit of a result: an
+//! elementwise loop computes the same + − × ÷ √ whatever the width, and an element of a tile is
+//! one chain of additions whatever the tile.
+
+use std::cell::Cell;
+
+use ndarray::LinalgScalar;
+use num_complex::Complex;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Most rows of a register tile.
+pub(crate) const TILE_ROWS: usize = 12;
+/// Columns of a register tile, and of a panel of B.
+pub(crate) const TILE_COLUMNS: usize = 32;
+
+/// A register tile's sums, one row for each row of A.
+pub type Sums<T> = [[T; TILE_COLUMNS]; TILE_ROWS];
+
+/// Memory for the panels of A and of B, which a thread keeps from one product to the next.
+pub type PanelMemory<T> = [Vec<T>; 2];
+
+/// Runs a loop compiled for the widest vectors that the processor has.
+///
+/// The closure is best marked `#[inline(always)]`, and what it calls too: what is not inlined is
+/// not compiled anew.
+#[inline(always)]
+pub(crate) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(run)
+}
+
+/// A number that register tiles are computed with.
+pub trait Tile: LinalgScalar {
+    /// How many rows a register tile has at most on this processor.
+    fn tile_rows() -> usize {
+        TILE_ROWS
+    }
+
+    /// `sums_ij = Σ_k a_ki b_kj`, k from 0 upwards, for one register tile.
+    ///
+    /// `a` is a panel [K, rows], `b` a panel [K, 32]; rows beyond `rows` are left as they are.
+    fn tile(rows: usize, a: &[Self], b: &[Self], sums: &mut Sums<Self>) {
+        vectorized(
+            #[inline(always)]
+            || portable_tile(rows, a, b, sums),
+        );
+    }
+
+    /// Where the running thread keeps its panels.
+    fn with_panel_memory<R>(run: impl FnOnce(&Cell<PanelMemory<Self>>) -> R) -> R;
+}
+
+macro_rules! panel_memory {
+    ($number:ty) => {
+        fn with_panel_memory<R>(run: impl FnOnce(&Cell<PanelMemory<Self>>) -> R) -> R {
+            thread_local! {
+                static MEMORY: Cell<PanelMemory<$number>> = const { Cell::new([Vec::new(), Vec::new()]) };
+            }
+            MEMORY.with(run)
+        }
+    };
+}
+
+/// Fused: product and sum of a step are rounded once. The same bits on every processor that has
+/// fused multiply-add, which are all of x86-64-v3 and later and all 64-bit ARM; others round twice.
+impl Tile for f32 {
+    fn tile_rows() -> usize {
+        struct Rows;
+        impl WithSimd for Rows {
+            type Output = usize;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) -> usize {
+                if S::REGISTER_COUNT >= 32 { TILE_ROWS } else { TILE_ROWS / 2 }
+            }
+        }
+        Arch::new().dispatch(Rows)
+    }
+
+    fn tile(rows: usize, a: &[f32], b: &[f32], sums: &mut Sums<f32>) {
+        Arch::new().dispatch(FusedTile { rows, a, b, sums });
+    }
+
+    panel_memory!(f32);
+}
+
+/// Never fused: the same bits on every machine.
+impl Tile for f64 {
+    panel_memory!(f64);
+}
+
+impl Tile for Complex<f64> {
+    panel_memory!(Complex<f64>);
+}
+
+/// In the order of the definition, product and sum rounded one after the other.
+#[inline(always)]
+fn portable_tile<T: LinalgScalar>(rows: usize, a: &[T], b: &[T], sums: &mut Sums<T>) {
+    let (b, _) = b.as_chunks::<TILE_COLUMNS>();
+    for (i, sums) in sums[..rows].iter_mut().enumerate() {
+        let mut row = [T::zero(); TILE_COLUMNS];
+        for (a, b) in a.chunks_exact(rows).zip(b) {
+            for (sum, &b) in row.iter_mut().zip(b) {
+                *sum = *sum + a[i] * b;
+            }
+        }
+        *sums = row;
+    }
+}
+
+struct FusedTile<'a> {
+    rows: usize,
+    a: &'a [f32],
+    b: &'a [f32],
+    sums: &'a mut Sums<f32>,
+}
+
+impl WithSimd for FusedTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rows, a, b, sums } = self;
+        if S::F32_LANES < 4 {
+            return portable_tile(rows, a, b, sums);
+        }
+        // The number of rows must be known when compiling, so that all sums stay in registers.
+        match rows {
+            1 => fused_tile::<S, 1>(simd, a, b, sums),
+            2 => fused_tile::<S, 2>(simd, a, b, sums),
+            3 => fused_tile::<S, 3>(simd, a, b, sums),
+            4 => fused_tile::<S, 4>(simd, a, b, sums),
+            5 => fused_tile::<S, 5>(simd, a, b, sums),
+            6 => fused_tile::<S, 6>(simd, a, b, sums),
+            7 => fused_tile::<S, 7>(simd, a, b, sums),
+            8 => fused_tile::<S, 8>(simd, a, b, sums),
+            9 => fused_tile::<S, 9>(simd, a, b, sums),
+            10 => fused_tile::<S, 10>(simd, a, b, sums),
+            11 => fused_tile::<S, 11>(simd, a, b, sums),
+            _ => fused_tile::<S, TILE_ROWS>(simd, a, b, sums),
+        }
+    }
+}
+
+/// Two vectors of columns at a time for all rows: ROWS × 2 sums in registers.
+#[inline(always)]
+fn fused_tile<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[f32], sums: &mut Sums<f32>) {
+    let (a, _) = a.as_chunks::<ROWS>();
+    let (b, _) = b.as_chunks::<TILE_COLUMNS>();
+    for columns in (0..TILE_COLUMNS).step_by(2 * S::F32_LANES) {
+        let mut tile = [[simd.splat_f32s(0.0); 2]; ROWS];
+        for (a, b) in a.iter().zip(b) {
+            let (b, _) = S::as_simd_f32s(&b[columns..]);
+            for (sums, &a) in tile.iter_mut().zip(a) {
+                let a = simd.splat_f32s(a);
+                sums[0] = simd.mul_add_f32s(a, b[0], sums[0]);
+                sums[1] = simd.mul_add_f32s(a, b[1], sums[1]);
+            }
+        }
+        for (sums, tile) in sums.iter_mut().zip(tile) {
+            let (sums, _) = S::as_mut_simd_f32s(&mut sums[columns..]);
+            sums[..2].copy_from_slice(&tile);
+        }
+    }
+}
