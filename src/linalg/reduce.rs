@@ -117,10 +117,10 @@ pub(crate) fn rows_at_once(width: usize) -> usize {
 ///
 /// The buffers of a step are shaped anew for every batch, and no memory is asked for once the largest
 /// has been seen.
-pub fn reshape<T: Scalar>(matrix: &mut Array2<T>, shape: (usize, usize)) {
+pub fn reshape<T: Clone + Default>(matrix: &mut Array2<T>, shape: (usize, usize)) {
     if matrix.dim() != shape || !matrix.is_standard_layout() {
         let (mut data, _) = std::mem::take(matrix).into_raw_vec_and_offset();
-        data.resize(shape.0 * shape.1, T::zero());
+        data.resize(shape.0 * shape.1, T::default());
         *matrix = Array2::from_shape_vec(shape, data).expect("as many numbers as the shape has");
     }
 }

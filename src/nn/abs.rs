@@ -23,9 +23,7 @@ impl<T: Scalar> Abs<T> {
     /// (ABS-1): [N, D] → [N, D].
     pub fn forward(&mut self, x: ArrayView2<'_, T>) {
         linalg::reshape(&mut self.output, x.dim());
-        if self.signs.dim() != x.dim() {
-            self.signs = Array2::zeros(x.dim());
-        }
+        linalg::reshape(&mut self.signs, x.dim());
         Zip::from(&mut self.output).and(&mut self.signs).and(&x).for_each(|y, sign, &x| {
             *sign = i8::from(x.re() > 0.0) - i8::from(x.re() < 0.0);
             *y = if x.re() < 0.0 { -x } else { x };

@@ -1,0 +1,82 @@
+//! A step of training asks for no memory once the buffers have the size of the largest batch.
+
+// A counting allocator is an unsafe trait; the crate itself has no unsafe code.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ndarray::Array2;
+use vsepp::data::Vocabulary;
+use vsepp::model::{Batch, Config};
+use vsepp::train::Trainer;
+
+/// The system's allocator, counting what all threads ask for.
+struct Counting;
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A batch of captions of several lengths with shared beginnings.
+fn batch(pairs: usize, features: usize, seed: u32) -> Batch<f32> {
+    let caption = |i: u32| {
+        let length = 3 + (i * 7 + seed) % 9;
+        let words = (0..length).map(|t| if t == 0 { 4 } else { 4 + (i * 31 + t * 17 + seed) % 60 });
+        std::iter::once(1).chain(words).chain([2]).collect()
+    };
+    Batch {
+        images: Array2::from_shape_fn((pairs, features), |(i, j)| ((i * 13 + j * 7) % 29) as f32 / 29.0),
+        captions: (0..u32::try_from(pairs).unwrap()).map(caption).collect(),
+        image_ids: (0..pairs).map(|i| i / 2).collect(),
+    }
+}
+
+#[test]
+fn a_step_asks_for_no_memory() {
+    let words: Vec<String> = (0..60).map(|i| format!("word{i}")).collect();
+    let vocabulary = Vocabulary::build(&[words.join(" ")], 1);
+    let configs = [
+        Config { embed_size: 96, word_dim: 40, ..Config::default() },
+        Config { embed_size: 64, word_dim: 40, num_layers: 2, max_violation: false, ..Config::default() },
+        Config { embed_size: 64, hidden_size: Some(96), caption_projection: true, ..Config::default() },
+        Config { embed_size: 64, use_abs: true, measure: vsepp::similarity::Measure::Order, ..Config::default() },
+    ];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for config in configs {
+        let shown = format!("{config:?}");
+        let batches = [batch(128, 300, 1), batch(128, 300, 2), batch(70, 300, 3)];
+        let mut trainer = Trainer::new(config.check().unwrap(), &vocabulary, 300).unwrap();
+        let asked = pool.install(|| {
+            let mut run = |steps: usize| {
+                for step in 0..steps {
+                    trainer.step(&batches[step % batches.len()]).unwrap();
+                }
+            };
+            run(12);
+            let before = ASKED.load(Ordering::Relaxed);
+            run(12);
+            ASKED.load(Ordering::Relaxed) - before
+        });
+        assert_eq!(asked, 0, "asked for memory {asked} times in 12 steps of {shown}");
+    }
+}
