@@ -16,14 +16,19 @@
 // Scores tie when they are equal to the bit.
 #![allow(clippy::float_cmp)]
 
-use ndarray::{Array2, ArrayView2, s};
-use rayon::prelude::*;
+use ndarray::parallel::prelude::*;
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::linalg::{self, Panels};
+use crate::simd::vectorized;
 use crate::similarity::Measure;
 
 /// Images and captions of a block of scores: 1 MiB, which stays in a core's cache.
-const BLOCK: (usize, usize) = (256, 1024);
+const BLOCK: (usize, usize) = (252, 1024);
+
+/// Captions that are packed for the products at once.
+const PACKED: usize = 4 * BLOCK.1;
 
 /// The ranks of all queries, and how many of them rest on a tie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,26 +81,28 @@ pub fn rank(
     check(images, captions, starts)?;
     let (best, own) = targets(images, captions, starts, measure)?;
 
-    let blocks: Vec<(usize, usize)> = (0..images.nrows())
-        .step_by(BLOCK.0)
-        .flat_map(|i| (0..captions.nrows()).step_by(BLOCK.1).map(move |c| (i, c)))
-        .collect();
-    let counts: Vec<Counts> = blocks
-        .par_iter()
-        .map(|&(i, c)| {
-            let f = images.slice(s![i..images.nrows().min(i + BLOCK.0), ..]);
-            let g = captions.slice(s![c..captions.nrows().min(c + BLOCK.1), ..]);
-            let scores = measure.scores(f, g);
-            check_scores(&scores, i, c)?;
-            Ok((count_rows(&scores, i, c, &best, starts), count_columns(&scores, i, c, &own)))
-        })
-        .collect::<Result<_>>()?;
-
     let mut rows = vec![Count::default(); images.nrows()];
     let mut columns = vec![Count::default(); captions.nrows()];
-    for ((i, c), (row_counts, column_counts)) in blocks.into_iter().zip(counts) {
-        rows[i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
-        columns[c..].iter_mut().zip(column_counts).for_each(|(count, more)| count.add(more));
+    let mut scorer = Scorer::new(images, measure);
+    for first in (0..captions.nrows()).step_by(PACKED) {
+        let last = captions.nrows().min(first + PACKED);
+        scorer.take(captions.slice(s![first..last, ..]));
+        let blocks: Vec<(usize, usize)> = (0..images.nrows())
+            .step_by(scorer.images_at_once())
+            .flat_map(|i| (first..last).step_by(BLOCK.1).map(move |c| (i, c)))
+            .collect();
+        let counts: Vec<Counts> = blocks
+            .par_iter()
+            .map_init(|| Array2::default((0, 0)), |scores, &(i, c)| {
+                scorer.block(i, c - first, scores);
+                check_scores(scores, i, c)?;
+                Ok((count_rows(scores, i, c, &best, starts), count_columns(scores, i, c, &own)))
+            })
+            .collect::<Result<_>>()?;
+        for ((i, c), (row_counts, column_counts)) in blocks.into_iter().zip(counts) {
+            rows[i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
+            columns[c..].iter_mut().zip(column_counts).for_each(|(count, more)| count.add(more));
+        }
     }
     let ranks = |counts: &[Count]| counts.iter().map(|count| count.ahead).collect();
     let tied = |counts: &[Count]| counts.iter().filter(|count| count.tied).count();
@@ -105,6 +112,54 @@ pub fn rank(
         tied_images: tied(&rows),
         tied_captions: tied(&columns),
     })
+}
+
+/// Scores, block by block: all images against some captions at a time.
+struct Scorer<'a> {
+    measure: Measure,
+    images: ArrayView2<'a, f32>,
+    captions: ArrayView2<'a, f32>,
+    /// The factors of the inner products, where the scores are such.
+    packed: Option<(Panels<f32>, Panels<f32>)>,
+}
+
+impl<'a> Scorer<'a> {
+    fn new(images: ArrayView2<'a, f32>, measure: Measure) -> Self {
+        let packed = (measure == Measure::Cosine).then(|| {
+            let mut left = Panels::default();
+            left.pack_left(images);
+            (left, Panels::default())
+        });
+        Self { measure, images, captions: images, packed }
+    }
+
+    /// Changes to other captions.
+    fn take(&mut self, captions: ArrayView2<'a, f32>) {
+        self.captions = captions;
+        if let Some((_, right)) = &mut self.packed {
+            right.pack_right(captions.t());
+        }
+    }
+
+    /// How many images a block has: whole panels.
+    fn images_at_once(&self) -> usize {
+        self.packed.as_ref().map_or(BLOCK.0, |(left, _)| (BLOCK.0 / left.width()).max(1) * left.width())
+    }
+
+    /// The scores from image i and from caption c of those taken, [≤ 252, ≤ 1024].
+    fn block(&self, i: usize, c: usize, scores: &mut Array2<f32>) {
+        let rows = i..self.images.nrows().min(i + self.images_at_once());
+        let columns = c..self.captions.nrows().min(c + BLOCK.1);
+        if let Some((left, right)) = &self.packed {
+            linalg::reshape(scores, (rows.len(), columns.len()));
+            let rows = rows.start / left.width()..rows.end.div_ceil(left.width());
+            let columns = columns.start / right.width()..columns.end.div_ceil(right.width());
+            linalg::matmul_panels_into(left, right, rows, columns, scores.view_mut());
+        } else {
+            let (f, g) = (self.images.slice(s![rows, ..]), self.captions.slice(s![columns, ..]));
+            self.measure.scores_into(f, g, scores);
+        }
+    }
 }
 
 fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[usize]) -> Result<()> {
@@ -126,6 +181,9 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
         return Err(Error::mismatch(problem));
     }
     for (tensor, matrix) in [("images", images), ("captions", captions)] {
+        if all_finite(matrix) {
+            continue;
+        }
         if let Some(((row, column), x)) = matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
             let index = vec![row, column];
             return Err(ErrorKind::NotFinite { tensor: tensor.into(), index, value: f64::from(*x) }.into());
@@ -134,10 +192,23 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
     Ok(())
 }
 
+/// Whether every number is finite. All are looked at, which is quicker than to stop at the first.
+fn all_finite(matrix: ArrayView2<'_, f32>) -> bool {
+    let row = |row: ndarray::ArrayView1<'_, f32>| match row.to_slice() {
+        Some(row) => vectorized(
+            #[inline(always)]
+            || row.iter().fold(true, |finite, x| finite & x.is_finite()),
+        ),
+        None => row.iter().all(|x| x.is_finite()),
+    };
+    matrix.axis_iter(Axis(0)).into_par_iter().with_min_len(linalg::rows_at_once(matrix.ncols())).all(row)
+}
+
 /// **Errors** if a score is not finite: finite vectors can be so long that their product overflows,
 /// and NaN would rank first in silence. The block's first image is i, its first caption c.
 fn check_scores(scores: &Array2<f32>, i: usize, c: usize) -> Result<()> {
-    match scores.indexed_iter().find(|(_, score)| !score.is_finite()) {
+    let wrong = if all_finite(scores.view()) { None } else { scores.indexed_iter().find(|(_, score)| !score.is_finite()) };
+    match wrong {
         None => Ok(()),
         Some(((row, column), score)) => {
             let tensor = "score of image and caption".into();
@@ -189,8 +260,9 @@ fn count_rows(scores: &Array2<f32>, i: usize, c: usize, best: &[Target], starts:
         let image = i + row;
         let target = best[image];
         let scores = scores.to_slice().expect("contiguous");
-        let mut count = Count { ahead: greater(scores, target.score), tied: false };
-        if scores.contains(&target.score) {
+        let (ahead, equal) = compare(scores, target.score);
+        let mut count = Count { ahead: ahead as usize, tied: false };
+        if equal > 0 {
             for (column, _) in scores.iter().enumerate().filter(|(_, s)| **s == target.score) {
                 let caption = c + column;
                 // The image's own captions are no rivals; those behind the best are never ahead of it.
@@ -213,10 +285,15 @@ fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Ve
     let mut equal = vec![0u32; scores.ncols()];
     for row in scores.outer_iter() {
         let row = row.to_slice().expect("contiguous");
-        for (((ahead, equal), &score), &target) in ahead.iter_mut().zip(&mut equal).zip(row).zip(&target_scores) {
-            *ahead += u32::from(score > target);
-            *equal += u32::from(score == target);
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                for (((ahead, equal), &score), &target) in ahead.iter_mut().zip(&mut equal).zip(row).zip(&target_scores) {
+                    *ahead += u32::from(score > target);
+                    *equal += u32::from(score == target);
+                }
+            },
+        );
     }
     let count = |(column, target): (usize, &Target)| {
         let mut count = Count { ahead: ahead[column] as usize, tied: false };
@@ -234,9 +311,16 @@ fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Ve
     targets.iter().enumerate().map(count).collect()
 }
 
-/// How many scores are strictly greater.
-fn greater(scores: &[f32], than: f32) -> usize {
-    scores.iter().map(|&score| u32::from(score > than)).sum::<u32>() as usize
+/// How many scores are strictly greater than the target, and how many equal.
+fn compare(scores: &[f32], target: f32) -> (u32, u32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            scores.iter().fold((0, 0), |(greater, equal), &score| {
+                (greater + u32::from(score > target), equal + u32::from(score == target))
+            })
+        },
+    )
 }
 
 #[cfg(test)]

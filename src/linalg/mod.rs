@@ -17,7 +17,7 @@ mod product;
 mod reduce;
 
 pub use panels::Panels;
-pub use product::{matmul, matmul_add, matmul_into, matmul_packed_add, matmul_packed_into};
+pub use product::{matmul, matmul_add, matmul_into, matmul_packed_add, matmul_packed_into, matmul_panels_into};
 pub(crate) use reduce::{add, rows_at_once};
 pub use reduce::{add_column_sums, add_to_rows, dot, reshape, squared_norm};
 

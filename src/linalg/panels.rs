@@ -6,6 +6,8 @@
 //! Packing costs a copy, M K + K N numbers for M K N multiplications. A weight that many products of
 //! a step share, the GRU's `W_hh`, is packed once.
 
+use std::ops::Range;
+
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
@@ -37,7 +39,7 @@ impl<T: Tile + Send + Sync> Panels<T> {
     }
 
     /// Packs the rows of A [M, K], whatever this held before.
-    pub(super) fn pack_left(&mut self, a: ArrayView2<'_, T>) {
+    pub fn pack_left(&mut self, a: ArrayView2<'_, T>) {
         // As few panels as there must be, and these as even as can be: 13 rows are 7 and 6, not 12
         // and 1.
         let panels = a.nrows().div_ceil(T::tile_rows()).max(1);
@@ -72,22 +74,32 @@ impl<T> Panels<T> {
     pub(super) fn into_memory(self) -> Vec<T> {
         self.data
     }
-    pub(super) fn lines(&self) -> usize {
+    /// M or N.
+    #[must_use]
+    pub fn lines(&self) -> usize {
         self.lines
     }
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
-    pub(super) fn width(&self) -> usize {
+    /// Lines in a panel; the last may have fewer.
+    #[must_use]
+    pub fn width(&self) -> usize {
         self.width
     }
     /// How many panels there are.
-    pub(super) fn count(&self) -> usize {
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.lines.div_ceil(self.width)
     }
     /// One panel, [K, width].
     pub(super) fn panel(&self, number: usize) -> &[T] {
         &self.data[number * self.width * self.depth..][..self.width * self.depth]
+    }
+    /// How many lines some panels hold.
+    #[must_use]
+    pub fn lines_in(&self, panels: Range<usize>) -> usize {
+        (panels.end * self.width).min(self.lines) - (panels.start * self.width).min(self.lines)
     }
     /// How many of a panel's lines are none of its filling.
     pub(super) fn lines_of(&self, number: usize) -> usize {

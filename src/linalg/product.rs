@@ -46,28 +46,55 @@ pub fn matmul_packed_add<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, c: Arra
     packed_product(a, b, true, c);
 }
 
-fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, c: ArrayViewMut2<'_, T>) {
+/// A block of A · B of two packed factors, into the place of C: the rows and the columns of some
+/// panels, on the running thread alone. For whoever deals out blocks and looks at them one by one.
+pub fn matmul_panels_into<T: Scalar>(
+    a: &Panels<T>,
+    b: &Panels<T>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    c: ArrayViewMut2<'_, T>,
+) {
+    assert_eq!(a.depth(), b.depth(), "product of [{}, {}] and [{}, {}]", a.lines(), a.depth(), b.depth(), b.lines());
+    assert_eq!(c.dim(), (a.lines_in(rows.clone()), b.lines_in(columns.clone())), "product into {:?}", c.dim());
+    Factors { a, b, keep: false }.block(rows, columns, c);
+}
+
+/// Most numbers of a factor that are packed at once: bounds the memory that a product asks for.
+const PACKED: usize = 1 << 23;
+
+fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
+    assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
+    assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
     // Taken, not borrowed: while it waits for others, this thread may begin another product.
     let [left, right] = T::with_panel_memory(std::cell::Cell::take);
     let mut panels = Panels::over(right);
-    panels.pack_right(b);
     T::with_panel_memory(|memory| memory.set([left, Vec::new()]));
-    packed_product(a, &panels, keep, c);
+    let columns = (PACKED / b.nrows().max(1)).next_multiple_of(TILE_COLUMNS);
+    for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
+        panels.pack_right(b);
+        packed_product(a, &panels, keep, c);
+    }
     let [left, _] = T::with_panel_memory(std::cell::Cell::take);
     T::with_panel_memory(|memory| memory.set([left, panels.into_memory()]));
 }
 
-fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, keep: bool, c: ArrayViewMut2<'_, T>) {
+fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
     assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
     let [left, right] = T::with_panel_memory(std::cell::Cell::take);
     let mut panels = Panels::over(left);
-    panels.pack_left(a);
-    let factors = Factors { a: &panels, b, keep };
-    let work = a.nrows() * a.ncols() * b.lines();
-    // Eight blocks, unless they would be too small to be worth a task or larger than needed.
-    let block = (work / 8).clamp(1 << 20, 1 << 27);
-    factors.split(0..panels.count(), 0..b.count(), c, block);
+    T::with_panel_memory(|memory| memory.set([Vec::new(), right]));
+    let rows = (PACKED / a.ncols().max(1)).next_multiple_of(TILE_ROWS);
+    for (a, c) in a.axis_chunks_iter(Axis(0), rows).zip(c.axis_chunks_iter_mut(Axis(0), rows)) {
+        panels.pack_left(a);
+        let factors = Factors { a: &panels, b, keep };
+        let work = a.nrows() * a.ncols() * b.lines();
+        // Eight blocks, unless they would be too small to be worth a task or larger than needed.
+        let block = (work / 8).clamp(1 << 20, 1 << 27);
+        factors.split(0..panels.count(), 0..b.count(), c, block);
+    }
+    let [_, right] = T::with_panel_memory(std::cell::Cell::take);
     T::with_panel_memory(|memory| memory.set([panels.into_memory(), right]));
 }
 
@@ -197,8 +224,37 @@ mod tests {
     }
 
     #[test]
+    fn factors_too_large_to_be_packed_at_once_are_packed_in_parts() {
+        let a = Array2::from_shape_fn((PACKED + 50, 1), |(i, _)| (i % 1013) as f32);
+        let b = Array2::from_shape_fn((1, 1), |_| 3.0f32);
+        assert_eq!(matmul(a.view(), b.view()), a.mapv(|x| 3.0 * x));
+        assert_eq!(matmul(b.view(), a.t()), a.mapv(|x| 3.0 * x).reversed_axes());
+    }
+
+    #[test]
+    fn blocks_of_panels_are_parts_of_the_product() {
+        let (a, b) = (matrix::<f32>(100, 40, 9), matrix::<f32>(40, 70, 10));
+        let whole = matmul(a.view(), b.view());
+        let (mut left, mut right) = (Panels::default(), Panels::default());
+        left.pack_left(a.view());
+        right.pack_right(b.view());
+        for (rows, columns) in [(0..left.count(), 0..right.count()), (2..5, 1..2), (4..left.count(), 2..3)] {
+            let (top, m) = (left.lines_in(0..rows.start), left.lines_in(rows.clone()));
+            let (start, n) = (right.lines_in(0..columns.start), right.lines_in(columns.clone()));
+            let mut c = Array2::zeros((m, n));
+            matmul_panels_into(&left, &right, rows, columns, c.view_mut());
+            assert_eq!(c, whole.slice(s![top..top + m, start..start + n]));
+        }
+    }
+
+    #[test]
     fn empty_products_are_zero() {
-        let c = matmul(Array2::<f32>::zeros((3, 0)).view(), Array2::zeros((0, 2)).view());
+        let mut c = matmul(Array2::<f32>::zeros((3, 0)).view(), Array2::zeros((0, 2)).view());
         assert_eq!(c, Array2::<f32>::zeros((3, 2)));
+        c.fill(1.0);
+        matmul_into(Array2::<f32>::zeros((3, 0)).view(), Array2::zeros((0, 2)).view(), c.view_mut());
+        assert_eq!(c, Array2::<f32>::zeros((3, 2)), "whatever it held");
+        assert_eq!(matmul(Array2::<f32>::zeros((0, 3)).view(), Array2::zeros((3, 2)).view()).dim(), (0, 2));
+        assert_eq!(matmul(Array2::<f32>::zeros((2, 3)).view(), Array2::zeros((3, 0)).view()).dim(), (2, 0));
     }
 }

@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::error::Result;
 use crate::linalg;
+use crate::nn::l2norm::normalise;
 use crate::nn::{Abs, L2Norm};
 use crate::real::{Real, Scalar};
 
@@ -41,6 +42,21 @@ impl Head {
         }
         if self.use_abs {
             cache.abs.forward(if self.normalise { cache.norm.output.view() } else { cache.plain.view() });
+        }
+        Ok(())
+    }
+}
+
+impl Head {
+    /// As [`Self::forward`], in place and without a cache: [N, D] vectors become embeddings.
+    ///
+    /// **Errors** as [`Self::forward`].
+    pub fn apply<T: Scalar>(self, x: &mut Array2<T>) -> Result<()> {
+        if self.normalise {
+            normalise(x, Array1::default(0), self.side)?;
+        }
+        if self.use_abs {
+            x.mapv_inplace(|x| if x.re() < 0.0 { -x } else { x });
         }
         Ok(())
     }

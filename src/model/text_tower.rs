@@ -78,6 +78,24 @@ impl<T: Scalar> TextTower<T> {
     }
 }
 
+impl<T: Scalar> TextTower<T> {
+    /// (TXT-1) and (TXT-2) without what a backward pass would need: captions → embeddings [M, D].
+    ///
+    /// All captions are one prefix tree. **Errors** as [`Self::forward`].
+    pub fn embed<C: AsRef<[u32]>>(&self, captions: &[C], head: Head) -> Result<Array2<T>> {
+        let (mut words, mut vectors) = (Array2::default((0, 0)), Array2::default((0, 0)));
+        let tree = PrefixTree::new(captions);
+        self.embed.forward(tree.words(), &mut words)?;
+        self.rnn.last_states(&tree, words.view(), &mut vectors);
+        if let Some(proj) = &self.proj {
+            let last = std::mem::take(&mut vectors);
+            proj.forward(last.view(), &mut vectors);
+        }
+        head.apply(&mut vectors)?;
+        Ok(vectors)
+    }
+}
+
 impl<T: Real> TextTower<T> {
     /// From dg [B, D] to the parameters' gradients; what becomes of d is of no use to others.
     pub fn backward(&self, cache: &TextCache<T>, d: &mut Array2<T>, on_the_way: &mut TextBackward<T>, gradient: &mut Self) {

@@ -8,7 +8,7 @@ use super::head::Head;
 use super::image_tower::ImageCache;
 use super::parameters::Parameters;
 use super::text_tower::{TextBackward, TextCache};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::loss::Hinges;
 use crate::real::{Real, Scalar};
 
@@ -83,36 +83,20 @@ impl<T: Scalar> Vse<T> {
             let expected = format!("[N, F = {}]", self.architecture.img_dim);
             return Err(Error::shape("image features", expected, features.shape()));
         }
-        let mut cache = ImageCache::default();
-        self.parameters.img_enc.forward(features, self.image_head(), &mut cache)?;
-        Ok(cache.head.embedding().to_owned())
+        let mut embeddings = Array2::default((0, 0));
+        self.parameters.img_enc.fc.forward(features, &mut embeddings);
+        self.image_head().apply(&mut embeddings)?;
+        Ok(embeddings)
     }
 
     /// Joint embeddings of captions: M lists of token ids → g [M, D].
     ///
-    /// The captions are sorted and encoded some hundreds at a time, neighbours sharing prefixes. A
-    /// caption's embedding does not depend on the others, to the bit.
+    /// All captions are one prefix tree, so that what they share is computed once. A caption's
+    /// embedding does not depend on the others, to the bit.
     ///
     /// **Errors** if a token id is out of range, or if an embedding is zero.
     pub fn embed_captions<C: AsRef<[u32]>>(&self, captions: &[C]) -> Result<Array2<T>> {
-        /// Captions encoded at once: bounds the memory for the states.
-        const CHUNK: usize = 512;
-        let mut order: Vec<usize> = (0..captions.len()).collect();
-        order.sort_by_key(|&c| captions[c].as_ref());
-        let mut embeddings = Array2::zeros((captions.len(), self.architecture.embed_size));
-        let mut cache = TextCache::default();
-        for chunk in order.chunks(CHUNK) {
-            let sorted: Vec<&[u32]> = chunk.iter().map(|&c| captions[c].as_ref()).collect();
-            let encoded = self.parameters.txt_enc.forward(&sorted, self.caption_head(), &mut cache);
-            encoded.map_err(|e| match *e.kind() {
-                ErrorKind::ZeroNorm { side, row } => ErrorKind::ZeroNorm { side, row: chunk[row] }.into(),
-                _ => e,
-            })?;
-            for (&c, embedding) in chunk.iter().zip(cache.head.embedding().outer_iter()) {
-                embeddings.row_mut(c).assign(&embedding);
-            }
-        }
-        Ok(embeddings)
+        self.parameters.txt_enc.embed(captions, self.caption_head())
     }
 
     fn image_head(&self) -> Head {
@@ -213,6 +197,10 @@ mod tests {
     #[test]
     fn an_embedding_does_not_depend_on_its_company() {
         let model = Vse::<f32>::init(config().architecture(10, 5), 0);
+        let (batch, objective) = (batch(), config().objective(0));
+        let forward = model.forward(&batch, &objective).unwrap();
+        assert_eq!(model.embed_captions(&batch.captions).unwrap(), forward.text.head.embedding());
+        assert_eq!(model.embed_images(batch.images.view()).unwrap(), forward.image.head.embedding());
         let captions: Vec<Vec<u32>> =
             (0..700u32).map(|i| vec![1, 4 + i % 6, 4 + i / 7 % 6, 4 + i / 50 % 6, 2]).collect();
         let all = model.embed_captions(&captions).unwrap();

@@ -360,6 +360,135 @@ impl<T: Scalar> Gru<T> {
     }
 }
 
+/// What [`Gru::last_states`] keeps of one layer: the states of two levels, and the work on a few
+/// parents.
+#[derive(Debug, Default)]
+struct Wave<T> {
+    /// The states of the level's parents, all of them inner nodes, [P of a level, H].
+    parents: Array2<T>,
+    /// The states of the level's inner nodes, who are the next level's parents.
+    inner: Array2<T>,
+    /// The states of some of its leaves.
+    leaves: Array2<T>,
+    recurrent: Array2<T>,
+    gates: Array2<T>,
+    /// a of every distinct word, or of the nodes that are worked on.
+    projected: Array2<T>,
+    weight: Panels<T>,
+}
+
+impl<T: Scalar> Gru<T> {
+    /// The top layer's states at the captions' last tokens, into `last` [B, H], without what a
+    /// backward pass would need: a level is worked off some hundred parents at a time, and only the
+    /// states of its inner nodes stay until the next.
+    ///
+    /// The same numbers as [`Self::forward`]'s, to the bit.
+    pub fn last_states(&self, tree: &PrefixTree, words: ArrayView2<'_, T>, last: &mut Array2<T>) {
+        /// Parents at a time: their rows of c, and their children's gates, stay in a cache.
+        const PARENTS: usize = 192;
+        let hidden = self.layers.iter().map(GruLayer::hidden_size).last().expect("at least one layer");
+        let ends = Ends::new(tree);
+        linalg::reshape(last, (tree.last().len(), hidden));
+        ends.of(0).iter().for_each(|&caption| last.row_mut(caption).fill(T::zero()));
+
+        let mut waves: Vec<Wave<T>> = self.layers.iter().map(|_| Wave::default()).collect();
+        for (layer, wave) in self.layers.iter().zip(&mut waves) {
+            wave.weight.pack_right(layer.weight_hh.t());
+            linalg::reshape(&mut wave.inner, (1, layer.hidden_size()));
+            wave.inner.fill(T::zero()); // h₀
+        }
+        self.layers[0].project(words, &mut waves[0].projected);
+
+        for level in tree.levels() {
+            for wave in &mut waves {
+                std::mem::swap(&mut wave.parents, &mut wave.inner);
+                linalg::reshape(&mut wave.inner, (level.inner.len(), hidden));
+            }
+            let (mut inner, mut leaves) = (level.inner.start, level.leaves.start);
+            for first in level.parents.clone().step_by(PARENTS) {
+                let parents = first..level.parents.end.min(first + PARENTS);
+                // Children stand in the order of their parents.
+                let end = |kind: usize, start: usize| {
+                    parents.clone().map(|parent| tree.children(parent)[kind].end).fold(start, usize::max)
+                };
+                let children = [inner..end(0, inner), leaves..end(1, leaves)];
+                for k in 0..waves.len() {
+                    let (below, wave) = waves.split_at_mut(k);
+                    self.layers[k].advance(tree, level, parents.clone(), &children, below.last(), &mut wave[0]);
+                }
+                let top = &waves[waves.len() - 1];
+                for (nodes, states, offset) in [
+                    (&children[0], &top.inner, children[0].start - level.inner.start),
+                    (&children[1], &top.leaves, 0),
+                ] {
+                    for (i, node) in nodes.clone().enumerate() {
+                        for &caption in ends.of(node) {
+                            last.row_mut(caption).assign(&states.row(offset + i));
+                        }
+                    }
+                }
+                (inner, leaves) = (children[0].end, children[1].end);
+            }
+        }
+    }
+}
+
+impl<T: Scalar> GruLayer<T> {
+    /// The states of some parents' children, which are some inner nodes and some leaves of a level.
+    fn advance(
+        &self,
+        tree: &PrefixTree,
+        level: &Level,
+        parents: Range<usize>,
+        children: &[Range<usize>; 2],
+        below: Option<&Wave<T>>,
+        wave: &mut Wave<T>,
+    ) {
+        let hidden = self.hidden_size();
+        let Wave { parents: states, inner, leaves, recurrent: c, gates, projected: a, weight } = wave;
+        linalg::reshape(c, (parents.len(), 3 * hidden));
+        let of_level = |node: usize| node - level.parents.start;
+        self.recur(weight, states.slice(s![of_level(parents.start)..of_level(parents.end), ..]), c.view_mut());
+        linalg::reshape(leaves, (children[1].len(), hidden));
+
+        let inner_offset = children[0].start - level.inner.start;
+        for (kind, states_of, offset) in [(0, inner, inner_offset), (1, leaves, 0)] {
+            let nodes = &children[kind];
+            if let Some(below) = below {
+                let below = if kind == 0 { &below.inner } else { &below.leaves };
+                self.project(below.slice(s![offset..offset + nodes.len(), ..]), a);
+            }
+            linalg::reshape(gates, (nodes.len(), 3 * hidden));
+            let rows = rows_mut(states_of, &(offset..offset + nodes.len())).zip(rows_mut(gates, &(0..nodes.len())));
+            rows.with_min_len(rows_at_once(hidden)).zip(nodes.clone()).for_each(|((h, gates), node)| {
+                let parent = tree.parent()[node];
+                let input = if below.is_some() { node - nodes.start } else { tree.word_of()[node] };
+                step_row(row(a, input), row(c, parent - parents.start), row(states, of_level(parent)), gates, h);
+            });
+        }
+    }
+}
+
+/// Which captions end at a node.
+struct Ends {
+    captions: Vec<usize>,
+    starts: Vec<usize>,
+}
+
+impl Ends {
+    fn new(tree: &PrefixTree) -> Self {
+        let last = tree.last();
+        let mut captions: Vec<usize> = (0..last.len()).collect();
+        captions.sort_unstable_by_key(|&caption| (last[caption], caption));
+        let starts = (0..=tree.nodes()).map(|node| captions.partition_point(|&caption| last[caption] < node));
+        let starts = starts.collect();
+        Self { captions, starts }
+    }
+    fn of(&self, node: usize) -> &[usize] {
+        &self.captions[self.starts[node]..self.starts[node + 1]]
+    }
+}
+
 impl<T: Scalar> GruCache<T> {
     /// The states of the top layer, [N, H].
     #[must_use]
@@ -463,6 +592,25 @@ mod tests {
             for (found, expected) in cache.top().row(node).iter().zip(by_definition(&gru.layers, &words)) {
                 approx::assert_abs_diff_eq!(*found, expected, epsilon = 1e-14);
             }
+        }
+    }
+
+    #[test]
+    fn last_states_are_those_of_the_forward_pass_to_the_bit() {
+        // More parents than are worked on at once, captions that end at inner nodes, equal ones, an
+        // empty one; one layer and three.
+        let mut captions: Vec<Vec<u32>> =
+            (0..900u32).map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..1 + i as usize % 6].to_vec()).collect();
+        captions.push(vec![]);
+        let tree = PrefixTree::new(&captions);
+        assert!(tree.levels().iter().any(|level| level.parents.len() > 192));
+        let words = Array2::from_shape_fn((tree.words().len(), 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
+        for layers in [1, 3] {
+            let layers = (0..layers).map(|k| layer(if k == 0 { 4 } else { 5 }, 5, 0.1 + k as f64)).collect();
+            let (gru, mut cache, mut last) = (Gru { layers }, GruCache::default(), Array2::zeros((0, 0)));
+            gru.forward(&tree, words.view(), &mut cache);
+            gru.last_states(&tree, words.view(), &mut last);
+            assert_eq!(last, cache.top().select(Axis(0), tree.last()));
         }
     }
 
