@@ -1,5 +1,6 @@
 //! Data: captions, tokens, vocabulary, image features, batches, and the built-in scenes.
 
+mod ahead;
 mod batches;
 pub mod scenes;
 mod source;
@@ -7,6 +8,7 @@ mod split;
 pub mod tokenizer;
 mod vocabulary;
 
+pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
 pub use batches::EpochOrder;
 pub use source::Source;
 pub use split::Split;

@@ -219,11 +219,12 @@ mod tests {
     /// Rows that end nowhere near the end of a block, of 1 MiB in the file.
     #[test]
     fn the_blocks_of_a_long_file_are_joined() {
+        type ToBytes = fn(f32) -> Vec<u8>;
         let (rows, columns) = (1021, 771);
         // Halves without a remainder in every type, of either sign.
         let expected = Array2::from_shape_fn((rows, columns), |(r, c)| ((r * columns + c) % 2003) as f32 / 2.0 - 500.0);
         let shape = format!("({rows}, {columns})");
-        let to: [(&str, fn(f32) -> Vec<u8>); 6] = [
+        let to: [(&str, ToBytes); 6] = [
             ("<f2", |x| f16::from_f32(x).to_le_bytes().to_vec()),
             (">f2", |x| f16::from_f32(x).to_be_bytes().to_vec()),
             ("<f4", |x| x.to_le_bytes().to_vec()),

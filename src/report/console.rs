@@ -62,7 +62,7 @@ impl Console {
         let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);
         let same = if e.same_image_pairs > 0 { format!("  same-image {}", e.same_image_pairs) } else { String::new() };
         self.say(&format!(
-            "epoch {:>2}/{}  {loss} loss/pair {:.4}  |g| {:.2}, clipped {:.0} %  active {:.1} %{same}  {} pairs/s  lr {:.0e}  \
+            "epoch {:>2}/{}  {loss} loss/pair {:.4}  |g| {:.2}, clipped {:.0} %  active {:.1} %{same}  {} pairs/s, waited {:.1} %  lr {:.0e}  \
              dev R@1 {:.1} / {:.1}  rsum {:.1}{}",
             e.epoch,
             self.epochs,
@@ -71,6 +71,7 @@ impl Console {
             100.0 * e.clipped,
             100.0 * e.active,
             pairs_per_second,
+            100.0 * e.waiting,
             e.learning_rate,
             i2t.r1,
             t2i.r1,
