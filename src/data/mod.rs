@@ -12,4 +12,4 @@ pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
 pub use batches::EpochOrder;
 pub use source::Source;
 pub use split::Split;
-pub use vocabulary::{Encoded, Vocabulary};
+pub use vocabulary::{Encoded, Vocabulary, tokenize_all};

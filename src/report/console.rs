@@ -1,7 +1,7 @@
 //! The console: a bar while an epoch runs, a line when it is done. All on stderr.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -18,6 +18,8 @@ pub struct Console {
     batches: usize,
     /// Seconds of a step, smoothed.
     pace: Option<f64>,
+    /// When the program was started.
+    begun: Instant,
 }
 
 /// A line on stderr. Where stderr is closed or full there is nobody to tell, and work goes on.
@@ -27,11 +29,17 @@ pub fn say(text: &str) {
 
 impl Default for Console {
     fn default() -> Self {
-        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None }
+        Self::since(Instant::now())
     }
 }
 
 impl Console {
+    /// Tells how long it took until all was ready, counted from `begun`.
+    #[must_use]
+    pub fn since(begun: Instant) -> Self {
+        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None, begun }
+    }
+
     /// A line above the bar.
     fn say(&self, text: &str) {
         self.bar.suspend(|| say(text));
@@ -99,11 +107,12 @@ impl Observer for Console {
                 let from =
                     if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
                 self.say(&format!(
-                    "{} parameters; {} pairs an epoch in {} batches of {}{from}",
+                    "{} parameters; {} pairs an epoch in {} batches of {}{from}; ready after {:.2} s",
                     thousands(*parameters),
                     thousands(*pairs),
                     batches,
-                    config.batch_size
+                    config.batch_size,
+                    self.begun.elapsed().as_secs_f64()
                 ));
                 let style = ProgressStyle::with_template("  {bar:16} {pos}/{len}  {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
