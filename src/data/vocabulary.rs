@@ -135,16 +135,16 @@ impl Vocabulary {
     /// All captions of a split, in parallel.
     #[must_use]
     pub fn encode_all(&self, captions: &[String]) -> Encoded {
-        self.encoded(captions.par_iter().map(|caption| self.enclose(&tokenize(caption))).collect())
+        Self::encoded(captions.par_iter().map(|caption| self.enclose(&tokenize(caption))).collect())
     }
 
     /// The same from [`tokenize_all`].
     #[must_use]
     pub fn encode_tokens(&self, tokens: &[Vec<String>]) -> Encoded {
-        self.encoded(tokens.par_iter().map(|words| self.enclose(words)).collect())
+        Self::encoded(tokens.par_iter().map(|words| self.enclose(words)).collect())
     }
 
-    fn encoded(&self, captions: Vec<Vec<u32>>) -> Encoded {
+    fn encoded(captions: Vec<Vec<u32>>) -> Encoded {
         let words = captions.iter().map(|ids| ids.len() - 2).sum::<usize>();
         // No word has this id by itself.
         let unknown = captions.iter().flatten().filter(|&&id| id == Self::UNKNOWN).count();
