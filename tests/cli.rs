@@ -107,6 +107,21 @@ fn from_data_to_recall_and_search() {
 }
 
 #[test]
+fn what_a_training_waits_for_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let output = vsepp(&as_refs(&train("run", "2", &[])), folder);
+    let told = text(&output.stderr);
+    assert!(told.contains("36 pairs an epoch in 5 batches of 8; ready after "), "{told}");
+    assert_eq!(told.lines().filter(|line| line.contains(" pairs/s, waited ")).count(), 2, "{told}");
+    let metrics = std::fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let shares: Vec<f64> = lines.filter_map(|line| line["waiting"].as_f64()).collect();
+    assert!(shares.len() == 2 && shares.iter().all(|share| (0.0..1.0).contains(share)), "{shares:?}");
+}
+
+#[test]
 fn runs_are_kept_and_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -174,7 +189,7 @@ fn ctrl_c_saves_and_resuming_gives_the_same_bits() {
         let lines = std::fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
         let strip = |line: &str| {
             let mut value: Value = serde_json::from_str(line).unwrap();
-            for time in ["seconds", "pairs_per_second"] {
+            for time in ["seconds", "pairs_per_second", "waiting"] {
                 value.as_object_mut().unwrap().remove(time);
             }
             value

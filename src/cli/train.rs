@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use vsepp::data::{Source, Split, Vocabulary};
+use vsepp::data::{Source, Split, Vocabulary, tokenize_all};
 use vsepp::eval::{Query, evaluate, nearest};
 use vsepp::model::{Config, ValidConfig};
 use vsepp::report::{Console, JsonLines, evaluation_table, say, thousands};
@@ -45,6 +46,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Output> {
+    let begun = Instant::now();
     let config = if args.resume { resumed_config(&args)? } else { new_config(&args)? };
     let config = config.check()?;
     if args.print_config {
@@ -72,10 +74,11 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         );
     }
     without_effect(&config);
-    let (run, vocabulary, mut trainer) = prepare(&args, &config, &path, &train)?;
-    let data = encode(&vocabulary, train, dev);
+    let tokens = tokenize_all(&train.captions);
+    let (run, vocabulary, mut trainer) = prepare(&args, &config, &path, img_dim, &tokens)?;
+    let data = encode(&vocabulary, train, &tokens, dev);
     let metrics = JsonLines::open(&run.metrics(), trainer.progress.step, config.log_step)?;
-    let mut observers = Observers { console: Console::default(), metrics };
+    let mut observers = Observers { console: Console::since(begun), metrics };
     let stop = stop_signal()?;
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
     let (step, epoch) = (trainer.progress.step, trainer.progress.epoch);
@@ -165,8 +168,13 @@ fn without_effect(config: &ValidConfig) {
 
 /// The folder, the vocabulary and the trainer, new or as the run left them. Whatever can be refused
 /// is refused before the folder is made.
-fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Result<(RunFolder, Vocabulary, Trainer)> {
-    let img_dim = train.images.ncols();
+fn prepare(
+    args: &Args,
+    config: &ValidConfig,
+    path: &Path,
+    img_dim: usize,
+    tokens: &[Vec<String>],
+) -> Result<(RunFolder, Vocabulary, Trainer)> {
     if args.resume {
         let run = RunFolder::at(path);
         let vocabulary = Vocabulary::read(&run.vocabulary())?;
@@ -180,7 +188,7 @@ fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Res
     }
     let vocabulary = match &config.vocab_path {
         Some(path) => Vocabulary::read(path)?,
-        None => Vocabulary::build(&train.captions, config.word_threshold),
+        None => Vocabulary::of_tokens(tokens, config.word_threshold),
     };
     anyhow::ensure!(
         vocabulary.len() > Vocabulary::SPECIAL.len(),
@@ -192,8 +200,8 @@ fn prepare(args: &Args, config: &ValidConfig, path: &Path, train: &Split) -> Res
     Ok((run, vocabulary, trainer))
 }
 
-fn encode(vocabulary: &Vocabulary, train: Split, dev: Split) -> TrainingData {
-    let (train_ids, dev_ids) = (vocabulary.encode_all(&train.captions), vocabulary.encode_all(&dev.captions));
+fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Split) -> TrainingData {
+    let (train_ids, dev_ids) = (vocabulary.encode_tokens(tokens), vocabulary.encode_all(&dev.captions));
     let unknown = |e: &vsepp::data::Encoded| 100.0 * e.unknown as f64 / e.words.max(1) as f64;
     say(&format!(
         "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",

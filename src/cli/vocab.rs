@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use vsepp::data::{Source, Vocabulary};
+use vsepp::data::{Source, Vocabulary, tokenize_all};
 use vsepp::files::write_atomically;
 use vsepp::report::thousands;
 
@@ -76,8 +76,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             anyhow::ensure!(word_threshold > 0, "--word-threshold: expected at least 1, found 0");
             check_free(&out, force)?;
             let [train] = Source::new(data).splits(["train"])?;
-            let vocabulary = Vocabulary::build(&train.captions, word_threshold);
-            let encoded = vocabulary.encode_all(&train.captions);
+            let tokens = tokenize_all(&train.captions);
+            let vocabulary = Vocabulary::of_tokens(&tokens, word_threshold);
+            let encoded = vocabulary.encode_tokens(&tokens);
             vocabulary.write(&out)?;
             let share = 100.0 * encoded.unknown as f64 / encoded.words.max(1) as f64;
             let text = format!(

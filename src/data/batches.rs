@@ -38,16 +38,56 @@ impl EpochOrder {
     /// A batch's images, captions and image numbers.
     #[must_use]
     pub fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Batch<f32> {
-        let pairs = self.captions(batch);
-        let mut images = Array2::zeros((pairs.len(), split.images.ncols()));
+        let mut filled = Buffer::default();
+        filled.fill(self, batch, split, captions);
+        filled.batch
+    }
+}
+
+/// A batch whose memory is used again for the next.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pub(super) batch: Batch<f32>,
+    /// Captions that a smaller batch has no use for.
+    spare: Vec<Vec<u32>>,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        let batch = Batch { images: Array2::zeros((0, 0)), captions: Vec::new(), image_ids: Vec::new() };
+        Self { batch, spare: Vec::new() }
+    }
+}
+
+impl Buffer {
+    /// [`EpochOrder::batch`].
+    pub(super) fn fill(&mut self, order: &EpochOrder, batch: usize, split: &Split, captions: &[Vec<u32>]) {
+        let pairs = order.captions(batch);
+        let Batch { images, captions: texts, image_ids } = &mut self.batch;
+
+        let shape = (pairs.len(), split.images.ncols());
+        if images.dim() != shape {
+            let (mut values, _) = std::mem::take(images).into_raw_vec_and_offset();
+            values.resize(shape.0 * shape.1, 0.0);
+            *images =
+                Array2::from_shape_vec(shape, values).unwrap_or_else(|_| unreachable!("as many as the shape has"));
+        }
         for (mut row, &caption) in images.outer_iter_mut().zip(pairs) {
             row.assign(&split.features_of(caption));
         }
-        Batch {
-            images,
-            captions: pairs.iter().map(|&caption| captions[caption].clone()).collect(),
-            image_ids: pairs.iter().map(|&caption| split.image_of[caption]).collect(),
+
+        while texts.len() > pairs.len() {
+            self.spare.extend(texts.pop());
         }
+        while texts.len() < pairs.len() {
+            texts.push(self.spare.pop().unwrap_or_default());
+        }
+        for (text, &caption) in texts.iter_mut().zip(pairs) {
+            text.clone_from(&captions[caption]);
+        }
+
+        image_ids.clear();
+        image_ids.extend(pairs.iter().map(|&caption| split.image_of[caption]));
     }
 }
 
@@ -79,6 +119,51 @@ mod tests {
             assert_eq!(batch.captions[row], ids[caption]);
             assert_eq!(batch.image_ids[row], caption / 3);
             assert_eq!(batch.images[[row, 0]], if caption < 3 { 10.0 } else { 20.0 });
+        }
+    }
+
+    /// 6 captions of 2 images, of lengths that differ.
+    fn small() -> (Split, Vec<Vec<u32>>) {
+        let captions: Vec<String> = (0..6).map(|i| i.to_string()).collect();
+        let split = Split::new("train", array![[10.0, 1.0], [20.0, 2.0]], captions).unwrap();
+        (split, (0..6).map(|i| vec![4 + i; 2 + i as usize % 3]).collect())
+    }
+
+    #[test]
+    fn a_buffer_that_is_used_again_holds_what_a_new_one_does() {
+        let (split, ids) = small();
+        let mut buffer = Buffer::default();
+        for (epoch, size) in [(0, 4), (1, 4), (2, 6), (3, 1), (4, 5)] {
+            let order = EpochOrder::new(6, size, 0, epoch);
+            for number in 0..order.batches() {
+                buffer.fill(&order, number, &split, &ids);
+                assert_eq!(buffer.batch, order.batch(number, &split, &ids), "epoch {epoch}, batch {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_allocates_nothing_once_it_has_seen_the_largest() {
+        let (split, mut ids) = small();
+        for ids in &mut ids {
+            ids.resize(4, 0);
+        }
+        let mut buffer = Buffer::default();
+        let memory = |buffer: &Buffer| {
+            let Batch { images, captions, image_ids } = &buffer.batch;
+            let mut texts: Vec<_> = captions.iter().chain(&buffer.spare).map(Vec::as_ptr).collect();
+            texts.sort_unstable();
+            (images.as_ptr(), image_ids.as_ptr(), captions.as_ptr(), texts)
+        };
+        // Batches of 4 and 2.
+        buffer.fill(&EpochOrder::new(6, 4, 0, 0), 0, &split, &ids);
+        let first = memory(&buffer);
+        for epoch in 0..3 {
+            let order = EpochOrder::new(6, 4, 0, epoch);
+            for number in 0..order.batches() {
+                buffer.fill(&order, number, &split, &ids);
+                assert_eq!(memory(&buffer), first, "epoch {epoch}, batch {number}");
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Data: captions, tokens, vocabulary, image features, batches, and the built-in scenes.
 
+mod ahead;
 mod batches;
 pub mod scenes;
 mod source;
@@ -7,7 +8,8 @@ mod split;
 pub mod tokenizer;
 mod vocabulary;
 
+pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
 pub use batches::EpochOrder;
 pub use source::Source;
 pub use split::Split;
-pub use vocabulary::{Encoded, Vocabulary};
+pub use vocabulary::{Encoded, Vocabulary, tokenize_all};

@@ -61,7 +61,12 @@ impl Vocabulary {
     /// Counts the words of the training captions and keeps those that occur `threshold` times.
     #[must_use]
     pub fn build(captions: &[String], threshold: usize) -> Self {
-        let tokens: Vec<Vec<String>> = captions.par_iter().map(|caption| tokenize(caption)).collect();
+        Self::of_tokens(&tokenize_all(captions), threshold)
+    }
+
+    /// The same from [`tokenize_all`]: whoever encodes them too needs to do it only once.
+    #[must_use]
+    pub fn of_tokens(tokens: &[Vec<String>], threshold: usize) -> Self {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut order = Vec::new();
         for word in tokens.iter().flatten() {
@@ -121,26 +126,35 @@ impl Vocabulary {
     /// A caption's ids, `<start>` … `<end>`, and the words that have none.
     #[must_use]
     pub fn encode(&self, caption: &str) -> (Vec<u32>, Vec<String>) {
-        let mut ids = vec![Self::START];
-        let mut unknown = Vec::new();
-        for word in tokenize(caption) {
-            ids.push(self.id(&word).unwrap_or_else(|| {
-                unknown.push(word);
-                Self::UNKNOWN
-            }));
-        }
-        ids.push(Self::END);
+        let words = tokenize(caption);
+        let ids = self.enclose(&words);
+        let unknown = words.into_iter().filter(|word| self.id(word).is_none()).collect();
         (ids, unknown)
     }
 
     /// All captions of a split, in parallel.
     #[must_use]
     pub fn encode_all(&self, captions: &[String]) -> Encoded {
-        let encoded: Vec<(Vec<u32>, Vec<String>)> = captions.par_iter().map(|c| self.encode(c)).collect();
-        let unknown = encoded.iter().map(|(_, unknown)| unknown.len()).sum::<usize>();
-        let captions: Vec<Vec<u32>> = encoded.into_iter().map(|(ids, _)| ids).collect();
+        Self::encoded(captions.par_iter().map(|caption| self.enclose(&tokenize(caption))).collect())
+    }
+
+    /// The same from [`tokenize_all`].
+    #[must_use]
+    pub fn encode_tokens(&self, tokens: &[Vec<String>]) -> Encoded {
+        Self::encoded(tokens.par_iter().map(|words| self.enclose(words)).collect())
+    }
+
+    fn encoded(captions: Vec<Vec<u32>>) -> Encoded {
         let words = captions.iter().map(|ids| ids.len() - 2).sum::<usize>();
+        // No word has this id by itself.
+        let unknown = captions.iter().flatten().filter(|&&id| id == Self::UNKNOWN).count();
         Encoded { captions, words, unknown }
+    }
+
+    /// `<start>`, the words' ids, `<end>`.
+    fn enclose(&self, words: &[String]) -> Vec<u32> {
+        let ids = words.iter().map(|word| self.id(word).unwrap_or(Self::UNKNOWN));
+        std::iter::once(Self::START).chain(ids).chain([Self::END]).collect()
     }
 
     /// Reads `vocab.json`, or the original's JSON (`word2idx`, `idx2word`, `idx`).
@@ -202,6 +216,12 @@ impl Vocabulary {
     }
 }
 
+/// The words of each caption, in parallel.
+#[must_use]
+pub fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
+    captions.par_iter().map(|caption| tokenize(caption)).collect()
+}
+
 /// The words of the original's JSON in the order of their ids.
 fn original_words(path: &Path, value: &Value) -> Result<Vec<String>> {
     let ids = value["word2idx"]
@@ -244,6 +264,21 @@ mod tests {
         assert_eq!(vocabulary.encode("A DOG sits."), (vec![1, 4, 5, 3, 6, 2], vec!["sits".to_owned()]));
         let encoded = vocabulary.encode_all(&captions());
         assert_eq!((encoded.words, encoded.unknown), (12, 6));
+        assert_eq!(encoded.captions[1], [1, 4, 3, 2]);
+    }
+
+    #[test]
+    fn captions_that_are_tokenised_once_give_the_same() {
+        // Enough for every thread, so that an order could be lost.
+        let many: Vec<String> = (0..2000).map(|n| format!("Word {} of {}.", n % 700, n % 90)).collect();
+        let tokens = tokenize_all(&many);
+        let vocabulary = Vocabulary::build(&many, 4);
+        assert_eq!(Vocabulary::of_tokens(&tokens, 4), vocabulary);
+        let encoded = vocabulary.encode_tokens(&tokens);
+        assert_eq!(encoded, vocabulary.encode_all(&many));
+        for (caption, ids) in many.iter().zip(&encoded.captions) {
+            assert_eq!(vocabulary.encode(caption).0, *ids);
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 /// The largest integer below which `f64` holds every one: 2⁵³.
@@ -122,10 +124,69 @@ impl ElementType {
             reader.read_exact(block)?;
             self.append(order, block, &mut numbers, &number).map_err(Problem::Content)?;
         }
-        match io::copy(&mut reader, &mut io::sink())? {
-            0 => Ok(numbers),
-            extra => Err(Problem::TooLong(extra)),
+        expect_end(reader)?;
+        Ok(numbers)
+    }
+
+    /// Reads exactly `len` floating-point numbers as `f32`, to the end of the reader, and says whether
+    /// all are finite: to look while a block is at hand costs nothing. Beside the numbers one block is
+    /// held. Memory is taken at once for as many numbers as `held` bytes have, which are known to be
+    /// there; for more it grows with what is read.
+    ///
+    /// **Errors** if there are fewer or more, if one is beyond the range of `f32`, or if they are integers.
+    pub(super) fn read_f32(
+        self,
+        order: Order,
+        mut reader: impl Read,
+        len: usize,
+        held: u64,
+    ) -> Result<(Vec<f32>, bool), Problem> {
+        /// Bytes read at once: they are still in the cache when they are converted.
+        const BLOCK: usize = 1 << 20;
+        let per_block = BLOCK / self.bytes();
+        let held = usize::try_from(held).unwrap_or(usize::MAX) / self.bytes();
+        let mut numbers = vec![0.0; len.min(held)];
+        let mut bytes = vec![0; len.min(per_block) * self.bytes()];
+        let (mut done, mut finite) = (0, true);
+        while done < len {
+            let end = done + (len - done).min(per_block);
+            let block = &mut bytes[..(end - done) * self.bytes()];
+            reader.read_exact(block)?;
+            if numbers.len() < end {
+                numbers.resize(end, 0.0);
+            }
+            finite &= self.convert(order, block, &mut numbers[done..end]).map_err(Problem::Content)?;
+            done = end;
         }
+        expect_end(reader)?;
+        Ok((numbers, finite))
+    }
+
+    /// Converts a block, on all threads, and says whether all of it is finite.
+    fn convert(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, String> {
+        /// Numbers that one thread converts at once.
+        const PIECE: usize = 1 << 15;
+        let pieces = numbers.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * self.bytes()));
+        let finite: Vec<Result<bool, String>> = pieces.map(|(to, from)| self.convert_piece(order, from, to)).collect();
+        // Of several errors the first, on any number of threads.
+        finite.into_iter().try_fold(true, |all, piece| Ok(all & piece?))
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
+    fn convert_piece(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, String> {
+        match self {
+            Self::F16 => halves(order, bytes, numbers),
+            Self::F32 => each_f32(order, bytes, numbers, f32::from_le_bytes),
+            Self::F64 => each_f32(order, bytes, numbers, |b| f64::from_le_bytes(b) as f32),
+            other => return Err(format!("expected floating-point numbers, found {other}")),
+        }
+        // No early end: the loop is then done several numbers at a time.
+        let finite = numbers.iter().fold(true, |all, x| all & x.is_finite());
+        if !finite {
+            // An infinity may have been a number: the slow way knows.
+            self.append(order, bytes, &mut Vec::new(), to_f32)?;
+        }
+        Ok(finite)
     }
 
     #[rustfmt::skip] // a table
@@ -183,6 +244,40 @@ fn each<const N: usize, T>(
         numbers.push(number(x)?);
     }
     Ok(())
+}
+
+/// Without a branch for each number, which is what makes it fast.
+fn each_f32<const N: usize>(order: Order, bytes: &[u8], numbers: &mut [f32], from: impl Fn([u8; N]) -> f32) {
+    let pairs = numbers.iter_mut().zip(bytes.as_chunks::<N>().0);
+    match order {
+        Order::Little => pairs.for_each(|(x, &b)| *x = from(b)),
+        Order::Big => pairs.for_each(|(x, &b)| {
+            let mut b = b;
+            b.reverse();
+            *x = from(b);
+        }),
+    }
+}
+
+/// Many at once, as the machine has an instruction for it.
+fn halves(order: Order, bytes: &[u8], numbers: &mut [f32]) {
+    const ROW: usize = 256;
+    let mut row = [f16::ZERO; ROW];
+    for (numbers, bytes) in numbers.chunks_mut(ROW).zip(bytes.chunks(2 * ROW)) {
+        let row = &mut row[..numbers.len()];
+        for (x, &b) in row.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *x = if order == Order::Little { f16::from_le_bytes(b) } else { f16::from_be_bytes(b) };
+        }
+        row.convert_to_f32_slice(numbers);
+    }
+}
+
+/// **Errors** with the number of bytes that are left.
+fn expect_end(mut reader: impl Read) -> Result<(), Problem> {
+    match io::copy(&mut reader, &mut io::sink())? {
+        0 => Ok(()),
+        extra => Err(Problem::TooLong(extra)),
+    }
 }
 
 /// An integer that `f64` holds, and its neighbours too: ids that differ stay different.
@@ -290,5 +385,37 @@ mod tests {
         assert_eq!(short.unwrap_err().tell("entry"), "the entry is truncated: expected more data than it holds");
         let long = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len() - 2, Ok);
         assert_eq!(long.unwrap_err().tell("entry"), "expected the end of the entry, found 8 more byte(s)");
+    }
+
+    #[test]
+    fn floating_point_numbers_become_f32_whatever_is_known_of_the_length() {
+        let numbers: Vec<f64> = (0..300_000).map(|n| f64::from(n) / 7.0).collect();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        #[allow(clippy::cast_possible_truncation)] // what is expected of the reader too
+        let expected: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
+        let read = |element: ElementType, bytes: &[u8], len, held| {
+            element.read_f32(Order::Little, bytes, len, held).map_err(|problem| problem.tell("file"))
+        };
+        // Nothing is known of a pipe.
+        for held in [0, 1_000_000, bytes.len() as u64, u64::MAX] {
+            assert_eq!(
+                read(ElementType::F64, &bytes, numbers.len(), held).unwrap(),
+                (expected.clone(), true),
+                "{held}"
+            );
+        }
+        // A header may claim what it likes.
+        let claimed = read(ElementType::F64, &bytes, usize::MAX / 16, bytes.len() as u64);
+        assert_eq!(claimed.unwrap_err(), "the file is truncated: expected more data than it holds");
+        let mut spoiled = bytes;
+        spoiled[8 * 299_999..].copy_from_slice(&f64::NAN.to_le_bytes());
+        assert!(!read(ElementType::F64, &spoiled, numbers.len(), 0).unwrap().1);
+        for (at, x) in [(299_998, -1e39f64), (200_000, 1e40)] {
+            spoiled[8 * at..][..8].copy_from_slice(&x.to_le_bytes());
+            let error = read(ElementType::F64, &spoiled, numbers.len(), 0).unwrap_err();
+            assert_eq!(error, format!("{x:e} is beyond the range of f32"), "the first is told");
+        }
+        let integers = read(ElementType::I8, &[1], 1, 1).unwrap_err();
+        assert_eq!(integers, "expected floating-point numbers, found I8");
     }
 }

@@ -1,14 +1,14 @@
 //! `.npy`: any array for whoever reads an npz, matrices of `f16`, `f32` or `f64` as files of their own.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 use ndarray::{Array2, ArrayD, Ix2, IxDyn, ShapeBuilder};
 use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
 use py_literal::Value;
 
-use super::elements::{ElementType, Order, Problem, alternatives, to_f32};
+use super::elements::{ElementType, Order, Problem, alternatives};
 use crate::error::{Error, Result};
 
 /// Reads a matrix of floating-point numbers, in either byte order, as `f32` (exact for `f16` and `f32`).
@@ -18,16 +18,23 @@ use crate::error::{Error, Result};
 /// named, both from 0).
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
     const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
-    let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let (_, array) = read_array(&mut BufReader::new(file), &TYPES, to_f32).map_err(|problem| match problem {
+    let told = |problem| match problem {
         Problem::Io(source) => Error::io(path, "read", source),
         other => Error::file(path, other.tell("file")),
-    })?;
+    };
+    let mut file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+    // A pipe has no length; its numbers take memory as they come.
+    let held = file.metadata().map_or(0, |about| about.len());
+    let head = Head::read::<f32>(&mut file, &TYPES).map_err(told)?;
+    let (numbers, finite) = head.element.read_f32(head.order, &mut file, head.len(), held).map_err(told)?;
+    let array = head.arrange(numbers).map_err(told)?;
     let dimensions = array.ndim();
     let matrix = array.into_dimensionality::<Ix2>().map_err(|_| {
         Error::file(path, format!("expected a matrix [rows, columns], found {dimensions} dimension(s)"))
     })?;
-    check_finite(path, "", &matrix)?;
+    if !finite {
+        check_finite(path, "", &matrix)?;
+    }
     Ok(matrix)
 }
 
@@ -52,21 +59,48 @@ pub(super) fn read_array<T: Clone>(
     types: &[ElementType],
     number: impl Fn(f64) -> std::result::Result<T, String>,
 ) -> std::result::Result<(ElementType, ArrayD<T>), Problem> {
-    let header = read_header(file)?;
-    let header = Header::from_reader(&mut header.as_slice()).map_err(|e| match e {
-        ReadHeaderError::Io(_) => refuse("it ends within the header"),
-        ReadHeaderError::Parse(e) => refuse(&format!("error parsing header: {e}")),
-    })?;
-    // (0, 2⁴⁰, 2⁴⁰) holds no number, and yet no array can have this shape.
-    let bytes = header.shape.iter().try_fold(size_of::<T>(), |n, &axis| n.checked_mul(axis.max(1)));
-    if bytes.is_none_or(|n| isize::try_from(n).is_err()) {
-        return Err(refuse("overflow computing length from shape"));
+    let head = Head::read::<T>(file, types)?;
+    let numbers = head.element.read(head.order, file, head.len(), number)?;
+    Ok((head.element, head.arrange(numbers)?))
+}
+
+/// What stands before the numbers.
+struct Head {
+    element: ElementType,
+    order: Order,
+    shape: Vec<usize>,
+    /// Whether the first index runs fastest.
+    by_columns: bool,
+}
+
+impl Head {
+    /// **Errors** if it is none, of another type, or of a shape of which no array of `T` can be.
+    fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
+        let header = read_header(file)?;
+        let header = Header::from_reader(&mut header.as_slice()).map_err(|e| match e {
+            ReadHeaderError::Io(_) => refuse("it ends within the header"),
+            ReadHeaderError::Parse(e) => refuse(&format!("error parsing header: {e}")),
+        })?;
+        // (0, 2⁴⁰, 2⁴⁰) holds no number, and yet no array can have this shape.
+        let bytes = header.shape.iter().try_fold(size_of::<T>(), |n, &axis| n.checked_mul(axis.max(1)));
+        if bytes.is_none_or(|n| isize::try_from(n).is_err()) {
+            return Err(refuse("overflow computing length from shape"));
+        }
+        let (element, order) = element_type(&header.type_descriptor, types)?;
+        Ok(Self { element, order, shape: header.shape, by_columns: header.layout == Layout::Fortran })
     }
-    let (element, order) = element_type(&header.type_descriptor, types)?;
-    let numbers = element.read(order, file, header.shape.iter().product(), number)?;
-    let shape = IxDyn(&header.shape).set_f(header.layout == Layout::Fortran);
-    let array = ArrayD::from_shape_vec(shape, numbers).map_err(|e| refuse(&e.to_string()))?;
-    Ok((element, if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }))
+
+    /// How many numbers follow.
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The numbers as an array whose last index runs fastest.
+    fn arrange<T: Clone>(&self, numbers: Vec<T>) -> std::result::Result<ArrayD<T>, Problem> {
+        let shape = IxDyn(&self.shape).set_f(self.by_columns);
+        let array = ArrayD::from_shape_vec(shape, numbers).map_err(|e| refuse(&e.to_string()))?;
+        Ok(if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() })
+    }
 }
 
 /// The type behind a descriptor such as `<f4`.
@@ -180,6 +214,44 @@ mod tests {
         let columns: Vec<u8> = expected.t().iter().flat_map(|x| x.to_le_bytes()).collect();
         let matrix = read_bytes(&npy("<f4", true, "(2, 3)", &columns)).unwrap();
         assert!(matrix == expected && matrix.is_standard_layout(), "column order is turned");
+    }
+
+    /// Rows that end nowhere near the end of a block, of 1 MiB in the file.
+    #[test]
+    fn the_blocks_of_a_long_file_are_joined() {
+        type ToBytes = fn(f32) -> Vec<u8>;
+        let (rows, columns) = (1021, 771);
+        // Halves without a remainder in every type, of either sign.
+        let expected = Array2::from_shape_fn((rows, columns), |(r, c)| ((r * columns + c) % 2003) as f32 / 2.0 - 500.0);
+        let shape = format!("({rows}, {columns})");
+        let to: [(&str, ToBytes); 6] = [
+            ("<f2", |x| f16::from_f32(x).to_le_bytes().to_vec()),
+            (">f2", |x| f16::from_f32(x).to_be_bytes().to_vec()),
+            ("<f4", |x| x.to_le_bytes().to_vec()),
+            (">f4", |x| x.to_be_bytes().to_vec()),
+            ("<f8", |x| f64::from(x).to_le_bytes().to_vec()),
+            (">f8", |x| f64::from(x).to_be_bytes().to_vec()),
+        ];
+        for (descriptor, to) in to {
+            let data: Vec<u8> = expected.iter().flat_map(|&x| to(x)).collect();
+            let matrix = read_bytes(&npy(descriptor, false, &shape, &data)).unwrap();
+            assert!(matrix == expected, "{descriptor}");
+            let message = |data: &[u8]| read_bytes(&npy(descriptor, false, &shape, data)).unwrap_err().to_string();
+            assert!(message(&data[..data.len() - 1]).contains("truncated"), "{descriptor}");
+            assert!(message(&[&data, [0; 3].as_slice()].concat()).contains("found 3 more byte"), "{descriptor}");
+            let mut spoiled = data;
+            let infinity = to(f32::NEG_INFINITY);
+            // In no type's last block.
+            let at = infinity.len() * (301 * columns - 1);
+            spoiled[at..][..infinity.len()].copy_from_slice(&infinity);
+            assert!(message(&spoiled).contains("-inf in row 300, column 770"), "{descriptor}");
+        }
+        let mut columns_first = Vec::new();
+        columns_first.extend(expected.t().iter().flat_map(|x| x.to_le_bytes()));
+        assert!(read_bytes(&npy("<f4", true, &shape, &columns_first)).unwrap() == expected);
+        columns_first[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+        let error = read_bytes(&npy("<f4", true, &shape, &columns_first)).unwrap_err().to_string();
+        assert!(error.contains("NaN in row 1, column 0"), "{error}");
     }
 
     #[test]

@@ -156,6 +156,15 @@ impl TensorFile {
     }
 }
 
+/// A checkpoint has millions of numbers: an iterator of single bytes would take ten times as long.
+fn to_bytes<T: Real, const N: usize>(tensor: &ArrayViewD<'_, T>, number: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut bytes = vec![0; N * tensor.len()];
+    for (to, &x) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(tensor) {
+        *to = number(x);
+    }
+    bytes
+}
+
 fn from_view(view: &TensorView<'_>) -> std::result::Result<Tensor, String> {
     let element = ElementType::of_safetensors(view.dtype())
         .ok_or_else(|| format!("expected {}, found {}", all_names(), view.dtype()))?;
@@ -211,9 +220,9 @@ impl TensorWriter {
         // f32 has 4 bytes and is kept as it is; f64 likewise.
         #[allow(clippy::cast_possible_truncation)]
         let (element, bytes) = if size_of::<T>() == 4 {
-            (ElementType::F32, tensor.iter().flat_map(|x| (x.re() as f32).to_le_bytes()).collect())
+            (ElementType::F32, to_bytes(tensor, |x| (x.re() as f32).to_le_bytes()))
         } else {
-            (ElementType::F64, tensor.iter().flat_map(|x| x.re().to_le_bytes()).collect())
+            (ElementType::F64, to_bytes(tensor, |x| x.re().to_le_bytes()))
         };
         self.tensors.insert(name.into(), (element, tensor.shape().to_vec(), bytes));
     }

@@ -1,7 +1,7 @@
 //! The console: a bar while an epoch runs, a line when it is done. All on stderr.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -18,6 +18,8 @@ pub struct Console {
     batches: usize,
     /// Seconds of a step, smoothed.
     pace: Option<f64>,
+    /// When the program was started.
+    begun: Instant,
 }
 
 /// A line on stderr. Where stderr is closed or full there is nobody to tell, and work goes on.
@@ -27,11 +29,17 @@ pub fn say(text: &str) {
 
 impl Default for Console {
     fn default() -> Self {
-        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None }
+        Self::since(Instant::now())
     }
 }
 
 impl Console {
+    /// Tells how long it took until all was ready, counted from `begun`.
+    #[must_use]
+    pub fn since(begun: Instant) -> Self {
+        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None, begun }
+    }
+
     /// A line above the bar.
     fn say(&self, text: &str) {
         self.bar.suspend(|| say(text));
@@ -62,7 +70,7 @@ impl Console {
         let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);
         let same = if e.same_image_pairs > 0 { format!("  same-image {}", e.same_image_pairs) } else { String::new() };
         self.say(&format!(
-            "epoch {:>2}/{}  {loss} loss/pair {:.4}  |g| {:.2}, clipped {:.0} %  active {:.1} %{same}  {} pairs/s  lr {:.0e}  \
+            "epoch {:>2}/{}  {loss} loss/pair {:.4}  |g| {:.2}, clipped {:.0} %  active {:.1} %{same}  {} pairs/s, waited {:.1} %  lr {:.0e}  \
              dev R@1 {:.1} / {:.1}  rsum {:.1}{}",
             e.epoch,
             self.epochs,
@@ -71,6 +79,7 @@ impl Console {
             100.0 * e.clipped,
             100.0 * e.active,
             pairs_per_second,
+            100.0 * e.waiting,
             e.learning_rate,
             i2t.r1,
             t2i.r1,
@@ -98,11 +107,12 @@ impl Observer for Console {
                 let from =
                     if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
                 self.say(&format!(
-                    "{} parameters; {} pairs an epoch in {} batches of {}{from}",
+                    "{} parameters; {} pairs an epoch in {} batches of {}{from}; ready after {:.2} s",
                     thousands(*parameters),
                     thousands(*pairs),
                     batches,
-                    config.batch_size
+                    config.batch_size,
+                    self.begun.elapsed().as_secs_f64()
                 ));
                 let style = ProgressStyle::with_template("  {bar:16} {pos}/{len}  {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());

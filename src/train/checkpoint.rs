@@ -54,6 +54,9 @@ pub struct EpochTotals {
     pub same_image_pairs: usize,
     /// Seconds.
     pub seconds: f64,
+    /// Those of them in which training waited for a batch.
+    #[serde(default)]
+    pub waiting: f64,
 }
 
 /// The best epoch by rsum on the dev split.

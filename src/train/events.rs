@@ -29,7 +29,7 @@ impl Observer for Ignore {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// Training begins, or goes on from a checkpoint.
+    /// The first step is about to be taken, or the first after a checkpoint; all is ready.
     Started {
         /// The settings.
         config: &'a ValidConfig,
@@ -96,7 +96,7 @@ pub struct StepReport {
     pub same_image_pairs: usize,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Seconds that the step took.
+    /// Seconds that the step took, waiting for its batch included.
     pub seconds: f64,
 }
 
@@ -122,10 +122,12 @@ pub struct EpochReport {
     pub active: f64,
     /// Pairs of captions of one image that met in a batch.
     pub same_image_pairs: usize,
-    /// Seconds of training, validation not counted.
+    /// Seconds of training, with all that lies between the steps; validation and saving not counted.
     pub seconds: f64,
     /// Pairs a second.
     pub pairs_per_second: f64,
+    /// Share of the seconds in which training waited for its next batch.
+    pub waiting: f64,
     /// The dev split.
     pub dev: Evaluation,
     /// Whether its rsum is the best so far.

@@ -15,7 +15,7 @@ use ndarray::Array2;
 use super::checkpoint::{Best, Checkpoint, EpochTotals, Progress};
 use super::events::{EpochReport, Event, Observer, StepReport};
 use super::run_folder::RunFolder;
-use crate::data::{EpochOrder, Split, Vocabulary};
+use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::model::{Architecture, Backward, Batch, Forward, Parameters, ValidConfig, Vse};
@@ -143,14 +143,38 @@ impl Trainer {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let pairs = data.train_ids.len();
         let fingerprint = data.fingerprint();
         if let Some(before) = self.data.replace(fingerprint.clone()).filter(|before| *before != fingerprint) {
             let problem =
                 format!("train: expected the data that the run was begun with ({before}), found {fingerprint}");
             return Err(Error::mismatch(problem));
         }
+        let plan = Plan {
+            split: &data.train,
+            captions: &data.train_ids,
+            batch_size: self.config.batch_size,
+            seed: self.config.seed,
+            epochs: self.progress.epoch..self.config.num_epochs,
+            first_batch: self.progress.batch,
+        };
+        prepare_ahead(&plan, |ahead| self.run_ahead(data, ahead, run, observer, stop))
+    }
+
+    /// [`Self::run`], its batches prepared on another thread.
+    fn run_ahead(
+        &mut self,
+        data: &TrainingData,
+        ahead: &mut Ahead<'_>,
+        run: Option<&RunFolder>,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome> {
+        let pairs = data.train_ids.len();
         let batches = pairs.div_ceil(self.config.batch_size);
+        if self.progress.step == 0 {
+            // So that a run can be taken up again from its first moment on.
+            self.save_last(run)?;
+        }
         observer.event(&Event::Started {
             config: &self.config,
             parameters: self.model.parameters.count(),
@@ -158,12 +182,7 @@ impl Trainer {
             batches,
             progress: &self.progress,
         })?;
-        if self.progress.step == 0 {
-            // So that a run can be taken up again from its first moment on.
-            self.save_last(run)?;
-        }
         while self.progress.epoch < self.config.num_epochs {
-            let order = EpochOrder::new(pairs, self.config.batch_size, self.config.seed, self.progress.epoch);
             while self.progress.batch < batches {
                 if stop.load(Ordering::Relaxed) {
                     // The figures first: lines that a checkpoint has not are dropped on resuming, but
@@ -172,9 +191,15 @@ impl Trainer {
                     self.save_last(run)?;
                     return Ok(Outcome::Interrupted);
                 }
-                let captions = order.captions(self.progress.batch);
-                let batch = order.batch(self.progress.batch, &data.train, &data.train_ids);
-                self.step_and_tell(&batch, batches, observer).map_err(|e| self.locate(e, captions, &data.train))?;
+                let start = Instant::now();
+                let Some(next) = ahead.next_batch() else { unreachable!("the plan has a batch for every step") };
+                let waited = start.elapsed().as_secs_f64();
+                debug_assert_eq!((next.epoch, next.number), (self.progress.epoch, self.progress.batch));
+                self.step_and_tell(next.batch(), batches, waited, observer)
+                    .map_err(|e| self.locate(e, &next.captions, &data.train))?;
+                self.progress.totals.waiting += waited;
+                // All that training does between two steps: what is slow must be seen, wherever it is.
+                self.progress.totals.seconds += start.elapsed().as_secs_f64();
                 self.validate_within_epoch(data, batches, run, observer)?;
             }
             self.end_epoch(data, run, observer)?;
@@ -225,9 +250,15 @@ impl Trainer {
         Ok(report)
     }
 
-    fn step_and_tell(&mut self, batch: &Batch<f32>, batches: usize, observer: &mut dyn Observer) -> Result<()> {
+    fn step_and_tell(
+        &mut self,
+        batch: &Batch<f32>,
+        batches: usize,
+        waited: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let report = self.step(batch)?;
-        let report = StepReport { batches, ..report };
+        let report = StepReport { batches, seconds: waited + report.seconds, ..report };
         observer.event(&Event::Step(&report))?;
         let margin = self.config.margin;
         if let Some(collapse) = self.progress.collapse.see(margin, &report, self.buffers.forward.hinges.possible) {
@@ -271,6 +302,7 @@ impl Trainer {
             same_image_pairs: totals.same_image_pairs,
             seconds: totals.seconds,
             pairs_per_second: totals.pairs as f64 / totals.seconds,
+            waiting: totals.waiting / totals.seconds,
             dev,
             best,
         };
@@ -338,6 +370,7 @@ pub(super) fn spread(scores: &Array2<f32>) -> f64 {
 }
 
 impl EpochTotals {
+    /// All but the times, which are those of the loop.
     fn add(&mut self, step: &StepReport) {
         self.loss += step.loss;
         self.grad_norm += step.grad_norm;
@@ -345,7 +378,6 @@ impl EpochTotals {
         self.active += step.active;
         self.pairs += step.pairs;
         self.same_image_pairs += step.same_image_pairs;
-        self.seconds += step.seconds;
     }
 }
 
@@ -353,10 +385,14 @@ impl TrainingData {
     /// Tells other data apart: the number of pairs, and a hash of all tokens and of every 101st feature.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let ids = self.train_ids.iter().flat_map(|ids| ids.iter().copied().chain([u32::MAX]));
-        let features = self.train.images.iter().step_by(101).map(|x| x.to_bits());
-        let bytes: Vec<u8> = ids.chain(features).flat_map(u32::to_le_bytes).collect();
-        format!("{} pairs, {:016x}", self.train_ids.len(), fnv1a(&bytes))
+        let mut words = Vec::new();
+        for ids in &self.train_ids {
+            words.extend_from_slice(ids);
+            words.push(u32::MAX);
+        }
+        words.extend(self.train.images.iter().step_by(101).map(|x| x.to_bits()));
+        let bytes: Vec<[u8; 4]> = words.into_iter().map(u32::to_le_bytes).collect();
+        format!("{} pairs, {:016x}", self.train_ids.len(), fnv1a(bytes.as_flattened()))
     }
 }
 
@@ -378,8 +414,8 @@ pub fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary, file: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Source;
     use crate::data::scenes::ScenesConfig;
+    use crate::data::{EpochOrder, Source};
     use crate::model::Config;
     use crate::train::Ignore;
 
@@ -417,7 +453,8 @@ mod tests {
             match event {
                 Event::Step(step) if step.step >= self.steps => self.stop.store(true, Ordering::Relaxed),
                 Event::EpochEnded(report) => {
-                    self.epochs.push(EpochReport { seconds: 0.0, pairs_per_second: 0.0, ..(*report).clone() });
+                    let report = (*report).clone();
+                    self.epochs.push(EpochReport { seconds: 0.0, pairs_per_second: 0.0, waiting: 0.0, ..report });
                 }
                 _ => {}
             }
@@ -480,6 +517,63 @@ mod tests {
             assert_eq!(second.progress.best, straight.progress.best);
             assert_eq!(observer.epochs, seen.epochs, "the figures of the epochs too");
         }
+    }
+
+    #[test]
+    fn batches_prepared_ahead_give_the_bits_of_batches_made_in_line() {
+        let config = config().check().unwrap();
+        let (vocabulary, data) = data();
+        let mut in_line = Trainer::new(config.clone(), &vocabulary, data.train.images.ncols()).unwrap();
+        for epoch in 0..config.num_epochs {
+            let order = EpochOrder::new(data.train_ids.len(), config.batch_size, config.seed, epoch);
+            for batch in 0..order.batches() {
+                in_line.step(&order.batch(batch, &data.train, &data.train_ids)).unwrap();
+            }
+            (in_line.progress.epoch, in_line.progress.batch) = (epoch + 1, 0);
+        }
+        let ahead = train(&config, 2);
+        assert_eq!((&ahead.model, &ahead.adam), (&in_line.model, &in_line.adam));
+    }
+
+    #[test]
+    fn an_epoch_counts_the_time_that_it_waits_and_keeps_it_in_a_checkpoint() {
+        struct Times(f64, Vec<EpochReport>);
+        impl Observer for Times {
+            fn event(&mut self, event: &Event<'_>) -> Result<()> {
+                match event {
+                    Event::Step(step) => self.0 += step.seconds,
+                    Event::EpochEnded(report) => self.1.push((*report).clone()),
+                    _ => {}
+                }
+                Ok(())
+            }
+        }
+        let (vocabulary, data) = data();
+        let config = Config { num_epochs: 2, ..config() }.check().unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        // As if a checkpoint in the middle of the epoch said so: hours, beside which a step is nothing.
+        (trainer.progress.totals.seconds, trainer.progress.totals.waiting) = (40_000.0, 10_000.0);
+        let mut times = Times(0.0, Vec::new());
+        trainer.run(&data, None, &mut times, &AtomicBool::new(false)).unwrap();
+        let [first, second] = times.1.as_slice() else { panic!("expected two epochs") };
+        let seconds = first.seconds + second.seconds;
+        assert!(seconds >= 40_000.0 + times.0, "{} of steps in {seconds}", times.0);
+        approx::assert_relative_eq!(first.pairs_per_second, 200.0 / first.seconds, max_relative = 1e-12);
+        approx::assert_relative_eq!(first.waiting, 0.25, max_relative = 0.01);
+        assert!(0.0 < second.waiting && second.waiting < 1.0, "some time is always waited: {}", second.waiting);
+    }
+
+    #[test]
+    fn what_the_other_thread_cannot_prepare_ends_the_training() {
+        let (vocabulary, mut data) = data();
+        // A caption of no image: a mistake of the caller.
+        data.train_ids.push(vec![1, 2]);
+        let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, data.train.images.ncols()).unwrap();
+        let never = AtomicBool::new(false);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            trainer.run(&data, None, &mut Ignore, &never).map_err(|e| e.to_string())
+        }));
+        assert!(ended.is_err(), "a panic, as where batches are made in line");
     }
 
     #[test]
@@ -546,6 +640,22 @@ mod tests {
         trainer.run(&data, None, &mut losses, &AtomicBool::new(false)).unwrap();
         assert_eq!(trainer.progress.step, 2);
         approx::assert_relative_eq!(losses.1, losses.0 / 200.0, max_relative = 1e-14);
+    }
+
+    #[test]
+    fn a_fingerprint_is_pinned_and_sees_every_token() {
+        let (_, mut data) = data();
+        // Checkpoints hold it: with another, no run could be resumed.
+        assert_eq!(data.fingerprint(), "200 pairs, a336317f935fca49");
+        let before = data.fingerprint();
+        let last = data.train_ids[199].pop().unwrap();
+        assert_ne!(data.fingerprint(), before);
+        data.train_ids[199].push(last);
+        let features = data.train.images.ncols();
+        for (number, seen) in [(302, false), (304, false), (3 * 101, true)] {
+            data.train.images[[number / features, number % features]] += 1.0;
+            assert_eq!(data.fingerprint() != before, seen, "feature {number}");
+        }
     }
 
     #[test]

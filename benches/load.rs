@@ -1,0 +1,147 @@
+//! Reading a matrix of image features, beside what no reader can do without.
+//!
+//! ```text
+//! cargo bench --bench load                          # 1 GiB of float32
+//! cargo bench --bench load -- --kind f8 --mib 512
+//! ```
+//!
+//! The file is written first, so it comes from the page cache where memory allows: what is measured
+//! is the program, not the disk. "Bytes" is to read the file in pieces of 1 MiB into one buffer,
+//! "memory" to fill a new vector of the matrix's size, which the system has to supply page by page;
+//! both on one thread. The peak of memory is that of the whole process.
+//!
+//! `cargo test --benches` starts this file without `--bench`: one small file, to see that it runs.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use half::f16;
+use vsepp::files::read_matrix;
+
+/// F of the file.
+const COLUMNS: usize = 4096;
+
+/// Times the reading of a `.npy` file.
+#[derive(Parser)]
+struct Options {
+    /// Size of the file
+    #[arg(long, default_value_t = 1024)]
+    mib: usize,
+    /// Type of its numbers
+    #[arg(long, value_enum, default_value = "f4")]
+    kind: Kind,
+    /// How often it is read
+    #[arg(long, default_value_t = 5)]
+    times: usize,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Kind {
+    F2,
+    F4,
+    F8,
+}
+
+impl Kind {
+    fn letters(self) -> &'static str {
+        match self {
+            Self::F2 => "f2",
+            Self::F4 => "f4",
+            Self::F8 => "f8",
+        }
+    }
+
+    fn bytes(self, x: f32) -> Vec<u8> {
+        match self {
+            Self::F2 => f16::from_f32(x).to_le_bytes().to_vec(),
+            Self::F4 => x.to_le_bytes().to_vec(),
+            Self::F8 => f64::from(x).to_le_bytes().to_vec(),
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        measure(&Options { mib: 1, kind: Kind::F4, times: 1, bench: false })?;
+        println!("a file is read; `cargo bench --bench load` takes the time");
+        return Ok(());
+    }
+    measure(&Options::parse())
+}
+
+fn measure(options: &Options) -> Result<()> {
+    ensure!(options.times > 0 && options.mib > 0, "--times, --mib: expected at least 1, found 0");
+    let file = tempfile::NamedTempFile::new()?;
+    write(file.path(), options)?;
+    let bytes = file.as_file().metadata()?.len() as f64;
+    println!(
+        "{} MiB of {}, GB/s of the file:{:>10}{:>10}{:>10}",
+        options.mib,
+        options.kind.letters(),
+        "bytes",
+        "memory",
+        "matrix"
+    );
+    for time in 1..=options.times {
+        let start = Instant::now();
+        read_bytes(file.path())?;
+        let alone = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let matrix = read_matrix(file.path())?;
+        let whole = start.elapsed().as_secs_f64();
+        ensure!(matrix.ncols() == COLUMNS, "expected {COLUMNS} columns, found {}", matrix.ncols());
+        let len = matrix.len();
+        drop(matrix);
+        let start = Instant::now();
+        std::hint::black_box(vec![1.0f32; len]);
+        let memory = start.elapsed().as_secs_f64();
+        let speed = |seconds: f64| bytes / seconds / 1e9;
+        println!("{time:>33}{:>10.2}{:>10.2}{:>10.2}", speed(alone), speed(memory), speed(whole));
+    }
+    if let Some(peak) = peak_mib() {
+        println!("peak of memory {peak} MiB");
+    }
+    Ok(())
+}
+
+fn write(path: &Path, options: &Options) -> Result<()> {
+    let row: Vec<u8> = (0u8..64).cycle().take(COLUMNS).flat_map(|n| options.kind.bytes(f32::from(n) / 64.0)).collect();
+    let rows = (options.mib << 20) / row.len();
+    let shape = format!("({rows}, {COLUMNS})");
+    let mut header = format!("{{'descr': '<{}', 'fortran_order': False, 'shape': {shape}, }}", options.kind.letters());
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(b"\x93NUMPY\x01\x00")?;
+    file.write_all(&u16::try_from(header.len())?.to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    for _ in 0..rows {
+        file.write_all(&row)?;
+    }
+    Ok(file.flush()?)
+}
+
+fn read_bytes(path: &Path) -> Result<()> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    while file.read(&mut buffer)? > 0 {
+        std::hint::black_box(&buffer);
+    }
+    Ok(())
+}
+
+/// As far as Linux tells.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? >> 10)
+}
