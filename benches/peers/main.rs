@@ -12,8 +12,8 @@
 //! `PyTorch` (`pytorch_step.py`, packed sequences), JAX (`jax_step.py`, compiled) and candle (`candle/`).
 //! Every side, this crate's too, is a process of its own, so that its peak of memory is its own; they
 //! take turns run by run, A B C D A B C D, so that all meet the same machine in the same state. What to
-//! look at is the median of the rounds' ratios. All start with the same parameters: their first losses
-//! must agree, else they do not compute the same, and the exit code is 1.
+//! look at is the median of the rounds' ratios. All start with the same parameters: their losses before
+//! and after the first step must agree, else they do not compute the same, and the exit code is 1.
 //!
 //! The Python peers take part where `$VSEPP_PYTHON` or `python3` can import what they need, candle where
 //! its crates have been downloaded; who is skipped is told, and how to install it.
@@ -103,7 +103,7 @@ impl What {
         if self == Self::Step { 2 } else { 1 }
     }
 
-    /// The value that all sides must agree on after their first run, and within what share of it.
+    /// The value of the first two runs that all sides must agree on, and within what share of it.
     fn agreement(self) -> (&'static str, f64) {
         match self {
             // Some hundred times what the order of sums in f32 makes of it.
@@ -151,7 +151,18 @@ impl Options {
     }
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(agree) => ExitCode::from(u8::from(!agree)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all sides compute the same.
+fn run() -> Result<bool> {
     let bench = std::env::args().any(|argument| argument == "--bench" || argument == "--serve");
     let options = if bench {
         Options::parse()
@@ -160,7 +171,7 @@ fn main() -> Result<ExitCode> {
     };
     options.check()?;
     if options.serve {
-        return ours::serve(&options).map(|()| ExitCode::SUCCESS);
+        return ours::serve(&options).map(|()| true);
     }
     let report = measure(&options)?;
     if options.json {
@@ -168,7 +179,7 @@ fn main() -> Result<ExitCode> {
     } else {
         report.print();
     }
-    Ok(ExitCode::from(u8::from(!report.agree)))
+    Ok(report.agree)
 }
 
 fn measure(options: &Options) -> Result<Report> {

@@ -16,7 +16,7 @@ pub struct Spread {
     /// The greatest.
     pub max: f64,
     /// How many there were.
-    pub of: usize,
+    pub count: usize,
 }
 
 impl Spread {
@@ -30,7 +30,7 @@ impl Spread {
             return Self::default();
         }
         let median = f64::midpoint(values[(n - 1) / 2], values[n / 2]);
-        Self { median, min: values[0], max: values[n - 1], of: n }
+        Self { median, min: values[0], max: values[n - 1], count: n }
     }
 }
 
@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn the_middle_of_an_even_number_is_the_mean_of_two() {
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0, of: 3 });
-        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0, of: 4 });
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0, count: 3 });
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0, count: 4 });
         assert_eq!(Spread::of([]), Spread::default());
     }
 
@@ -106,7 +106,11 @@ mod tests {
         let mut runs = 0;
         let mut count = |effort: Effort| {
             runs = 0;
-            let counted = effort.collect(|| Ok(runs += 1)).unwrap().len();
+            let counted = effort.try_time(|| {
+                runs += 1;
+                Ok(())
+            });
+            let counted = counted.unwrap().count;
             (counted, runs)
         };
         assert_eq!(count(Effort::times(2, 3)), (3, 5));

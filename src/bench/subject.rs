@@ -60,6 +60,8 @@ pub struct Subject<T> {
     config: ValidConfig,
     adam: Adam<T>,
     gradient: Parameters<T>,
+    /// What the last forward pass left.
+    pass: Option<Forward<T>>,
 }
 
 /// The seconds of the parts of one step.
@@ -85,20 +87,25 @@ impl<T: Real> Subject<T> {
             adam: Adam::new(&architecture),
             gradient: Parameters::zeros(&architecture),
             config,
+            pass: None,
         }
     }
 
-    /// From the batch to the loss.
+    /// From the batch to the loss; what the pass before left is given back first.
     ///
     /// **Errors** as [`Vse::forward`].
-    pub fn forward(&self, batch: &Batch<T>) -> Result<Forward<T>> {
-        self.model.forward(batch, &self.config.objective(0))
+    pub fn forward(&mut self, batch: &Batch<T>) -> Result<()> {
+        self.pass = None;
+        self.pass = Some(self.model.forward(batch, &self.config.objective(0))?);
+        Ok(())
     }
 
-    /// From the loss to the gradient.
-    pub fn backward(&mut self, batch: &Batch<T>, forward: &Forward<T>) {
+    /// From the loss of the last forward pass to the gradient, for the same batch.
+    pub fn backward(&mut self, batch: &Batch<T>) {
         self.gradient.fill_with(T::zero);
-        let _ = self.model.backward(batch, forward, &mut self.gradient);
+        if let Some(pass) = &self.pass {
+            let _ = self.model.backward(batch, pass, &mut self.gradient);
+        }
     }
 
     /// The global norm, clipping, Adam.
@@ -112,13 +119,13 @@ impl<T: Real> Subject<T> {
     /// **Errors** as [`Self::forward`].
     pub fn step(&mut self, batch: &Batch<T>) -> Result<Laps> {
         let start = Instant::now();
-        let pass = self.forward(batch)?;
+        self.forward(batch)?;
         let forward = start.elapsed().as_secs_f64();
-        self.backward(batch, &pass);
+        self.backward(batch);
         let backward = start.elapsed().as_secs_f64();
         self.update();
         let update = start.elapsed().as_secs_f64();
-        drop(pass); // giving memory back is part of a step
+        self.pass = None; // giving memory back is part of a step
         let total = start.elapsed().as_secs_f64();
         Ok(Laps { forward, backward: backward - forward, update: update - backward, total })
     }
