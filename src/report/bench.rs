@@ -17,7 +17,7 @@ pub fn bench_report(report: &Report) -> String {
     if let Some(load) = report.load {
         let _ = write!(out, ", load {load:.1}");
         if load > 0.5 {
-            out.push_str(" before the first measurement: the machine was busy with something else");
+            out.push_str(" at the beginning: the machine was busy");
         }
     }
     let _ = writeln!(out, "\ncaptions: {}\n", report.captions);
@@ -170,7 +170,7 @@ mod tests {
         for words in [
             "captions: made up\n",
             "1 thread                2 threads\n",
-            "demo: B 128, E 32, H = D = 64, F 256, V 150; 43,",
+            "demo: B 128, E 32, H = D = 64, F 256, V 150; 40,064 parameters",
             "parents, ",
             "encoding 20 captions",
             "recurrent",
