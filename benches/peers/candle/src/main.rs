@@ -11,7 +11,7 @@
 //!
 //! Like `PyTorch`'s packed sequences, the GRU computes at each time step only the captions that are
 //! not yet at their end; all input products are one product. Sorting by length is done before the
-//! clock. `AdamW` without decay is Adam. Threads are RAYON_NUM_THREADS, which the parent sets.
+//! clock. `AdamW` without decay is Adam. Threads are `RAYON_NUM_THREADS`, which the parent sets.
 
 use std::collections::HashMap;
 use std::io::BufRead;
