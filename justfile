@@ -22,9 +22,13 @@ doc:
 gradcheck:
     cargo run --release -- gradcheck --blocks
 
-# A training step, beside PyTorch's where PyTorch is there
+# Training, encoding and ranking, beside the machine's own peak
 bench *ARGS:
-    cargo bench --bench step -- {{ARGS}}
+    cargo run --release -- bench {{ARGS}}
+
+# The same in PyTorch, JAX and candle, in turn, where they are there
+peers *ARGS:
+    cargo bench --bench peers -- {{ARGS}}
 
 # The golden suite again (the bytes must not change), and the backends of examples/backends on it
 golden:

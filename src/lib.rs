@@ -29,8 +29,8 @@
 //!
 //! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
 //! [`data`], [`eval`], [`train`]. Below all of it lie [`real`] (numbers), [`linalg`] (the only matrix
-//! products), [`random`] and [`files`]; [`report`] shows what happens. [`golden`] checks the
-//! implementations of others against all this.
+//! products), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`] measures
+//! what it costs. [`golden`] checks the implementations of others against all this.
 //!
 //! # One training step
 //!
@@ -66,6 +66,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
+pub mod bench;
 pub mod data;
 pub mod error;
 pub mod eval;

@@ -401,3 +401,28 @@ fn gradcheck_passes_and_has_json() {
     assert_eq!(report["passed"], true);
     assert!(report["problems"].as_array().unwrap().len() >= 20);
 }
+
+#[test]
+fn bench_measures_and_names_what_does_not_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let small = ["bench", "--size", "demo", "--steps", "1", "--encode", "9", "--evaluate", "3", "--threads", "2"];
+    let report = json(&[&small[..], &["--json"]].concat(), folder);
+    let size = &report["sizes"][0];
+    assert_eq!((&size["size"], &size["counts"]["pairs"]), (&Value::from("demo"), &Value::from(128)));
+    assert!(size["counts"]["states"].as_u64().unwrap() < size["counts"]["tokens"].as_u64().unwrap());
+    let measured = &size["measured"][0];
+    assert_eq!((&measured["threads"], &measured["evaluation"]["captions"]), (&Value::from(2), &Value::from(15)));
+    assert!(report["peaks"][0]["linalg"].as_f64().unwrap() > 0.0);
+    for part in ["step", "forward", "backward"] {
+        assert!(measured[part]["share"].as_f64().unwrap() > 0.0, "{part}");
+    }
+    assert_eq!(measured["products"].as_array().unwrap().len(), 11);
+
+    std::fs::write(folder.join("few.txt"), "a dog\n".repeat(127)).unwrap();
+    refused(&["bench", "--captions", "few.txt"], folder, &["few.txt: expected at least 128 captions", "found 127"]);
+    refused(&["bench", "--captions", "none.txt"], folder, &["none.txt: cannot read"]);
+    refused(&["bench", "--steps", "0"], folder, &["steps = 0", "expected 1 to"]);
+    refused(&["bench", "--size", "large"], folder, &["large", "demo, coco, paper"]);
+    refused(&["bench", "--threads", "0"], folder, &["--threads", "1 to 1024"]);
+}

@@ -58,6 +58,15 @@ class Vse(nn.Module):
         return l2norm(last_states[-1])
 
 
+def vse_of(tensors: dict[str, Tensor]) -> Vse:
+    """The model whose parameters are among these tensors, under their names in the checkpoints."""
+    vocab_size, word_dim = tensors["txt_enc.embed.weight"].shape
+    embed_size, img_dim = tensors["img_enc.fc.weight"].shape
+    model = Vse(vocab_size, word_dim, embed_size, img_dim)
+    model.load_state_dict({name: tensors[name] for name in model.state_dict()})
+    return model
+
+
 def hinge_loss(scores: Tensor, margin: float, max_violation: bool) -> Tensor:
     """Sum over the batch; scores [B, B] with images as rows and the right pairs on the diagonal."""
     own = scores.diagonal()

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).
 
+mod bench;
 mod embed;
 mod eval;
 mod golden;
@@ -58,6 +59,8 @@ enum Command {
     Gradcheck(gradcheck::Args),
     /// Check a backend against golden values, and find out where it goes wrong
     Golden(golden::Args),
+    /// Time training, encoding and ranking, beside the machine's own peak
+    Bench(bench::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
     /// Print the manual page, or write one for every command
@@ -98,6 +101,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         Command::Vocab(args) => vocab::run(args),
         Command::Gradcheck(args) => gradcheck::run(&args),
         Command::Golden(args) => golden::run(args),
+        Command::Bench(args) => bench::run(args, threads),
         Command::Completions(args) => Ok(shell::completions(&args)),
         Command::Man(args) => shell::man(&args),
     }

@@ -93,11 +93,14 @@ pub fn rank(
             .collect();
         let counts: Vec<Counts> = blocks
             .par_iter()
-            .map_init(|| Array2::default((0, 0)), |scores, &(i, c)| {
-                scorer.block(i, c - first, scores);
-                check_scores(scores, i, c)?;
-                Ok((count_rows(scores, i, c, &best, starts), count_columns(scores, i, c, &own)))
-            })
+            .map_init(
+                || Array2::default((0, 0)),
+                |scores, &(i, c)| {
+                    scorer.block(i, c - first, scores);
+                    check_scores(scores, i, c)?;
+                    Ok((count_rows(scores, i, c, &best, starts), count_columns(scores, i, c, &own)))
+                },
+            )
             .collect::<Result<_>>()?;
         for ((i, c), (row_counts, column_counts)) in blocks.into_iter().zip(counts) {
             rows[i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
@@ -207,7 +210,8 @@ fn all_finite(matrix: ArrayView2<'_, f32>) -> bool {
 /// **Errors** if a score is not finite: finite vectors can be so long that their product overflows,
 /// and NaN would rank first in silence. The block's first image is i, its first caption c.
 fn check_scores(scores: &Array2<f32>, i: usize, c: usize) -> Result<()> {
-    let wrong = if all_finite(scores.view()) { None } else { scores.indexed_iter().find(|(_, score)| !score.is_finite()) };
+    let wrong =
+        if all_finite(scores.view()) { None } else { scores.indexed_iter().find(|(_, score)| !score.is_finite()) };
     match wrong {
         None => Ok(()),
         Some(((row, column), score)) => {
@@ -288,7 +292,8 @@ fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Ve
         vectorized(
             #[inline(always)]
             || {
-                for (((ahead, equal), &score), &target) in ahead.iter_mut().zip(&mut equal).zip(row).zip(&target_scores) {
+                for (((ahead, equal), &score), &target) in ahead.iter_mut().zip(&mut equal).zip(row).zip(&target_scores)
+                {
                     *ahead += u32::from(score > target);
                     *equal += u32::from(score == target);
                 }

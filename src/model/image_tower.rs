@@ -42,13 +42,7 @@ impl<T: Scalar> ImageTower<T> {
 
 impl<T: Real> ImageTower<T> {
     /// From df [B, D] to the parameters' gradients; d becomes the gradient of `fc`'s output [B, D].
-    pub fn backward(
-        &self,
-        features: ArrayView2<'_, T>,
-        cache: &ImageCache<T>,
-        d: &mut Array2<T>,
-        gradient: &mut Self,
-    ) {
+    pub fn backward(&self, features: ArrayView2<'_, T>, cache: &ImageCache<T>, d: &mut Array2<T>, gradient: &mut Self) {
         cache.head.backward(d);
         self.fc.backward(features, d.view(), &mut gradient.fc);
     }

@@ -98,7 +98,13 @@ impl<T: Scalar> TextTower<T> {
 
 impl<T: Real> TextTower<T> {
     /// From dg [B, D] to the parameters' gradients; what becomes of d is of no use to others.
-    pub fn backward(&self, cache: &TextCache<T>, d: &mut Array2<T>, on_the_way: &mut TextBackward<T>, gradient: &mut Self) {
+    pub fn backward(
+        &self,
+        cache: &TextCache<T>,
+        d: &mut Array2<T>,
+        on_the_way: &mut TextBackward<T>,
+        gradient: &mut Self,
+    ) {
         let TextBackward { last: d_last, rnn: d_rnn } = on_the_way;
         cache.head.backward(d);
         let d_last = match (&self.proj, &mut gradient.proj) {

@@ -417,10 +417,9 @@ impl<T: Scalar> Gru<T> {
                     self.layers[k].advance(tree, level, parents.clone(), &children, below.last(), &mut wave[0]);
                 }
                 let top = &waves[waves.len() - 1];
-                for (nodes, states, offset) in [
-                    (&children[0], &top.inner, children[0].start - level.inner.start),
-                    (&children[1], &top.leaves, 0),
-                ] {
+                for (nodes, states, offset) in
+                    [(&children[0], &top.inner, children[0].start - level.inner.start), (&children[1], &top.leaves, 0)]
+                {
                     for (i, node) in nodes.clone().enumerate() {
                         for &caption in ends.of(node) {
                             last.row_mut(caption).assign(&states.row(offset + i));
@@ -599,8 +598,9 @@ mod tests {
     fn last_states_are_those_of_the_forward_pass_to_the_bit() {
         // More parents than are worked on at once, captions that end at inner nodes, equal ones, an
         // empty one; one layer and three.
-        let mut captions: Vec<Vec<u32>> =
-            (0..900u32).map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..1 + i as usize % 6].to_vec()).collect();
+        let mut captions: Vec<Vec<u32>> = (0..900u32)
+            .map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..1 + i as usize % 6].to_vec())
+            .collect();
         captions.push(vec![]);
         let tree = PrefixTree::new(&captions);
         assert!(tree.levels().iter().any(|level| level.parents.len() > 192));

@@ -1,0 +1,214 @@
+//! The same work in this crate and in other frameworks, in turn, on the same data.
+//!
+//! ```text
+//! cargo bench --bench peers                                  # a training step, paper size, all threads
+//! cargo bench --bench peers -- --size coco --threads 1
+//! cargo bench --bench peers -- --captions train_caps.txt     # sentences of your own
+//! cargo bench --bench peers -- --what encode                 # 25,000 captions, against PyTorch
+//! cargo bench --bench peers -- --what evaluate               # ranks, against NumPy, PyTorch, the original's loop
+//! ```
+//!
+//! A step is forward, backward, the global norm, and Adam with the clipped gradient. The peers are
+//! `PyTorch` (`pytorch_step.py`, packed sequences), JAX (`jax_step.py`, compiled) and candle (`candle/`).
+//! Every side, this crate's too, is a process of its own, so that its peak of memory is its own; they
+//! take turns run by run, A B C D A B C D, so that all meet the same machine in the same state. What to
+//! look at is the median of the rounds' ratios. All start with the same parameters: their losses before
+//! and after the first step must agree, else they do not compute the same, and the exit code is 1.
+//!
+//! The Python peers take part where `$VSEPP_PYTHON` or `python3` can import what they need, candle where
+//! its crates have been downloaded; who is skipped is told, and how to install it.
+//!
+//! `cargo test --benches` starts this file without `--bench`: one round of this crate's side alone, at
+//! the smallest size.
+
+mod data;
+mod ours;
+mod report;
+mod side;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, ValueEnum};
+use vsepp::bench::{Captions, Size, cores, load};
+
+use report::{Report, SideReport};
+use side::{Round, Side, Starter};
+
+/// Between two runs: the threads of the side that has just finished may spin for some milliseconds.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Times the same work in vsepp and in other frameworks, in turn.
+#[derive(Clone, Parser)]
+struct Options {
+    /// What is done
+    #[arg(long, value_enum, default_value = "step")]
+    what: What,
+    /// Dimensions of the model
+    #[arg(long, default_value = "paper", value_parser = PossibleValuesParser::new(Size::names()).try_map(|name| name.parse::<Size>()))]
+    size: Size,
+    /// Threads of every side [default: all]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Rounds that count [default: 10 for steps, else 3]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Draw the sentences from this file, one a line, instead of making them up
+    #[arg(long, value_name = "FILE")]
+    captions: Option<PathBuf>,
+    /// Captions to encode
+    #[arg(long, value_name = "N", default_value_t = 25_000)]
+    encode: usize,
+    /// Images to rank, with five captions each
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    evaluate: usize,
+    /// Only these peers (pytorch, jax, candle, numpy, loop); "none" for this crate alone
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be this crate's side
+    #[arg(long, hide = true)]
+    serve: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum What {
+    /// A training step
+    Step,
+    /// Captions to joint embeddings
+    Encode,
+    /// Ranks both ways, from embeddings
+    Evaluate,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Encode => "encode",
+            Self::Evaluate => "evaluate",
+        }
+    }
+
+    /// Rounds before those that count.
+    fn warm_up(self) -> usize {
+        if self == Self::Step { 2 } else { 1 }
+    }
+
+    /// The value of the first two runs that all sides must agree on, and within what share of it.
+    fn agreement(self) -> (&'static str, f64) {
+        match self {
+            // Some hundred times what the order of sums in f32 makes of it.
+            Self::Step => ("loss", 1e-5),
+            Self::Encode => ("mean |g|", 1e-5),
+            // A rank changes where two scores nearly tie: a few of thousands of queries.
+            Self::Evaluate => ("rsum", 1e-3),
+        }
+    }
+}
+
+impl Options {
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(cores)
+    }
+
+    fn rounds(&self) -> usize {
+        self.steps.unwrap_or(if self.what == What::Step { 10 } else { 3 })
+    }
+
+    fn captions(&self) -> Captions {
+        self.captions.clone().map_or(Captions::MadeUp, Captions::File)
+    }
+
+    fn check(&self) -> Result<()> {
+        let threads = self.threads();
+        ensure!((1..=1024).contains(&threads), "--threads: expected 1 to 1024, found {threads}");
+        for (flag, number) in [("--steps", self.rounds()), ("--encode", self.encode), ("--evaluate", self.evaluate)] {
+            ensure!((1..=1_000_000).contains(&number), "{flag}: expected 1 to 1000000, found {number}");
+        }
+        let known: Vec<&str> = Starter::all(self.what).iter().map(|starter| starter.key).collect();
+        let unknown = self.peers.iter().flatten().find(|peer| *peer != "none" && !known.contains(&peer.as_str()));
+        if let Some(peer) = unknown {
+            let expected = known.join(", ");
+            anyhow::bail!(
+                "--peers: expected some of {expected}, or none, for --what {}, found {peer}",
+                self.what.name()
+            );
+        }
+        Ok(())
+    }
+
+    fn wants(&self, peer: &str) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.iter().any(|wanted| wanted == peer))
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(agree) => ExitCode::from(u8::from(!agree)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all sides compute the same.
+fn run() -> Result<bool> {
+    let bench = std::env::args().any(|argument| argument == "--bench" || argument == "--serve");
+    let options = if bench {
+        Options::parse()
+    } else {
+        Options::parse_from(["peers", "--size", "demo", "--steps", "1", "--threads", "1", "--peers", "none"])
+    };
+    options.check()?;
+    if options.serve {
+        return ours::serve(&options).map(|()| true);
+    }
+    let report = measure(&options)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        report.print();
+    }
+    Ok(report.agree)
+}
+
+fn measure(options: &Options) -> Result<Report> {
+    let load = load();
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("batch.safetensors");
+    let counts = data::write(options, &file)?;
+
+    let mut sides = vec![Side::ours(options)?];
+    let mut skipped = Vec::new();
+    for starter in Starter::all(options.what).iter().filter(|starter| options.wants(starter.key)) {
+        match starter.start(&file, options.threads())? {
+            Some(side) => sides.push(side),
+            None => skipped.push(starter.skipped()),
+        }
+    }
+    let warm_up = options.what.warm_up();
+    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); sides.len()];
+    for round in 0..warm_up + options.rounds() {
+        for (side, rounds) in sides.iter_mut().zip(&mut rounds) {
+            if round < warm_up {
+                eprintln!("{}: warming up", side.name());
+            }
+            rounds.push(side.run()?);
+            std::thread::sleep(PAUSE);
+        }
+    }
+    let ours = rounds[0].clone();
+    let sides: Vec<SideReport> =
+        sides.iter().zip(&rounds).map(|(side, rounds)| SideReport::new(side, rounds, &ours, warm_up)).collect();
+    Ok(Report::new(options, load, counts, sides, skipped))
+}

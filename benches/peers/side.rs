@@ -1,0 +1,190 @@
+//! Processes that do the same work, a run for each line that they are sent.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{Options, What};
+
+/// A process that waits for lines.
+pub(super) struct Side {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+    ready: Ready,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    peer: String,
+    version: String,
+    threads: usize,
+}
+
+/// What a side tells of one run.
+#[derive(Clone, Copy, Deserialize)]
+pub(super) struct Round {
+    pub(super) seconds: f64,
+    pub(super) value: f64,
+    pub(super) peak_rss_mb: Option<f64>,
+}
+
+/// A peer that is not there.
+#[derive(Serialize)]
+pub(super) struct Skipped {
+    pub(super) peer: &'static str,
+    /// How to install it.
+    pub(super) install: String,
+}
+
+impl Side {
+    /// This very program, once more.
+    pub(super) fn ours(options: &Options) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--serve", "--what", options.what.name(), "--size", options.size.name()]);
+        command.args(["--encode", &options.encode.to_string(), "--evaluate", &options.evaluate.to_string()]);
+        if let Some(captions) = &options.captions {
+            command.arg("--captions").arg(captions);
+        }
+        Self::start(command, options.threads())
+    }
+
+    fn start(mut command: Command, threads: usize) -> Result<Self> {
+        command.arg("--threads").arg(threads.to_string());
+        for variable in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"] {
+            command.env(variable, threads.to_string());
+        }
+        let program = command.get_program().to_string_lossy().into_owned();
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = started.with_context(|| format!("cannot start {program}"))?;
+        let input = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().context("no pipe")?).lines();
+        let ready = Ready { peer: program, version: String::new(), threads };
+        let mut side = Self { process, input, output, ready };
+        side.ready = side.line()?;
+        let found = side.ready.threads;
+        ensure!(found == threads, "{}: expected {threads} thread(s), found {found}", side.name());
+        Ok(side)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.ready.peer
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.ready.version
+    }
+
+    /// The next line that it prints.
+    fn line<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T> {
+        let Some(line) = self.output.next() else { bail!("{} ended early; its message stands above", self.name()) };
+        let line = line?;
+        serde_json::from_str(&line).with_context(|| format!("{} said: {line}", self.name()))
+    }
+
+    pub(super) fn run(&mut self) -> Result<Round> {
+        writeln!(self.input.as_mut().context("no pipe")?, "run")?;
+        self.line()
+    }
+}
+
+impl Drop for Side {
+    /// It ends when its input does.
+    fn drop(&mut self) {
+        drop(self.input.take());
+        self.process.wait().ok();
+    }
+}
+
+/// A peer that may be there.
+pub(super) struct Starter {
+    /// Its name on the command line.
+    pub(super) key: &'static str,
+    program: Program,
+}
+
+enum Program {
+    /// A script, its further arguments, and the packages that it imports.
+    Python(&'static str, &'static [&'static str], &'static str),
+    Candle,
+}
+
+impl Starter {
+    /// Those that do this work.
+    pub(super) fn all(what: What) -> Vec<Self> {
+        let python = |key, script, more, packages| Self { key, program: Program::Python(script, more, packages) };
+        match what {
+            What::Step => vec![
+                python("pytorch", "pytorch_step.py", &[], "torch numpy safetensors"),
+                python("jax", "jax_step.py", &[], "jax numpy safetensors"),
+                Self { key: "candle", program: Program::Candle },
+            ],
+            What::Encode => vec![python("pytorch", "pytorch_encode.py", &[], "torch numpy safetensors")],
+            What::Evaluate => vec![
+                python("numpy", "evaluation_peers.py", &["--method", "numpy"], "numpy safetensors"),
+                python("pytorch", "evaluation_peers.py", &["--method", "pytorch"], "torch numpy safetensors"),
+                python("loop", "evaluation_peers.py", &["--method", "loop"], "numpy safetensors"),
+            ],
+        }
+    }
+
+    /// None where it is not installed.
+    pub(super) fn start(&self, file: &Path, threads: usize) -> Result<Option<Side>> {
+        let mut command = match self.program {
+            Program::Python(script, more, packages) => {
+                let imports = format!("import {}", packages.replace(' ', ", "));
+                if !succeeds(Command::new(python()).args(["-c", &imports])) {
+                    return Ok(None);
+                }
+                let mut command = Command::new(python());
+                command.arg(folder().join(script)).args(more);
+                command
+            }
+            Program::Candle => {
+                let mut build = candle("build");
+                eprintln!("candle: building, where its crates are there");
+                if !succeeds(build.arg("--offline")) {
+                    return Ok(None);
+                }
+                let mut command = candle("run");
+                command.args(["--offline", "--quiet", "--"]);
+                command
+            }
+        };
+        command.arg("--batch").arg(file);
+        Side::start(command, threads).map(Some)
+    }
+
+    pub(super) fn skipped(&self) -> Skipped {
+        let install = match self.program {
+            Program::Python(_, _, packages) => {
+                format!("{} -m pip install {packages} (VSEPP_PYTHON names another Python)", python().display())
+            }
+            Program::Candle => "cargo build --release --manifest-path benches/peers/candle/Cargo.toml".into(),
+        };
+        Skipped { peer: self.key, install }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers")
+}
+
+fn python() -> PathBuf {
+    std::env::var_os("VSEPP_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+}
+
+/// Its crates are its own, so it is no part of this package; cargo knows where it puts what it builds.
+fn candle(verb: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([verb, "--release", "--locked", "--manifest-path"]).arg(folder().join("candle/Cargo.toml"));
+    command
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}

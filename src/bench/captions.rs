@@ -1,0 +1,206 @@
+//! The captions and images that are timed: from a file, or drawn with a fixed seed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use ndarray_rand::rand::RngCore;
+
+use super::SEED;
+use crate::data::Vocabulary;
+use crate::error::{Error, Result};
+use crate::model::{Architecture, Batch};
+use crate::random::{permutation, stream};
+use crate::real::Real;
+
+/// Words begin after `<pad>`, `<start>`, `<end>` and `<unk>`.
+const FIRST_WORD: u32 = Vocabulary::UNKNOWN + 1;
+
+/// Where captions come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Captions {
+    /// Drawn: [`made_up`].
+    #[default]
+    MadeUp,
+    /// A file with one caption a line.
+    File(PathBuf),
+}
+
+impl fmt::Display for Captions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MadeUp => f.write_str("made up"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Captions {
+    /// So many captions as ids below V, `<start>` … `<end>`, the same ones every time. Of a file, they
+    /// are drawn without repetition; its V − 4 most frequent words are known.
+    ///
+    /// **Errors** if the file cannot be read or has not so many captions.
+    pub fn draw(&self, vocabulary: usize, number: usize) -> Result<Vec<Vec<u32>>> {
+        match self {
+            Self::MadeUp => Ok(made_up(vocabulary, number)),
+            Self::File(path) => {
+                let text = read(path)?;
+                encode(&text, vocabulary, number).map_err(|found| {
+                    Error::file(path, format!("expected at least {number} captions, one a line, found {found}"))
+                })
+            }
+        }
+    }
+
+    /// How many there are; `None`: as many as are asked for.
+    ///
+    /// **Errors** if the file cannot be read.
+    pub fn available(&self) -> Result<Option<usize>> {
+        match self {
+            Self::MadeUp => Ok(None),
+            Self::File(path) => Ok(Some(lines(&read(path)?).len())),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map(|text| text.to_lowercase()).map_err(|e| Error::io(path, "read", e))
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Splits at white space: a benchmark needs the lengths, the repetitions and the shared beginnings of
+/// real sentences, not the tokenizer. Where there are too few lines, says how many there are.
+fn encode(text: &str, vocabulary: usize, number: usize) -> std::result::Result<Vec<Vec<u32>>, usize> {
+    let lines = lines(text);
+    if lines.len() < number {
+        return Err(lines.len());
+    }
+    let mut counts = HashMap::new();
+    for word in text.split_whitespace() {
+        *counts.entry(word).or_insert(0usize) += 1;
+    }
+    let mut words: Vec<(&str, usize)> = counts.into_iter().collect();
+    words.sort_unstable_by_key(|&(word, count)| (std::cmp::Reverse(count), word));
+    words.truncate(vocabulary.saturating_sub(FIRST_WORD as usize));
+    let rank: HashMap<&str, usize> = words.iter().enumerate().map(|(rank, &(word, _))| (word, rank)).collect();
+
+    let order = permutation(&mut stream(SEED, "bench/captions"), lines.len());
+    let ranks = |line: &str| enclose(line.split_whitespace().map(|word| rank.get(word).copied().unwrap_or(usize::MAX)));
+    Ok(order[..number].iter().map(|&line| ranks(lines[line])).collect())
+}
+
+/// `<start>`, the words by rank (of no rank: `<unk>`), `<end>`.
+fn enclose(ranks: impl Iterator<Item = usize>) -> Vec<u32> {
+    let word = |rank| u32::try_from(rank).ok().and_then(|rank| FIRST_WORD.checked_add(rank));
+    let words = ranks.map(|rank| word(rank).unwrap_or(Vocabulary::UNKNOWN));
+    std::iter::once(Vocabulary::START).chain(words).chain([Vocabulary::END]).collect()
+}
+
+/// Sentences with the lengths of MS-COCO's and words that follow Zipf's law.
+///
+/// The first word is far more often the same ("a": two in three), so that beginnings are shared.
+///
+/// **Panics** if V leaves no word beside the four special ones.
+#[must_use]
+pub fn made_up(vocabulary: usize, number: usize) -> Vec<Vec<u32>> {
+    /// Words in the shortest caption, and how many in a thousand have so many, one more, …
+    const SHORTEST: usize = 7;
+    const LENGTHS: [f64; 15] = [8., 162., 226., 217., 150., 97., 59., 34., 18., 10., 7., 4., 3., 2., 3.];
+    let words = vocabulary.saturating_sub(FIRST_WORD as usize);
+    assert!(words > 0, "V = {vocabulary}: expected at least one word beside the special ones");
+    let (lengths, first, later) =
+        (Weighted::new(LENGTHS.into_iter()), Weighted::zipf(words, 2.1), Weighted::zipf(words, 1.05));
+    let mut rng = stream(SEED, "bench/captions");
+    let caption = |_| {
+        let length = SHORTEST + lengths.draw(&mut rng);
+        let words: Vec<usize> =
+            (0..length).map(|i| if i == 0 { first.draw(&mut rng) } else { later.draw(&mut rng) }).collect();
+        enclose(words.into_iter())
+    };
+    (0..number).map(caption).collect()
+}
+
+/// Numbers 0, 1, … drawn with given weights: their running sums.
+struct Weighted(Vec<f64>);
+
+impl Weighted {
+    fn new(weights: impl Iterator<Item = f64>) -> Self {
+        let running = weights.scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        });
+        Self(running.collect())
+    }
+
+    /// The word of rank k (from 1) has weight k^−s.
+    fn zipf(words: usize, s: f64) -> Self {
+        Self::new((1..=words).map(|rank| (rank as f64).powf(-s)))
+    }
+
+    fn draw(&self, rng: &mut impl RngCore) -> usize {
+        let at = uniform(rng) * self.0.last().copied().unwrap_or(0.0);
+        self.0.partition_point(|&sum| sum <= at)
+    }
+}
+
+/// U(0, 1) with 24 bits, exact in an `f32`.
+pub(super) fn uniform(rng: &mut impl RngCore) -> f64 {
+    f64::from(rng.next_u32() >> 8) / f64::from(1 << 24)
+}
+
+/// Captions with features drawn from U(0, 1), as if after a rectifier; every pair shows another image.
+#[must_use]
+pub fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
+    let mut rng = stream(SEED, "bench/images");
+    let shape = (captions.len(), architecture.img_dim);
+    let images = Array2::from_shape_simple_fn(shape, || T::from_f64(uniform(&mut rng)));
+    Batch { images, image_ids: (0..captions.len()).collect(), captions }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_its_frequent_words_the_low_ids() {
+        // "a" six times, "dog" twice, "cat" and "runs" once, of which V = 7 leaves the first by letter.
+        let text = "a dog a\n\n  a cat \na dog runs\na a\n";
+        let captions = encode(text, 7, 4).unwrap();
+        let mut sorted = captions.clone();
+        sorted.sort();
+        assert_eq!(sorted, [vec![1, 4, 4, 2], vec![1, 4, 5, 3, 2], vec![1, 4, 5, 4, 2], vec![1, 4, 6, 2]]);
+        assert_eq!(encode(text, 7, 2).unwrap(), captions[..2], "the same ones every time");
+        assert_eq!(encode(text, 7, 5), Err(4));
+    }
+
+    #[test]
+    fn a_file_that_does_not_do_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("caps.txt");
+        let captions = Captions::File(path.clone());
+        let message = captions.draw(10, 1).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("{}: cannot read", path.display())), "{message}");
+        std::fs::write(&path, "A dog.\n\nA cat.\n").unwrap();
+        let message = captions.draw(10, 3).unwrap_err().to_string();
+        assert_eq!(message, format!("{}: expected at least 3 captions, one a line, found 2", path.display()));
+        assert_eq!((captions.available().unwrap(), Captions::MadeUp.available().unwrap()), (Some(2), None));
+        assert_eq!(captions.draw(10, 2).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn made_up_sentences_are_like_coco_s() {
+        let captions = made_up(11_755, 5000);
+        assert_eq!(captions[..7], made_up(11_755, 7), "the same ones every time");
+        let words = |caption: &Vec<u32>| caption.len() - 2;
+        assert!(captions.iter().all(|c| (7..22).contains(&words(c)) && c[0] == 1 && c[c.len() - 1] == 2));
+        assert!(captions.iter().flatten().all(|&word| (1..11_755).contains(&word) && word != 3));
+        let mean = captions.iter().map(words).sum::<usize>() as f64 / 5000.0;
+        assert!((10.0..11.0).contains(&mean), "COCO: 10.5 words, found {mean}");
+        let first = captions.iter().filter(|c| c[1] == FIRST_WORD).count() as f64 / 5000.0;
+        assert!((0.6..0.7).contains(&first), "two in three begin with the same word, found {first}");
+    }
+}

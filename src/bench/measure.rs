@@ -1,0 +1,202 @@
+//! Products and embeddings that are timed.
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
+use serde::Serialize;
+
+use super::SEED;
+use super::captions::uniform;
+use super::spread::Effort;
+use super::subject::{multiply, rank};
+use super::work::{Form, Product};
+use crate::error::Result;
+use crate::eval::Evaluation;
+use crate::nn::l2norm::normalise;
+use crate::random::stream;
+
+/// U(−1, 1).
+fn matrix(rows: usize, columns: usize, purpose: &str) -> Array2<f32> {
+    let mut rng = stream(SEED, purpose);
+    #[allow(clippy::cast_possible_truncation)] // exact
+    Array2::from_shape_simple_fn((rows, columns), || (2.0 * uniform(&mut rng) - 1.0) as f32)
+}
+
+/// The machine's peak on so many threads: 10⁹ operations a second in a product of 2048³, two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Peak {
+    /// Threads.
+    pub threads: usize,
+    /// The crate's own product.
+    pub linalg: f64,
+    /// `matrixmultiply`, given as many blocks of columns as there are threads: an independent measure.
+    pub matrixmultiply: f64,
+}
+
+impl Peak {
+    /// Rows, columns and sums of the product.
+    pub const SIDE: usize = 2048;
+
+    /// Times both on the threads of the pool in which it is called; the least time counts.
+    #[must_use]
+    pub fn measure(effort: Effort) -> Self {
+        let side = Self::SIDE;
+        let (a, b) = (matrix(side, side, "bench/a"), matrix(side, side, "bench/b"));
+        let mut c = Array2::zeros((side, side));
+        let threads = rayon::current_num_threads();
+        let operations = 2.0 * (side as f64) * (side as f64) * (side as f64);
+        let rate = |seconds: f64| operations / seconds / 1e9;
+        let own = effort.time(|| multiply(Form::Output, &[side], a.view(), b.view(), c.view_mut()));
+        let yardstick = effort.time(|| by_columns(a.view(), b.view(), c.view_mut(), threads));
+        Self { threads, linalg: rate(own.min), matrixmultiply: rate(yardstick.min) }
+    }
+
+    /// The faster of the two: what a share is a share of.
+    #[must_use]
+    pub fn best(&self) -> f64 {
+        self.linalg.max(self.matrixmultiply)
+    }
+}
+
+/// C = A · B, the columns divided among tasks.
+fn by_columns(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, mut c: ArrayViewMut2<'_, f32>, tasks: usize) {
+    if tasks < 2 {
+        return general_mat_mul(1.0, &a, &b, 0.0, &mut c);
+    }
+    let left = tasks / 2;
+    let border = b.ncols() * left / tasks;
+    let (b0, b1) = b.split_at(Axis(1), border);
+    let (c0, c1) = c.split_at(Axis(1), border);
+    rayon::join(|| by_columns(a, b0, c0, left), || by_columns(a, b1, c1, tasks - left));
+}
+
+/// The operands of a product of a step, filled with numbers.
+#[derive(Clone, Debug)]
+pub struct Operands {
+    product: Product,
+    a: Array2<f32>,
+    b: Array2<f32>,
+    c: Array2<f32>,
+}
+
+impl Operands {
+    /// Made once.
+    #[must_use]
+    pub fn new(product: &Product) -> Self {
+        let (m, k, n) = (product.rows(), product.k, product.n);
+        let (a, b) = match product.form {
+            Form::Output => ((m, k), (n, k)),
+            Form::Input => ((m, k), (k, n)),
+            Form::Weight => ((k, m), (k, n)),
+        };
+        Self {
+            product: product.clone(),
+            a: matrix(a.0, a.1, "bench/a"),
+            b: matrix(b.0, b.1, "bench/b"),
+            c: Array2::zeros((m, n)),
+        }
+    }
+
+    /// Every call of the product, one after the other.
+    pub fn run(&mut self) {
+        let Product { form, m, .. } = &self.product;
+        multiply(*form, m, self.a.view(), self.b.view(), self.c.view_mut());
+    }
+}
+
+/// Images and captions that have been embedded, five captions an image, for an evaluation.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    /// f [N, D].
+    pub images: Array2<f32>,
+    /// g [5N, D].
+    pub captions: Array2<f32>,
+}
+
+impl Embeddings {
+    /// Captions of an image.
+    pub const EACH: usize = 5;
+
+    /// Random directions; a caption lies so near to its image that recall is neither 0 nor 100 %.
+    ///
+    /// **Errors** if a vector is zero everywhere.
+    pub fn new(images: usize, dimension: usize) -> Result<Self> {
+        /// Length of what is added to an image's vector, in lengths of that vector, for D = 1024: the
+        /// best of some thousand strangers is then about as near. For a smaller D, less.
+        const NOISE: f32 = 9.0;
+        let mut f = matrix(images, dimension, "bench/embeddings/images");
+        let mut g = matrix(images * Self::EACH, dimension, "bench/embeddings/captions");
+        let noise = NOISE * (dimension as f32 / 1024.0).sqrt();
+        for (caption, mut row) in g.outer_iter_mut().enumerate() {
+            row.zip_mut_with(&f.row(caption / Self::EACH), |x, &image| *x = noise * *x + image);
+        }
+        normalise(&mut f, Array1::default(0), "image")?;
+        normalise(&mut g, Array1::default(0), "caption")?;
+        Ok(Self { images: f, captions: g })
+    }
+
+    /// Ranks both ways.
+    ///
+    /// **Errors** as [`crate::eval::evaluate`].
+    pub fn evaluate(&self) -> Result<Evaluation> {
+        rank(self.images.view(), self.captions.view())
+    }
+
+    /// The operations of the one product that both directions need.
+    #[must_use]
+    pub fn operations(&self) -> f64 {
+        2.0 * self.images.nrows() as f64 * self.captions.nrows() as f64 * self.images.ncols() as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Pass, Size, made_up, products};
+    use crate::linalg;
+    use crate::nn::PrefixTree;
+
+    #[test]
+    fn columns_divided_among_tasks_give_the_product() {
+        let (a, b) = (matrix(5, 7, "a"), matrix(7, 11, "b"));
+        let whole = a.dot(&b);
+        for tasks in 1..6 {
+            let mut c = Array2::ones((5, 11));
+            by_columns(a.view(), b.view(), c.view_mut(), tasks);
+            approx::assert_abs_diff_eq!(c, whole, epsilon = 1e-5);
+        }
+    }
+
+    #[test]
+    fn calls_level_by_level_make_up_the_whole_product() {
+        for (form, m) in [(Form::Output, vec![2, 1, 3]), (Form::Input, vec![4, 2]), (Form::Weight, vec![6])] {
+            let product = Product { name: "x", pass: Pass::Forward, form, m, k: 4, n: 5 };
+            let mut operands = Operands::new(&product);
+            operands.run();
+            let whole = match form {
+                Form::Output => linalg::matmul(operands.a.view(), operands.b.t()),
+                Form::Input => linalg::matmul(operands.a.view(), operands.b.view()),
+                Form::Weight => linalg::matmul(operands.a.t(), operands.b.view()),
+            };
+            assert_eq!(operands.c, whole, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn every_product_of_a_step_can_be_run() {
+        let (_, architecture) = Size::Demo.settings();
+        let tree = PrefixTree::new(&made_up(architecture.vocab_size, 5));
+        for product in products(&architecture, &tree) {
+            let mut operands = Operands::new(&product);
+            operands.run();
+            assert!(operands.c.iter().all(|x| *x != 0.0), "{product:?}: every element is computed");
+        }
+    }
+
+    #[test]
+    fn embeddings_can_be_told_apart_but_not_all_of_them() {
+        for dimension in [64, 1024] {
+            let evaluation = Embeddings::new(200, dimension).unwrap().evaluate().unwrap();
+            assert!((30.0..590.0).contains(&evaluation.rsum), "D = {dimension}: {}", evaluation.rsum);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The whole measurement, and what comes out of it.
+
+use serde::Serialize;
+
+use super::captions::{Captions, batch};
+use super::machine::{cores, load, peak_rss_mib};
+use super::measure::{Embeddings, Operands, Peak};
+use super::size::Size;
+use super::spread::{Effort, Spread};
+use super::subject::{Laps, Subject, Training};
+use super::work::{Counts, Pass, Product, operations, products};
+use crate::error::{Error, Result};
+use crate::model::Architecture;
+use crate::nn::PrefixTree;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Sizes, in the order of the report.
+    pub sizes: Vec<Size>,
+    /// Numbers of threads, each measured by itself.
+    pub threads: Vec<usize>,
+    /// Where the captions come from.
+    pub captions: Captions,
+    /// Steps that count, after two that do not.
+    pub steps: usize,
+    /// Captions to encode; 0: leave it out. `None`: 5,000, or as many as the file has.
+    pub encode: Option<usize>,
+    /// Images to evaluate, with five captions each; 0: leave it out.
+    pub evaluate: usize,
+}
+
+/// Steps before those that count.
+const WARM_UP: usize = 2;
+
+/// All that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Of this crate.
+    pub version: &'static str,
+    /// Threads that the machine runs at once.
+    pub cores: usize,
+    /// Mean number of running tasks before the first measurement, where the system tells.
+    pub load: Option<f64>,
+    /// Where the captions come from.
+    pub captions: String,
+    /// For each number of threads.
+    pub peaks: Vec<Peak>,
+    /// For each size.
+    pub sizes: Vec<SizeReport>,
+    /// The largest resident memory of this process, in MiB, where the system tells.
+    pub peak_rss_mib: Option<f64>,
+}
+
+/// One size.
+#[derive(Clone, Debug, Serialize)]
+pub struct SizeReport {
+    /// Which.
+    pub size: Size,
+    /// Its dimensions.
+    pub architecture: Architecture,
+    /// Numbers that are trained.
+    pub parameters: u128,
+    /// Of the batch.
+    pub counts: Counts,
+    /// Useful operations of a step.
+    pub operations: f64,
+    /// For each number of threads.
+    pub measured: Vec<Measured>,
+}
+
+/// A time, and what it means.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Timing {
+    /// Seconds.
+    pub seconds: Spread,
+    /// 10⁹ useful operations a second, by the median.
+    pub gflops: f64,
+    /// Of the peak on as many threads.
+    pub share: f64,
+}
+
+impl Timing {
+    fn new(seconds: Spread, operations: f64, peak: &Peak) -> Self {
+        let gflops = operations / seconds.median / 1e9;
+        Self { seconds, gflops, share: gflops / peak.best() }
+    }
+}
+
+/// One size on one number of threads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// How many threads.
+    pub threads: usize,
+    /// The trainer's step.
+    pub step: Timing,
+    /// Its parts, measured in steps of their own.
+    pub forward: Timing,
+    /// With the zeros in the gradient.
+    pub backward: Timing,
+    /// Seconds of the global norm, clipping and Adam.
+    pub update: Spread,
+    /// Seconds of a step in `f64`, which is the specification and not made to be fast.
+    pub step_f64: Spread,
+    /// Encoding captions.
+    pub encoding: Option<Encoded>,
+    /// Ranking both ways.
+    pub evaluation: Option<Evaluated>,
+    /// Every product of the step.
+    pub products: Vec<ProductTime>,
+}
+
+/// Captions that were encoded.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Encoded {
+    /// How many.
+    pub captions: usize,
+    /// For all of them.
+    pub seconds: Spread,
+    /// By the median.
+    pub captions_per_second: f64,
+}
+
+/// An evaluation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Evaluated {
+    /// N.
+    pub images: usize,
+    /// 5N.
+    pub captions: usize,
+    /// Ranks and recall in both directions.
+    #[serde(flatten)]
+    pub timing: Timing,
+}
+
+/// A product of the step.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProductTime {
+    /// Which.
+    #[serde(flatten)]
+    pub product: Product,
+    /// All of its calls in one step.
+    #[serde(flatten)]
+    pub timing: Timing,
+}
+
+impl Options {
+    /// **Errors** if a number is out of range.
+    pub fn check(&self) -> Result<()> {
+        let range = |key, found: usize, least: usize, most: usize| {
+            if (least..=most).contains(&found) {
+                return Ok(());
+            }
+            Err(Error::config(key, format!("{least} to {most}"), found))
+        };
+        range("steps", self.steps, 1, 100_000)?;
+        range("encode", self.encode.unwrap_or(0), 0, 1_000_000)?;
+        range("evaluate", self.evaluate, 0, 50_000)?;
+        self.threads.iter().try_for_each(|&threads| range("threads", threads, 1, 1024))
+    }
+
+    /// How many captions are encoded.
+    fn number_to_encode(&self) -> Result<usize> {
+        const DEFAULT: usize = 5000;
+        match self.encode {
+            Some(number) => Ok(number),
+            None => Ok(self.captions.available()?.map_or(DEFAULT, |available| available.min(DEFAULT))),
+        }
+    }
+}
+
+/// Measures everything; tells `progress` what comes next.
+///
+/// **Errors** if a number is out of range, if the captions' file cannot be read or has too few of
+/// them, or if threads cannot be started.
+pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report> {
+    options.check()?;
+    let load = load();
+    let inputs: Vec<Input> = options.sizes.iter().map(|&size| Input::new(size, options)).collect::<Result<_>>()?;
+    let mut report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        cores: cores(),
+        load,
+        captions: options.captions.to_string(),
+        peaks: Vec::new(),
+        sizes: inputs.iter().map(Input::report).collect(),
+        peak_rss_mib: None,
+    };
+    for &threads in &options.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::mismatch(format!("cannot start {threads} thread(s): {e}")))?;
+        let on = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+        pool.install(|| {
+            progress(&format!("{on}: peak"));
+            let peak = Peak::measure(Effort::times(1, options.steps.min(5)));
+            report.peaks.push(peak);
+            for (input, report) in inputs.iter().zip(&mut report.sizes) {
+                let tell = |what: &str| progress(&format!("{on}, {}: {what}", input.size.name()));
+                report.measured.push(input.measure(options, &peak, &tell)?);
+            }
+            Ok::<(), Error>(())
+        })?;
+    }
+    report.peak_rss_mib = peak_rss_mib();
+    Ok(report)
+}
+
+/// What one size works on.
+struct Input {
+    size: Size,
+    captions: Vec<Vec<u32>>,
+    to_encode: Vec<Vec<u32>>,
+    counts: Counts,
+    products: Vec<Product>,
+}
+
+impl Input {
+    fn new(size: Size, options: &Options) -> Result<Self> {
+        let (config, architecture) = size.settings();
+        let captions = options.captions.draw(architecture.vocab_size, config.batch_size)?;
+        let to_encode = options.captions.draw(architecture.vocab_size, options.number_to_encode()?)?;
+        let tree = PrefixTree::new(&captions);
+        let (counts, products) = (Counts::of(&tree), products(&architecture, &tree));
+        Ok(Self { size, captions, to_encode, counts, products })
+    }
+
+    fn report(&self) -> SizeReport {
+        let (_, architecture) = self.size.settings();
+        SizeReport {
+            size: self.size,
+            architecture,
+            parameters: architecture.parameters(),
+            counts: self.counts,
+            operations: operations(&self.products, None),
+            measured: Vec::new(),
+        }
+    }
+
+    /// Everything, on the threads of the pool in which it is called.
+    fn measure(&self, options: &Options, peak: &Peak, tell: &dyn Fn(&str)) -> Result<Measured> {
+        let (_, architecture) = self.size.settings();
+        let of_pass = |pass| operations(&self.products, pass);
+
+        tell("steps");
+        let images = batch::<f32>(&architecture, self.captions.clone());
+        let steps = Effort::times(WARM_UP, options.steps);
+        let mut training = Training::new(self.size)?;
+        let step = steps.try_time(|| training.step(&images))?;
+        drop(training);
+
+        tell("parts of a step");
+        let mut subject = Subject::<f32>::new(self.size);
+        let laps = steps.collect(|| subject.step(&images))?;
+        let part = |part: fn(&Laps) -> f64| Spread::of(laps.iter().map(part));
+        drop(images);
+
+        tell("captions");
+        let encoding = self.encode(&subject, options)?;
+        drop(subject);
+        tell("evaluation");
+        let evaluation = self.evaluate(options, peak)?;
+        tell("products");
+        let products = self.multiply(options, peak);
+
+        tell("a step in f64");
+        let images = batch::<f64>(&architecture, self.captions.clone());
+        let mut subject = Subject::<f64>::new(self.size);
+        let step_f64 = Self::long(options).try_time(|| subject.step(&images))?;
+
+        Ok(Measured {
+            threads: rayon::current_num_threads(),
+            step: Timing::new(step, of_pass(None), peak),
+            forward: Timing::new(part(|laps| laps.forward), of_pass(Some(Pass::Forward)), peak),
+            backward: Timing::new(part(|laps| laps.backward), of_pass(Some(Pass::Backward)), peak),
+            update: part(|laps| laps.update),
+            step_f64,
+            encoding,
+            evaluation,
+            products,
+        })
+    }
+
+    /// How often something is timed that takes seconds: too long for a warm-up to matter.
+    fn long(options: &Options) -> Effort {
+        Effort { warm_up: 0, repeats: options.steps.min(3), seconds: 2.0 }
+    }
+
+    fn encode(&self, subject: &Subject<f32>, options: &Options) -> Result<Option<Encoded>> {
+        let captions = self.to_encode.len();
+        if captions == 0 {
+            return Ok(None);
+        }
+        let seconds = Self::long(options).try_time(|| subject.encode(&self.to_encode))?;
+        Ok(Some(Encoded { captions, seconds, captions_per_second: captions as f64 / seconds.median }))
+    }
+
+    fn evaluate(&self, options: &Options, peak: &Peak) -> Result<Option<Evaluated>> {
+        let images = options.evaluate;
+        if images == 0 {
+            return Ok(None);
+        }
+        let embeddings = Embeddings::new(images, self.size.settings().1.embed_size)?;
+        let seconds = Self::long(options).try_time(|| embeddings.evaluate())?;
+        let timing = Timing::new(seconds, embeddings.operations(), peak);
+        Ok(Some(Evaluated { images, captions: embeddings.captions.nrows(), timing }))
+    }
+
+    fn multiply(&self, options: &Options, peak: &Peak) -> Vec<ProductTime> {
+        let effort = Effort { warm_up: 1, repeats: options.steps, seconds: 0.5 };
+        let time = |product: &Product| {
+            let mut operands = Operands::new(product);
+            let seconds = effort.time(|| operands.run());
+            ProductTime { product: product.clone(), timing: Timing::new(seconds, product.operations(), peak) }
+        };
+        self.products.iter().map(time).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            sizes: vec![Size::Demo],
+            threads: vec![2],
+            captions: Captions::MadeUp,
+            steps: 1,
+            encode: Some(7),
+            evaluate: 3,
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let message = |spoil: fn(&mut Options)| {
+            let mut options = options();
+            spoil(&mut options);
+            options.check().unwrap_err().to_string()
+        };
+        assert_eq!(message(|o| o.steps = 0), "steps = 0: expected 1 to 100000");
+        assert_eq!(message(|o| o.threads = vec![1, 0]), "threads = 0: expected 1 to 1024");
+        assert!(message(|o| o.encode = Some(usize::MAX)).starts_with("encode = "));
+        assert!(message(|o| o.evaluate = usize::MAX).starts_with("evaluate = "));
+        assert!(options().check().is_ok());
+    }
+
+    #[test]
+    fn a_file_with_few_captions_is_encoded_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("caps.txt");
+        std::fs::write(&path, "a dog\n".repeat(130)).unwrap();
+        let options = Options { captions: Captions::File(path), encode: None, ..options() };
+        assert_eq!(options.number_to_encode().unwrap(), 130);
+        assert_eq!(Input::new(Size::Demo, &options).unwrap().to_encode.len(), 130);
+        let message = run(&Options { encode: Some(131), ..options }, &|_| ()).unwrap_err().to_string();
+        assert!(message.contains("expected at least 131 captions, one a line, found 130"), "{message}");
+    }
+
+    #[test]
+    fn a_timing_is_by_the_median_and_its_share_by_the_best_peak() {
+        let peak = Peak { threads: 1, linalg: 50.0, matrixmultiply: 40.0 };
+        let timing = Timing::new(Spread::of([1.0, 2.0, 4.0]), 20e9, &peak);
+        assert_eq!((timing.gflops, timing.share), (10.0, 0.2));
+    }
+}

@@ -1,0 +1,199 @@
+//! What is timed: a training as [`Trainer`] does it, and its parts one by one.
+//!
+//! Whatever is called of the model, the optimiser and the products is called here.
+
+use std::time::Instant;
+
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
+use super::size::Size;
+use super::work::Form;
+use crate::data::Vocabulary;
+use crate::error::{Error, Result};
+use crate::eval::{Evaluation, evaluate};
+use crate::linalg::{self, Panels};
+use crate::model::{Backward, Batch, Forward, Parameters, ValidConfig, Vse};
+use crate::optim::{Adam, clip_coefficient, global_norm};
+use crate::real::Real;
+use crate::similarity::Measure;
+use crate::train::Trainer;
+
+/// A training of made-up words: the step that is timed is the trainer's own.
+#[derive(Debug)]
+pub struct Training(Trainer);
+
+impl Training {
+    /// A freshly initialised model of that size.
+    ///
+    /// **Errors** as [`Trainer::new`].
+    pub fn new(size: Size) -> Result<Self> {
+        let (config, architecture) = size.settings();
+        let words = architecture.vocab_size - Vocabulary::SPECIAL.len();
+        let words: Vec<String> = (0..words).map(|word| format!("w{word}")).collect();
+        let trainer = Trainer::new(config, &Vocabulary::build(&words, 1), architecture.img_dim)?;
+        if trainer.model.architecture != architecture {
+            let problem = format!("expected {architecture:?}, found {:?}", trainer.model.architecture);
+            return Err(Error::mismatch(problem));
+        }
+        Ok(Self(trainer))
+    }
+
+    /// One step; returns the loss before it.
+    ///
+    /// **Errors** as [`Trainer::step`].
+    pub fn step(&mut self, batch: &Batch<f32>) -> Result<f64> {
+        self.0.step(batch).map(|report| report.loss)
+    }
+
+    /// The model as it is now.
+    #[must_use]
+    pub fn model(&self) -> &Vse<f32> {
+        &self.0.model
+    }
+}
+
+/// A model with its optimiser, step by step and part by part, in either precision.
+#[derive(Debug)]
+pub struct Subject<T> {
+    model: Vse<T>,
+    config: ValidConfig,
+    adam: Adam<T>,
+    gradient: Parameters<T>,
+    /// The memory of a step, used again by the next.
+    pass: Forward<T>,
+    on_the_way: Backward<T>,
+}
+
+/// The seconds of the parts of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Laps {
+    /// From the batch to the loss.
+    pub forward: f64,
+    /// From the loss to the gradient, which is set to zero first.
+    pub backward: f64,
+    /// The global norm, clipping, Adam.
+    pub update: f64,
+    /// All three.
+    pub total: f64,
+}
+
+impl<T: Real> Subject<T> {
+    /// A freshly initialised model of that size.
+    #[must_use]
+    pub fn new(size: Size) -> Self {
+        let (config, architecture) = size.settings();
+        Self {
+            model: Vse::init(architecture, config.seed),
+            adam: Adam::new(&architecture),
+            gradient: Parameters::zeros(&architecture),
+            config,
+            pass: Forward::default(),
+            on_the_way: Backward::default(),
+        }
+    }
+
+    /// From the batch to the loss.
+    ///
+    /// **Errors** as [`Vse::forward`].
+    pub fn forward(&mut self, batch: &Batch<T>) -> Result<()> {
+        self.model.forward_into(batch, &self.config.objective(0), &mut self.pass)
+    }
+
+    /// From the loss of the last forward pass to the gradient, for the same batch.
+    pub fn backward(&mut self, batch: &Batch<T>) {
+        self.gradient.clear();
+        self.model.backward_into(batch, &self.pass, &mut self.on_the_way, &mut self.gradient);
+    }
+
+    /// The global norm, clipping, Adam.
+    pub fn update(&mut self) {
+        let scale = clip_coefficient(global_norm(&self.gradient), self.config.grad_clip);
+        self.adam.update(&mut self.model.parameters, &self.gradient, self.config.learning_rate, scale);
+    }
+
+    /// All three, each with its time.
+    ///
+    /// **Errors** as [`Self::forward`].
+    pub fn step(&mut self, batch: &Batch<T>) -> Result<Laps> {
+        let start = Instant::now();
+        self.forward(batch)?;
+        let forward = start.elapsed().as_secs_f64();
+        self.backward(batch);
+        let backward = start.elapsed().as_secs_f64();
+        self.update();
+        let update = start.elapsed().as_secs_f64();
+        Ok(Laps { forward, backward: backward - forward, update: update - backward, total: update })
+    }
+
+    /// The joint embeddings of captions, [M, D].
+    ///
+    /// **Errors** as [`Vse::embed_captions`].
+    pub fn encode(&self, captions: &[Vec<u32>]) -> Result<Array2<T>> {
+        self.model.embed_captions(captions)
+    }
+}
+
+/// Ranks both ways, the same number of captions for each image.
+///
+/// **Errors** as [`evaluate`].
+pub(super) fn rank(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>) -> Result<Evaluation> {
+    let each = captions.nrows() / images.nrows().max(1);
+    let starts: Vec<usize> = (0..=images.nrows()).map(|image| image * each).collect();
+    evaluate(images, captions, &starts, Measure::Cosine)
+}
+
+/// The calls of one product, of operands that lie in memory as `form` says: calls of `rows` rows of A
+/// and of C each. A B that several calls share is packed once, as the GRU does.
+pub(super) fn multiply(
+    form: Form,
+    rows: &[usize],
+    a: ArrayView2<'_, f32>,
+    b: ArrayView2<'_, f32>,
+    mut c: ArrayViewMut2<'_, f32>,
+) {
+    match (form, rows) {
+        (Form::Output, [_]) => linalg::matmul_into(a, b.t(), c),
+        (Form::Input, [_]) => linalg::matmul_add(a, b, c),
+        (Form::Weight, _) => linalg::matmul_add(a.t(), b, c),
+        _ => {
+            let mut panels = Panels::default();
+            panels.pack_right(if form == Form::Output { b.t() } else { b });
+            let mut first = 0;
+            for &m in rows {
+                let call = s![first..first + m, ..];
+                match form {
+                    Form::Output => linalg::matmul_packed_into(a.slice(call), &panels, c.slice_mut(call)),
+                    _ => linalg::matmul_packed_add(a.slice(call), &panels, c.slice_mut(call)),
+                }
+                first += m;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{SEED, batch, made_up};
+
+    #[test]
+    fn the_parts_make_up_the_trainer_s_step() {
+        let (_, architecture) = Size::Demo.settings();
+        let batch = batch(&architecture, made_up(architecture.vocab_size, 6));
+        let (mut training, mut subject) = (Training::new(Size::Demo).unwrap(), Subject::<f32>::new(Size::Demo));
+        assert_eq!(training.model().parameters, Parameters::init(&architecture, SEED));
+        for _ in 0..2 {
+            training.step(&batch).unwrap();
+            let laps = subject.step(&batch).unwrap();
+            assert!(laps.total >= laps.forward + laps.backward + laps.update);
+        }
+        assert_eq!(training.model().parameters, subject.model.parameters);
+    }
+
+    #[test]
+    fn training_finds_the_size_s_vocabulary() {
+        for size in [Size::Demo, Size::Coco] {
+            assert_eq!(Training::new(size).unwrap().model().architecture, size.settings().1);
+        }
+    }
+}
