@@ -93,7 +93,8 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build_global().with_context(|| format!("cannot start {threads} threads"))?;
     }
-    match command {
+    let own_pools = matches!(command, Command::Bench(_));
+    let run = || match command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Embed(args) => embed::run(args),
@@ -104,7 +105,9 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         Command::Bench(args) => bench::run(args, threads),
         Command::Completions(args) => Ok(shell::completions(&args)),
         Command::Man(args) => shell::man(&args),
-    }
+    };
+    // On a thread of the pool: work that is dealt out from within asks for no memory, and waits less.
+    if own_pools { run() } else { rayon::scope(|_| run()) }
 }
 
 /// A warning, or something worth knowing.
