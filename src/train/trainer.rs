@@ -573,7 +573,8 @@ mod tests {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             trainer.run(&data, None, &mut Ignore, &never).map_err(|e| e.to_string())
         }));
-        assert!(ended.is_err(), "a panic, as where batches are made in line");
+        let message = ended.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("index out of bounds"), "the panic of batches that are made in line: {message}");
     }
 
     #[test]
