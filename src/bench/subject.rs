@@ -11,7 +11,7 @@ use super::work::Form;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, evaluate};
-use crate::linalg::{self, Panels};
+use crate::linalg::{self, Panels, Write};
 use crate::model::{Backward, Batch, Forward, Parameters, ValidConfig, Vse};
 use crate::optim::{Adam, clip_coefficient, global_norm};
 use crate::real::Real;
@@ -69,7 +69,7 @@ pub struct Subject<T> {
 pub struct Laps {
     /// From the batch to the loss.
     pub forward: f64,
-    /// From the loss to the gradient, which is set to zero first.
+    /// From the loss to the gradient.
     pub backward: f64,
     /// The global norm, clipping, Adam.
     pub update: f64,
@@ -101,8 +101,8 @@ impl<T: Real> Subject<T> {
 
     /// From the loss of the last forward pass to the gradient, for the same batch.
     pub fn backward(&mut self, batch: &Batch<T>) {
-        self.gradient.clear();
-        self.model.backward_into(batch, &self.pass, &mut self.on_the_way, &mut self.gradient);
+        let Self { model, pass, on_the_way, gradient, .. } = self;
+        model.backward_into(batch, pass, on_the_way, Write::Replace, gradient);
     }
 
     /// The global norm, clipping, Adam.
@@ -153,8 +153,8 @@ pub(super) fn multiply(
 ) {
     match (form, rows) {
         (Form::Output, [_]) => linalg::matmul_into(a, b.t(), c),
-        (Form::Input, [_]) => linalg::matmul_add(a, b, c),
-        (Form::Weight, _) => linalg::matmul_add(a.t(), b, c),
+        (Form::Input, [_]) => linalg::matmul_into(a, b, c),
+        (Form::Weight, _) => linalg::matmul_into(a.t(), b, c),
         _ => {
             let mut panels = Panels::default();
             panels.pack_right(if form == Form::Output { b.t() } else { b });
@@ -162,8 +162,8 @@ pub(super) fn multiply(
             for &m in rows {
                 let call = s![first..first + m, ..];
                 match form {
-                    Form::Output => linalg::matmul_packed_into(a.slice(call), &panels, c.slice_mut(call)),
-                    _ => linalg::matmul_packed_add(a.slice(call), &panels, c.slice_mut(call)),
+                    Form::Output => linalg::matmul_packed(a.slice(call), &panels, Write::Replace, c.slice_mut(call)),
+                    _ => linalg::matmul_packed(a.slice(call), &panels, Write::Add, c.slice_mut(call)),
                 }
                 first += m;
             }

@@ -157,7 +157,7 @@ impl<'a> Scorer<'a> {
             linalg::reshape(scores, (rows.len(), columns.len()));
             let rows = rows.start / left.width()..rows.end.div_ceil(left.width());
             let columns = columns.start / right.width()..columns.end.div_ceil(right.width());
-            linalg::matmul_panels_into(left, right, rows, columns, scores.view_mut());
+            linalg::matmul_panels(left, right, rows, columns, scores.view_mut());
         } else {
             let (f, g) = (self.images.slice(s![rows, ..]), self.captions.slice(s![columns, ..]));
             self.measure.scores_into(f, g, scores);

@@ -345,6 +345,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::linalg::Write;
     use crate::nn::prefix_tree::PrefixTree;
     use crate::nn::{GruLayerBackward, GruLayerCache, Inputs};
 
@@ -632,7 +633,7 @@ mod tests {
         gradient.bias_ih.fill(0.0);
         gradient.bias_hh.fill(0.0);
         let (inputs, mut d_words) = (Inputs::Words(words.view()), Array2::zeros((0, 0)));
-        layer.backward(&tree, inputs, &cache, &mut d, &mut d_words, &mut gradient);
+        layer.backward(&tree, inputs, &cache, &mut d, &mut d_words, Write::Add, &mut gradient);
         for k in 0..4 {
             approx::assert_abs_diff_eq!(gradient.bias_ih[k], gradient.bias_hh[k], epsilon = 1e-15);
         }

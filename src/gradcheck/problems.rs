@@ -7,6 +7,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use super::{Problem, Report, check};
 use crate::error::Result;
+use crate::linalg::Write;
 use crate::loss::{HingeLoss, Violation};
 use crate::model::{Architecture, Batch, Config, Objective, Parameters, Preset, Vse};
 use crate::nn::{Abs, Embedding, Gru, GruBackward, GruCache, GruLayer, L2Norm, Linear, PrefixTree};
@@ -118,7 +119,7 @@ impl Problem for EmbeddingProblem {
         let mut y = Array2::default((0, 0));
         layer.forward(&Self::WORDS, &mut y)?;
         let mut gradient = Self::layer(&[0.0; 24]);
-        layer.backward(&Self::WORDS, d_readout(y.view()).view(), &mut gradient);
+        layer.backward(&Self::WORDS, d_readout(y.view()).view(), Write::Add, &mut gradient);
         Ok(gradient.weight.into_iter().collect())
     }
 }
@@ -155,7 +156,7 @@ impl Problem for LinearProblem {
         layer.forward(input.view(), &mut y);
         let dy = d_readout(y.view());
         let (mut gradient, _) = Self::parts(&[0.0; 35]);
-        layer.backward(input.view(), dy.view(), &mut gradient);
+        layer.backward(input.view(), dy.view(), Write::Add, &mut gradient);
         layer.backward_input(dy.view(), &mut d_input);
         Ok(gradient.weight.into_iter().chain(gradient.bias).chain(d_input).collect())
     }
@@ -280,7 +281,7 @@ impl Problem for GruProblem {
         let (mut cache, mut d) = (GruCache::default(), GruBackward::default());
         gru.forward(&tree, words.view(), &mut cache);
         d.top(&gru, &tree).assign(&d_readout(cache.top()));
-        gru.backward(&tree, words.view(), &cache, &mut d, &mut gradient);
+        gru.backward(&tree, words.view(), &cache, &mut d, Write::Add, &mut gradient);
         let mut flat = Vec::with_capacity(x.len());
         for layer in gradient.layers {
             flat.extend(layer.weight_ih);

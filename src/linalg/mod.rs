@@ -17,9 +17,18 @@ mod product;
 mod reduce;
 
 pub use panels::Panels;
-pub use product::{matmul, matmul_add, matmul_into, matmul_packed_add, matmul_packed_into, matmul_panels_into};
+pub use product::{matmul, matmul_into, matmul_packed, matmul_panels, matmul_write};
 pub(crate) use reduce::{add, rows_at_once};
-pub use reduce::{add_column_sums, add_to_rows, dot, reshape, squared_norm};
+pub use reduce::{add_to_rows, column_sums, dot, reshape, squared_norm};
+
+/// What becomes of the numbers that stand where a result goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// They are replaced, whatever they were.
+    Replace,
+    /// The result is added to them.
+    Add,
+}
 
 /// Work smaller than this many elementary operations is not worth a second thread.
 pub(crate) const PARALLEL_WORK: usize = 1 << 15;

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
+use super::Write;
 use super::panels::Panels;
 use crate::real::Scalar;
 use crate::simd::{Sums, TILE_COLUMNS, TILE_ROWS};
@@ -22,33 +23,28 @@ use crate::simd::{Sums, TILE_COLUMNS, TILE_ROWS};
 #[must_use]
 pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
-    product(a, b, false, c.view_mut());
+    product(a, b, Write::Replace, c.view_mut());
     c
 }
 
 /// As [`matmul`], into the place of C, whatever it held.
 pub fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
-    product(a, b, false, c);
+    product(a, b, Write::Replace, c);
 }
 
-/// C += A · B. The product is summed first, then added.
-pub fn matmul_add<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
-    product(a, b, true, c);
+/// C = A · B or C += A · B. What is added is the whole sum.
+pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, c: ArrayViewMut2<'_, T>) {
+    product(a, b, write, c);
 }
 
-/// As [`matmul_into`], with a B that was packed before.
-pub fn matmul_packed_into<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, c: ArrayViewMut2<'_, T>) {
-    packed_product(a, b, false, c);
-}
-
-/// As [`matmul_add`], with a B that was packed before.
-pub fn matmul_packed_add<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, c: ArrayViewMut2<'_, T>) {
-    packed_product(a, b, true, c);
+/// As [`matmul_write`], with a B that was packed before.
+pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, c: ArrayViewMut2<'_, T>) {
+    packed_product(a, b, write, c);
 }
 
 /// A block of A · B of two packed factors, into the place of C: the rows and the columns of some
 /// panels, on the running thread alone. For whoever deals out blocks and looks at them one by one.
-pub fn matmul_panels_into<T: Scalar>(
+pub fn matmul_panels<T: Scalar>(
     a: &Panels<T>,
     b: &Panels<T>,
     rows: Range<usize>,
@@ -57,13 +53,13 @@ pub fn matmul_panels_into<T: Scalar>(
 ) {
     assert_eq!(a.depth(), b.depth(), "product of [{}, {}] and [{}, {}]", a.lines(), a.depth(), b.depth(), b.lines());
     assert_eq!(c.dim(), (a.lines_in(rows.clone()), b.lines_in(columns.clone())), "product into {:?}", c.dim());
-    Factors { a, b, keep: false }.block(rows, columns, c);
+    Factors { a, b, write: Write::Replace }.block(rows, columns, c);
 }
 
 /// Most numbers of a factor that are packed at once: bounds the memory that a product asks for.
 const PACKED: usize = 1 << 23;
 
-fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
+fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
     assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
     // Taken, not borrowed: while it waits for others, this thread may begin another product.
@@ -73,13 +69,13 @@ fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, keep: bool, mu
     let columns = (PACKED / b.nrows().max(1)).next_multiple_of(TILE_COLUMNS);
     for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
         panels.pack_right(b);
-        packed_product(a, &panels, keep, c);
+        packed_product(a, &panels, write, c);
     }
     let [left, _] = T::with_panel_memory(std::cell::Cell::take);
     T::with_panel_memory(|memory| memory.set([left, panels.into_memory()]));
 }
 
-fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
+fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
     assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
     let [left, right] = T::with_panel_memory(std::cell::Cell::take);
@@ -88,7 +84,7 @@ fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, keep: bool, mu
     let rows = (PACKED / a.ncols().max(1)).next_multiple_of(TILE_ROWS);
     for (a, c) in a.axis_chunks_iter(Axis(0), rows).zip(c.axis_chunks_iter_mut(Axis(0), rows)) {
         panels.pack_left(a);
-        let factors = Factors { a: &panels, b, keep };
+        let factors = Factors { a: &panels, b, write };
         let work = a.nrows() * a.ncols() * b.lines();
         // Eight blocks, unless they would be too small to be worth a task or larger than needed.
         let block = (work / 8).clamp(1 << 20, 1 << 27);
@@ -98,12 +94,12 @@ fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, keep: bool, mu
     T::with_panel_memory(|memory| memory.set([panels.into_memory(), right]));
 }
 
-/// The two factors of a product, and whether it is added to what is there.
+/// The two factors of a product, and what becomes of what is there.
 #[derive(Clone, Copy)]
 struct Factors<'a, T> {
     a: &'a Panels<T>,
     b: &'a Panels<T>,
-    keep: bool,
+    write: Write,
 }
 
 impl<T: Scalar> Factors<'_, T> {
@@ -144,7 +140,7 @@ impl<T: Scalar> Factors<'_, T> {
                     T::tile(height, self.a.panel(row), self.b.panel(column), &mut sums);
                     let top = (row - rows.start) * height;
                     let tile = c.slice_mut(s![top..top + self.a.lines_of(row), left..left + width]);
-                    store(&sums, self.keep, tile);
+                    store(&sums, self.write, tile);
                 }
             }
         }
@@ -152,12 +148,13 @@ impl<T: Scalar> Factors<'_, T> {
 }
 
 /// C = sums, or C += sums.
-fn store<T: Scalar>(sums: &Sums<T>, keep: bool, mut c: ArrayViewMut2<'_, T>) {
+fn store<T: Scalar>(sums: &Sums<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     for (sums, mut c) in sums.iter().zip(c.outer_iter_mut()) {
-        match c.as_slice_mut() {
-            Some(c) if keep => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = *c + sum),
-            Some(c) => c.copy_from_slice(&sums[..c.len()]),
-            None => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = if keep { *c + sum } else { sum }),
+        match (c.as_slice_mut(), write) {
+            (Some(c), Write::Replace) => c.copy_from_slice(&sums[..c.len()]),
+            (Some(c), Write::Add) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+            (None, Write::Replace) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
+            (None, Write::Add) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
         }
     }
 }
@@ -195,7 +192,7 @@ mod tests {
     fn keeping_adds_to_what_was_there() {
         let (a, b) = (matrix::<f64>(5, 7, 3), matrix::<f64>(7, 4, 4));
         let mut c = Array2::ones((5, 4));
-        matmul_add(a.view(), b.view(), c.view_mut());
+        matmul_write(a.view(), b.view(), Write::Add, c.view_mut());
         assert_eq!(c, matmul(a.view(), b.view()) + 1.0);
     }
 
@@ -242,7 +239,7 @@ mod tests {
             let (top, m) = (left.lines_in(0..rows.start), left.lines_in(rows.clone()));
             let (start, n) = (right.lines_in(0..columns.start), right.lines_in(columns.clone()));
             let mut c = Array2::zeros((m, n));
-            matmul_panels_into(&left, &right, rows, columns, c.view_mut());
+            matmul_panels(&left, &right, rows, columns, c.view_mut());
             assert_eq!(c, whole.slice(s![top..top + m, start..start + n]));
         }
     }

@@ -4,7 +4,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::slice::ParallelSliceMut;
 
-use super::PARALLEL_WORK;
+use super::{PARALLEL_WORK, Write};
 use crate::real::Scalar;
 use crate::simd::vectorized;
 
@@ -65,8 +65,8 @@ pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
     )
 }
 
-/// `total[j] += Σ_i x_ij`, rows from the first to the last: the gradient of a bias.
-pub fn add_column_sums<T: Scalar>(x: ArrayView2<'_, T>, total: &mut Array1<T>) {
+/// `total[j] = Σ_i x_ij` or `+= Σ_i x_ij`, rows from the first to the last: the gradient of a bias.
+pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Array1<T>) {
     /// Columns a task sums; a border that depends on nothing but the shape.
     const COLUMNS: usize = 256;
     let sum = |(x, total): (ArrayView2<'_, T>, &mut [T])| {
@@ -76,6 +76,9 @@ pub fn add_column_sums<T: Scalar>(x: ArrayView2<'_, T>, total: &mut Array1<T>) {
                 Some(row) => add(&mut sums[..row.len()], row),
                 None => sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x),
             }
+        }
+        if write == Write::Replace {
+            total.fill(T::zero());
         }
         add(total, &sums[..total.len()]);
     };
@@ -143,10 +146,13 @@ mod tests {
     fn column_sums_accumulate_and_do_not_depend_on_the_path() {
         let x = Array2::from_shape_fn((130, 300), |(i, j)| 0.1f32 * (i as f32) - 0.7 * (j as f32));
         let (mut parallel, mut serial) = (Array1::<f32>::ones(300), Array1::<f32>::ones(300));
-        add_column_sums(x.view(), &mut parallel);
+        column_sums(x.view(), Write::Add, &mut parallel);
         for (j, total) in serial.iter_mut().enumerate() {
             *total += x.column(j).iter().fold(0.0, |s, &v| s + v);
         }
         assert_eq!(parallel, serial);
+        column_sums(x.view(), Write::Replace, &mut parallel);
+        serial -= 1.0;
+        approx::assert_relative_eq!(parallel, serial, max_relative = 1e-5);
     }
 }

@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::head::{Head, HeadCache};
 use crate::error::Result;
+use crate::linalg::Write;
 use crate::nn::Linear;
 use crate::real::{Real, Scalar};
 
@@ -42,9 +43,16 @@ impl<T: Scalar> ImageTower<T> {
 
 impl<T: Real> ImageTower<T> {
     /// From df [B, D] to the parameters' gradients; d becomes the gradient of `fc`'s output [B, D].
-    pub fn backward(&self, features: ArrayView2<'_, T>, cache: &ImageCache<T>, d: &mut Array2<T>, gradient: &mut Self) {
+    pub fn backward(
+        &self,
+        features: ArrayView2<'_, T>,
+        cache: &ImageCache<T>,
+        d: &mut Array2<T>,
+        write: Write,
+        gradient: &mut Self,
+    ) {
         cache.head.backward(d);
-        self.fc.backward(features, d.view(), &mut gradient.fc);
+        self.fc.backward(features, d.view(), write, &mut gradient.fc);
     }
 
     /// dℓ/dφ [B, F] from what [`Self::backward`] made of df.

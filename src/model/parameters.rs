@@ -2,8 +2,6 @@
 
 use ndarray::{Array1, Array2, ArrayViewD, ArrayViewMutD};
 
-use rayon::prelude::*;
-
 use super::config::Architecture;
 use super::image_tower::ImageTower;
 use super::text_tower::TextTower;
@@ -104,16 +102,6 @@ impl<T: Scalar> Parameters<T> {
     #[must_use]
     pub fn count(&self) -> usize {
         self.tensors().map(|tensor| tensor.len()).sum()
-    }
-
-    /// Sets every number to zero.
-    pub fn clear(&mut self) {
-        /// Numbers a task sets: enough to be worth it.
-        const CHUNK: usize = 1 << 16;
-        for mut tensor in self.tensors_mut() {
-            let tensor = tensor.as_slice_mut().expect("contiguous");
-            tensor.par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(T::zero()));
-        }
     }
 
     /// Sets every number, in the order of [`Self::named`], rows first.

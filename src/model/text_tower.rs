@@ -13,7 +13,7 @@ use ndarray::Array2;
 
 use super::head::{Head, HeadCache};
 use crate::error::Result;
-use crate::linalg;
+use crate::linalg::{self, Write};
 use crate::nn::{Embedding, Gru, GruBackward, GruCache, Linear, PrefixTree};
 use crate::real::{Real, Scalar};
 
@@ -103,13 +103,14 @@ impl<T: Real> TextTower<T> {
         cache: &TextCache<T>,
         d: &mut Array2<T>,
         on_the_way: &mut TextBackward<T>,
+        write: Write,
         gradient: &mut Self,
     ) {
         let TextBackward { last: d_last, rnn: d_rnn } = on_the_way;
         cache.head.backward(d);
         let d_last = match (&self.proj, &mut gradient.proj) {
             (Some(proj), Some(gradient)) => {
-                proj.backward(cache.last.view(), d.view(), gradient);
+                proj.backward(cache.last.view(), d.view(), write, gradient);
                 proj.backward_input(d.view(), d_last);
                 d_last
             }
@@ -121,7 +122,7 @@ impl<T: Real> TextTower<T> {
             let mut row = d_states.row_mut(node);
             row += &d;
         }
-        self.rnn.backward(&cache.tree, cache.words.view(), &cache.rnn, d_rnn, &mut gradient.rnn);
-        self.embed.backward(cache.tree.words(), d_rnn.words.view(), &mut gradient.embed);
+        self.rnn.backward(&cache.tree, cache.words.view(), &cache.rnn, d_rnn, write, &mut gradient.rnn);
+        self.embed.backward(cache.tree.words(), d_rnn.words.view(), write, &mut gradient.embed);
     }
 }

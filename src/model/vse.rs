@@ -9,6 +9,7 @@ use super::image_tower::ImageCache;
 use super::parameters::Parameters;
 use super::text_tower::{TextBackward, TextCache};
 use crate::error::{Error, Result};
+use crate::linalg::Write;
 use crate::loss::Hinges;
 use crate::real::{Real, Scalar};
 
@@ -117,16 +118,18 @@ impl<T: Real> Vse<T> {
     /// [`super::ImageTower::backward_features`]; [`Self::backward_with_features`] does both.
     pub fn backward(&self, batch: &Batch<T>, forward: &Forward<T>, gradient: &mut Parameters<T>) -> Array2<T> {
         let mut backward = Backward::default();
-        self.backward_into(batch, forward, &mut backward, gradient);
+        self.backward_into(batch, forward, &mut backward, Write::Add, gradient);
         backward.images
     }
 
-    /// As [`Self::backward`], in the memory of a pass that is no longer needed.
+    /// As [`Self::backward`], in the memory of a pass that is no longer needed; adds to `gradient` or
+    /// replaces it.
     pub fn backward_into(
         &self,
         batch: &Batch<T>,
         forward: &Forward<T>,
         backward: &mut Backward<T>,
+        write: Write,
         gradient: &mut Parameters<T>,
     ) {
         let (image, text) = (&forward.image, &forward.text);
@@ -140,8 +143,8 @@ impl<T: Real> Vse<T> {
             d_images,
             d_captions,
         );
-        self.parameters.txt_enc.backward(text, d_captions, d_text, &mut gradient.txt_enc);
-        self.parameters.img_enc.backward(batch.images.view(), image, d_images, &mut gradient.img_enc);
+        self.parameters.txt_enc.backward(text, d_captions, d_text, write, &mut gradient.txt_enc);
+        self.parameters.img_enc.backward(batch.images.view(), image, d_images, write, &mut gradient.img_enc);
     }
 
     /// As [`Self::backward`], and returns dℓ/dφ [B, F].
@@ -223,6 +226,8 @@ mod tests {
         for ((name, once), (_, twice)) in once.named().iter().zip(twice.named()) {
             assert_eq!(once.mapv(|x| x + x), twice, "{name}");
         }
+        model.backward_into(&batch, &forward, &mut Backward::default(), Write::Replace, &mut twice);
+        assert_eq!(once, twice);
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! backward  dW[w] += dx         for every occurrence of w
 //! ```
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::error::{ErrorKind, Result};
-use crate::linalg;
+use crate::linalg::{self, Write};
 use crate::real::Scalar;
 
 /// The table of word vectors, `txt_enc.embed.weight` [V, E].
@@ -35,9 +36,13 @@ impl<T: Scalar> Embedding<T> {
         Ok(())
     }
 
-    /// Adds to `gradient`: `dW[w] += dx` in the order of the list, so that a repeated word gets the
+    /// Writes `dW[w] += dx` to `gradient` in the order of the list, so that a repeated word gets the
     /// sum of its gradients.
-    pub fn backward(&self, words: &[u32], d_out: ArrayView2<'_, T>, gradient: &mut Self) {
+    pub fn backward(&self, words: &[u32], d_out: ArrayView2<'_, T>, write: Write, gradient: &mut Self) {
+        if write == Write::Replace {
+            let rows = gradient.weight.axis_iter_mut(Axis(0)).into_par_iter();
+            rows.with_min_len(1024).for_each(|mut row| row.fill(T::zero()));
+        }
         for (&word, dx) in words.iter().zip(d_out.outer_iter()) {
             let mut row = gradient.weight.row_mut(word as usize);
             row += &dx;
@@ -58,7 +63,11 @@ mod tests {
         layer.forward(&words, &mut x).unwrap();
         assert_eq!(x, array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
         let mut gradient = Embedding { weight: Array2::zeros((3, 2)) };
-        layer.backward(&words, array![[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]].view(), &mut gradient);
+        let dx = array![[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]];
+        layer.backward(&words, dx.view(), Write::Add, &mut gradient);
+        assert_eq!(gradient.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
+        gradient.weight.fill(7.0);
+        layer.backward(&words, dx.view(), Write::Replace, &mut gradient);
         assert_eq!(gradient.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
     }
 

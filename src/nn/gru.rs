@@ -35,7 +35,7 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
 use super::prefix_tree::{Level, PrefixTree};
-use crate::linalg::{self, Panels, rows_at_once};
+use crate::linalg::{self, Panels, Write, rows_at_once};
 use crate::real::{Real, Scalar};
 use crate::simd::vectorized;
 
@@ -123,7 +123,7 @@ impl<T: Scalar> GruLayer<T> {
 
     /// c = `W_hh` h + `b_hh`, row by row.
     fn recur(&self, weight: &Panels<T>, states: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
-        linalg::matmul_packed_into(states, weight, c.view_mut());
+        linalg::matmul_packed(states, weight, Write::Replace, c.view_mut());
         linalg::add_to_rows(c, &self.bias_hh);
     }
 
@@ -202,7 +202,8 @@ impl<T: Real> GruLayer<T> {
     /// (GRU-4′) to (GRU-1′) for all nodes of a tree.
     ///
     /// `d.states` [N, H] holds the gradient of every node's state as far as it is used from outside.
-    /// Adds to `gradient`; dx has the shape of the inputs.
+    /// Writes to `gradient`; dx has the shape of the inputs.
+    #[allow(clippy::too_many_arguments)] // each is something else
     pub fn backward(
         &self,
         tree: &PrefixTree,
@@ -210,6 +211,7 @@ impl<T: Real> GruLayer<T> {
         cache: &GruLayerCache<T>,
         d: &mut GruLayerBackward<T>,
         dx: &mut Array2<T>,
+        write: Write,
         gradient: &mut Self,
     ) {
         let hidden = self.hidden_size();
@@ -242,12 +244,12 @@ impl<T: Real> GruLayer<T> {
                 }
             });
             let parents = s![level.parents.clone(), ..];
-            linalg::matmul_packed_add(dc.slice(parents), weight, dh.slice_mut(parents));
+            linalg::matmul_packed(dc.slice(parents), weight, Write::Add, dh.slice_mut(parents));
         }
 
         let inner_states = cache.states.slice(s![..tree.inner_nodes(), ..]);
-        linalg::matmul_add(dc.t(), inner_states, gradient.weight_hh.view_mut());
-        linalg::add_column_sums(dc.view(), &mut gradient.bias_hh);
+        linalg::matmul_write(dc.t(), inner_states, write, gradient.weight_hh.view_mut());
+        linalg::column_sums(dc.view(), write, &mut gradient.bias_hh);
 
         let da = match inputs {
             Inputs::Words(_) => {
@@ -256,8 +258,8 @@ impl<T: Real> GruLayer<T> {
             }
             Inputs::States(_) => da,
         };
-        linalg::matmul_add(da.t(), inputs.rows(), gradient.weight_ih.view_mut());
-        linalg::add_column_sums(da.view(), &mut gradient.bias_ih);
+        linalg::matmul_write(da.t(), inputs.rows(), write, gradient.weight_ih.view_mut());
+        linalg::column_sums(da.view(), write, &mut gradient.bias_ih);
         linalg::reshape(dx, inputs.rows().dim());
         linalg::matmul_into(da.view(), self.weight_ih.view(), dx.view_mut());
     }
@@ -517,6 +519,7 @@ impl<T: Real> Gru<T> {
         words: ArrayView2<'_, T>,
         cache: &GruCache<T>,
         d: &mut GruBackward<T>,
+        write: Write,
         gradient: &mut Self,
     ) {
         for (k, layer) in self.layers.iter().enumerate().rev() {
@@ -525,7 +528,7 @@ impl<T: Real> Gru<T> {
                 None => (Inputs::Words(words), &mut d.words),
                 Some(below) => (Inputs::States(cache.layers[k - 1].states.view()), &mut below.states),
             };
-            layer.backward(tree, inputs, &cache.layers[k], &mut rest[0], dx, &mut gradient.layers[k]);
+            layer.backward(tree, inputs, &cache.layers[k], &mut rest[0], dx, write, &mut gradient.layers[k]);
         }
     }
 }

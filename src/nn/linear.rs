@@ -9,7 +9,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2};
 
-use crate::linalg;
+use crate::linalg::{self, Write};
 use crate::real::Scalar;
 
 /// A projection with bias: `img_enc.fc` [D, F], and `txt_enc.proj` [D, H] where it is asked for.
@@ -29,10 +29,10 @@ impl<T: Scalar> Linear<T> {
         linalg::add_to_rows(y.view_mut(), &self.bias);
     }
 
-    /// Adds dW and db to `gradient`; x and dy as in the forward pass.
-    pub fn backward(&self, x: ArrayView2<'_, T>, dy: ArrayView2<'_, T>, gradient: &mut Self) {
-        linalg::matmul_add(dy.t(), x, gradient.weight.view_mut());
-        linalg::add_column_sums(dy, &mut gradient.bias);
+    /// Writes dW and db to `gradient`; x and dy as in the forward pass.
+    pub fn backward(&self, x: ArrayView2<'_, T>, dy: ArrayView2<'_, T>, write: Write, gradient: &mut Self) {
+        linalg::matmul_write(dy.t(), x, write, gradient.weight.view_mut());
+        linalg::column_sums(dy, write, &mut gradient.bias);
     }
 
     /// dx = dy W [N, I]: the gradient of the input, for whoever wants it.
@@ -56,9 +56,12 @@ mod tests {
         assert_eq!(y, array![[15.0, 18.0, 34.0]]);
         let dy = array![[1.0, 10.0, 100.0]];
         let mut gradient = Linear { weight: Array2::ones((3, 2)), bias: Array1::ones(3) };
-        layer.backward(x.view(), dy.view(), &mut gradient);
+        layer.backward(x.view(), dy.view(), Write::Add, &mut gradient);
         assert_eq!(gradient.weight, array![[2.0, 3.0], [11.0, 21.0], [101.0, 201.0]], "adds, not overwrites");
         assert_eq!(gradient.bias, array![2.0, 11.0, 101.0]);
+        layer.backward(x.view(), dy.view(), Write::Replace, &mut gradient);
+        assert_eq!(gradient.weight, array![[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]]);
+        assert_eq!(gradient.bias, array![1.0, 10.0, 100.0]);
         let mut dx = Array2::default((0, 0));
         layer.backward_input(dy.view(), &mut dx);
         assert_eq!(dx, array![[301.0, 42.0]]);

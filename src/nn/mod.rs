@@ -5,7 +5,8 @@
 //! - `forward` writes its output, and what backward needs beside it, into a typed cache that it is
 //!   given; there is no tape. A cache may be used again for another batch: its memory stays.
 //! - `backward` takes the gradient of the loss by the layer's output and **adds** to gradients that
-//!   are held in the same struct as the parameters.
+//!   are held in the same struct as the parameters, or replaces them where it is told so
+//!   ([`Write`](crate::linalg::Write)): a training step then need not set them to zero first.
 //! - Shapes are checked where data enters ([`crate::model::Vse::forward`]); a layer by itself
 //!   panics on shapes that do not fit, as `ndarray` does.
 

@@ -18,6 +18,7 @@ use super::run_folder::RunFolder;
 use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
+use crate::linalg::Write;
 use crate::model::{Architecture, Backward, Batch, Forward, Parameters, ValidConfig, Vse};
 use crate::optim::{Adam, clip_coefficient, global_norm, learning_rate};
 use crate::random::fnv1a;
@@ -218,8 +219,7 @@ impl Trainer {
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
         let Buffers { forward, backward, gradient, image_ids } = &mut self.buffers;
         self.model.forward_into(batch, &self.config.objective(epoch), forward)?;
-        gradient.clear();
-        self.model.backward_into(batch, forward, backward, gradient);
+        self.model.backward_into(batch, forward, backward, Write::Replace, gradient);
         let norm = global_norm(gradient);
         for (name, value) in [("loss", f64::from(forward.hinges.loss)), ("norm of the gradient", norm)] {
             if !value.is_finite() {
