@@ -149,12 +149,12 @@ impl<T: Scalar> Factors<'_, T> {
 
 /// C = sums, or C += sums.
 fn store<T: Scalar>(sums: &Sums<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+    let put = |c: &mut T, sum: T| *c = if write == Write::Add { *c + sum } else { sum };
     for (sums, mut c) in sums.iter().zip(c.outer_iter_mut()) {
-        match (c.as_slice_mut(), write) {
-            (Some(c), Write::Replace) => c.copy_from_slice(&sums[..c.len()]),
-            (Some(c), Write::Add) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
-            (None, Write::Replace) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
-            (None, Write::Add) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+        // A whole row of a tile has a length that the compiler knows.
+        match c.as_slice_mut().and_then(|c| <&mut [T; TILE_COLUMNS]>::try_from(c).ok()) {
+            Some(c) => c.iter_mut().zip(sums).for_each(|(c, &sum)| put(c, sum)),
+            None => c.iter_mut().zip(sums).for_each(|(c, &sum)| put(c, sum)),
         }
     }
 }
