@@ -143,9 +143,9 @@ pub(crate) fn power(x: f64, n: u64) -> f64 {
 
 /// 2ⁿ for −126 ≤ n ≤ 127, from its bits.
 #[inline(always)]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // n is integral and in range
-fn pow2(n: f32) -> f32 {
-    f32::from_bits(((n as i32 + 127) as u32) << 23)
+#[allow(clippy::cast_sign_loss)] // n is in range
+fn pow2(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
 }
 
 /// Splits y into (n, r, q): y = n ln 2 + r with |r| ≤ ln 2 / 2, and eʳ − 1 = r + q.
@@ -153,11 +153,16 @@ fn pow2(n: f32) -> f32 {
 /// r is the larger part, and q carries what r lost to rounding beside r²/2 + r³/6 + …, so that
 /// whoever adds the two rounds only once.
 #[inline(always)]
-fn exp_parts(y: f32) -> (f32, f32, f32) {
+fn exp_parts(y: f32) -> (i32, f32, f32) {
     /// ln 2 in two parts, the first with so few bits that n · `LN2_HI` is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
-    let n = round(y * std::f32::consts::LOG2_E);
+    /// 1.5 · 2²³, where the last place of an f32 is 1: adding it rounds to an integer, which then
+    /// stands in the last bits.
+    const SHIFT: f32 = 12_582_912.0;
+    let shifted = y * std::f32::consts::LOG2_E + SHIFT;
+    let integer = shifted.to_bits().wrapping_sub(SHIFT.to_bits()).cast_signed();
+    let n = shifted - SHIFT;
     let exact = y - n * LN2_HI;
     let r = exact - n * LN2_LO;
     let lost = (exact - r) - n * LN2_LO;
@@ -167,14 +172,7 @@ fn exp_parts(y: f32) -> (f32, f32, f32) {
     let c = 1.0 / 24.0 + r * c;
     let c = 1.0 / 6.0 + r * c;
     let c = 0.5 + r * c;
-    (n, r, lost + r * r * c)
-}
-
-/// To the nearest integer, for |x| < 2²².
-#[inline(always)]
-fn round(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0; // 1.5 · 2²³, where the last place of an f32 is 1
-    (x + SHIFT) - SHIFT
+    (integer, r, lost + r * r * c)
 }
 
 /// a / (b + c) for a sum between 1 and 2, without the error of rounding that sum.
@@ -197,7 +195,7 @@ fn sigmoid_f32(x: f32) -> f32 {
     let one_r = 1.0 + r;
     let exp_r = one_r + ((r - (one_r - 1.0)) + q);
     // Two factors, since 2ⁿ alone would underflow before the result does.
-    let half = round(n * 0.5);
+    let half = n >> 1;
     let t = exp_r * pow2(half) * pow2(n - half);
     // `max` swallows NaN; 0 · x brings it back.
     quotient(if x < 0.0 { t } else { 1.0 }, 1.0, t) + 0.0 * x.clamp(-1.0, 1.0)

@@ -34,6 +34,7 @@ pub(crate) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
 /// A number that register tiles are computed with.
 pub trait Tile: LinalgScalar {
     /// How many rows a register tile has at most on this processor.
+    #[must_use]
     fn tile_rows() -> usize {
         TILE_ROWS
     }

@@ -109,6 +109,8 @@ impl<T> Panels<T> {
 
 /// Writes lines [≤ width, K] as [K, width].
 fn pack_panel<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
+    /// Numbers along K at a time: a few cache lines of each line.
+    const STEP: usize = 128;
     let (count, depth) = lines.dim();
     if count < width {
         panel.fill(T::zero());
@@ -116,14 +118,10 @@ fn pack_panel<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) 
     if lines.strides()[0] == 1 {
         // The numbers of one k are neighbours already.
         for (group, line) in panel.chunks_exact_mut(width).zip(lines.columns()) {
-            if let Some(line) = line.to_slice() {
-                group[..count].copy_from_slice(line);
-            }
+            group[..count].copy_from_slice(line.to_slice().expect("its numbers are neighbours"));
         }
         return;
     }
-    /// Numbers along K at a time: a few cache lines of each line.
-    const STEP: usize = 64;
     for k in (0..depth).step_by(STEP) {
         let step = k..depth.min(k + STEP);
         let groups = &mut panel[k * width..step.end * width];

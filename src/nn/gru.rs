@@ -388,7 +388,7 @@ impl<T: Scalar> Gru<T> {
     pub fn last_states(&self, tree: &PrefixTree, words: ArrayView2<'_, T>, last: &mut Array2<T>) {
         /// Parents at a time: their rows of c, and their children's gates, stay in a cache.
         const PARENTS: usize = 192;
-        let hidden = self.layers.iter().map(GruLayer::hidden_size).last().expect("at least one layer");
+        let hidden = self.layers.last().expect("at least one layer").hidden_size();
         let ends = Ends::new(tree);
         linalg::reshape(last, (tree.last().len(), hidden));
         ends.of(0).iter().for_each(|&caption| last.row_mut(caption).fill(T::zero()));
@@ -602,14 +602,14 @@ mod tests {
         // More parents than are worked on at once, captions that end at inner nodes, equal ones, an
         // empty one; one layer and three.
         let mut captions: Vec<Vec<u32>> = (0..900u32)
-            .map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..1 + i as usize % 6].to_vec())
+            .map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..=i as usize % 6].to_vec())
             .collect();
         captions.push(vec![]);
         let tree = PrefixTree::new(&captions);
         assert!(tree.levels().iter().any(|level| level.parents.len() > 192));
         let words = Array2::from_shape_fn((tree.words().len(), 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
         for layers in [1, 3] {
-            let layers = (0..layers).map(|k| layer(if k == 0 { 4 } else { 5 }, 5, 0.1 + k as f64)).collect();
+            let layers = (0..layers).map(|k| layer(if k == 0 { 4 } else { 5 }, 5, 0.1 + f64::from(k))).collect();
             let (gru, mut cache, mut last) = (Gru { layers }, GruCache::default(), Array2::zeros((0, 0)));
             gru.forward(&tree, words.view(), &mut cache);
             gru.last_states(&tree, words.view(), &mut last);

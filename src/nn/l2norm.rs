@@ -72,9 +72,13 @@ fn normalise_row<T: Scalar>(x: &mut [T]) -> T {
         || {
             // Scaling by a power of two is exact; it only keeps the squares of tiny and huge rows in range.
             let inverse = T::from_f64(1.0 / scale);
-            x.iter_mut().for_each(|x| *x = *x * inverse);
+            for x in x.iter_mut() {
+                *x = *x * inverse;
+            }
             let length = linalg::dot(x, x).sqrt();
-            x.iter_mut().for_each(|x| *x = *x / length);
+            for x in x.iter_mut() {
+                *x = *x / length;
+            }
             length * T::from_f64(scale)
         },
     )
