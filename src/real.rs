@@ -251,7 +251,7 @@ mod tests {
     /// The largest error of f over every f32 but NaN, in ulp, and the x where it is. The reference
     /// takes |x| and gives f(|x|) and f(−|x|).
     fn worst(f: impl Fn(f32) -> f32 + Sync, reference: impl Fn(f64) -> [f64; 2] + Sync) -> (f64, f32) {
-        const BLOCK: usize = 1 << 12;
+        const BLOCK: usize = 1 << 11;
         let worse = |a: (f64, f32), b: (f64, f32)| if b.0 > a.0 || b.0.is_nan() { b } else { a };
         let block = |block: u32| {
             let first = block * BLOCK as u32;
