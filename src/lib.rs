@@ -29,7 +29,7 @@
 //!
 //! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
 //! [`data`], [`eval`], [`train`]. Below all of it lie [`real`] (numbers), [`linalg`] (the only matrix
-//! products), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`] measures
+//! products) over [`simd`] (the vector unit), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`] measures
 //! what it costs. [`golden`] checks the implementations of others against all this.
 //!
 //! # One training step

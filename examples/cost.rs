@@ -1,0 +1,242 @@
+//! What a training step costs: where its time goes, and how it grows with B, H, T, V and the cores.
+//!
+//! `cargo run --release --example cost [FILE.svg]` times the steps of `vsepp bench` by their parts, and
+//! then steps of the paper's size (V 11,755, E 300, H = D = 1024, F 4096, B 128) with one of its letters
+//! changed, on 1 thread and on all cores; with a file, it draws both. It takes about two minutes.
+//! Captions are made up, with COCO's lengths; T grows by putting captions one behind the other.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use rayon::ThreadPoolBuilder;
+use vsepp::Result;
+use vsepp::bench::{self, Captions, Counts, Options, Pass, Report, Size, batch, cores, made_up};
+use vsepp::data::Vocabulary;
+use vsepp::model::Config;
+use vsepp::nn::PrefixTree;
+use vsepp::train::Trainer;
+
+/// A size of step.
+#[derive(Clone, Copy)]
+struct Sizes {
+    pairs: usize,
+    hidden: usize,
+    /// How many captions stand one behind the other.
+    lengths: usize,
+    vocabulary: usize,
+}
+
+const BASE: Sizes = Sizes { pairs: 128, hidden: 1024, lengths: 1, vocabulary: 11_755 };
+
+/// What was measured at one size.
+struct Point {
+    /// The letter's value.
+    at: f64,
+    /// Useful operations.
+    operations: f64,
+    /// Of one thread, of all cores.
+    seconds: [f64; 2],
+}
+
+fn main() -> Result<()> {
+    let all = cores();
+    let options = Options {
+        sizes: Size::ALL.to_vec(),
+        threads: vec![1],
+        captions: Captions::MadeUp,
+        steps: 15,
+        encode: Some(0),
+        evaluate: 0,
+    };
+    eprintln!("parts of a step …");
+    let report = bench::run(&options, &|_| {})?;
+    println!("where the time of a step goes, 1 thread\n");
+    println!(
+        "{:8}{:>12}{:>22}{:>22}{:>18}{:>12}",
+        "", "ms", "products, forward", "products, backward", "norm and Adam", "the rest"
+    );
+    for (name, total, parts) in shares(&report) {
+        let [forward, backward, update, rest] = parts.map(|part| format!("{:.0} %", 100.0 * part));
+        println!("{name:8}{:>12.2}{forward:>22}{backward:>22}{update:>18}{rest:>12}", 1e3 * total);
+    }
+
+    let letters: [(&str, Vec<Sizes>, fn(&Sizes) -> f64); 4] = [
+        ("B", [32, 64, 128, 256].map(|pairs| Sizes { pairs, ..BASE }).to_vec(), |s| s.pairs as f64),
+        ("H", [256, 512, 1024, 2048].map(|hidden| Sizes { hidden, ..BASE }).to_vec(), |s| s.hidden as f64),
+        ("T", [1, 2, 4].map(|lengths| Sizes { lengths, ..BASE }).to_vec(), |s| s.lengths as f64),
+        ("V", [3_000, 11_755, 47_000].map(|vocabulary| Sizes { vocabulary, ..BASE }).to_vec(), |s| s.vocabulary as f64),
+    ];
+    let mut curves = Vec::new();
+    println!("\none letter changed; milliseconds\n");
+    println!("{:16}{:>10}{:>12}{:>14}{:>10}", "", "GFLOP", "1 thread", format!("{all} threads"), "ratio");
+    for (letter, sizes, value) in letters {
+        let mut points = Vec::new();
+        for size in &sizes {
+            eprintln!("{letter} = {} …", value(size));
+            let point = measure(*size, value(size), all)?;
+            let [one, many] = point.seconds;
+            println!(
+                "{:16}{:>10.1}{:>12.1}{:>14.1}{:>10.2}",
+                format!("{letter} = {}{}", point.at, if letter == "T" { " ×" } else { "" }),
+                point.operations / 1e9,
+                1e3 * one,
+                1e3 * many,
+                one / many
+            );
+            points.push(point);
+        }
+        curves.push((letter, points));
+    }
+
+    let base = &curves[1].1[2];
+    if all > 1 {
+        // t(c) = serial + parallel / c through the two measured points.
+        let [one, many] = base.seconds;
+        let parallel = (one - many) / (1.0 - 1.0 / all as f64);
+        println!(
+            "\nmore cores, by t(c) = s + p / c through the two points at the paper's size: s = {:.1} ms, p = {:.1} ms",
+            1e3 * (one - parallel),
+            1e3 * parallel
+        );
+        for c in [2, 4, 8, 16].into_iter().filter(|&c| c != all) {
+            println!(
+                "{c:>4} cores: {:.0} ms (model)",
+                1e3 * (one - parallel + parallel / f64::from(u32::try_from(c).unwrap_or(1)))
+            );
+        }
+    }
+    if let Some(path) = std::env::args().nth(1) {
+        vsepp::files::write_atomically(path.as_ref(), draw(&report, &curves, all).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Shares of a step's time: products of the forward and of the backward pass, norm and Adam, the rest.
+fn shares(report: &Report) -> Vec<(&'static str, f64, [f64; 4])> {
+    let of = |size: &bench::SizeReport| {
+        let measured = &size.measured[0];
+        let total = measured.step.seconds.median;
+        let products = |pass: Pass| -> f64 {
+            let of_pass = measured.products.iter().filter(|product| product.product.pass == pass);
+            of_pass.map(|product| product.timing.seconds.median).sum::<f64>() / total
+        };
+        let (forward, backward) = (products(Pass::Forward), products(Pass::Backward));
+        let update = measured.update.median / total;
+        (size.size.name(), total, [forward, backward, update, (1.0 - forward - backward - update).max(0.0)])
+    };
+    report.sizes.iter().map(of).collect()
+}
+
+fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
+    let config = Config { embed_size: size.hidden, ..Config::default() }.check()?;
+    let words: Vec<String> = (0..size.vocabulary - Vocabulary::SPECIAL.len()).map(|word| format!("w{word}")).collect();
+    let mut trainer = Trainer::new(config, &Vocabulary::build(&words, 1), 4096)?;
+    let pieces = made_up(size.vocabulary, size.pairs * size.lengths);
+    // <start> of the first, the words of all, <end> of the last.
+    let captions: Vec<Vec<u32>> = (0..size.pairs)
+        .map(|pair| {
+            let mut caption = pieces[pair].clone();
+            for more in (1..size.lengths).map(|k| &pieces[pair + k * size.pairs]) {
+                caption.pop();
+                caption.extend(&more[1..]);
+            }
+            caption
+        })
+        .collect();
+    let tree = PrefixTree::new(&captions);
+    let operations = bench::operations(&bench::products(&trainer.model.architecture, &tree), None);
+    debug_assert_eq!(Counts::of(&tree).pairs, size.pairs);
+    let batch = batch(&trainer.model.architecture, captions);
+    let mut seconds = [0.0; 2];
+    for (seconds, threads) in seconds.iter_mut().zip([1, threads]) {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+        let mut times = pool.install(|| -> Result<Vec<f64>> {
+            let mut times = Vec::new();
+            for _ in 0..7 {
+                let start = Instant::now();
+                trainer.step(&batch)?;
+                times.push(start.elapsed().as_secs_f64());
+            }
+            Ok(times)
+        })?;
+        times.drain(..2);
+        times.sort_by(f64::total_cmp);
+        *seconds = times[times.len() / 2];
+    }
+    Ok(Point { at, operations, seconds })
+}
+
+/// Above, the shares of the time at the three sizes; below, a curve for each letter.
+fn draw(report: &Report, curves: &[(&str, Vec<Point>)], all: usize) -> String {
+    const PARTS: [(&str, &str); 4] = [
+        ("products, forward", "#1f5fa8"),
+        ("products, backward", "#6fa3d8"),
+        ("norm and Adam", "#c2571a"),
+        ("the rest: gates, sums, the tree", "#bbb"),
+    ];
+    let text = |x: f64, y: f64, anchor: &str, words: &str| {
+        format!(r##"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="#333">{words}</text>"##) + "\n"
+    };
+    let mut svg = String::from(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 400" font-family="sans-serif" font-size="12">"#,
+    );
+    svg += "\n<rect width=\"760\" height=\"400\" fill=\"white\"/>\n";
+    svg += &text(20.0, 20.0, "start", "where the time of a training step goes, 1 thread");
+    for (k, (name, total, parts)) in shares(report).into_iter().enumerate() {
+        let y = 34.0 + 26.0 * k as f64;
+        svg += &text(60.0, y + 14.0, "end", name);
+        let mut x = 68.0;
+        for (part, (_, colour)) in parts.into_iter().zip(PARTS) {
+            let width = 560.0 * part;
+            let _ = writeln!(svg, r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="20" fill="{colour}"/>"#);
+            x += width;
+        }
+        svg += &text(638.0, y + 14.0, "start", &format!("{:.1} ms", 1e3 * total));
+    }
+    let mut x = 68.0;
+    for (label, colour) in PARTS {
+        let _ = writeln!(svg, r#"<rect x="{x:.1}" y="120" width="12" height="12" fill="{colour}"/>"#);
+        svg += &text(x + 17.0, 130.5, "start", label);
+        x += 40.0 + 6.2 * label.len() as f64;
+    }
+
+    svg += &text(
+        20.0,
+        172.0,
+        "start",
+        "a step of the paper's size with one letter changed: milliseconds, both axes logarithmic",
+    );
+    let _ = writeln!(svg, r##"<path d="M560 168h22" stroke="#c2571a" stroke-width="2"/>"##);
+    svg += &text(588.0, 172.0, "start", "1 thread");
+    let _ = writeln!(svg, r##"<path d="M660 168h22" stroke="#1f5fa8" stroke-width="2"/>"##);
+    svg += &text(688.0, 172.0, "start", &format!("{all} threads"));
+    let (low, high) = (10f64.ln(), 800f64.ln());
+    let height = |seconds: f64| 370.0 - 160.0 * ((1e3 * seconds).ln() - low) / (high - low);
+    for (k, (letter, points)) in curves.iter().enumerate() {
+        let left = 60.0 + 178.0 * k as f64;
+        for tick in [10.0, 20.0, 50.0, 100.0, 200.0, 500.0] {
+            let y = height(tick / 1e3);
+            let _ = writeln!(svg, r##"<path d="M{left:.1} {y:.1}h130" stroke="#ddd"/>"##);
+            if k == 0 {
+                svg += &text(left - 5.0, y + 4.0, "end", &format!("{tick}"));
+            }
+        }
+        let (first, last) = (points[0].at.ln(), points[points.len() - 1].at.ln());
+        let across = |at: f64| left + 130.0 * (at.ln() - first) / (last - first);
+        for (threads, colour) in [(0, "#c2571a"), (1, "#1f5fa8")] {
+            let line: Vec<String> =
+                points.iter().map(|p| format!("{:.1},{:.1}", across(p.at), height(p.seconds[threads]))).collect();
+            let _ = writeln!(
+                svg,
+                r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="1.8"/>"#,
+                line.join(" ")
+            );
+        }
+        for point in points {
+            let label = if *letter == "T" { format!("×{}", point.at) } else { format!("{}", point.at) };
+            svg += &text(across(point.at), 388.0, "middle", &label);
+        }
+        svg += &text(left + 4.0, 206.0, "start", letter);
+    }
+    svg + "</svg>\n"
+}
