@@ -71,6 +71,8 @@ impl HingeLoss {
     }
 
     /// As [`Self::forward`], in the memory of a loss that is no longer needed.
+    ///
+    /// **Errors** as [`Self::forward`]; the memory is then as it was.
     pub fn forward_into<T: Scalar>(
         &self,
         scores: ArrayView2<'_, T>,

@@ -1,11 +1,13 @@
 //! The vector unit: loops that use all of it, and the register tile of the matrix products.
 //!
 //! The program is compiled once and meets processors with vectors of four, eight or sixteen
-//! numbers; `pulp` asks the processor which it has. Nothing here changes a bit of a result: an
-//! elementwise loop computes the same + − × ÷ √ whatever the width, and an element of a tile is
-//! one chain of additions whatever the tile.
+//! numbers; `pulp` asks the processor which it has. Which it is changes no bit of a result:
+//! an elementwise loop computes the same + − × ÷ √ whatever the width, and an element of a tile is
+//! one chain of additions whatever the tile. (A processor without fused multiply-add rounds the
+//! products of `f32` twice; see [`Tile`].)
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 use ndarray::LinalgScalar;
 use num_complex::Complex;
@@ -19,8 +21,14 @@ pub(crate) const TILE_COLUMNS: usize = 32;
 /// A register tile's sums, one row for each row of A.
 pub type Sums<T> = [[T; TILE_COLUMNS]; TILE_ROWS];
 
-/// Memory for the panels of A and of B, which a thread keeps from one product to the next.
-pub type PanelMemory<T> = [Vec<T>; 2];
+/// The factor of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A.
+    Left,
+    /// B.
+    Right,
+}
 
 /// Runs a loop compiled for the widest vectors that the processor has.
 ///
@@ -49,17 +57,23 @@ pub trait Tile: LinalgScalar {
         );
     }
 
-    /// Where the running thread keeps its panels.
-    fn with_panel_memory<R>(run: impl FnOnce(&Cell<PanelMemory<Self>>) -> R) -> R;
+    /// The memory for the panels of one factor, which the running thread keeps from one product to the
+    /// next.
+    #[must_use]
+    fn panel_memory(side: Side) -> &'static LocalKey<Cell<Vec<Self>>>;
 }
 
 macro_rules! panel_memory {
     ($number:ty) => {
-        fn with_panel_memory<R>(run: impl FnOnce(&Cell<PanelMemory<Self>>) -> R) -> R {
+        fn panel_memory(side: Side) -> &'static LocalKey<Cell<Vec<Self>>> {
             thread_local! {
-                static MEMORY: Cell<PanelMemory<$number>> = const { Cell::new([Vec::new(), Vec::new()]) };
+                static LEFT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
+                static RIGHT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
             }
-            MEMORY.with(run)
+            match side {
+                Side::Left => &LEFT,
+                Side::Right => &RIGHT,
+            }
         }
     };
 }

@@ -96,7 +96,7 @@ pub struct Measured {
     pub step: Timing,
     /// Its parts, measured in steps of their own.
     pub forward: Timing,
-    /// With the zeros in the gradient.
+    /// From the loss to the gradient.
     pub backward: Timing,
     /// Seconds of the global norm, clipping and Adam.
     pub update: Spread,

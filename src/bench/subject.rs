@@ -185,7 +185,7 @@ mod tests {
         for _ in 0..2 {
             training.step(&batch).unwrap();
             let laps = subject.step(&batch).unwrap();
-            assert!(laps.total >= laps.forward + laps.backward + laps.update);
+            assert!(laps.total >= laps.forward && laps.forward > 0.0);
         }
         assert_eq!(training.model().parameters, subject.model.parameters);
     }

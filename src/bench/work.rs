@@ -52,10 +52,10 @@ pub enum Form {
     /// C = A Bᵀ: a layer's output, x Wᵀ.
     #[serde(rename = "A Bᵀ")]
     Output,
-    /// C += A B: the gradient of a layer's input, dy W.
+    /// C = A B: the gradient of a layer's input, dy W.
     #[serde(rename = "A B")]
     Input,
-    /// C += Aᵀ B: the gradient of a weight, dyᵀ x.
+    /// C = Aᵀ B: the gradient of a weight, dyᵀ x.
     #[serde(rename = "Aᵀ B")]
     Weight,
 }

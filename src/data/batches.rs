@@ -3,6 +3,7 @@
 use ndarray::Array2;
 
 use super::split::Split;
+use crate::linalg;
 use crate::model::Batch;
 use crate::random::{permutation, stream};
 
@@ -65,13 +66,7 @@ impl Buffer {
         let pairs = order.captions(batch);
         let Batch { images, captions: texts, image_ids } = &mut self.batch;
 
-        let shape = (pairs.len(), split.images.ncols());
-        if images.dim() != shape {
-            let (mut values, _) = std::mem::take(images).into_raw_vec_and_offset();
-            values.resize(shape.0 * shape.1, 0.0);
-            *images =
-                Array2::from_shape_vec(shape, values).unwrap_or_else(|_| unreachable!("as many as the shape has"));
-        }
+        linalg::reshape(images, (pairs.len(), split.images.ncols()));
         for (mut row, &caption) in images.outer_iter_mut().zip(pairs) {
             row.assign(&split.features_of(caption));
         }

@@ -27,8 +27,8 @@ use crate::similarity::Measure;
 /// Images and captions of a block of scores: 1 MiB, which stays in a core's cache.
 const BLOCK: (usize, usize) = (252, 1024);
 
-/// Captions that are packed for the products at once.
-const PACKED: usize = 4 * BLOCK.1;
+/// Images, and captions, that are packed for the products at once.
+const PACKED: usize = 8 * BLOCK.1;
 
 /// The ranks of all queries, and how many of them rest on a tie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,28 +83,33 @@ pub fn rank(
 
     let mut rows = vec![Count::default(); images.nrows()];
     let mut columns = vec![Count::default(); captions.nrows()];
-    let mut scorer = Scorer::new(images, measure);
-    for first in (0..captions.nrows()).step_by(PACKED) {
-        let last = captions.nrows().min(first + PACKED);
-        scorer.take(captions.slice(s![first..last, ..]));
-        let blocks: Vec<(usize, usize)> = (0..images.nrows())
-            .step_by(scorer.images_at_once())
-            .flat_map(|i| (first..last).step_by(BLOCK.1).map(move |c| (i, c)))
-            .collect();
-        let counts: Vec<Counts> = blocks
-            .par_iter()
-            .map_init(
-                || Array2::default((0, 0)),
-                |scores, &(i, c)| {
-                    scorer.block(i, c - first, scores);
-                    check_scores(scores, i, c)?;
-                    Ok((count_rows(scores, i, c, &best, starts), count_columns(scores, i, c, &own)))
-                },
-            )
-            .collect::<Result<_>>()?;
-        for ((i, c), (row_counts, column_counts)) in blocks.into_iter().zip(counts) {
-            rows[i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
-            columns[c..].iter_mut().zip(column_counts).for_each(|(count, more)| count.add(more));
+    for (start, some) in (0..).step_by(PACKED).zip(images.axis_chunks_iter(Axis(0), PACKED)) {
+        let mut scorer = Scorer::new(some, measure);
+        for first in (0..captions.nrows()).step_by(PACKED) {
+            let last = captions.nrows().min(first + PACKED);
+            scorer.take(captions.slice(s![first..last, ..]));
+            let blocks: Vec<(usize, usize)> = (0..some.nrows())
+                .step_by(scorer.images_at_once())
+                .flat_map(|i| (first..last).step_by(BLOCK.1).map(move |c| (i, c)))
+                .collect();
+            let counts: Vec<Result<Counts>> = blocks
+                .par_iter()
+                .map_init(
+                    || Array2::default((0, 0)),
+                    |scores, &(i, c)| {
+                        scorer.block(i, c - first, scores);
+                        let i = start + i;
+                        check_scores(scores, i, c)?;
+                        Ok((count_rows(scores, i, c, &best, starts), count_columns(scores, i, c, &own)))
+                    },
+                )
+                .collect();
+            for ((i, c), counts) in blocks.into_iter().zip(counts) {
+                // Of several errors the first, on any number of threads.
+                let (row_counts, column_counts) = counts?;
+                rows[start + i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
+                columns[c..].iter_mut().zip(column_counts).for_each(|(count, more)| count.add(more));
+            }
         }
     }
     let ranks = |counts: &[Count]| counts.iter().map(|count| count.ahead).collect();
@@ -117,7 +122,7 @@ pub fn rank(
     })
 }
 
-/// Scores, block by block: all images against some captions at a time.
+/// Scores, block by block: some images against some captions at a time.
 struct Scorer<'a> {
     measure: Measure,
     images: ArrayView2<'a, f32>,
@@ -231,7 +236,7 @@ fn targets(
     /// Images whose right pairs are found at once; most of the product is not looked at.
     const IMAGES: usize = 32;
     let blocks: Vec<usize> = (0..images.nrows()).step_by(IMAGES).collect();
-    let found: Vec<(Vec<Target>, Vec<Target>)> = blocks
+    let found: Vec<Result<(Vec<Target>, Vec<Target>)>> = blocks
         .par_iter()
         .map(|&first| {
             let last = images.nrows().min(first + IMAGES);
@@ -253,7 +258,9 @@ fn targets(
             check_scores(&scores, first, offset)?;
             Ok((best, own))
         })
-        .collect::<Result<_>>()?;
+        .collect();
+    // Of several errors the first, on any number of threads.
+    let found: Vec<_> = found.into_iter().collect::<Result<_>>()?;
     let (best, own): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     Ok((best.concat(), own.concat()))
 }

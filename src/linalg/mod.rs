@@ -3,7 +3,8 @@
 //! Two promises hold for everything here:
 //!
 //! - **The same bits for any number of threads.** Rows and columns are split into blocks whose
-//!   borders depend on the shapes alone; a sum is never split, unless its order is fixed.
+//!   borders depend on the shapes and the processor, never on the threads; a sum is never split,
+//!   unless its order is fixed.
 //! - **An element of a product depends on its row of *a* and its column of *b* alone**, not on
 //!   where they stand nor on how many others are multiplied with them. Retrieval relies on it:
 //!   equal vectors have equal scores, so ties are ties.

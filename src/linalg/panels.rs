@@ -28,7 +28,7 @@ pub struct Panels<T> {
 
 impl<T> Default for Panels<T> {
     fn default() -> Self {
-        Self { data: Vec::new(), width: 1, lines: 0, depth: 0 }
+        Self { data: Vec::new(), width: TILE_COLUMNS, lines: 0, depth: 0 }
     }
 }
 

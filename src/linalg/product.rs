@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use super::Write;
 use super::panels::Panels;
 use crate::real::Scalar;
-use crate::simd::{Sums, TILE_COLUMNS, TILE_ROWS};
+use crate::simd::{Side, Sums, TILE_COLUMNS, TILE_ROWS};
 
 /// C = A · B for A *M × K* and B *K × N*.
 ///
@@ -23,23 +23,53 @@ use crate::simd::{Sums, TILE_COLUMNS, TILE_ROWS};
 #[must_use]
 pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
-    product(a, b, Write::Replace, c.view_mut());
+    matmul_into(a, b, c.view_mut());
     c
 }
 
 /// As [`matmul`], into the place of C, whatever it held.
 pub fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
-    product(a, b, Write::Replace, c);
+    matmul_write(a, b, Write::Replace, c);
 }
 
 /// C = A · B or C += A · B. What is added is the whole sum.
-pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, c: ArrayViewMut2<'_, T>) {
-    product(a, b, write, c);
+pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+    assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
+    assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
+    // Taken, not borrowed: while it waits for others, this thread may begin another product.
+    let mut panels = Panels::over(T::panel_memory(Side::Right).take());
+    let columns = at_once(b.nrows(), TILE_COLUMNS);
+    for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
+        panels.pack_right(b);
+        matmul_packed(a, &panels, write, c);
+    }
+    T::panel_memory(Side::Right).set(panels.into_memory());
 }
 
 /// As [`matmul_write`], with a B that was packed before.
-pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, c: ArrayViewMut2<'_, T>) {
-    packed_product(a, b, write, c);
+pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+    assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
+    assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
+    assert_eq!(b.width(), TILE_COLUMNS, "the right factor was packed as a left one");
+    let mut panels = Panels::over(T::panel_memory(Side::Left).take());
+    let rows = at_once(a.ncols(), TILE_ROWS);
+    for (a, c) in a.axis_chunks_iter(Axis(0), rows).zip(c.axis_chunks_iter_mut(Axis(0), rows)) {
+        panels.pack_left(a);
+        let factors = Factors { a: &panels, b, write };
+        let work = a.nrows() * a.ncols() * b.lines();
+        // Eight blocks, unless they would be too small to be worth a task or larger than needed.
+        let block = (work / 8).clamp(1 << 20, 1 << 27);
+        factors.split(0..panels.count(), 0..b.count(), c, block);
+    }
+    T::panel_memory(Side::Left).set(panels.into_memory());
+}
+
+/// Most numbers of a factor that are packed at once: bounds the memory that a product asks for.
+const PACKED: usize = 1 << 23;
+
+/// How many lines of K numbers are packed at once, a multiple of a tile's.
+fn at_once(depth: usize, tile: usize) -> usize {
+    (PACKED / depth.max(1)).max(1).next_multiple_of(tile)
 }
 
 /// A block of A · B of two packed factors, into the place of C: the rows and the columns of some
@@ -52,46 +82,9 @@ pub fn matmul_panels<T: Scalar>(
     c: ArrayViewMut2<'_, T>,
 ) {
     assert_eq!(a.depth(), b.depth(), "product of [{}, {}] and [{}, {}]", a.lines(), a.depth(), b.depth(), b.lines());
+    assert!(a.width() <= T::tile_rows() && b.width() == TILE_COLUMNS, "a factor was packed for the other side");
     assert_eq!(c.dim(), (a.lines_in(rows.clone()), b.lines_in(columns.clone())), "product into {:?}", c.dim());
     Factors { a, b, write: Write::Replace }.block(rows, columns, c);
-}
-
-/// Most numbers of a factor that are packed at once: bounds the memory that a product asks for.
-const PACKED: usize = 1 << 23;
-
-fn product<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
-    assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
-    assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
-    // Taken, not borrowed: while it waits for others, this thread may begin another product.
-    let [left, right] = T::with_panel_memory(std::cell::Cell::take);
-    let mut panels = Panels::over(right);
-    T::with_panel_memory(|memory| memory.set([left, Vec::new()]));
-    let columns = (PACKED / b.nrows().max(1)).next_multiple_of(TILE_COLUMNS);
-    for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
-        panels.pack_right(b);
-        packed_product(a, &panels, write, c);
-    }
-    let [left, _] = T::with_panel_memory(std::cell::Cell::take);
-    T::with_panel_memory(|memory| memory.set([left, panels.into_memory()]));
-}
-
-fn packed_product<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
-    assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
-    assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
-    let [left, right] = T::with_panel_memory(std::cell::Cell::take);
-    let mut panels = Panels::over(left);
-    T::with_panel_memory(|memory| memory.set([Vec::new(), right]));
-    let rows = (PACKED / a.ncols().max(1)).next_multiple_of(TILE_ROWS);
-    for (a, c) in a.axis_chunks_iter(Axis(0), rows).zip(c.axis_chunks_iter_mut(Axis(0), rows)) {
-        panels.pack_left(a);
-        let factors = Factors { a: &panels, b, write };
-        let work = a.nrows() * a.ncols() * b.lines();
-        // Eight blocks, unless they would be too small to be worth a task or larger than needed.
-        let block = (work / 8).clamp(1 << 20, 1 << 27);
-        factors.split(0..panels.count(), 0..b.count(), c, block);
-    }
-    let [_, right] = T::with_panel_memory(std::cell::Cell::take);
-    T::with_panel_memory(|memory| memory.set([panels.into_memory(), right]));
 }
 
 /// The two factors of a product, and what becomes of what is there.
@@ -226,6 +219,16 @@ mod tests {
         let b = Array2::from_shape_fn((1, 1), |_| 3.0f32);
         assert_eq!(matmul(a.view(), b.view()), a.mapv(|x| 3.0 * x));
         assert_eq!(matmul(b.view(), a.t()), a.mapv(|x| 3.0 * x).reversed_axes());
+        let long = Array2::from_elem((1, PACKED + 1), 0.5f64);
+        assert_eq!(matmul(long.view(), long.t()), ndarray::array![[0.25 * (PACKED + 1) as f64]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "packed as a left one")]
+    fn a_factor_packed_for_the_other_side_is_refused() {
+        let mut left = Panels::default();
+        left.pack_left(matrix::<f32>(20, 16, 1).view());
+        matmul_packed(matrix::<f32>(3, 16, 2).view(), &left, Write::Replace, Array2::zeros((3, 20)).view_mut());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::simd::vectorized;
 #[must_use]
 pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
     const LANES: usize = 16;
+    assert_eq!(x.len(), y.len(), "rows of equal length");
     vectorized(
         #[inline(always)]
         || {
@@ -82,6 +83,7 @@ pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Ar
         }
         add(total, &sums[..total.len()]);
     };
+    assert_eq!(x.ncols(), total.len(), "column sums of {:?}", x.dim());
     let total = total.as_slice_mut().expect("a bias is contiguous");
     if x.len() < PARALLEL_WORK {
         x.axis_chunks_iter(Axis(1), COLUMNS).zip(total.chunks_mut(COLUMNS)).for_each(sum);
@@ -92,6 +94,7 @@ pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Ar
 
 /// `x_ij += row[j]`: a bias.
 pub fn add_to_rows<T: Scalar>(mut x: ArrayViewMut2<'_, T>, row: &Array1<T>) {
+    assert_eq!(x.ncols(), row.len(), "a row for {:?}", x.dim());
     let row = row.as_slice().expect("a bias is contiguous");
     let one = |x: &mut [T]| add(x, row);
     let parallel = x.len() >= PARALLEL_WORK;

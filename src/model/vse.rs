@@ -66,6 +66,8 @@ impl<T: Scalar> Vse<T> {
     }
 
     /// As [`Self::forward`], in the memory of a pass that is no longer needed.
+    ///
+    /// **Errors** as [`Self::forward`]; the memory is then of no use until a pass succeeds.
     pub fn forward_into(&self, batch: &Batch<T>, objective: &Objective, forward: &mut Forward<T>) -> Result<()> {
         let Forward { image, text, scores, hinges } = forward;
         batch.check(self.architecture.img_dim)?;
@@ -95,7 +97,7 @@ impl<T: Scalar> Vse<T> {
     /// All captions are one prefix tree, so that what they share is computed once. A caption's
     /// embedding does not depend on the others, to the bit.
     ///
-    /// **Errors** if a token id is out of range, or if an embedding is zero.
+    /// **Errors** if a token id is out of range, or if an embedding is zero or not finite.
     pub fn embed_captions<C: AsRef<[u32]>>(&self, captions: &[C]) -> Result<Array2<T>> {
         self.parameters.txt_enc.embed(captions, self.caption_head())
     }
@@ -228,6 +230,38 @@ mod tests {
         }
         model.backward_into(&batch, &forward, &mut Backward::default(), Write::Replace, &mut twice);
         assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn memory_used_again_leaves_no_trace() {
+        use crate::similarity::Measure;
+        let configs = [
+            Config { embed_size: 6, word_dim: 3, ..Config::default() },
+            Config { embed_size: 6, word_dim: 3, num_layers: 2, no_imgnorm: true, ..Config::default() },
+            Config { embed_size: 6, hidden_size: Some(4), caption_projection: true, ..Config::default() },
+            Config { embed_size: 6, use_abs: true, measure: Measure::Order, max_violation: false, ..Config::default() },
+        ];
+        for config in configs.map(|config| config.check().unwrap()) {
+            let model = Vse::<f64>::init(config.architecture(10, 5), 0);
+            let objective = config.objective(0);
+            let (mut forward, mut backward) = (Forward::default(), Backward::default());
+            let mut gradient = Parameters::zeros(&model.architecture);
+            for pairs in [4, 1, 3, 0, 4, 2] {
+                let Batch { images, captions, image_ids } = batch();
+                let batch = Batch {
+                    images: images.slice(ndarray::s![4 - pairs.., ..]).mapv(f64::from),
+                    captions: captions[4 - pairs..].to_vec(),
+                    image_ids: image_ids[..pairs].to_vec(),
+                };
+                model.forward_into(&batch, &objective, &mut forward).unwrap();
+                model.backward_into(&batch, &forward, &mut backward, Write::Replace, &mut gradient);
+                let fresh = model.forward(&batch, &objective).unwrap();
+                let mut expected = Parameters::zeros(&model.architecture);
+                let d_images = model.backward(&batch, &fresh, &mut expected);
+                assert_eq!((forward.hinges.loss, &forward.scores), (fresh.hinges.loss, &fresh.scores), "{pairs} pairs");
+                assert_eq!((&gradient, &backward.images), (&expected, &d_images), "{pairs} pairs");
+            }
+        }
     }
 
     #[test]

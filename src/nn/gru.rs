@@ -219,6 +219,8 @@ impl<T: Real> GruLayer<T> {
         linalg::reshape(da, (tree.nodes(), 3 * hidden));
         linalg::reshape(dc, (tree.inner_nodes(), 3 * hidden));
         da.row_mut(0).fill(T::zero());
+        // Of a root without children nobody else would.
+        dc.row_mut(0).fill(T::zero());
         weight.pack_right(self.weight_hh.view());
 
         for level in tree.levels().iter().rev() {
@@ -402,9 +404,9 @@ impl<T: Scalar> Gru<T> {
         self.layers[0].project(words, &mut waves[0].projected);
 
         for level in tree.levels() {
-            for wave in &mut waves {
+            for (layer, wave) in self.layers.iter().zip(&mut waves) {
                 std::mem::swap(&mut wave.parents, &mut wave.inner);
-                linalg::reshape(&mut wave.inner, (level.inner.len(), hidden));
+                linalg::reshape(&mut wave.inner, (level.inner.len(), layer.hidden_size()));
             }
             let (mut inner, mut leaves) = (level.inner.start, level.leaves.start);
             for first in level.parents.clone().step_by(PARENTS) {
@@ -609,7 +611,9 @@ mod tests {
         assert!(tree.levels().iter().any(|level| level.parents.len() > 192));
         let words = Array2::from_shape_fn((tree.words().len(), 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
         for layers in [1, 3] {
-            let layers = (0..layers).map(|k| layer(if k == 0 { 4 } else { 5 }, 5, 0.1 + f64::from(k))).collect();
+            // Every layer as wide as it likes.
+            let width = |k: u8| 4 + usize::from(k);
+            let layers = (0..layers).map(|k| layer(width(k), width(k + 1), 0.1 + f64::from(k))).collect();
             let (gru, mut cache, mut last) = (Gru { layers }, GruCache::default(), Array2::zeros((0, 0)));
             gru.forward(&tree, words.view(), &mut cache);
             gru.last_states(&tree, words.view(), &mut last);
