@@ -1,7 +1,7 @@
 //! Products and embeddings that are timed.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use serde::Serialize;
 
 use super::SEED;
@@ -129,8 +129,8 @@ impl Embeddings {
         for (caption, mut row) in g.outer_iter_mut().enumerate() {
             row.zip_mut_with(&f.row(caption / Self::EACH), |x, &image| *x = noise * *x + image);
         }
-        normalise(&mut f, Array1::default(0), "image")?;
-        normalise(&mut g, Array1::default(0), "caption")?;
+        normalise(&mut f, "image")?;
+        normalise(&mut g, "caption")?;
         Ok(Self { images: f, captions: g })
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 use vsepp::eval::{Evaluation, evaluate_folds};
 use vsepp::files::TensorFile;
 use vsepp::nn::l2norm::normalise;
@@ -87,8 +87,8 @@ fn of_embeddings(file: &Path, measure: Measure, normalize: bool, folds: usize) -
         file.display()
     );
     if normalize {
-        normalise(&mut images, Array1::default(0), "image")?;
-        normalise(&mut captions, Array1::default(0), "caption")?;
+        normalise(&mut images, "image")?;
+        normalise(&mut captions, "caption")?;
     } else if measure == Measure::Cosine {
         for (name, matrix) in [("images", &images), ("captions", &captions)] {
             if !is_normalised(matrix) {

@@ -190,39 +190,39 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
         return Err(Error::mismatch(problem));
     }
     for (tensor, matrix) in [("images", images), ("captions", captions)] {
-        if all_finite(matrix) {
-            continue;
-        }
-        if let Some(((row, column), x)) = matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
+        if let Some(((row, column), value)) = not_finite(matrix) {
             let index = vec![row, column];
-            return Err(ErrorKind::NotFinite { tensor: tensor.into(), index, value: f64::from(*x) }.into());
+            return Err(ErrorKind::NotFinite { tensor: tensor.into(), index, value }.into());
         }
     }
     Ok(())
 }
 
-/// Whether every number is finite. All are looked at, which is quicker than to stop at the first.
-fn all_finite(matrix: ArrayView2<'_, f32>) -> bool {
-    let row = |row: ndarray::ArrayView1<'_, f32>| match row.to_slice() {
+/// The first number that is not finite, and its place. All are looked at before one is looked for,
+/// which is quicker than to stop at the first.
+fn not_finite(matrix: ArrayView2<'_, f32>) -> Option<((usize, usize), f64)> {
+    let finite = |row: ndarray::ArrayView1<'_, f32>| match row.to_slice() {
         Some(row) => vectorized(
             #[inline(always)]
             || row.iter().fold(true, |finite, x| finite & x.is_finite()),
         ),
         None => row.iter().all(|x| x.is_finite()),
     };
-    matrix.axis_iter(Axis(0)).into_par_iter().with_min_len(linalg::rows_at_once(matrix.ncols())).all(row)
+    let rows = matrix.axis_iter(Axis(0)).into_par_iter().with_min_len(linalg::rows_at_once(matrix.ncols()));
+    if rows.all(finite) {
+        return None;
+    }
+    matrix.indexed_iter().find(|(_, x)| !x.is_finite()).map(|(place, &x)| (place, f64::from(x)))
 }
 
 /// **Errors** if a score is not finite: finite vectors can be so long that their product overflows,
 /// and NaN would rank first in silence. The block's first image is i, its first caption c.
 fn check_scores(scores: &Array2<f32>, i: usize, c: usize) -> Result<()> {
-    let wrong =
-        if all_finite(scores.view()) { None } else { scores.indexed_iter().find(|(_, score)| !score.is_finite()) };
-    match wrong {
+    match not_finite(scores.view()) {
         None => Ok(()),
-        Some(((row, column), score)) => {
+        Some(((row, column), value)) => {
             let tensor = "score of image and caption".into();
-            Err(ErrorKind::NotFinite { tensor, index: vec![i + row, c + column], value: f64::from(*score) }.into())
+            Err(ErrorKind::NotFinite { tensor, index: vec![i + row, c + column], value }.into())
         }
     }
 }

@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::error::Result;
 use crate::linalg;
+use crate::nn::abs::absolute;
 use crate::nn::l2norm::normalise;
 use crate::nn::{Abs, L2Norm};
 use crate::real::{Real, Scalar};
@@ -53,10 +54,10 @@ impl Head {
     /// **Errors** as [`Self::forward`].
     pub fn apply<T: Scalar>(self, x: &mut Array2<T>) -> Result<()> {
         if self.normalise {
-            normalise(x, Array1::default(0), self.side)?;
+            normalise(x, self.side)?;
         }
         if self.use_abs {
-            x.mapv_inplace(|x| if x.re() < 0.0 { -x } else { x });
+            x.mapv_inplace(absolute);
         }
         Ok(())
     }

@@ -26,9 +26,14 @@ impl<T: Scalar> Abs<T> {
         linalg::reshape(&mut self.signs, x.dim());
         Zip::from(&mut self.output).and(&mut self.signs).and(&x).for_each(|y, sign, &x| {
             *sign = i8::from(x.re() > 0.0) - i8::from(x.re() < 0.0);
-            *y = if x.re() < 0.0 { -x } else { x };
+            *y = absolute(x);
         });
     }
+}
+
+/// (ABS-1) of one number.
+pub fn absolute<T: Scalar>(x: T) -> T {
+    if x.re() < 0.0 { -x } else { x }
 }
 
 impl<T: Real> Abs<T> {

@@ -34,7 +34,7 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
-use super::prefix_tree::{Level, PrefixTree};
+use super::prefix_tree::{Groups, Level, PrefixTree};
 use crate::linalg::{self, Panels, Write, rows_at_once};
 use crate::real::{Real, Scalar};
 use crate::simd::vectorized;
@@ -391,7 +391,8 @@ impl<T: Scalar> Gru<T> {
         /// Parents at a time: their rows of c, and their children's gates, stay in a cache.
         const PARENTS: usize = 192;
         let hidden = self.layers.last().expect("at least one layer").hidden_size();
-        let ends = Ends::new(tree);
+        let mut ends = Groups::default(); // for every node the captions that end there
+        ends.rebuild(0..tree.last().len(), tree.nodes(), |caption| tree.last()[caption]);
         linalg::reshape(last, (tree.last().len(), hidden));
         ends.of(0).iter().for_each(|&caption| last.row_mut(caption).fill(T::zero()));
 
@@ -469,26 +470,6 @@ impl<T: Scalar> GruLayer<T> {
                 step_row(row(a, input), row(c, parent - parents.start), row(states, of_level(parent)), gates, h);
             });
         }
-    }
-}
-
-/// Which captions end at a node.
-struct Ends {
-    captions: Vec<usize>,
-    starts: Vec<usize>,
-}
-
-impl Ends {
-    fn new(tree: &PrefixTree) -> Self {
-        let last = tree.last();
-        let mut captions: Vec<usize> = (0..last.len()).collect();
-        captions.sort_unstable_by_key(|&caption| (last[caption], caption));
-        let starts = (0..=tree.nodes()).map(|node| captions.partition_point(|&caption| last[caption] < node));
-        let starts = starts.collect();
-        Self { captions, starts }
-    }
-    fn of(&self, node: usize) -> &[usize] {
-        &self.captions[self.starts[node]..self.starts[node + 1]]
     }
 }
 

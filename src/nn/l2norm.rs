@@ -32,30 +32,37 @@ impl<T: Scalar> L2Norm<T> {
     pub fn forward(&mut self, x: ArrayView2<'_, T>, side: &'static str) -> Result<()> {
         linalg::reshape(&mut self.output, x.dim());
         self.output.assign(&x);
-        self.norms = normalise(&mut self.output, std::mem::take(&mut self.norms), side)?;
-        Ok(())
+        normalise_rows(&mut self.output, &mut self.norms, side)
     }
 }
 
-/// (NORM-1) in place; returns the norms `[N]`, in the memory of `norms`.
+/// (NORM-1) in place, for whoever does not go back.
 ///
 /// **Errors** as [`L2Norm::forward`].
-pub fn normalise<T: Scalar>(x: &mut Array2<T>, norms: Array1<T>, side: &'static str) -> Result<Array1<T>> {
+pub fn normalise<T: Scalar>(x: &mut Array2<T>, side: &'static str) -> Result<()> {
+    normalise_rows(x, &mut Array1::default(0), side)
+}
+
+fn normalise_rows<T: Scalar>(x: &mut Array2<T>, norms: &mut Array1<T>, side: &'static str) -> Result<()> {
     if !x.is_standard_layout() {
         *x = x.as_standard_layout().into_owned();
     }
     let (rows, width) = x.dim();
-    let (mut norms, _) = norms.into_raw_vec_and_offset();
-    norms.resize(rows, T::zero());
+    if norms.len() != rows {
+        let (mut memory, _) = std::mem::take(norms).into_raw_vec_and_offset();
+        memory.resize(rows, T::zero());
+        *norms = Array1::from_vec(memory);
+    }
+    let norms = norms.as_slice_mut().expect("contiguous");
     let x = x.as_slice_mut().expect("in standard layout");
     // A row without numbers has norm 0 too, and chunks of width 0 there are not.
-    let lengths = x.par_chunks_exact_mut(width.max(1)).zip(&mut norms).with_min_len(linalg::rows_at_once(width));
+    let lengths = x.par_chunks_exact_mut(width.max(1)).zip(norms).with_min_len(linalg::rows_at_once(width));
     let wrong = lengths.enumerate().filter_map(|(row, (x, norm))| {
         *norm = normalise_row(x);
         (norm.re() == 0.0 || !norm.re().is_finite()).then_some((row, norm.re()))
     });
     match wrong.min_by_key(|&(row, _)| row).or((width == 0 && rows > 0).then_some((0, 0.0))) {
-        None => Ok(Array1::from_vec(norms)),
+        None => Ok(()),
         Some((row, 0.0)) => Err(ErrorKind::ZeroNorm { side, row }.into()),
         Some((row, value)) => {
             let tensor = format!("norm of the {side} embedding");

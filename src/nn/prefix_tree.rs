@@ -42,9 +42,8 @@ pub struct PrefixTree {
     words: Vec<u32>,
     /// The node's word as an index into `words`, `[N]`; the root's is 0 and never read.
     word_of: Vec<usize>,
-    /// The nodes but the root, word by word, and where each word's begin, `[U + 1]`.
-    by_word: Vec<usize>,
-    word_starts: Vec<usize>,
+    /// The nodes but the root, word by word.
+    by_word: Groups,
     /// The node's parent, `[N]`; the root's is 0 and never read.
     parent: Vec<usize>,
     /// The children of an inner node, `[P]`: a range of inner nodes and a range of leaves.
@@ -54,6 +53,32 @@ pub struct PrefixTree {
     last: Vec<usize>,
     tokens: usize,
     draft: Draft,
+}
+
+/// Numbers that are sorted into groups.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Groups {
+    /// Group by group, rising within each.
+    members: Vec<usize>,
+    /// Where each group begins, and the end.
+    starts: Vec<usize>,
+}
+
+impl Groups {
+    /// Sorts `members` into `count` groups, in the memory of those before.
+    pub(super) fn rebuild(&mut self, members: Range<usize>, count: usize, group_of: impl Fn(usize) -> usize) {
+        let Self { members: sorted, starts } = self;
+        sorted.clear();
+        sorted.extend(members);
+        sorted.sort_unstable_by_key(|&member| (group_of(member), member));
+        starts.clear();
+        starts.extend((0..=count).map(|group| sorted.partition_point(|&member| group_of(member) < group)));
+    }
+
+    /// The members of a group.
+    pub(super) fn of(&self, group: usize) -> &[usize] {
+        &self.members[self.starts[group]..self.starts[group + 1]]
+    }
 }
 
 /// The tree while it is built: nodes in order of creation, number 0 being the root. Kept for the
@@ -94,7 +119,7 @@ impl PrefixTree {
         self.tokens = captions.iter().map(|c| c.as_ref().len()).sum();
         self.draft.build(captions);
         self.number();
-        self.group_by_word();
+        self.by_word.rebuild(1..self.word_of.len(), self.words.len(), |node| self.word_of[node]);
     }
 
     /// Gives the drafts their final numbers: inner nodes by level, then leaves by level.
@@ -148,16 +173,6 @@ impl PrefixTree {
         self.last.extend(ends.iter().map(|&d| number[d]));
     }
 
-    /// Sorts the nodes by word, those of one word in rising order.
-    fn group_by_word(&mut self) {
-        self.by_word.clear();
-        self.by_word.extend(1..self.word_of.len());
-        self.by_word.sort_unstable_by_key(|&node| (self.word_of[node], node));
-        let starts = (0..=self.words.len()).map(|word| self.by_word.partition_point(|&node| self.word_of[node] < word));
-        self.word_starts.clear();
-        self.word_starts.extend(starts);
-    }
-
     /// The distinct words, ascending, `[U]`.
     #[must_use]
     pub fn words(&self) -> &[u32] {
@@ -171,7 +186,7 @@ impl PrefixTree {
     /// The nodes that read a word, an index into [`Self::words`], in rising order.
     #[must_use]
     pub fn nodes_of(&self, word: usize) -> &[usize] {
-        &self.by_word[self.word_starts[word]..self.word_starts[word + 1]]
+        self.by_word.of(word)
     }
     /// For every node its parent, `[N]`.
     #[must_use]
