@@ -1,0 +1,1 @@
+//! What evaluation, embedding and search answer, and what they say about it.

@@ -1,0 +1,1 @@
+//! Data folders of many kinds: what is read, noted and refused.

@@ -1,0 +1,1 @@
+//! Files, names and numbers that are made to break a reader or a terminal.
