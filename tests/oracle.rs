@@ -101,7 +101,7 @@ fn error(found: &ArrayViewD<'_, f64>, expected: &ArrayViewD<'_, f64>) -> f64 {
 }
 
 fn check(file: &TensorFile, case: &str, name: &str, found: ArrayViewD<'_, f64>) -> f64 {
-    let error = error(&found, &file.get(name).unwrap());
+    let error = error(&found, &file.get(name).unwrap().view());
     assert!(error <= TOLERANCE, "{case}: {name}: error {error:.1e} of the largest entry");
     error
 }
@@ -190,7 +190,7 @@ fn forward_and_backward_in_f32_agree_with_pytorch_in_f64() {
         found.extend(gradient.named().into_iter().map(|(tensor, view)| (format!("grad.{tensor}"), view)));
         let mut worst: f64 = 0.0;
         for (tensor, found) in found {
-            let error = error(&found.mapv(f64::from).view(), &file.get(&tensor).unwrap());
+            let error = error(&found.mapv(f64::from).view(), &file.get(&tensor).unwrap().view());
             assert!(error <= TOLERANCE_F32, "{name}: {tensor}: error {error:.1e} of the largest entry");
             worst = worst.max(error);
         }

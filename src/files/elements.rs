@@ -100,40 +100,39 @@ impl ElementType {
         self.row().3
     }
 
-    /// None for a type that is not read here.
-    pub(super) fn of_safetensors(found: Dtype) -> Option<Self> {
-        Self::ALL.into_iter().find(|element| element.safetensors() == found)
-    }
-
-    /// Reads exactly `len` numbers, to the end of the reader. All formats are read here.
+    /// Reads exactly `len` numbers, to the end of the reader. All formats are read here. Memory is
+    /// taken at once for as many numbers as `held` bytes have, which are known to be there; for more
+    /// it grows with what is read.
     ///
-    /// **Errors** if there are fewer or more, if an integer is beyond ±2⁵³, or if `number` refuses one.
+    /// **Errors** if there are fewer or more, if there is no memory for them, if an integer is beyond
+    /// ±2⁵³, or if `number` refuses one.
     pub(super) fn read<T>(
         self,
         order: Order,
         mut reader: impl Read,
         len: usize,
+        held: u64,
         number: impl Fn(f64) -> Result<T, String>,
     ) -> Result<Vec<T>, Problem> {
-        /// Numbers converted at once. Memory grows with what is really there, not with what the header claims.
+        /// Numbers converted at once.
         const BLOCK: usize = 1 << 16;
         let mut numbers = Vec::new();
+        reserve(&mut numbers, self.held(len, held))?;
         let mut bytes = vec![0; len.min(BLOCK) * self.bytes()];
         while numbers.len() < len {
             let block = &mut bytes[..(len - numbers.len()).min(BLOCK) * self.bytes()];
             reader.read_exact(block)?;
-            self.append(order, block, &mut numbers, &number).map_err(Problem::Content)?;
+            grow(&mut numbers, block.len() / self.bytes())?;
+            self.append(order, block, &mut numbers, &number).map_err(|problem| Problem::At(numbers.len(), problem))?;
         }
         expect_end(reader)?;
         Ok(numbers)
     }
 
     /// Reads exactly `len` floating-point numbers as `f32`, to the end of the reader, and says whether
-    /// all are finite: to look while a block is at hand costs nothing. Beside the numbers one block is
-    /// held. Memory is taken at once for as many numbers as `held` bytes have, which are known to be
-    /// there; for more it grows with what is read.
+    /// all are finite: to look while a block is at hand costs nothing. Otherwise as [`Self::read`].
     ///
-    /// **Errors** if there are fewer or more, if one is beyond the range of `f32`, or if they are integers.
+    /// **Errors** as [`Self::read`], or if one is beyond the range of `f32`, or if they are integers.
     pub(super) fn read_f32(
         self,
         order: Order,
@@ -144,47 +143,66 @@ impl ElementType {
         /// Bytes read at once: they are still in the cache when they are converted.
         const BLOCK: usize = 1 << 20;
         let per_block = BLOCK / self.bytes();
-        let held = usize::try_from(held).unwrap_or(usize::MAX) / self.bytes();
-        let mut numbers = vec![0.0; len.min(held)];
+        let mut numbers = Vec::new();
+        reserve(&mut numbers, self.held(len, held))?;
         let mut bytes = vec![0; len.min(per_block) * self.bytes()];
-        let (mut done, mut finite) = (0, true);
-        while done < len {
-            let end = done + (len - done).min(per_block);
-            let block = &mut bytes[..(end - done) * self.bytes()];
+        let mut finite = true;
+        while numbers.len() < len {
+            let done = numbers.len();
+            let more = (len - done).min(per_block);
+            let block = &mut bytes[..more * self.bytes()];
             reader.read_exact(block)?;
-            if numbers.len() < end {
-                numbers.resize(end, 0.0);
-            }
-            finite &= self.convert(order, block, &mut numbers[done..end]).map_err(Problem::Content)?;
-            done = end;
+            grow(&mut numbers, more)?;
+            numbers.resize(done + more, 0.0);
+            finite &= self.convert(order, block, &mut numbers[done..]).map_err(|(at, problem)| match at {
+                Some(at) => Problem::At(done + at, problem),
+                None => Problem::Content(problem),
+            })?;
         }
         expect_end(reader)?;
         Ok((numbers, finite))
     }
 
+    /// How many of `len` numbers `held` bytes have.
+    fn held(self, len: usize, held: u64) -> u64 {
+        (len as u64).min(held / self.bytes() as u64)
+    }
+
     /// Converts a block, on all threads, and says whether all of it is finite.
-    fn convert(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, String> {
+    fn convert(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, (Option<usize>, String)> {
         /// Numbers that one thread converts at once.
         const PIECE: usize = 1 << 15;
-        let pieces = numbers.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * self.bytes()));
-        let finite: Vec<Result<bool, String>> = pieces.map(|(to, from)| self.convert_piece(order, from, to)).collect();
+        let pieces = numbers.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * self.bytes())).enumerate();
+        let finite: Vec<Result<bool, (Option<usize>, String)>> = pieces
+            .map(|(piece, (to, from))| {
+                let failed = |(at, problem): (Option<usize>, String)| (at.map(|at| piece * PIECE + at), problem);
+                self.convert_piece(order, from, to).map_err(failed)
+            })
+            .collect();
         // Of several errors the first, on any number of threads.
         finite.into_iter().try_fold(true, |all, piece| Ok(all & piece?))
     }
 
     #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
-    fn convert_piece(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, String> {
+    fn convert_piece(
+        self,
+        order: Order,
+        bytes: &[u8],
+        numbers: &mut [f32],
+    ) -> Result<bool, (Option<usize>, String)> {
         match self {
             Self::F16 => halves(order, bytes, numbers),
+            Self::BF16 => each_f32(order, bytes, numbers, |b| bf16::from_le_bytes(b).to_f32()),
             Self::F32 => each_f32(order, bytes, numbers, f32::from_le_bytes),
             Self::F64 => each_f32(order, bytes, numbers, |b| f64::from_le_bytes(b) as f32),
-            other => return Err(format!("expected floating-point numbers, found {other}")),
+            other => return Err((None, format!("expected floating-point numbers, found {other}"))),
         }
         // No early end: the loop is then done several numbers at a time.
         let finite = numbers.iter().fold(true, |all, x| all & x.is_finite());
         if !finite {
             // An infinity may have been a number: the slow way knows.
-            self.append(order, bytes, &mut Vec::new(), to_f32)?;
+            let mut before = Vec::new();
+            self.append(order, bytes, &mut before, to_f32).map_err(|problem| (Some(before.len()), problem))?;
         }
         Ok(finite)
     }
@@ -240,8 +258,7 @@ fn each<const N: usize, T>(
         if order == Order::Big {
             b.reverse();
         }
-        let x = from_little_endian(b).map_err(|problem| format!("position {}: {problem}", numbers.len()))?;
-        numbers.push(number(x)?);
+        numbers.push(number(from_little_endian(b)?)?);
     }
     Ok(())
 }
@@ -272,12 +289,24 @@ fn halves(order: Order, bytes: &[u8], numbers: &mut [f32]) {
     }
 }
 
-/// **Errors** with the number of bytes that are left.
+/// **Errors** if a byte is left.
 fn expect_end(mut reader: impl Read) -> Result<(), Problem> {
-    match io::copy(&mut reader, &mut io::sink())? {
+    match reader.read(&mut [0])? {
         0 => Ok(()),
-        extra => Err(Problem::TooLong(extra)),
+        _ => Err(Problem::Content("expected the end, found more bytes than were announced".into())),
     }
+}
+
+fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> Result<(), Problem> {
+    super::regular::reserve(numbers, more).map_err(Problem::Content)
+}
+
+/// Room for a block: more than that, so that not every block copies all that came before.
+fn grow<T>(numbers: &mut Vec<T>, more: usize) -> Result<(), Problem> {
+    if numbers.capacity() - numbers.len() >= more {
+        return Ok(());
+    }
+    reserve(numbers, more.max(numbers.len()) as u64)
 }
 
 /// An integer that `f64` holds, and its neighbours too: ids that differ stay different.
@@ -312,7 +341,7 @@ pub(super) fn all_names() -> String {
     alternatives(ElementType::ALL.iter().map(|element| element.row().0))
 }
 
-/// Why numbers could not be read. Whoever asked for them knows the place.
+/// Why numbers could not be read. The caller adds the file's name.
 #[derive(Debug)]
 pub(super) enum Problem {
     /// The operating system, or the decompression, refused.
@@ -321,6 +350,8 @@ pub(super) enum Problem {
     Truncated,
     /// So many bytes stand behind the last number.
     TooLong(u64),
+    /// The number at this position of the file, from 0, is not what it should be.
+    At(usize, String),
     /// The content is not what it should be.
     Content(String),
 }
@@ -332,6 +363,7 @@ impl Problem {
             Self::Io(source) => format!("cannot read the {what}: {source}"),
             Self::Truncated => format!("the {what} is truncated: expected more data than it holds"),
             Self::TooLong(n) => format!("expected the end of the {what}, found {n} more byte(s)"),
+            Self::At(position, problem) => format!("position {position}: {problem}"),
             Self::Content(problem) => problem.clone(),
         }
     }
@@ -362,7 +394,7 @@ mod tests {
     #[test]
     fn integers_are_exact_or_refused() {
         let read = |element: ElementType, bytes: &[u8]| {
-            element.read(Order::Little, bytes, bytes.len() / 8, Ok).map_err(|problem| problem.tell("file"))
+            element.read(Order::Little, bytes, bytes.len() / 8, bytes.len() as u64, Ok).map_err(|problem| problem.tell("file"))
         };
         let most = 1i64 << 53;
         let signed = |x: i64| read(ElementType::I64, &[0, x].map(i64::to_le_bytes).concat());
@@ -379,12 +411,12 @@ mod tests {
     fn the_blocks_of_a_long_array_are_joined() {
         let numbers: Vec<i32> = (0..200_001).collect();
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_be_bytes()).collect();
-        let read = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len(), Ok).unwrap();
+        let read = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len(), 0, Ok).unwrap();
         assert!(read.iter().zip(&numbers).all(|(&x, &n)| x == f64::from(n)) && read.len() == numbers.len());
-        let short = ElementType::I32.read(Order::Big, &bytes[..bytes.len() - 1], numbers.len(), Ok);
+        let short = ElementType::I32.read(Order::Big, &bytes[..bytes.len() - 1], numbers.len(), 0, Ok);
         assert_eq!(short.unwrap_err().tell("entry"), "the entry is truncated: expected more data than it holds");
-        let long = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len() - 2, Ok);
-        assert_eq!(long.unwrap_err().tell("entry"), "expected the end of the entry, found 8 more byte(s)");
+        let long = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len() - 2, 0, Ok);
+        assert_eq!(long.unwrap_err().tell("entry"), "expected the end, found more bytes than were announced");
     }
 
     #[test]
@@ -396,7 +428,7 @@ mod tests {
         let read = |element: ElementType, bytes: &[u8], len, held| {
             element.read_f32(Order::Little, bytes, len, held).map_err(|problem| problem.tell("file"))
         };
-        // Nothing is known of a pipe.
+        // Of what is compressed nothing is known.
         for held in [0, 1_000_000, bytes.len() as u64, u64::MAX] {
             assert_eq!(
                 read(ElementType::F64, &bytes, numbers.len(), held).unwrap(),
@@ -413,7 +445,7 @@ mod tests {
         for (at, x) in [(299_998, -1e39f64), (200_000, 1e40)] {
             spoiled[8 * at..][..8].copy_from_slice(&x.to_le_bytes());
             let error = read(ElementType::F64, &spoiled, numbers.len(), 0).unwrap_err();
-            assert_eq!(error, format!("{x:e} is beyond the range of f32"), "the first is told");
+            assert_eq!(error, format!("position {at}: {x:e} is beyond the range of f32"), "the first is told");
         }
         let integers = read(ElementType::I8, &[1], 1, 1).unwrap_err();
         assert_eq!(integers, "expected floating-point numbers, found I8");

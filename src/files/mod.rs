@@ -1,11 +1,19 @@
-//! Files of tensors: `.npy` arrays, safetensors, npz; and writing without ever leaving half a file.
+//! Files of tensors: `.npy` arrays, safetensors, npz; reading that survives any file, and writing
+//! without ever leaving half a file.
+//!
+//! A reader here trusts nothing that a file says of itself: sizes are compared with the file's own
+//! before memory is taken, and memory that is not there is an error.
 
+mod archive;
 mod atomic;
 mod elements;
 mod npy;
+mod regular;
+mod safetensors;
 mod tensors;
 
 pub use atomic::write_atomically;
 pub use elements::ElementType;
 pub use npy::read_matrix;
+pub use regular::{open_regular, read_bytes, read_text};
 pub use tensors::{TensorFile, TensorWriter};

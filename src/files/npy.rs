@@ -1,37 +1,42 @@
-//! `.npy`: any array for whoever reads an npz, matrices of `f16`, `f32` or `f64` as files of their own.
+//! `.npy`: any array as an entry of an npz, matrices of `f16`, `f32` or `f64` as files of their own.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ndarray::{Array2, ArrayD, Ix2, IxDyn, ShapeBuilder};
+use ndarray::{Array2, ArrayD, Ix2, IxDyn};
 use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
 use py_literal::Value;
 
 use super::elements::{ElementType, Order, Problem, alternatives};
+use super::regular::{open_regular, reserve};
 use crate::error::{Error, Result};
 
 /// Reads a matrix of floating-point numbers, in either byte order, as `f32` (exact for `f16` and `f32`).
 ///
-/// **Errors** if the file is missing, truncated or longer than its header says, if it is not a
-/// matrix, if it holds no floating-point numbers, or if a number is not finite (row and column are
-/// named, both from 0).
+/// **Errors** if the file is missing or no regular file, if it is truncated or longer than its header
+/// says, if it is not a matrix, if it holds no floating-point numbers, if there is no memory for them,
+/// or if a number is not finite (row and column are named, both from 0).
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
     const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
+    let (mut file, length) = open_regular(path)?;
     let told = |problem| match problem {
         Problem::Io(source) => Error::io(path, "read", source),
         other => Error::file(path, other.tell("file")),
     };
-    let mut file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    // A pipe has no length; its numbers take memory as they come.
-    let held = file.metadata().map_or(0, |about| about.len());
     let head = Head::read::<f32>(&mut file, &TYPES).map_err(told)?;
-    let (numbers, finite) = head.element.read_f32(head.order, &mut file, head.len(), held).map_err(told)?;
+    let held = head.check_length(length).map_err(told)?;
+    let dimensions = head.shape.len();
+    if dimensions != 2 {
+        return Err(Error::file(path, format!("expected a matrix [rows, columns], found {dimensions} dimension(s)")));
+    }
+    let place = |at: usize| head.index(at).map_or_else(String::new, |at| format!("row {}, column {}: ", at[0], at[1]));
+    let (numbers, finite) =
+        head.element.read_f32(head.order, &mut file, head.len(), held).map_err(|problem| match problem {
+            Problem::At(at, problem) => Error::file(path, format!("{}{problem}", place(at))),
+            other => told(other),
+        })?;
     let array = head.arrange(numbers).map_err(told)?;
-    let dimensions = array.ndim();
-    let matrix = array.into_dimensionality::<Ix2>().map_err(|_| {
-        Error::file(path, format!("expected a matrix [rows, columns], found {dimensions} dimension(s)"))
-    })?;
+    let matrix = array.into_dimensionality::<Ix2>().map_err(|e| Error::file(path, e.to_string()))?;
     if !finite {
         check_finite(path, "", &matrix)?;
     }
@@ -49,57 +54,90 @@ pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> R
     }
 }
 
-/// Reads a `.npy` file of one of the types that NumPy has, in either byte order, to its end. What it holds column by
-/// column is turned: the last index is always the one that runs fastest.
-///
-/// **Errors** if it is none, is of another type, is truncated or longer than its header says, or if
-/// `number` refuses a number.
-pub(super) fn read_array<T: Clone>(
-    file: &mut impl Read,
-    types: &[ElementType],
-    number: impl Fn(f64) -> std::result::Result<T, String>,
-) -> std::result::Result<(ElementType, ArrayD<T>), Problem> {
-    let head = Head::read::<T>(file, types)?;
-    let numbers = head.element.read(head.order, file, head.len(), number)?;
-    Ok((head.element, head.arrange(numbers)?))
-}
-
-/// What stands before the numbers.
-struct Head {
-    element: ElementType,
-    order: Order,
-    shape: Vec<usize>,
+/// What comes before the numbers.
+pub(super) struct Head {
+    pub(super) element: ElementType,
+    pub(super) order: Order,
+    pub(super) shape: Vec<usize>,
     /// Whether the first index runs fastest.
     by_columns: bool,
+    /// The bytes up to the first number.
+    bytes: u64,
 }
 
 impl Head {
+    /// Of little-endian numbers whose last index runs fastest.
+    pub(super) fn plain(element: ElementType, shape: Vec<usize>) -> Self {
+        Self { element, order: Order::Little, shape, by_columns: false, bytes: 0 }
+    }
+
     /// **Errors** if it is none, of another type, or of a shape of which no array of `T` can be.
-    fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
+    pub(super) fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
+        /// `NumPy` has 64 at most.
+        const AXES: usize = 64;
         let header = read_header(file)?;
+        let bytes = header.len() as u64;
         let header = Header::from_reader(&mut header.as_slice()).map_err(|e| match e {
             ReadHeaderError::Io(_) => refuse("it ends within the header"),
             ReadHeaderError::Parse(e) => refuse(&format!("error parsing header: {e}")),
         })?;
+        if header.shape.len() > AXES {
+            return Err(refuse(&format!("expected at most {AXES} axes, found {}", header.shape.len())));
+        }
         // (0, 2⁴⁰, 2⁴⁰) holds no number, and yet no array can have this shape.
-        let bytes = header.shape.iter().try_fold(size_of::<T>(), |n, &axis| n.checked_mul(axis.max(1)));
-        if bytes.is_none_or(|n| isize::try_from(n).is_err()) {
+        let (element, order) = element_type(&header.type_descriptor, types)?;
+        let widest = size_of::<T>().max(element.bytes());
+        let size = header.shape.iter().try_fold(widest, |n, &axis| n.checked_mul(axis.max(1)));
+        if size.is_none_or(|n| isize::try_from(n).is_err()) {
             return Err(refuse("overflow computing length from shape"));
         }
-        let (element, order) = element_type(&header.type_descriptor, types)?;
-        Ok(Self { element, order, shape: header.shape, by_columns: header.layout == Layout::Fortran })
+        Ok(Self { element, order, shape: header.shape, by_columns: header.layout == Layout::Fortran, bytes })
     }
 
     /// How many numbers follow.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
+    /// The bytes of the numbers.
+    ///
+    /// **Errors** if the whole, of `length` bytes, is longer or shorter than the header says.
+    pub(super) fn check_length(&self, length: u64) -> std::result::Result<u64, Problem> {
+        let numbers = (self.len() * self.element.bytes()) as u64;
+        match length.checked_sub(self.bytes).and_then(|rest| rest.checked_sub(numbers)) {
+            None => Err(Problem::Truncated),
+            Some(0) => Ok(numbers),
+            Some(extra) => Err(Problem::TooLong(extra)),
+        }
+    }
+
+    /// The index of the number at a position of the file; none in an empty array.
+    pub(super) fn index(&self, mut at: usize) -> Option<Vec<usize>> {
+        let mut index = vec![0; self.shape.len()];
+        let axes: Vec<usize> = if self.by_columns {
+            (0..self.shape.len()).collect()
+        } else {
+            (0..self.shape.len()).rev().collect()
+        };
+        for axis in axes {
+            index[axis] = at.checked_rem(self.shape[axis])?;
+            at /= self.shape[axis];
+        }
+        Some(index)
+    }
+
     /// The numbers as an array whose last index runs fastest.
-    fn arrange<T: Clone>(&self, numbers: Vec<T>) -> std::result::Result<ArrayD<T>, Problem> {
-        let shape = IxDyn(&self.shape).set_f(self.by_columns);
-        let array = ArrayD::from_shape_vec(shape, numbers).map_err(|e| refuse(&e.to_string()))?;
-        Ok(if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() })
+    pub(super) fn arrange<T: Copy>(&self, numbers: Vec<T>) -> std::result::Result<ArrayD<T>, Problem> {
+        let failed = |e: ndarray::ShapeError| refuse(&e.to_string());
+        if !self.by_columns {
+            return ArrayD::from_shape_vec(IxDyn(&self.shape), numbers).map_err(failed);
+        }
+        let reversed: Vec<usize> = self.shape.iter().rev().copied().collect();
+        let array = ArrayD::from_shape_vec(IxDyn(&reversed), numbers).map_err(failed)?.reversed_axes();
+        let mut turned = Vec::new();
+        reserve(&mut turned, array.len() as u64).map_err(Problem::Content)?;
+        turned.extend(array.iter().copied());
+        ArrayD::from_shape_vec(IxDyn(&self.shape), turned).map_err(failed)
     }
 }
 
@@ -265,7 +303,8 @@ mod tests {
         assert!(message(npy("<i4", false, "(1, 2)", &two)).contains("found <i4"));
         assert!(message(b"hello".to_vec()).contains("not a .npy file that can be read"));
         assert!(
-            message(npy("<f8", false, "(1, 1)", &1e300f64.to_le_bytes())).contains("1e300 is beyond the range of f32")
+            message(npy("<f8", false, "(1, 1)", &1e300f64.to_le_bytes()))
+                .contains("row 0, column 0: 1e300 is beyond the range of f32")
         );
         assert!(message(npy("<f4", false, "(99999999, 99999999)", &two)).contains("truncated"));
         assert!(message(npy("<f4", false, "(0, 1099511627776, 1099511627776)", &[])).contains("overflow"));

@@ -1,82 +1,113 @@
 //! Named tensors in one file: safetensors (read and written), npz (read and written).
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Write};
+use std::fs::File;
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use ndarray::{Array2, ArrayD, ArrayViewD, Ix2, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayViewD, Ix2};
+use safetensors::serialize;
 use safetensors::tensor::TensorView;
-use safetensors::{SafeTensors, serialize};
 use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+use zip::{CompressionMethod, DateTime, ZipWriter};
 
+use super::archive::{Entry, count_names, read_directory};
 use super::atomic::write_atomically;
-use super::elements::{ElementType, Order, all_names, to_f32};
-use super::npy::{check_finite, header, read_array};
+use super::elements::{ElementType, Problem};
+use super::npy::{Head, check_finite, header};
+use super::regular::{open_regular, reserve};
+use super::safetensors::{LONGEST_HEADER, Place, read_header};
 use crate::error::{Error, Result};
 use crate::real::Real;
 
 /// The one key of the `__metadata__` that this crate writes: more would come in random order.
 const METADATA_KEY: &str = "vsepp";
 
-/// A file of tensors that has been read. The numbers are `f64`, which holds those of every type
-/// exactly; an integer beyond ±2⁵³ is refused.
+/// A file of tensors that is open. What it holds is known; the numbers of a tensor are read when they
+/// are asked for.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    /// A tensor that cannot be read is an error only for whoever asks for it.
-    tensors: BTreeMap<String, std::result::Result<Tensor, String>>,
+    /// One reader at a time: they share the place in the file.
+    file: Mutex<File>,
+    /// A tensor that cannot be read is an error only where it is asked for.
+    tensors: BTreeMap<String, std::result::Result<Stored, String>>,
     metadata: Option<String>,
 }
 
-#[derive(Debug)]
-struct Tensor {
-    /// As stored.
-    element: ElementType,
-    values: ArrayD<f64>,
+/// Where a tensor is.
+#[derive(Clone, Debug)]
+enum Stored {
+    /// In a safetensors file.
+    Plain(Place),
+    /// A `.npy` in an archive.
+    Entry(Entry),
+}
+
+impl Stored {
+    /// What messages call it.
+    fn what(&self) -> &'static str {
+        if matches!(self, Self::Plain(_)) { "tensor" } else { "entry" }
+    }
+}
+
+/// Type and shape of a tensor, and what reads its numbers.
+struct Opened<'f> {
+    head: Head,
+    reader: Box<dyn Read + 'f>,
+    held: u64,
 }
 
 impl TensorFile {
-    /// Reads a safetensors or npz file, told apart by how it begins.
+    /// Opens a safetensors or npz file, told apart by how it begins.
     ///
-    /// **Errors** if it is missing, truncated, or neither.
+    /// **Errors** if it is missing, no regular file, truncated, or neither.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-        if bytes.starts_with(b"PK") { Self::from_npz(path, &bytes) } else { Self::from_safetensors(path, &bytes) }
-    }
-
-    fn from_safetensors(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let broken = |e: safetensors::SafeTensorError| {
-            Error::file(path, format!("neither a safetensors nor an npz file, or a truncated one ({e})"))
+        let (mut file, length) = open_regular(path)?;
+        let mut begin = Vec::new();
+        (&mut file).take(8).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
+        let (tensors, metadata) = if begin.starts_with(b"PK") {
+            (Self::of_npz(path, &mut file, length)?, None)
+        } else {
+            Self::of_safetensors(path, &begin, &mut file, length)?
         };
-        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-        let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY).cloned());
-        let tensors = file.iter().map(|(name, view)| (name.to_owned(), from_view(&view))).collect();
-        Ok(Self { path: path.into(), tensors, metadata })
+        Ok(Self { path: path.into(), file: Mutex::new(file), tensors, metadata })
     }
 
-    fn from_npz(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
-            Error::file(path, format!("not an npz file that can be read, or a truncated one ({})", explain(e)))
-        })?;
-        let directory = usize::try_from(archive.central_directory_start()).ok().and_then(|start| bytes.get(start..));
-        let counts = count_names(directory.unwrap_or_default());
-        let mut tensors = BTreeMap::new();
-        for index in 0..archive.len() {
-            let name = archive.name_for_index(index).unwrap_or_default();
-            let name = name.strip_suffix(SUFFIX).unwrap_or(name).to_owned();
-            let entry = archive.by_index(index).map_err(|e| format!("cannot read the entry: {}", explain(e)));
-            let tensor = entry.and_then(|mut entry| match counts.get(stem(entry.name_raw())) {
-                Some(&count) if count > 1 => Err(format!("expected one entry of this name, found {count}")),
-                _ => read_array(&mut entry, &ElementType::ALL, Ok)
-                    .map(|(element, values)| Tensor { element, values })
-                    .map_err(|problem| problem.tell("entry")),
-            });
-            tensors.insert(name, tensor);
+    fn of_safetensors(path: &Path, begin: &[u8], file: &mut File, length: u64) -> Result<(Tensors, Option<String>)> {
+        let broken =
+            |e: String| Error::file(path, format!("neither a safetensors nor an npz file, or a truncated one ({e})"));
+        let header = <[u8; 8]>::try_from(begin).map_err(|_| broken(format!("expected 8 bytes, found {length}")))?;
+        let header = u64::from_le_bytes(header);
+        if header > length - 8 {
+            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
         }
-        Ok(Self { path: path.into(), tensors, metadata: None })
+        if header > LONGEST_HEADER {
+            return Err(broken(format!("expected a header of at most {LONGEST_HEADER} bytes, found {header}")));
+        }
+        let mut bytes = Vec::new();
+        reserve(&mut bytes, header).map_err(broken)?;
+        file.take(header).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", e))?;
+        let (places, metadata) = read_header(&bytes, length, METADATA_KEY).map_err(broken)?;
+        Ok((places.into_iter().map(|(name, place)| (name, place.map(Stored::Plain))).collect(), metadata))
+    }
+
+    fn of_npz(path: &Path, file: &mut File, length: u64) -> Result<Tensors> {
+        let entries = read_directory(file, length).map_err(|problem| {
+            Error::file(path, format!("not an npz file that can be read, or a truncated one ({problem})"))
+        })?;
+        let counts = count_names(entries.iter().map(|entry| stem(&entry.name)));
+        let tensors = entries.iter().map(|entry| {
+            let name = stem(&entry.name);
+            let stored = match counts[name] {
+                1 => Ok(Stored::Entry(entry.clone())),
+                count => Err(format!("expected one entry of this name, found {count}")),
+            };
+            (name.to_owned(), stored)
+        });
+        Ok(tensors.collect())
     }
 
     /// The names, in alphabetical order.
@@ -90,70 +121,148 @@ impl TensorFile {
         self.metadata.as_deref()
     }
 
-    /// Where it was read from.
+    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A tensor by name.
+    /// The type that a tensor's numbers have in the file. No number is read.
     ///
-    /// **Errors** with the names that are there, if it is not.
-    pub fn get(&self, name: &str) -> Result<ArrayViewD<'_, f64>> {
-        Ok(self.tensor(name)?.values.view())
-    }
-
-    /// The type that a tensor's numbers have in the file.
-    ///
-    /// **Errors** as [`TensorFile::get`].
+    /// **Errors** with the names that are there, if it is not, or if it cannot be read.
     pub fn element_type(&self, name: &str) -> Result<ElementType> {
-        Ok(self.tensor(name)?.element)
+        self.open::<u8, _>(name, |opened| Ok(opened.head.element))
     }
 
-    fn tensor(&self, name: &str) -> Result<&Tensor> {
-        match self.tensors.get(name) {
-            Some(Ok(tensor)) => Ok(tensor),
-            Some(Err(problem)) => Err(Error::file(&self.path, format!("{name}: {problem}"))),
+    /// A tensor's shape. No number is read.
+    ///
+    /// **Errors** as [`TensorFile::element_type`].
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        self.open::<u8, _>(name, |opened| Ok(opened.head.shape))
+    }
+
+    /// Reads a tensor. The numbers are `f64`, which holds those of every type exactly.
+    ///
+    /// **Errors** as [`TensorFile::element_type`], if there is no memory for it, or if an integer is
+    /// beyond ±2⁵³.
+    pub fn get(&self, name: &str) -> Result<ArrayD<f64>> {
+        self.open::<f64, _>(name, |opened| {
+            let Opened { head, reader, held } = opened;
+            let numbers = head.element.read(head.order, reader, head.len(), held, Ok)?;
+            head.arrange(numbers)
+        })
+    }
+
+    /// Reads a tensor of a known shape, which is compared first.
+    ///
+    /// **Errors** as [`TensorFile::get`], or with both shapes, if they differ.
+    pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f64>> {
+        self.check_shape(name, shape)?;
+        self.get(name)
+    }
+
+    /// Reads floating-point numbers of a known shape as `f32`, every one of them finite: the weights
+    /// of a model. Type and shape are compared first.
+    ///
+    /// **Errors** as [`TensorFile::get_shaped`], if they are integers, or with the index of one that is
+    /// not finite or too large for `f32`.
+    pub fn weights(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f32>> {
+        self.check_shape(name, shape)?;
+        let weights = self.open::<f32, _>(name, |opened| read_f32(opened, |index| format!("{index:?}: ")))?;
+        match weights.indexed_iter().find(|(_, x)| !x.is_finite()) {
+            None => Ok(weights),
+            Some((index, x)) => {
+                let index = ndarray::Dimension::slice(&index);
+                Err(self.problem(name, &format!("{x} at {index:?}: every value must be finite")))
+            }
+        }
+    }
+
+    /// Reads a finite matrix as `f32`.
+    ///
+    /// **Errors** as [`TensorFile::get`], if it has another number of dimensions, or with row and
+    /// column of a number that is not finite or too large for `f32`.
+    pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
+        let shape = self.shape(name)?;
+        if shape.len() != 2 {
+            return Err(self.problem(name, &format!("expected a matrix, found shape {shape:?}")));
+        }
+        let place = |at: &[usize]| format!("row {}, column {}: ", at[0], at[1]);
+        let matrix = self.open::<f32, _>(name, |opened| read_f32(opened, place))?;
+        let matrix = matrix.into_dimensionality::<Ix2>().map_err(|e| self.problem(name, &e.to_string()))?;
+        check_finite(&self.path, &format!("{name}: "), &matrix)?;
+        Ok(matrix)
+    }
+
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let found = self.shape(name)?;
+        if found == shape {
+            return Ok(());
+        }
+        Err(self.problem(name, &format!("expected shape {shape:?}, found {found:?}")))
+    }
+
+    fn problem(&self, name: &str, problem: &str) -> Error {
+        Error::file(&self.path, format!("{name}: {problem}"))
+    }
+
+    /// Opens a tensor of which an array of `T` shall be made.
+    fn open<T, R>(
+        &self,
+        name: &str,
+        read: impl FnOnce(Opened<'_>) -> std::result::Result<R, Problem>,
+    ) -> Result<R> {
+        let stored = match self.tensors.get(name) {
+            Some(Ok(stored)) => stored,
+            Some(Err(problem)) => return Err(self.problem(name, problem)),
             None => {
                 let mut names: Vec<&str> = self.names().take(8).collect();
                 if self.tensors.len() > names.len() {
                     names.push("…");
                 }
                 let problem = format!("expected a tensor {name}, found only: {}", names.join(", "));
-                Err(Error::file(&self.path, problem))
+                return Err(Error::file(&self.path, problem));
             }
-        }
+        };
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = match stored {
+            Stored::Plain(place) => open_plain(place, &mut file),
+            Stored::Entry(entry) => open_entry::<T>(entry, &mut file),
+        };
+        opened.and_then(read).map_err(|problem| self.problem(name, &problem.tell(stored.what())))
     }
+}
 
-    /// A tensor of a known shape.
-    ///
-    /// **Errors** with both shapes, if they differ.
-    pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<ArrayViewD<'_, f64>> {
-        let tensor = self.get(name)?;
-        if tensor.shape() == shape {
-            return Ok(tensor);
-        }
-        Err(Error::file(&self.path, format!("{name}: expected shape {shape:?}, found {:?}", tensor.shape())))
-    }
+type Tensors = BTreeMap<String, std::result::Result<Stored, String>>;
 
-    /// A finite matrix as `f32`.
-    ///
-    /// **Errors** if it is missing, has another number of dimensions, or a number that is not finite
-    /// or too large for `f32`.
-    pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
-        let tensor = self.get(name)?;
-        let shape = tensor.shape().to_vec();
-        let matrix = tensor
-            .into_dimensionality::<Ix2>()
-            .map_err(|_| Error::file(&self.path, format!("{name}: expected a matrix, found shape {shape:?}")))?;
-        let mut rounded = Array2::zeros(matrix.dim());
-        for ((row, column), &x) in matrix.indexed_iter() {
-            rounded[[row, column]] = to_f32(x)
-                .map_err(|problem| Error::file(&self.path, format!("{name}: row {row}, column {column}: {problem}")))?;
+fn open_plain<'f>(place: &Place, file: &'f mut File) -> std::result::Result<Opened<'f>, Problem> {
+    file.seek(SeekFrom::Start(place.start))?;
+    let head = Head::plain(place.element, place.shape.clone());
+    Ok(Opened { head, reader: Box::new(file.take(place.bytes)), held: place.bytes })
+}
+
+fn open_entry<'f, T>(entry: &Entry, file: &'f mut File) -> std::result::Result<Opened<'f>, Problem> {
+    let mut content = entry.open(file).map_err(Problem::Content)?;
+    let head = Head::read::<T>(&mut content, &ElementType::ALL)?;
+    head.check_length(entry.size)?;
+    Ok(Opened { head, reader: Box::new(content), held: entry.held() })
+}
+
+/// Numbers as `f32`; `place` says where one is that does not fit.
+fn read_f32(
+    opened: Opened<'_>,
+    place: impl Fn(&[usize]) -> String,
+) -> std::result::Result<ArrayD<f32>, Problem> {
+    let Opened { head, reader, held } = opened;
+    let numbers = head.element.read_f32(head.order, reader, head.len(), held);
+    let (numbers, _) = numbers.map_err(|problem| match problem {
+        Problem::At(at, problem) => {
+            let place = head.index(at).map_or_else(String::new, |index| place(&index));
+            Problem::Content(format!("{place}{problem}"))
         }
-        check_finite(&self.path, &format!("{name}: "), &rounded)?;
-        Ok(rounded)
-    }
+        other => other,
+    })?;
+    head.arrange(numbers)
 }
 
 /// A checkpoint has millions of numbers: an iterator of single bytes would take ten times as long.
@@ -165,38 +274,11 @@ fn to_bytes<T: Real, const N: usize>(tensor: &ArrayViewD<'_, T>, number: impl Fn
     bytes
 }
 
-fn from_view(view: &TensorView<'_>) -> std::result::Result<Tensor, String> {
-    let element = ElementType::of_safetensors(view.dtype())
-        .ok_or_else(|| format!("expected {}, found {}", all_names(), view.dtype()))?;
-    let values = element
-        .read(Order::Little, view.data(), view.shape().iter().product(), Ok)
-        .map_err(|problem| problem.tell("tensor"))?;
-    let values = ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| e.to_string())?;
-    Ok(Tensor { element, values })
-}
-
 /// What an entry's name has after the tensor's.
 const SUFFIX: &str = ".npy";
 
-fn stem(name: &[u8]) -> &[u8] {
-    name.strip_suffix(SUFFIX.as_bytes()).unwrap_or(name)
-}
-
-/// How many entries of each name the central directory lists. The archive's own index has no name
-/// twice: it keeps the last entry, and nobody would know.
-fn count_names(directory: &[u8]) -> HashMap<&[u8], usize> {
-    /// A record up to its name, its extra field and its comment.
-    const FIXED: usize = 46;
-    let mut counts = HashMap::new();
-    let mut rest = directory;
-    while rest.len() >= FIXED && rest.starts_with(b"PK\x01\x02") {
-        let length = |at: usize| usize::from(u16::from_le_bytes([rest[at], rest[at + 1]]));
-        let end = FIXED + length(28);
-        let Some(name) = rest.get(FIXED..end) else { break };
-        *counts.entry(stem(name)).or_insert(0) += 1;
-        rest = rest.get(end + length(30) + length(32)..).unwrap_or_default();
-    }
-    counts
+fn stem(name: &str) -> &str {
+    name.strip_suffix(SUFFIX).unwrap_or(name)
 }
 
 /// `ZipError` does not tell its cause.
@@ -263,6 +345,11 @@ impl TensorWriter {
         let mut views = Vec::with_capacity(self.tensors.len());
         for (name, (element, shape, bytes)) in &self.tensors {
             views.push((name, TensorView::new(element.safetensors(), shape.clone(), bytes).map_err(failed)?));
+        }
+        // What no reader would take back is not written.
+        if let Some(json) = metadata.as_ref().filter(|json| json.len() as u64 > LONGEST_HEADER / 2) {
+            let problem = format!("expected metadata of at most {} bytes, found {}", LONGEST_HEADER / 2, json.len());
+            return Err(Error::mismatch(format!("cannot be written as safetensors: {problem}")));
         }
         let metadata = metadata.map(|json| HashMap::from([(METADATA_KEY.to_owned(), json)]));
         serialize(views, metadata).map_err(failed)
@@ -392,7 +479,7 @@ mod tests {
         let mut writer = TensorWriter::default();
         writer.add_bytes("b", &[1], b"x").unwrap();
         writer.add_bytes("a", &[1], b"y").unwrap();
-        let mut archive = ZipArchive::new(Cursor::new(writer.to_npz().unwrap())).unwrap();
+        let mut archive = zip::ZipArchive::new(Cursor::new(writer.to_npz().unwrap())).unwrap();
         for (index, name) in ["a.npy", "b.npy"].into_iter().enumerate() {
             let entry = archive.by_index(index).unwrap();
             assert_eq!((entry.name(), entry.compression()), (name, CompressionMethod::Stored));
@@ -413,6 +500,20 @@ mod tests {
         assert!(problem(&writer).ends_with("npz: expected a name of at most 65531 bytes, found 65532"));
         let path = Path::new("no/such/a.npz");
         assert!(writer.write_npz(path).unwrap_err().to_string().starts_with("no/such/a.npz: nnn"));
+    }
+
+    fn read_bytes(name: &str, bytes: &[u8]) -> Result<TensorFile> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        TensorFile::read(&path)
+    }
+
+    /// The message, without the folder.
+    fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+        let message = result.unwrap_err().to_string();
+        let start = message.find("a.").unwrap_or(0);
+        message[start..].to_owned()
     }
 
     /// Bytes of 1, 2 and 3 (of 1, 0 and 1 as BOOL), in little-endian order.
@@ -439,7 +540,7 @@ mod tests {
         let views = ElementType::ALL.iter().zip(&names).zip(&bytes);
         let views = views.map(|((e, name), b)| (name, TensorView::new(e.safetensors(), vec![3], b).unwrap()));
         let bytes = serialize(views, None).unwrap();
-        let file = TensorFile::from_safetensors(Path::new("a.safetensors"), &bytes).unwrap();
+        let file = read_bytes("a.safetensors", &bytes).unwrap();
         for element in ElementType::ALL {
             assert_eq!(file.get(&element.to_string()).unwrap(), expected(element), "{element}");
             assert_eq!(file.element_type(&element.to_string()).unwrap(), element);
@@ -447,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn safetensors_that_are_not_exact_are_an_error_for_whoever_asks() {
+    fn safetensors_that_are_not_exact_are_an_error_where_they_are_asked_for() {
         let (large, complex) = ((1u64 << 53 | 1).to_le_bytes(), [0; 8]);
         let views = [
             ("ids", TensorView::new(Dtype::U64, vec![1], &large).unwrap()),
@@ -455,15 +556,15 @@ mod tests {
             ("right", TensorView::new(Dtype::I8, vec![1], &[0xff]).unwrap()),
         ];
         let bytes = serialize(views, None).unwrap();
-        let file = TensorFile::from_safetensors(Path::new("a.safetensors"), &bytes).unwrap();
+        let file = read_bytes("a.safetensors", &bytes).unwrap();
         assert_eq!(file.get("right").unwrap(), array![-1.0].into_dyn());
         assert_eq!(
-            file.get("ids").unwrap_err().to_string(),
+            message(file.get("ids")),
             "a.safetensors: ids: position 0: expected an integer of at most ±2⁵³, found 9007199254740993"
         );
         let problem = "a.safetensors: complex: expected F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64 or \
                        BOOL, found C64";
-        assert_eq!(file.element_type("complex").unwrap_err().to_string(), problem);
+        assert_eq!(message(file.element_type("complex")), problem);
     }
 
     /// An archive of entries as they are.
@@ -477,7 +578,7 @@ mod tests {
     }
 
     fn read_npz(bytes: &[u8]) -> Result<TensorFile> {
-        TensorFile::from_npz(Path::new("a.npz"), bytes)
+        read_bytes("a.npz", bytes)
     }
 
     fn read_stored(entries: &[(&str, Vec<u8>)]) -> TensorFile {
@@ -533,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_entry_is_an_error_for_whoever_asks() {
+    fn a_bad_entry_is_an_error_where_it_is_asked_for() {
         let good = npy("<i2", false, "(1,)", &[5, 1]);
         let mut nested = b"\x93NUMPY\x01\x00".to_vec();
         nested.extend(3000u16.to_le_bytes());
@@ -571,8 +672,11 @@ mod tests {
             let file = read_npz(&zip(&entries, method)).unwrap();
             assert_eq!(file.get("good").unwrap(), array![261.0].into_dyn());
             for (name, problem) in cases {
-                assert_eq!(file.get(name).unwrap_err().to_string(), format!("a.npz: {name}: {problem}"));
-                assert_eq!(file.element_type(name).unwrap_err().to_string(), format!("a.npz: {name}: {problem}"));
+                assert_eq!(message(file.get(name)), format!("a.npz: {name}: {problem}"));
+                if name != "ids" {
+                    // Type and shape are known without a number.
+                    assert_eq!(message(file.shape(name)), format!("a.npz: {name}: {problem}"));
+                }
             }
         }
         // A bit that is wrong.
@@ -580,14 +684,22 @@ mod tests {
         let mut bytes = zip(&entries, CompressionMethod::Stored);
         let at = bytes.windows(2).position(|pair| pair == [5, 1]).unwrap();
         bytes[at] = 4;
-        let problem = read_npz(&bytes).unwrap().get("good").unwrap_err().to_string();
-        assert_eq!(problem, "a.npz: good: cannot read the entry: Invalid checksum");
+        let problem = message(read_npz(&bytes).unwrap().get("good"));
+        assert_eq!(problem, "a.npz: good: cannot read the entry: invalid checksum");
         // The directory, 46 bytes before a name, says where the entry begins: at the end, here.
         let at = bytes.windows(8).rposition(|name| name == b"good.npy").unwrap() - 4;
         let end = u32::try_from(bytes.len()).unwrap() - 2;
         bytes[at..at + 4].copy_from_slice(&end.to_le_bytes());
-        let problem = read_npz(&bytes).unwrap().get("good").unwrap_err().to_string();
-        assert_eq!(problem, "a.npz: good: cannot read the entry: failed to fill whole buffer");
+        assert!(message(read_npz(&bytes)).ends_with("(its entry good.npy overlaps the directory)"));
+        // Or somewhere within itself.
+        bytes[at..at + 4].copy_from_slice(&[0; 4]);
+        bytes[0] = b'Q';
+        bytes.splice(0..0, *b"PK");
+        let place = bytes.len() - 6;
+        let start = u32::from_le_bytes(bytes[place..place + 4].try_into().unwrap()) + 2;
+        bytes[place..place + 4].copy_from_slice(&start.to_le_bytes());
+        let problem = message(read_npz(&bytes).unwrap().get("good"));
+        assert_eq!(problem, "a.npz: good: cannot read the entry: there is none at its place");
     }
 
     #[test]
@@ -606,17 +718,17 @@ mod tests {
         let file = read_npz(&bytes).unwrap();
         for name in ["a", "c"] {
             let problem = format!("a.npz: {name}: expected one entry of this name, found 2");
-            assert_eq!(file.get(name).unwrap_err().to_string(), problem);
+            assert_eq!(message(file.get(name)), problem);
         }
-        let before = [b"before".as_slice(), &bytes].concat();
-        assert!(read_npz(&before).unwrap().get("a").is_err(), "whatever stands before the archive");
+        let before = [b"PK".as_slice(), &bytes].concat();
+        assert!(message(read_npz(&before)).contains("expected a directory of"), "places are counted from the beginning");
     }
 
     #[test]
     fn a_truncated_npz_is_refused() {
         let bytes = zip(&[("a.npy", npy("|u1", false, "(1,)", &[1]))], CompressionMethod::Stored);
         for cut in [2, 40, bytes.len() / 2, bytes.len() - 1] {
-            let problem = read_npz(&bytes[..cut]).unwrap_err().to_string();
+            let problem = message(read_npz(&bytes[..cut]));
             assert!(problem.starts_with("a.npz: not an npz file that can be read, or a truncated one"), "{problem}");
         }
     }
@@ -642,5 +754,73 @@ mod tests {
             std::fs::write(&path, &bytes[..cut]).unwrap();
             assert!(TensorFile::read(&path).unwrap_err().to_string().contains("truncated"), "{cut} bytes");
         }
+    }
+
+    #[test]
+    fn weights_are_finite_floating_point_numbers_of_a_known_shape() {
+        let mut writer = TensorWriter::default();
+        writer.add("w", &array![[1.0f32, -2.5]].view().into_dyn());
+        writer.add("wide", &array![1.0f64, 1e300].view().into_dyn());
+        writer.add("nan", &array![[0.0f32], [f32::NAN]].view().into_dyn());
+        writer.add_integers("whole", &[2], &[1, 2]).unwrap();
+        for (name, bytes) in [("a.safetensors", writer.to_safetensors(None)), ("a.npz", writer.to_npz())] {
+            let file = read_bytes(name, &bytes.unwrap()).unwrap();
+            assert_eq!(file.weights("w", &[1, 2]).unwrap(), array![[1.0f32, -2.5]].into_dyn());
+            assert_eq!(file.shape("w").unwrap(), [1, 2]);
+            let problem = |name: &str, shape: &[usize]| message(file.weights(name, shape));
+            assert!(problem("w", &[2, 1]).ends_with(": w: expected shape [2, 1], found [1, 2]"));
+            assert!(problem("wide", &[2]).ends_with(": wide: [1]: 1e300 is beyond the range of f32"));
+            assert!(problem("nan", &[2, 1]).ends_with(": nan: NaN at [1, 0]: every value must be finite"));
+            assert!(problem("whole", &[2]).ends_with(": whole: expected floating-point numbers, found I64"));
+        }
+    }
+
+    #[test]
+    fn an_entry_gives_no_more_than_it_announces() {
+        let array = |numbers: usize| npy("|u1", false, &format!("({numbers},)"), &vec![0; numbers]);
+        let size_at = |bytes: &[u8]| bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap() + 24;
+        // A million zeros that are announced as fewer, and as more.
+        for (numbers, announced, problem) in [
+            (1_000_000, 1_000, "the entry is truncated"),
+            (1_000_000, 20_000_000, "more than 256 times as many"),
+            (1_000_000, 1_500_000, "expected the end of the entry, found 499872 more byte(s)"),
+        ] {
+            let mut bytes = zip(&[("a.npy", array(numbers))], CompressionMethod::Deflated);
+            let at = size_at(&bytes);
+            bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(announced));
+            let found = message(read_npz(&bytes).unwrap().get("a"));
+            assert!(found.contains(problem), "{found}");
+        }
+        // The header agrees with what is announced; what is packed goes on.
+        let mut entry = array(1_000);
+        entry.extend([0; 100_000]);
+        let mut bytes = zip(&[("a.npy", entry)], CompressionMethod::Deflated);
+        let at = size_at(&bytes);
+        bytes[at..at + 4].copy_from_slice(&1128u32.to_le_bytes());
+        let found = message(read_npz(&bytes).unwrap().get("a"));
+        assert!(found.ends_with("it is longer than announced"), "{found}");
+        // A trap: 100 MB of zeros in 100 KB.
+        let bytes = zip(&[("a.npy", array(100_000_000))], CompressionMethod::Deflated);
+        assert!(message(read_npz(&bytes).unwrap().get("a")).contains("more than 256 times as many"));
+    }
+
+    #[test]
+    fn two_hundred_names_for_one_entry_are_refused() {
+        let one = zip(&[("a.npy", npy("|u1", false, "(4,)", &[1, 2, 3, 4]))], CompressionMethod::Stored);
+        let directory = one.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+        let end = one.len() - 22;
+        let mut bytes = one[..directory].to_vec();
+        for n in 0..200u8 {
+            let mut record = one[directory..end].to_vec();
+            record[46] = n;
+            bytes.extend(record);
+        }
+        let mut last = one[end..].to_vec();
+        let size = u32::try_from(bytes.len() - directory).unwrap();
+        last[8..12].copy_from_slice(&[200, 0, 200, 0]);
+        last[12..16].copy_from_slice(&size.to_le_bytes());
+        bytes.extend(last);
+        let found = message(read_npz(&bytes));
+        assert!(found.contains("overlaps"), "{found}");
     }
 }

@@ -1,0 +1,154 @@
+//! Opening files: what is no regular file is refused before it is opened, what is too large before it is read.
+
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Opens a regular file, through links, and gives its length.
+///
+/// **Errors** if it is missing, or a folder, a pipe, a device or a socket: reading those may never end.
+pub fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let failed = |e| Error::io(path, "read", e);
+    // Before opening: that of a pipe waits for a writer.
+    check_kind(path, &std::fs::metadata(path).map_err(failed)?)?;
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    check_kind(path, &about)?;
+    Ok((file, about.len()))
+}
+
+/// The bytes of a regular file of at most `most` bytes.
+///
+/// **Errors** as [`open_regular`], if it is larger, or if there is no memory for it.
+pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let (file, length) = open_regular(path)?;
+    if length > most {
+        return Err(Error::file(path, format!("expected at most {most} bytes, found {length}")));
+    }
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, length).map_err(|problem| Error::file(path, problem))?;
+    file.take(length).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", e))?;
+    Ok(bytes)
+}
+
+/// The text of a regular file of at most `most` bytes, UTF-8.
+///
+/// **Errors** as [`read_bytes`], or with the line of the first byte that is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> Result<String> {
+    String::from_utf8(read_bytes(path, most)?).map_err(|e| {
+        let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
+        let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        Error::line(path, line, format!("expected UTF-8, found byte 0x{:02x}", bytes[at]))
+    })
+}
+
+/// Room for more numbers.
+///
+/// **Errors** with the size, if there is no memory for them.
+pub(super) fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> std::result::Result<(), String> {
+    let bytes = more.saturating_mul(size_of::<T>() as u64);
+    let fits = bytes <= SMALL || memory_left().is_none_or(|left| bytes <= left);
+    match usize::try_from(more) {
+        Ok(more) if fits && numbers.try_reserve_exact(more).is_ok() => Ok(()),
+        _ => Err(format!("there is no memory for it: it takes {bytes} bytes")),
+    }
+}
+
+/// Memory that is asked for without a look at what is left.
+const SMALL: u64 = 1 << 28;
+
+/// An estimate of the memory that this process may still take, where the system says: Linux grants
+/// more than it has, and ends the process when it is used.
+fn memory_left() -> Option<u64> {
+    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let file = match (parts.next()?, parts.next()?) {
+            ("", group) => format!("/sys/fs/cgroup{group}/memory.max"),
+            ("memory", group) => format!("/sys/fs/cgroup/memory{group}/memory.limit_in_bytes"),
+            _ => return None,
+        };
+        // "max", or no such file in a container: no limit that is known.
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    limits.chain(free).min()
+}
+
+fn check_kind(path: &Path, about: &Metadata) -> Result<()> {
+    if about.is_file() {
+        return Ok(());
+    }
+    Err(Error::file(path, format!("expected a regular file, found {}", kind(about))))
+}
+
+fn kind(about: &Metadata) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = about.file_type();
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if about.is_dir() { "a folder" } else { "something else" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_within_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "one\ntwo").unwrap();
+        assert_eq!(read_text(&path, 7).unwrap(), "one\ntwo");
+        assert_eq!(open_regular(&path).unwrap().1, 7);
+        let problem = |most| read_text(&path, most).unwrap_err().to_string();
+        assert!(problem(6).ends_with("a.txt: expected at most 6 bytes, found 7"), "{}", problem(6));
+        std::fs::write(&path, b"one\ntw\xff").unwrap();
+        assert!(problem(7).ends_with("a.txt:2: expected UTF-8, found byte 0xff"), "{}", problem(7));
+        assert_eq!(read_bytes(&path, 7).unwrap(), b"one\ntw\xff");
+        let problem = read_bytes(folder.path(), 7).unwrap_err().to_string();
+        assert!(problem.ends_with("expected a regular file, found a folder"), "{problem}");
+        let problem = read_bytes(&folder.path().join("b"), 7).unwrap_err().to_string();
+        assert!(problem.contains("b: cannot read"), "{problem}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_never_ends_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for (path, kind) in [(&link, "a device"), (&pipe, "a pipe")] {
+            let problem = open_regular(path).unwrap_err().to_string();
+            assert!(problem.ends_with(&format!("expected a regular file, found {kind}")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        let problem = reserve(&mut Vec::<f32>::new(), 1 << 60).unwrap_err();
+        assert_eq!(problem, "there is no memory for it: it takes 4611686018427387904 bytes");
+        assert!(reserve(&mut Vec::<f64>::new(), u64::MAX).is_err());
+        let mut few = Vec::<f32>::new();
+        reserve(&mut few, 3).unwrap();
+        assert!(few.capacity() >= 3);
+        assert!(memory_left().is_none_or(|left| left > SMALL), "a look at what is left finds something");
+    }
+}
