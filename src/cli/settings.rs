@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use vsepp::files::read_text;
 use vsepp::model::{Config, Preset};
 use vsepp::similarity::Measure;
 
@@ -194,7 +195,7 @@ impl Settings {
 }
 
 fn read_table(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let text = read_text(path, Config::LONGEST)?;
     // Checked by itself first, so that the message shows the line of the file.
     toml::from_str::<Config>(&text).with_context(|| path.display().to_string())?;
     toml::from_str(&text).with_context(|| path.display().to_string())

@@ -122,7 +122,9 @@ impl Split {
 
 /// One caption a line. A line may end with CR LF, and a byte-order mark is passed over.
 fn read_captions(path: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+    /// Two hundred times the captions of COCO.
+    const MOST: u64 = 1 << 32;
+    let bytes = files::read_bytes(path, MOST)?;
     let text = std::str::from_utf8(&bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].split(|&b| b == b'\n').count();
         Error::line(path, line, format!("expected UTF-8, found byte 0x{:02x}", bytes[e.valid_up_to()]))

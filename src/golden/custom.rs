@@ -5,7 +5,7 @@ use std::path::Path;
 use super::cases::{Case, Expected};
 use super::program::{Inputs, Program, Settings};
 use crate::error::{Error, Result};
-use crate::files::TensorFile;
+use crate::files::{TensorFile, read_text};
 use crate::model::Config;
 
 /// Reads a model's case from a file of tensors and, if there is one, a file of settings.
@@ -84,7 +84,7 @@ fn check_names(path: &Path, tensors: &Inputs, settings: &Settings) -> Result<()>
 }
 
 fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs) -> Result<Settings> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+    let text = read_text(path, Config::LONGEST)?;
     let mut table: toml::Table =
         toml::from_str(&text).map_err(|e| Error::file(path, format!("not TOML that can be read: {e}")))?;
     let steps = match table.remove("steps") {

@@ -23,7 +23,7 @@ use super::cases::Expected;
 use super::program::{Inputs, Margins, Program, Settings};
 use super::tolerance::{Extent, Tolerances};
 use crate::error::{Error, Result};
-use crate::files::TensorFile;
+use crate::files::{TensorFile, read_text};
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -225,7 +225,9 @@ impl Suite {
     /// **Errors** if it is not there, is no manifest, or is of another format.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+        /// Many times the manifest of either suite.
+        const MOST: u64 = 1 << 26;
+        let text = read_text(&path, MOST)?;
         let manifest: Manifest =
             serde_json::from_str(&text).map_err(|e| Error::line(&path, e.line(), format!("not a manifest: {e}")))?;
         if manifest.format != FORMAT {

@@ -122,6 +122,9 @@ pub enum Preset {
 }
 
 impl Config {
+    /// The most bytes that a file of settings may have: fifty times what all of them take.
+    pub const LONGEST: u64 = 1 << 16;
+
     /// The settings for the built-in scenes: a small model, trained in seconds.
     #[must_use]
     pub fn scenes() -> Self {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{read_text, write_atomically};
 use crate::model::{Config, ValidConfig};
 
 /// Where a run keeps its files.
@@ -118,7 +118,7 @@ impl RunFolder {
     /// **Errors** if `config.toml` is missing or cannot be understood.
     pub fn read_config(&self) -> Result<Config> {
         let path = self.config();
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+        let text = read_text(&path, Config::LONGEST)?;
         toml::from_str(&text).map_err(|e| Error::file(&path, e.to_string()))
     }
 
