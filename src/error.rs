@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::escape;
+
 /// What every fallible function of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -68,7 +70,7 @@ pub enum ErrorKind {
         found: String,
     },
     /// The operating system refused something.
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {source}", path = escape::path(.path))]
     Io {
         /// Which file.
         path: PathBuf,
@@ -78,7 +80,11 @@ pub enum ErrorKind {
         source: std::io::Error,
     },
     /// A file's content is not what it should be.
-    #[error("{path}{place}: {problem}", place = .line.map(|n| format!(":{n}")).unwrap_or_default())]
+    #[error(
+        "{path}{place}: {problem}",
+        path = escape::path(.path),
+        place = .line.map(|n| format!(":{n}")).unwrap_or_default()
+    )]
     File {
         /// Which file.
         path: PathBuf,
@@ -152,5 +158,7 @@ mod tests {
         assert_eq!(e.to_string(), "h_prev: expected [B = 128, H = 1024], found [128, 512]");
         let e = Error::line(Path::new("dev_caps.txt"), 7, "the line is empty");
         assert_eq!(e.to_string(), "dev_caps.txt:7: the line is empty");
+        let e = Error::file(Path::new("a\nerror: b\u{1b}[2J"), "the line is empty");
+        assert_eq!(e.to_string(), "a\\nerror: b\\u001b[2J: the line is empty");
     }
 }

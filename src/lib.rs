@@ -69,6 +69,7 @@
 pub mod bench;
 pub mod data;
 pub mod error;
+pub mod escape;
 pub mod eval;
 pub mod files;
 pub mod golden;

@@ -5,6 +5,8 @@ mod cli;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use vsepp::escape;
+
 fn main() -> ExitCode {
     let (result, json) = cli::run();
     let output = match result {
@@ -15,6 +17,8 @@ fn main() -> ExitCode {
         }
     };
     let text = if json { format!("{:#}\n", output.json) } else { output.text };
+    // What comes from other people's files is shown, never obeyed.
+    let text = if json { escape::json(&text) } else { escape::text(&text) };
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // A reader that has seen enough (`vsepp vocab show | head`) is no error.

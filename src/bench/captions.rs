@@ -10,6 +10,8 @@ use ndarray_rand::rand::RngCore;
 use super::SEED;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
+use crate::escape;
+use crate::files::read_text;
 use crate::model::{Architecture, Batch};
 use crate::random::{permutation, stream};
 use crate::real::Real;
@@ -31,7 +33,7 @@ impl fmt::Display for Captions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MadeUp => f.write_str("made up"),
-            Self::File(path) => path.display().fmt(f),
+            Self::File(path) => f.write_str(&escape::path(path)),
         }
     }
 }
@@ -65,7 +67,9 @@ impl Captions {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map(|text| text.to_lowercase()).map_err(|e| Error::io(path, "read", e))
+    /// As of a data set.
+    const MOST: u64 = 1 << 32;
+    read_text(path, MOST).map(|text| text.to_lowercase())
 }
 
 fn lines(text: &str) -> Vec<&str> {

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// File to write: .safetensors or .npz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Overwrite the file
+    /// Replace the file, if it is there already
     #[arg(long)]
     force: bool,
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
+use vsepp::escape;
 use vsepp::files::write_atomically;
 use vsepp::golden::cases::{self, Case};
 use vsepp::golden::check::{Checking, check_file, check_folder};
@@ -97,7 +98,7 @@ struct MakeArgs {
     /// Write the GRU's values at every step of the paper suite too (a gigabyte a case)
     #[arg(long)]
     steps: bool,
-    /// Overwrite
+    /// Replace what is there already: the file, or the files of a suite in the folder (others stay)
     #[arg(long)]
     force: bool,
 }
@@ -127,6 +128,9 @@ struct CheckArgs {
     /// Write a page with pictures too
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Replace the page of --report, if it is there already
+    #[arg(long, requires = "report")]
+    force: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -189,7 +193,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
 }
 
 fn open(folder: &Path) -> Result<Suite> {
-    let hint = || format!("{}: expected a suite; `vsepp golden make --out DIR` writes one", folder.display());
+    let hint = || format!("{}: expected a suite; `vsepp golden make --out DIR` writes one", escape::path(folder));
     Suite::open(folder).with_context(hint)
 }
 
@@ -226,13 +230,13 @@ fn make(args: MakeArgs) -> Result<Output> {
     if profiles.is_empty() {
         profiles = if paper { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
     }
-    check_free(&args.out.join("manifest.json"), args.force)?;
     let mut all = if paper { cases::paper()? } else { cases::core()? };
     if let Some(unknown) = args.case.iter().find(|id| all.iter().all(|case| case.id != **id)) {
         anyhow::bail!("there is no case {unknown} in this suite");
     }
     all.retain(|case| args.case.is_empty() || args.case.contains(&case.id));
     let format = if matches!(args.format, FormatName::Npz) { Format::Npz } else { Format::Safetensors };
+    check_folder_free(&args.out, &all, format, args.force)?;
     let making = Making {
         profiles: &profiles,
         layouts: &args.layout,
@@ -247,12 +251,25 @@ fn make(args: MakeArgs) -> Result<Output> {
     let tensors: usize = manifest.cases.iter().map(|case| case.tensors.len()).sum();
     let text = format!(
         "{}: suite {name}, {} cases, {} tensors\n",
-        args.out.display(),
+        escape::path(&args.out),
         manifest.cases.len(),
         thousands(tensors)
     );
-    let json = json!({ "out": args.out, "suite": name, "cases": manifest.cases.len(), "tensors": tensors });
+    let json = json!({ "out": escape::json_path(&args.out), "suite": name, "cases": manifest.cases.len(), "tensors": tensors });
     Ok(Output::done(text, json))
+}
+
+/// **Errors** if a file of the suite would be overwritten and that was not allowed.
+fn check_folder_free(folder: &Path, cases: &[Case], format: Format, force: bool) -> Result<()> {
+    if !folder.exists() && !folder.is_symlink() {
+        return Ok(());
+    }
+    anyhow::ensure!(folder.is_dir(), "{}: expected a folder, or nothing yet", escape::path(folder));
+    let files = cases.iter().map(|case| format!("{}.{}", case.id, format.extension()));
+    for file in ["manifest.json", "manifest.schema.json"].map(str::to_owned).into_iter().chain(files) {
+        check_free(&folder.join(file), force)?;
+    }
+    Ok(())
 }
 
 /// The expected values of the user's own parameters and batch.
@@ -261,11 +278,11 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
     anyhow::ensure!(
         extension == "safetensors",
         "--out {}: expected a name that ends in .safetensors (it holds the tolerances too)",
-        args.out.display()
+        escape::path(&args.out)
     );
     check_free(&args.out, args.force)?;
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    anyhow::ensure!(!same(inputs, &args.out), "--out {}: expected another file than --inputs", args.out.display());
+    anyhow::ensure!(!same(inputs, &args.out), "--out {}: expected another file than --inputs", escape::path(&args.out));
     let case: Case = custom::read(inputs, args.config.as_deref())?;
     let not_single = case.inputs.iter().find(|(_, tensor)| !is_single(tensor));
     if let Some((name, _)) = not_single {
@@ -283,12 +300,12 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
     let bar = super::busy("computing, and measuring tolerances".into());
     let making =
         Making { profiles, layouts: &args.layout, steps: !args.no_steps, kills: false, single: not_single.is_none() };
-    let written = case.make(making).with_context(|| inputs.display().to_string())?;
+    let written = case.make(making).with_context(|| escape::path(inputs))?;
     make::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;
     bar.finish_and_clear();
     let expected = written.entry.tensors.iter().filter(|t| t.role == suite::Role::Expected).count();
     let kink = written.entry.margins.kink();
-    let mut text = format!("{}: {expected} expected tensors\n", args.out.display());
+    let mut text = format!("{}: {expected} expected tensors\n", escape::path(&args.out));
     if kink < 1e-5 {
         let what = if kink == 0.0 {
             "two hardest negatives tie, or a hinge is exactly 0".into()
@@ -297,7 +314,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         };
         let _ = writeln!(text, "{what}: gradients on either side of it are accepted where the precision cannot tell");
     }
-    let json = json!({ "out": args.out, "tensors": expected, "margins": written.entry.margins });
+    let json = json!({ "out": escape::json_path(&args.out), "tensors": expected, "margins": written.entry.margins });
     Ok(Output::done(text, json))
 }
 
@@ -322,6 +339,9 @@ fn is_single(tensor: &ndarray::ArrayD<f64>) -> bool {
 fn check(args: CheckArgs) -> Result<Output> {
     let checking = Checking { cases: args.case, complete: args.complete, diagnose_large: args.diagnose };
     let profile = args.profile.into();
+    if let Some(path) = &args.report {
+        check_free(path, args.force)?;
+    }
     let checkup = if let Some(expected) = &args.expected {
         check_file(expected, &args.found, profile, &checking)?
     } else {
@@ -333,7 +353,7 @@ fn check(args: CheckArgs) -> Result<Output> {
     };
     if let Some(path) = &args.report {
         write_atomically(path, vsepp::report::golden_page(&checkup).as_bytes())?;
-        note(&format!("the page is {}", path.display()));
+        note(&format!("the page is {}", escape::path(path)));
     }
     Ok(Output { text: golden_report(&checkup), json: serde_json::to_value(&checkup)?, exit: u8::from(!checkup.passed) })
 }

@@ -6,6 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use ndarray::Array2;
 use vsepp::data::{Source, Split, Vocabulary};
+use vsepp::escape;
+use vsepp::files::check_target;
 use vsepp::model::Vse;
 use vsepp::report::thousands;
 use vsepp::train::{Checkpoint, RunFolder, check_vocabulary, load_model};
@@ -47,7 +49,7 @@ impl RunArgs {
     /// Reads model and vocabulary, and checks that they belong together.
     pub(crate) fn load(&self) -> Result<Loaded> {
         let run = RunFolder::at(&self.run);
-        anyhow::ensure!(run.path().is_dir(), "{}: expected the folder of a run, found none", run.path().display());
+        anyhow::ensure!(run.path().is_dir(), "{}: expected the folder of a run, found none", escape::path(run.path()));
         let path = match self.checkpoint.as_str() {
             "best" => run.best(),
             "last" => run.last(),
@@ -90,8 +92,10 @@ impl Loaded {
     }
 }
 
-/// **Errors** if a file would be overwritten and that was not allowed.
+/// **Errors** if a file would be overwritten and that was not allowed, or cannot be written at all:
+/// to be called before the work.
 pub(crate) fn check_free(path: &Path, force: bool) -> Result<()> {
-    anyhow::ensure!(force || !path.exists(), "{}: exists already; --force overwrites it", path.display());
+    let target = check_target(path)?;
+    anyhow::ensure!(force || !target.exists(), "{}: exists already; --force overwrites it", escape::path(path));
     Ok(())
 }

@@ -14,12 +14,15 @@ mod shell;
 mod train;
 mod vocab;
 
+use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::Value;
+use vsepp::escape;
 use vsepp::report::say;
 
 /// VSE++ as an executable specification: images and sentences in one space, on the CPU.
@@ -83,8 +86,25 @@ impl Output {
 
 /// Parses the arguments and runs the command; also says whether JSON was asked for.
 pub(crate) fn run() -> (Result<Output>, bool) {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|e| end(&e));
     (dispatch(cli.command, cli.threads), cli.json)
+}
+
+/// Prints help, the version, or what is wrong with the arguments, and ends the program.
+fn end(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    if error.use_stderr() && matches!(escape::text(&text), Cow::Owned(_)) {
+        // In colours these would be printed as they are.
+        say(text.trim_end());
+        std::process::exit(2);
+    }
+    match error.print() {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("error: cannot write: {e}"));
+            std::process::exit(2)
+        }
+        _ => std::process::exit(error.exit_code()),
+    }
 }
 
 fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
@@ -117,7 +137,7 @@ fn note(text: &str) {
 
 /// Something that turns while work is done, where stderr is a terminal.
 fn busy(text: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(text);
+    let bar = ProgressBar::new_spinner().with_message(escape::name(&text).into_owned());
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }

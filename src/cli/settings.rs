@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use vsepp::escape;
 use vsepp::files::read_text;
 use vsepp::model::{Config, Preset};
 use vsepp::similarity::Measure;
@@ -197,8 +198,8 @@ impl Settings {
 fn read_table(path: &Path) -> Result<toml::Table> {
     let text = read_text(path, Config::LONGEST)?;
     // Checked by itself first, so that the message shows the line of the file.
-    toml::from_str::<Config>(&text).with_context(|| path.display().to_string())?;
-    toml::from_str(&text).with_context(|| path.display().to_string())
+    toml::from_str::<Config>(&text).with_context(|| escape::path(path))?;
+    toml::from_str(&text).with_context(|| escape::path(path))
 }
 
 #[cfg(test)]

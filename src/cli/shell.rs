@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::json;
+use vsepp::escape;
+use vsepp::files::write_atomically;
 
+use super::load::check_free;
 use super::{Cli, Output};
 
 /// Prints completions for a shell.
@@ -22,6 +25,9 @@ pub(crate) struct ManArgs {
     /// Write vsepp.1, vsepp-train.1, … into this folder
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Replace pages that are there already
+    #[arg(long, requires = "dir")]
+    force: bool,
 }
 
 pub(crate) fn completions(args: &CompletionsArgs) -> Output {
@@ -34,13 +40,37 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Output {
 
 pub(crate) fn man(args: &ManArgs) -> Result<Output> {
     if let Some(dir) = &args.dir {
-        std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot make the folder", dir.display()))?;
-        clap_mangen::generate_to(Cli::command(), dir).with_context(|| format!("{}: cannot write", dir.display()))?;
-        return Ok(Output::done(format!("manual pages in {}\n", dir.display()), json!({ "folder": dir })));
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        let pages = pages(&command)?;
+        let pages: Vec<(PathBuf, Vec<u8>)> = pages.into_iter().map(|(name, page)| (dir.join(name), page)).collect();
+        std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot make the folder", escape::path(dir)))?;
+        // None is written before all may be.
+        for (path, _) in &pages {
+            check_free(path, args.force)?;
+        }
+        for (path, page) in &pages {
+            write_atomically(path, page)?;
+        }
+        let text = format!("manual pages in {}\n", escape::path(dir));
+        return Ok(Output::done(text, json!({ "folder": escape::json_path(dir) })));
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page)?;
     let page = String::from_utf8_lossy(&page).into_owned();
     let json = json!({ "page": page });
     Ok(Output::done(page, json))
+}
+
+/// Names and pages of a command and of all its subcommands.
+fn pages(command: &clap::Command) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut all = Vec::new();
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        all.extend(pages(command)?);
+    }
+    let man = clap_mangen::Man::new(command.clone());
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    all.push((man.get_filename(), page));
+    Ok(all)
 }

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use vsepp::data::{Source, Vocabulary, tokenize_all};
+use vsepp::escape;
 use vsepp::files::write_atomically;
 use vsepp::report::thousands;
 
@@ -33,7 +34,7 @@ enum Action {
         /// File to write
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Overwrite the file
+        /// Replace the file, if it is there already
         #[arg(long)]
         force: bool,
     },
@@ -54,7 +55,7 @@ enum Action {
         /// Its format
         #[arg(long, value_enum)]
         to: Format,
-        /// Overwrite the file
+        /// Replace the file, if it is there already
         #[arg(long)]
         force: bool,
     },
@@ -83,7 +84,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let share = 100.0 * encoded.unknown as f64 / encoded.words.max(1) as f64;
             let text = format!(
                 "{}: {} words, of {} in {} training captions {share:.2} % have no id of their own\n",
-                out.display(),
+                escape::path(&out),
                 thousands(vocabulary.len()),
                 thousands(encoded.words),
                 thousands(train.captions.len())
@@ -95,7 +96,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             if words.is_empty() {
                 let mut text = String::new();
                 for (id, word) in vocabulary.words().iter().enumerate() {
-                    let _ = writeln!(text, "{id}\t{word}");
+                    let _ = writeln!(text, "{id}\t{}", escape::name(word));
                 }
                 return Ok(Output::done(text, json!({ "words": vocabulary.words() })));
             }
@@ -103,7 +104,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let shown = |id: Option<u32>| id.map_or_else(|| "not in the vocabulary".to_owned(), |id| id.to_string());
             let mut text = String::new();
             for (word, id) in words.iter().zip(&ids) {
-                let _ = writeln!(text, "{word}\t{}", shown(*id));
+                let _ = writeln!(text, "{}\t{}", escape::name(word), shown(*id));
             }
             let found: serde_json::Map<String, Value> =
                 words.into_iter().zip(ids).map(|(w, id)| (w, json!(id))).collect();
@@ -115,17 +116,25 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let text = match to {
                 Format::Vsepp => vocabulary.to_json(),
                 Format::Original => vocabulary.to_original_json(),
-                Format::Text => vocabulary.words().join("\n") + "\n",
+                Format::Text => one_a_line(vocabulary.words()).with_context(|| escape::path(&file))?,
             };
             write_atomically(&out, text.as_bytes())?;
             Ok(Output::done(
-                format!("{}: {} words\n", out.display(), thousands(vocabulary.len())),
+                format!("{}: {} words\n", escape::path(&out), thousands(vocabulary.len())),
                 summary(&out, &vocabulary),
             ))
         }
     }
 }
 
+/// **Errors** with the first word that would be read back as several.
+fn one_a_line(words: &[String]) -> Result<String> {
+    for (id, word) in words.iter().enumerate() {
+        anyhow::ensure!(!word.contains(['\n', '\r']), "word {id}: {word:?} has a line break, so it cannot be a line");
+    }
+    Ok(words.join("\n") + "\n")
+}
+
 fn summary(file: &Path, vocabulary: &Vocabulary) -> Value {
-    json!({ "file": file, "words": vocabulary.len(), "fingerprint": vocabulary.fingerprint() })
+    json!({ "file": escape::json_path(file), "words": vocabulary.len(), "fingerprint": vocabulary.fingerprint() })
 }

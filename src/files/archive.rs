@@ -10,6 +10,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
+use crate::escape;
+
 /// An entry, as the directory has it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
@@ -143,7 +145,7 @@ fn check_places(all: &[Entry], directory: u64) -> Result<(), String> {
     for (entry, (limit, next)) in spans.iter().zip(next) {
         let end = entry.start.checked_add(HEADER).and_then(|n| n.checked_add(entry.packed));
         if end.is_none_or(|end| end > limit) {
-            return Err(format!("its entry {} overlaps {next}", entry.name));
+            return Err(format!("its entry {} overlaps {}", escape::name(&entry.name), escape::name(next)));
         }
     }
     Ok(())

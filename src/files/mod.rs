@@ -12,7 +12,7 @@ mod regular;
 mod safetensors;
 mod tensors;
 
-pub use atomic::write_atomically;
+pub use atomic::{check_target, write_atomically};
 pub use elements::ElementType;
 pub use npy::read_matrix;
 pub use regular::{open_regular, read_bytes, read_text};

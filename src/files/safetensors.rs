@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde::{Deserialize, Deserializer};
 
 use super::elements::{ElementType, all_names};
+use crate::escape;
 
 /// Far longer than the header of any model: what a header says is held in memory.
 pub(super) const LONGEST_HEADER: u64 = 1 << 24;
@@ -42,6 +43,7 @@ pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Plac
     let mut end = 0;
     for (from, to, name) in spans {
         if from != end || to < from {
+            let name = escape::name(name);
             return Err(format!("{name}: expected the bytes from {end}, found {from} to {to}"));
         }
         end = to;
@@ -49,19 +51,12 @@ pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Plac
     if start.checked_add(end) != Some(length) {
         return Err(format!("expected {end} bytes after the header, found {}", length - start));
     }
-    let places = infos.into_iter().map(|(name, info)| {
-        let place = place(&info, start).map_err(|problem| (name.clone(), problem));
-        (name, place)
-    });
-    let mut all = Places::new();
-    for (name, place) in places {
-        let place = match place {
-            Ok(place) => place,
-            Err((name, problem)) => return Err(format!("{name}: {problem}")),
-        };
-        all.insert(name, place);
+    let mut places = Places::new();
+    for (name, info) in infos {
+        let place = place(&info, start).map_err(|problem| format!("{}: {problem}", escape::name(&name)))?;
+        places.insert(name, place);
     }
-    Ok((all, metadata))
+    Ok((places, metadata))
 }
 
 /// **Errors** if the bytes are not as many as type and shape need; within, if the type is not read here.
@@ -69,7 +64,7 @@ fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
     let (from, to) = info.data_offsets;
     let named = |element: &ElementType| element.to_string() == info.dtype;
     let Some(element) = ElementType::ALL.into_iter().find(named) else {
-        return Ok(Err(format!("expected {}, found {}", all_names(), info.dtype)));
+        return Ok(Err(format!("expected {}, found {}", all_names(), escape::name(&info.dtype))));
     };
     let shape = &info.shape.0;
     // As eight bytes each: so wide are the numbers that they become. (0, 2⁴⁰, 2⁴⁰) is no array either.
@@ -161,7 +156,8 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
             match infos.entry(name) {
                 Entry::Vacant(place) => place.insert(map.next_value::<Info>()?),
                 Entry::Occupied(twice) => {
-                    return Err(A::Error::custom(format!("the tensor {} is there twice", twice.key())));
+                    let name = escape::name(twice.key());
+                    return Err(A::Error::custom(format!("the tensor {name} is there twice")));
                 }
             };
         }

@@ -1,5 +1,6 @@
 //! Named tensors in one file: safetensors (read and written), npz (read and written).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
@@ -20,6 +21,7 @@ use super::npy::{Head, check_finite, header};
 use super::regular::{open_regular, reserve};
 use super::safetensors::{LONGEST_HEADER, Place, read_header};
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::real::Real;
 
 /// The one key of the `__metadata__` that this crate writes: more would come in random order.
@@ -203,7 +205,7 @@ impl TensorFile {
     }
 
     fn problem(&self, name: &str, problem: &str) -> Error {
-        Error::file(&self.path, format!("{name}: {problem}"))
+        Error::file(&self.path, format!("{}: {problem}", escape::name(name)))
     }
 
     /// Opens a tensor of which an array of `T` shall be made.
@@ -216,9 +218,9 @@ impl TensorFile {
             Some(Ok(stored)) => stored,
             Some(Err(problem)) => return Err(self.problem(name, problem)),
             None => {
-                let mut names: Vec<&str> = self.names().take(8).collect();
+                let mut names: Vec<Cow<'_, str>> = self.names().take(8).map(escape::name).collect();
                 if self.tensors.len() > names.len() {
-                    names.push("…");
+                    names.push("…".into());
                 }
                 let problem = format!("expected a tensor {name}, found only: {}", names.join(", "));
                 return Err(Error::file(&self.path, problem));

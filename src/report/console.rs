@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::table::thousands;
 use crate::error::Result;
+use crate::escape;
 use crate::loss::Violation;
 use crate::train::{Collapse, EpochReport, Event, Observer, StepReport};
 
@@ -22,9 +23,9 @@ pub struct Console {
     begun: Instant,
 }
 
-/// A line on stderr. Where stderr is closed or full there is nobody to tell, and work goes on.
+/// A line on stderr, with all that a terminal would obey made visible. Where stderr is closed or full there is nobody to tell, and work goes on.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", escape::text(text));
 }
 
 impl Default for Console {

@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 pub(super) use crate::report::golden::{count, units};
 
+use crate::escape::is_obeyed;
 use crate::golden::compare::{Status, TensorReport};
 
 /// How much of a name from a file is shown.
 const LONGEST: usize = 400;
 
 /// Text as HTML, for elements and for quoted attributes. Control characters, and those that turn the
-/// direction of writing, are replaced: a name must look like what it is.
+/// direction of writing or are not seen, are replaced: a name must look like what it is.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -21,8 +22,7 @@ pub(super) fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' => out.push(' '),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
-            c if c.is_control() => out.push('\u{fffd}'),
+            c if is_obeyed(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -133,6 +133,7 @@ mod tests {
             escape("<script>alert(\"1\")</script> & 'x'"),
             "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &#39;x&#39;"
         );
+        assert_eq!(escape("a\u{2028}\u{200b}b"), "a\u{fffd}\u{fffd}b");
         assert_eq!(escape("a\u{0}\u{1b}[31m\n\u{202e}b h₀ ∘"), "a\u{fffd}\u{fffd}[31m \u{fffd}b h₀ ∘");
         assert_eq!(short(&"é".repeat(LONGEST)).chars().count(), LONGEST);
         assert!(short(&"<".repeat(LONGEST + 1)).ends_with("&lt; …"));

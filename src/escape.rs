@@ -1,0 +1,142 @@
+//! Text from other people's files, made visible.
+//!
+//! A caption, a word, a tensor's name or a path may hold characters that a terminal obeys instead of
+//! showing: ESC begins a command, U+202E turns the direction of writing. They are shown by their
+//! numbers. Control and format characters, and the separators of lines and paragraphs, are escaped; the
+//! joiners U+200C and U+200D are not, which Persian, Hindi and emoji need.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::path::Path;
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+/// Output of several lines: newlines and tabs stay.
+#[must_use]
+pub fn text(text: &str) -> Cow<'_, str> {
+    escape(text, |c| is_obeyed(c) && c != '\n' && c != '\t', number)
+}
+
+/// A name within a line: no newline and no tab either.
+#[must_use]
+pub fn name(name: &str) -> Cow<'_, str> {
+    escape(name, is_obeyed, number)
+}
+
+/// A path within a line. Bytes that are not UTF-8 become `\xNN`.
+#[must_use]
+pub fn path(path: &Path) -> String {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        out += &name(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// A path for JSON: as it is, except that bytes that are not UTF-8 become `\xNN`.
+#[must_use]
+pub fn json_path(path: &Path) -> String {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        out += chunk.valid();
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// A JSON document, which then says the same in visible characters: `\u202e`.
+#[must_use]
+pub fn json(document: &str) -> Cow<'_, str> {
+    // They are all within strings: between its tokens JSON has spaces and newlines.
+    escape(
+        document,
+        |c| is_obeyed(c) && c != '\n',
+        |c, out| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        },
+    )
+}
+
+/// Whether a character is obeyed by what shows it, or shown by nothing.
+#[must_use]
+pub fn is_obeyed(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    !matches!(c, '\u{200c}' | '\u{200d}')
+        && matches!(
+            c.general_category(),
+            GeneralCategory::Control
+                | GeneralCategory::Format
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator
+        )
+}
+
+fn number(c: char, out: &mut String) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\t' => out.push_str("\\t"),
+        c if u32::from(c) > 0xffff => {
+            let _ = write!(out, "\\U{:08x}", u32::from(c));
+        }
+        c => {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        }
+    }
+}
+
+fn escape(text: &str, escaped: impl Fn(char) -> bool, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    if !text.chars().any(&escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if escaped(c) { write(c, &mut out) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown() {
+        assert_eq!(text("a\u{1b}[31m\tb\r\n\u{7f}\u{9b}1m"), "a\\u001b[31m\tb\\u000d\n\\u007f\\u009b1m");
+        assert_eq!(name("a\nb\tc\0"), "a\\nb\\tc\\u0000");
+        for c in ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').chain("\u{2028}\u{2029}\u{200b}\u{feff}".chars()) {
+            assert_eq!(text(&format!("a{c}b")), format!("a\\u{:04x}b", u32::from(c)));
+        }
+        assert_eq!(text("\u{e0001}"), "\\U000e0001");
+        for usual in ["h₀ ∘ é \"\\u001b\"", "می\u{200c}خواهم", "👩\u{200d}🚀", "שלום", "\u{ad00}", ""] {
+            assert!(matches!(text(usual), Cow::Borrowed(same) if same == usual), "{usual}");
+        }
+    }
+
+    #[test]
+    fn json_says_the_same_in_visible_characters() {
+        let value = serde_json::json!({ "a\u{7f}": ["\u{9b}\u{202e}\u{2028}", "\u{e0001}\u{1b}", "é \\ \" \n"] });
+        let document = format!("{value:#}\n");
+        let shown = json(&document);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert!(!shown.chars().any(|c| is_obeyed(c) && c != '\n'), "{shown}");
+        assert!(shown.contains("\\u202e") && shown.contains("\\udb40\\udc01") && shown.contains("é"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_of_any_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"runs/\xff\xc3\xa9\x1b\nx"));
+        assert_eq!(path(odd), "runs/\\xffé\\u001b\\nx");
+        assert_eq!(json_path(odd), "runs/\\xffé\u{1b}\nx");
+    }
+}
