@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ndarray::ArrayD;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::cases::Expected;
-use super::compare::{CaseReport, Found, FoundTensors, Status, TensorReport, check_case};
+use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorReport, check_case};
 use super::diagnose::{Checked, Diagnoses, diagnose};
 use super::program::Inputs;
-use super::suite::{CaseEntry, Format, GoldenCase, Suite};
+use super::suite::{CaseEntry, Format, GoldenCase, Suite, check_entry};
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::files::TensorFile;
 
 /// What to check, and how.
@@ -148,16 +150,34 @@ fn rank(stage: &str) -> (usize, i64) {
     (place, if stage.starts_with("backward") { -layer } else { layer })
 }
 
-/// The tensors of a file.
+/// The tensors of a file. Those that the case does not have are known by name alone: their numbers
+/// are not read.
 ///
-/// **Errors** if a tensor is of a type that is not read.
-fn found_in(file: &TensorFile) -> Result<FoundTensors> {
+/// **Errors** if a tensor is of a type that is not read, or far larger than the case's.
+fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
+    /// Numbers up to which a tensor of a wrong size is read all the same.
+    const FEW: usize = 1 << 16;
     let names: Vec<String> = file.names().map(Into::into).collect();
     names
         .into_iter()
         .map(|name| {
-            let found = Found { element: file.element_type(&name)?, values: file.get(&name)?.to_owned() };
-            Ok((name, found))
+            let (element, shape) = (file.element_type(&name)?, file.shape(&name)?);
+            let wanted = case.tensors.iter().find(|tensor| tensor.name == name);
+            let values = match wanted {
+                None if name != REJECTED => ArrayD::zeros(vec![0]),
+                wanted => {
+                    let numbers = |shape: &[usize]| shape.iter().fold(1usize, |n, &axis| n.saturating_mul(axis));
+                    let most = wanted.map_or(0, |tensor| numbers(&tensor.shape)).max(FEW);
+                    if numbers(&shape) > most {
+                        let expected = wanted.map_or(&[1][..], |tensor| &tensor.shape);
+                        let name = escape::name(&name);
+                        let problem = format!("{name}: expected shape {expected:?}, found {shape:?}");
+                        return Err(Error::file(file.path(), problem));
+                    }
+                    file.get(&name)?
+                }
+            };
+            Ok((name, Found { element, values }))
         })
         .collect()
 }
@@ -198,7 +218,7 @@ pub fn check_folder(
                 return Ok(Checked { golden, found: FoundTensors::new(), report });
             };
             let golden = suite.load(entry)?;
-            let checked = check_one(golden, TensorFile::read(&path).and_then(|file| found_in(&file)), profile)?;
+            let checked = check_one(golden, TensorFile::read(&path).and_then(|file| found_in(&file, entry)), profile)?;
             done(&entry.id);
             Ok(checked)
         })
@@ -221,9 +241,11 @@ pub fn check_file(expected: &Path, found: &Path, profile: Profile, checking: &Ch
     if entry.tensors.is_empty() {
         return Err(Error::file(expected, "it belongs to a suite: give the suite's folder as --suite"));
     }
+    check_entry(&entry).map_err(|problem| Error::file(expected, problem))?;
     let golden = GoldenCase::from_file(entry, &file)?;
     let name = golden.entry.id.clone();
-    let checked = check_one(golden, Ok(found_in(&TensorFile::read(found)?)?), profile)?;
+    let found = found_in(&TensorFile::read(found)?, &golden.entry)?;
+    let checked = check_one(golden, Ok(found), profile)?;
     Ok(summary(name, vec![checked], profile, checking))
 }
 

@@ -18,7 +18,7 @@ use super::program::Program;
 use super::suite::{GoldenCase, TensorEntry};
 use super::ties::Choices;
 use super::tolerance::{Deviation, Extent, Profile, difference, is_padded, lengths_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::ElementType;
 
 /// A tensor that a backend wrote.
@@ -239,6 +239,9 @@ fn take_choice(
     remarks: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let name = if golden.entry.program == Program::Loss { "grad.in.scores" } else { "grad.out.scores" };
+    if !expected.contains_key(name) {
+        return Err(Error::mismatch(format!("case {}: expected a tensor {name}, found none", golden.entry.id)));
+    }
     let same = |expected: &ArrayD<f64>, found: &ArrayD<f64>| {
         found.shape() == expected.shape()
             && difference(expected, found, Extent::default()).deviation.max <= choices.slack

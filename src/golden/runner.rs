@@ -18,6 +18,11 @@ impl Program {
     /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
     /// are not finite).
     pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
+        /// As many as a case of the user's own may have.
+        const STEPS: usize = 100_000;
+        if settings.steps > STEPS {
+            return Err(Error::config("steps", format!("at most {STEPS}"), settings.steps));
+        }
         let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
         match self {
             Self::GruCell => run.gru_cell()?,
@@ -128,6 +133,9 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 
     fn gru_layers(&self, layers: usize, inputs: Option<usize>) -> Result<Vec<GruLayer<T>>> {
+        if layers == 0 {
+            return Err(Error::config("num_layers", "at least 1", layers));
+        }
         let mut all: Vec<GruLayer<T>> = Vec::new();
         for k in 0..layers {
             let name = |part: &str| format!("param.{}", Self::rnn(part, k));
@@ -362,8 +370,14 @@ impl<T: Real> Runner<'_, '_, T> {
             let step = self.indices("in.step", 1 << 40, "step")?;
             optimiser.step = step.first().copied().unwrap_or(0) as u64;
             for (k, name) in names.iter().enumerate() {
-                optimiser.m[k].1.assign(&self.get(&format!("in.m.{name}"))?.mapv(T::from_f64));
-                optimiser.v[k].1.assign(&self.get(&format!("in.v.{name}"))?.mapv(T::from_f64));
+                for (letter, moment) in [("m", &mut optimiser.m[k].1), ("v", &mut optimiser.v[k].1)] {
+                    let given = format!("in.{letter}.{name}");
+                    let values = self.get(&given)?;
+                    if values.shape() != moment.shape() {
+                        return Err(Error::shape(&given, format!("{:?}", moment.shape()), values.shape()));
+                    }
+                    moment.assign(&values.mapv(T::from_f64));
+                }
             }
         }
         let (mut norms, mut clips) = (Vec::new(), Vec::new());

@@ -15,6 +15,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use ndarray::ArrayD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,7 @@ use super::cases::Expected;
 use super::program::{Inputs, Margins, Program, Settings};
 use super::tolerance::{Extent, Tolerances};
 use crate::error::{Error, Result};
+use crate::escape::is_obeyed;
 use crate::files::{TensorFile, read_text};
 
 /// The version of the format.
@@ -226,17 +228,20 @@ impl Suite {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.json");
         /// Many times the manifest of either suite.
-        const MOST: u64 = 1 << 26;
+        const MOST: u64 = 1 << 24;
         let text = read_text(&path, MOST)?;
-        let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|e| Error::line(&path, e.line(), format!("not a manifest: {e}")))?;
+        let told = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
+        // First without keeping anything: what is held of a file takes more memory than the file.
+        serde_json::from_str::<IgnoredAny>(&text).map_err(told)?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(told)?;
         if manifest.format != FORMAT {
             let problem = format!("expected format {FORMAT}, found {}", manifest.format);
             return Err(Error::file(&path, problem));
         }
+        manifest.cases.iter().try_for_each(check_entry).map_err(|problem| Error::file(&path, problem))?;
         let mut ids = BTreeSet::new();
         if let Some(twice) = manifest.cases.iter().find(|case| !ids.insert(&case.id)) {
-            return Err(Error::file(&path, format!("the id {} stands twice", twice.id)));
+            return Err(Error::file(&path, format!("the id {} is there twice", twice.id)));
         }
         Ok(Self { folder: folder.into(), manifest })
     }
@@ -250,6 +255,25 @@ impl Suite {
         let path = if path.exists() { path } else { path.with_extension(Format::Npz.extension()) };
         GoldenCase::from_file(entry.clone(), &TensorFile::read(&path)?)
     }
+}
+
+/// **Errors** with a name that would not be shown as it is or is there twice, or an id that is no
+/// file's name: a case is in the suite's own folder.
+pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
+    let hidden = |name: &str| name.chars().any(is_obeyed);
+    if case.id.is_empty() || case.id.starts_with('.') || case.id.contains(['/', '\\', ':']) || hidden(&case.id) {
+        return Err(format!("case {:?}: expected an id that can be a file's name", case.id));
+    }
+    let mut names = BTreeSet::new();
+    for TensorEntry { name, .. } in &case.tensors {
+        if hidden(name) {
+            return Err(format!("case {}: {name:?}: expected a name of visible characters", case.id));
+        }
+        if !names.insert(name) {
+            return Err(format!("case {}: the tensor {name} is there twice", case.id));
+        }
+    }
+    Ok(())
 }
 
 impl Manifest {

@@ -23,7 +23,7 @@ use ndarray::{Array2, ArrayD, Ix1, Ix2};
 use super::program::Program;
 use super::suite::GoldenCase;
 use super::tolerance::Profile;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The right choices of a batch.
 #[derive(Clone, Debug)]
@@ -78,6 +78,11 @@ impl Choices {
         let ids = golden.inputs.get("in.image_ids").filter(|_| settings.mask_same_image);
         let ids: Option<Vec<f64>> = ids.map(|ids| ids.iter().copied().collect());
         let batch = scores.nrows();
+        if scores.ncols() != batch || ids.as_ref().is_some_and(|ids| ids.len() != batch) {
+            let found = ids.map_or_else(String::new, |ids| format!(" and {} image ids", ids.len()));
+            let problem = format!("expected scores [B, B] and B image ids, found {:?}{found}", scores.dim());
+            return Err(Error::mismatch(format!("case {}: {problem}", golden.entry.id)));
+        }
         let negative = |i: usize, j: usize| i != j && ids.as_ref().is_none_or(|ids| ids[i] != ids[j]);
         let query = |rows: bool, query: usize| {
             let place = |other: usize| if rows { (query, other) } else { (other, query) };

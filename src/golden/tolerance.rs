@@ -162,9 +162,13 @@ impl Extent<'_> {
     /// Whether the element at a flat position of a tensor of this shape is compared.
     #[must_use]
     pub fn holds(&self, shape: &[usize], flat: usize) -> bool {
-        let Some(lengths) = self.lengths else { return true };
-        let inner: usize = shape[2..].iter().product();
-        (flat / inner) % shape[1] < lengths[flat / inner / shape[1]]
+        // A manifest may call a tensor padded that is none: then all of it counts.
+        let (Some(lengths), [batch, steps, rest @ ..]) = (self.lengths, shape) else { return true };
+        let inner: usize = rest.iter().product();
+        if *batch != lengths.len() || inner * steps == 0 {
+            return true;
+        }
+        (flat / inner) % steps < lengths[flat / inner / steps]
     }
 
     /// The scale of each row, or one scale for all: the largest |value| that is compared, 1 where all
@@ -172,7 +176,8 @@ impl Extent<'_> {
     #[must_use]
     pub fn scales(&self, values: &ArrayD<f64>) -> Vec<f64> {
         let shape = values.shape();
-        let row = if self.rows { shape[1..].iter().product::<usize>().max(1) } else { values.len().max(1) };
+        let by_rows = self.rows && !shape.is_empty();
+        let row = if by_rows { shape[1..].iter().product::<usize>().max(1) } else { values.len().max(1) };
         let mut scales = vec![0.0f64; values.len().div_ceil(row)];
         for (flat, &x) in values.iter().enumerate() {
             if x.is_finite() && self.holds(shape, flat) {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use ndarray::ArrayD;
 
 use super::table::thousands;
+use crate::escape;
 use crate::golden::check::Checkup;
 use crate::golden::compare::{Status, TensorReport, index_of};
 use crate::golden::diagnose::{Diagnosis, Reach};
@@ -21,7 +22,7 @@ const SHOWN: usize = 12;
 
 /// A few names, and how many more there are.
 fn some(names: &[String]) -> String {
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(SHOWN).map(|name| escape::name(name)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown}, and {} more", names.len() - SHOWN) } else { shown }
 }
 
