@@ -5,6 +5,7 @@
 //! original counted the test captions too, which lets the test split leak into the model.) A caption
 //! becomes `<start> w1 … wn <end>`, a word without an id `<unk>`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -16,6 +17,7 @@ use serde_json::{Number, Value, json};
 
 use super::tokenizer::tokenize;
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::files::{read_text, write_atomically};
 use crate::random::fnv1a;
 
@@ -158,11 +160,13 @@ impl Vocabulary {
         /// Of several million words.
         const MOST: u64 = 1 << 26;
         let text = read_text(path, MOST)?;
-        let told = |what: &str, e: &serde_json::Error| Error::line(path, e.line(), format!("{what}: {e}"));
-        // First without keeping anything: whatever is held of a file takes more memory than the file.
-        serde_json::from_str::<IgnoredAny>(&text).map_err(|e| told("not a JSON vocabulary", &e))?;
-        let file: File = serde_json::from_str(&text)
-            .map_err(|e| told("not a vocabulary of this program or of the original", &e))?;
+        let told = |e: serde_json::Error| {
+            let what = if e.is_data() { "vocabulary of this program or of the original" } else { "JSON vocabulary" };
+            Error::line(path, e.line(), format!("not a {what}: {e}"))
+        };
+        // First without keeping a word: what is held of a file takes more memory than the file.
+        serde_json::from_str::<File<false>>(&text).map_err(told)?;
+        let file: File<true> = serde_json::from_str(&text).map_err(told)?;
         let wrong = |problem: String| Err(Error::file(path, problem));
         if let Some(ids) = file.word2idx {
             return Self::of_words(original_words(path, ids)?, 1).or_else(wrong);
@@ -177,15 +181,15 @@ impl Vocabulary {
         if let Some(unknown) = file.unknown {
             return wrong(format!("unknown field {unknown:?}: expected format, threshold and words"));
         }
-        let Words { words, ids } = words;
+        let Words { words, ids, .. } = words;
         let vocabulary = Self { words, ids, threshold };
         vocabulary.check_special().map_or(Ok(vocabulary), wrong)
     }
 
     fn of_words(all: Vec<String>, threshold: usize) -> std::result::Result<Self, String> {
-        let mut words = Words::default();
+        let mut words = Words::<true>::default();
         for word in all {
-            words.push(word)?;
+            words.push(word.into())?;
         }
         let vocabulary = Self { words: words.words, ids: words.ids, threshold };
         vocabulary.check_special().map_or(Ok(vocabulary), Err)
@@ -222,30 +226,37 @@ impl Vocabulary {
     }
 }
 
-/// `vocab.json`, or the original's JSON; what the original repeats is passed over.
+/// `vocab.json`, or the original's JSON; what the original repeats is passed over. Without KEEP it is
+/// only looked at.
 #[derive(Default)]
-struct File {
+struct File<const KEEP: bool> {
     format: Option<String>,
     threshold: Option<usize>,
-    words: Option<Words>,
+    words: Option<Words<KEEP>>,
     word2idx: Option<HashMap<String, Number>>,
     unknown: Option<String>,
 }
 
 /// Words, each once.
 #[derive(Default)]
-struct Words {
+struct Words<const KEEP: bool> {
+    count: usize,
     words: Vec<String>,
     ids: HashMap<String, u32>,
 }
 
-impl Words {
+impl<const KEEP: bool> Words<KEEP> {
     /// **Errors** if it is there already, or if a special word belongs here.
-    fn push(&mut self, word: String) -> std::result::Result<(), String> {
-        let id = self.words.len();
+    fn push(&mut self, word: Cow<'_, str>) -> std::result::Result<(), String> {
+        let id = self.count;
+        self.count += 1;
         if let Some(special) = Vocabulary::SPECIAL.get(id).filter(|special| **special != word) {
-            return Err(format!("word {id}: expected {special}, found {word}"));
+            return Err(format!("word {id}: expected {special}, found {}", escape::name(&word)));
         }
+        if !KEEP {
+            return Ok(());
+        }
+        let word = word.into_owned();
         let number = u32::try_from(id).map_err(|_| format!("word {id}: expected fewer words"))?;
         if self.ids.insert(word.clone(), number).is_some() {
             return Err(format!("word {id}: {word:?} is there twice"));
@@ -255,22 +266,22 @@ impl Words {
     }
 }
 
-impl<'de> Deserialize<'de> for File {
+impl<'de, const KEEP: bool> Deserialize<'de> for File<KEEP> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = File;
+        struct Fields<const KEEP: bool>;
+        impl<'de, const KEEP: bool> Visitor<'de> for Fields<KEEP> {
+            type Value = File<KEEP>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<File, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<File<KEEP>, A::Error> {
                 let mut file = File::default();
                 while let Some(key) = map.next_key::<String>()? {
                     let twice = match key.as_str() {
                         "format" => file.format.replace(map.next_value()?).is_some(),
                         "threshold" => file.threshold.replace(map.next_value()?).is_some(),
                         "words" => file.words.replace(map.next_value()?).is_some(),
-                        "word2idx" => file.word2idx.replace(map.next_value::<Ids>()?.0).is_some(),
+                        "word2idx" => file.word2idx.replace(map.next_value::<Ids<KEEP>>()?.0).is_some(),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             file.unknown.get_or_insert(key.clone());
@@ -284,19 +295,19 @@ impl<'de> Deserialize<'de> for File {
                 Ok(file)
             }
         }
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(Fields::<KEEP>)
     }
 }
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de, const KEEP: bool> Deserialize<'de> for Words<KEEP> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Words;
+        struct List<const KEEP: bool>;
+        impl<'de, const KEEP: bool> Visitor<'de> for List<KEEP> {
+            type Value = Words<KEEP>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of words")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Words, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Words<KEEP>, A::Error> {
                 let mut words = Words::default();
                 while let Some(word) = list.next_element()? {
                     words.push(word).map_err(A::Error::custom)?;
@@ -304,24 +315,29 @@ impl<'de> Deserialize<'de> for Words {
                 Ok(words)
             }
         }
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_seq(List::<KEEP>)
     }
 }
 
 /// From words to ids; a word that is there twice is refused.
-struct Ids(HashMap<String, Number>);
+struct Ids<const KEEP: bool>(HashMap<String, Number>);
 
-impl<'de> Deserialize<'de> for Ids {
+impl<'de, const KEEP: bool> Deserialize<'de> for Ids<KEEP> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Ids;
+        struct Map<const KEEP: bool>;
+        impl<'de, const KEEP: bool> Visitor<'de> for Map<KEEP> {
+            type Value = Ids<KEEP>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object from words to ids")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Ids, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Ids<KEEP>, A::Error> {
                 let mut ids = HashMap::new();
-                while let Some(word) = map.next_key::<String>()? {
+                while let Some(word) = map.next_key::<Cow<'_, str>>()? {
+                    if !KEEP {
+                        map.next_value::<Number>()?;
+                        continue;
+                    }
+                    let word = word.into_owned();
                     if ids.contains_key(&word) {
                         return Err(A::Error::custom(format!("{word:?} is there twice")));
                     }
@@ -330,7 +346,7 @@ impl<'de> Deserialize<'de> for Ids {
                 Ok(Ids(ids))
             }
         }
-        deserializer.deserialize_map(Map)
+        deserializer.deserialize_map(Map::<KEEP>)
     }
 }
 
@@ -434,7 +450,9 @@ mod tests {
         assert!(message(&words(&format!("{special},7"))).contains("not a vocabulary"));
         let more = words(special).replace("{\"format", "{\"more\": 1, \"format");
         assert!(message(&more).contains("unknown field \"more\""));
-        assert!(message(r#"{"<pad>": 0}"#).contains("expected format, threshold and words, or the original's word2idx"));
+        assert!(
+            message(r#"{"<pad>": 0}"#).contains("expected format, threshold and words, or the original's word2idx")
+        );
         assert!(message(&"[".repeat(1 << 20)).contains("not a JSON vocabulary"));
     }
 }

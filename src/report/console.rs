@@ -25,7 +25,14 @@ pub struct Console {
 
 /// A line on stderr, with all that a terminal would obey made visible. Where stderr is closed or full there is nobody to tell, and work goes on.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", escape::text(text));
+    /// Characters of a line that are shown: a message may quote a line of any file.
+    const LONGEST: usize = 2000;
+    for line in escape::text(text).split('\n') {
+        let _ = match line.char_indices().nth(LONGEST) {
+            Some((end, _)) => writeln!(std::io::stderr(), "{} …", &line[..end]),
+            None => writeln!(std::io::stderr(), "{line}"),
+        };
+    }
 }
 
 impl Default for Console {

@@ -1,0 +1,380 @@
+//! Readers survive any input: files that were right once, spoiled in thousands of ways, are an error
+//! or give what they say; nothing panics, and no more memory is taken than the file has, and 16 MiB.
+
+// A counting allocator is an unsafe trait; the crate itself has no unsafe code.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ndarray::{Array2, ArrayD, IxDyn, array};
+use vsepp::data::{Split, Vocabulary};
+use vsepp::files::{TensorFile, TensorWriter, read_matrix};
+use vsepp::golden::check::{Checking, check_folder};
+use vsepp::golden::compare::{Found, FoundTensors, check_case};
+use vsepp::golden::diagnose::{Checked, diagnose};
+use vsepp::golden::suite::{GoldenCase, Manifest, Suite};
+use vsepp::golden::tolerance::Profile;
+use vsepp::model::Config;
+use vsepp::report::JsonLines;
+use vsepp::train::RunFolder;
+
+/// The system's allocator, counting what is held.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+fn grow(bytes: usize) {
+    let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    MOST.fetch_max(held, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        grow(size);
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test at a time: they share the count.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const ALLOWED: usize = 16 << 20;
+
+/// Numbers in an order that is always the same (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 33) as usize % limit.max(1)
+    }
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+/// Spoils a file in one to three ways: bits, lengths, digits, what is cut off, doubled or exchanged.
+fn spoil(right: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = right.to_vec();
+    for _ in 0..=dice.below(3) {
+        let at = dice.below(bytes.len());
+        let end = (at + 1 + dice.below(24)).min(bytes.len());
+        match dice.below(9) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << dice.below(8),
+            1 if !bytes.is_empty() => bytes[at] = dice.of(&[0, 0xff, b'[', b'{', b'"', b'-', b'9', b'\n', b',']),
+            2 => bytes.truncate(at),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let piece = bytes[at..end].to_vec();
+                let to = dice.below(bytes.len());
+                bytes.splice(to..to, piece.repeat(1 + dice.below(40)));
+            }
+            5 | 6 => {
+                let wide = dice.of(&[2, 4, 8]);
+                let number =
+                    dice.of(&[0, 1, 2, 0x7f, 0xffff, 1 << 31, u64::from(u32::MAX), 1 << 40, 1 << 63, u64::MAX]);
+                for (to, from) in bytes.iter_mut().skip(at).take(wide).zip(number.to_le_bytes()) {
+                    *to = from;
+                }
+            }
+            // The next number that is written in digits.
+            _ => {
+                let digit = |byte: &u8| byte.is_ascii_digit();
+                let Some(start) = bytes[at..].iter().position(digit).map(|n| at + n) else { continue };
+                let end = bytes[start..].iter().position(|byte| !digit(byte)).map_or(bytes.len(), |n| start + n);
+                let number = dice.of(&[
+                    "0",
+                    "-1",
+                    "1e400",
+                    "4096",
+                    "4294967296",
+                    "18446744073709551615",
+                    "99999999999999999999999",
+                    "0.5",
+                    "null",
+                ]);
+                bytes.splice(start..end, number.bytes());
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+/// Spoils a file and reads it, again and again. Tells how often it was refused.
+fn try_all(name: &str, path: &Path, right: &[u8], times: usize, read: impl Fn(&Path) -> bool) -> usize {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    std::fs::write(path, right).unwrap();
+    assert!(read(path), "{name}: the file is right as it is");
+    let mut refused = 0;
+    for n in 0..times {
+        let bytes = spoil(right, &mut dice);
+        std::fs::write(path, &bytes).unwrap();
+        let before = HELD.load(Ordering::Relaxed);
+        MOST.store(before, Ordering::Relaxed);
+        refused += usize::from(!read(path));
+        let taken = MOST.load(Ordering::Relaxed).saturating_sub(before);
+        assert!(taken <= bytes.len() + ALLOWED, "{name} {n}: {taken} bytes taken for a file of {}", bytes.len());
+    }
+    refused
+}
+
+fn tensors() -> TensorWriter {
+    let mut writer = TensorWriter::default();
+    writer.add("images", &array![[1.0f32, 0.5], [0.25, -3.0]].view().into_dyn());
+    writer.add("captions", &Array2::<f64>::from_elem((4, 2), 0.5).view().into_dyn());
+    writer.add_integers("ids", &[3], &[1, -2, 3]).unwrap();
+    writer
+}
+
+/// Everything that can be asked of a file of tensors.
+fn read_tensors(path: &Path) -> bool {
+    let Ok(file) = TensorFile::read(path) else { return false };
+    let names: Vec<String> = file.names().map(str::to_owned).collect();
+    let mut right = names.len() == 3;
+    for name in names {
+        match file.get(&name) {
+            Ok(found) => assert_eq!(found.shape(), file.shape(&name).unwrap()),
+            Err(_) => right = false,
+        }
+        if let Ok(matrix) = file.matrix(&name) {
+            assert!(matrix.iter().all(|x| x.is_finite()));
+            let same = file.weights(&name, matrix.shape());
+            assert!(same.is_ok_and(|same| same == matrix.into_dyn()) || file.element_type(&name).unwrap().is_integer());
+        }
+    }
+    right
+}
+
+#[test]
+fn spoiled_files_of_tensors() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let safetensors = tensors().to_safetensors(Some("{\"x\":[1]}".into())).unwrap();
+    let npz = tensors().to_npz().unwrap();
+    for (name, right) in [("safetensors", safetensors), ("npz", npz), ("deflated npz", deflated())] {
+        let refused = try_all(name, &path, &right, 4000, read_tensors);
+        assert!((1000..4000).contains(&refused), "{name}: {refused} of 4000 were refused");
+    }
+    let mut npy = Vec::new();
+    let matrix = Array2::from_shape_fn((5, 3), |(i, j)| i as f32 - j as f32);
+    ndarray_npy::WriteNpyExt::write_npy(&matrix, &mut npy).unwrap();
+    let refused = try_all("npy", &path, &npy, 4000, |path| {
+        read_matrix(path).is_ok_and(|matrix| matrix.iter().all(|x| x.is_finite()))
+    });
+    assert!((1000..4000).contains(&refused), "npy: {refused} of 4000 were refused");
+}
+
+/// The same tensors in an archive that is compressed.
+fn deflated() -> Vec<u8> {
+    use std::io::{Cursor, Read, Write};
+    use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
+    let mut stored = ZipArchive::new(Cursor::new(tensors().to_npz().unwrap())).unwrap();
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for index in 0..stored.len() {
+        let mut entry = stored.by_index(index).unwrap();
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        archive.start_file(entry.name().to_owned(), options).unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        archive.write_all(&bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+#[test]
+fn spoiled_texts() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let captions = "A red dog runs.\nTwo cats, 3 hats\r\nna\u{ef}ve caf\u{e9}\na b c\n";
+    let mut images = Vec::new();
+    ndarray_npy::WriteNpyExt::write_npy(&array![[1.0f32, 2.0], [3.0, 4.0]], &mut images).unwrap();
+    std::fs::write(path("train_ims.npy"), images).unwrap();
+    try_all("captions", &path("train_caps.txt"), captions.as_bytes(), 2000, |_| {
+        Split::read(folder.path(), "train").is_ok_and(|split| split.captions.len().is_multiple_of(split.images.nrows()))
+    });
+    let vocabulary = Vocabulary::build(&captions.lines().map(str::to_owned).collect::<Vec<_>>(), 1);
+    for (name, right) in [("vocabulary", vocabulary.to_json()), ("the original's", vocabulary.to_original_json())] {
+        let refused = try_all(name, &path("vocab.json"), right.as_bytes(), 2000, |path| {
+            Vocabulary::read(path).is_ok_and(|read| read.words().iter().all(|word| read.id(word).is_some()))
+        });
+        assert!((500..2000).contains(&refused), "{name}: {refused} of 2000 were refused");
+    }
+    let settings = toml::to_string(&Config::default()).unwrap();
+    try_all("settings", &path("config.toml"), settings.as_bytes(), 2000, |_| {
+        RunFolder::at(folder.path()).read_config().is_ok_and(|config| config.check().is_ok())
+    });
+    let metrics = "{\"event\":\"step\",\"step\":1,\"loss\":0.5}\n{\"event\":\"step\",\"step\":2,\"loss\":0.25}\n";
+    try_all("metrics", &path("metrics.jsonl"), metrics.as_bytes(), 1000, |path| JsonLines::open(path, 1, 1).is_ok());
+}
+
+/// Small cases of the suite, one of each kind of program and of what is special.
+fn cases() -> (Suite, Vec<GoldenCase>) {
+    let suite = Suite::open(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")).unwrap();
+    let mut kinds = Vec::new();
+    let mut cases: Vec<GoldenCase> = Vec::new();
+    for entry in &suite.manifest.cases {
+        let kind = (entry.program.name(), entry.flags.clone(), entry.config.get("num_layers").cloned());
+        if kinds.contains(&kind) {
+            continue;
+        }
+        let case = suite.load(entry).unwrap();
+        if case.inputs.values().map(ArrayD::len).sum::<usize>() < 600 {
+            kinds.push(kind);
+            cases.push(case);
+        }
+    }
+    assert!(cases.len() > 10, "{}", cases.len());
+    (suite, cases)
+}
+
+fn right_values(case: &GoldenCase) -> FoundTensors {
+    let types = |name: &str| case.entry.tensors.iter().find(|tensor| tensor.name == name).unwrap().exact;
+    let found = |(name, values): (&String, &ArrayD<f64>)| {
+        let kind = if types(name) { vsepp::golden::plain::Kind::Mask } else { vsepp::golden::plain::Kind::Real };
+        (name.clone(), Found::computed(kind, values.clone()))
+    };
+    case.expected.iter().map(found).collect()
+}
+
+#[test]
+fn spoiled_manifests() {
+    let _alone = ALONE.lock();
+    let (suite, cases) = cases();
+    let folder = tempfile::tempdir().unwrap();
+    let few: Vec<_> = cases.iter().take(4).collect();
+    for case in &few {
+        let name = format!("{}.safetensors", case.entry.id);
+        let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden").join(&name);
+        std::fs::copy(from, folder.path().join(name)).unwrap();
+    }
+    let entries = few.iter().map(|case| case.entry.clone()).collect();
+    let manifest = Manifest { cases: entries, ..suite.manifest.clone() }.to_text().unwrap();
+    let path = folder.path().join("manifest.json");
+    let refused = try_all("manifest", &path, manifest.as_bytes(), 600, |_| {
+        let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &Checking::default(), |_| {});
+        Suite::open(folder.path()).and_then(check).is_ok()
+    });
+    assert!((100..600).contains(&refused), "{refused} of 600 were refused");
+}
+
+/// What no checksum keeps out: a manifest and a file that agree with each other, and are nonsense.
+#[test]
+fn cases_that_make_no_sense() {
+    let _alone = ALONE.lock();
+    let (_, cases) = cases();
+    let mut dice = Dice(17);
+    let profiles = [Profile::F64, Profile::F32, Profile::Bf16];
+    let mut refused = 0;
+    for n in 0..1500 {
+        let mut case = cases[n % cases.len()].clone();
+        let mut found = right_values(&case);
+        for _ in 0..=dice.below(3) {
+            nonsense(&mut case, &mut found, &mut dice);
+        }
+        let profile = dice.of(&profiles);
+        match check_case(&case, &found, profile) {
+            Err(_) => refused += 1,
+            // The diagnosis takes its time.
+            Ok(report) if n % 10 == 0 => {
+                let checked = [Checked { golden: case, found, report }];
+                let _ = diagnose(&checked, profile, false);
+            }
+            Ok(_) => {}
+        }
+    }
+    assert!(refused > 10, "{refused} of 1500 were refused");
+}
+
+fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
+    let shapes: [&[usize]; 8] = [&[], &[0], &[1], &[3], &[2, 3], &[3, 2], &[0, 4], &[2, 2, 2]];
+    let numbers = [0.0, 1.0, -1.0, 0.5, 3.0, 1e18, f64::NAN, f64::INFINITY];
+    let inputs: Vec<String> = case.inputs.keys().cloned().collect();
+    let expected: Vec<String> = case.expected.keys().cloned().collect();
+    let value = dice.of(&numbers);
+    let array = |dice: &mut Dice| ArrayD::from_elem(IxDyn(dice.of(&shapes)), value);
+    match dice.below(10) {
+        0 => {
+            let name = inputs[dice.below(inputs.len())].clone();
+            case.inputs.insert(name, array(dice));
+        }
+        1 => drop(case.inputs.remove(&inputs[dice.below(inputs.len())])),
+        2 => {
+            let name = inputs[dice.below(inputs.len())].clone();
+            let at = dice.below(case.inputs[&name].len());
+            if let Some(x) = case.inputs.get_mut(&name).and_then(|tensor| tensor.iter_mut().nth(at)) {
+                *x = value;
+            }
+        }
+        3 if !expected.is_empty() => {
+            // As in a file that agrees with its manifest.
+            let name = expected[dice.below(expected.len())].clone();
+            let other = array(dice);
+            if let Some(tensor) = case.entry.tensors.iter_mut().find(|tensor| tensor.name == name) {
+                tensor.shape = other.shape().to_vec();
+            }
+            if dice.below(2) == 0 {
+                found.insert(name.clone(), Found::computed(vsepp::golden::plain::Kind::Real, other.clone()));
+            }
+            case.expected.insert(name, other);
+        }
+        4 if !expected.is_empty() => {
+            let name = expected[dice.below(expected.len())].clone();
+            case.expected.remove(&name);
+            case.entry.tensors.retain(|tensor| tensor.name != name);
+        }
+        5 => {
+            for tensor in &mut case.entry.tensors {
+                (tensor.padded, tensor.rows) = (dice.below(2) == 0, dice.below(2) == 0);
+            }
+        }
+        6 => case.entry.flags = vec![dice.of(&["tie", "kink", "x"]).into()],
+        7 => {
+            let key = dice.of(&["num_layers", "steps", "margin", "mask_same_image", "max_violation"]);
+            let number = serde_json::json!(dice.of(&[0u64, 1, 2, 7, u64::MAX]));
+            let value = if key.starts_with('m') && key != "margin" { (dice.below(2) == 0).into() } else { number };
+            case.entry.config.insert(key.into(), value);
+        }
+        8 => case.entry.margins.hinge = Some(0.0),
+        _ => {
+            let names: Vec<String> = found.keys().cloned().collect();
+            if let Some(tensor) = names.get(dice.below(names.len())).and_then(|name| found.get_mut(name)) {
+                tensor.values = array(dice);
+            }
+        }
+    }
+}
