@@ -18,7 +18,6 @@ use vsepp::golden::diagnose::{Checked, diagnose};
 use vsepp::golden::suite::{GoldenCase, Manifest, Suite};
 use vsepp::golden::tolerance::Profile;
 use vsepp::model::Config;
-use vsepp::report::JsonLines;
 use vsepp::train::RunFolder;
 
 /// The system's allocator, counting what is held.
@@ -238,8 +237,6 @@ fn spoiled_texts() {
     try_all("settings", &path("config.toml"), settings.as_bytes(), 2000, |_| {
         RunFolder::at(folder.path()).read_config().is_ok_and(|config| config.check().is_ok())
     });
-    let metrics = "{\"event\":\"step\",\"step\":1,\"loss\":0.5}\n{\"event\":\"step\",\"step\":2,\"loss\":0.25}\n";
-    try_all("metrics", &path("metrics.jsonl"), metrics.as_bytes(), 1000, |path| JsonLines::open(path, 1, 1).is_ok());
 }
 
 /// Small cases of the suite, one of each kind of program and of what is special.

@@ -230,13 +230,15 @@ fn make(args: MakeArgs) -> Result<Output> {
     if profiles.is_empty() {
         profiles = if paper { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
     }
+    check_folder_free(&args.out, &[], args.force)?;
     let mut all = if paper { cases::paper()? } else { cases::core()? };
     if let Some(unknown) = args.case.iter().find(|id| all.iter().all(|case| case.id != **id)) {
         anyhow::bail!("there is no case {unknown} in this suite");
     }
     all.retain(|case| args.case.is_empty() || args.case.contains(&case.id));
     let format = if matches!(args.format, FormatName::Npz) { Format::Npz } else { Format::Safetensors };
-    check_folder_free(&args.out, &all, format, args.force)?;
+    let files: Vec<String> = all.iter().map(|case| format!("{}.{}", case.id, format.extension())).collect();
+    check_folder_free(&args.out, &files, args.force)?;
     let making = Making {
         profiles: &profiles,
         layouts: &args.layout,
@@ -259,17 +261,17 @@ fn make(args: MakeArgs) -> Result<Output> {
     Ok(Output::done(text, json))
 }
 
-/// **Errors** if a file of the suite would be overwritten and that was not allowed.
-fn check_folder_free(folder: &Path, cases: &[Case], format: Format, force: bool) -> Result<()> {
+/// **Errors** if the manifest, or one of these files, would be overwritten and that was not allowed.
+fn check_folder_free(folder: &Path, files: &[String], force: bool) -> Result<()> {
     if !folder.exists() && !folder.is_symlink() {
         return Ok(());
     }
     anyhow::ensure!(folder.is_dir(), "{}: expected a folder, or nothing yet", escape::path(folder));
-    let files = cases.iter().map(|case| format!("{}.{}", case.id, format.extension()));
-    for file in ["manifest.json", "manifest.schema.json"].map(str::to_owned).into_iter().chain(files) {
-        check_free(&folder.join(file), force)?;
-    }
-    Ok(())
+    let manifest = ["manifest.json", "manifest.schema.json"];
+    manifest
+        .into_iter()
+        .chain(files.iter().map(String::as_str))
+        .try_for_each(|file| check_free(&folder.join(file), force))
 }
 
 /// The expected values of the user's own parameters and batch.
@@ -356,4 +358,26 @@ fn check(args: CheckArgs) -> Result<Output> {
         note(&format!("the page is {}", escape::path(path)));
     }
     Ok(Output { text: golden_report(&checkup), json: serde_json::to_value(&checkup)?, exit: u8::from(!checkup.passed) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_of_a_suite_is_overwritten_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a.safetensors".to_owned()];
+        let check = |force| check_folder_free(folder.path(), &files, force).map_err(|e| e.to_string());
+        std::fs::write(folder.path().join("b.safetensors"), "mine").unwrap();
+        assert_eq!(check(false), Ok(()), "what is not touched is in nobody's way");
+        for file in ["a.safetensors", "manifest.schema.json", "manifest.json"] {
+            let path = folder.path().join(file);
+            std::fs::write(&path, "mine").unwrap();
+            assert!(check(false).unwrap_err().ends_with(&format!("{file}: exists already; --force overwrites it")));
+            assert_eq!(check(true), Ok(()));
+            std::fs::remove_file(path).unwrap();
+        }
+        assert!(check_folder_free(&folder.path().join("b.safetensors"), &files, true).is_err());
+    }
 }

@@ -14,7 +14,7 @@ mod shell;
 mod train;
 mod vocab;
 
-use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -92,10 +92,10 @@ pub(crate) fn run() -> (Result<Output>, bool) {
 
 /// Prints help, the version, or what is wrong with the arguments, and ends the program.
 fn end(error: &clap::Error) -> ! {
-    let text = error.to_string();
-    if error.use_stderr() && matches!(escape::text(&text), Cow::Owned(_)) {
-        // In colours these would be printed as they are.
-        say(text.trim_end());
+    let obeyed = |arg: OsString| arg.to_string_lossy().chars().any(escape::is_obeyed);
+    if error.use_stderr() && std::env::args_os().any(obeyed) {
+        // In colours an argument would be printed as it is.
+        say(error.to_string().trim_end());
         std::process::exit(2);
     }
     match error.print() {

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod batches;
+mod plausible;
 pub mod scenes;
 mod source;
 mod split;

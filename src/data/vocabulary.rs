@@ -5,20 +5,18 @@
 //! original counted the test captions too, which lets the test split leak into the model.) A caption
 //! becomes `<start> w1 … wn <end>`, a word without an id `<unk>`.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Number, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use super::plausible;
 use super::tokenizer::tokenize;
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::files::{read_text, write_atomically};
+use crate::files::write_atomically;
 use crate::random::fnv1a;
 
 /// Words and their ids.
@@ -27,6 +25,15 @@ pub struct Vocabulary {
     words: Vec<String>,
     ids: HashMap<String, u32>,
     threshold: usize,
+}
+
+/// The file `vocab.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: String,
+    threshold: usize,
+    words: Vec<String>,
 }
 
 /// Captions as ids.
@@ -157,48 +164,30 @@ impl Vocabulary {
     /// **Errors** if the file is missing, is neither, begins with other than the special words, or
     /// has a word twice.
     pub fn read(path: &Path) -> Result<Self> {
-        /// Of several million words.
-        const MOST: u64 = 1 << 26;
-        let text = read_text(path, MOST)?;
-        let told = |e: serde_json::Error| {
-            let what = if e.is_data() { "vocabulary of this program or of the original" } else { "JSON vocabulary" };
-            Error::line(path, e.line(), format!("not a {what}: {e}"))
+        let value = plausible::read(path)?;
+        let vocabulary = if value.get("word2idx").is_some() {
+            Self::new(original_words(path, &value)?, 1)
+        } else {
+            let file: File = serde_json::from_value(value)
+                .map_err(|e| Error::file(path, format!("not a vocabulary of this program or of the original: {e}")))?;
+            if file.format != Self::FORMAT {
+                return Err(Error::file(path, format!("format: expected {}, found {}", Self::FORMAT, file.format)));
+            }
+            Self::new(file.words, file.threshold)
         };
-        // First without keeping a word: what is held of a file takes more memory than the file.
-        serde_json::from_str::<File<false>>(&text).map_err(told)?;
-        let file: File<true> = serde_json::from_str(&text).map_err(told)?;
-        let wrong = |problem: String| Err(Error::file(path, problem));
-        if let Some(ids) = file.word2idx {
-            return Self::of_words(original_words(path, ids)?, 1).or_else(wrong);
+        for (id, special) in Self::SPECIAL.iter().enumerate() {
+            let found = vocabulary.words.get(id).map_or("nothing", String::as_str);
+            if found != *special {
+                return Err(Error::file(path, format!("word {id}: expected {special}, found {}", escape::name(found))));
+            }
         }
-        let (Some(format), Some(threshold), Some(words)) = (file.format, file.threshold, file.words) else {
-            let expected = "expected format, threshold and words, or the original's word2idx";
-            return wrong(format!("not a vocabulary of this program or of the original: {expected}"));
-        };
-        if format != Self::FORMAT {
-            return wrong(format!("format: expected {}, found {format}", Self::FORMAT));
+        if vocabulary.ids.len() != vocabulary.words.len() {
+            let mut seen = HashMap::new();
+            let twice = vocabulary.words.iter().enumerate().find(|(id, word)| seen.insert(*word, *id).is_some());
+            let problem = twice.map_or_else(String::new, |(id, word)| format!("word {id}: {word:?} is there twice"));
+            return Err(Error::file(path, problem));
         }
-        if let Some(unknown) = file.unknown {
-            return wrong(format!("unknown field {unknown:?}: expected format, threshold and words"));
-        }
-        let Words { words, ids, .. } = words;
-        let vocabulary = Self { words, ids, threshold };
-        vocabulary.check_special().map_or(Ok(vocabulary), wrong)
-    }
-
-    fn of_words(all: Vec<String>, threshold: usize) -> std::result::Result<Self, String> {
-        let mut words = Words::<true>::default();
-        for word in all {
-            words.push(word.into())?;
-        }
-        let vocabulary = Self { words: words.words, ids: words.ids, threshold };
-        vocabulary.check_special().map_or(Ok(vocabulary), Err)
-    }
-
-    /// What is wrong with the special words; those that are there have been compared.
-    fn check_special(&self) -> Option<String> {
-        let missing = Self::SPECIAL.iter().enumerate().nth(self.words.len());
-        missing.map(|(id, special)| format!("word {id}: expected {special}, found nothing"))
+        Ok(vocabulary)
     }
 
     /// The JSON of `vocab.json`.
@@ -226,130 +215,6 @@ impl Vocabulary {
     }
 }
 
-/// `vocab.json`, or the original's JSON; what the original repeats is passed over. Without KEEP it is
-/// only looked at.
-#[derive(Default)]
-struct File<const KEEP: bool> {
-    format: Option<String>,
-    threshold: Option<usize>,
-    words: Option<Words<KEEP>>,
-    word2idx: Option<HashMap<String, Number>>,
-    unknown: Option<String>,
-}
-
-/// Words, each once.
-#[derive(Default)]
-struct Words<const KEEP: bool> {
-    count: usize,
-    words: Vec<String>,
-    ids: HashMap<String, u32>,
-}
-
-impl<const KEEP: bool> Words<KEEP> {
-    /// **Errors** if it is there already, or if a special word belongs here.
-    fn push(&mut self, word: Cow<'_, str>) -> std::result::Result<(), String> {
-        let id = self.count;
-        self.count += 1;
-        if let Some(special) = Vocabulary::SPECIAL.get(id).filter(|special| **special != word) {
-            return Err(format!("word {id}: expected {special}, found {}", escape::name(&word)));
-        }
-        if !KEEP {
-            return Ok(());
-        }
-        let word = word.into_owned();
-        let number = u32::try_from(id).map_err(|_| format!("word {id}: expected fewer words"))?;
-        if self.ids.insert(word.clone(), number).is_some() {
-            return Err(format!("word {id}: {word:?} is there twice"));
-        }
-        self.words.push(word);
-        Ok(())
-    }
-}
-
-impl<'de, const KEEP: bool> Deserialize<'de> for File<KEEP> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Fields<const KEEP: bool>;
-        impl<'de, const KEEP: bool> Visitor<'de> for Fields<KEEP> {
-            type Value = File<KEEP>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<File<KEEP>, A::Error> {
-                let mut file = File::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    let twice = match key.as_str() {
-                        "format" => file.format.replace(map.next_value()?).is_some(),
-                        "threshold" => file.threshold.replace(map.next_value()?).is_some(),
-                        "words" => file.words.replace(map.next_value()?).is_some(),
-                        "word2idx" => file.word2idx.replace(map.next_value::<Ids<KEEP>>()?.0).is_some(),
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            file.unknown.get_or_insert(key.clone());
-                            false
-                        }
-                    };
-                    if twice {
-                        return Err(A::Error::custom(format!("{key} is there twice")));
-                    }
-                }
-                Ok(file)
-            }
-        }
-        deserializer.deserialize_map(Fields::<KEEP>)
-    }
-}
-
-impl<'de, const KEEP: bool> Deserialize<'de> for Words<KEEP> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct List<const KEEP: bool>;
-        impl<'de, const KEEP: bool> Visitor<'de> for List<KEEP> {
-            type Value = Words<KEEP>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of words")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Words<KEEP>, A::Error> {
-                let mut words = Words::default();
-                while let Some(word) = list.next_element()? {
-                    words.push(word).map_err(A::Error::custom)?;
-                }
-                Ok(words)
-            }
-        }
-        deserializer.deserialize_seq(List::<KEEP>)
-    }
-}
-
-/// From words to ids; a word that is there twice is refused.
-struct Ids<const KEEP: bool>(HashMap<String, Number>);
-
-impl<'de, const KEEP: bool> Deserialize<'de> for Ids<KEEP> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Map<const KEEP: bool>;
-        impl<'de, const KEEP: bool> Visitor<'de> for Map<KEEP> {
-            type Value = Ids<KEEP>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object from words to ids")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Ids<KEEP>, A::Error> {
-                let mut ids = HashMap::new();
-                while let Some(word) = map.next_key::<Cow<'_, str>>()? {
-                    if !KEEP {
-                        map.next_value::<Number>()?;
-                        continue;
-                    }
-                    let word = word.into_owned();
-                    if ids.contains_key(&word) {
-                        return Err(A::Error::custom(format!("{word:?} is there twice")));
-                    }
-                    ids.insert(word, map.next_value()?);
-                }
-                Ok(Ids(ids))
-            }
-        }
-        deserializer.deserialize_map(Map::<KEEP>)
-    }
-}
-
 /// The words of each caption, in parallel.
 #[must_use]
 pub fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
@@ -357,18 +222,17 @@ pub fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
 }
 
 /// The words of the original's JSON in the order of their ids.
-fn original_words(path: &Path, ids: HashMap<String, Number>) -> Result<Vec<String>> {
-    let count = ids.len();
-    let mut words = vec![None; count];
-    // In a fixed order, so that the same file gives the same message.
-    let mut ids: Vec<(String, Number)> = ids.into_iter().collect();
-    ids.sort_by(|a, b| a.0.cmp(&b.0));
+fn original_words(path: &Path, value: &Value) -> Result<Vec<String>> {
+    let ids = value["word2idx"]
+        .as_object()
+        .ok_or_else(|| Error::file(path, "word2idx: expected an object from words to ids"))?;
+    let mut words = vec![None; ids.len()];
     for (word, id) in ids {
         let slot = id.as_u64().and_then(|id| words.get_mut(usize::try_from(id).ok()?));
         match slot {
-            Some(slot) if slot.is_none() => *slot = Some(word),
+            Some(slot) if slot.is_none() => *slot = Some(word.clone()),
             _ => {
-                let problem = format!("word2idx: {word:?}: expected an id of its own below {count}, found {id}");
+                let problem = format!("word2idx: {word:?}: expected an id of its own below {}, found {id}", ids.len());
                 return Err(Error::file(path, problem));
             }
         }
@@ -443,16 +307,7 @@ mod tests {
         let special = r#""<pad>","<start>","<end>","<unk>""#;
         assert!(message(&words(&format!(r#"{special},"a","a""#))).contains("word 5: \"a\" is there twice"));
         assert!(message(r#"{"word2idx": {"a": 7}}"#).contains("expected an id of its own below 1, found 7"));
-        assert!(message(r#"{"word2idx": {"a": 0, "a": 0}}"#).contains("\"a\" is there twice"));
-        assert!(message(r#"{"word2idx": {"a": "0"}}"#).contains("not a vocabulary"));
-        assert!(message(r#"{"word2idx": {}}"#).contains("word 0: expected <pad>, found nothing"));
-        assert!(message(&words(r#""<pad>""#)).contains("word 1: expected <start>, found nothing"));
-        assert!(message(&words(&format!("{special},7"))).contains("not a vocabulary"));
-        let more = words(special).replace("{\"format", "{\"more\": 1, \"format");
-        assert!(message(&more).contains("unknown field \"more\""));
-        assert!(
-            message(r#"{"<pad>": 0}"#).contains("expected format, threshold and words, or the original's word2idx")
-        );
-        assert!(message(&"[".repeat(1 << 20)).contains("not a JSON vocabulary"));
+        assert!(message(r#"{"word2idx": {"a": 0, "a": 0}}"#).contains("a key is there twice"));
+        assert!(message(r#"{"word2idx": [[]]}"#).contains("expected"));
     }
 }

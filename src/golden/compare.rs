@@ -430,7 +430,7 @@ fn describe(
     }
     let wrong = e.len().min(f.len());
     let scales = extent.scales(expected);
-    let row = expected.len().max(1).div_ceil(scales.len());
+    let row = expected.len().max(1).div_ceil(scales.len().max(1));
     let off = expected.iter().zip(found).enumerate().filter(|&(flat, (e, f))| {
         let allowed = tolerance.max * scales[flat / row];
         let within = (e - f).abs() <= allowed;

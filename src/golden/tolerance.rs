@@ -207,7 +207,7 @@ pub struct Difference {
 pub fn difference(expected: &ArrayD<f64>, found: &ArrayD<f64>, extent: Extent<'_>) -> Difference {
     let shape = expected.shape().to_vec();
     let scales = extent.scales(expected);
-    let row = expected.len().max(1).div_ceil(scales.len());
+    let row = expected.len().max(1).div_ceil(scales.len().max(1));
     let mut out = Difference { deviation: Deviation::default(), worst: 0, pattern: false, compared: 0 };
     let (mut squares, mut reference, mut sum) = (0.0, 0.0, 0.0);
     for (flat, (&e, &f)) in expected.iter().zip(found.iter()).enumerate() {
