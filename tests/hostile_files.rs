@@ -18,6 +18,7 @@ use vsepp::golden::diagnose::{Checked, diagnose};
 use vsepp::golden::suite::{GoldenCase, Manifest, Suite};
 use vsepp::golden::tolerance::Profile;
 use vsepp::model::Config;
+use vsepp::report::{golden_page, golden_report};
 use vsepp::train::RunFolder;
 
 /// The system's allocator, counting what is held.
@@ -284,7 +285,9 @@ fn spoiled_manifests() {
     let path = folder.path().join("manifest.json");
     let refused = try_all("manifest", &path, manifest.as_bytes(), 600, |_| {
         let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &Checking::default(), |_| {});
-        Suite::open(folder.path()).and_then(check).is_ok()
+        let Ok(checkup) = Suite::open(folder.path()).and_then(check) else { return false };
+        // Whatever was found, it can be shown.
+        !golden_page(&checkup).is_empty() && !golden_report(&checkup).is_empty()
     });
     assert!((100..600).contains(&refused), "{refused} of 600 were refused");
 }
@@ -325,6 +328,7 @@ fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
     let value = dice.of(&numbers);
     let array = |dice: &mut Dice| ArrayD::from_elem(IxDyn(dice.of(&shapes)), value);
     match dice.below(10) {
+        0..=2 if inputs.is_empty() => {}
         0 => {
             let name = inputs[dice.below(inputs.len())].clone();
             case.inputs.insert(name, array(dice));

@@ -67,15 +67,17 @@ fn memory_left() -> Option<u64> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     });
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = groups.lines().filter_map(|line| {
+    let limits = groups.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
-        let file = match (parts.next()?, parts.next()?) {
-            ("", group) => format!("/sys/fs/cgroup{group}/memory.max"),
-            ("memory", group) => format!("/sys/fs/cgroup/memory{group}/memory.limit_in_bytes"),
-            _ => return None,
+        let (folder, file) = match parts.next() {
+            Some("") => ("/sys/fs/cgroup", "memory.max"),
+            Some("memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => return Vec::new(),
         };
-        // "max", or no such file in a container: no limit that is known.
-        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+        // A container sees its own group as the root. "max", or no such file: no limit that is known.
+        let group = parts.next().unwrap_or_default();
+        let read = |file: String| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+        [format!("{folder}{group}/{file}"), format!("{folder}/{file}")].into_iter().filter_map(read).collect()
     });
     limits.chain(free).min()
 }
