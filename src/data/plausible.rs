@@ -2,7 +2,9 @@
 //! takes many times the memory of the file, and a file may hold anything.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::path::Path;
 
 use serde::Deserializer;
@@ -27,29 +29,19 @@ pub(super) fn read(path: &Path) -> Result<Value> {
         let what = if e.is_data() { "a vocabulary of this program or of the original" } else { "a JSON vocabulary" };
         Error::line(path, e.line(), format!("not {what}: {e}"))
     };
-    let mut entries = 0;
     let mut deserializer = serde_json::Deserializer::from_str(&text);
-    Look { depth: 0, words: false, entries: &mut entries }.deserialize(&mut deserializer).map_err(told)?;
+    Look { depth: 0, words: false, keys: &mut HashSet::new() }.deserialize(&mut deserializer).map_err(told)?;
     deserializer.end().map_err(told)?;
-    let value: Value = serde_json::from_str(&text).map_err(told)?;
-    if kept(&value) != entries {
-        return Err(Error::file(path, "not a vocabulary: a key is there twice"));
-    }
-    Ok(value)
+    serde_json::from_str(&text).map_err(told)
 }
 
-/// How many entries the objects of a value have.
-fn kept(value: &Value) -> usize {
-    value.as_object().map_or(0, |object| object.len() + object.values().map(kept).sum::<usize>())
-}
-
-/// Looks at a value and keeps nothing but the number of its entries.
+/// Looks at a value and keeps nothing but a hash of each key.
 struct Look<'n> {
     /// How many objects and lists are around it.
     depth: usize,
     /// It is the list of words of `vocab.json`.
     words: bool,
-    entries: &'n mut usize,
+    keys: &'n mut HashSet<u64>,
 }
 
 impl<'de> DeserializeSeed<'de> for Look<'_> {
@@ -101,10 +93,15 @@ impl<'de> Visitor<'de> for Look<'_> {
         if self.depth > 1 {
             return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
         }
+        // Another object may have the same keys.
+        let salt = self.keys.len();
         while let Some(key) = object.next_key::<Cow<'_, str>>()? {
-            *self.entries += 1;
+            let hash = self.keys.hasher().hash_one((salt, &key));
+            if !self.keys.insert(hash) {
+                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
+            }
             let words = self.depth == 0 && key == "words";
-            object.next_value_seed(Look { depth: self.depth + 1, words, entries: &mut *self.entries })?;
+            object.next_value_seed(Look { depth: self.depth + 1, words, keys: &mut *self.keys })?;
         }
         Ok(())
     }
@@ -122,7 +119,9 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             read(&path).map_or_else(|e| e.to_string(), |value| value.to_string())
         };
-        for right in [r#"{"words":["<pad>","<start>"],"threshold":4}"#, r#"{"a":{"b":1,"c":"d"},"idx":-1}"#, "{}"] {
+        for right in
+            [r#"{"words":["<pad>","<start>"],"threshold":4}"#, r#"{"a":{"a":1,"c":"d"},"c":{"c":0},"idx":-1}"#, "{}"]
+        {
             assert_eq!(message(right), right);
         }
         for (text, problem) in [
@@ -133,7 +132,8 @@ mod tests {
             (r#"{"a":{"b":{}}}"#, "expected a word or a number"),
             (r#"{"a":null}"#, "invalid type: null"),
             (r#"{"words":["<pad>","a"]}"#, "word 1: expected <start>, found a"),
-            (r#"{"a":{"b":1,"b":1}}"#, "a key is there twice"),
+            (r#"{"a":{"b":1,"b":1}}"#, "the key \"b\" is there twice"),
+            (r#"{"a":1,"a":1}"#, "the key \"a\" is there twice"),
             (r#"{"a":1} 2"#, "trailing characters"),
             (r#"{"a":"#, "not a JSON vocabulary"),
             (&"[".repeat(1 << 20), "not a vocabulary"),
