@@ -189,6 +189,10 @@ impl TensorFile {
         if shape.len() != 2 {
             return Err(self.problem(name, &format!("expected a matrix, found shape {shape:?}")));
         }
+        // It takes no byte, and a loop over its rows may never end.
+        if shape[0] > 0 && shape[1] == 0 {
+            return Err(self.problem(name, &format!("expected at least one column, found shape {shape:?}")));
+        }
         let place = |at: &[usize]| format!("row {}, column {}: ", at[0], at[1]);
         let matrix = self.open::<f32, _>(name, |opened| read_f32(opened, place))?;
         let matrix = matrix.into_dimensionality::<Ix2>().map_err(|e| self.problem(name, &e.to_string()))?;
@@ -742,6 +746,10 @@ mod tests {
         assert!(file.get("c").unwrap_err().to_string().ends_with("expected a tensor c, found only: b"));
         assert!(file.get_shaped("b", &[2, 1]).unwrap_err().to_string().contains("expected shape [2, 1], found [1, 2]"));
         assert!(file.matrix("b").unwrap_err().to_string().contains("b: NaN in row 0, column 1"));
+        writer.add_bytes("e", &[1 << 40, 0], b"").unwrap();
+        writer.write_safetensors(&path, None).unwrap();
+        let problem = TensorFile::read(&path).unwrap().matrix("e").unwrap_err().to_string();
+        assert!(problem.ends_with("e: expected at least one column, found shape [1099511627776, 0]"), "{problem}");
         assert!(file.element_type("c").unwrap_err().to_string().ends_with("expected a tensor c, found only: b"));
         writer.add("b", &array![[0.0f64, 1.0], [1e300, f64::INFINITY]].view().into_dyn());
         writer.write_safetensors(&path, None).unwrap();

@@ -75,6 +75,13 @@ fn what_is_no_regular_file_is_not_read() {
         fs::create_dir(&suite).unwrap();
         symlink(&path, suite.join("manifest.json")).unwrap();
         refused(&["golden", "list", "--suite", &suite.display().to_string()], at, &["manifest.json", &found]);
+        // Of a backend's folder, it is a failure of its case.
+        symlink(&path, suite.join("gru-cell-smallest.safetensors")).unwrap();
+        let core = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/golden");
+        let suite = suite.display().to_string();
+        let output = vsepp(&["golden", "check", &suite, "--suite", core, "--case", "gru-cell-smallest"], at);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(&found), "{}", text(&output.stdout));
     }
     assert!(!at.join("r").exists());
 }
