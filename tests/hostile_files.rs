@@ -379,3 +379,29 @@ fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
         }
     }
 }
+
+/// The source files in a folder and below.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+/// Kind, size and memory are looked at where files are opened: nowhere else may one be opened to be read.
+#[test]
+fn files_are_opened_at_one_door() {
+    let src = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    for path in sources(&src) {
+        let name = path.strip_prefix(&src).unwrap().display().to_string().replace('\\', "/");
+        if name.starts_with("files/") || name.ends_with("/tests.rs") || !name.ends_with(".rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        let program = source.split("#[cfg(test)]").next().unwrap();
+        let opens = |line: &str| ["fs::read(", "read_to_string(", "File::open("].iter().any(|call| line.contains(call));
+        // The system's own files are not other people's.
+        let lines = program.lines().enumerate().filter(|(_, line)| opens(line) && !line.contains("\"/proc/"));
+        found.extend(lines.map(|(n, line)| format!("src/{name}:{}: {}", n + 1, line.trim())));
+    }
+    assert!(found.is_empty(), "expected files::{{open_regular, read_bytes, read_text}}:\n{}", found.join("\n"));
+}

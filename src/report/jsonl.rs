@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{open_regular, write_atomically};
 use crate::train::{Event, Observer};
 
 /// Appends to `metrics.jsonl`.
@@ -29,7 +29,7 @@ impl JsonLines {
     /// **Errors** if the file cannot be read or written.
     pub fn open(path: &Path, step: u64, log_step: usize) -> Result<Self> {
         if path.exists() {
-            let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+            let (file, _) = open_regular(path)?;
             let mut kept = String::new();
             for line in BufReader::new(file).lines() {
                 let line = line.map_err(|e| Error::io(path, "read", e))?;
