@@ -3,6 +3,7 @@
 mod ahead;
 mod batches;
 mod plausible;
+mod copies;
 pub mod scenes;
 mod source;
 mod split;
@@ -11,6 +12,7 @@ mod vocabulary;
 
 pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
 pub use batches::EpochOrder;
+pub use copies::{Copies, NEARLY};
 pub use source::Source;
 pub use split::Split;
 pub use vocabulary::{Encoded, Vocabulary, tokenize_all};
