@@ -8,6 +8,7 @@ mod eval;
 mod golden;
 mod gradcheck;
 mod load;
+mod quote;
 mod search;
 mod settings;
 mod shell;
