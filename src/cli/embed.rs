@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::json;
-use vsepp::files::TensorWriter;
+use vsepp::eval::embeddings::write;
 
 use super::Output;
 use super::load::{RunArgs, check_free};
 
-/// Writes `images` [N, D] and `captions` [M, D] of a split, as `vsepp eval --embeddings` reads them.
+/// Writes the vectors of a split, the image of each caption, and how they are compared; `vsepp eval
+/// --embeddings` gives of it what `vsepp eval --run` gives.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  vsepp embed --run runs/scenes-1 --split test --out test.safetensors")]
 pub(crate) struct Args {
@@ -31,21 +32,18 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         args.out.display()
     );
     check_free(&args.out, args.force)?;
-    let e = args.run.embed(&args.run.load()?)?;
-    let mut writer = TensorWriter::default();
-    writer.add("images", &e.images.view().into_dyn());
-    writer.add("captions", &e.captions.view().into_dyn());
-    if extension == "npz" {
-        writer.write_npz(&args.out)?;
-    } else {
-        writer.write_safetensors(&args.out, None)?;
-    }
+    let loaded = args.run.load()?;
+    let (measure, e) = (loaded.model.architecture.measure, args.run.embed(&loaded)?);
+    write(&args.out, e.images.view(), e.captions.view(), measure, &e.split)?;
     let path = args.out.display().to_string();
-    let text = format!("{path}: images {:?}, captions {:?}\n", e.images.shape(), e.captions.shape());
-    let json =
-        json!({ "file": path, "split": e.split.name, "images": e.images.shape(), "captions": e.captions.shape() });
-    if e.split.captions.len() % e.split.images.nrows() != 0 {
-        super::note("not every image has as many captions: `eval --embeddings` will refuse this file");
-    }
+    let text =
+        format!("{path}: images {:?}, captions {:?}, compared by {measure}\n", e.images.shape(), e.captions.shape());
+    let json = json!({
+        "file": path,
+        "split": e.split.name,
+        "images": e.images.shape(),
+        "captions": e.captions.shape(),
+        "measure": measure,
+    });
     Ok(Output::done(text, json))
 }

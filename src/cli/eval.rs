@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ndarray::Array2;
-use vsepp::eval::{Evaluation, evaluate_folds};
-use vsepp::files::TensorFile;
+use serde_json::{Value, json};
+use vsepp::escape;
+use vsepp::eval::{Chance, Embeddings, Evaluation, Names, evaluate_folds};
+use vsepp::files::Kind;
 use vsepp::nn::l2norm::normalise;
 use vsepp::report::evaluation_table;
 use vsepp::similarity::Measure;
@@ -17,7 +19,7 @@ use super::{Output, busy, note};
 /// R@1, R@5, R@10, median and mean rank in both directions.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  vsepp eval --run runs/coco-1\n  vsepp eval --run runs/coco-1 --data DIR --split testall --folds 5\n  \
+    after_help = "Examples:\n  vsepp eval --run runs/scenes-1\n  vsepp eval --run runs/coco-1 --data DIR --split testall --folds 5\n  \
                         vsepp eval --embeddings vectors.npz --normalize"
 )]
 pub(crate) struct Args {
@@ -36,11 +38,23 @@ pub(crate) struct Args {
     /// Mean over N equal parts of the images (COCO 1K: 5)
     #[arg(long, value_name = "N", default_value_t = 1)]
     folds: usize,
-    /// Vectors from anywhere: safetensors or npz with `images` [N, D] and `captions` [M, D], M a
-    /// multiple of N, captions of image i at i·M/N …
+    /// Vectors from anywhere: safetensors or npz with `images` [N, D], `captions` [M, D] and, unless each
+    /// image has as many captions in the order of the images, `image_ids` [M]
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
-    /// How the vectors of --embeddings are compared [default: cosine, the inner product as it is]
+    /// How the arrays of --embeddings are called: the images, the captions and, where there is one, the
+    /// image of each caption [default: images,captions,image_ids]
+    #[arg(
+        long,
+        value_name = "A,B[,C]",
+        value_delimiter = ',',
+        num_args = 1,
+        requires = "embeddings",
+        conflicts_with = "run"
+    )]
+    names: Option<Vec<String>>,
+    /// How the vectors of --embeddings are compared [default: as the file says, or cosine: the inner
+    /// product as it is]
     #[arg(long, value_enum, requires = "embeddings", conflicts_with = "run")]
     measure: Option<MeasureName>,
     /// L2-normalise the vectors of --embeddings first
@@ -49,14 +63,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Output> {
-    let (title, evaluation) = match (args.embeddings, args.run) {
+    let (title, evaluation, chance) = match (&args.embeddings, &args.run) {
         (Some(file), _) => {
-            let measure = args.measure.map_or(Measure::Cosine, Measure::from);
-            let evaluation = of_embeddings(&file, measure, args.normalize, args.folds)?;
-            (file.display().to_string(), evaluation)
+            let (evaluation, chance) = of_embeddings(file, &args)?;
+            (escape::path(file), evaluation, chance)
         }
         (None, run) => {
-            let run = run.context("--run or --embeddings is needed")?;
+            let run = run.clone().context("--run or --embeddings is needed")?;
             let args_of_run = RunArgs { run, data: args.data, split: args.split, checkpoint: args.checkpoint };
             let loaded = args_of_run.load()?;
             let e = args_of_run.embed(&loaded)?;
@@ -64,46 +77,103 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let measure = loaded.model.architecture.measure;
             let found = evaluate_folds(e.images.view(), e.captions.view(), e.split.starts(), measure, args.folds)?;
             bar.finish_and_clear();
-            (e.split.name, found)
+            let chance = Chance::of(e.split.starts(), args.folds);
+            (e.split.name, found, chance)
         }
     };
-    Ok(Output::done(evaluation_table(&title, &evaluation), serde_json::to_value(evaluation)?))
+    note_chance(&[(&title, evaluation.rsum, chance)]);
+    Ok(Output::done(evaluation_table(&title, &evaluation), json_of(&evaluation, chance)?))
 }
 
-fn of_embeddings(file: &Path, measure: Measure, normalize: bool, folds: usize) -> Result<Evaluation> {
-    let tensors = TensorFile::read(file)?;
-    let (mut images, mut captions) = (tensors.matrix("images")?, tensors.matrix("captions")?);
-    drop(tensors);
-    let (n, m) = (images.nrows(), captions.nrows());
-    anyhow::ensure!(
-        n > 0 && images.ncols() > 0,
-        "{}: images: expected at least one vector, found shape {:?}",
-        file.display(),
-        images.shape()
-    );
-    anyhow::ensure!(
-        n > 0 && m > 0 && m.is_multiple_of(n),
-        "{}: captions: expected a multiple of the {n} images, found {m}",
-        file.display()
-    );
-    if normalize {
-        normalise(&mut images, "image")?;
-        normalise(&mut captions, "caption")?;
-    } else if measure == Measure::Cosine {
-        for (name, matrix) in [("images", &images), ("captions", &captions)] {
+/// The figures, and what chance gives.
+pub(super) fn json_of(evaluation: &Evaluation, chance: Chance) -> Result<Value> {
+    let mut json = serde_json::to_value(evaluation)?;
+    json["chance"] = json!({ "rsum": chance.rsum, "sd": chance.sd });
+    Ok(json)
+}
+
+/// Says so where recall, of one split or several, is what random scores give.
+pub(super) fn note_chance(found: &[(&str, f64, Chance)]) {
+    let at_chance = found.iter().filter(|(_, rsum, chance)| chance.explains(*rsum));
+    let figures: Vec<String> = at_chance
+        .map(|(what, rsum, chance)| format!("{what}: rsum {rsum:.1}, by chance {:.1} ± {:.1}", chance.rsum, chance.sd))
+        .collect();
+    if !figures.is_empty() {
+        note(&format!(
+            "recall is at chance: {} (mean ± standard deviation for as many images and captions with random scores). \
+             Usual causes: rows and captions are in different orders; a line was lost or added, so that all that follow \
+             are one off; the vectors are of another model or split; the model is not trained, or its training failed",
+            figures.join("; ")
+        ));
+    }
+}
+
+fn of_embeddings(file: &Path, args: &Args) -> Result<(Evaluation, Chance)> {
+    check_kind(file)?;
+    let mut e = Embeddings::read(file, &names(args.names.as_deref())?)?;
+    e.notes.iter().for_each(|text| note(text));
+    let measure = args.measure.map(Measure::from).or(e.measure).unwrap_or_default();
+    if let Some(own) = e.measure
+        && own != measure
+    {
+        note(&format!(
+            "{}: the file says that its vectors are compared by {own}; --measure {measure} is used",
+            escape::path(file)
+        ));
+    }
+    if args.normalize {
+        normalise(&mut e.images, "image")?;
+        normalise(&mut e.captions, "caption")?;
+    } else if measure == Measure::Cosine && e.measure.is_none() {
+        for (name, matrix) in [("images", &e.images), ("captions", &e.captions)] {
             if !is_normalised(matrix) {
                 note(&format!(
-                    "{name}: the rows have not length 1; scores are inner products as they are (--normalize for the cosine)"
+                    "{name}: the rows are not unit vectors; scores are inner products as they are (--normalize for the cosine)"
                 ));
             }
         }
     }
-    let starts: Vec<usize> = (0..=n).map(|image| image * (m / n)).collect();
     let bar = busy("ranking".into());
-    let evaluation = evaluate_folds(images.view(), captions.view(), &starts, measure, folds)
-        .with_context(|| file.display().to_string())?;
+    let evaluation = evaluate_folds(e.images.view(), e.captions.view(), &e.starts, measure, args.folds)
+        .with_context(|| escape::path(file))?;
     bar.finish_and_clear();
-    Ok(evaluation)
+    Ok((evaluation, Chance::of(&e.starts, args.folds)))
+}
+
+fn names(given: Option<&[String]>) -> Result<Names> {
+    match given {
+        None => Ok(Names::default()),
+        Some([images, captions, rest @ ..]) if rest.len() < 2 && images != captions => {
+            Ok(Names { images: images.clone(), captions: captions.clone(), image_ids: rest.first().cloned() })
+        }
+        Some(other) => anyhow::bail!(
+            "--names: expected two or three different names, IMAGES,CAPTIONS or IMAGES,CAPTIONS,IMAGE_IDS, found {}",
+            other.join(",")
+        ),
+    }
+}
+
+/// **Errors** if the file is of a kind that people have vectors in, and that is not read, with what to
+/// do about it.
+fn check_kind(file: &Path) -> Result<()> {
+    let Some(kind) = Kind::of(file) else { return Ok(()) };
+    let advice = match kind {
+        Kind::Npy => {
+            "expected two arrays in one file. In Python: numpy.savez(\"vectors.npz\", images=f, captions=g) with f [N, D] \
+             and g [M, D]. A matrix of scores [N, M] is not read"
+        }
+        Kind::PyTorch | Kind::OldPyTorch | Kind::Pickle => {
+            "it is not read, and nothing of it was executed. In Python, with two tensors f [N, D] and g [M, D]: \
+             numpy.savez(\"vectors.npz\", images=f.cpu().numpy(), captions=g.cpu().numpy())"
+        }
+        Kind::Hdf5 => {
+            "it is not read. In Python, with h = h5py.File(…): numpy.savez(\"vectors.npz\", images=h[\"…\"][:], \
+             captions=h[\"…\"][:])"
+        }
+        Kind::Empty | Kind::Json => "expected safetensors or npz with `images` [N, D] and `captions` [M, D]",
+        Kind::Npz | Kind::Safetensors | Kind::Other => return Ok(()),
+    };
+    anyhow::bail!("{}: this is {}: {advice}", escape::path(file), kind.name())
 }
 
 /// Whether every row has length 1, to what half precision can hold.

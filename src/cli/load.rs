@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use ndarray::Array2;
 use vsepp::data::{Source, Split, Vocabulary};
@@ -10,9 +10,10 @@ use vsepp::escape;
 use vsepp::files::check_target;
 use vsepp::model::Vse;
 use vsepp::report::thousands;
-use vsepp::train::{Checkpoint, RunFolder, check_vocabulary, load_model};
+use vsepp::train::{Checkpoint, RunFolder, check_vocabulary};
 
-use super::{busy, note};
+use super::quote::shell_quote;
+use super::{busy, foreign, note};
 
 /// Which run, which data.
 #[derive(Args, Debug)]
@@ -48,14 +49,14 @@ pub(crate) struct Embedded {
 impl RunArgs {
     /// Reads model and vocabulary, and checks that they belong together.
     pub(crate) fn load(&self) -> Result<Loaded> {
+        check_run(&self.run)?;
         let run = RunFolder::at(&self.run);
-        anyhow::ensure!(run.path().is_dir(), "{}: expected the folder of a run, found none", escape::path(run.path()));
         let path = match self.checkpoint.as_str() {
             "best" => run.best(),
             "last" => run.last(),
             file => PathBuf::from(file),
         };
-        let (model, checkpoint) = load_model(&path)?;
+        let (model, checkpoint) = foreign::load(&path, &run)?;
         let vocabulary = Vocabulary::read(&run.vocabulary())?;
         check_vocabulary(&checkpoint, &vocabulary, &run.vocabulary())?;
         Ok(Loaded { model, vocabulary, checkpoint })
@@ -64,7 +65,8 @@ impl RunArgs {
     /// Reads the split and embeds it.
     pub(crate) fn embed(&self, loaded: &Loaded) -> Result<Embedded> {
         let data = self.data.clone().or_else(|| loaded.checkpoint.config.data.clone());
-        let [split] = Source::new(data).splits([&self.split])?;
+        let source = Source::new(data);
+        let [split] = source.splits([&self.split]).map_err(|error| with_splits(error, &source, &self.split))?;
         split.notes.iter().for_each(|text| note(text));
         loaded.embed(split)
     }
@@ -89,6 +91,38 @@ impl Loaded {
             ));
         }
         Ok(Embedded { split, images, captions })
+    }
+}
+
+/// **Errors** if this is not the folder of a run, with the folder to name where it is a file of one.
+pub(crate) fn check_run(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    anyhow::ensure!(path.is_file(), "{}: expected the folder of a run, found none", escape::path(path));
+    let folder = run_of(path);
+    let folder =
+        folder.with_context(|| format!("{}: expected the folder of a run, found a file", escape::path(path)))?;
+    anyhow::bail!(
+        "{}: expected the folder of a run, found a file in one; the folder is {}",
+        escape::path(path),
+        shell_quote(folder)
+    )
+}
+
+/// The folder of the run that a file lies in.
+pub(crate) fn run_of(file: &Path) -> Option<&Path> {
+    let named = |folder: &Path| if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.join("config.toml");
+    let folder = file.ancestors().skip(1).take(2).find(|folder| named(folder).is_file())?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+/// Where a split is not there, the error names one that is.
+fn with_splits(error: vsepp::Error, source: &Source, split: &str) -> anyhow::Error {
+    const USUAL: [&str; 4] = ["test", "testall", "dev", "train"];
+    match USUAL.into_iter().find(|name| source.has(name)) {
+        Some(name) if !source.has(split) => anyhow::anyhow!("{error}; --split {name} takes one that is there"),
+        _ => error.into(),
     }
 }
 

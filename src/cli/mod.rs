@@ -5,9 +5,11 @@
 mod bench;
 mod embed;
 mod eval;
+mod foreign;
 mod golden;
 mod gradcheck;
 mod load;
+mod original;
 mod quote;
 mod search;
 mod settings;
@@ -15,6 +17,7 @@ mod shell;
 mod train;
 mod vocab;
 
+use std::ffi::OsString;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -87,7 +90,12 @@ impl Output {
 
 /// Parses the arguments and runs the command; also says whether JSON was asked for.
 pub(crate) fn run() -> (Result<Output>, bool) {
-    let cli = Cli::try_parse().unwrap_or_else(|e| end(&e));
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(answer) = original::answer(&args) {
+        return (Err(answer), false);
+    }
+    let cli = Cli::try_parse_from(original::with_hyphens(args.into_iter()))
+        .unwrap_or_else(|error| end(&original::without_far_tips(error)));
     (dispatch(cli.command, cli.threads), cli.json)
 }
 

@@ -12,7 +12,7 @@ use super::{Output, note};
 /// Finds the best images for a sentence, or the best captions for an image.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  vsepp search --run runs/coco-1 \"two dogs on a beach\"\n  vsepp search --run runs/coco-1 --image 17"
+    after_help = "Examples:\n  vsepp search --run runs/scenes-1 \"a red circle\"\n  vsepp search --run runs/scenes-1 --image 17"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<Output> {
     anyhow::ensure!(args.top > 0, "--top: expected at least 1, found 0");
     let loaded = args.run.load()?;
-    // A sentence that cannot be looked for is said before the split is read.
+    // Reject an unusable sentence first.
     let sentence = args.sentence.as_deref().map(|sentence| encode(&loaded, sentence)).transpose()?;
     let e = args.run.embed(&loaded)?;
     match (args.image, args.sentence) {
@@ -41,7 +41,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     }
 }
 
-fn encode(loaded: &Loaded, sentence: &str) -> Result<Vec<u32>> {
+/// The sentence's ids, and its words that the vocabulary does not know.
+fn encode(loaded: &Loaded, sentence: &str) -> Result<(Vec<u32>, Vec<String>)> {
     let (ids, unknown) = loaded.vocabulary.encode(sentence);
     anyhow::ensure!(ids.len() > 2, "the sentence is empty: expected at least one word");
     anyhow::ensure!(
@@ -52,10 +53,16 @@ fn encode(loaded: &Loaded, sentence: &str) -> Result<Vec<u32>> {
     if !unknown.is_empty() {
         note(&format!("not in the run's vocabulary, so read as <unk>: {}", unknown.join(", ")));
     }
-    Ok(ids)
+    Ok((ids, unknown))
 }
 
-fn images_for(loaded: &Loaded, e: &Embedded, sentence: &str, ids: Vec<u32>, top: usize) -> Result<Output> {
+fn images_for(
+    loaded: &Loaded,
+    e: &Embedded,
+    sentence: &str,
+    (ids, unknown): (Vec<u32>, Vec<String>),
+    top: usize,
+) -> Result<Output> {
     let query = loaded.model.embed_captions(&[ids])?;
     let measure = loaded.model.architecture.measure;
     let found = nearest(Query::Caption(query.row(0)), e.images.view(), measure, top)?;
@@ -68,7 +75,7 @@ fn images_for(loaded: &Loaded, e: &Embedded, sentence: &str, ids: Vec<u32>, top:
         }
         results.push(json!({ "rank": rank, "image": image, "score": score, "captions": captions }));
     }
-    Ok(answer(text, json!({ "sentence": sentence }), &e.split.name, results))
+    Ok(answer(text, json!({ "sentence": sentence, "unknown": unknown }), &e.split.name, results))
 }
 
 fn captions_for(loaded: &Loaded, e: &Embedded, row: usize, top: usize) -> Result<Output> {

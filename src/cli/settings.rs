@@ -9,6 +9,8 @@ use vsepp::files::read_text;
 use vsepp::model::{Config, Preset};
 use vsepp::similarity::Measure;
 
+use super::note;
+
 /// Every setting of [`Config`], each optional: what is not given is left as it is.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Settings")]
@@ -143,6 +145,14 @@ impl Settings {
     /// the preset, then the flags.
     pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Config> {
         let file = file.map(read_table).transpose()?.unwrap_or_default();
+        let loss_is_given =
+            self.max_violation || self.sum_violation || self.preset.is_some() || file.contains_key("max_violation");
+        if let Some((flags, preset)) = self.like_the_original().filter(|_| !loss_is_given) {
+            note(&format!(
+                "{flags} without a loss: here it is MH (--max-violation); in the original SH is the default, and this is \
+                 its model of --preset {preset}"
+            ));
+        }
         let on_scenes = self.data.is_none() && !file.contains_key("data");
         let base = if on_scenes { Config::scenes() } else { Config::default() };
         let mut table = toml::Table::try_from(&base).context("the defaults as TOML")?;
@@ -150,6 +160,15 @@ impl Settings {
         let mut config: Config = table.try_into().context("settings")?;
         self.apply(&mut config);
         Ok(config)
+    }
+
+    /// Flags by which the original's README asks for a model that trains with SH there, and its preset.
+    fn like_the_original(&self) -> Option<(&'static str, &'static str)> {
+        match (self.no_imgnorm, self.measure, self.use_abs) {
+            (Some(true), ..) => Some(("--no-imgnorm", "vse0")),
+            (_, Some(MeasureName::Order), Some(true)) => Some(("--measure order --use-abs", "order0")),
+            _ => None,
+        }
     }
 
     /// Sets what was given.

@@ -9,12 +9,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::json;
 use vsepp::data::{Source, Split, Vocabulary, tokenize_all};
-use vsepp::eval::{Query, evaluate, nearest};
+use vsepp::eval::{Chance, Query, evaluate, nearest};
 use vsepp::model::{Config, ValidConfig};
 use vsepp::report::{Console, JsonLines, evaluation_table, say, thousands};
 use vsepp::train::{Event, Observer, Outcome, RunFolder, Trainer, TrainingData, load_model};
 
-use super::load::{Embedded, Loaded};
+use super::eval::{json_of, note_chance};
+use super::load::{Embedded, Loaded, check_run};
+use super::quote::shell_quote;
 use super::settings::Settings;
 use super::{Output, busy, note};
 
@@ -76,6 +78,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     without_effect(&config);
     let tokens = tokenize_all(&train.captions);
     let (run, vocabulary, mut trainer) = prepare(&args, &config, &path, img_dim, &tokens)?;
+    let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
+    let dev_chance = Chance::of(dev.starts(), 1);
     let data = encode(&vocabulary, train, &tokens, dev);
     let metrics = JsonLines::open(&run.metrics(), trainer.progress.step, config.log_step)?;
     let mut observers = Observers { console: Console::since(begun), metrics };
@@ -100,7 +104,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         let json = json!({ "run": run.path(), "interrupted": true, "step": trainer.progress.step });
         return Ok(Output { text, json, exit: 130 });
     }
-    result(&run, vocabulary, test)
+    result(&run, vocabulary, test, dev_chance, &advice)
 }
 
 fn new_config(args: &Args) -> Result<Config> {
@@ -119,7 +123,9 @@ fn make_paths_absolute(config: &mut Config) -> Result<()> {
 
 /// The run's own settings. Only what does not change the steps already taken may be set anew.
 fn resumed_config(args: &Args) -> Result<Config> {
-    let run = RunFolder::at(args.run.as_deref().unwrap_or(Path::new("")));
+    let path = args.run.as_deref().unwrap_or(Path::new(""));
+    check_run(path)?;
+    let run = RunFolder::at(path);
     let before = run.read_config()?;
     let mut config = before.clone();
     args.settings.apply(&mut config);
@@ -244,7 +250,13 @@ impl Observer for Observers {
 }
 
 /// The best model on the test split: R@K, and some retrieved images in words.
-fn result(run: &RunFolder, vocabulary: Vocabulary, test: Option<Split>) -> Result<Output> {
+fn result(
+    run: &RunFolder,
+    vocabulary: Vocabulary,
+    test: Option<Split>,
+    dev_chance: Chance,
+    advice: &Advice,
+) -> Result<Output> {
     let path = run.path().display();
     let Some(best) = run.best().exists().then(|| load_model(&run.best())).transpose()? else {
         let text = format!("no epoch was trained; the run is in {path}\n");
@@ -253,17 +265,54 @@ fn result(run: &RunFolder, vocabulary: Vocabulary, test: Option<Split>) -> Resul
     let (model, checkpoint) = best;
     let best = checkpoint.progress.best.clone();
     let (epoch, rsum) = best.as_ref().map_or((0, 0.0), |best| (best.epoch, best.dev.rsum));
+    let mut recalls = Vec::new();
+    if best.is_some() {
+        recalls.push(("dev", rsum, dev_chance));
+    }
     let mut text = format!("best epoch {epoch}: dev rsum {rsum:.1}; the run is in {path}\n");
     let mut json = json!({ "run": run.path(), "best": best, "test": null });
     if let Some(test) = test {
         let measure = model.architecture.measure;
         let e = Loaded { model, vocabulary, checkpoint }.embed(test)?;
         let evaluation = evaluate(e.images.view(), e.captions.view(), e.split.starts(), measure)?;
+        let chance = Chance::of(e.split.starts(), 1);
+        recalls.push(("test", evaluation.rsum, chance));
         let _ = writeln!(text, "\n{}\n{}", evaluation_table("test", &evaluation), examples(&e, measure)?);
-        json["test"] = serde_json::to_value(evaluation)?;
+        json["test"] = json_of(&evaluation, chance)?;
     }
-    let _ = writeln!(text, "Try:  vsepp search --run {path} \"…\"      vsepp eval --run {path}");
+    note_chance(&recalls);
+    text += &advice.lines(run.path());
     Ok(Output::done(text, json))
+}
+
+/// What to try next, for a split that is there and a sentence that is understood.
+struct Advice {
+    split: String,
+    sentence: Option<String>,
+}
+
+impl Advice {
+    fn of(vocabulary: &Vocabulary, split: &Split) -> Self {
+        let usable = |caption: &&String| {
+            let (ids, unknown) = vocabulary.encode(caption);
+            caption.len() < 80
+                && !caption.starts_with('-')
+                && !caption.chars().any(char::is_control)
+                && unknown.len() + 2 < ids.len()
+        };
+        let sentence = split.captions.iter().take(1000).find(usable).cloned();
+        Self { split: split.name.clone(), sentence }
+    }
+
+    fn lines(&self, run: &Path) -> String {
+        let run = shell_quote(run);
+        let split = if self.split == "test" { String::new() } else { format!(" --split {}", shell_quote(&self.split)) };
+        let search = self
+            .sentence
+            .as_ref()
+            .map(|sentence| format!("  vsepp search --run {run}{split} {}\n", shell_quote(sentence)));
+        format!("Try:\n  vsepp eval --run {run}{split}\n{}", search.unwrap_or_default())
+    }
 }
 
 /// A handful of queries, spread over the split, with what is found for them.

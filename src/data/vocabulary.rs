@@ -10,13 +10,13 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::plausible;
 use super::tokenizer::tokenize;
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::files::write_atomically;
+use crate::files::{Kind, write_atomically};
 use crate::random::fnv1a;
 
 /// Words and their ids.
@@ -159,14 +159,23 @@ impl Vocabulary {
         std::iter::once(Self::START).chain(ids).chain([Self::END]).collect()
     }
 
-    /// Reads `vocab.json`, or the original's JSON (`word2idx`, `idx2word`, `idx`).
+    /// Reads `vocab.json`, or the words in one of the forms that ports of the original write as JSON:
+    /// `{"word2idx": {word: id}}`, `{"idx2word": {id: word}}`, or one of the two objects by itself.
     ///
-    /// **Errors** if the file is missing, is neither, begins with other than the special words, or
-    /// has a word twice.
+    /// **Errors** if the file is missing, is none of them, begins with other than the special words, or
+    /// has a word twice. A pickle is not read; the error says how to convert it.
     pub fn read(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let problem = "expected the file of a vocabulary, found a folder (the original's --vocab_path is the folder \
+                           of NAME_precomp_vocab.pkl; here it is the file)";
+            return Err(Error::file(path, problem));
+        }
+        if let Some(kind) = Kind::of(path).filter(|kind| kind.is_pickle()) {
+            return Err(Error::file(path, pickled(path, kind)));
+        }
         let value = plausible::read(path)?;
-        let vocabulary = if value.get("word2idx").is_some() {
-            Self::new(original_words(path, &value)?, 1)
+        let vocabulary = if let Some(words) = words_of_ports(path, &value)? {
+            Self::new(words, 1)
         } else {
             let file: File = serde_json::from_value(value)
                 .map_err(|e| Error::file(path, format!("not a vocabulary of this program or of the original: {e}")))?;
@@ -221,23 +230,69 @@ pub fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
     captions.par_iter().map(|caption| tokenize(caption)).collect()
 }
 
-/// The words of the original's JSON in the order of their ids.
-fn original_words(path: &Path, value: &Value) -> Result<Vec<String>> {
-    let ids = value["word2idx"]
-        .as_object()
-        .ok_or_else(|| Error::file(path, "word2idx: expected an object from words to ids"))?;
-    let mut words = vec![None; ids.len()];
-    for (word, id) in ids {
-        let slot = id.as_u64().and_then(|id| words.get_mut(usize::try_from(id).ok()?));
-        match slot {
+/// The words of the JSON of a port of the original, in the order of their ids; none if it is none.
+fn words_of_ports(path: &Path, value: &Value) -> Result<Option<Vec<String>>> {
+    let Some(object) = value.as_object().filter(|object| !object.is_empty()) else { return Ok(None) };
+    // A vocabulary may hold the words `words`, `format` or `word2idx`, each with its id.
+    if object.values().all(Value::is_u64) {
+        return by_id(path, "", object.iter().map(|(word, id)| (word, id.as_u64()))).map(Some);
+    }
+    let inner = |key: &str| {
+        let expected = || Error::file(path, format!("{key}: expected an object, as in {{\"<pad>\": 0, …}}"));
+        object.get(key).map(|value| value.as_object().ok_or_else(expected)).transpose()
+    };
+    if let Some(ids) = inner("word2idx")? {
+        return by_id(path, "word2idx: ", ids.iter().map(|(word, id)| (word, id.as_u64()))).map(Some);
+    }
+    let is_table =
+        |object: &Map<String, Value>| object.iter().all(|(id, word)| id.parse::<u64>().is_ok() && word.is_string());
+    let (place, words) = match inner("idx2word")? {
+        Some(words) => ("idx2word: ", words),
+        None if is_table(object) => ("", object),
+        None => return Ok(None),
+    };
+    let mut pairs = Vec::new();
+    for (id, word) in words {
+        let Value::String(word) = word else {
+            return Err(Error::file(path, format!("{place}{id:?}: expected a word, found {word}")));
+        };
+        pairs.push((word, id.parse().ok()));
+    }
+    by_id(path, place, pairs.into_iter()).map(Some)
+}
+
+/// Words in the order of their ids, which must be 0 to V − 1, each once.
+fn by_id<'a>(
+    path: &Path,
+    place: &str,
+    pairs: impl ExactSizeIterator<Item = (&'a String, Option<u64>)>,
+) -> Result<Vec<String>> {
+    let mut words = vec![None; pairs.len()];
+    for (word, id) in pairs {
+        let count = words.len();
+        match id.and_then(|id| words.get_mut(usize::try_from(id).ok()?)) {
             Some(slot) if slot.is_none() => *slot = Some(word.clone()),
             _ => {
-                let problem = format!("word2idx: {word:?}: expected an id of its own below {}, found {id}", ids.len());
+                let found = id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                let problem = format!("{place}{word:?}: expected an id of its own below {count}, found {found}");
                 return Err(Error::file(path, problem));
             }
         }
     }
     Ok(words.into_iter().flatten().collect())
+}
+
+/// What to do with a vocabulary that Python pickled.
+fn pickled(path: &Path, kind: Kind) -> String {
+    // JSON's strings are Python's too.
+    let file = Value::from(path.to_string_lossy().into_owned());
+    format!(
+        "this is {}; it is not read, and nothing of it was executed. Python executes what a pickle says; if you trust \
+         it, this writes a vocabulary that is read here:\n  \
+         import json, pickle, sys, types; Vocabulary = type(\"Vocabulary\", (), {{}}); sys.modules[\"vocab\"] = types.SimpleNamespace(Vocabulary=Vocabulary)\n  \
+         v = pickle.load(open({file}, \"rb\"), encoding=\"utf-8\"); json.dump({{\"word2idx\": getattr(v, \"word2idx\", v)}}, open(\"vocab.json\", \"w\"))",
+        kind.name()
+    )
 }
 
 #[cfg(test)]
@@ -289,6 +344,42 @@ mod tests {
         assert_eq!(Vocabulary::read(&path).unwrap(), vocabulary);
         std::fs::write(&path, vocabulary.to_original_json()).unwrap();
         assert_eq!(Vocabulary::read(&path).unwrap().words(), vocabulary.words());
+    }
+
+    #[test]
+    fn the_forms_of_other_ports_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vocab.json");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Vocabulary::read(&path).map(|v| v.words()[4..].to_vec()).map_err(|e| e.to_string())
+        };
+        // Words that are keys of other forms.
+        let flat = r#"{"words": 4, "<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "word2idx": 5}"#;
+        assert_eq!(read(flat).unwrap(), ["words", "word2idx"]);
+        let table = r#"{"0": "<pad>", "1": "<start>", "2": "<end>", "3": "<unk>", "5": "b", "4": "a"}"#;
+        assert_eq!(read(table).unwrap(), ["a", "b"]);
+        assert_eq!(read(&format!(r#"{{"idx2word": {table}, "idx": 6}}"#)).unwrap(), ["a", "b"]);
+        let gap = table.replace("\"4\"", "\"6\"");
+        assert!(read(&gap).unwrap_err().ends_with("\"a\": expected an id of its own below 6, found 6"));
+        let twice = flat.replace('5', "4");
+        assert!(read(&twice).unwrap_err().contains("expected an id of its own below 6, found 4"));
+        assert!(read(r#"{"idx2word": {"0": 1}}"#).unwrap_err().contains("idx2word: \"0\": expected a word, found 1"));
+        assert!(read(r#"{"word2idx": "a"}"#).unwrap_err().contains("word2idx: expected an object"));
+        assert!(read("{}").unwrap_err().contains("not a vocabulary"));
+    }
+
+    #[test]
+    fn a_pickle_is_not_read_but_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f8k \"x\".pkl");
+        std::fs::write(&path, b"\x80\x02cvocab\nVocabulary\nq\x01)\x81.").unwrap();
+        let message = Vocabulary::read(&path).unwrap_err().to_string();
+        for words in ["a Python pickle", "nothing of it was executed", "pickle.load(open(\"", "f8k \\\"x\\\".pkl"] {
+            assert!(message.contains(words), "{words}: {message}");
+        }
+        let message = Vocabulary::read(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("expected the file of a vocabulary, found a folder"), "{message}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod archive;
 mod atomic;
 mod elements;
+mod kind;
 mod npy;
 mod regular;
 mod safetensors;
@@ -14,6 +15,7 @@ mod tensors;
 
 pub use atomic::{check_target, write_atomically};
 pub use elements::ElementType;
+pub use kind::Kind;
 pub use npy::read_matrix;
 pub use regular::{open_regular, read_bytes, read_text};
 pub use tensors::{TensorFile, TensorWriter};

@@ -1,0 +1,55 @@
+//! Checkpoints that other programs wrote: what is read, and what is said of the rest.
+
+use std::path::Path;
+
+use anyhow::Result;
+use vsepp::escape;
+use vsepp::files::{Kind, TensorFile};
+use vsepp::model::Vse;
+use vsepp::train::{Checkpoint, RunFolder, load_model, read_bare_parameters};
+
+use super::note;
+
+/// A model from a checkpoint. From a file that holds parameters alone, under this program's names, with
+/// the settings of the run.
+///
+/// **Errors** as [`load_model`], or if it is a pickle, with what converts it.
+pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint)> {
+    match Kind::of(path) {
+        Some(kind) if kind.is_pickle() => Err(pickle(path, kind, run)),
+        Some(Kind::Safetensors) if is_bare(path) => {
+            let (model, checkpoint) = load_model(&run.best())?;
+            let parameters = read_bare_parameters(path, &model.architecture)?;
+            note(&format!(
+                "{}: it holds parameters alone; measure, norms and vocabulary are those of the run {}",
+                escape::path(path),
+                escape::path(run.path())
+            ));
+            Ok((Vse { architecture: model.architecture, parameters }, checkpoint))
+        }
+        _ => Ok(load_model(path)?),
+    }
+}
+
+/// Whether it is a file of parameters without this program's metadata. What cannot be read is none;
+/// reading it as a checkpoint says why.
+fn is_bare(path: &Path) -> bool {
+    TensorFile::read(path)
+        .is_ok_and(|file| file.metadata().is_none() && file.names().any(|name| name.starts_with("img_enc.")))
+}
+
+fn pickle(path: &Path, kind: Kind, run: &RunFolder) -> anyhow::Error {
+    // JSON's strings are Python's too.
+    let file = serde_json::Value::from(path.to_string_lossy().into_owned());
+    anyhow::anyhow!(
+        "{}: this is {}, not a checkpoint of this program; it is not read, and nothing of it was executed. Python \
+         executes what such a file says; if you trust it, PyTorch and safetensors convert a checkpoint of the original:\n  \
+         import torch, safetensors.torch as st; sides = torch.load({file}, map_location=\"cpu\", weights_only=False, encoding=\"latin1\")[\"model\"]\n  \
+         st.save_file({{f\"{{a}}.{{k}}\": v.contiguous() for a, d in zip((\"img_enc\", \"txt_enc\"), sides) for k, v in d.items()}}, \"converted.safetensors\")\n\
+         Then --run {} --checkpoint converted.safetensors evaluates it with the settings and the vocabulary of that run, \
+         which must have the same sizes and words",
+        escape::path(path),
+        kind.name(),
+        super::quote::shell_quote(run.path())
+    )
+}

@@ -1,0 +1,152 @@
+//! What a file is, by how it begins: for messages that say what was found where something else was
+//! expected. Nothing is interpreted, and nothing of a pickle is executed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Kinds of files that people have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One `NumPy` array.
+    Npy,
+    /// An archive of `NumPy` arrays.
+    Npz,
+    /// `PyTorch`, since 1.6: a pickle in a zip archive.
+    PyTorch,
+    /// `PyTorch`, before 1.6: several pickles one after the other, or a tar archive of them.
+    OldPyTorch,
+    /// A Python pickle.
+    Pickle,
+    /// HDF5.
+    Hdf5,
+    /// Safetensors.
+    Safetensors,
+    /// Text that may be JSON.
+    Json,
+    /// Nothing.
+    Empty,
+    /// None of these.
+    Other,
+}
+
+impl Kind {
+    /// Looks at the first bytes of a regular file; `None` where there is no such file or it cannot be
+    /// read: opening it tells why.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        // A pipe or a device may never end, and what is read from it is gone.
+        if !std::fs::metadata(path).ok()?.is_file() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        File::open(path).ok()?.take(512).read_to_end(&mut bytes).ok()?;
+        Some(Self::of_bytes(&bytes))
+    }
+
+    /// By the first 512 bytes.
+    fn of_bytes(bytes: &[u8]) -> Self {
+        /// `torch.save` wrote this number first, pickled.
+        const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        // The header's length, and the header. First, for a length may have the bytes of `PK` or of a pickle.
+        if bytes.get(8) == Some(&b'{') && bytes[..8].ends_with(&[0, 0]) {
+            return Self::Safetensors;
+        }
+        if bytes.starts_with(b"\x93NUMPY") {
+            return Self::Npy;
+        }
+        if bytes.starts_with(b"\x89HDF\r\n\x1a\n") {
+            return Self::Hdf5;
+        }
+        if bytes.starts_with(b"PK") {
+            // The first entry's name.
+            let length = bytes.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+            let name = bytes.get(30..30 + length).unwrap_or_default();
+            return if name.ends_with(b"/data.pkl") || name.ends_with(b"/.format_version") {
+                Self::PyTorch
+            } else {
+                Self::Npz
+            };
+        }
+        if bytes.starts_with(OLD_PYTORCH) || bytes.get(257..262) == Some(b"ustar") {
+            return Self::OldPyTorch;
+        }
+        // The protocol's number; or, in protocol 0, a mark and the first opcode.
+        if matches!(bytes, [0x80, 0..=5, ..])
+            || [&b"(dp"[..], b"(lp", b"ccopy_reg\n", b"(i"].iter().any(|b| bytes.starts_with(b))
+        {
+            return Self::Pickle;
+        }
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) { Self::Json } else { Self::Other }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Npy => "a .npy file (one NumPy array)",
+            Self::Npz => "a zip archive (npz)",
+            Self::PyTorch => "a file of torch.save (a Python pickle in a zip archive)",
+            Self::OldPyTorch => "a file of torch.save before PyTorch 1.6 (Python pickles)",
+            Self::Pickle => "a Python pickle",
+            Self::Hdf5 => "an HDF5 file",
+            Self::Safetensors => "a safetensors file",
+            Self::Json => "text, perhaps JSON",
+            Self::Empty => "an empty file",
+            Self::Other => "a file of an unknown kind",
+        }
+    }
+
+    /// Whether reading it in Python may execute what it says.
+    #[must_use]
+    pub fn is_pickle(self) -> bool {
+        matches!(self, Self::PyTorch | Self::OldPyTorch | Self::Pickle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_their_first_bytes() {
+        let zip = |name: &str| {
+            let mut bytes = b"PK\x03\x04".to_vec();
+            bytes.resize(26, 0);
+            bytes.extend([u8::try_from(name.len()).unwrap(), 0, 0, 0]);
+            bytes.extend(name.as_bytes());
+            bytes
+        };
+        let cases: [(&[u8], Kind); 18] = [
+            (b"\x80\x02\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
+            (b"PK\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
+            (b"", Kind::Empty),
+            (b"\x93NUMPY\x01\x00", Kind::Npy),
+            (b"\x89HDF\r\n\x1a\n\0", Kind::Hdf5),
+            (&zip("images.npy"), Kind::Npz),
+            (&zip("archive/data.pkl"), Kind::PyTorch),
+            (&zip("model_best/data.pkl"), Kind::PyTorch),
+            (b"PK", Kind::Npz),
+            (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02", Kind::OldPyTorch),
+            (b"\x80\x02cvocab\nVocabulary\n", Kind::Pickle),
+            (b"\x80\x04\x95", Kind::Pickle),
+            (b"(dp0\nS'a'\n", Kind::Pickle),
+            (b"\x80\0\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
+            (b"\xef\xbb\xbf {\"a\"", Kind::Json),
+            (b"[1", Kind::Json),
+            (b"<pad>\n<start>", Kind::Other),
+            (b"\x80", Kind::Other),
+        ];
+        for (bytes, kind) in cases {
+            assert_eq!(Kind::of_bytes(bytes), kind, "{bytes:?}");
+        }
+        let mut tar = vec![b'a'; 257];
+        tar.extend(b"ustar\0");
+        assert_eq!(Kind::of_bytes(&tar), Kind::OldPyTorch);
+        assert_eq!(Kind::of(Path::new("no/such/file")), None);
+    }
+}
