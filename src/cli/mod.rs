@@ -18,7 +18,6 @@ mod train;
 mod vocab;
 
 use std::ffi::OsString;
-use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 mod ahead;
 mod batches;
-mod plausible;
 mod copies;
+mod plausible;
 pub mod scenes;
 mod source;
 mod split;
