@@ -1,9 +1,10 @@
 //! What a file is, by how it begins: for messages that say what was found where something else was
 //! expected. Nothing is interpreted, and nothing of a pickle is executed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use super::regular::open_regular;
 
 /// Kinds of files that people have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +36,8 @@ impl Kind {
     /// read: opening it tells why.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
-        // A pipe or a device may never end, and what is read from it is gone.
-        if !std::fs::metadata(path).ok()?.is_file() {
-            return None;
-        }
         let mut bytes = Vec::new();
-        File::open(path).ok()?.take(512).read_to_end(&mut bytes).ok()?;
+        open_regular(path).ok()?.0.take(512).read_to_end(&mut bytes).ok()?;
         Some(Self::of_bytes(&bytes))
     }
 
