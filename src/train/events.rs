@@ -1,4 +1,4 @@
-//! What happens in a training, for whoever wants to know.
+//! What happens in a training, for observers.
 
 use serde::Serialize;
 
@@ -8,15 +8,15 @@ use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::model::ValidConfig;
 
-/// Something that is told what happens.
+/// Receives training events.
 pub trait Observer {
-    /// Takes notice.
+    /// Takes an event.
     ///
     /// **Errors** if it cannot, for example because a disk is full; the training then ends with it.
     fn event(&mut self, event: &Event<'_>) -> Result<()>;
 }
 
-/// An observer that does not care.
+/// Ignores every event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ignore;
 
