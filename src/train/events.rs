@@ -39,7 +39,7 @@ pub enum Event<'a> {
         pairs: usize,
         /// Steps in an epoch.
         batches: usize,
-        /// Where it stands.
+        /// How far it is.
         progress: &'a Progress,
     },
     /// A step was taken.
@@ -59,12 +59,12 @@ pub enum Event<'a> {
     EpochEnded(&'a EpochReport),
     /// A stop was asked for; everything is saved.
     Interrupted {
-        /// Where it stands.
+        /// How far it is.
         progress: &'a Progress,
     },
     /// All epochs are done.
     Finished {
-        /// Where it stands.
+        /// How far it is.
         progress: &'a Progress,
     },
 }
