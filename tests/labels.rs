@@ -106,7 +106,9 @@ fn equations(source: &str) -> Vec<Equation> {
         let comment = comment.trim_start_matches(['/', '!']).trim_start();
         let Some(label) = labels(comment).into_iter().next() else { continue };
         let Some(rest) = comment.strip_prefix(&format!("({label})")) else { continue };
-        let Some(rest) = rest.strip_prefix("  ") else { continue };
+        // An equation after a colon is one too, in the wrong form: with the colon it differs from its row.
+        let colon = rest.starts_with(": ") && rest.contains(" = ");
+        let Some(rest) = rest.strip_prefix("  ").or(colon.then_some(rest)) else { continue };
         let rest = rest.trim_start();
         let text = single_spaced(rest.split("   ").next().unwrap_or(rest));
         let next = lines[number + 1..].iter().find(|line| !line.starts_with("// "));
@@ -349,6 +351,7 @@ fn an_equation_that_differs_on_one_side_is_found() {
                   // (AB-1)  y = |x|\n    // more\n    x.abs(); // (AB-1)  z = y + 1\n}\n";
     let problems = |page: &str, source: &str| differences("src/x.rs", source, &rows(page));
     assert!(problems(page, source).is_empty(), "{:?}", problems(page, source));
+    assert!(!problems(page, &source.replace(": prose", ": y = |x|")).is_empty(), "an equation after a colon");
     for (from, to) in [("y + 1\n}", "y − 1\n}"), ("|x|      a", "x      a"), ("    // (AB-1)  y", "    /// (AB-1)  y")]
     {
         let changed = source.replacen(from, to, 1);

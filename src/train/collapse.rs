@@ -74,12 +74,13 @@ struct Sums {
 }
 
 impl CollapseDetector {
-    /// Steps in a window. Two windows in a row make a collapse.
+    /// Steps in a window, enough to see a slow fall of `ahead` above its noise. Two windows in a row make a
+    /// collapse. Set by hand.
     pub const WINDOW: usize = 200;
-    /// By how much `ahead` falls at least from window to window in a run that learns. Seen: 0.078 and
-    /// more in runs that recover, 0.014 and less in runs that do not.
+    /// From window to window `ahead` falls at least by this in a run that learns. Set by hand, between the
+    /// runs of `examples/collapse.rs` that recover and those that do not.
     const FALL: f64 = 0.03;
-    /// Below this share the ranking is learned, however slowly it improves.
+    /// Below this share the ranking is learned, however slowly it improves. Set by hand.
     const LEARNED: f64 = 0.3;
 
     /// Looks at a step with these scores, whose loss could have had `possible` terms. Returns a

@@ -360,7 +360,7 @@ impl Plain<'_> {
         }
     }
 
-    /// (GRU-3): n = tanh(a + r c).
+    /// (GRU-3)  n = tanh(a_n + r ∘ c_n)
     fn new_gate<T: Real>(&self, a: T, r: T, c: T, bias: T) -> T {
         let x = if self.wrong(M::ResetIgnored) || self.wrong(M::ResetBefore) {
             a + c
@@ -393,7 +393,7 @@ impl Plain<'_> {
         }
     }
 
-    /// (GRU-4): h' = (1 − z) n + z h.
+    /// (GRU-4)  h′ = (1 − z) ∘ n + z ∘ h, h₀ = 0
     fn next_state<T: Real>(&self, z: T, n: T, h: T) -> T {
         let rest = T::one() - z;
         if self.wrong(M::UpdateComplement) {
