@@ -11,7 +11,8 @@
 //! (LOSS-1)   a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
 //! ```
 //!
-//! A term of cost_s is compared with the right pair of its row, one of cost_im with that of its column.
+//! A term of `cost_s` is compared with the right pair of its row, one of `cost_im` with that of its
+//! column.
 //!
 //! **Sums, not means**, over the batch. Part of the specification:
 //!

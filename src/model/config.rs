@@ -359,7 +359,9 @@ mod tests {
             // Whatever another preset has set before is set back.
             for before in [None, Some(Preset::Vse0), Some(Preset::OrderPlusPlus)] {
                 let mut found = Config::default();
-                before.into_iter().for_each(|before| found.apply(before));
+                if let Some(before) = before {
+                    found.apply(before);
+                }
                 found.apply(preset);
                 assert_eq!(found, expected, "{preset:?} after {before:?}: {command}");
             }

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn scores_that_lie_further_apart_than_the_margin_begin_a_new_row() {
-        let apart = |step: u64| if step % 300 == 0 { ranked(0.5) * 5.0 } else { ranked(0.5) };
+        let apart = |step: u64| if step.is_multiple_of(300) { ranked(0.5) * 5.0 } else { ranked(0.5) };
         assert!(watch(Violation::Max, 1200, apart).is_empty());
         let once = |step: u64| if step == 300 { ranked(0.5) * 5.0 } else { ranked(0.5) };
         assert_eq!(watch(Violation::Max, 1200, once), [700]);
