@@ -22,7 +22,7 @@ doc:
 gradcheck:
     cargo run --release -- gradcheck --blocks
 
-# Training, encoding and ranking, beside the machine's own peak
+# Training, encoding and ranking, compared with the machine's own peak
 bench *ARGS:
     cargo run --release -- bench {{ARGS}}
 
@@ -42,7 +42,8 @@ backends PYTHON="python3":
 crossing:
     cargo run --release --example crossing
 
-# The figures of the docs
+# The figures of the docs; cost.svg holds times: on an idle machine
 figures:
     cargo run --release --example scenes_sheet > docs/figures/scenes.svg
     cargo run --release --example crossing 5 docs/figures/crossing.svg
+    cargo run --release --example cost docs/figures/cost.svg

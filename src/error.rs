@@ -1,7 +1,9 @@
 //! One error type for the whole library.
 //!
 //! Every message names the thing, the place (file, line, tensor, index), what was expected and what
-//! was found. The library never prints and never panics on input: it returns one of these.
+//! was found. Bad data, files and settings get one of these, never a panic. A panic means a mistake in a
+//! call: shapes that do not fit a layer, for example, as in `ndarray`. Nothing is printed but by
+//! [`crate::report`], to stderr.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ pub struct Error(Box<ErrorKind>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A tensor has not the shape that the equation needs.
+    /// A tensor has the wrong shape for the equation.
     #[error("{tensor}: expected {expected}, found {found}")]
     Shape {
         /// The tensor's name.
@@ -144,8 +146,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The message tells the cause too, so there is no further source: whoever prints the whole chain
-/// would say it twice.
+/// The message includes the cause, so there is no further source: a chain of causes would repeat it.
 impl std::error::Error for Error {}
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! VSE++ (Faghri, Fleet, Kiros and Fidler, "VSE++: Improving Visual-Semantic Embeddings with Hard
 //! Negatives", BMVC 2018) learns one space for images and sentences. This crate computes it by hand,
-//! forward beside backward, proves every gradient, and trains on a CPU.
+//! forward and backward, checks every gradient, and trains on a CPU.
 //!
 //! # The paper on one page
 //!
@@ -23,14 +23,15 @@
 //! retrieval  R@1, R@5, R@10, median and mean rank                        eval                (EVAL-1)
 //! ```
 //!
-//! The labels stand beside the code; `docs/02-equations.md` lists each with its file and its test.
+//! Each label is, with its equation, at the line of code that computes it; `docs/02-equations.md` lists
+//! all of them with file and test.
 //!
 //! # Reading order
 //!
 //! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
-//! [`data`], [`eval`], [`train`]. Below all of it lie [`real`] (numbers), [`linalg`] (the only matrix
-//! products) over [`simd`] (the vector unit), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`] measures
-//! what it costs. [`golden`] checks the implementations of others against all this.
+//! [`data`], [`eval`], [`train`]. All of it uses [`real`] (numbers), [`linalg`] (matrix products) over
+//! [`simd`] (the vector unit), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`]
+//! measures what it costs. [`golden`] checks other implementations against all this.
 //!
 //! # One training step
 //!
@@ -55,7 +56,7 @@
 //!     let forward = model.forward(&batch, &config.objective(0))?;
 //!     let mut gradient = Parameters::zeros(&model.architecture);
 //!     let d_features = model.backward_with_features(&batch, &forward, &mut gradient);
-//!     assert_eq!(d_features.dim(), (2, 3)); // dℓ/dφ, for an image encoder that stands before
+//!     assert_eq!(d_features.dim(), (2, 3)); // dℓ/dφ, for an image encoder in front
 //!     let clip = clip_coefficient(global_norm(&gradient), config.grad_clip);
 //!     adam.update(&mut model.parameters, &gradient, 0.01, clip);
 //!     losses.push(forward.hinges.loss);

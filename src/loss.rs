@@ -3,13 +3,16 @@
 //! S [B, B] holds the scores of a batch, its diagonal d the right pairs; α is the margin.
 //!
 //! ```text
-//! (HINGE-1)  cost_s[i, j]  = [α + S_ij − d_i]₊, j ≠ i      caption retrieval: along the row
-//! (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j      image retrieval: along the column
-//! (SH-1)     ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]                          (paper, eq. 5)
-//! (MH-1)     ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]                (paper, eq. 6)
-//! backward   every term that counts adds +1 to dS at its own place and −1 at the place of the
-//!            right pair it is compared with: (i, i) along the row, (j, j) along the column (LOSS-1)
+//! (HINGE-1)  cost_s[i, j] = [α + S_ij − d_i]₊, j ≠ i         caption retrieval: along the row
+//! (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j        image retrieval: along the column
+//! (SH-1)     ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]                  paper, eq. 5
+//! (MH-1)     ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]        paper, eq. 6
+//! (LOSS-1)   a term of cost_s that counts: dS_ij += 1, dS_ii −= 1           backward
+//! (LOSS-1)   a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
 //! ```
+//!
+//! A term of `cost_s` is compared with the right pair of its row, one of `cost_im` with that of its
+//! column.
 //!
 //! **Sums, not means**, over the batch. Part of the specification:
 //!
@@ -97,12 +100,14 @@ impl HingeLoss {
         hinges.image_terms.clear();
         for query in 0..batch {
             let right = scores[[query, query]];
+            // (HINGE-1)  cost_s[i, j] = [α + S_ij − d_i]₊, j ≠ i
             let row = (0..batch).filter(|&j| negative(query, j)).map(|j| (query, j));
             hinges.possible += self.add_query(
                 row.map(|at| (at, margin + scores[at] - right)),
                 &mut hinges.loss,
                 &mut hinges.caption_terms,
             );
+            // (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j
             let column = (0..batch).filter(|&i| negative(i, query)).map(|i| (i, query));
             hinges.possible += self.add_query(
                 column.map(|at| (at, margin + scores[at] - right)),
@@ -129,10 +134,12 @@ impl HingeLoss {
                 continue; // [·]₊; exactly 0 does not count
             }
             match self.violation {
+                // (SH-1)  ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]
                 Violation::Sum => {
                     sum += cost;
                     terms.push(at);
                 }
+                // (MH-1)  ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]
                 // Strictly greater: of equals the first stays.
                 Violation::Max if hardest.is_none_or(|(_, worst)| cost.re() > worst.re()) => {
                     hardest = Some((at, cost));
@@ -170,10 +177,12 @@ impl<T: Real> Hinges<T> {
     pub fn backward_into(&self, d_scores: &mut Array2<T>) {
         linalg::reshape(d_scores, (self.batch, self.batch));
         d_scores.fill(T::zero());
+        // (LOSS-1)  a term of cost_s that counts: dS_ij += 1, dS_ii −= 1
         for &(i, j) in &self.caption_terms {
             d_scores[[i, j]] += T::one();
             d_scores[[i, i]] -= T::one();
         }
+        // (LOSS-1)  a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
         for &(i, j) in &self.image_terms {
             d_scores[[i, j]] += T::one();
             d_scores[[j, j]] -= T::one();

@@ -3,7 +3,8 @@
 //! A stream is a function of (seed, purpose) alone, so that drawing more in one place moves nothing
 //! in another, and the generator needs no saved state: the shuffle of epoch 7 is the stream
 //! `shuffle/7`. Only `u32` and `u64` are drawn, never `usize`, and the formulas that make numbers of
-//! them stand here: the same bits on every machine and with every version of `rand`.
+//! them are here: the same bits on every machine and with every version of `rand`. The built-in scenes
+//! have streams and formulas of their own (`data/scenes/dice.rs`), under the same rules.
 
 use ndarray_rand::rand::distr::Distribution;
 use ndarray_rand::rand::{Rng, RngCore, SeedableRng};

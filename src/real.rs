@@ -1,4 +1,4 @@
-//! Numbers: `f32` trains, `f64` specifies, `Complex<f64>` proves.
+//! Numbers: `f32` trains, `f64` specifies, `Complex<f64>` checks gradients.
 //!
 //! The forward pass is written once, over [`Scalar`], and runs on all three; complex numbers carry
 //! the complex-step derivative of [`crate::gradcheck`]. The backward pass and the optimiser need an

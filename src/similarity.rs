@@ -3,16 +3,17 @@
 //! Rows are images, columns are captions: F [N, D] and G [M, D] give S [N, M].
 //!
 //! ```text
-//! (SIM-1)  cosine         s_ij = f_i · g_j
-//!          backward       dF = dS G,   dG = dSᵀ F
-//! (SIM-2)  order          s_ij = −‖max(0, g_j − f_i)‖₂
-//!          backward       with v = max(0, g_j − f_i):  dg_j += dS_ij v / s_ij,  df_i −= dS_ij v / s_ij
-//! (SIM-3)  order-squared  s_ij = −‖max(0, g_j − f_i)‖₂²
-//!          backward       dg_j −= 2 dS_ij v,  df_i += 2 dS_ij v
+//! (SIM-1)   s_ij = f_i · g_j                             cosine
+//! (SIM-1′)  dF = dS G, dG = dSᵀ F
+//! (SIM-2)   s_ij = −‖v‖₂, v = max(0, g_j − f_i)          order
+//! (SIM-2′)  dg_j += dS_ij v / s_ij, df_i −= dS_ij v / s_ij, 0 where v = 0
+//! (SIM-3)   s_ij = −‖v‖₂², v = max(0, g_j − f_i)         order-squared
+//! (SIM-3′)  dg_j −= 2 dS_ij v, df_i += 2 dS_ij v
 //! ```
 //!
-//! (SIM-1) is the paper's s(i, c) (section 2.1; the embeddings are already normalised). (SIM-2) is
-//! what the original's code computes for order embeddings, (SIM-3) the penalty that Vendrov et al.
+//! (SIM-1) is the paper's s(i, c) (section 2.1). It is a cosine where both sides are normalised; with
+//! `no_imgnorm`, as in VSE0, images keep their length and it is the inner product. (SIM-2) is what the
+//! original's code computes for order embeddings, (SIM-3) the penalty that Vendrov et al.
 //! (2016, equation 2) define. Where v = 0 the root of (SIM-2) has no derivative; here it is 0.
 
 use ndarray::{Array2, ArrayView2, Axis};
@@ -65,6 +66,7 @@ impl Measure {
     ) {
         linalg::reshape(scores, (images.nrows(), captions.nrows()));
         if self == Self::Cosine {
+            // (SIM-1)  s_ij = f_i · g_j
             return linalg::matmul_into(images, captions.t(), scores.view_mut());
         }
         let (images, captions) = (images.as_standard_layout(), captions.as_standard_layout());
@@ -72,6 +74,8 @@ impl Measure {
             let f = f.to_slice().expect("contiguous");
             for (score, g) in scores.iter_mut().zip(captions.outer_iter()) {
                 let squared = squared_violation(f, g.to_slice().expect("contiguous"));
+                // (SIM-2)  s_ij = −‖v‖₂, v = max(0, g_j − f_i)
+                // (SIM-3)  s_ij = −‖v‖₂², v = max(0, g_j − f_i)
                 *score = if self == Self::OrderSquared { -squared } else { -root(squared) };
             }
         });
@@ -90,6 +94,7 @@ impl Measure {
         linalg::reshape(d_images, images.dim());
         linalg::reshape(d_captions, captions.dim());
         if self == Self::Cosine {
+            // (SIM-1′)  dF = dS G, dG = dSᵀ F
             linalg::matmul_into(d_scores, captions, d_images.view_mut());
             return linalg::matmul_into(d_scores.t(), images, d_captions.view_mut());
         }
@@ -98,7 +103,9 @@ impl Measure {
             let (s, ds) = (scores[[i, j]], d_scores[[i, j]]);
             match self {
                 _ if s.re() == 0.0 => T::zero(),
+                // (SIM-3′)  dg_j −= 2 dS_ij v, df_i += 2 dS_ij v
                 Self::OrderSquared => -(ds + ds),
+                // (SIM-2′)  dg_j += dS_ij v / s_ij, df_i −= dS_ij v / s_ij, 0 where v = 0
                 _ => ds / s,
             }
         };
@@ -166,7 +173,7 @@ fn add_violation<T: Real>(
     }
 }
 
-/// Makes a matrix row by row, each beginning with zeros, in parallel.
+/// Makes a matrix row by row, starting each with zeros, in parallel.
 fn rows<T: Real>(out: &mut Array2<T>, row: impl Fn(usize, &mut ndarray::ArrayViewMut1<'_, T>) + Sync) {
     out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(i, mut out)| {
         out.fill(T::zero());

@@ -11,7 +11,8 @@ use crate::model::{Architecture, Config, ValidConfig};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Size {
-    /// About that of the built-in scenes: E 32, H = D = 64, F 256, V 150.
+    /// A small one: E 32 and H = D = 64 as for the built-in scenes, with F 256 (theirs is 944) and
+    /// V 150 (theirs is 145).
     Demo,
     /// COCO's annotated objects: E 128, H = D = 256, F 1618, V 2,006.
     Coco,

@@ -102,9 +102,9 @@ pub(crate) enum PresetName {
     /// MH
     #[value(name = "vse++")]
     VsePlusPlus,
-    /// Order similarity, absolute values, SH
+    /// Order similarity, absolute values, SH, margin 0.05, learning rate 1e-3
     Order0,
-    /// Order similarity, absolute values, MH
+    /// Order similarity, MH
     #[value(name = "order++")]
     OrderPlusPlus,
 }

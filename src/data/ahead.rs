@@ -5,7 +5,7 @@
 //! the other thread:        fill batch t + 1      fill batch t + 2
 //! ```
 //!
-//! Two buffers go to and fro: while one is in use the other is filled. Which pairs a batch has is
+//! Double buffering: while one buffer is in use the other is filled. Which pairs a batch has is
 //! for [`EpochOrder`] alone to say, so that the batches are those that would be made in line.
 
 use std::ops::Range;

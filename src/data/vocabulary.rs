@@ -2,8 +2,9 @@
 //!
 //! Ids 0 to 3 are `<pad>`, `<start>`, `<end>`, `<unk>`; then come the words that occur at least
 //! `threshold` times in the **training** captions, in the order of their first occurrence. (The
-//! original counted the test captions too, which lets the test split leak into the model.) A caption
-//! becomes `<start> w1 … wn <end>`, a word without an id `<unk>`.
+//! original's script counts train and dev for precomputed features, and the vocabulary files that it
+//! published were made from all splits: there the test split leaks into the model.) A caption becomes
+//! `<start> w1 … wn <end>`, a word without an id `<unk>`.
 
 use std::collections::HashMap;
 use std::path::Path;

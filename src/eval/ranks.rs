@@ -1,9 +1,9 @@
 //! Ranks by counting.
 //!
 //! ```text
-//! (RANK-1)  image → text   rank(i) = #{rivals ahead of the best of i's captions}
-//! (RANK-2)  text → image   rank(c) = #{images ahead of the image of c}
-//! (RANK-3)  a rival is ahead if its score is strictly greater, or equal and its index lower
+//! (RANK-1)  rank(i) = number of captions of other images ahead of the best of i's own        image → text
+//! (RANK-2)  rank(c) = number of images ahead of the image of c        text → image
+//! (RANK-3)  ahead: a strictly greater score, or an equal score and a lower index
 //! ```
 //!
 //! Ranks count from 0. The best of an image's captions is the one with the greatest score, and of
@@ -272,6 +272,7 @@ fn count_rows(scores: &Array2<f32>, i: usize, c: usize, best: &[Target], starts:
         let image = i + row;
         let target = best[image];
         let scores = scores.to_slice().expect("contiguous");
+        // (RANK-1)  rank(i) = number of captions of other images ahead of the best of i's own
         let (ahead, equal) = compare(scores, target.score);
         let mut count = Count { ahead: ahead as usize, tied: false };
         if equal > 0 {
@@ -280,6 +281,7 @@ fn count_rows(scores: &Array2<f32>, i: usize, c: usize, best: &[Target], starts:
                 // The image's own captions are no rivals; those behind the best are never ahead of it.
                 if !(starts[image]..starts[image + 1]).contains(&caption) {
                     count.tied = true;
+                    // (RANK-3)  ahead: a strictly greater score, or an equal score and a lower index
                     count.ahead += usize::from(caption < target.index);
                 }
             }
@@ -308,6 +310,7 @@ fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Ve
             },
         );
     }
+    // (RANK-2)  rank(c) = number of images ahead of the image of c
     let count = |(column, target): (usize, &Target)| {
         let mut count = Count { ahead: ahead[column] as usize, tied: false };
         if equal[column] > 0 {

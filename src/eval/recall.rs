@@ -1,10 +1,10 @@
 //! Recall at K and the ranks' median and mean.
 //!
 //! ```text
-//! (EVAL-1)  R@K    = 100 · mean(rank < K),   K = 1, 5, 10
-//! (EVAL-2)  Med r  = ⌊median(rank)⌋ + 1,     Mean r = mean(rank) + 1      (ranks from 0)
-//! (EVAL-3)  rsum   = the sum of the six recalls
-//! (EVAL-4)  folds  = the mean of every figure over k sequential parts of the images (COCO 1K: 5)
+//! (EVAL-1)  R@K = 100 · mean(rank < K), K = 1, 5, 10
+//! (EVAL-2)  Med r = ⌊median(rank)⌋ + 1, Mean r = mean(rank) + 1            ranks count from 0
+//! (EVAL-3)  rsum = the sum of the six recalls
+//! (EVAL-4)  folds: the mean of every figure over k sequential parts of the images        COCO 1K: k = 5
 //! ```
 
 use ndarray::{ArrayView2, s};
@@ -56,9 +56,11 @@ impl Recall {
             return Self::default();
         }
         let n = ranks.len();
+        // (EVAL-1)  R@K = 100 · mean(rank < K), K = 1, 5, 10
         let recall = |k: usize| 100.0 * ranks.iter().filter(|&&rank| rank < k).count() as f64 / n as f64;
         let mut sorted = ranks.to_vec();
         sorted.sort_unstable();
+        // (EVAL-2)  Med r = ⌊median(rank)⌋ + 1, Mean r = mean(rank) + 1
         // The median of an even number of ranks is the mean of the middle two; ⌊·⌋ of that.
         let median = usize::midpoint(sorted[(n - 1) / 2], sorted[n / 2]);
         let total = ranks.iter().sum::<usize>();
@@ -106,6 +108,7 @@ pub fn evaluate(
         folds: 1,
         image_to_text,
         text_to_image,
+        // (EVAL-3)  rsum = the sum of the six recalls
         rsum: image_to_text.sum() + text_to_image.sum(),
     })
 }
@@ -129,6 +132,7 @@ pub fn evaluate_folds(
     }
     let size = n / folds;
     let mut mean = Evaluation { images: n, captions: captions.nrows(), folds, ..Evaluation::default() };
+    // (EVAL-4)  folds: the mean of every figure over k sequential parts of the images
     for first in (0..n).step_by(size) {
         let (start, end) = (starts[first], starts[first + size]);
         let borders: Vec<usize> = starts[first..=first + size].iter().map(|border| border - start).collect();

@@ -1,12 +1,13 @@
-//! Proof of the gradients: complex steps and Taylor remainders.
+//! The gradients checked: complex steps and Taylor remainders.
 //!
-//! Two tests, neither of which knows how a gradient was derived.
+//! Two checks, neither of which knows how a gradient was derived. They look at one point of each
+//! problem: a check, not a proof.
 //!
 //! ```text
-//! (CHECK-1)  complex step     ∂f/∂x_k = Im f(x + i h e_k) / h,   h = 1e-60           for every k
-//! (CHECK-2)  Taylor           r(h) = f(x + h v) − f(x) − h g·v = O(h²)        for random v, ‖v‖ = 1
-//!                             R(h) = |8 r(h/2) − r(h)|        the same, rid of its h³ term
-//!                             slope = log₂ R(h) / R(h/2)      → 2 if g is the gradient, 1 if not
+//! (CHECK-1)  ∂f/∂x_k = Im f(x + i h e_k) / h, h = 1e-60           complex step, for every k
+//! (CHECK-2)  r(h) = f(x + h v) − f(x) − h g · v                   Taylor, for random v with ‖v‖ = 1
+//! (CHECK-2)  R(h) = |8 r(h/2) − r(h)|                             the same without its h³ term
+//! (CHECK-2)  slope = log₂(R(h) / R(h/2)), 2 if g is the gradient, 1 if not
 //! ```
 //!
 //! The complex step (Squire and Trapp 1998) has no difference and so no cancellation: it is exact to
@@ -35,7 +36,7 @@ use crate::random::{Symmetric, stream};
 use crate::real::Scalar;
 use ndarray_rand::rand::distr::Distribution;
 
-/// A scalar function of named blocks of numbers, with a gradient to be proved.
+/// A scalar function of named blocks of numbers, with a gradient to be checked.
 pub trait Problem: Sync {
     /// What is checked.
     fn name(&self) -> String;
@@ -140,6 +141,7 @@ fn complex_step<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<
     let derivative = |k: usize| {
         let mut x = complex.clone();
         x[k].im = H;
+        // (CHECK-1)  ∂f/∂x_k = Im f(x + i h e_k) / h, h = 1e-60
         Ok(problem.value(&x)?.im / H)
     };
     let exact = (0..x.len()).into_par_iter().map(derivative).collect::<Result<Vec<f64>>>()?;
@@ -206,8 +208,10 @@ fn taylor_direction<P: Problem>(
     let mut remainders: Vec<f64> = Vec::new();
     for k in STEPS {
         let h = 2f64.powi(-k);
+        // (CHECK-2)  r(h) = f(x + h v) − f(x) − h g · v
         remainders.push(problem.value(&at(h))? - value - h * slope);
         if let [.., a, b, c] = remainders[..] {
+            // (CHECK-2)  R(h) = |8 r(h/2) − r(h)|
             let (whole, half) = ((8.0 * b - a).abs(), (8.0 * c - b).abs());
             if half < floor {
                 break;
@@ -217,6 +221,7 @@ fn taylor_direction<P: Problem>(
     }
     let near_kink = !same_piece(1e-3)?;
     let slope = match usable {
+        // (CHECK-2)  slope = log₂(R(h) / R(h/2)), 2 if g is the gradient, 1 if not
         Some((h, r, half)) if same_piece(h)? && same_piece(h / 2.0)? && same_piece(h / 4.0)? => Some((r / half).log2()),
         _ => None,
     };

@@ -1,6 +1,6 @@
 //! What is checked: every layer by itself, then whole models.
 //!
-//! A layer's output y becomes a scalar by a curved readout, φ(y) = Σ w∘y + 2 Σ y² with fixed random
+//! A layer's output y becomes a scalar by a curved readout, q(y) = Σ w∘y + 2 Σ y² with fixed random
 //! w, so that every entry of dφ/dy = w + 4y is different and no gradient is constant.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
@@ -518,10 +518,10 @@ pub fn models() -> Vec<ModelProblem> {
         ),
         ("vse++, same images masked", vse_pp(|c| c.mask_same_image = true)),
         (
-            "order++, squared, two layers",
+            "order++ with abs, squared, two layers",
             vse_pp(|c| {
                 c.apply(Preset::OrderPlusPlus);
-                (c.measure, c.num_layers) = (Measure::OrderSquared, 2);
+                (c.use_abs, c.measure, c.num_layers) = (true, Measure::OrderSquared, 2);
             }),
         ),
     ]);

@@ -1,4 +1,7 @@
-//! The only matrix products and reductions of the crate.
+//! Matrix products and reductions.
+//!
+//! The model's are all here, but for the sum of an order violation, which [`crate::similarity`] takes in
+//! the same fixed order. [`crate::golden`] has sums of its own, to compare with.
 //!
 //! Two promises hold for everything here:
 //!
@@ -6,7 +9,7 @@
 //!   borders depend on the shapes and the processor, never on the threads; a sum is never split,
 //!   unless its order is fixed.
 //! - **An element of a product depends on its row of *a* and its column of *b* alone**, not on
-//!   where they stand nor on how many others are multiplied with them. Retrieval relies on it:
+//!   their places nor on how many others are multiplied with them. Retrieval relies on it:
 //!   equal vectors have equal scores, so ties are ties.
 //!
 //! `f32`, for training, fuses the multiplication and the addition of a step: one rounding, and the same
@@ -22,7 +25,7 @@ pub use product::{matmul, matmul_into, matmul_packed, matmul_panels, matmul_writ
 pub(crate) use reduce::{add, rows_at_once};
 pub use reduce::{add_to_rows, column_sums, dot, reshape, squared_norm};
 
-/// What becomes of the numbers that stand where a result goes.
+/// Whether a result overwrites or accumulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     /// They are replaced, whatever they were.

@@ -73,7 +73,7 @@ fn at_once(depth: usize, tile: usize) -> usize {
 }
 
 /// A block of A · B of two packed factors, into the place of C: the rows and the columns of some
-/// panels, on the running thread alone. For whoever deals out blocks and looks at them one by one.
+/// panels, on the running thread alone. For callers that schedule blocks themselves.
 pub fn matmul_panels<T: Scalar>(
     a: &Panels<T>,
     b: &Panels<T>,

@@ -1,11 +1,12 @@
 //! The image side.
 //!
 //! ```text
-//! (IMG-1)   f(i) = W_fᵀ φ(i) + b_f, L2-normalised                (paper, section 2.1)
+//! (IMG-1)  f(i) = W_fᵀ φ(i) + b_f, then (NORM-1) unless no_imgnorm, then (ABS-1) if use_abs
 //! ```
 //!
-//! φ(i) `[F]` is the image's feature vector as the data gives it. Without `no_imgnorm` f has norm 1.
-//! [`ImageTower::backward_features`] returns dℓ/dφ for an encoder that stands before this tower.
+//! φ(i) `[F]` is the image's feature vector as the data gives it (paper, section 2.1). Without
+//! `no_imgnorm` f has norm 1. [`ImageTower::backward_features`] returns dℓ/dφ for an encoder in front
+//! of this tower.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -36,6 +37,7 @@ impl<T: Scalar> ImageTower<T> {
     ///
     /// **Errors** if a projected row is zero or not finite and is to be normalised.
     pub fn forward(&self, features: ArrayView2<'_, T>, head: Head, cache: &mut ImageCache<T>) -> Result<()> {
+        // (IMG-1)  f(i) = W_fᵀ φ(i) + b_f, then (NORM-1) unless no_imgnorm, then (ABS-1) if use_abs
         self.fc.forward(features, &mut cache.projected);
         head.forward(cache.projected.view(), &mut cache.head)
     }

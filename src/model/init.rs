@@ -1,9 +1,9 @@
 //! Initialisation, as the original's.
 //!
 //! ```text
-//! (INIT-1)  projections   W ~ U(±√6 / √(in + out)),   b = 0          (Glorot and Bengio 2010)
-//! (INIT-2)  word vectors  W ~ U(±0.1), all rows
-//! (INIT-3)  GRU           every weight and both biases ~ U(±1 / √H)
+//! (INIT-1)  W ~ U(±√6 / √(in + out)), b = 0        projections (Glorot and Bengio 2010)
+//! (INIT-2)  W ~ U(±0.1)                             word vectors, all rows
+//! (INIT-3)  W, b ~ U(±1 / √H)                       GRU, every weight and both biases
 //! ```
 //!
 //! Every tensor draws from a random stream of its own, named after it.
@@ -34,8 +34,11 @@ impl<T: Scalar> Parameters<T> {
 /// a of U(±a), by the tensor's name; 0 for the projections' biases.
 fn bound(name: &str, shape: &[usize], hidden: usize) -> f64 {
     match name {
+        // (INIT-2)  W ~ U(±0.1)
         "txt_enc.embed.weight" => 0.1,
+        // (INIT-3)  W, b ~ U(±1 / √H)
         _ if name.starts_with("txt_enc.rnn.") => 1.0 / (hidden as f64).sqrt(),
+        // (INIT-1)  W ~ U(±√6 / √(in + out)), b = 0
         _ if shape.len() == 2 => (6.0 / (shape[0] + shape[1]) as f64).sqrt(),
         _ => 0.0,
     }

@@ -1,13 +1,14 @@
 //! The caption side.
 //!
 //! ```text
-//! (TXT-1)   ψ(c) = h_last of a GRU over the word vectors of c
-//! (TXT-2)   g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with a caption projection; L2-normalised   (section 2.1)
+//! (TXT-1)   ψ(c) = h of the top layer at the last token of c
+//! (TXT-1′)  dh of a node = Σ dψ(c) over the captions c that end there
+//! (TXT-2)   g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
 //! ```
 //!
-//! `h_last` is the top layer's state at the caption's own last token (`<end>`), never at a padded end.
-//! The paper writes `W_g`; the original has no such matrix, its GRU being as wide as the joint space.
-//! Both are here: no projection by default, and a learned one, with which H may differ from D.
+//! The last token is the caption's own (`<end>`), never a padded end. The paper (section 2.1) writes `W_g`;
+//! the original has no such matrix, because its GRU is as wide as the joint space. Both are here: no
+//! projection by default, and a learned one, with which H may differ from D.
 
 use ndarray::Array2;
 
@@ -63,11 +64,13 @@ impl<T: Scalar> TextTower<T> {
         tree.rebuild(captions);
         self.embed.forward(tree.words(), words)?;
         self.rnn.forward(tree, words.view(), rnn);
+        // (TXT-1)  ψ(c) = h of the top layer at the last token of c
         let top = rnn.top();
         linalg::reshape(last, (captions.len(), top.ncols()));
         for (mut last, &node) in last.outer_iter_mut().zip(tree.last()) {
             last.assign(&top.row(node));
         }
+        // (TXT-2)  g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
         match &self.proj {
             Some(proj) => {
                 proj.forward(last.view(), projected);
@@ -97,7 +100,7 @@ impl<T: Scalar> TextTower<T> {
 }
 
 impl<T: Real> TextTower<T> {
-    /// From dg [B, D] to the parameters' gradients; what becomes of d is of no use to others.
+    /// From dg [B, D] to the parameters' gradients; d is overwritten.
     pub fn backward(
         &self,
         cache: &TextCache<T>,
@@ -116,7 +119,7 @@ impl<T: Real> TextTower<T> {
             }
             _ => d,
         };
-        // (TXT-1′): a node gets the gradients of all captions that end there.
+        // (TXT-1′)  dh of a node = Σ dψ(c) over the captions c that end there
         let d_states = d_rnn.top(&self.rnn, &cache.tree);
         for (&node, d) in cache.tree.last().iter().zip(d_last.outer_iter()) {
             let mut row = d_states.row_mut(node);

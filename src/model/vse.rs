@@ -67,7 +67,7 @@ impl<T: Scalar> Vse<T> {
 
     /// As [`Self::forward`], in the memory of a pass that is no longer needed.
     ///
-    /// **Errors** as [`Self::forward`]; the memory is then of no use until a pass succeeds.
+    /// **Errors** as [`Self::forward`]; `forward` is then unspecified until a pass succeeds.
     pub fn forward_into(&self, batch: &Batch<T>, objective: &Objective, forward: &mut Forward<T>) -> Result<()> {
         let Forward { image, text, scores, hinges } = forward;
         batch.check(self.architecture.img_dim)?;
@@ -116,7 +116,7 @@ impl<T: Real> Vse<T> {
     /// Adds the gradient of the loss to `gradient` and returns what flows on into the image side:
     /// the gradient of `fc`'s output, [B, D].
     ///
-    /// Whoever stands before the image tower turns it into dℓ/dφ [B, F] with
+    /// An image encoder in front of the tower turns it into dℓ/dφ [B, F] with
     /// [`super::ImageTower::backward_features`]; [`Self::backward_with_features`] does both.
     pub fn backward(&self, batch: &Batch<T>, forward: &Forward<T>, gradient: &mut Parameters<T>) -> Array2<T> {
         let mut backward = Backward::default();

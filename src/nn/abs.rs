@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (ABS-1)   y = |x|
-//! backward  dx = sign(x) dy,   sign(0) = 0
+//! (ABS-1′)  dx = sign(x) dy, sign(0) = 0
 //! ```
 
 use ndarray::{Array2, ArrayView2, Zip};
@@ -33,12 +33,14 @@ impl<T: Scalar> Abs<T> {
 
 /// (ABS-1) of one number.
 pub fn absolute<T: Scalar>(x: T) -> T {
+    // (ABS-1)  y = |x|
     if x.re() < 0.0 { -x } else { x }
 }
 
 impl<T: Real> Abs<T> {
     /// dy [N, D] becomes dx [N, D].
     pub fn backward(&self, dy: &mut Array2<T>) {
+        // (ABS-1′)  dx = sign(x) dy, sign(0) = 0
         Zip::from(dy).and(&self.signs).for_each(|dy, &sign| *dy = *dy * T::from_f64(f64::from(sign)));
     }
 }

@@ -1,8 +1,8 @@
 //! Word embedding.
 //!
 //! ```text
-//! (EMB-1)   x = W[w]            W [V, E], w a word id; x [E]
-//! backward  dW[w] += dx         for every occurrence of w
+//! (EMB-1)   x = W[w]              W [V, E], w a word id; x [E]
+//! (EMB-1′)  dW[w] += dx           for every occurrence of w
 //! ```
 
 use ndarray::parallel::prelude::*;
@@ -31,13 +31,13 @@ impl<T: Scalar> Embedding<T> {
         }
         linalg::reshape(x, (words.len(), self.weight.ncols()));
         for (mut x, &word) in x.outer_iter_mut().zip(words) {
+            // (EMB-1)  x = W[w]
             x.assign(&self.weight.row(word as usize));
         }
         Ok(())
     }
 
-    /// Writes `dW[w] += dx` to `gradient` in the order of the list, so that a repeated word gets the
-    /// sum of its gradients.
+    /// (EMB-1′), in the order of the list, so that a repeated word gets the sum of its gradients.
     pub fn backward(&self, words: &[u32], d_out: ArrayView2<'_, T>, write: Write, gradient: &mut Self) {
         if write == Write::Replace {
             let rows = gradient.weight.axis_iter_mut(Axis(0)).into_par_iter();
@@ -45,6 +45,7 @@ impl<T: Scalar> Embedding<T> {
         }
         for (&word, dx) in words.iter().zip(d_out.outer_iter()) {
             let mut row = gradient.weight.row_mut(word as usize);
+            // (EMB-1′)  dW[w] += dx
             row += &dx;
         }
     }

@@ -1,29 +1,28 @@
 //! Gated recurrent unit over a prefix tree.
 //!
 //! ```text
-//! a = W_ih x + b_ih                 [3H], rows r, z, n       (once per distinct word)
-//! c = W_hh h + b_hh                 [3H], rows r, z, n       (once per parent)
-//!
-//! (GRU-1)   r  = σ(a_r + c_r)                   reset gate
-//! (GRU-2)   z  = σ(a_z + c_z)                   update gate
-//! (GRU-3)   n  = tanh(a_n + r ∘ c_n)            new gate, reset *after* the product
-//! (GRU-4)   h' = (1 − z) ∘ n + z ∘ h            h₀ = 0
+//! (GRU-0)   a = W_ih x + b_ih                   [3H], rows r, z, n; once per distinct word
+//! (GRU-0)   c = W_hh h + b_hh                   [3H], rows r, z, n; once per parent
+//! (GRU-1)   r = σ(a_r + c_r)                    reset gate
+//! (GRU-2)   z = σ(a_z + c_z)                    update gate
+//! (GRU-3)   n = tanh(a_n + r ∘ c_n)             new gate, reset *after* the product
+//! (GRU-4)   h′ = (1 − z) ∘ n + z ∘ h, h₀ = 0    the new state
 //! ```
 //!
 //! This is the convention of `PyTorch` and cuDNN, and of the original VSE++ code. Cho et al. (2014,
 //! equation 8), whom the paper cites, apply the reset *before* the product, `W_hn` (r ∘ h): another
 //! function, whose weights cannot be exchanged with these.
 //!
-//! Backward, the lines above undone in reverse, dh' being the gradient of the node's own state:
+//! Backward, the lines above undone in reverse, dh′ being the gradient of the node's own state:
 //!
 //! ```text
-//! (GRU-4′)  dn = dh' ∘ (1 − z)      dz = dh' ∘ (h − n)      dh += Σ_children dh' ∘ z
-//! (GRU-3′)  da_n = dn ∘ (1 − n²)    dr = da_n ∘ c_n         dc_n = da_n ∘ r
+//! (GRU-4′)  dn = dh′ ∘ (1 − z), dz = dh′ ∘ (h − n), dh += Σ_children dh′ ∘ z
+//! (GRU-3′)  da_n = dn ∘ (1 − n²), dr = da_n ∘ c_n, dc_n = da_n ∘ r
 //! (GRU-2′)  da_z = dz ∘ z ∘ (1 − z) = dc_z
 //! (GRU-1′)  da_r = dr ∘ r ∘ (1 − r) = dc_r
-//!           dc  = Σ_children (dc_r, dc_z, dc_n)             first the sum, then the product:
-//!           dh += dc W_hh     dW_hh += dcᵀ h     db_hh += Σ dc
-//!           dx  = da W_ih     dW_ih += daᵀ x     db_ih += Σ da      (da summed over equal words)
+//! (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh         first the sum, then the product
+//! (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
+//! (GRU-0′)  dW_ih += daᵀ x, db_ih += Σ da, dx = da W_ih               da summed over equal words
 //! ```
 //!
 //! Shapes: E inputs, H hidden units, U distinct inputs, N nodes, P inner nodes (see
@@ -117,17 +116,19 @@ impl<T: Scalar> GruLayer<T> {
     /// a = `W_ih` x + `b_ih`, row by row.
     fn project(&self, inputs: ArrayView2<'_, T>, a: &mut Array2<T>) {
         linalg::reshape(a, (inputs.nrows(), self.weight_ih.nrows()));
+        // (GRU-0)  a = W_ih x + b_ih
         linalg::matmul_into(inputs, self.weight_ih.t(), a.view_mut());
         linalg::add_to_rows(a.view_mut(), &self.bias_ih);
     }
 
     /// c = `W_hh` h + `b_hh`, row by row.
     fn recur(&self, weight: &Panels<T>, states: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
+        // (GRU-0)  c = W_hh h + b_hh
         linalg::matmul_packed(states, weight, Write::Replace, c.view_mut());
         linalg::add_to_rows(c, &self.bias_hh);
     }
 
-    /// (GRU-1) to (GRU-4) for all nodes of a tree.
+    /// (GRU-0) to (GRU-4) for all nodes of a tree.
     pub fn forward(&self, tree: &PrefixTree, inputs: Inputs<'_, T>, cache: &mut GruLayerCache<T>) {
         let hidden = self.hidden_size();
         let GruLayerCache { projected: a, states, gates, recurrent: c, weight } = cache;
@@ -176,7 +177,7 @@ fn split_at_level<'a, T>(states: &'a mut Array2<T>, level: &Level) -> (&'a [T], 
     (before, &mut inner[..level.inner.len() * width], &mut leaves[..level.leaves.len() * width])
 }
 
-/// (GRU-1) to (GRU-4) for one node: a, c `[3H]` and the parent's h `[H]` give r, z, n `[3H]` and h' `[H]`.
+/// (GRU-1) to (GRU-4) for one node: a, c `[3H]` and the parent's h `[H]` give r, z, n `[3H]` and h′ `[H]`.
 fn step_row<T: Scalar>(a: &[T], c: &[T], h: &[T], gates: &mut [T], out: &mut [T]) {
     let hidden = h.len();
     let (rz, n) = gates.split_at_mut(2 * hidden);
@@ -184,14 +185,18 @@ fn step_row<T: Scalar>(a: &[T], c: &[T], h: &[T], gates: &mut [T], out: &mut [T]
         #[inline(always)]
         || {
             for ((gate, &a), &c) in rz.iter_mut().zip(a).zip(c) {
+                // (GRU-1)  r = σ(a_r + c_r)
+                // (GRU-2)  z = σ(a_z + c_z)
                 *gate = (a + c).sigmoid();
             }
             let (r, z) = rz.split_at(hidden);
             let (a_n, c_n) = (&a[2 * hidden..], &c[2 * hidden..]);
             for (((n, &a), &c), &r) in n.iter_mut().zip(a_n).zip(c_n).zip(r) {
+                // (GRU-3)  n = tanh(a_n + r ∘ c_n)
                 *n = (a + r * c).tanh();
             }
             for (((out, &n), &z), &h) in out.iter_mut().zip(&*n).zip(z).zip(h) {
+                // (GRU-4)  h′ = (1 − z) ∘ n + z ∘ h, h₀ = 0
                 *out = (T::one() - z) * n + z * h;
             }
         },
@@ -199,11 +204,11 @@ fn step_row<T: Scalar>(a: &[T], c: &[T], h: &[T], gates: &mut [T], out: &mut [T]
 }
 
 impl<T: Real> GruLayer<T> {
-    /// (GRU-4′) to (GRU-1′) for all nodes of a tree.
+    /// (GRU-4′) to (GRU-0′) for all nodes of a tree.
     ///
     /// `d.states` [N, H] holds the gradient of every node's state as far as it is used from outside.
     /// Writes to `gradient`; dx has the shape of the inputs.
-    #[allow(clippy::too_many_arguments)] // each is something else
+    #[allow(clippy::too_many_arguments)] // every argument has its own role
     pub fn backward(
         &self,
         tree: &PrefixTree,
@@ -219,7 +224,7 @@ impl<T: Real> GruLayer<T> {
         linalg::reshape(da, (tree.nodes(), 3 * hidden));
         linalg::reshape(dc, (tree.inner_nodes(), 3 * hidden));
         da.row_mut(0).fill(T::zero());
-        // Of a root without children nobody else would.
+        // A childless root is in no level: its row is cleared here.
         dc.row_mut(0).fill(T::zero());
         weight.pack_right(self.weight_hh.view());
 
@@ -232,8 +237,8 @@ impl<T: Real> GruLayer<T> {
                     step_row_backward(row(dh, node), row(&cache.gates, node), c, h, da);
                 });
             }
-            // Children's gradients are summed first; then one product for each parent. A parent's row
-            // is written while its children's, all in rows behind it, are read.
+            // (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh
+            // A parent's row is written while its children's, all in later rows, are read.
             let first_child = level.parents.end;
             let (d_parents, d_children) = dh.as_slice_mut().expect("contiguous").split_at_mut(first_child * hidden);
             let d_parents = &mut d_parents[level.parents.start * hidden..];
@@ -250,6 +255,7 @@ impl<T: Real> GruLayer<T> {
         }
 
         let inner_states = cache.states.slice(s![..tree.inner_nodes(), ..]);
+        // (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
         linalg::matmul_write(dc.t(), inner_states, write, gradient.weight_hh.view_mut());
         linalg::column_sums(dc.view(), write, &mut gradient.bias_hh);
 
@@ -260,6 +266,7 @@ impl<T: Real> GruLayer<T> {
             }
             Inputs::States(_) => da,
         };
+        // (GRU-0′)  dW_ih += daᵀ x, db_ih += Σ da, dx = da W_ih
         linalg::matmul_write(da.t(), inputs.rows(), write, gradient.weight_ih.view_mut());
         linalg::column_sums(da.view(), write, &mut gradient.bias_ih);
         linalg::reshape(dx, inputs.rows().dim());
@@ -267,7 +274,7 @@ impl<T: Real> GruLayer<T> {
     }
 }
 
-/// (GRU-4′) to (GRU-1′) for one node: its dh' `[H]` gives da `[3H]`.
+/// (GRU-4′) to (GRU-1′) for one node: its dh′ `[H]` gives da `[3H]`.
 fn step_row_backward<T: Real>(dh: &[T], gates: &[T], c: &[T], h: &[T], da: &mut [T]) {
     let hidden = h.len();
     let one = T::one();
@@ -282,18 +289,23 @@ fn step_row_backward<T: Real>(dh: &[T], gates: &[T], c: &[T], h: &[T], da: &mut 
         #[inline(always)]
         || {
             for k in 0..hidden {
+                // (GRU-4′)  dn = dh′ ∘ (1 − z), dz = dh′ ∘ (h − n), dh += Σ_children dh′ ∘ z
+                // The last of these, and dc_n below, are in `add_child`.
                 let dn = dh[k] * (one - z[k]);
                 let dz = dh[k] * (h[k] - n[k]);
+                // (GRU-3′)  da_n = dn ∘ (1 − n²), dr = da_n ∘ c_n, dc_n = da_n ∘ r
                 da_n[k] = dn * (one - n[k] * n[k]);
                 let dr = da_n[k] * c_n[k];
+                // (GRU-2′)  da_z = dz ∘ z ∘ (1 − z) = dc_z
                 da_z[k] = dz * (z[k] * (one - z[k]));
+                // (GRU-1′)  da_r = dr ∘ r ∘ (1 − r) = dc_r
                 da_r[k] = dr * (r[k] * (one - r[k]));
             }
         },
     );
 }
 
-/// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc `[3H]`, and dh' ∘ z to dh `[H]`.
+/// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc `[3H]`, and dh′ ∘ z to dh `[H]`.
 fn add_child<T: Real>(d_child: &[T], gates: &[T], da: &[T], dc: &mut [T], dh: &mut [T]) {
     let hidden = dh.len();
     let (r, rest) = gates.split_at(hidden);
@@ -370,7 +382,7 @@ impl<T: Scalar> Gru<T> {
 struct Wave<T> {
     /// The states of the level's parents, all of them inner nodes, [P of a level, H].
     parents: Array2<T>,
-    /// The states of the level's inner nodes, who are the next level's parents.
+    /// The states of the level's inner nodes, which are the next level's parents.
     inner: Array2<T>,
     /// The states of some of its leaves.
     leaves: Array2<T>,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (NORM-1)  y = x / ‖x‖₂                      row by row, no epsilon
-//! backward  dx = (dy − y (y · dy)) / ‖x‖₂     (NORM-2)
+//! (NORM-2)  dx = (dy − y (y · dy)) / ‖x‖₂     backward
 //! ```
 //!
 //! A row of zeros has no direction: it is an error that names the row and the side, never NaN.
@@ -36,7 +36,7 @@ impl<T: Scalar> L2Norm<T> {
     }
 }
 
-/// (NORM-1) in place, for whoever does not go back.
+/// (NORM-1) in place, when no backward pass follows.
 ///
 /// **Errors** as [`L2Norm::forward`].
 pub fn normalise<T: Scalar>(x: &mut Array2<T>, side: &'static str) -> Result<()> {
@@ -55,7 +55,7 @@ fn normalise_rows<T: Scalar>(x: &mut Array2<T>, norms: &mut Array1<T>, side: &'s
     }
     let norms = norms.as_slice_mut().expect("contiguous");
     let x = x.as_slice_mut().expect("in standard layout");
-    // A row without numbers has norm 0 too, and chunks of width 0 there are not.
+    // A row without numbers has norm 0 too; rayon rejects a chunk size of 0.
     let lengths = x.par_chunks_exact_mut(width.max(1)).zip(norms).with_min_len(linalg::rows_at_once(width));
     let wrong = lengths.enumerate().filter_map(|(row, (x, norm))| {
         *norm = normalise_row(x);
@@ -82,6 +82,7 @@ fn normalise_row<T: Scalar>(x: &mut [T]) -> T {
             for x in x.iter_mut() {
                 *x = *x * inverse;
             }
+            // (NORM-1)  y = x / ‖x‖₂
             let length = linalg::dot(x, x).sqrt();
             for x in x.iter_mut() {
                 *x = *x / length;
@@ -98,6 +99,7 @@ impl<T: Real> L2Norm<T> {
         dy.outer_iter_mut().into_par_iter().with_min_len(at_once).enumerate().for_each(|(row, mut dx)| {
             let (y, norm) = (self.output.row(row), self.norms[row]);
             let (dx, y) = (dx.as_slice_mut().expect("contiguous"), y.to_slice().expect("contiguous"));
+            // (NORM-2)  dx = (dy − y (y · dy)) / ‖x‖₂
             let along = linalg::dot(y, dx);
             vectorized(
                 #[inline(always)]

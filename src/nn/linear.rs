@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (LIN-1)   y = x Wᵀ + b        x [N, I], W [O, I], b [O]; y [N, O]
-//! backward  dW += dyᵀ x,   db += Σ_rows dy,   dx = dy W
+//! (LIN-1′)  dW += dyᵀ x, db += Σ dy, dx = dy W        Σ over the rows
 //! ```
 //!
 //! The paper's `W_f` and `W_g` (section 2.1) are stored transposed, as `PyTorch` stores them.
@@ -25,17 +25,19 @@ impl<T: Scalar> Linear<T> {
     /// (LIN-1): x [N, I] → y [N, O].
     pub fn forward(&self, x: ArrayView2<'_, T>, y: &mut Array2<T>) {
         linalg::reshape(y, (x.nrows(), self.weight.nrows()));
+        // (LIN-1)  y = x Wᵀ + b
         linalg::matmul_into(x, self.weight.t(), y.view_mut());
         linalg::add_to_rows(y.view_mut(), &self.bias);
     }
 
-    /// Writes dW and db to `gradient`; x and dy as in the forward pass.
+    /// dW and db of (LIN-1′), from x and dy.
     pub fn backward(&self, x: ArrayView2<'_, T>, dy: ArrayView2<'_, T>, write: Write, gradient: &mut Self) {
+        // (LIN-1′)  dW += dyᵀ x, db += Σ dy, dx = dy W
         linalg::matmul_write(dy.t(), x, write, gradient.weight.view_mut());
         linalg::column_sums(dy, write, &mut gradient.bias);
     }
 
-    /// dx = dy W [N, I]: the gradient of the input, for whoever wants it.
+    /// dx [N, I] of (LIN-1′): the gradient of the input, where it is needed.
     pub fn backward_input(&self, dy: ArrayView2<'_, T>, dx: &mut Array2<T>) {
         linalg::reshape(dx, (dy.nrows(), self.weight.ncols()));
         linalg::matmul_into(dy, self.weight.view(), dx.view_mut());

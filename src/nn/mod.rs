@@ -1,12 +1,16 @@
 //! The layers: one file each = equation, shapes, struct, cache, forward, backward, tests.
 //!
-//! Conventions of every layer:
+//! Conventions:
 //!
-//! - `forward` writes its output, and what backward needs beside it, into a typed cache that it is
-//!   given; there is no tape. A cache may be used again for another batch: its memory stays.
-//! - `backward` takes the gradient of the loss by the layer's output and **adds** to gradients that
-//!   are held in the same struct as the parameters, or replaces them where it is told so
-//!   ([`Write`](crate::linalg::Write)): a training step then need not set them to zero first.
+//! - There is no tape. `forward` writes its output into memory that it is given, and the memory may be
+//!   used again for another batch. What backward needs is kept in that output and in the inputs
+//!   ([`Linear`], [`Embedding`]), in a typed cache ([`Gru`]), or in the layer itself, which has no
+//!   parameters and *is* the cache ([`L2Norm`], [`Abs`]).
+//! - `backward` takes the gradient of the loss by the layer's output. Layers with parameters write
+//!   the parameters' gradients into a struct of the same type, and [`Write`](crate::linalg::Write)
+//!   says whether they add or replace; dx is another output, or a call of its own
+//!   ([`Linear::backward_input`]); [`Embedding`] has none. [`L2Norm`] and [`Abs`] turn dy into dx in
+//!   place.
 //! - Shapes are checked where data enters ([`crate::model::Vse::forward`]); a layer by itself
 //!   panics on shapes that do not fit, as `ndarray` does.
 

@@ -1,9 +1,9 @@
 //! Adam (Kingma and Ba 2015, algorithm 1).
 //!
 //! ```text
-//! (ADAM-1)  m = β₁ m + (1 − β₁) g          v = β₂ v + (1 − β₂) g²
-//! (ADAM-2)  m̂ = m / (1 − β₁ᵗ)              v̂ = v / (1 − β₂ᵗ)
-//! (ADAM-3)  θ = θ − lr m̂ / (√v̂ + ε)        ε outside the root
+//! (ADAM-1)  m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²
+//! (ADAM-2)  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
+//! (ADAM-3)  θ ← θ − lr m̂ / (√v̂ + ε)          ε outside the root
 //! ```
 //!
 //! β₁ = 0.9, β₂ = 0.999, ε = 1e-8, no weight decay. Dense on the word vectors too: a word that is
@@ -46,6 +46,8 @@ impl<T: Real> Adam<T> {
         let number = T::from_f64;
         let (beta1, beta2) = (number(Self::BETA1), number(Self::BETA2));
         let (rest1, rest2) = (number(1.0 - Self::BETA1), number(1.0 - Self::BETA2));
+        // (ADAM-2)  m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
+        // The first divisor goes into the step size, the root of the second under √v.
         let step_size = number(learning_rate / (1.0 - power(Self::BETA1, self.step)));
         let root = number((1.0 - power(Self::BETA2, self.step)).sqrt());
         let (epsilon, scale) = (number(Self::EPSILON), number(scale));
@@ -62,8 +64,10 @@ impl<T: Real> Adam<T> {
                     || {
                         for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
                             let g = g * scale;
+                            // (ADAM-1)  m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g²
                             *m = beta1 * *m + rest1 * g;
                             *v = beta2 * *v + rest2 * g * g;
+                            // (ADAM-3)  θ ← θ − lr m̂ / (√v̂ + ε)
                             *p -= step_size * *m / (v.sqrt() / root + epsilon);
                         }
                     },

@@ -1,17 +1,18 @@
 //! Clipping by the global norm (Pascanu et al. 2013).
 //!
 //! ```text
-//! (CLIP-1)  norm = ‖g‖₂ over all trained parameters together
-//! (CLIP-2)  g = g · c with c = max_norm / (norm + 1e-6), only where c < 1
+//! (CLIP-1)  norm = ‖g‖₂ over all parameters together
+//! (CLIP-2)  g ← c g, c = max_norm / (norm + 1e-6), only where c < 1
 //! ```
 
 use crate::linalg;
 use crate::model::Parameters;
 use crate::real::Real;
 
-/// (CLIP-1), summed tensor by tensor in the order of their names' list.
+/// (CLIP-1), summed tensor by tensor in the order of [`Parameters::named`].
 #[must_use]
 pub fn global_norm<T: Real>(gradient: &Parameters<T>) -> f64 {
+    // (CLIP-1)  norm = ‖g‖₂ over all parameters together
     let squares = gradient.tensors().map(|g| linalg::squared_norm(g.as_slice().expect("contiguous")));
     squares.fold(0.0, |total, square| total + square).sqrt()
 }
@@ -19,6 +20,7 @@ pub fn global_norm<T: Real>(gradient: &Parameters<T>) -> f64 {
 /// (CLIP-2): the coefficient; 1 where the norm is small enough or `max_norm` is 0 (no clipping).
 #[must_use]
 pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
+    // (CLIP-2)  g ← c g, c = max_norm / (norm + 1e-6), only where c < 1
     let coefficient = max_norm / (norm + 1e-6);
     if max_norm > 0.0 && coefficient < 1.0 { coefficient } else { 1.0 }
 }

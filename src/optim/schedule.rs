@@ -1,7 +1,7 @@
 //! The step schedule.
 //!
 //! ```text
-//! (LR-1)    lr(epoch) = lr₀ · 0.1^⌊epoch / lr_update⌋,   epoch from 0
+//! (LR-1)  lr(epoch) = lr₀ · 0.1^⌊epoch / lr_update⌋, epoch from 0
 //! ```
 
 use crate::real::power;
@@ -9,6 +9,7 @@ use crate::real::power;
 /// (LR-1)
 #[must_use]
 pub fn learning_rate(initial: f64, lr_update: usize, epoch: usize) -> f64 {
+    // (LR-1)  lr(epoch) = lr₀ · 0.1^⌊epoch / lr_update⌋, epoch from 0
     initial * power(0.1, (epoch / lr_update) as u64)
 }
 

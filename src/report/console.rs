@@ -9,7 +9,7 @@ use super::table::thousands;
 use crate::error::Result;
 use crate::escape;
 use crate::loss::Violation;
-use crate::train::{Collapse, EpochReport, Event, Observer, StepReport};
+use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, StepReport};
 
 /// Shows a training on stderr; the bar only where stderr is a terminal.
 #[derive(Debug)]
@@ -17,13 +17,16 @@ pub struct Console {
     bar: ProgressBar,
     epochs: usize,
     batches: usize,
+    /// Whether training with SH first is possible and was not asked for.
+    warmup_is_open: bool,
     /// Seconds of a step, smoothed.
     pace: Option<f64>,
     /// When the program was started.
     begun: Instant,
 }
 
-/// A line on stderr, with all that a terminal would obey made visible. Where stderr is closed or full there is nobody to tell, and work goes on.
+/// A line on stderr, with control characters made visible. If stderr is closed or full, the line is lost and
+/// work goes on.
 pub fn say(text: &str) {
     /// Characters of a line that are shown: a message may quote a line of any file.
     const LONGEST: usize = 2000;
@@ -42,10 +45,10 @@ impl Default for Console {
 }
 
 impl Console {
-    /// Tells how long it took until all was ready, counted from `begun`.
+    /// Reports how long it took until all was ready, counted from `begun`.
     #[must_use]
     pub fn since(begun: Instant) -> Self {
-        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, pace: None, begun }
+        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, warmup_is_open: false, pace: None, begun }
     }
 
     /// A line above the bar.
@@ -97,14 +100,27 @@ impl Console {
     }
 
     fn collapse(&self, c: &Collapse) {
-        self.say(&format!(
-            "warning: collapse: for {} steps the loss has been {:.2}, which is α for every term that could count \
-             (2Bα for MH), and all scores of a batch lie within {:.1e} of each other: the embeddings are all alike, \
-             and the gradient (nearly) vanishes.\n         MH often leaves this point after some epochs. If it does not: \
-             train the first epochs with SH (--warmup-epochs 1), or use a smaller --learning-rate.",
-            c.steps, c.loss, c.spread
-        ));
+        self.say(&collapse_warning(c, self.warmup_is_open));
     }
+}
+
+/// What was seen, what it means, and which flag to try.
+fn collapse_warning(c: &Collapse, warmup_is_open: bool) -> String {
+    let warmup = if warmup_is_open { ", or train the first epochs with SH (--warmup-epochs 1)" } else { "" };
+    format!(
+        "warning: collapse: for {} steps the scores of a batch have been nearly equal (within {:.1e}), and the ranking \
+         does not improve: {:.0} % of the negatives score at least as high as the right pair (by chance 50 %).\n         \
+         The loss, {:.2}, is not below its value where all scores are equal, {:.2}: a negative that counts scores {:.1e} \
+         more than the right pair on average, and this draws the scores together. The norm of the gradient is {:.1e}.\n         \
+         Few such runs recover. Use a smaller --learning-rate{warmup}.",
+        2 * CollapseDetector::WINDOW,
+        c.spread,
+        100.0 * c.ahead,
+        c.loss,
+        c.stationary,
+        c.gap,
+        c.grad_norm,
+    )
 }
 
 impl Observer for Console {
@@ -112,6 +128,7 @@ impl Observer for Console {
         match event {
             Event::Started { config, parameters, pairs, batches, progress } => {
                 (self.epochs, self.batches) = (config.num_epochs, *batches);
+                self.warmup_is_open = config.max_violation && config.warmup_epochs == 0;
                 let from =
                     if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
                 self.say(&format!(
@@ -134,5 +151,30 @@ impl Observer for Console {
             Event::Interrupted { .. } | Event::Finished { .. } => self.bar.finish_and_clear(),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_collapse_warning_has_the_figures_seen_and_a_flag_that_is_not_set_yet() {
+        let collapse = Collapse {
+            step: 600,
+            loss: 52.28,
+            stationary: 51.2,
+            spread: 0.0327,
+            gap: 6.04e-3,
+            ahead: 0.405,
+            ahead_before: 0.403,
+            grad_norm: 8.58,
+        };
+        let text = collapse_warning(&collapse, true);
+        for seen in ["for 400 steps", "within 3.3e-2", "40 %", "52.28", "51.20", "6.0e-3 more", "gradient is 8.6e0"] {
+            assert!(text.contains(seen), "{seen:?} in {text}");
+        }
+        assert!(text.contains("--learning-rate, or") && text.contains("--warmup-epochs 1"), "{text}");
+        assert!(!collapse_warning(&collapse, false).contains("--warmup-epochs"));
     }
 }

@@ -75,10 +75,7 @@ impl Observer for JsonLines {
                 self.write("epoch", report)?;
                 self.flush()
             }
-            Event::Collapsed(c) => {
-                let fields = json!({ "step": c.step, "loss": c.loss, "stationary": c.stationary, "spread": c.spread });
-                self.write("collapse", &fields)
-            }
+            Event::Collapsed(collapse) => self.write("collapse", collapse),
             Event::Interrupted { .. } | Event::Finished { .. } => self.flush(),
         }
     }
@@ -95,13 +92,14 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, "{\"step\":10}\n{\"step\":20}\n{\"ste").unwrap();
         let mut lines = JsonLines::open(&path, 10, 10).unwrap();
-        let collapse = Collapse { step: 15, loss: 51.2, stationary: 51.2, spread: 0.0, steps: 50 };
+        let collapse = Collapse { step: 15, loss: 51.5, stationary: 51.2, ahead: 0.5, ..Collapse::default() };
         lines.event(&Event::Collapsed(&collapse)).unwrap();
         lines.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,
-            "{\"step\":10}\n{\"event\":\"collapse\",\"step\":15,\"loss\":51.2,\"stationary\":51.2,\"spread\":0.0}\n"
+            "{\"step\":10}\n{\"event\":\"collapse\",\"step\":15,\"loss\":51.5,\"stationary\":51.2,\"spread\":0.0,\"gap\":0.0,\
+             \"ahead\":0.5,\"ahead_before\":0.0,\"grad_norm\":0.0}\n"
         );
     }
 }

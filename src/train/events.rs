@@ -1,4 +1,4 @@
-//! What happens in a training, for whoever wants to know.
+//! What happens in a training, for observers.
 
 use serde::Serialize;
 
@@ -8,15 +8,15 @@ use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::model::ValidConfig;
 
-/// Something that is told what happens.
+/// Receives training events.
 pub trait Observer {
-    /// Takes notice.
+    /// Takes an event.
     ///
     /// **Errors** if it cannot, for example because a disk is full; the training then ends with it.
     fn event(&mut self, event: &Event<'_>) -> Result<()>;
 }
 
-/// An observer that does not care.
+/// Ignores every event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ignore;
 
@@ -39,7 +39,7 @@ pub enum Event<'a> {
         pairs: usize,
         /// Steps in an epoch.
         batches: usize,
-        /// Where it stands.
+        /// How far it is.
         progress: &'a Progress,
     },
     /// A step was taken.
@@ -59,12 +59,12 @@ pub enum Event<'a> {
     EpochEnded(&'a EpochReport),
     /// A stop was asked for; everything is saved.
     Interrupted {
-        /// Where it stands.
+        /// How far it is.
         progress: &'a Progress,
     },
     /// All epochs are done.
     Finished {
-        /// Where it stands.
+        /// How far it is.
         progress: &'a Progress,
     },
 }

@@ -260,8 +260,8 @@ impl Trainer {
         let report = self.step(batch)?;
         let report = StepReport { batches, seconds: waited + report.seconds, ..report };
         observer.event(&Event::Step(&report))?;
-        let margin = self.config.margin;
-        if let Some(collapse) = self.progress.collapse.see(margin, &report, self.buffers.forward.hinges.possible) {
+        let Forward { hinges, scores, .. } = &self.buffers.forward;
+        if let Some(collapse) = self.progress.collapse.see(self.config.margin, &report, hinges.possible, scores) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())
@@ -596,9 +596,9 @@ mod tests {
     }
 
     #[test]
-    fn a_collapsed_training_is_told_once() {
-        struct Told(Vec<u64>);
-        impl Observer for Told {
+    fn a_collapsed_training_is_reported_once() {
+        struct Reported(Vec<u64>);
+        impl Observer for Reported {
             fn event(&mut self, event: &Event<'_>) -> Result<()> {
                 if let Event::Collapsed(collapse) = event {
                     approx::assert_relative_eq!(collapse.loss, 2.0 * 4.0 * 0.2, max_relative = 1e-4);
@@ -608,16 +608,16 @@ mod tests {
             }
         }
         let (vocabulary, data) = data();
-        let config = Config { num_epochs: 2, batch_size: 4, learning_rate: 1e-9, ..config() }.check().unwrap();
+        let config = Config { num_epochs: 9, batch_size: 4, learning_rate: 1e-9, ..config() }.check().unwrap();
         let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
         // Every embedding the same: no weights, only biases.
         let parameters = &mut trainer.model.parameters;
         parameters.fill_with(|| 0.0);
         parameters.img_enc.fc.bias.fill(0.5);
         parameters.txt_enc.rnn.layers[0].bias_ih.fill(0.3);
-        let mut told = Told(Vec::new());
-        trainer.run(&data, None, &mut told, &AtomicBool::new(false)).unwrap();
-        assert_eq!(told.0, [50]);
+        let mut reported = Reported(Vec::new());
+        trainer.run(&data, None, &mut reported, &AtomicBool::new(false)).unwrap();
+        assert_eq!(reported.0, [400]);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! unrelated pictures has none, and there the maximum of hinges wins nothing. This one is full of
 //! them. Ground, sky, landmark and its colour come together, in one of 25 kinds ([`KINDS`]), so
 //! that of 128 pairs in a batch about five are of one kind and agree in half of all that can be
-//! said. They differ in the thing alone: its shape, colour, pattern and place, a twentieth of the
+//! said. They differ in the thing alone: its shape, colour, pattern and place, a small part of the
 //! picture, blurred by jitter, light and grain. And since every caption leaves a quarter of the
 //! attributes out, no single word settles it. Of the negatives in a batch 24 in 25 differ in kind
 //! and are easy; the sum of hinges sums over all of them, the maximum looks at the hardest alone.

@@ -93,7 +93,8 @@ pub(super) fn model_inputs(draw: &mut Draw, sizes: Sizes, settings: &Settings, t
     inputs
 }
 
-/// The four presets of the original.
+/// `vse0`, `vsepp` and `order0` are the original's presets. `orderpp` is `order0` with MH: these cases
+/// have absolute values and margin 0.05, which the original's order++ has not.
 pub(super) fn preset(name: &str, settings: &mut Settings) {
     let order = name.starts_with("order");
     settings.max_violation = matches!(name, "vsepp" | "orderpp");

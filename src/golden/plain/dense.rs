@@ -64,7 +64,9 @@ impl Plain<'_> {
         self.arithmetic.store(d_table)
     }
 
-    /// (LIN-1): y = x Wᵀ + b. `bias_dropped` is the mistake of leaving b out.
+    /// (LIN-1)  y = x Wᵀ + b
+    ///
+    /// `bias_dropped` is the mistake of leaving b out.
     pub(crate) fn linear<T: Real>(&self, layer: &Linear<T>, x: ArrayView2<'_, T>, bias_dropped: M) -> Array2<T> {
         let product = self.arithmetic.product(x, layer.weight.t());
         self.arithmetic.store(if self.wrong(bias_dropped) { product } else { product + &layer.bias })

@@ -360,8 +360,9 @@ impl Plain<'_> {
         }
     }
 
-    /// (GRU-3): n = tanh(a + r c).
+    /// (GRU-3)
     fn new_gate<T: Real>(&self, a: T, r: T, c: T, bias: T) -> T {
+        // (GRU-3)  n = tanh(a_n + r ∘ c_n)
         let x = if self.wrong(M::ResetIgnored) || self.wrong(M::ResetBefore) {
             a + c
         } else if self.wrong(M::RecurrentBiasOutsideReset) {
@@ -393,8 +394,9 @@ impl Plain<'_> {
         }
     }
 
-    /// (GRU-4): h' = (1 − z) n + z h.
+    /// (GRU-4)
     fn next_state<T: Real>(&self, z: T, n: T, h: T) -> T {
+        // (GRU-4)  h′ = (1 − z) ∘ n + z ∘ h, h₀ = 0
         let rest = T::one() - z;
         if self.wrong(M::UpdateComplement) {
             z * n + rest * h

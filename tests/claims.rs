@@ -1,0 +1,361 @@
+//! What README and docs say about the program, compared with the program: counts, tables of settings,
+//! pasted output, command lines.
+//!
+//! A count is found by its noun: "170 known mistakes" is checked wherever it is written, because a
+//! number stands before " known mistakes". So a count needs no mark; another wording of it does need a
+//! line here.
+
+// Numbers of a page are compared with the program's, not computed.
+#![allow(clippy::float_cmp)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use vsepp::data::scenes::{FEATURES, ScenesConfig, generate};
+use vsepp::data::{Vocabulary, tokenize_all};
+use vsepp::files::TensorWriter;
+use vsepp::golden::Arithmetic;
+use vsepp::golden::mistakes::{self, Mistake, Mistakes};
+use vsepp::golden::plain::Plain;
+use vsepp::golden::program::Program;
+use vsepp::golden::suite::Suite;
+use vsepp::gradcheck;
+use vsepp::model::{Config, Preset};
+use vsepp::report::thousands;
+
+/// The pages that are searched.
+const PAGES: [&str; 12] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/README.md",
+    "docs/01-notation.md",
+    "docs/02-equations.md",
+    "docs/data.md",
+    "docs/golden.md",
+    "docs/performance.md",
+    "docs/scenes.md",
+    "docs/training.md",
+    "docs/traps.md",
+    "docs/validate-a-backend.md",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Runs the program in a folder.
+fn vsepp(args: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vsepp")).args(args).current_dir(folder).output().expect("the program runs")
+}
+
+/// The code blocks of a page: what follows the opening fence, and the text.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in page.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(kind), None) => open = Some((kind.trim().to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, text))) => text.extend([line, "\n"]),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+/// The `text` block of a page that contains some words.
+fn pasted(page_name: &str, words: &str) -> String {
+    let found = blocks(&page(page_name)).into_iter().find(|(kind, text)| kind == "text" && text.contains(words));
+    found.unwrap_or_else(|| panic!("{page_name}: no text block has {words:?}")).1
+}
+
+/// Whether a pasted text is what was printed. Its lines may be broken elsewhere, and … is in the place
+/// of what is left out.
+fn agree(pasted: &str, printed: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let printed = words(printed);
+    let mut rest = printed.as_str();
+    pasted.split('…').map(words).all(|piece| match rest.split_once(piece.as_str()) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
+}
+
+/// The cells of a page's table rows, each trimmed; rows of other tables too.
+fn rows(page: &str) -> Vec<Vec<String>> {
+    let cells = |line: &str| -> Option<Vec<String>> {
+        let line = line.strip_prefix('|')?.strip_suffix('|')?;
+        Some(line.split('|').map(|cell| cell.trim().to_owned()).collect())
+    };
+    page.lines().filter_map(cells).collect()
+}
+
+/// The numbers directly before a noun, each with its line: "1,763" before " awkward sentences".
+fn counts(text: &str, noun: &str) -> Vec<(usize, String)> {
+    let number = |before: &str| -> String {
+        let digits = before.bytes().rev().take_while(|b| b.is_ascii_digit() || *b == b',').count();
+        before[before.len() - digits..].trim_start_matches(',').to_owned()
+    };
+    let found = text.match_indices(noun).map(|(at, _)| (text[..at].matches('\n').count() + 1, number(&text[..at])));
+    found.filter(|(_, number)| !number.is_empty()).collect()
+}
+
+/// What is wrong with the numbers before the nouns on the pages.
+fn wrong_counts(pages: &[(&str, String)], nouns: &[(&str, usize)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (noun, right) in nouns {
+        let right = thousands(*right);
+        for (name, text) in pages {
+            for (line, found) in counts(text, noun) {
+                if found != right {
+                    wrong.push(format!("{name}:{line}: \"{found}{noun}\": the program has {right}"));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+fn suite() -> Suite {
+    Suite::open(&root().join("fixtures/golden")).expect("the suite")
+}
+
+#[test]
+fn counts_are_those_of_the_program() {
+    let suite = suite();
+    let cases = suite.manifest.cases.len();
+    let mistakes = mistakes::ALL.len();
+    let problems = gradcheck::all(|_| ()).expect("the gradient checks").len();
+    let sentences = page("fixtures/tokenizer/awkward.txt").lines().count();
+    let nouns = [
+        (" small cases", cases),
+        (" known mistakes", mistakes),
+        (" planted mistakes", mistakes),
+        (" mistakes in it", mistakes),
+        (" mistakes is off", mistakes),
+        (" were tried", mistakes),
+        (" problems, largest error", problems),
+        (" awkward sentences", sentences),
+    ];
+    let pages = PAGES.map(|name| (name, page(name)));
+    let mut wrong = wrong_counts(&pages, &nouns);
+    for (name, text) in &pages {
+        // Output of a check of the whole suite; a case of one's own has other numbers.
+        let of_core = text.lines().filter(|line| line.starts_with("suite core, ")).collect::<Vec<_>>().join("\n");
+        wrong.extend(wrong_counts(&[(name, of_core)], &[(" cases there,", cases)]));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The README has these, so that a new wording does not take them out of the test.
+    for noun in [" small cases", " known mistakes", " problems, largest error", " awkward sentences"] {
+        assert_eq!(counts(&pages[0].1, noun).len(), 1, "README.md: a number before {noun:?}");
+    }
+    assert!(page("README.md").contains("of ten whole models") && gradcheck::models().len() == 10);
+
+    // A wrong one is found.
+    let spoiled = [("README.md", pages[0].1.replace(&format!("{cases} small"), "194 small"))];
+    assert_eq!(wrong_counts(&spoiled, &nouns).len(), 1);
+}
+
+#[test]
+fn the_table_of_flags_is_that_of_the_suite() {
+    let suite = suite();
+    let mut flags: BTreeMap<String, usize> = BTreeMap::new();
+    for flag in suite.manifest.cases.iter().flat_map(|case| &case.flags) {
+        *flags.entry(format!("`{flag}`")).or_default() += 1;
+    }
+    let rows = rows(&page("docs/golden.md"));
+    for (flag, cases) in &flags {
+        let row =
+            rows.iter().find(|row| row[0] == *flag).unwrap_or_else(|| panic!("docs/golden.md: no row for {flag}"));
+        assert_eq!(row[1], cases.to_string(), "docs/golden.md: cases with the flag {flag}");
+    }
+}
+
+#[test]
+fn the_figures_of_the_gradient_checks_are_those_of_the_program() {
+    let reports = gradcheck::all(|_| ()).expect("the gradient checks");
+    let worst = reports.iter().filter_map(gradcheck::Report::worst).map(|block| block.error).fold(0.0, f64::max);
+    let off = |slope: f64| (slope - 2.0).abs();
+    let slope = reports.iter().map(|r| off(r.taylor.slope_min).max(off(r.taylor.slope_max))).fold(0.0, f64::max);
+    let claim = format!("| gradients | {} problems, largest error {worst:.1e}, slopes 2.00 ± 0.01 |", reports.len());
+    assert!(page("README.md").contains(&claim), "README.md: expected {claim}");
+    assert!(slope <= 0.01, "a slope is off by {slope}");
+}
+
+#[test]
+fn the_readmes_training_is_what_the_program_prints() {
+    if cfg!(debug_assertions) {
+        println!("skipped: the training takes seconds in release, and longer here");
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if !std::arch::is_x86_feature_detected!("fma") {
+        println!("skipped: without fused multiply-add the numbers have other bits");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = vsepp(&["train"], folder.path());
+    let found = String::from_utf8(output.stdout).expect("UTF-8");
+    let expected = pasted("README.md", "best epoch");
+    assert!(found.starts_with(&expected), "README.md has\n{expected}\nand `vsepp train` prints\n{found}");
+    // Its table of measured recall names the same sum.
+    let rsum = found.lines().find_map(|line| line.trim().strip_prefix("rsum ")).expect("a line with rsum");
+    assert!(page("docs/training.md").contains(&format!("**{rsum}**")), "docs/training.md: seed 0 of MH has {rsum}");
+}
+
+#[test]
+fn the_readmes_diagnosis_is_what_the_program_prints() {
+    // What a GRU of another library shows, with the reset before the product: its results.
+    let folder = tempfile::tempdir().expect("a folder");
+    let planted = Mistakes::from([Mistake::by_id("reset-before-product").expect("a known mistake")]);
+    let suite = suite();
+    for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
+        let case = suite.load(entry).expect("a case");
+        let plain = Plain::new(Arithmetic::PLAIN, &planted);
+        let settings = case.settings().expect("settings");
+        let Ok(run) = entry.program.run::<f32>(&settings, &case.inputs, &plain) else { continue };
+        let mut writer = TensorWriter::default();
+        for tensor in run.trace.entries {
+            let state = tensor.name.starts_with("mid.l") && tensor.name.rsplit('.').next() == Some("h");
+            if state || ["out.h_next", "out.last"].contains(&tensor.name.as_str()) {
+                writer.add(tensor.name, &tensor.values.view());
+            }
+        }
+        writer.write_safetensors(&folder.path().join(format!("{}.safetensors", entry.id)), None).expect("written");
+    }
+    let golden = root().join("fixtures/golden");
+    let args = ["golden", "check", ".", "--suite", golden.to_str().expect("UTF-8"), "--profile", "f32"];
+    let output = vsepp(&args, folder.path());
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = String::from_utf8(output.stdout).expect("UTF-8");
+    let expected = pasted("README.md", "reset-before-product");
+    assert!(agree(&expected, &found), "README.md has\n{expected}\nand the program prints\n{found}");
+    let other = expected.replacen("9.8 ×", "9.7 ×", 1);
+    assert!(other != expected && !agree(&other, &found), "another figure is found");
+}
+
+#[test]
+fn the_tables_of_presets_and_settings_are_those_of_the_program() {
+    let text = page("docs/training.md");
+    let rows = rows(&text);
+    let row = |name: &str| {
+        let found = rows.iter().find(|row| row[0].split(", ").any(|cell| cell == format!("`{name}`")));
+        found.unwrap_or_else(|| panic!("docs/training.md: no row for {name}"))
+    };
+    let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("docs/training.md: no number: {text}"));
+    let yes = |on: bool| if on { "yes" } else { "no" };
+
+    let presets = [
+        ("vse0", Preset::Vse0),
+        ("vse++", Preset::VsePlusPlus),
+        ("order0", Preset::Order0),
+        ("order++", Preset::OrderPlusPlus),
+    ];
+    for (name, preset) in presets {
+        let mut config = Config { learning_rate: 0.5, margin: 0.5, ..Config::default() };
+        config.apply(preset);
+        let row = row(name);
+        let loss = if config.max_violation { "MH" } else { "SH" };
+        let expected = [loss, &config.measure.to_string(), yes(config.use_abs), yes(!config.no_imgnorm)];
+        assert_eq!(row[1..5], expected, "docs/training.md: {name}");
+        assert_eq!(number(&row[5]), config.margin, "docs/training.md: margin of {name}");
+        let rate = if row[6] == "unchanged" { 0.5 } else { number(&row[6]) };
+        assert_eq!(rate, config.learning_rate, "docs/training.md: learning rate of {name}");
+    }
+
+    // Every setting has a row; where default and scenes are numbers, they are the program's.
+    let table = |config: Config| toml::Table::try_from(config).expect("a table");
+    let (defaults, scenes) = (table(Config::default()), table(Config::scenes()));
+    let as_number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
+    for (key, value) in &defaults {
+        let row = row(&format!("--{}", key.replace('_', "-")));
+        let Some(default) = as_number(value) else { continue };
+        assert_eq!(number(&row[2]), default, "docs/training.md: default of {key}");
+        let here = as_number(&scenes[key]).expect("a number too");
+        let said = if row[3].is_empty() { default } else { number(&row[3]) };
+        assert_eq!(said, here, "docs/training.md: {key} of the scenes");
+    }
+}
+
+#[test]
+fn the_figures_of_the_scenes_are_those_of_the_program() {
+    let config = ScenesConfig::default();
+    let scenes = generate(&config);
+    let captions = &scenes.train.captions;
+    let tokens = tokenize_all(captions);
+    let vocabulary = Vocabulary::of_tokens(&tokens, Config::scenes().word_threshold);
+    let words: Vec<usize> = tokens.iter().map(Vec::len).collect();
+    let mean = words.iter().sum::<usize>() as f64 / words.len() as f64;
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    tokens.iter().flatten().for_each(|word| *uses.entry(word).or_default() += 1);
+    let rarest = uses.values().copied().min().unwrap_or(0);
+    let rows = rows(&page("docs/scenes.md"));
+    let cell = |name: &str| {
+        let found = rows.iter().find(|row| row[0] == name);
+        found.unwrap_or_else(|| panic!("docs/scenes.md: no row {name:?}"))[1].clone()
+    };
+    let images = [config.train, config.dev, config.test].map(thousands).join(", ");
+    assert_eq!(cell("images: train, dev, test"), images);
+    assert!(cell("captions").ends_with(&format!("{} to train on", thousands(captions.len()))));
+    assert!(cell("image features").starts_with(&format!("F = {FEATURES} ")), "F is {FEATURES}");
+    let distinct = vocabulary.len() - Vocabulary::SPECIAL.len();
+    assert_eq!(cell("words"), format!("{distinct}; the rarest occurs {rarest} times in the training captions"));
+    let longest = words.iter().max().copied().unwrap_or(0);
+    let length = format!("{mean:.1} words on average, {longest} at most, without `<start>` and `<end>`");
+    assert_eq!(cell("caption length"), length);
+}
+
+#[test]
+fn every_command_line_has_flags_that_exist() {
+    // With --help at its end a command is read and not run.
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut tried = 0;
+    for name in PAGES {
+        for (_, block) in blocks(&page(name)).into_iter().filter(|(kind, _)| kind == "sh") {
+            for line in block.lines() {
+                let Some(args) = command(line) else { continue };
+                let args: Vec<&str> = args.iter().map(String::as_str).chain(["--help"]).collect();
+                let output = vsepp(&args, folder.path());
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{name}: {line}\n{said}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 30, "only {tried} command lines found");
+    let wrong = vsepp(&["train", "--margn", "0.1", "--help"], folder.path());
+    assert_eq!(wrong.status.code(), Some(2), "a wrong flag before --help is refused");
+}
+
+/// The arguments of a line `vsepp …  # remark`, or of `cargo run --release -- …`.
+fn command(line: &str) -> Option<Vec<String>> {
+    let line = line.trim();
+    let rest = line.strip_prefix("vsepp ").or_else(|| line.strip_prefix("cargo run --release -- "))?;
+    let rest = rest.split(" #").next()?;
+    let mut args: Vec<String> = vec![String::new()];
+    let mut quoted = false;
+    for c in rest.trim().chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => args.push(String::new()),
+            c => args.last_mut()?.push(c),
+        }
+    }
+    args.retain(|arg| !arg.is_empty());
+    Some(args)
+}
+
+#[test]
+fn numbers_and_commands_are_read() {
+    assert_eq!(counts("a\nthe 1,763 awkward, all awkward", " awkward"), [(2, "1,763".to_owned())]);
+    assert_eq!(command("vsepp search --run r \"two dogs\"  # find").unwrap(), ["search", "--run", "r", "two dogs"]);
+    assert!(command("cargo test").is_none());
+}
