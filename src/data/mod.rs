@@ -2,6 +2,7 @@
 
 mod ahead;
 mod batches;
+mod copies;
 pub mod scenes;
 mod source;
 mod split;
@@ -10,6 +11,7 @@ mod vocabulary;
 
 pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
 pub use batches::EpochOrder;
+pub use copies::{Copies, NEARLY};
 pub use source::Source;
 pub use split::Split;
 pub use vocabulary::{Encoded, Vocabulary, tokenize_all};

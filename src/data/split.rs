@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView1, Axis};
 
+use super::copies::Copies;
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -24,6 +25,8 @@ pub struct Split {
     pub captions: Vec<String>,
     /// The image of each caption, `[M]`, rising.
     pub image_of: Vec<usize>,
+    /// The id of every distinct image, `[N]`, where there are ids.
+    pub ids: Option<Vec<String>>,
     /// What was noticed on reading, for whoever talks to the user.
     pub notes: Vec<String>,
     /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
@@ -80,11 +83,7 @@ impl Split {
             return Err(Error::shape(&format!("{name} captions"), format!("a multiple of {count} rows"), &[m]));
         }
         let per_row = m / count;
-        let distinct: Vec<usize> = if per_row == 1 {
-            (0..count).filter(|&row| row == 0 || rows.row(row) != rows.row(row - 1)).collect()
-        } else {
-            (0..count).collect()
-        };
+        let distinct: Vec<usize> = if per_row == 1 { Copies::find(rows.view()).starts() } else { (0..count).collect() };
         let mut notes = Vec::new();
         let images = if distinct.len() == count {
             rows
@@ -98,7 +97,7 @@ impl Split {
         let mut starts: Vec<usize> = distinct.iter().map(|row| row * per_row).collect();
         starts.push(m);
         let image_of = starts.windows(2).enumerate().flat_map(|(n, w)| vec![n; w[1] - w[0]]).collect();
-        Ok(Self { name: name.into(), images, captions, image_of, notes, starts })
+        Ok(Self { name: name.into(), images, captions, image_of, ids: None, notes, starts })
     }
 
     /// The captions of an image, as numbers.

@@ -1,0 +1,263 @@
+//! Rows that occur more than once: equal to the bit, or nearly equal.
+//!
+//! Each row gets a mark in one pass over the memory: a hash of its numbers, its length, and its inner
+//! product with two fixed random directions. Equal rows have equal hashes; rows that differ by a
+//! millionth of their length have nearly the same products. Candidates found by their marks are
+//! compared number by number, so nothing is reported that is not so. No copy of the rows is made.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray_rand::rand::distr::Distribution;
+use rayon::prelude::*;
+
+use crate::random::{Symmetric, stream};
+use crate::simd::vectorized;
+
+/// Rows that differ by less than this share of their length are nearly equal.
+pub const NEARLY: f64 = 1e-6;
+
+/// Which rows of a matrix are copies of others. Rows are numbered from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Copies {
+    /// For each row the first row that equals it; its own number where there is no earlier one.
+    /// −0 equals 0.
+    pub first: Vec<usize>,
+    /// For some rows an earlier one, not equal, that differs by less than [`NEARLY`] of the length:
+    /// pairs (earlier, later), sorted by the later row. Copies of an earlier row are left out.
+    pub nearly: Vec<(usize, usize)>,
+}
+
+impl Copies {
+    /// Looks for copies: O(N F) for the marks, O(N log N) for the rest.
+    #[must_use]
+    pub fn find(rows: ArrayView2<'_, f32>) -> Self {
+        Self::of_marks(rows, &mark_rows(rows))
+    }
+
+    pub(super) fn of_marks(rows: ArrayView2<'_, f32>, marks: &[Mark]) -> Self {
+        let mut known = Known::default();
+        let first: Vec<usize> =
+            marks.iter().enumerate().map(|(row, mark)| known.find_or_add(rows, row, mark)).collect();
+        let nearly = nearly_equal(rows, marks, &first);
+        Self { first, nearly }
+    }
+
+    /// The first row of each run of equal neighbouring rows, rising.
+    #[must_use]
+    pub fn starts(&self) -> Vec<usize> {
+        (0..self.first.len()).filter(|&row| row == 0 || self.first[row] != self.first[row - 1]).collect()
+    }
+
+    /// Runs of equal neighbouring rows that equal a run further up: pairs (first equal row, first row
+    /// of the run), rising.
+    #[must_use]
+    pub fn apart(&self) -> Vec<(usize, usize)> {
+        self.starts().into_iter().filter(|&row| self.first[row] < row).map(|row| (self.first[row], row)).collect()
+    }
+}
+
+/// What is remembered of a row to find others like it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Mark {
+    hash: u64,
+    length: f64,
+    /// Inner products with two random directions.
+    along: [f64; 2],
+}
+
+/// Rows of one matrix by their hash.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Rows of the same hash that differ are kept one after the other.
+    by_hash: HashMap<u64, Vec<usize>>,
+}
+
+impl Known {
+    fn find(&self, rows: ArrayView2<'_, f32>, row: ArrayView1<'_, f32>, mark: &Mark) -> Option<usize> {
+        self.by_hash.get(&mark.hash)?.iter().copied().find(|&known| rows.row(known) == row)
+    }
+
+    fn find_or_add(&mut self, rows: ArrayView2<'_, f32>, row: usize, mark: &Mark) -> usize {
+        if let Some(known) = self.find(rows, rows.row(row), mark) {
+            return known;
+        }
+        self.by_hash.entry(mark.hash).or_default().push(row);
+        row
+    }
+}
+
+/// Rows of `b` that equal a row of `a`: pairs (first such row of a, row of b), by the row of b.
+pub(super) fn shared(
+    (a, marks_a): (ArrayView2<'_, f32>, &[Mark]),
+    (b, marks_b): (ArrayView2<'_, f32>, &[Mark]),
+) -> Vec<(usize, usize)> {
+    if a.ncols() != b.ncols() {
+        return Vec::new();
+    }
+    let mut known = Known::default();
+    for (row, mark) in marks_a.iter().enumerate() {
+        known.find_or_add(a, row, mark);
+    }
+    let found = marks_b.iter().enumerate().map(|(row, mark)| Some((known.find(a, b.row(row), mark)?, row)));
+    found.flatten().collect()
+}
+
+/// The marks of all rows, in parallel.
+pub(super) fn mark_rows(rows: ArrayView2<'_, f32>) -> Vec<Mark> {
+    let mut rng = stream(0, "copies");
+    #[allow(clippy::cast_possible_truncation)] // any direction will do
+    let mut direction = || (0..rows.ncols()).map(|_| Symmetric(1.0).sample(&mut rng) as f32).collect::<Vec<f32>>();
+    let directions = [direction(), direction()];
+    let marks = rows.axis_iter(Axis(0)).into_par_iter().map(|row| {
+        let row = row.to_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
+        vectorized(
+            #[inline(always)]
+            || mark(&row, [&directions[0], &directions[1]]),
+        )
+    });
+    marks.collect()
+}
+
+/// Lanes that are independent of each other, so that the vector unit computes them side by side.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn mark(row: &[f32], directions: [&[f32]; 2]) -> Mark {
+    let (mut hashes, mut squares, mut along) = ([0u32; LANES], [0.0f64; LANES], [[0.0f64; LANES]; 2]);
+    let mut take = |xs: &[f32; LANES], us: &[f32; LANES], vs: &[f32; LANES]| {
+        for lane in 0..LANES {
+            // + 0 turns −0 into 0, which it equals.
+            let bits = (xs[lane] + 0.0).to_bits();
+            hashes[lane] = (hashes[lane].rotate_left(13) ^ bits).wrapping_mul(0x9e37_79b1);
+            let x = f64::from(xs[lane]);
+            squares[lane] += x * x;
+            along[0][lane] += x * f64::from(us[lane]);
+            along[1][lane] += x * f64::from(vs[lane]);
+        }
+    };
+    let (xs, rest) = row.as_chunks::<LANES>();
+    let ((us, rest_u), (vs, rest_v)) = (directions[0].as_chunks::<LANES>(), directions[1].as_chunks::<LANES>());
+    for ((xs, us), vs) in xs.iter().zip(us).zip(vs) {
+        take(xs, us, vs);
+    }
+    let padded = |rest: &[f32]| std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or(0.0));
+    take(&padded(rest), &padded(rest_u), &padded(rest_v));
+    let hash = hashes
+        .iter()
+        .fold(0u64, |hash, &lane| (hash.rotate_left(27) ^ u64::from(lane)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let sum = |lanes: [f64; LANES]| lanes.iter().fold(0.0, |sum, x| sum + x);
+    Mark { hash, length: sum(squares).sqrt(), along: along.map(sum) }
+}
+
+/// Pairs (earlier, later) of distinct rows that differ by less than [`NEARLY`] of the length: for each
+/// later row the first earlier one that is found.
+///
+/// Sorted by the first product over the length, such rows lie close together. Only the next few are
+/// looked at, so that rows which are all alike take no longer; of many that are nearly equal, some
+/// may then be missed.
+fn nearly_equal(rows: ArrayView2<'_, f32>, marks: &[Mark], first: &[usize]) -> Vec<(usize, usize)> {
+    /// The product with a random direction changes by about the difference's length.
+    const WINDOW: f64 = 10.0 * NEARLY;
+    const NEXT: usize = 64;
+    let along = |row: usize, k: usize| marks[row].along[k] / marks[row].length;
+    let usable = |row: &usize| first[*row] == *row && marks[*row].length > 0.0 && marks[*row].length.is_finite();
+    let mut order: Vec<usize> = (0..marks.len()).filter(usable).collect();
+    order.sort_by(|&i, &j| along(i, 0).total_cmp(&along(j, 0)).then(i.cmp(&j)));
+    let pairs = (0..order.len()).into_par_iter().flat_map_iter(|at| {
+        let row = order[at];
+        let near = order[at + 1..]
+            .iter()
+            .copied()
+            .take(NEXT)
+            .take_while(move |&other| along(other, 0) - along(row, 0) < WINDOW);
+        near.filter(move |&other| {
+            (along(other, 1) - along(row, 1)).abs() < WINDOW
+                && (marks[other].length / marks[row].length - 1.0).abs() < 2.0 * NEARLY
+                && differ_little(rows.row(row), rows.row(other), marks[row].length)
+        })
+        .map(move |other| (row.min(other), row.max(other)))
+    });
+    let mut pairs: Vec<(usize, usize)> = pairs.collect();
+    pairs.sort_unstable_by_key(|&(earlier, later)| (later, earlier));
+    pairs.dedup_by_key(|&mut (_, later)| later);
+    pairs
+}
+
+fn differ_little(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>, length: f64) -> bool {
+    let square = a.iter().zip(b).fold(0.0, |sum, (&a, &b)| sum + (f64::from(a) - f64::from(b)).powi(2));
+    square.sqrt() < NEARLY * length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array, s};
+
+    /// Rows of 37 numbers, more than the lanes, no two alike.
+    fn distinct(rows: usize) -> Array2<f32> {
+        Array2::from_shape_fn((rows, 37), |(r, c)| ((r * 7919 + c * 104_729) % 1009) as f32 / 16.0 - 30.0)
+    }
+
+    #[test]
+    fn distinct_rows_have_no_copies() {
+        let rows = distinct(400);
+        let copies = Copies::find(rows.view());
+        assert_eq!(copies.first, (0..400).collect::<Vec<_>>());
+        assert_eq!((copies.starts().len(), copies.apart(), copies.nearly), (400, vec![], vec![]));
+    }
+
+    #[test]
+    fn runs_and_copies_that_are_apart() {
+        let copies =
+            Copies::find(array![[1.0, 0.0], [1.0, -0.0], [2.0, 3.0], [1.0, 0.0], [1.0, 0.0], [2.0, 3.0]].view());
+        assert_eq!(copies.first, [0, 0, 2, 0, 0, 2], "−0 equals 0");
+        assert_eq!(copies.starts(), [0, 2, 3, 5]);
+        assert_eq!(copies.apart(), [(0, 3), (2, 5)]);
+        // Columns first: the rows are not contiguous.
+        let rows = distinct(9);
+        let rows = ndarray::concatenate![Axis(0), rows, rows];
+        let turned = rows.t().as_standard_layout().into_owned();
+        assert_eq!(Copies::find(turned.t()), Copies::find(rows.view()));
+        assert_eq!(Copies::find(rows.view()).apart().len(), 9);
+    }
+
+    #[test]
+    fn rows_that_differ_by_less_than_a_millionth() {
+        let rows = distinct(50);
+        let shifted = |share: f32| rows.mapv(|x| x * (1.0 + share));
+        // A factor of 1 + 2⁻²¹ moves a row by 4.8e-7 of its length.
+        let apart = ndarray::concatenate![Axis(0), rows, shifted(4.8e-7)];
+        let copies = Copies::find(apart.view());
+        assert_eq!(copies.nearly, (0..50).map(|i| (i, i + 50)).collect::<Vec<_>>());
+        assert!(copies.apart().is_empty());
+        let further = ndarray::concatenate![Axis(0), rows, shifted(3e-6)];
+        assert!(Copies::find(further.view()).nearly.is_empty(), "three millionths are not nearly equal");
+        let mut one = distinct(50);
+        let copy = one.row(7).mapv(|x| x * (1.0 + 4.8e-7));
+        one.slice_mut(s![8, ..]).assign(&copy);
+        assert_eq!(Copies::find(one.view()).nearly, [(7, 8)]);
+    }
+
+    #[test]
+    fn no_rows_no_columns_zeros_and_rows_that_are_all_alike() {
+        assert!(Copies::find(Array2::zeros((0, 3)).view()).starts().is_empty());
+        assert_eq!(Copies::find(Array2::zeros((3, 0)).view()).starts(), [0]);
+        assert_eq!(Copies::find(Array2::zeros((4, 3)).view()).nearly, []);
+        // 20,000 rows within 1e-6 of each other: a comparison of all pairs would take minutes.
+        let alike =
+            Array2::from_shape_fn((20_000, 64), |(r, c)| if c == r % 64 { 1.0 + r as f32 * 1e-11 } else { 1.0 });
+        let _ = Copies::find(alike.view());
+    }
+
+    #[test]
+    fn rows_of_another_matrix() {
+        let a = distinct(20);
+        let b = a.slice(s![5..9, ..]).to_owned();
+        let found = shared((a.view(), &mark_rows(a.view())), (b.view(), &mark_rows(b.view())));
+        assert_eq!(found, [(5, 0), (6, 1), (7, 2), (8, 3)]);
+        let other = a.slice(s![.., ..36]);
+        assert!(shared((a.view(), &mark_rows(a.view())), (other, &mark_rows(other))).is_empty());
+    }
+}
