@@ -180,7 +180,7 @@ fn copies_left(name: &str, copies: &Copies, firsts: &[usize]) -> Vec<String> {
     let n = firsts.len();
     if let Some((a, b)) = equal.first() {
         notes.push(format!(
-            "{name}: {} of the {n} images equal an earlier one (first: rows {a} and {b}, from 0); they stay images of their              own, so R@K counts a copy as wrong",
+            "{name}: {} of the {n} images equal an earlier one (first: rows {a} and {b}, from 0); they stay images of their own, so R@K counts a copy as wrong",
             equal.len()
         ));
     }
@@ -188,7 +188,7 @@ fn copies_left(name: &str, copies: &Copies, firsts: &[usize]) -> Vec<String> {
         copies.nearly.iter().filter(|(_, row)| firsts.binary_search(row).is_ok()).collect();
     if let Some((a, b)) = nearly.first() {
         notes.push(format!(
-            "{name}: {} of the {n} images differ from an earlier one by less than {NEARLY:e} of its length, without being              equal (first: rows {a} and {b}, from 0); they stay images of their own, so R@K counts a copy as wrong",
+            "{name}: {} of the {n} images differ from an earlier one by less than {NEARLY:e} of its length, without being equal (first: rows {a} and {b}, from 0); they stay images of their own, so R@K counts a copy as wrong",
             nearly.len()
         ));
     }
