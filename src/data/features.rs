@@ -15,7 +15,7 @@ use crate::files::{TensorFile, read_rows};
 /// **Errors** if it is no finite matrix of floating-point numbers with a row and a column, or if the
 /// file holds several arrays.
 pub(super) fn read(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
-    let start = start_of(path);
+    let start = start_of(path, 64);
     let named = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let (features, notes) =
         if named == "npy" { of_npy(path, &start)? } else { (of_archive(path, &start)?, Vec::new()) };
@@ -71,22 +71,27 @@ fn with_advice(path: &Path, error: Error) -> Error {
     let Some((before, shape)) = problem.split_once("found shape [") else { return error };
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let sizes: Vec<&str> = shape.trim_end_matches(']').split(", ").filter(|size| !size.is_empty()).collect();
-    let save = |what: &str| format!("in Python: import numpy; x = numpy.load('{file}'); numpy.save('{file}', {what})");
+    // The array is kept under another name.
+    let save = |what: &str| {
+        format!(
+            "rename it to all_{file}, then in Python: import numpy; numpy.save('{file}', numpy.load('all_{file}'){what})"
+        )
+    };
     let advice = match sizes[..] {
-        [] | [_] => "one row an image is needed".to_owned(),
-        [rows, columns, _] if rows == "1" => {
-            format!("The first axis seems to be that of a batch of one, with {columns} images: {}", save("x[0]"))
+        [] | [_] => "One row an image is needed".to_owned(),
+        [rows, images, _] if rows == "1" => {
+            format!("The first axis seems to be that of a batch of one, with {images} images: {}", save("[0]"))
         }
         [_, regions, _] => {
             format!(
-                "It seems to hold {regions} vectors an image (regions). Their mean is one: {}",
-                save("x.mean(axis=1)")
+                "It seems to hold {regions} vectors an image (regions). To use their mean, {}",
+                save(".mean(axis=1)")
             )
         }
         _ => format!(
-            "It seems to hold a map of features an image. Its mean is one row, with channels first: {}; with \
-                      channels last: axis=(1, 2)",
-            save("x.mean(axis=(2, 3))")
+            "It seems to hold a map of features an image. To use its mean, {} if channels come first, axis=(1, 2) if they \
+             come last",
+            save(".mean(axis=(2, 3))")
         ),
     };
     Error::file(path, format!("{before}found shape [{shape}. {advice}"))
@@ -128,9 +133,9 @@ mod tests {
         write_npy(&path, &Array3::<f32>::ones((2, 36, 3))).unwrap();
         let error = read(&path).unwrap_err().to_string();
         assert!(error.contains("found shape [2, 36, 3]. It seems to hold 36 vectors an image"), "{error}");
-        assert!(error.contains("x.mean(axis=1)"), "{error}");
+        assert!(error.contains(".mean(axis=1))"), "{error}");
         write_npy(&path, &Array4::<f32>::ones((2, 3, 7, 7))).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("x.mean(axis=(2, 3))"));
+        assert!(read(&path).unwrap_err().to_string().contains(".mean(axis=(2, 3)))"));
         write_npy(&path, &Array3::<f32>::ones((1, 4, 3))).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("batch of one"));
     }

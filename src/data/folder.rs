@@ -58,7 +58,10 @@ impl Files {
         // The older layout that the original's features come from.
         let captions = folder.join(format!("{name}.txt"));
         let features = folder.join("images/10crop").join(format!("{name}.npy"));
-        (captions.exists() && features.exists()).then(|| Self { captions, features, ids, notes })
+        (captions.exists() && features.exists()).then(|| {
+            notes.push(format!("{name}: read from {name}.txt and images/10crop/{name}.npy, an older layout"));
+            Self { captions, features, ids, notes }
+        })
     }
 }
 
@@ -119,6 +122,17 @@ fn check_folder(folder: &Path) -> Result<()> {
 const EXPECTED: &str = "A folder of data holds, for train, dev and test, {split}_ims.npy (image features, one row an \
                         image) and {split}_caps.txt (captions, one a line)";
 
+const HOLD_OUT: &str = "To hold out the last rows of train for it, in Python, within the folder:
+    import numpy, pathlib
+    n, new = 100, pathlib.Path('with_dev')     # rows of dev; a folder to write
+    rows = numpy.load('train_ims.npy')
+    lines = open('train_caps.txt', encoding='utf-8', newline='').read().rstrip('\\n').split('\\n')
+    k = len(lines) // len(rows)
+    new.mkdir()
+    for split, x, y in ('train', rows[:-n], lines[:-n * k]), ('dev', rows[-n:], lines[-n * k:]):
+        numpy.save(new / f'{split}_ims.npy', x)
+        (new / f'{split}_caps.txt').write_text('\\n'.join(y) + '\\n', encoding='utf-8', newline='')";
+
 /// Says what is there in place of a split.
 fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
     // One of the two files: the other is named.
@@ -142,6 +156,9 @@ fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
     let mut problem = format!("no split {split}: expected {split}_ims.npy and {split}_caps.txt");
     if !found.is_empty() {
         problem += &format!(". The splits that are there: {}", found.join(", "));
+        if split == DEV[0] && found.iter().any(|name| name == "train") {
+            problem += &format!(". Training chooses its best epoch by dev. {HOLD_OUT}");
+        }
     } else if let Some(below) = folders(folder).iter().find(|below| !splits(below).is_empty()) {
         problem += &format!(". Did you mean {}?", shown(below));
     } else if let Some(what) = layout(folder, &entries(folder)) {
@@ -155,7 +172,7 @@ fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
 /// A file of features that is not read here: what it is, and how to convert it.
 fn unread(name: &str, path: &Path) -> String {
     let file = file_name(path);
-    let start = start_of(path);
+    let start = start_of(path, 64);
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let (what, lines) = match (ending, kind(&start)) {
         ("h5" | "hdf5" | "hdf", _) | (_, Some("an HDF5 file")) => (
@@ -220,11 +237,25 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
         _ => "rows = numpy.load('FEATURES')     # rows in the order of ORDER",
     };
     let by_order = load.starts_with("rows");
+    let begins = |name: &str| String::from_utf8_lossy(&start_of(&folder.join(name), 1 << 16)).into_owned();
+    let has = |name: &str, keys: &[&str]| {
+        let text = begins(name);
+        keys.iter().all(|key| text.contains(key))
+    };
+    if let Some(name) = find(&|name| ends(name, ".json") && has(name, &["\"coco_url\""])) {
+        return Some(format!(
+            "{name} looks like COCO's own annotations, which do not say where the features of an image are. Write its \
+             captions to {{split}}_caps.txt, each line the image_id, a tab and the caption, and the image_id of each row \
+             of features to {{split}}_ids.txt: they are matched"
+        ));
+    }
     let end = "for split, rows in ims.items():\n    numpy.save(f'{split}_ims.npy', numpy.array(rows, 'f4'))\n    \
                pathlib.Path(f'{split}_caps.txt').write_text('\\n'.join(caps[split]) + '\\n', encoding='utf-8')";
     let begin = "import collections, IMPORT, numpy, pathlib";
     let dicts = "ims, caps = collections.defaultdict(list), collections.defaultdict(list)";
-    let (what, import, order, body) = if let Some(name) = find(&|name| ends(name, ".jsonl")) {
+    let (what, import, order, body) = if let Some(name) =
+        find(&|name| ends(name, ".jsonl") && has(name, &["\"image\"", "\"captions\"", "\"split\""]))
+    {
         let row = if by_order { "rows[n]" } else { "x[pathlib.Path(image['image']).stem]" };
         (
             format!("{name} looks like JSON Lines, one object a line"),
@@ -235,7 +266,7 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
                  ims[image['split']].append({row})\n    caps[image['split']] += image['captions']"
             ),
         )
-    } else if let Some(name) = find(&|name| ends(name, ".json")) {
+    } else if let Some(name) = find(&|name| ends(name, ".json") && has(name, &["\"sentences\"", "\"images\""])) {
         let row = if by_order { "rows[n]" } else { "x[pathlib.Path(image['filename']).stem]" };
         (
             format!("{name} looks like captions in Karpathy's JSON"),
@@ -247,7 +278,12 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
                  caps[split] += [' '.join(s['raw'].split()) for s in image['sentences']]"
             ),
         )
-    } else if let Some(name) = find(&|name| ends(name, ".csv") || ends(name, ".tsv")) {
+    } else if let Some(name) = find(&|name| {
+        (ends(name, ".csv") || ends(name, ".tsv"))
+            && ["image", "caption", "split"]
+                .iter()
+                .all(|key| begins(name).lines().next().is_some_and(|line| line.contains(key)))
+    }) {
         let (row, delimiter) = (
             if by_order { "rows[len(seen) - 1]" } else { "x[pathlib.Path(line['image']).stem]" },
             if ends(name, ".tsv") { ", delimiter='\\t'" } else { "" },

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The first bytes of a regular file, none if it cannot be read.
-pub(crate) fn start_of(path: &Path) -> Vec<u8> {
+/// The first bytes of a regular file, at most so many; none if it cannot be read.
+pub(crate) fn start_of(path: &Path, most: u64) -> Vec<u8> {
     let mut start = Vec::new();
     if path.is_file() {
-        let _ = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+        let _ = File::open(path).and_then(|file| file.take(most).read_to_end(&mut start));
     }
     start
 }
