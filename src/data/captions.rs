@@ -41,7 +41,7 @@ pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -
     let (names, mut captions) = take_names(path, lines, rows, &mut found.notes)?;
     check_literals(path, &captions)?;
     take_marks(path, &mut captions, &mut found.notes)?;
-    look_at_words(path, &captions, &mut found.notes);
+    look_at_words(path, &captions, &mut found.notes)?;
     Ok(Captions { captions, names, ..found })
 }
 
@@ -668,7 +668,9 @@ fn is_mark(word: &str) -> bool {
 // ---- Words that look like something else -------------------------------------------------------
 
 /// Notes what is read as words and looks as if it should not be.
-fn look_at_words(path: &Path, captions: &[String], notes: &mut Vec<String>) {
+///
+/// **Errors** if nearly all captions are in tags.
+fn look_at_words(path: &Path, captions: &[String], notes: &mut Vec<String>) -> Result<()> {
     const ENTITIES: [&str; 7] = ["&amp;", "&quot;", "&lt;", "&gt;", "&nbsp;", "&apos;", "&#"];
     const NOTHING: [&str; 6] = ["nan", "NaN", "None", "null", "NULL", "N/A"];
     let (mut entities, mut tags, mut nothing) = (Seen::default(), Seen::default(), Seen::default());
@@ -683,6 +685,16 @@ fn look_at_words(path: &Path, captions: &[String], notes: &mut Vec<String>) {
             nothing.add(line);
         }
     }
+    let in_tags = |caption: &String| caption.starts_with('<') && caption.ends_with('>');
+    if captions.len() > 1 && tags.count * 10 >= captions.len() * 9 && in_tags(&captions[tags.first - 1]) {
+        let problem = format!(
+            "found a caption in tags, {}, as {} of the {} are: expected text as it is",
+            quoted(&captions[tags.first - 1]),
+            tags.count,
+            captions.len()
+        );
+        return Err(Error::line(path, tags.first, problem));
+    }
     entities.note(path, |lines| format!("entities of HTML, such as &amp;, are read as words in {lines}"), notes);
     tags.note(path, |lines| format!("words in angle brackets, such as <b>, are read as words in {lines}"), notes);
     nothing.note(
@@ -690,6 +702,7 @@ fn look_at_words(path: &Path, captions: &[String], notes: &mut Vec<String>) {
         |lines| format!("a caption that was missing (nan, None, null) is read as a word in {lines}"),
         notes,
     );
+    Ok(())
 }
 
 /// What follows a `<`: letters up to a `>`.
@@ -892,6 +905,10 @@ mod tests {
         refused("{'caption': 'a dog'},\na\n", &["FILE:1: found an object"]);
         refused("\"a dog\"\n\"a cat\"\n", &["FILE:1: found a caption in quotes, \"\\\"a dog\\\"\", as 2 of the 2 are"]);
         refused("'a dog',\n'a cat',\n", &["FILE:1: found a caption in quotes"]);
+        refused(
+            "<p>a dog</p>\n<p>a cat</p>\n",
+            &["FILE:1: found a caption in tags, \"<p>a dog</p>\", as 2 of the 2 are"],
+        );
         refused("u'a dog'\na\n", &["FILE:1: found a Python bytes literal"]);
         refused("a.jpg\t['a', 'b']\nb.jpg\t['a', 'b']\n", &["FILE:1: found a list"]);
         with_note("a dog\nnan\n", &["a dog", "nan"], "FILE:2: a caption that was missing");

@@ -124,8 +124,9 @@ const EXPECTED: &str = "A folder of data holds, for train, dev and test, {split}
 
 const HOLD_OUT: &str = "To hold out the last rows of train for it, in Python, within the folder:
     import numpy, pathlib
-    n, new = 100, pathlib.Path('with_dev')     # rows of dev; a folder to write
+    new = pathlib.Path('with_dev')     # a folder to write
     rows = numpy.load('train_ims.npy')
+    n = len(rows) // 50 * 5     # rows of dev: one in ten
     lines = open('train_caps.txt', encoding='utf-8', newline='').read().rstrip('\\n').split('\\n')
     k = len(lines) // len(rows)
     new.mkdir()

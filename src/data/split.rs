@@ -117,10 +117,7 @@ impl Split {
         }
         let (ids, others) = (self.ids.as_ref()?, other.ids.as_ref()?);
         // Numbers of rows are the same in every split.
-        if [ids, others]
-            .iter()
-            .any(|ids| ids.iter().enumerate().all(|(n, id)| *id == n.to_string() || *id == (n + 1).to_string()))
-        {
+        if are_numbers_of_rows(ids) || are_numbers_of_rows(others) {
             return None;
         }
         let others: HashSet<&String> = others.iter().collect();
@@ -150,6 +147,14 @@ impl Split {
     pub fn features_of(&self, caption: usize) -> ArrayView1<'_, f32> {
         self.images.row(self.image_of[caption])
     }
+}
+
+/// Whether ids are 0 to N − 1 or 1 to N, in any order.
+fn are_numbers_of_rows(ids: &[String]) -> bool {
+    let mut numbers: Vec<usize> = ids.iter().map_while(|id| id.parse().ok()).collect();
+    numbers.sort_unstable();
+    let first = numbers.first().copied().unwrap_or(0);
+    numbers.len() == ids.len() && first <= 1 && numbers.iter().enumerate().all(|(n, &number)| number == first + n)
 }
 
 /// The captions in the order of their images; those of one image stay as they are.
@@ -262,7 +267,7 @@ mod tests {
         assert_eq!(other.shared_with(&train), None);
         (other.ids, train.ids) = (Some(vec!["x".into(), "b".into()]), Some(vec!["a".into(), "b".into(), "c".into()]));
         assert!(other.shared_with(&train).unwrap().contains("1 of its 2 ids are in train too"));
-        (other.ids, train.ids) = (Some(vec!["0".into(), "1".into()]), Some(vec!["0".into(), "1".into(), "2".into()]));
+        (other.ids, train.ids) = (Some(vec!["1".into(), "0".into()]), Some(vec!["0".into(), "2".into(), "1".into()]));
         assert_eq!(other.shared_with(&train), None, "numbers of rows");
     }
 }
