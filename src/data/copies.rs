@@ -175,7 +175,7 @@ fn nearly_equal(rows: ArrayView2<'_, f32>, marks: &[Mark], first: &[usize]) -> V
         near.filter(move |&other| {
             (along(other, 1) - along(row, 1)).abs() < WINDOW
                 && (marks[other].length / marks[row].length - 1.0).abs() < 2.0 * NEARLY
-                && differ_little(rows.row(row), rows.row(other), marks[row].length)
+                && differ_little(rows.row(row), rows.row(other))
         })
         .map(move |other| (row.min(other), row.max(other)))
     });
@@ -185,9 +185,13 @@ fn nearly_equal(rows: ArrayView2<'_, f32>, marks: &[Mark], first: &[usize]) -> V
     pairs
 }
 
-fn differ_little(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>, length: f64) -> bool {
-    let square = a.iter().zip(b).fold(0.0, |sum, (&a, &b)| sum + (f64::from(a) - f64::from(b)).powi(2));
-    square.sqrt() < NEARLY * length
+/// Whether two rows differ by less than [`NEARLY`] of the first one's length.
+pub(super) fn differ_little(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> bool {
+    let (length, difference) = a.iter().zip(b).fold((0.0, 0.0), |(length, difference), (&a, &b)| {
+        let (a, b) = (f64::from(a), f64::from(b));
+        (length + a * a, difference + (a - b) * (a - b))
+    });
+    f64::sqrt(difference) < NEARLY * f64::sqrt(length)
 }
 
 #[cfg(test)]

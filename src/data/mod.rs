@@ -2,7 +2,12 @@
 
 mod ahead;
 mod batches;
+mod captions;
 mod copies;
+mod features;
+mod folder;
+mod kinds;
+mod names;
 mod plausible;
 pub mod scenes;
 mod source;

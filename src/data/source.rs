@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::folder;
 use super::scenes::{self, ScenesConfig};
 use super::split::Split;
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ impl Source {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match self {
-            Self::Folder(folder) => Split::paths(folder, name).iter().any(|path| path.exists()),
+            Self::Folder(path) => folder::has(path, name),
             Self::Scenes(_) => ["train", "dev", "test"].contains(&name),
         }
     }
@@ -36,7 +37,16 @@ impl Source {
     /// **Errors** as [`Split::read`], or if there is no such split of the scenes.
     pub fn splits<const N: usize>(&self, names: [&str; N]) -> Result<[Split; N]> {
         let splits: Vec<Split> = match self {
-            Self::Folder(folder) => names.iter().map(|name| Split::read(folder, name)).collect::<Result<_>>()?,
+            Self::Folder(folder) => {
+                let mut splits: Vec<Split> =
+                    names.iter().map(|name| Split::read(folder, name)).collect::<Result<_>>()?;
+                for later in 1..N {
+                    let (earlier, own) = splits.split_at_mut(later);
+                    let shared: Vec<String> = earlier.iter().filter_map(|split| own[0].shared_with(split)).collect();
+                    own[0].notes.extend(shared);
+                }
+                splits
+            }
             Self::Scenes(config) => {
                 if let Some(name) = names.iter().find(|name| !self.has(name)) {
                     return Err(Error::config("split", "train, dev or test of the built-in scenes", name));

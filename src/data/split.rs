@@ -3,16 +3,22 @@
 //! The precomputed format of the original: `{split}_ims.npy` [rows, F] and `{split}_caps.txt`, one
 //! caption a line, UTF-8. The captions are a multiple k of the rows, and row i goes with the lines
 //! k i … k i + k − 1. Where there are as many rows as captions, equal neighbouring rows are one image:
-//! the original repeats every image five times, and R@K counts images, not copies.
+//! the original repeats every image five times, and R@K counts images, not copies. Where the lines begin
+//! with the names of their images, the names decide.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ndarray::{Array2, ArrayView1, Axis};
 
-use super::copies::Copies;
+use super::captions::{read_captions, read_ids};
+use super::copies::{Copies, Mark, NEARLY, mark_rows, shared};
+use super::features;
+use super::folder::Files;
+use super::names::{Known, Pairing, Problem};
 use crate::error::{Error, Result};
-use crate::files;
 
 /// Images with their captions, image by image.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,51 +33,36 @@ pub struct Split {
     pub image_of: Vec<usize>,
     /// The id of every distinct image, `[N]`, where there are ids.
     pub ids: Option<Vec<String>>,
-    /// What was noticed on reading, for whoever talks to the user.
+    /// What was noticed on reading. A command prints each once.
     pub notes: Vec<String>,
     /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
     starts: Vec<usize>,
+    /// What equal images are found by, `[N]`.
+    marks: Vec<Mark>,
 }
 
 impl Split {
-    /// The two files of a split.
-    #[must_use]
-    pub fn paths(folder: &Path, name: &str) -> [PathBuf; 2] {
-        [folder.join(format!("{name}_ims.npy")), folder.join(format!("{name}_caps.txt"))]
-    }
-
-    /// Reads a split in the precomputed format.
+    /// Reads a split of a folder: `{split}_ims.npy`, `{split}_caps.txt` and, where it is there,
+    /// `{split}_ids.txt`.
     ///
     /// **Errors** if a file is missing; if the features are no finite matrix; if the captions are not
-    /// UTF-8, are none, have an empty line or are Python `bytes` literals; or if there is no whole
-    /// number of captions for each row.
+    /// UTF-8, are none, or have a line that is not a caption; if there is no whole number of captions for
+    /// each row; or if names and rows do not agree.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
-        let [images, captions] = Self::paths(folder, name);
+        let files = Files::find(folder, name)?;
         // The captions first: they are small, and most mistakes are there.
-        let lines = read_captions(&captions)?;
-        let features = files::read_matrix(&images)?;
-        if features.nrows() == 0 {
-            return Err(Error::file(
-                &images,
-                format!("expected at least one image, found shape {:?}", features.shape()),
-            ));
-        }
-        if features.ncols() == 0 {
-            return Err(Error::file(
-                &images,
-                format!("expected at least one feature, found shape {:?}", features.shape()),
-            ));
-        }
-        if features.nrows() == 0 || !lines.len().is_multiple_of(features.nrows()) {
-            let problem = format!(
-                "expected a multiple of the {} row(s) of {}, found {} captions",
-                features.nrows(),
-                images.display(),
-                lines.len()
-            );
-            return Err(Error::file(&captions, problem));
-        }
-        Self::new(name, features, lines)
+        let rows = || features::read(&files.features).ok().map(|(rows, _)| rows.nrows());
+        let found = read_captions(&files.captions, rows)?;
+        let ids = files.ids.as_deref().map(read_ids).transpose()?;
+        let (rows, noticed) = features::read(&files.features)?;
+        let mut split = Self::pair(name, rows, found.captions, found.names.as_deref(), ids.as_deref()).map_err(
+            |Problem { line, text }| match line {
+                Some(line) => Error::line(&files.captions, line, text),
+                None => Error::file(&files.captions, text),
+            },
+        )?;
+        split.notes = [files.notes, found.notes, noticed, split.notes].concat();
+        Ok(split)
     }
 
     /// A split from rows and captions, a whole number of captions for each row.
@@ -79,25 +70,64 @@ impl Split {
     /// **Errors** if the captions are not a multiple of the rows.
     pub fn new(name: &str, rows: Array2<f32>, captions: Vec<String>) -> Result<Self> {
         let (count, m) = (rows.nrows(), captions.len());
-        if count == 0 || !m.is_multiple_of(count) || m == 0 {
-            return Err(Error::shape(&format!("{name} captions"), format!("a multiple of {count} rows"), &[m]));
-        }
-        let per_row = m / count;
-        let distinct: Vec<usize> = if per_row == 1 { Copies::find(rows.view()).starts() } else { (0..count).collect() };
-        let mut notes = Vec::new();
-        let images = if distinct.len() == count {
+        Self::pair(name, rows, captions, None, None)
+            .map_err(|_| Error::shape(&format!("{name} captions"), format!("a multiple of {count} rows"), &[m]))
+    }
+
+    fn pair(
+        name: &str,
+        rows: Array2<f32>,
+        captions: Vec<String>,
+        names: Option<&[String]>,
+        ids: Option<&[String]>,
+    ) -> std::result::Result<Self, Problem> {
+        let mut marks = mark_rows(rows.view());
+        let copies = Copies::of_marks(rows.view(), &marks);
+        let known = Known { name, rows: rows.view(), copies: &copies, captions: captions.len(), names, ids };
+        let Pairing { firsts, image_of, ids, mut notes } = known.pair()?;
+        notes.extend(copies_left(name, &copies, &firsts));
+        let images = if firsts.len() == rows.nrows() {
             rows
         } else {
-            notes.push(format!(
-                "{name}: the {count} rows are {} images (equal neighbouring rows are one image); R@K counts images",
-                distinct.len()
-            ));
-            rows.select(Axis(0), &distinct)
+            marks = firsts.iter().map(|&row| marks[row]).collect();
+            rows.select(Axis(0), &firsts)
         };
-        let mut starts: Vec<usize> = distinct.iter().map(|row| row * per_row).collect();
-        starts.push(m);
-        let image_of = starts.windows(2).enumerate().flat_map(|(n, w)| vec![n; w[1] - w[0]]).collect();
-        Ok(Self { name: name.into(), images, captions, image_of, ids: None, notes, starts })
+        let (captions, image_of) = image_by_image(captions, image_of);
+        let mut starts = vec![0; firsts.len() + 1];
+        for &image in &image_of {
+            starts[image + 1] += 1;
+        }
+        for image in 0..firsts.len() {
+            starts[image + 1] += starts[image];
+        }
+        Ok(Self { name: name.into(), images, captions, image_of, ids, notes, starts, marks })
+    }
+
+    /// Says which images of this split are in another too, by their features or by their ids.
+    #[must_use]
+    pub fn shared_with(&self, other: &Self) -> Option<String> {
+        let (name, n) = (&self.name, self.images.nrows());
+        let equal = shared((other.images.view(), &other.marks), (self.images.view(), &self.marks));
+        if let Some((of_other, own)) = equal.first() {
+            return Some(format!(
+                "{name}: {} of its {n} images are in {} too (first: image {own} is image {of_other} there, both from 0)",
+                equal.len(),
+                other.name
+            ));
+        }
+        let (ids, others) = (self.ids.as_ref()?, other.ids.as_ref()?);
+        // Numbers of rows are the same in every split.
+        if are_numbers_of_rows(ids) || are_numbers_of_rows(others) {
+            return None;
+        }
+        let others: HashSet<&String> = others.iter().collect();
+        let both: Vec<&String> = ids.iter().filter(|id| others.contains(id)).collect();
+        let first = both.first()?;
+        Some(format!(
+            "{name}: {} of its {n} ids are in {} too, with other features (first: {first:?})",
+            both.len(),
+            other.name
+        ))
     }
 
     /// The captions of an image, as numbers.
@@ -119,45 +149,55 @@ impl Split {
     }
 }
 
-/// One caption a line. A line may end with CR LF, and a byte-order mark is passed over.
-fn read_captions(path: &Path) -> Result<Vec<String>> {
-    /// Two hundred times the captions of COCO.
-    const MOST: u64 = 1 << 32;
-    let bytes = files::read_bytes(path, MOST)?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| {
-        let line = bytes[..e.valid_up_to()].split(|&b| b == b'\n').count();
-        Error::line(path, line, format!("expected UTF-8, found byte 0x{:02x}", bytes[e.valid_up_to()]))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim().is_empty() {
-        return Err(Error::file(path, "expected one caption a line, found an empty file"));
-    }
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let mut captions = Vec::new();
-    for (number, line) in (1..).zip(lines) {
-        if line.chars().all(|c| c.is_whitespace() || c.is_control()) {
-            return Err(Error::line(path, number, "expected a caption, found an empty line"));
-        }
-        if is_bytes_literal(line) {
-            let start: String = line.chars().take(24).collect();
-            let problem = format!(
-                "found a Python bytes literal, {start}…: captions were read as bytes and printed as they are, \
-                 which halves the recall in silence; expected decoded text (in Python: line.decode('utf-8'))"
-            );
-            return Err(Error::line(path, number, problem));
-        }
-        captions.push(line.to_owned());
-    }
-    Ok(captions)
+/// Whether ids are 0 to N − 1 or 1 to N, in any order.
+fn are_numbers_of_rows(ids: &[String]) -> bool {
+    let mut numbers: Vec<usize> = ids.iter().map_while(|id| id.parse().ok()).collect();
+    numbers.sort_unstable();
+    let first = numbers.first().copied().unwrap_or(0);
+    numbers.len() == ids.len() && first <= 1 && numbers.iter().enumerate().all(|(n, &number)| number == first + n)
 }
 
-/// `b'…'` or `b"…"`, what Python 3 prints for undecoded bytes.
-fn is_bytes_literal(line: &str) -> bool {
-    let line = line.trim();
-    ['\'', '"'].iter().any(|&quote| {
-        line.strip_prefix('b').and_then(|rest| rest.strip_prefix(quote)).is_some_and(|rest| rest.ends_with(quote))
-    })
+/// The captions in the order of their images; those of one image stay as they are.
+fn image_by_image(mut captions: Vec<String>, image_of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
+    if image_of.is_sorted() {
+        return (captions, image_of);
+    }
+    let mut order: Vec<usize> = (0..captions.len()).collect();
+    order.sort_by_key(|&caption| image_of[caption]);
+    let sorted = order.iter().map(|&caption| std::mem::take(&mut captions[caption])).collect();
+    (sorted, order.iter().map(|&caption| image_of[caption]).collect())
+}
+
+/// Images that are copies of another one, and are counted as images of their own.
+fn copies_left(name: &str, copies: &Copies, firsts: &[usize]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut seen = HashMap::new();
+    let equal: Vec<(usize, usize)> = firsts
+        .iter()
+        .filter_map(|&row| match seen.entry(copies.first[row]) {
+            Entry::Occupied(earlier) => Some((*earlier.get(), row)),
+            Entry::Vacant(free) => {
+                free.insert(row);
+                None
+            }
+        })
+        .collect();
+    let n = firsts.len();
+    if let Some((a, b)) = equal.first() {
+        notes.push(format!(
+            "{name}: {} of the {n} images equal an earlier one (first: rows {a} and {b}, from 0); they stay images of their own, so R@K counts a copy as wrong",
+            equal.len()
+        ));
+    }
+    let nearly: Vec<&(usize, usize)> =
+        copies.nearly.iter().filter(|(_, row)| firsts.binary_search(row).is_ok()).collect();
+    if let Some((a, b)) = nearly.first() {
+        notes.push(format!(
+            "{name}: {} of the {n} images differ from an earlier one by less than {NEARLY:e} of its length, without being equal (first: rows {a} and {b}, from 0); they stay images of their own, so R@K counts a copy as wrong",
+            nearly.len()
+        ));
+    }
+    notes
 }
 
 #[cfg(test)]
@@ -175,38 +215,59 @@ mod tests {
         assert_eq!(split.image_of, [0, 0, 0, 1, 1, 1]);
         assert_eq!((split.captions_of(0), split.captions_of(1)), (0..3, 3..6));
         assert_eq!(split.images.nrows(), 2, "equal rows stay apart where rows are not captions");
+        assert!(
+            split.notes[0].contains("1 of the 2 images equal an earlier one (first: rows 0 and 1"),
+            "{:?}",
+            split.notes
+        );
         assert!(Split::new("dev", array![[1.0], [2.0]], captions(5)).is_err());
     }
 
     #[test]
     fn where_rows_are_captions_equal_neighbours_are_one_image() {
-        let split = Split::new("dev", array![[1.0], [1.0], [2.0], [1.0], [1.0]], captions(5)).unwrap();
-        assert_eq!(split.images, array![[1.0], [2.0], [1.0]]);
-        assert_eq!(split.image_of, [0, 0, 1, 2, 2]);
-        assert!(split.notes[0].contains("5 rows are 3 images"));
-    }
-
-    fn read(text: &[u8]) -> String {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        match read_captions(file.path()) {
-            Ok(captions) => format!("{captions:?}"),
-            Err(error) => error.to_string().replace(&file.path().display().to_string(), "FILE"),
-        }
+        let rows = array![[1.0], [1.0], [2.0], [1.0], [1.0], [3.0]];
+        let split = Split::new("dev", rows, captions(6)).unwrap();
+        assert_eq!(split.images, array![[1.0], [2.0], [1.0], [3.0]]);
+        assert_eq!(split.image_of, [0, 0, 1, 2, 2, 3]);
+        assert!(split.notes[0].contains("6 rows are 4 images"));
+        assert!(
+            split.notes[1].contains("1 of the 4 images equal an earlier one (first: rows 0 and 3"),
+            "{:?}",
+            split.notes
+        );
     }
 
     #[test]
-    fn caption_files() {
-        assert_eq!(read(b"A dog.\r\ntwo\n"), r#"["A dog.", "two"]"#);
-        assert_eq!(read("\u{feff}é".as_bytes()), r#"["é"]"#);
-        assert_eq!(read(b"b is for 'bee'"), r#"["b is for 'bee'"]"#);
-        assert_eq!(read(b""), "FILE: expected one caption a line, found an empty file");
-        assert_eq!(read(b"\n\n"), "FILE: expected one caption a line, found an empty file");
-        assert_eq!(read(b"a\n\x1c\nb\n"), "FILE:2: expected a caption, found an empty line");
-        assert_eq!(read(b"a\n \nb\n"), "FILE:2: expected a caption, found an empty line");
-        assert_eq!(read(b"a\nb\n\n"), "FILE:3: expected a caption, found an empty line");
-        assert_eq!(read(b"a\nb\xff\n"), "FILE:2: expected UTF-8, found byte 0xff");
-        assert!(read(b"a\nb'a man'\n").starts_with("FILE:2: found a Python bytes literal"));
-        assert!(read(b"b\"a man's\"").starts_with("FILE:1: found a Python bytes literal"));
+    fn images_in_rounds_are_grouped_and_captions_follow() {
+        let split = Split::new("dev", array![[1.0], [2.0], [1.0], [2.0]], captions(4)).unwrap();
+        assert_eq!(split.images, array![[1.0], [2.0]]);
+        assert_eq!(split.captions, ["caption 0", "caption 2", "caption 1", "caption 3"]);
+        assert_eq!((split.starts(), split.notes.len()), (&[0, 2, 4][..], 1));
+    }
+
+    #[test]
+    fn images_that_differ_by_a_millionth_are_noted() {
+        let split = Split::new("dev", array![[1.0, 1.0], [1.0, 1.0 + f32::EPSILON]], captions(2)).unwrap();
+        assert_eq!(split.images.nrows(), 2);
+        assert!(
+            split.notes[0].contains("1 of the 2 images differ from an earlier one by less than 1e-6"),
+            "{:?}",
+            split.notes
+        );
+    }
+
+    #[test]
+    fn images_of_another_split() {
+        let train = Split::new("train", array![[1.0], [2.0], [3.0]], captions(3)).unwrap();
+        let test = Split::new("test", array![[5.0], [3.0]], captions(2)).unwrap();
+        let note = test.shared_with(&train).unwrap();
+        assert!(note.contains("1 of its 2 images are in train too (first: image 1 is image 2 there"), "{note}");
+        let mut other = Split::new("dev", array![[7.0], [8.0]], captions(2)).unwrap();
+        let mut train = train;
+        assert_eq!(other.shared_with(&train), None);
+        (other.ids, train.ids) = (Some(vec!["x".into(), "b".into()]), Some(vec!["a".into(), "b".into(), "c".into()]));
+        assert!(other.shared_with(&train).unwrap().contains("1 of its 2 ids are in train too"));
+        (other.ids, train.ids) = (Some(vec!["1".into(), "0".into()]), Some(vec!["0".into(), "2".into(), "1".into()]));
+        assert_eq!(other.shared_with(&train), None, "numbers of rows");
     }
 }

@@ -16,6 +16,6 @@ mod tensors;
 pub use atomic::{check_target, write_atomically};
 pub use elements::ElementType;
 pub use kind::Kind;
-pub use npy::read_matrix;
+pub use npy::{read_matrix, read_rows};
 pub use regular::{open_regular, read_bytes, read_text};
 pub use tensors::{TensorFile, TensorWriter};

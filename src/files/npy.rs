@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use ndarray::{Array2, ArrayD, Ix2, IxDyn};
+use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
 use py_literal::Value;
 
@@ -17,6 +17,14 @@ use crate::error::{Error, Result};
 /// says, if it is not a matrix, if it holds no floating-point numbers, if there is no memory for them,
 /// or if a number is not finite (row and column are named, both from 0).
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
+    Ok(read_rows(path)?.0)
+}
+
+/// As [`read_matrix`], and the shape as it is in the file: of the axes after the first, those of
+/// length 1 may be left out, so that one or none is left.
+///
+/// **Errors** as [`read_matrix`].
+pub fn read_rows(path: &Path) -> Result<(Array2<f32>, Vec<usize>)> {
     const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
     let (mut file, length) = open_regular(path)?;
     let told = |problem| match problem {
@@ -25,22 +33,32 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
     };
     let head = Head::read::<f32>(&mut file, &TYPES).map_err(told)?;
     let held = head.check_length(length).map_err(told)?;
-    let dimensions = head.shape.len();
-    if dimensions != 2 {
-        return Err(Error::file(path, format!("expected a matrix [rows, columns], found {dimensions} dimension(s)")));
-    }
-    let place = |at: usize| head.index(at).map_or_else(String::new, |at| format!("row {}, column {}: ", at[0], at[1]));
+    let shape = as_matrix(&head.shape)
+        .ok_or_else(|| Error::file(path, format!("expected a matrix [rows, columns], found shape {:?}", head.shape)))?;
+    let place = |at: usize| {
+        let index = head.index(at);
+        let column = |index: &[usize]| index[1..].iter().copied().max().unwrap_or(0);
+        index.map_or_else(String::new, |at| format!("row {}, column {}: ", at[0], column(&at)))
+    };
     let (numbers, finite) =
         head.element.read_f32(head.order, &mut file, head.len(), held).map_err(|problem| match problem {
             Problem::At(at, problem) => Error::file(path, format!("{}{problem}", place(at))),
             other => told(other),
         })?;
     let array = head.arrange(numbers).map_err(told)?;
-    let matrix = array.into_dimensionality::<Ix2>().map_err(|e| Error::file(path, e.to_string()))?;
+    let matrix = array.into_shape_with_order(shape).map_err(|e| Error::file(path, e.to_string()))?;
     if !finite {
         check_finite(path, "", &matrix)?;
     }
-    Ok(matrix)
+    Ok((matrix, head.shape))
+}
+
+/// Rows and columns, if at most one axis after the first is longer than 1.
+fn as_matrix(shape: &[usize]) -> Option<[usize; 2]> {
+    let (&rows, rest) = shape.split_first().filter(|(_, rest)| !rest.is_empty())?;
+    let mut long = rest.iter().copied().filter(|&axis| axis != 1);
+    let columns = long.next().unwrap_or(1);
+    long.next().is_none().then_some([rows, columns])
 }
 
 /// **Errors** with the place of the first number that is not finite.
@@ -290,13 +308,26 @@ mod tests {
     }
 
     #[test]
+    fn axes_of_length_one_are_left_out() {
+        let numbers = [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat();
+        for shape in ["(2, 2)", "(2, 2, 1, 1)", "(2, 1, 2)"] {
+            let matrix = read_bytes(&npy("<f4", false, shape, &numbers)).unwrap();
+            assert_eq!(matrix, array![[1.0, 2.0], [3.0, 4.0]], "{shape}");
+        }
+        assert_eq!(read_bytes(&npy("<f4", false, "(4, 1, 1)", &numbers)).unwrap().dim(), (4, 1));
+        let turned = read_bytes(&npy("<f4", true, "(2, 2, 1)", &numbers)).unwrap();
+        assert_eq!(turned, array![[1.0, 3.0], [2.0, 4.0]]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         let two = [1.0f32, f32::NAN].map(f32::to_le_bytes).concat();
         let message = |bytes: Vec<u8>| read_bytes(&bytes).unwrap_err().to_string();
         assert!(message(npy("<f4", false, "(1, 2)", &two)).contains("NaN in row 0, column 1"));
         assert!(message(npy("<f4", false, "(1, 3)", &two)).contains("truncated"));
         assert!(message(npy("<f4", false, "(1, 1)", &two)).contains("4 more byte"));
-        assert!(message(npy("<f4", false, "(2,)", &two)).contains("found 1 dimension"));
+        assert!(message(npy("<f4", false, "(2,)", &two)).contains("found shape [2]"));
+        assert!(message(npy("<f4", false, "(1, 2, 2)", &two)).contains("found shape [1, 2, 2]"));
         assert!(message(npy("<i4", false, "(1, 2)", &two)).contains("found <i4"));
         assert!(message(b"hello".to_vec()).contains("not a .npy file that can be read"));
         assert!(

@@ -234,7 +234,11 @@ fn bad_checkpoints_vocabularies_and_embeddings_are_refused() {
     data(folder);
     ok(&as_refs(&train("run", "4", &[])), folder);
     refused(&["eval", "--run", "no-run"], folder, &["no-run", "folder of a run"]);
-    refused(&["eval", "--run", "run", "--split", "later"], folder, &["later_caps.txt: cannot read"]);
+    refused(
+        &["eval", "--run", "run", "--split", "later"],
+        folder,
+        &["no split later", "later_caps.txt", "dev, test, train"],
+    );
     refused(&["eval", "--run", "run", "--folds", "5"], folder, &["folds = 5", "12 images"]);
     refused(&["search", "--run", "run", "--image", "12"], folder, &["--image 12", "below 12"]);
     refused(&["search", "--run", "run", "zebra xylophone"], folder, &["zebra, xylophone"]);

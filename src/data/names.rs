@@ -1,0 +1,467 @@
+//! Which rows are one image, and which image each caption belongs to: by count, or by name.
+
+use std::collections::{HashMap, HashSet};
+
+use ndarray::ArrayView2;
+
+use super::captions::{count_of, without_number};
+use super::copies::{Copies, differ_little};
+
+/// Rows and captions brought together.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pairing {
+    /// The first row of each image, `[N]`.
+    pub(super) firsts: Vec<usize>,
+    /// The image of each caption, in the order of the file, `[M]`.
+    pub(super) image_of: Vec<usize>,
+    /// The id of each image, where there are ids.
+    pub(super) ids: Option<Vec<String>>,
+    pub(super) notes: Vec<String>,
+}
+
+/// What does not fit, and the line of the captions' file where it can be seen.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Problem {
+    pub(super) line: Option<usize>,
+    pub(super) text: String,
+}
+
+fn problem<T>(line: usize, text: String) -> Result<T, Problem> {
+    Err(Problem { line: Some(line), text })
+}
+
+/// What is known of a split.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// The split's name.
+    pub(super) name: &'a str,
+    /// [rows, F]
+    pub(super) rows: ArrayView2<'a, f32>,
+    pub(super) copies: &'a Copies,
+    /// M.
+    pub(super) captions: usize,
+    /// The name before each caption, `[M]`.
+    pub(super) names: Option<&'a [String]>,
+    /// The file of ids, line by line.
+    pub(super) ids: Option<&'a [String]>,
+}
+
+impl Known<'_> {
+    /// Rows and captions by name where there are names, and by count otherwise.
+    ///
+    /// **Errors** if neither works out, with the first line at which that shows.
+    pub(super) fn pair(self) -> Result<Pairing, Problem> {
+        let rows = self.rows.nrows();
+        let Some(ids) = self.ids else {
+            return match self.names {
+                Some(names) => self.by_name(names),
+                None => self.by_count(),
+            };
+        };
+        let of_rows = ids.len() == rows;
+        match self.names {
+            Some(names) if of_rows => self.by_id(names, ids),
+            // One id for each caption says what a name before it says.
+            None if !of_rows && ids.len() == self.captions => self.by_name(ids),
+            None if of_rows => {
+                let repeated = ids.iter().collect::<HashSet<_>>().len() < rows;
+                let (mut pairing, note) = match (rows == self.captions && repeated).then(|| self.by_name(ids)) {
+                    Some(Ok(pairing)) => (pairing, None),
+                    Some(Err(problem)) => (self.by_count()?, Some(format!("{}: by {}", self.name, problem.text))),
+                    None => (self.by_count()?, None),
+                };
+                pairing.notes.extend(note);
+                pairing.ids = Some(pairing.firsts.iter().map(|&row| ids[row].clone()).collect());
+                Ok(pairing)
+            }
+            names => {
+                let mut pairing = names.map_or_else(|| self.by_count(), |names| self.by_name(names))?;
+                pairing.notes.push(format!(
+                    "{}: {}_ids.txt is not used: expected {rows} ids, one for each row, found {}",
+                    self.name,
+                    self.name,
+                    ids.len()
+                ));
+                Ok(pairing)
+            }
+        }
+    }
+
+    /// Row i goes with the captions k i … k i + k − 1; where rows are captions, equal neighbours are one
+    /// image, and all equal rows where at least half of the runs are copies of an earlier one.
+    fn by_count(self) -> Result<Pairing, Problem> {
+        let (rows, m) = (self.rows.nrows(), self.captions);
+        if rows == 0 || m == 0 || !m.is_multiple_of(rows) {
+            return Err(Problem { line: None, text: self.wrong_count() });
+        }
+        if m > rows {
+            let image_of = (0..m).map(|caption| caption / (m / rows)).collect();
+            return Ok(Pairing { firsts: (0..rows).collect(), image_of, ids: None, notes: Vec::new() });
+        }
+        let (starts, apart) = (self.copies.starts(), self.copies.apart());
+        let rounds = apart.len() * 2 >= starts.len();
+        let (mut firsts, mut image_of, mut image_at) = (Vec::new(), Vec::with_capacity(m), HashMap::new());
+        for row in 0..rows {
+            let first = self.copies.first[row];
+            let known = if rounds { image_at.get(&first).copied() } else { None };
+            let neighbour = (row > 0 && first == self.copies.first[row - 1]).then(|| image_of[row - 1]);
+            let image = known.or(neighbour).unwrap_or_else(|| {
+                firsts.push(row);
+                firsts.len() - 1
+            });
+            image_at.entry(first).or_insert(image);
+            image_of.push(image);
+        }
+        let mut notes = Vec::new();
+        if firsts.len() < rows {
+            let how = if rounds {
+                format!(
+                    "equal rows are one image, and {} copies are not neighbours, such as rows {} and {}",
+                    apart.len(),
+                    apart[0].0,
+                    apart[0].1
+                )
+            } else {
+                "equal neighbouring rows are one image".to_owned()
+            };
+            notes.push(format!(
+                "{}: the {rows} rows are {} images ({how}); R@K counts images",
+                self.name,
+                firsts.len()
+            ));
+        }
+        Ok(Pairing { firsts, image_of, ids: None, notes })
+    }
+
+    fn wrong_count(self) -> String {
+        let (rows, columns) = self.rows.dim();
+        let m = self.captions;
+        let mut text = format!("expected a multiple of the {rows} row(s) of features, found {}", count_of(m, rows));
+        let causes = if rows == 0 || m < rows {
+            "There are fewer captions than images: was another split's file taken?".to_owned()
+        } else if (m % rows) * 2 <= rows {
+            "Usual causes: a line break within a caption, or a header line".to_owned()
+        } else {
+            "Usual causes: a caption that was lost, or two on one line".to_owned()
+        };
+        text += &format!(". {causes}");
+        if columns > 1 && m.is_multiple_of(columns) && m >= columns {
+            text += &format!(". The {columns} columns would divide it: is the matrix transposed?");
+        }
+        text
+    }
+
+    /// The names alone: as many names as rows are the rows in the order in which the names occur first;
+    /// where rows are captions, rows of one name are one image.
+    fn by_name(self, names: &[String]) -> Result<Pairing, Problem> {
+        let (rows, m) = (self.rows.nrows(), self.captions);
+        let (mut of_name, mut lines) = (HashMap::new(), Vec::new());
+        let mut image_of = Vec::with_capacity(m);
+        for (line, name) in names.iter().enumerate() {
+            let image = *of_name.entry(name.as_str()).or_insert_with(|| {
+                lines.push(line);
+                lines.len() - 1
+            });
+            image_of.push(image);
+        }
+        let distinct = lines.len();
+        let ids = Some(lines.iter().map(|&line| names[line].clone()).collect());
+        let mut notes = Vec::new();
+        if rows == m {
+            for (row, &image) in image_of.iter().enumerate() {
+                let first = lines[image];
+                if !self.alike(first, row) {
+                    let text = format!(
+                        "the name {:?} is that of line {} too, but rows {row} and {first} differ: by the names they are \
+                         one image, by the features they are two",
+                        names[row],
+                        first + 1
+                    );
+                    return problem(row + 1, text);
+                }
+            }
+            if distinct < rows {
+                notes.push(format!(
+                    "{}: the {rows} rows are {distinct} images, by their names; R@K counts images",
+                    self.name
+                ));
+            }
+            return Ok(Pairing { firsts: lines, image_of, ids, notes });
+        }
+        if distinct != rows {
+            return self.names_and_rows_differ(names, distinct);
+        }
+        if let Some(line) = (0..m).find(|&line| !self.is_by_count(line, image_of[line])) {
+            let sorted = image_of.is_sorted();
+            let how = if sorted { "not every image has as many" } else { "those of one image are not neighbours" };
+            notes.push(format!(
+                "{}: captions are grouped by the names before them ({how}: line {} is the first that counting would \
+                 give to another row); the rows are taken to be in the order in which the names occur first",
+                self.name,
+                line + 1
+            ));
+        }
+        Ok(Pairing { firsts: (0..rows).collect(), image_of, ids, notes })
+    }
+
+    fn names_and_rows_differ(self, names: &[String], distinct: usize) -> Result<Pairing, Problem> {
+        let (rows, m) = (self.rows.nrows(), self.captions);
+        let text = format!(
+            "the captions name {distinct} images, and there are {rows} rows of features ({})",
+            count_of(m, rows)
+        );
+        if !m.is_multiple_of(rows) {
+            return Err(Problem { line: None, text });
+        }
+        let per_row = m / rows;
+        let odd = (1..m).find(|&line| (names[line] == names[line - 1]) != (line % per_row != 0)).unwrap_or(0);
+        let text = format!(
+            "{text}: by count this line belongs to row {}, but its name is {:?} and that of the line before is {:?}",
+            odd / per_row,
+            names[odd],
+            names[odd.saturating_sub(1)]
+        );
+        problem(odd + 1, text)
+    }
+
+    /// Names before the captions and ids of the rows.
+    fn by_id(self, names: &[String], ids: &[String]) -> Result<Pairing, Problem> {
+        // Rows of one id are one image.
+        let (mut of_id, mut firsts) = (HashMap::new(), Vec::new());
+        for (row, id) in ids.iter().enumerate() {
+            let image = *of_id.entry(id.as_str()).or_insert_with(|| {
+                firsts.push(row);
+                firsts.len() - 1
+            });
+            if !self.alike(firsts[image], row) {
+                let text = format!("rows {} and {row} have one id, {id:?}, but their features differ", firsts[image]);
+                return Err(Problem { line: None, text });
+            }
+        }
+        let distinct: Vec<&str> = firsts.iter().map(|&row| ids[row].as_str()).collect();
+        let image_of = match_names(names, &distinct).map_err(|line| Problem {
+            line: Some(line + 1),
+            text: format!(
+                "the caption's image is {:?}, and no row has this id in {}_ids.txt, whose ids are such as {:?}",
+                names[line], self.name, ids[0]
+            ),
+        })?;
+        let used: HashSet<usize> = image_of.iter().copied().collect();
+        if let Some(image) = (0..firsts.len()).find(|image| !used.contains(image)) {
+            let text = format!("row {} has the id {:?}, and no caption names it", firsts[image], distinct[image]);
+            return Err(Problem { line: None, text });
+        }
+        let moved: Vec<usize> =
+            (0..self.captions).filter(|&line| !self.is_by_count(line, firsts[image_of[line]])).collect();
+        let mut notes = Vec::new();
+        if firsts.len() < ids.len() {
+            notes.push(format!(
+                "{}: the {} rows are {} images, by their ids; R@K counts images",
+                self.name,
+                ids.len(),
+                firsts.len()
+            ));
+        } else if let Some(&line) = moved.first() {
+            notes.push(format!(
+                "{}: {} of the {} captions go to another row by name than by count (first: line {}, {:?}, row {}); the names \
+                 are followed",
+                self.name,
+                moved.len(),
+                self.captions,
+                line + 1,
+                names[line],
+                firsts[image_of[line]]
+            ));
+        }
+        let ids = Some(distinct.into_iter().map(str::to_owned).collect());
+        Ok(Pairing { firsts, image_of, ids, notes })
+    }
+
+    /// Whether a line, counted from 0, belongs to a row by count.
+    fn is_by_count(self, line: usize, row: usize) -> bool {
+        self.captions.is_multiple_of(self.rows.nrows()) && line / (self.captions / self.rows.nrows()) == row
+    }
+
+    /// Whether two rows are equal, or nearly.
+    fn alike(self, a: usize, b: usize) -> bool {
+        self.copies.first[a] == self.copies.first[b] || differ_little(self.rows.row(a), self.rows.row(b))
+    }
+}
+
+/// The place of each name in a list of ids, which are compared as they are, without folders, without
+/// the ending of a picture, and by their last number: in the first of these ways in which each name has
+/// an id of its own.
+///
+/// **Errors** with the first name that has none, in the way in which most have one.
+fn match_names(names: &[String], ids: &[&str]) -> Result<Vec<usize>, usize> {
+    let mut best: Option<(usize, usize)> = None;
+    for key in [as_is, without_folder, without_ending, last_number] {
+        let mut places = HashMap::new();
+        let unique =
+            ids.iter().enumerate().all(|(place, id)| key(id).is_some_and(|k| places.insert(k, place).is_none()));
+        if !unique {
+            continue;
+        }
+        let found: Vec<Option<usize>> = names.iter().map(|name| places.get(key(name)?).copied()).collect();
+        let mut name_at: HashMap<usize, &str> = HashMap::new();
+        let known = found.iter().zip(names).take_while(|(place, name)| {
+            place.is_some_and(|place| *name_at.entry(place).or_insert(name) == name.as_str())
+        });
+        let known = known.count();
+        if known == names.len() {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        let matched = found.iter().flatten().count();
+        if best.is_none_or(|(most, _)| matched > most) {
+            best = Some((matched, known));
+        }
+    }
+    Err(best.map_or(0, |(_, line)| line))
+}
+
+fn as_is(name: &str) -> Option<&str> {
+    Some(without_number(name).unwrap_or(name))
+}
+
+fn without_folder(name: &str) -> Option<&str> {
+    as_is(name)?.rsplit(['/', '\\']).next()
+}
+
+fn without_ending(name: &str) -> Option<&str> {
+    let name = without_folder(name)?;
+    Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
+}
+
+/// The last number, without zeros in front: COCO_val2014_000000000042.jpg is 42.
+fn last_number(name: &str) -> Option<&str> {
+    let stem = without_ending(name)?;
+    let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let start = stem[..end]
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |at| at + stem[at..].chars().next().map_or(1, char::len_utf8));
+    let digits = stem[start..end].trim_start_matches('0');
+    Some(if digits.is_empty() { "0" } else { digits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&s| s.to_owned()).collect()
+    }
+
+    fn pair(
+        rows: &Array2<f32>,
+        captions: usize,
+        names: Option<&[&str]>,
+        ids: Option<&[&str]>,
+    ) -> Result<Pairing, Problem> {
+        let copies = Copies::find(rows.view());
+        let (names, ids) = (names.map(strings), ids.map(strings));
+        Known {
+            name: "test",
+            rows: rows.view(),
+            copies: &copies,
+            captions,
+            names: names.as_deref(),
+            ids: ids.as_deref(),
+        }
+        .pair()
+    }
+
+    #[test]
+    fn names_are_matched_to_ids_of_other_forms() {
+        let rows = array![[1.0], [2.0], [3.0]];
+        for ids in [["b.jpg", "a.jpg", "c.jpg"], ["x/b.jpg", "x/a.jpg", "x/c.jpg"], ["b", "a", "c"]] {
+            let found =
+                pair(&rows, 6, Some(&["a.jpg", "a.jpg", "b.jpg", "b.jpg", "c.jpg", "c.jpg"]), Some(&ids)).unwrap();
+            assert_eq!(found.image_of, [1, 1, 0, 0, 2, 2], "{ids:?}");
+            assert!(found.notes[0].contains("4 of the 6 captions go to another row"), "{:?}", found.notes);
+            assert_eq!(found.ids.unwrap(), ids);
+        }
+        let coco = ["COCO_val_000000000042.jpg", "COCO_val_000000000007.jpg", "COCO_val_000000000100.jpg"];
+        let found = pair(&rows, 3, Some(&coco), Some(&["7", "42", "100"])).unwrap();
+        assert_eq!(found.image_of, [1, 0, 2]);
+        // Uneven numbers of captions are right where names say so.
+        let found = pair(&rows, 4, Some(&["3", "2", "3", "1"]), Some(&["1", "2", "3"])).unwrap();
+        assert_eq!(found.image_of, [2, 1, 2, 0]);
+    }
+
+    #[test]
+    fn names_that_match_no_id_or_not_every_id() {
+        let rows = array![[1.0], [2.0]];
+        let told = |names: &[&str], ids: &[&str]| pair(&rows, names.len(), Some(names), Some(ids)).unwrap_err();
+        let found = told(&["a", "a", "x", "b"], &["a", "b"]);
+        assert_eq!(found.line, Some(3));
+        assert!(found.text.contains("\"x\"") && found.text.contains("\"a\""), "{}", found.text);
+        assert!(told(&["a", "a", "a", "a"], &["a", "b"]).text.contains("row 1 has the id \"b\", and no caption"));
+        // Two names with one number are two images.
+        assert_eq!(told(&["x1", "y1", "x2", "x2"], &["1", "2"]).line, Some(2));
+        assert!(told(&["a", "a"], &["a", "a"]).text.contains("rows 0 and 1 have one id"));
+    }
+
+    #[test]
+    fn names_alone_must_agree_with_the_rows() {
+        let rows = array![[1.0], [2.0]];
+        let found = pair(&rows, 4, Some(&["a", "a", "b", "b"]), None).unwrap();
+        assert_eq!((found.image_of, found.notes.len()), (vec![0, 0, 1, 1], 0));
+        let found = pair(&rows, 4, Some(&["a", "b", "a", "b"]), None).unwrap();
+        assert_eq!(found.image_of, [0, 1, 0, 1]);
+        assert!(found.notes[0].contains("not neighbours: line 2"), "{:?}", found.notes);
+        let found = pair(&rows, 3, Some(&["a", "a", "b"]), None).unwrap();
+        assert_eq!(found.image_of, [0, 0, 1]);
+        let told = pair(&rows, 4, Some(&["a", "a", "b", "c"]), None).unwrap_err();
+        assert_eq!(told.line, Some(4));
+        assert!(told.text.contains("name 3 images") && told.text.contains("\"c\""), "{}", told.text);
+    }
+
+    #[test]
+    fn where_rows_are_captions_rows_of_one_name_are_one_image() {
+        let nearly = 1.0 + f32::EPSILON;
+        let rows = array![[1.0, 1.0], [1.0, nearly], [2.0, 3.0], [2.0, 3.0]];
+        let found = pair(&rows, 4, Some(&["a", "a", "b", "b"]), None).unwrap();
+        assert_eq!((found.firsts, found.image_of), (vec![0, 2], vec![0, 0, 1, 1]));
+        let told = pair(&rows, 4, Some(&["a", "b", "b", "b"]), None).unwrap_err();
+        assert_eq!(told.line, Some(3));
+        assert!(told.text.contains("\"b\"") && told.text.contains("rows 2 and 1 differ"), "{}", told.text);
+        // Ids that are repeated say the same as names.
+        let found = pair(&rows, 4, None, Some(&["7", "7", "8", "8"])).unwrap();
+        assert_eq!((found.firsts, found.ids), (vec![0, 2], Some(strings(&["7", "8"]))));
+    }
+
+    #[test]
+    fn rounds_of_all_images_are_grouped_and_single_copies_are_not() {
+        let rounds = array![[1.0], [2.0], [1.0], [2.0]];
+        let found = pair(&rounds, 4, None, None).unwrap();
+        assert_eq!((found.firsts, found.image_of), (vec![0, 1], vec![0, 1, 0, 1]));
+        assert!(found.notes[0].contains("2 copies are not neighbours, such as rows 0 and 2"), "{:?}", found.notes);
+        let single = array![[1.0], [2.0], [3.0], [1.0], [4.0]];
+        let found = pair(&single, 5, None, None).unwrap();
+        assert_eq!((found.firsts.len(), found.notes.len()), (5, 0));
+    }
+
+    #[test]
+    fn a_wrong_count_is_explained() {
+        let told = |rows: usize, captions| pair(&Array2::zeros((rows, 1)), captions, None, None).unwrap_err().text;
+        assert!(
+            told(80, 401).contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
+        );
+        assert!(told(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a caption that was lost"));
+        assert!(told(80, 79).contains("fewer captions than images"));
+        let turned = pair(&Array2::zeros((16, 40)), 200, None, None).unwrap_err().text;
+        assert!(turned.contains("The 40 columns would divide it: is the matrix transposed?"), "{turned}");
+    }
+
+    #[test]
+    fn ids_of_another_number_are_not_used() {
+        let rows = array![[1.0], [2.0]];
+        let found = pair(&rows, 4, None, Some(&["a", "b", "c"])).unwrap();
+        assert!(found.notes[0].contains("test_ids.txt is not used: expected 2 ids"), "{:?}", found.notes);
+        let found = pair(&rows, 4, None, Some(&["a", "b", "a", "b"])).unwrap();
+        assert_eq!(found.image_of, [0, 1, 0, 1], "an id for each caption is a name");
+        let found = pair(&rows, 4, None, Some(&["a", "b"])).unwrap();
+        assert_eq!((found.ids, found.notes.len()), (Some(strings(&["a", "b"])), 0));
+    }
+}
