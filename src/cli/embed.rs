@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::json;
+use vsepp::escape;
 use vsepp::eval::embeddings::write;
 
 use super::Output;
@@ -29,17 +30,17 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     anyhow::ensure!(
         ["safetensors", "npz"].contains(&extension.as_str()),
         "--out {}: expected a name that ends in .safetensors or .npz",
-        args.out.display()
+        escape::path(&args.out)
     );
     check_free(&args.out, args.force)?;
     let loaded = args.run.load()?;
     let (measure, e) = (loaded.model.architecture.measure, args.run.embed(&loaded)?);
     write(&args.out, e.images.view(), e.captions.view(), measure, &e.split)?;
-    let path = args.out.display().to_string();
+    let path = escape::path(&args.out);
     let text =
         format!("{path}: images {:?}, captions {:?}, compared by {measure}\n", e.images.shape(), e.captions.shape());
     let json = json!({
-        "file": path,
+        "file": escape::json_path(&args.out),
         "split": e.split.name,
         "images": e.images.shape(),
         "captions": e.captions.shape(),

@@ -59,7 +59,8 @@ fn what_is_no_regular_file_is_not_read() {
         }
         let found = format!("expected a regular file, found {kind}");
         refused(&["eval", "--embeddings", name], at, &[name, &found]);
-        refused(&["vocab", "show", name], at, &[name, &found]);
+        // Of a folder the message says more.
+        refused(&["vocab", "show", name], at, &[name, kind]);
         refused(&["train", "--config", name, "--print-config"], at, &[name, &found]);
         refused(&["golden", "make", "--inputs", name, "--out", "o.safetensors"], at, &[name, &found]);
         refused(&["bench", "--size", "demo", "--captions", name], at, &[name, &found]);
