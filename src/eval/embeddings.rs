@@ -303,11 +303,8 @@ fn read_about(file: &TensorFile) -> Result<About> {
     let json = match file.metadata() {
         Some(json) => json.to_owned(),
         None if file.names().any(|name| name == ABOUT) => {
-            let bytes = file.get(ABOUT)?;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked
-            let bytes = bytes.iter().map(|&x| (x.fract() == 0.0 && (0.0..256.0).contains(&x)).then_some(x as u8));
-            let text = bytes.collect::<Option<Vec<u8>>>().and_then(|bytes| String::from_utf8(bytes).ok());
-            text.ok_or_else(|| Error::file(file.path(), format!("{ABOUT}: expected bytes of UTF-8 text")))?
+            let text = String::from_utf8(file.bytes(ABOUT)?);
+            text.map_err(|_| Error::file(file.path(), format!("{ABOUT}: expected bytes of UTF-8 text")))?
         }
         None => return Ok(About::default()),
     };
@@ -324,11 +321,12 @@ fn read_about(file: &TensorFile) -> Result<About> {
 /// The row of each caption's image.
 fn read_map(file: &TensorFile, name: &str, images: &Array2<f32>, captions: &Array2<f32>) -> Result<Vec<usize>> {
     let (n, m) = (images.nrows(), captions.nrows());
-    let values = file.get(name)?;
+    let shape = file.shape(name)?;
     let failed = |problem: String| Err(Error::file(file.path(), format!("{name}: {problem}")));
-    if values.shape() != [m] {
-        return failed(format!("expected [M = {m}], the image of each caption, found {:?}", values.shape()));
+    if shape != [m] {
+        return failed(format!("expected [M = {m}], the image of each caption, found {shape:?}"));
     }
+    let values = file.get(name)?;
     let rows: Vec<f64> = values.iter().copied().collect();
     let (least, most) = rows.iter().fold((f64::MAX, f64::MIN), |(least, most), &x| (least.min(x), most.max(x)));
     for (caption, &x) in rows.iter().enumerate() {

@@ -200,6 +200,22 @@ impl TensorFile {
         Ok(matrix)
     }
 
+    /// Reads a tensor of bytes (U8), in the order of the file where the last index runs fastest.
+    ///
+    /// **Errors** as [`TensorFile::get`], or if it is of another type.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let element = self.element_type(name)?;
+        if element != ElementType::U8 {
+            return Err(self.problem(name, &format!("expected bytes (U8), found {element}")));
+        }
+        self.open::<u8, _>(name, |opened| {
+            let Opened { head, reader, held } = opened;
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // they were bytes
+            let bytes = head.element.read(head.order, reader, head.len(), held, |x| Ok(x as u8))?;
+            Ok(head.arrange(bytes)?.into_raw_vec_and_offset().0)
+        })
+    }
+
     fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
         let found = self.shape(name)?;
         if found == shape {
@@ -456,6 +472,8 @@ mod tests {
             assert_eq!(file.get("ids").unwrap(), array![[[most, -most]], [[0.0, -1.0]]].into_dyn());
             assert_eq!(file.get_shaped("step", &[]).unwrap().first(), Some(&7.0));
             assert_eq!(file.get("names").unwrap(), array![97.0, 10.0, 255.0].into_dyn());
+            assert_eq!(file.bytes("names").unwrap(), b"a\n\xff");
+            assert!(file.bytes("ids").unwrap_err().to_string().ends_with("ids: expected bytes (U8), found I64"));
             assert_eq!(file.get("nothing").unwrap().shape(), [0, 4]);
         }
     }
