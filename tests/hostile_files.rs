@@ -227,6 +227,13 @@ fn spoiled_texts() {
     try_all("captions", &path("train_caps.txt"), captions.as_bytes(), 2000, |_| {
         Split::read(folder.path(), "train").is_ok_and(|split| split.captions.len().is_multiple_of(split.images.nrows()))
     });
+    // What is no text is not read to its end.
+    std::fs::File::create(path("train_caps.txt")).and_then(|file| file.set_len(1 << 30)).unwrap();
+    let before = HELD.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let problem = Split::read(folder.path(), "train").unwrap_err().to_string();
+    assert!(problem.contains("train_caps.txt:1: found the control character U+0000"), "{problem}");
+    assert!(MOST.load(Ordering::Relaxed) - before < ALLOWED);
     let vocabulary = Vocabulary::build(&captions.lines().map(str::to_owned).collect::<Vec<_>>(), 1);
     for (name, right) in [("vocabulary", vocabulary.to_json()), ("the original's", vocabulary.to_original_json())] {
         let refused = try_all(name, &path("vocab.json"), right.as_bytes(), 2000, |path| {

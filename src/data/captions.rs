@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::kinds::kind;
+use super::kinds::{kind, start_of};
 use crate::error::{Error, Result};
 use crate::escape;
 use crate::files::read_bytes;
@@ -31,7 +31,7 @@ pub(super) struct Captions {
 /// **Errors** if the file is missing or is no text in UTF-8, or with the first line that holds anything
 /// but a caption.
 pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -> Result<Captions> {
-    let text = decode(path, read_bytes(path, MOST)?)?;
+    let text = decode(path, read_text_of(path)?)?;
     if text.trim().is_empty() {
         return Err(Error::file(path, "expected one caption a line, found an empty file"));
     }
@@ -49,8 +49,21 @@ pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -
 ///
 /// **Errors** if the file is missing or is no text in UTF-8.
 pub(super) fn read_ids(path: &Path) -> Result<Vec<String>> {
-    let text = decode(path, read_bytes(path, MOST)?)?;
+    let text = decode(path, read_text_of(path)?)?;
     Ok(text.trim_end().lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// The bytes of a file; of one whose beginning shows that it is no text, the beginning is enough.
+fn read_text_of(path: &Path) -> Result<Vec<u8>> {
+    const START: u64 = 1 << 16;
+    let mut start = start_of(path, START);
+    match start.iter().rposition(|&byte| byte == 0) {
+        Some(zero) if start.len() as u64 == START => {
+            start.truncate(zero + 1);
+            Ok(start)
+        }
+        _ => read_bytes(path, MOST),
+    }
 }
 
 /// UTF-8, without a byte-order mark at the beginning.
