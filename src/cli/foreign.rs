@@ -45,7 +45,8 @@ fn bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameter
     let mut parameters = Parameters::zeros(architecture);
     let mut known = Vec::new();
     for (name, mut tensor) in parameters.named_mut() {
-        tensor.assign(&file.weights(&name, tensor.shape())?);
+        let weights = file.weights(&name, tensor.shape())?;
+        tensor.assign(&weights);
         known.push(name);
     }
     if let Some(more) = file.names().find(|name| !known.iter().any(|known| known == name)) {
