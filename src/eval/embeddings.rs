@@ -116,12 +116,13 @@ impl Embeddings {
     pub fn read(path: &Path, names: &Names) -> Result<Self> {
         let file = TensorFile::read(path)?;
         let about = read_about(&file)?;
-        for name in [&names.images, &names.captions] {
-            if !file.names().any(|there| there == name) {
-                return Err(Error::file(path, missing(&file, names)));
+        let read = |name: &str| {
+            if file.names().any(|there| there == name) {
+                return file.matrix(name);
             }
-        }
-        let (images, captions) = (file.matrix(&names.images)?, file.matrix(&names.captions)?);
+            Err(Error::file(path, missing(&file, names)))
+        };
+        let (images, captions) = (read(&names.images)?, read(&names.captions)?);
         for (name, matrix) in [(&names.images, &images), (&names.captions, &captions)] {
             if matrix.is_empty() {
                 let problem = format!("{name}: expected at least one vector, found shape {:?}", matrix.shape());
@@ -368,7 +369,11 @@ fn missing(file: &TensorFile, names: &Names) -> String {
         there.push("…".into());
     }
     let there = if there.is_empty() { "nothing".into() } else { there.join(", ") };
-    let expected = format!("expected tensors {} and {}, found only: {there}", names.images, names.captions);
+    let absent: Vec<&str> = [names.images.as_str(), &names.captions]
+        .into_iter()
+        .filter(|name| !file.names().any(|there| there == *name))
+        .collect();
+    let expected = format!("expected a tensor {}, found only: {there}", absent.join(" and a tensor "));
     let guess = among(&["im", "vis"]).zip(among(&["cap", "txt", "text", "sent"]));
     match guess {
         Some(((images, f), (captions, g))) if f[1] == g[1] && images != captions => {

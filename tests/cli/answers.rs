@@ -226,7 +226,11 @@ fn other_names_and_other_files_are_known() {
             &["--names: expected two or three", wrong],
         );
     }
-    refused(&["eval", "--embeddings", "e.npz", "--names", "img_embs,none"], folder, &["img_embs and none, found only"]);
+    refused(
+        &["eval", "--embeddings", "e.npz", "--names", "img_embs,none"],
+        folder,
+        &["expected a tensor none, found only: cap_embs [6, 3], img_embs [3, 3]"],
+    );
     vectors.writer(["captions", "images"]).write_npz(&folder.join("e.npz")).unwrap();
     refused(
         &["eval", "--embeddings", "e.npz"],
