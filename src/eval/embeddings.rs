@@ -207,7 +207,9 @@ impl Embeddings {
         let n = self.images.nrows();
         let map = self.rows_of_captions(map);
         let mut counts = vec![0usize; self.images.nrows()];
-        map.iter().for_each(|&image| counts[image] += 1);
+        for &image in &map {
+            counts[image] += 1;
+        }
         let empty: Vec<usize> = (0..counts.len()).filter(|&image| counts[image] == 0).collect();
         if let Some(first) = empty.first() {
             let problem = format!(
@@ -337,7 +339,7 @@ fn read_map(file: &TensorFile, name: &str, images: &Array2<f32>, captions: &Arra
             return failed(format!("caption {caption}: expected a whole number, found {x}"));
         }
         if !(0.0..n as f64).contains(&x) {
-            let hint = if least == 1.0 && most == n as f64 {
+            let hint = if (least, most) == (1.0, n as f64) {
                 "; they run from 1, and rows are counted from 0".to_owned()
             } else {
                 format!("; the numbers run from {least} to {most}")
