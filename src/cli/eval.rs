@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
     /// How the arrays of --embeddings are called: the images, the captions and, where there is one, the
-    /// image of each caption [default: images,captions,image_ids]
+    /// image of each caption [default: `images,captions,image_ids`]
     #[arg(
         long,
         value_name = "A,B[,C]",

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use vsepp::escape;
 use vsepp::files::{Kind, TensorFile};
-use vsepp::model::Vse;
-use vsepp::train::{Checkpoint, RunFolder, load_model, read_bare_parameters};
+use vsepp::model::{Architecture, Parameters, Vse};
+use vsepp::train::{Checkpoint, RunFolder, load_model};
 
 use super::note;
 
@@ -19,7 +19,7 @@ pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint
         Some(kind) if kind.is_pickle() => Err(pickle(path, kind, run)),
         Some(Kind::Safetensors) if is_bare(path) => {
             let (model, checkpoint) = load_model(&run.best())?;
-            let parameters = read_bare_parameters(path, &model.architecture)?;
+            let parameters = bare_parameters(path, &model.architecture)?;
             note(&format!(
                 "{}: it holds parameters alone; measure, norms and vocabulary are those of the run {}",
                 escape::path(path),
@@ -36,6 +36,23 @@ pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint
 fn is_bare(path: &Path) -> bool {
     TensorFile::read(path)
         .is_ok_and(|file| file.metadata().is_none() && file.names().any(|name| name.starts_with("img_enc.")))
+}
+
+/// **Errors** if a tensor of the architecture is missing, has another shape or a number that is not
+/// finite, or if there is one more.
+fn bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameters<f32>> {
+    let file = TensorFile::read(path)?;
+    let mut parameters = Parameters::zeros(architecture);
+    let mut known = Vec::new();
+    for (name, mut tensor) in parameters.named_mut() {
+        let weights = file.weights(&name, tensor.shape())?;
+        tensor.assign(&weights);
+        known.push(name);
+    }
+    if let Some(more) = file.names().find(|name| !known.iter().any(|known| known == name)) {
+        anyhow::bail!("{}: {}: the architecture has no such tensor", escape::path(path), escape::name(more));
+    }
+    Ok(parameters)
 }
 
 fn pickle(path: &Path, kind: Kind, run: &RunFolder) -> anyhow::Error {

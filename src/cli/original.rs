@@ -111,7 +111,7 @@ const FOREIGN: [Foreign; 24] = [
 /// What to type instead of a command line with flags of other programs; none if there are none. All of
 /// them are answered at once.
 pub(super) fn answer(args: &[OsString]) -> Option<anyhow::Error> {
-    let command = args.iter().skip(1).position(|arg| is_command(arg)).map(|at| at + 1)?;
+    let command = args.iter().skip(1).position(is_command).map(|at| at + 1)?;
     let name = args[command].to_str()?;
     if name == "evalrank" {
         return Some(evalrank(&args[command + 1..]));

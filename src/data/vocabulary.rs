@@ -167,8 +167,8 @@ impl Vocabulary {
     /// has a word twice. A pickle is not read; the error says how to convert it.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            let problem = "expected the file of a vocabulary, found a folder (the original's --vocab_path is the folder \
-                           of NAME_precomp_vocab.pkl; here it is the file)";
+            let problem = "expected a regular file, found a folder; the original's --vocab_path is the folder of \
+                           NAME_precomp_vocab.pkl, here it is the file";
             return Err(Error::file(path, problem));
         }
         if let Some(kind) = Kind::of(path).filter(|kind| kind.is_pickle()) {
@@ -380,7 +380,7 @@ mod tests {
             assert!(message.contains(words), "{words}: {message}");
         }
         let message = Vocabulary::read(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("expected the file of a vocabulary, found a folder"), "{message}");
+        assert!(message.contains("expected a regular file, found a folder; the original's --vocab_path"), "{message}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn none_of(best: usize, k: usize, m: usize) -> f64 {
     (0..k).fold(1.0, |p, drawn| p * m.saturating_sub(best + drawn) as f64 / (m - drawn) as f64)
 }
 
-/// Σ_K P(Binomial(n, s) < K).
+/// `Σ_K P(Binomial(n, s) < K)`.
 fn few_ahead(n: usize, s: f64) -> f64 {
     let rivals = n as f64;
     let (mut term, mut below, mut sum) = (1.0, 0.0, 0.0);

@@ -116,12 +116,13 @@ impl Embeddings {
     pub fn read(path: &Path, names: &Names) -> Result<Self> {
         let file = TensorFile::read(path)?;
         let about = read_about(&file)?;
-        for name in [&names.images, &names.captions] {
-            if !file.names().any(|there| there == name) {
-                return Err(Error::file(path, missing(&file, names)));
+        let read = |name: &str| {
+            if file.names().any(|there| there == name) {
+                return file.matrix(name);
             }
-        }
-        let (images, captions) = (file.matrix(&names.images)?, file.matrix(&names.captions)?);
+            Err(Error::file(path, missing(&file, names)))
+        };
+        let (images, captions) = (read(&names.images)?, read(&names.captions)?);
         for (name, matrix) in [(&names.images, &images), (&names.captions, &captions)] {
             if matrix.is_empty() {
                 let problem = format!("{name}: expected at least one vector, found shape {:?}", matrix.shape());
@@ -206,7 +207,9 @@ impl Embeddings {
         let n = self.images.nrows();
         let map = self.rows_of_captions(map);
         let mut counts = vec![0usize; self.images.nrows()];
-        map.iter().for_each(|&image| counts[image] += 1);
+        for &image in &map {
+            counts[image] += 1;
+        }
         let empty: Vec<usize> = (0..counts.len()).filter(|&image| counts[image] == 0).collect();
         if let Some(first) = empty.first() {
             let problem = format!(
@@ -334,7 +337,7 @@ fn read_map(file: &TensorFile, name: &str, images: &Array2<f32>, captions: &Arra
             return failed(format!("caption {caption}: expected a whole number, found {x}"));
         }
         if !(0.0..n as f64).contains(&x) {
-            let hint = if least == 1.0 && most == n as f64 {
+            let hint = if (least, most) == (1.0, n as f64) {
                 "; they run from 1, and rows are counted from 0".to_owned()
             } else {
                 format!("; the numbers run from {least} to {most}")
@@ -366,7 +369,11 @@ fn missing(file: &TensorFile, names: &Names) -> String {
         there.push("…".into());
     }
     let there = if there.is_empty() { "nothing".into() } else { there.join(", ") };
-    let expected = format!("expected tensors {} and {}, found only: {there}", names.images, names.captions);
+    let absent: Vec<&str> = [names.images.as_str(), &names.captions]
+        .into_iter()
+        .filter(|name| !file.names().any(|there| there == *name))
+        .collect();
+    let expected = format!("expected a tensor {}, found only: {there}", absent.join(" and a tensor "));
     let guess = among(&["im", "vis"]).zip(among(&["cap", "txt", "text", "sent"]));
     match guess {
         Some(((images, f), (captions, g))) if f[1] == g[1] && images != captions => {

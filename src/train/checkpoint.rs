@@ -168,21 +168,6 @@ fn read_parameters(file: &TensorFile, prefix: &str, architecture: &Architecture)
     Ok(parameters)
 }
 
-/// Parameters alone, from a file that any program wrote: under the names of a checkpoint, and of a
-/// known architecture.
-///
-/// **Errors** if the file cannot be read, if a tensor is missing, has another shape or a number that is
-/// not finite, or if there is one that the architecture does not have.
-pub fn read_bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameters<f32>> {
-    let file = TensorFile::read(path)?;
-    let parameters = read_parameters(&file, "", architecture)?;
-    let known: Vec<String> = parameters.named().into_iter().map(|(name, _)| name).collect();
-    match file.names().find(|name| !known.iter().any(|known| known == name)) {
-        None => Ok(parameters),
-        Some(name) => Err(Error::file(path, format!("{name}: the architecture has no such tensor"))),
-    }
-}
-
 /// A trained model from a checkpoint.
 ///
 /// **Errors** as [`Checkpoint::read`].

@@ -9,7 +9,7 @@ pub mod events;
 pub mod run_folder;
 pub mod trainer;
 
-pub use checkpoint::{Best, Checkpoint, EpochTotals, Progress, load_model, read_bare_parameters};
+pub use checkpoint::{Best, Checkpoint, EpochTotals, Progress, load_model};
 pub use collapse::{Collapse, CollapseDetector};
 pub use events::{EpochReport, Event, Ignore, Observer, StepReport};
 pub use run_folder::RunFolder;
