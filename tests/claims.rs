@@ -24,28 +24,23 @@ use vsepp::gradcheck;
 use vsepp::model::{Config, Preset};
 use vsepp::report::thousands;
 
-/// The pages that are searched.
-const PAGES: [&str; 12] = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/README.md",
-    "docs/01-notation.md",
-    "docs/02-equations.md",
-    "docs/data.md",
-    "docs/golden.md",
-    "docs/performance.md",
-    "docs/scenes.md",
-    "docs/training.md",
-    "docs/traps.md",
-    "docs/validate-a-backend.md",
-];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// README, CONTRIBUTING and all pages of docs, by name.
+fn pages() -> Vec<(String, String)> {
+    let docs = std::fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let docs = docs.map(|path| format!("docs/{}", path.file_name().expect("a name").to_string_lossy()));
+    let mut names: Vec<String> = ["README.md", "CONTRIBUTING.md"].map(String::from).into_iter().chain(docs).collect();
+    names[2..].sort();
+    assert!(names.len() > 10, "only {} pages", names.len());
+    names.into_iter().map(|name| (name.clone(), page(&name))).collect()
 }
 
 /// Runs the program in a folder.
@@ -109,7 +104,7 @@ fn counts(text: &str, noun: &str) -> Vec<(usize, String)> {
 }
 
 /// What is wrong with the numbers before the nouns on the pages.
-fn wrong_counts(pages: &[(&str, String)], nouns: &[(&str, usize)]) -> Vec<String> {
+fn wrong_counts(pages: &[(String, String)], nouns: &[(&str, usize)]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (noun, right) in nouns {
         let right = thousands(*right);
@@ -145,12 +140,12 @@ fn counts_are_those_of_the_program() {
         (" problems, largest error", problems),
         (" awkward sentences", sentences),
     ];
-    let pages = PAGES.map(|name| (name, page(name)));
+    let pages = pages();
     let mut wrong = wrong_counts(&pages, &nouns);
     for (name, text) in &pages {
         // Output of a check of the whole suite; a case of one's own has other numbers.
         let of_core = text.lines().filter(|line| line.starts_with("suite core, ")).collect::<Vec<_>>().join("\n");
-        wrong.extend(wrong_counts(&[(name, of_core)], &[(" cases there,", cases)]));
+        wrong.extend(wrong_counts(&[(name.clone(), of_core)], &[(" cases there,", cases)]));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The README has these, so that a new wording does not take them out of the test.
@@ -160,7 +155,7 @@ fn counts_are_those_of_the_program() {
     assert!(page("README.md").contains("of ten whole models") && gradcheck::models().len() == 10);
 
     // A wrong one is found.
-    let spoiled = [("README.md", pages[0].1.replace(&format!("{cases} small"), "194 small"))];
+    let spoiled = [("README.md".to_owned(), pages[0].1.replace(&format!("{cases} small"), "194 small"))];
     assert_eq!(wrong_counts(&spoiled, &nouns).len(), 1);
 }
 
@@ -318,8 +313,8 @@ fn every_command_line_has_flags_that_exist() {
     // With --help at its end a command is read and not run.
     let folder = tempfile::tempdir().expect("a folder");
     let mut tried = 0;
-    for name in PAGES {
-        for (_, block) in blocks(&page(name)).into_iter().filter(|(kind, _)| kind == "sh") {
+    for (name, text) in pages() {
+        for (_, block) in blocks(&text).into_iter().filter(|(kind, _)| kind == "sh") {
             for line in block.lines() {
                 let Some(args) = command(line) else { continue };
                 let args: Vec<&str> = args.iter().map(String::as_str).chain(["--help"]).collect();

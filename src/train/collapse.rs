@@ -131,14 +131,15 @@ impl CollapseDetector {
 
 /// Share of the negatives, along rows and columns, that score at least as high as the right pair.
 fn share_ahead(scores: &Array2<f32>) -> f64 {
+    let pairs = scores.nrows();
     let mut ahead = 0usize;
-    for (i, row) in scores.outer_iter().enumerate() {
-        for (j, score) in row.iter().enumerate().filter(|&(j, _)| j != i) {
-            ahead += usize::from(*score >= row[i]) + usize::from(*score >= scores[[j, j]]);
+    for (row, right_of_row) in scores.outer_iter().zip(scores.diag()) {
+        for (score, right_of_column) in row.iter().zip(scores.diag()) {
+            ahead += usize::from(score >= right_of_row) + usize::from(score >= right_of_column);
         }
     }
-    let negatives = 2 * scores.nrows() * scores.nrows().saturating_sub(1);
-    ahead as f64 / negatives.max(1) as f64
+    // Every right pair was compared with itself, twice.
+    (ahead - 2 * pairs) as f64 / (2 * pairs * pairs.saturating_sub(1)).max(1) as f64
 }
 
 #[cfg(test)]
