@@ -1,14 +1,15 @@
 //! What a file is by its first bytes, for messages about a file that is not what its name says.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use crate::files::open_regular;
 
 /// The first bytes of a regular file, at most so many; none if it cannot be read.
 pub(crate) fn start_of(path: &Path, most: u64) -> Vec<u8> {
     let mut start = Vec::new();
-    if path.is_file() {
-        let _ = File::open(path).and_then(|file| file.take(most).read_to_end(&mut start));
+    if let Ok((file, _)) = open_regular(path) {
+        let _ = file.take(most).read_to_end(&mut start);
     }
     start
 }
