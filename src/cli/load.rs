@@ -65,7 +65,7 @@ impl RunArgs {
     /// Reads the split and embeds it.
     pub(crate) fn embed(&self, loaded: &Loaded) -> Result<Embedded> {
         let data = self.data.clone().or_else(|| loaded.checkpoint.config.data.clone());
-        let source = Source::new(data);
+        let source = Source::new(data).holding_out(loaded.checkpoint.config.hold_out);
         let [split] = source.splits([&self.split]).map_err(|error| with_splits(error, &source, &self.split))?;
         split.notes.iter().for_each(|text| note(text));
         loaded.embed(split)

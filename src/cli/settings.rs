@@ -18,6 +18,9 @@ pub(crate) struct Settings {
     /// Folder with {train,dev,test}_ims.npy and {train,dev,test}_caps.txt [default: the built-in scenes]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Where the folder has no dev split: the last N images of train are dev
+    #[arg(long, value_name = "N")]
+    hold_out: Option<usize>,
     /// One of the original's four models; other flags override what it sets
     #[arg(long, value_enum)]
     pub(crate) preset: Option<PresetName>,
@@ -203,7 +206,11 @@ impl Settings {
         set(&mut config.log_step, self.log_step.as_ref());
         set(&mut config.word_threshold, self.word_threshold.as_ref());
         set(&mut config.seed, self.seed.as_ref());
-        for (field, given) in [(&mut config.hidden_size, self.hidden_size), (&mut config.img_dim, self.img_dim)] {
+        for (field, given) in [
+            (&mut config.hidden_size, self.hidden_size),
+            (&mut config.img_dim, self.img_dim),
+            (&mut config.hold_out, self.hold_out),
+        ] {
             *field = given.or(*field);
         }
         for (field, given) in [(&mut config.data, &self.data), (&mut config.vocab_path, &self.vocab_path)] {

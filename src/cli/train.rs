@@ -59,7 +59,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         RunFolder::at(&path).check_free(args.force)?;
     }
 
-    let source = Source::new(config.data.clone());
+    let source = Source::new(config.data.clone()).holding_out(config.hold_out);
     let (train, dev, test) = read_splits(&source)?;
     let img_dim = train.images.ncols();
     anyhow::ensure!(
@@ -76,6 +76,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         );
     }
     without_effect(&config);
+    if config.hold_out.is_some() && !matches!(source, Source::HeldOut(..)) {
+        note("--hold-out has no effect: the data have a dev split");
+    }
     let tokens = tokenize_all(&train.captions);
     let (run, vocabulary, mut trainer) = prepare(&args, &config, &path, img_dim, &tokens)?;
     let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
@@ -143,7 +146,7 @@ fn default_run(data: Option<&Path>) -> PathBuf {
 fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     let bar = busy(match source {
         Source::Scenes(_) => "drawing the scenes".into(),
-        Source::Folder(folder) => format!("reading {}", folder.display()),
+        Source::Folder(folder) | Source::HeldOut(folder, _) => format!("reading {}", folder.display()),
     });
     let (train, dev, test) = if source.has("test") {
         let [train, dev, test] = source.splits(["train", "dev", "test"])?;

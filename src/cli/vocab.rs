@@ -11,8 +11,8 @@ use vsepp::escape;
 use vsepp::files::write_atomically;
 use vsepp::report::thousands;
 
-use super::Output;
 use super::load::check_free;
+use super::{Output, note};
 
 /// Builds, shows or converts a vocabulary.
 #[derive(clap::Args, Debug)]
@@ -77,6 +77,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             anyhow::ensure!(word_threshold > 0, "--word-threshold: expected at least 1, found 0");
             check_free(&out, force)?;
             let [train] = Source::new(data).splits(["train"])?;
+            train.notes.iter().for_each(|text| note(text));
             let tokens = tokenize_all(&train.captions);
             let vocabulary = Vocabulary::of_tokens(&tokens, word_threshold);
             let encoded = vocabulary.encode_tokens(&tokens);

@@ -122,18 +122,6 @@ fn check_folder(folder: &Path) -> Result<()> {
 const EXPECTED: &str = "A folder of data holds, for train, dev and test, {split}_ims.npy (image features, one row an \
                         image) and {split}_caps.txt (captions, one a line)";
 
-const HOLD_OUT: &str = "To hold out the last rows of train for it, in Python, within the folder:
-    import numpy, pathlib
-    new = pathlib.Path('with_dev')     # a folder to write
-    rows = numpy.load('train_ims.npy')
-    n = len(rows) // 50 * 5     # rows of dev: one in ten
-    lines = open('train_caps.txt', encoding='utf-8', newline='').read().rstrip('\\n').split('\\n')
-    k = len(lines) // len(rows)
-    new.mkdir()
-    for split, x, y in ('train', rows[:-n], lines[:-n * k]), ('dev', rows[-n:], lines[-n * k:]):
-        numpy.save(new / f'{split}_ims.npy', x)
-        (new / f'{split}_caps.txt').write_text('\\n'.join(y) + '\\n', encoding='utf-8', newline='')";
-
 /// Says what is there in place of a split.
 fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
     // One of the two files: the other is named.
@@ -158,7 +146,8 @@ fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
     if !found.is_empty() {
         problem += &format!(". The splits that are there: {}", found.join(", "));
         if split == DEV[0] && found.iter().any(|name| name == "train") {
-            problem += &format!(". Training chooses its best epoch by dev. {HOLD_OUT}");
+            problem +=
+                ". Training chooses its best epoch by dev: `--hold-out N` takes the last N images of train for it";
         }
     } else if let Some(below) = folders(folder).iter().find(|below| !splits(below).is_empty()) {
         problem += &format!(". Did you mean {}?", shown(below));

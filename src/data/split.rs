@@ -103,6 +103,43 @@ impl Split {
         Ok(Self { name: name.into(), images, captions, image_of, ids, notes, starts, marks })
     }
 
+    /// Takes the last images off, as a split of another name.
+    ///
+    /// **Errors** if none would be left.
+    pub fn hold_out(mut self, name: &str, images: usize) -> Result<(Self, Self)> {
+        let (n, columns) = self.images.dim();
+        if images == 0 || images >= n {
+            return Err(Error::config(
+                "hold_out",
+                format!("1 to {}, of the {n} images of {}", n.saturating_sub(1), self.name),
+                images,
+            ));
+        }
+        let left = n - images;
+        // The features are cut in two, so that those which stay need no second copy.
+        let mut numbers = self.images.into_raw_vec_and_offset().0;
+        let tail = numbers.split_off(left * columns);
+        let matrix = |rows: usize, numbers| {
+            Array2::from_shape_vec((rows, columns), numbers).map_err(|e| Error::mismatch(e.to_string()))
+        };
+        self.images = matrix(left, numbers)?;
+        let first = self.starts[left];
+        let mut other = Self {
+            name: name.into(),
+            images: matrix(images, tail)?,
+            captions: self.captions.split_off(first),
+            image_of: self.image_of.split_off(first),
+            ids: self.ids.as_mut().map(|ids| ids.split_off(left)),
+            notes: vec![format!("{name}: the last {images} of the {n} images of {}, which keeps {left}", self.name)],
+            starts: self.starts.split_off(left),
+            marks: self.marks.split_off(left),
+        };
+        self.starts.push(first);
+        other.image_of.iter_mut().for_each(|image| *image -= left);
+        other.starts.iter_mut().for_each(|start| *start -= first);
+        Ok((self, other))
+    }
+
     /// Says which images of this split are in another too, by their features or by their ids.
     #[must_use]
     pub fn shared_with(&self, other: &Self) -> Option<String> {
@@ -254,6 +291,24 @@ mod tests {
             "{:?}",
             split.notes
         );
+    }
+
+    #[test]
+    fn the_last_images_are_held_out() {
+        let rows = array![[1.0, 5.0], [1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [3.0, 5.0]];
+        let all = Split::new("train", rows, captions(5)).unwrap();
+        let (train, dev) = all.clone().hold_out("dev", 2).unwrap();
+        assert_eq!((train.images, train.starts, train.captions.len()), (array![[1.0, 5.0]], vec![0, 2], 2));
+        assert_eq!((&dev.images, &dev.image_of), (&array![[2.0, 5.0], [3.0, 5.0]], &vec![0, 1, 1]));
+        assert_eq!((dev.starts(), dev.captions.as_slice()), (&[0, 1, 3][..], &captions(5)[2..]));
+        assert!(
+            all.clone()
+                .hold_out("dev", 3)
+                .unwrap_err()
+                .to_string()
+                .contains("expected 1 to 2, of the 3 images of train")
+        );
+        assert!(all.hold_out("dev", 0).is_err());
     }
 
     #[test]

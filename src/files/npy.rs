@@ -327,7 +327,7 @@ mod tests {
         assert!(message(npy("<f4", false, "(1, 3)", &two)).contains("truncated"));
         assert!(message(npy("<f4", false, "(1, 1)", &two)).contains("4 more byte"));
         assert!(message(npy("<f4", false, "(2,)", &two)).contains("found shape [2]"));
-        assert!(message(npy("<f4", false, "(1, 2, 2)", &two)).contains("found shape [1, 2, 2]"));
+        assert!(message(npy("<f4", false, "(1, 2, 2)", &two.repeat(2))).contains("found shape [1, 2, 2]"));
         assert!(message(npy("<i4", false, "(1, 2)", &two)).contains("found <i4"));
         assert!(message(b"hello".to_vec()).contains("not a .npy file that can be read"));
         assert!(

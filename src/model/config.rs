@@ -20,6 +20,9 @@ pub struct Config {
     /// Folder with `{train,dev,test}_ims.npy` and `_caps.txt`; none: the built-in scenes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    /// Where a folder has no dev split: so many images, the last of train, are dev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<usize>,
     /// A vocabulary to use; none: built from the training captions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_path: Option<PathBuf>,
@@ -78,6 +81,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: None,
+            hold_out: None,
             vocab_path: None,
             word_threshold: 4,
             embed_size: 1024,
@@ -185,6 +189,7 @@ impl Config {
             ("lr_update", self.lr_update, usize::MAX),
             ("log_step", self.log_step, usize::MAX),
             ("word_threshold", self.word_threshold, usize::MAX),
+            ("hold_out", self.hold_out.unwrap_or(1), usize::MAX),
             ("hidden_size", self.hidden_size.unwrap_or(1), LARGEST),
             ("img_dim", self.img_dim.unwrap_or(1), LARGEST),
         ];

@@ -344,7 +344,7 @@ fn captions_that_are_none_are_refused_with_their_line() {
         (
             "quotes",
             lines(at, "quotes", |_, _, _, line| format!("\"{line}\"")),
-            &["train_caps.txt:1", "in quotes, as 300"],
+            &["train_caps.txt:1", "as 300 of the 300 are"],
         ),
         (
             "table",
@@ -446,7 +446,8 @@ fn a_folder_of_something_else_is_answered_by_what_it_holds() {
     let no_dev = plain(at, "no-dev");
     std::fs::remove_file(no_dev.join("dev_caps.txt")).unwrap();
     std::fs::remove_file(no_dev.join("dev_ims.npy")).unwrap();
-    expect("no-dev", &["no split dev", "The splits that are there: test, train", "hold out the last rows of train"]);
+    expect("no-dev", &["no split dev", "The splits that are there: test, train", "--hold-out N"]);
+    no_dev_is_held_out(at);
     for (file, words) in [
         ("train_ims.h5", ["HDF5", "h5py.File('train_ims.h5')"]),
         ("train_ims.pt", ["PyTorch", "torch.load('train_ims.pt'"]),
@@ -460,6 +461,32 @@ fn a_folder_of_something_else_is_answered_by_what_it_holds() {
     let regions = plain(at, "regions");
     write_npy(regions.join("train_ims.npy"), &ArrayD::<f32>::ones(IxDyn(&[60, 36, 16]))).unwrap();
     expect("regions", &["train_ims.npy", "shape [60, 36, 16]", "36 vectors an image", "mean(axis=1)"]);
+}
+
+/// The last images of train are dev, in training and in what follows it.
+fn no_dev_is_held_out(at: &Path) {
+    let args = [&["train", "--data", "no-dev", "--run", "held", "--hold-out", "10", "--json"], &SETTINGS[..]].concat();
+    let output = vsepp(&args, at);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(notes(&said), ["note: dev: the last 10 of the 60 images of train, which keeps 50"], "{said}");
+    assert!(said.contains("train: 250 captions of 50 images; dev: 50 of 10"), "{said}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dev = super::json(&["eval", "--run", "held", "--split", "dev", "--json"], at);
+    assert_eq!(dev["rsum"], result["best"]["dev"]["rsum"]);
+    assert_eq!(super::json(&["eval", "--run", "held", "--split", "train", "--json"], at)["images"], 50);
+    ok(&["train", "--run", "held", "--resume", "--num-epochs", "5"], at);
+    let args = ["train", "--data", "no-dev", "--run", "x", "--hold-out", "60"];
+    refused(&args, at, &["hold_out = 60", "1 to 59, of the 60 images of train"]);
+    // A dev split that is there is used.
+    let plain = plain(at, "with-dev");
+    let (figures, said) = train(at, &plain, "all");
+    assert!(notes(&said).is_empty(), "{said}");
+    let args = [&["train", "--data", "with-dev", "--run", "y", "--hold-out", "10", "--json"], &SETTINGS[..]].concat();
+    let output = vsepp(&args, at);
+    let said = text(&output.stderr);
+    assert!(said.contains("note: --hold-out has no effect: the data have a dev split"), "{said}");
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["test"], figures);
 }
 
 /// What a case of `shared/cases` must give.
