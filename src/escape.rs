@@ -112,11 +112,14 @@ mod tests {
     fn what_a_terminal_obeys_is_shown() {
         assert_eq!(text("a\u{1b}[31m\tb\r\n\u{7f}\u{9b}1m"), "a\\u001b[31m\tb\\u000d\n\\u007f\\u009b1m");
         assert_eq!(name("a\nb\tc\0"), "a\\nb\\tc\\u0000");
-        for c in ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').chain("\u{2028}\u{2029}\u{200b}\u{feff}".chars()) {
+        for c in
+            ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').chain("\u{2028}\u{2029}\u{200b}\u{feff}".chars())
+        {
             assert_eq!(text(&format!("a{c}b")), format!("a\\u{:04x}b", u32::from(c)));
         }
         assert_eq!(text("\u{e0001}"), "\\U000e0001");
-        for usual in ["h₀ ∘ é \"\\u001b\"", "می\u{200c}خواهم", "👩\u{200d}🚀", "שלום", "\u{ad00}", ""] {
+        for usual in ["h₀ ∘ é \"\\u001b\"", "می\u{200c}خواهم", "👩\u{200d}🚀", "שלום", "\u{ad00}", ""]
+        {
             assert!(matches!(text(usual), Cow::Borrowed(same) if same == usual), "{usual}");
         }
     }

@@ -161,8 +161,8 @@ impl Vocabulary {
         let told = |what: &str, e: &serde_json::Error| Error::line(path, e.line(), format!("{what}: {e}"));
         // First without keeping anything: whatever is held of a file takes more memory than the file.
         serde_json::from_str::<IgnoredAny>(&text).map_err(|e| told("not a JSON vocabulary", &e))?;
-        let file: File = serde_json::from_str(&text)
-            .map_err(|e| told("not a vocabulary of this program or of the original", &e))?;
+        let file: File =
+            serde_json::from_str(&text).map_err(|e| told("not a vocabulary of this program or of the original", &e))?;
         let wrong = |problem: String| Err(Error::file(path, problem));
         if let Some(ids) = file.word2idx {
             return Self::of_words(original_words(path, ids)?, 1).or_else(wrong);
@@ -434,7 +434,9 @@ mod tests {
         assert!(message(&words(&format!("{special},7"))).contains("not a vocabulary"));
         let more = words(special).replace("{\"format", "{\"more\": 1, \"format");
         assert!(message(&more).contains("unknown field \"more\""));
-        assert!(message(r#"{"<pad>": 0}"#).contains("expected format, threshold and words, or the original's word2idx"));
+        assert!(
+            message(r#"{"<pad>": 0}"#).contains("expected format, threshold and words, or the original's word2idx")
+        );
         assert!(message(&"[".repeat(1 << 20)).contains("not a JSON vocabulary"));
     }
 }

@@ -141,7 +141,8 @@ fn check_places(all: &[Entry], directory: u64) -> Result<(), String> {
     const HEADER: u64 = 30;
     let mut spans: Vec<&Entry> = all.iter().collect();
     spans.sort_by_key(|entry| entry.start);
-    let next = spans.iter().skip(1).map(|entry| (entry.start, entry.name.as_str())).chain([(directory, "the directory")]);
+    let next =
+        spans.iter().skip(1).map(|entry| (entry.start, entry.name.as_str())).chain([(directory, "the directory")]);
     for (entry, (limit, next)) in spans.iter().zip(next) {
         let end = entry.start.checked_add(HEADER).and_then(|n| n.checked_add(entry.packed));
         if end.is_none_or(|end| end > limit) {
@@ -183,13 +184,17 @@ impl Entry {
         let inner: Box<dyn Read> = match self.method {
             STORED if self.packed == self.size => Box::new(packed),
             STORED => return Err(format!("cannot read the entry: {} bytes announced as {}", self.packed, self.size)),
-            DEFLATED if self.size <= SMALL || self.size / GROWTH <= self.packed => Box::new(DeflateDecoder::new(packed)),
+            DEFLATED if self.size <= SMALL || self.size / GROWTH <= self.packed => {
+                Box::new(DeflateDecoder::new(packed))
+            }
             DEFLATED => {
                 let problem = format!("{} bytes that would grow to {}", self.packed, self.size);
                 return Err(format!("cannot read the entry: {problem}, more than {GROWTH} times as many"));
             }
             other => {
-                return Err(format!("cannot read the entry: compressed by method {other}, expected 0 (none) or 8 (deflate)"));
+                return Err(format!(
+                    "cannot read the entry: compressed by method {other}, expected 0 (none) or 8 (deflate)"
+                ));
             }
         };
         Ok(Content { inner, left: self.size, crc: Crc::new(), expected: self.crc })

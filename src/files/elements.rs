@@ -184,12 +184,7 @@ impl ElementType {
     }
 
     #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
-    fn convert_piece(
-        self,
-        order: Order,
-        bytes: &[u8],
-        numbers: &mut [f32],
-    ) -> Result<bool, (Option<usize>, String)> {
+    fn convert_piece(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, (Option<usize>, String)> {
         match self {
             Self::F16 => halves(order, bytes, numbers),
             Self::BF16 => each_f32(order, bytes, numbers, |b| bf16::from_le_bytes(b).to_f32()),
@@ -394,7 +389,9 @@ mod tests {
     #[test]
     fn integers_are_exact_or_refused() {
         let read = |element: ElementType, bytes: &[u8]| {
-            element.read(Order::Little, bytes, bytes.len() / 8, bytes.len() as u64, Ok).map_err(|problem| problem.tell("file"))
+            element
+                .read(Order::Little, bytes, bytes.len() / 8, bytes.len() as u64, Ok)
+                .map_err(|problem| problem.tell("file"))
         };
         let most = 1i64 << 53;
         let signed = |x: i64| read(ElementType::I64, &[0, x].map(i64::to_le_bytes).concat());

@@ -114,11 +114,8 @@ impl Head {
     /// The index of the number at a position of the file; none in an empty array.
     pub(super) fn index(&self, mut at: usize) -> Option<Vec<usize>> {
         let mut index = vec![0; self.shape.len()];
-        let axes: Vec<usize> = if self.by_columns {
-            (0..self.shape.len()).collect()
-        } else {
-            (0..self.shape.len()).rev().collect()
-        };
+        let axes: Vec<usize> =
+            if self.by_columns { (0..self.shape.len()).collect() } else { (0..self.shape.len()).rev().collect() };
         for axis in axes {
             index[axis] = at.checked_rem(self.shape[axis])?;
             at /= self.shape[axis];

@@ -227,7 +227,11 @@ mod tests {
             (&tensor("\"shape\":[2],\"data_offsets\":[1,3]"), 3, "a: expected the bytes from 0, found 1 to 3"),
             (&tensor("\"shape\":[2],\"data_offsets\":[0,3]"), 3, "expected 2 bytes for U8 of shape [2], found 3"),
             (&tensor("\"shape\":[2],\"data_offsets\":[2,0]"), 2, "a: expected the bytes from 0, found 2 to 0"),
-            (&tensor("\"shape\":[2],\"data_offsets\":[0,18446744073709551615]"), 2, "expected 18446744073709551615 bytes"),
+            (
+                &tensor("\"shape\":[2],\"data_offsets\":[0,18446744073709551615]"),
+                2,
+                "expected 18446744073709551615 bytes",
+            ),
             (&tensor("\"shape\":[0,4611686018427387904,4],\"data_offsets\":[0,0]"), 0, "no array can have the shape"),
             (&tensor("\"shape\":[-1],\"data_offsets\":[0,0]"), 0, "invalid value: integer `-1`"),
             (&tensor(&many), 1, "expected a shape of at most 64 axes"),

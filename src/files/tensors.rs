@@ -209,11 +209,7 @@ impl TensorFile {
     }
 
     /// Opens a tensor of which an array of `T` shall be made.
-    fn open<T, R>(
-        &self,
-        name: &str,
-        read: impl FnOnce(Opened<'_>) -> std::result::Result<R, Problem>,
-    ) -> Result<R> {
+    fn open<T, R>(&self, name: &str, read: impl FnOnce(Opened<'_>) -> std::result::Result<R, Problem>) -> Result<R> {
         let stored = match self.tensors.get(name) {
             Some(Ok(stored)) => stored,
             Some(Err(problem)) => return Err(self.problem(name, problem)),
@@ -251,10 +247,7 @@ fn open_entry<'f, T>(entry: &Entry, file: &'f mut File) -> std::result::Result<O
 }
 
 /// Numbers as `f32`; `place` says where one is that does not fit.
-fn read_f32(
-    opened: Opened<'_>,
-    place: impl Fn(&[usize]) -> String,
-) -> std::result::Result<ArrayD<f32>, Problem> {
+fn read_f32(opened: Opened<'_>, place: impl Fn(&[usize]) -> String) -> std::result::Result<ArrayD<f32>, Problem> {
     let Opened { head, reader, held } = opened;
     let numbers = head.element.read_f32(head.order, reader, head.len(), held);
     let (numbers, _) = numbers.map_err(|problem| match problem {
@@ -723,7 +716,10 @@ mod tests {
             assert_eq!(message(file.get(name)), problem);
         }
         let before = [b"PK".as_slice(), &bytes].concat();
-        assert!(message(read_npz(&before)).contains("expected a directory of"), "places are counted from the beginning");
+        assert!(
+            message(read_npz(&before)).contains("expected a directory of"),
+            "places are counted from the beginning"
+        );
     }
 
     #[test]
