@@ -14,7 +14,7 @@ use vsepp::golden::check::{Checking, check_file, check_folder};
 use vsepp::golden::custom;
 use vsepp::golden::layouts::Layout;
 use vsepp::golden::make::{self, Making};
-use vsepp::golden::suite::{self, Format, Suite};
+use vsepp::golden::suite::{Format, Suite};
 use vsepp::golden::tolerance::Profile;
 use vsepp::report::{golden_case, golden_list, golden_mistakes, golden_report, golden_tensor, tensor_of, thousands};
 
@@ -44,7 +44,7 @@ enum Action {
         /// Folder of the suite
         #[arg(long, value_name = "DIR", default_value = "fixtures/golden")]
         suite: PathBuf,
-        /// The known mistakes instead, with what they are and how to mend them
+        /// The known mistakes instead, with what they are and how to fix them
         #[arg(long)]
         mistakes: bool,
     },
@@ -179,7 +179,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     match args.action {
         Action::List { mistakes: true, .. } => {
             let all = vsepp::golden::mistakes::ALL;
-            let json = all.iter().map(|d| json!({ "id": d.id, "says": d.says, "mend": d.mend })).collect();
+            let json = all.iter().map(|d| json!({ "id": d.id, "says": d.says, "fix": d.fix })).collect();
             Ok(Output::done(golden_mistakes(), json))
         }
         Action::List { suite, .. } => {
@@ -305,7 +305,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
     let written = case.make(making).with_context(|| escape::path(inputs))?;
     make::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;
     bar.finish_and_clear();
-    let expected = written.entry.tensors.iter().filter(|t| t.role == suite::Role::Expected).count();
+    let expected = written.entry.tensors.iter().filter(|t| !t.is_input()).count();
     let kink = written.entry.margins.kink();
     let mut text = format!("{}: {expected} expected tensors\n", escape::path(&args.out));
     if kink < 1e-5 {

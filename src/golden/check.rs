@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::cases::Expected;
-use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorReport, check_case};
+use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorReport, UNSUPPORTED, check_case};
 use super::diagnose::{Checked, Diagnoses, diagnose};
 use super::program::Inputs;
 use super::suite::{CaseEntry, Format, GoldenCase, Suite, check_entry};
@@ -164,7 +164,7 @@ fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
             let (element, shape) = (file.element_type(&name)?, file.shape(&name)?);
             let wanted = case.tensors.iter().find(|tensor| tensor.name == name);
             let values = match wanted {
-                None if name != REJECTED => ArrayD::zeros(vec![0]),
+                None if name != REJECTED && name != UNSUPPORTED => ArrayD::zeros(vec![0]),
                 wanted => {
                     let numbers = |shape: &[usize]| shape.iter().fold(1usize, |n, &axis| n.saturating_mul(axis));
                     let most = wanted.map_or(0, |tensor| numbers(&tensor.shape)).max(FEW);

@@ -35,6 +35,9 @@ pub type FoundTensors = BTreeMap<String, Found>;
 
 /// The tensor with which a backend says that it refuses a case.
 pub const REJECTED: &str = "out.rejected";
+/// The tensor with which a backend says that it cannot be handed a case: its runtime has no way to
+/// take such an input, so that it neither refuses it nor accepts it.
+pub const UNSUPPORTED: &str = "out.unsupported";
 
 impl Found {
     /// As if a backend had written what was computed here.
@@ -155,14 +158,33 @@ impl CaseReport {
 ///
 /// **Errors** if the case itself is broken, never because of what was found.
 pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
-    let rejected = found.get(REJECTED).map(|found| found.values.iter().any(|&x| x != 0.0));
+    let says = |name: &str| found.get(name).map(|found| found.values.iter().any(|&x| x != 0.0));
+    let rejected = says(REJECTED);
+    let given = |name: &str| name.starts_with("in.") || name.starts_with("param.");
+    let wrote = found.keys().any(|name| !given(name) && *name != UNSUPPORTED);
+    if says(UNSUPPORTED) == Some(true) {
+        let whole = |status, problem: &str| Ok(CaseReport::whole(golden, status, format!("{UNSUPPORTED}: {problem}")));
+        return match golden.entry.result {
+            _ if wrote => {
+                whole(Status::Failed, "the backend says that it cannot be handed this input, and gives results")
+            }
+            Expected::Invalid => {
+                whole(Status::Remark, "the backend cannot be handed this input: it is neither refused nor accepted")
+            }
+            _ => whole(Status::Missing, "the backend says that it cannot be handed this input"),
+        };
+    }
     match (golden.entry.result, rejected) {
+        (Expected::Invalid, None) if !wrote => {
+            return Ok(CaseReport::whole(golden, Status::Missing, "the backend wrote nothing for it"));
+        }
         (Expected::Invalid, Some(true)) => {
             return Ok(CaseReport { problem: None, ..CaseReport::whole(golden, Status::Passed, "") });
         }
         (Expected::Invalid, _) => {
-            let problem =
-                format!("an input that must be refused was accepted ({REJECTED} = [1] says that it is refused)");
+            let problem = format!(
+                "an input that must be refused was accepted ({REJECTED} = [1] says that it is refused, {UNSUPPORTED} = [1] that the backend cannot be handed it)"
+            );
             return Ok(CaseReport::whole(golden, Status::Failed, problem));
         }
         (Expected::Valid, Some(true)) => {
@@ -189,6 +211,7 @@ pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -
         .map(|entry| {
             let extent = entry.extent(lengths.as_deref());
             let mut report = check_tensor(entry, &expected[&entry.name], found.get(&entry.name), profile, extent);
+            report.stage = golden.entry.program.stage(&entry.name);
             if let (Status::Passed, Some(remark)) = (report.status, remarks.get(&entry.name)) {
                 (report.status, report.problem) = (Status::Remark, Some(remark.clone()));
             }
@@ -199,8 +222,8 @@ pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -
     let known = |name: &str| {
         golden.entry.tensors.iter().any(|tensor| tensor.name == name) || is_padded(golden.entry.program, name)
     };
-    let given = |name: &str| name.starts_with("in.") || name.starts_with("param.");
-    let unknown = found.keys().filter(|name| !known(name) && !given(name) && *name != REJECTED).cloned().collect();
+    let says_something = |name: &str| name == REJECTED || name == UNSUPPORTED;
+    let unknown = found.keys().filter(|name| !known(name) && !given(name) && !says_something(name)).cloned().collect();
     let mut report = CaseReport {
         id: golden.entry.id.clone(),
         family: golden.entry.family.clone(),
@@ -328,7 +351,7 @@ fn takes(profile: Profile, exact: bool, element: ElementType) -> std::result::Re
     if real.0 { Ok(()) } else { Err(real.1) }
 }
 
-/// Compares one tensor.
+/// Compares one tensor; the caller says its stage.
 #[must_use]
 pub fn check_tensor(
     entry: &TensorEntry,
@@ -339,7 +362,7 @@ pub fn check_tensor(
 ) -> TensorReport {
     let mut report = TensorReport {
         name: entry.name.clone(),
-        stage: entry.stage.clone().unwrap_or_default(),
+        stage: String::new(),
         status: Status::Missing,
         units: None,
         deviation: None,

@@ -32,6 +32,8 @@ use crate::real::{Real, Scalar};
 const ALIKE: f64 = 4.0;
 /// Up to so many, its own error in `f32` is measured.
 const NEARLY: f64 = 1e5;
+/// A mistake must take away most of the error: its values are so many times nearer than the right ones.
+const NEARER: f64 = 3.0;
 /// Numbers beyond which a case is too large for every mistake to be tried on.
 const LARGE: usize = 1 << 19;
 /// One in so many failing cases may stay unexplained where something is named.
@@ -61,8 +63,8 @@ pub struct Diagnosis {
     pub mistakes: Vec<String>,
     /// What the backend computes.
     pub says: String,
-    /// How to mend it.
-    pub mend: String,
+    /// How to fix it.
+    pub fix: String,
     /// The failing cases that it explains.
     pub cases: Vec<String>,
     /// Whether it explains all that follows in these cases, or the first divergence alone.
@@ -204,9 +206,8 @@ impl Checked {
                 // Undetermined: what comes after it must show.
                 None => against.iter().position(|likeness| likeness.from_right > 1.0)?,
             };
-            // The mistake must take away most of the error, else it explains nothing.
             let (right, wrong) = (against[place].from_right, against[place].from_wrong);
-            let much_nearer = right > 1.0 && wrong <= right / 3.0;
+            let much_nearer = right > 1.0 && wrong <= right / NEARER;
             if !(much_nearer && against[..=place].iter().all(|likeness| likeness.alike)) {
                 return None;
             }
@@ -367,7 +368,7 @@ pub fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -> Diagn
         let diagnosis = Diagnosis {
             mistakes: choice.alike.iter().map(|m| m.describe().id.to_owned()).collect(),
             says: choice.alike.iter().map(|m| m.describe().says).collect::<Vec<_>>().join("; or "),
-            mend: first.describe().mend.to_owned(),
+            fix: first.describe().fix.to_owned(),
             cases: cases.iter().map(|&k| id(k)).collect(),
             explains: if all { Reach::All } else { Reach::First },
             spared: spared[&first].clone(),

@@ -13,51 +13,11 @@ use super::layouts::{self, Layout};
 use super::mistakes::{self, Mistakes};
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
-use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, Role, SCHEMA, TensorEntry, json, sha256};
+use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, SCHEMA, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
 use crate::nn::GruLayer;
-
-/// The stage of the data flow that makes a tensor.
-#[must_use]
-pub fn stage(program: Program, name: &str) -> String {
-    let (back, plain) = match name.strip_prefix("grad.") {
-        Some(plain) => ("backward: ", plain),
-        None => ("", name),
-    };
-    let layer = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
-    let what = if let Some(rest) =
-        plain.strip_prefix("mid.l").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    {
-        format!("gru layer {}", layer(rest))
-    } else if let Some((_, rest)) = plain.split_once("_l").filter(|_| plain.starts_with("txt_enc.rnn.")) {
-        format!("gru layer {}", layer(rest))
-    } else {
-        match plain {
-            "mid.words" | "txt_enc.embed.weight" => "words",
-            "mid.last" | "out.last" => "last state",
-            "out.h_next" | "in.h" | "in.h0" => "state",
-            "in.x" if matches!(program, Program::Gru | Program::GruCell) => "gru input",
-            _ if program == Program::GruCell => "gru layer 0",
-            _ if plain.starts_with("mid.image.") || plain.starts_with("img_enc.") || plain == "in.images" => {
-                if program == Program::Linear { "projection" } else { "image side" }
-            }
-            _ if plain.starts_with("mid.caption.") || plain.starts_with("txt_enc.proj.") => "caption side",
-            "out.image_embedding" | "in.image_embedding" => "image embedding",
-            "out.caption_embedding" | "in.caption_embedding" => "caption embedding",
-            "out.scores" | "in.scores" => "scores",
-            "mid.norm" | "out.y" | "in.x" if program == Program::L2norm => "normalisation",
-            "out.y" | "in.x" => "projection",
-            "opt.losses" => "losses of the steps",
-            "opt.norms" | "opt.clip" => "clipping",
-            _ if plain.starts_with("opt.") => "adam",
-            _ => "loss",
-        }
-        .to_owned()
-    };
-    format!("{back}{what}")
-}
 
 /// The equations' labels of a program.
 fn equations(program: Program, settings: &Settings) -> Vec<String> {
@@ -94,6 +54,10 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
     labels.into_iter().map(Into::into).collect()
 }
 
+/// Expected matrices of a loss with at least so many numbers (B = 128) are not written: they follow
+/// from the scores, and a reader of the suite computes them again ([`GoldenCase::from_file`]).
+const COMPUTED: usize = 128 * 128;
+
 /// A case as it is written: its entry, and the tensors of its file.
 #[derive(Debug)]
 pub struct Written {
@@ -110,14 +74,7 @@ fn is_integer(name: &str) -> bool {
 
 /// Adds a tensor to a writer and returns its entry, without tolerances.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole numbers, and f32 by definition
-fn add(
-    writer: &mut TensorWriter,
-    name: &str,
-    role: Role,
-    kind: Kind,
-    single: bool,
-    values: &ArrayD<f64>,
-) -> Result<TensorEntry> {
+fn add(writer: &mut TensorWriter, name: &str, kind: Kind, single: bool, values: &ArrayD<f64>) -> Result<TensorEntry> {
     let shape = values.shape().to_vec();
     let dtype = match kind {
         Kind::Index => {
@@ -139,14 +96,13 @@ fn add(
     };
     Ok(TensorEntry {
         name: name.into(),
-        role,
         dtype: dtype.into(),
         shape,
         sha256: sha256(dtype, values),
-        stage: None,
         scale: None,
         rows: false,
         padded: false,
+        computed: false,
         exact: kind != Kind::Real,
         tolerance: Tolerances::new(),
     })
@@ -176,11 +132,11 @@ impl Case {
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for (name, values) in &self.inputs {
             let kind = if is_integer(name) { Kind::Index } else { Kind::Real };
-            tensors.push(add(&mut writer, name, Role::Input, kind, making.single, values)?);
+            tensors.push(add(&mut writer, name, kind, making.single, values)?);
         }
         for &layout in making.layouts {
             for (name, values) in self.converted(layout)? {
-                tensors.push(add(&mut writer, &name, Role::Input, Kind::Real, making.single, &values)?);
+                tensors.push(add(&mut writer, &name, Kind::Real, making.single, &values)?);
             }
         }
         let mut margins = Margins::NONE;
@@ -225,9 +181,12 @@ impl Case {
         let entries = measured.golden.trace.entries.iter().zip(&measured.tolerances).filter(|(entry, _)| kept(entry));
         entries
             .map(|(entry, tolerances)| {
-                let mut out = add(writer, &entry.name, Role::Expected, entry.kind, false, &entry.values)?;
+                let computed = self.program == Program::Loss && entry.values.len() >= COMPUTED;
+                let mut left_out = TensorWriter::default();
+                let into = if computed { &mut left_out } else { &mut *writer };
+                let mut out = add(into, &entry.name, entry.kind, false, &entry.values)?;
                 let extent = tolerance::extent(self.program, &entry.name, lengths.as_deref());
-                out.stage = Some(stage(self.program, &entry.name));
+                out.computed = computed;
                 out.rows = extent.rows;
                 out.padded = extent.lengths.is_some();
                 if entry.kind == Kind::Real {
@@ -308,7 +267,14 @@ pub fn write(
     let entries: Result<Vec<CaseEntry>> =
         if large { cases.iter().map(write_one).collect() } else { cases.par_iter().map(write_one).collect() };
     let flags = FLAGS.iter().map(|&(flag, says)| (flag.to_owned(), says.to_owned())).collect();
-    let manifest = Manifest { format: FORMAT, suite: name.into(), flags, cases: entries? };
+    let cases = entries?;
+    let mut kills: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, case) in cases.iter().enumerate() {
+        for mistake in &case.kills {
+            kills.entry(mistake.clone()).or_default().push(place);
+        }
+    }
+    let manifest = Manifest { format: FORMAT, suite: name.into(), flags, kills, cases };
     write_atomically(&folder.join("manifest.json"), manifest.to_text()?.as_bytes())?;
     write_atomically(&folder.join("manifest.schema.json"), SCHEMA.as_bytes())?;
     Ok(manifest)

@@ -1,4 +1,4 @@
-//! The mistakes that are known: single changes of the computation, each with what it is and how to mend it.
+//! The mistakes that are known: single changes of the computation, each with what it is and how to fix it.
 //!
 //! [`super::plain`] can compute with any of them. So a mistake is at once something that the suite
 //! must catch (the tests plant every one) and something that the diagnosis can recognise: it tries
@@ -16,11 +16,11 @@ pub struct Description {
     /// What the backend computes, as the end of "these are the values of …".
     pub says: &'static str,
     /// What to do.
-    pub mend: &'static str,
+    pub fix: &'static str,
 }
 
 macro_rules! mistakes {
-    ($($name:ident, $id:literal, $says:literal, $mend:literal;)*) => {
+    ($($name:ident, $id:literal, $says:literal, $fix:literal;)*) => {
         /// One single mistake; [`Mistake::describe`] says what it is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[allow(missing_docs)] // each is described in the table
@@ -28,7 +28,7 @@ macro_rules! mistakes {
 
         /// All of them, in the order of the data flow.
         pub const ALL: &[Description] = &[
-            $(Description { mistake: Mistake::$name, id: $id, says: $says, mend: $mend }),*
+            $(Description { mistake: Mistake::$name, id: $id, says: $says, fix: $fix }),*
         ];
     };
 }
@@ -64,6 +64,8 @@ mistakes! {
         "the blocks of W_hh transposed (h W instead of W h)", "c = W_hh h: for a row-major kernel multiply by the transposed block";
     InputTransposed, "input-transposed",
         "the blocks of W_ih transposed (x W instead of W x)", "a = W_ih x: for a row-major kernel multiply by the transposed block";
+    InputStridesSwapped, "input-strides-swapped",
+        "W_ih read with its two strides exchanged, which goes unseen unless 3H = E", "row i of W_ih begins at i E: its strides are (E, 1), and x W_ihᵀ needs no other";
     InputBiasDropped, "input-bias-dropped", "a GRU without b_ih", "a = W_ih x + b_ih";
     RecurrentBiasDropped, "recurrent-bias-dropped", "a GRU without b_hh", "c = W_hh h + b_hh";
     BiasesDropped, "biases-dropped", "a GRU without biases", "a = W_ih x + b_ih and c = W_hh h + b_hh";
@@ -246,7 +248,7 @@ mistakes! {
 }
 
 impl Mistake {
-    /// What it is and how to mend it.
+    /// What it is and how to fix it.
     #[must_use]
     pub fn describe(self) -> &'static Description {
         &ALL[self as usize]
@@ -272,7 +274,7 @@ mod tests {
             assert_eq!(description.mistake as usize, place);
             assert_eq!(Mistake::by_id(description.id), Some(description.mistake));
             assert_eq!(description.mistake.describe().id, description.id);
-            assert!(!description.says.ends_with('.') && !description.mend.ends_with('.'), "{}", description.id);
+            assert!(!description.says.ends_with('.') && !description.fix.ends_with('.'), "{}", description.id);
         }
         assert!(ALL.len() >= 40);
         assert_eq!(Mistake::by_id("none such"), None);

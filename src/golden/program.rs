@@ -166,4 +166,44 @@ impl Program {
             Self::Model => "model",
         }
     }
+
+    /// The stage of the data flow that makes a tensor.
+    #[must_use]
+    pub fn stage(self, name: &str) -> String {
+        let (back, plain) = match name.strip_prefix("grad.") {
+            Some(plain) => ("backward: ", plain),
+            None => ("", name),
+        };
+        let layer = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+        let what = if let Some(rest) =
+            plain.strip_prefix("mid.l").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        {
+            format!("gru layer {}", layer(rest))
+        } else if let Some((_, rest)) = plain.split_once("_l").filter(|_| plain.starts_with("txt_enc.rnn.")) {
+            format!("gru layer {}", layer(rest))
+        } else {
+            match plain {
+                "mid.words" | "txt_enc.embed.weight" => "words",
+                "mid.last" | "out.last" => "last state",
+                "out.h_next" | "in.h" | "in.h0" => "state",
+                "in.x" if matches!(self, Self::Gru | Self::GruCell) => "gru input",
+                _ if self == Self::GruCell => "gru layer 0",
+                _ if plain.starts_with("mid.image.") || plain.starts_with("img_enc.") || plain == "in.images" => {
+                    if self == Self::Linear { "projection" } else { "image side" }
+                }
+                _ if plain.starts_with("mid.caption.") || plain.starts_with("txt_enc.proj.") => "caption side",
+                "out.image_embedding" | "in.image_embedding" => "image embedding",
+                "out.caption_embedding" | "in.caption_embedding" => "caption embedding",
+                "out.scores" | "in.scores" => "scores",
+                "mid.norm" | "out.y" | "in.x" if self == Self::L2norm => "normalisation",
+                "out.y" | "in.x" => "projection",
+                "opt.losses" => "losses of the steps",
+                "opt.norms" | "opt.clip" => "clipping",
+                _ if plain.starts_with("opt.") => "adam",
+                _ => "loss",
+            }
+            .to_owned()
+        };
+        format!("{back}{what}")
+    }
 }

@@ -6,6 +6,11 @@
 //! <id>.safetensors       in.*, param.* (f32, ids i64) and the expected values (f64, masks u8, indices i64)
 //! ```
 //!
+//! The manifest says nothing twice: whether a tensor is given or expected follows from its name, the
+//! stage that makes it from its name and the program ([`Program::stage`]). The large matrices of a
+//! loss follow from the scores: they are in the manifest and not in the file
+//! ([`TensorEntry::computed`]).
+//!
 //! Everything is written deterministically: names in alphabetical order, one metadata key,
 //! little-endian, C order. Regenerating gives the same bytes on every machine, since the golden
 //! values are made of + − × ÷ √ and the pure-Rust exp and tanh, in a fixed order.
@@ -20,7 +25,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::arithmetic::Arithmetic;
 use super::cases::Expected;
+use super::mistakes::Mistakes;
+use super::plain::Plain;
 use super::program::{Inputs, Margins, Program, Settings};
 use super::tolerance::{Extent, Tolerances};
 use crate::error::{Error, Result};
@@ -28,7 +36,7 @@ use crate::escape::is_obeyed;
 use crate::files::{TensorFile, read_text};
 
 /// The version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The JSON Schema of `manifest.json`.
 pub const SCHEMA: &str = include_str!("manifest.schema.json");
 
@@ -42,6 +50,9 @@ pub struct Manifest {
     pub suite: String,
     /// What the flags of the cases mean.
     pub flags: BTreeMap<String, String>,
+    /// For each known mistake, the places in `cases` of those that catch it with at least ten times
+    /// the `f32` tolerance; what is in [`CaseEntry::kills`], by mistake.
+    pub kills: BTreeMap<String, Vec<usize>>,
     /// The cases, in order.
     pub cases: Vec<CaseEntry>,
 }
@@ -68,7 +79,9 @@ pub struct CaseEntry {
     pub config: serde_json::Map<String, Value>,
     /// Distance from kinks.
     pub margins: Margins,
-    /// The mistakes that this case catches with at least ten times the `f32` tolerance.
+    /// The mistakes that this case catches with at least ten times the `f32` tolerance. In the
+    /// manifest they are in [`Manifest::kills`].
+    #[serde(default)]
     pub kills: Vec<String>,
     /// Inputs, then expected values in the order of the data flow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -79,19 +92,14 @@ pub struct CaseEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorEntry {
-    /// Its name.
+    /// Its name, which says whether it is given or expected.
     pub name: String,
-    /// Whether it is given or expected.
-    pub role: Role,
     /// The element type in the file.
     pub dtype: String,
     /// Its shape.
     pub shape: Vec<usize>,
     /// SHA-256 of its bytes in the file.
     pub sha256: String,
-    /// The step of the data flow that makes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
     /// The largest |value| that is compared: errors are in parts of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
@@ -104,12 +112,22 @@ pub struct TensorEntry {
     /// Whole numbers that must be equal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
-    /// [max, Frobenius, mean] allowed under each profile that judges this tensor.
-    #[serde(default, skip_serializing_if = "Tolerances::is_empty")]
+    /// It is not in the file: a reader of the case computes it from the inputs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub computed: bool,
+    /// [max, Frobenius] allowed under each profile that judges this tensor, and of large tensors the mean.
+    #[serde(default, skip_serializing_if = "Tolerances::is_empty", with = "figures")]
     pub tolerance: Tolerances,
 }
 
 impl TensorEntry {
+    /// Whether it is given (`in.*`, `param.*`, `layout.*`) and not expected (`mid.*`, `out.*`, `grad.*`,
+    /// `opt.*`).
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        ["in.", "param.", "layout."].iter().any(|prefix| self.name.starts_with(prefix))
+    }
+
     /// Which of its elements are compared, and on what scale.
     #[must_use]
     pub fn extent<'a>(&self, lengths: Option<&'a [usize]>) -> Extent<'a> {
@@ -117,14 +135,35 @@ impl TensorEntry {
     }
 }
 
-/// Whether a tensor is given or expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// `in.*`, `param.*`
-    Input,
-    /// `mid.*`, `out.*`, `grad.*`, `opt.*`
-    Expected,
+/// Tolerances in JSON: two figures a profile, and the third where there is one.
+mod figures {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::golden::tolerance::{Deviation, Profile, Tolerances};
+
+    pub(super) fn serialize<S: Serializer>(tolerances: &Tolerances, serializer: S) -> Result<S::Ok, S::Error> {
+        let figures = |allowed: &Deviation| match <[f64; 3]>::from(*allowed) {
+            [max, frobenius, 0.0] => vec![max, frobenius],
+            all => all.to_vec(),
+        };
+        let all: BTreeMap<Profile, Vec<f64>> = tolerances.iter().map(|(&profile, t)| (profile, figures(t))).collect();
+        all.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tolerances, D::Error> {
+        let all = BTreeMap::<Profile, Vec<f64>>::deserialize(deserializer)?;
+        let deviation = |(profile, figures): (Profile, Vec<f64>)| match figures[..] {
+            [max, frobenius] => Ok((profile, Deviation { max, frobenius, bias: 0.0 })),
+            [max, frobenius, bias] => Ok((profile, Deviation { max, frobenius, bias })),
+            _ => {
+                Err(D::Error::custom(format!("tolerance {profile}: expected 2 or 3 numbers, found {}", figures.len())))
+            }
+        };
+        all.into_iter().map(deviation).collect()
+    }
 }
 
 /// A case with all its numbers, as the checker needs it.
@@ -170,24 +209,56 @@ impl GoldenCase {
 
     /// The expected tensors, in the order of the data flow.
     pub fn expected_entries(&self) -> impl Iterator<Item = &TensorEntry> {
-        self.entry.tensors.iter().filter(|tensor| tensor.role == Role::Expected)
+        self.entry.tensors.iter().filter(|tensor| !tensor.is_input())
     }
 
-    /// A case from its entry and its file.
+    /// A case from its entry and its file; what is not in the file is computed.
     ///
     /// **Errors** if a tensor is missing, has another shape or other bytes than the manifest says.
     pub fn from_file(entry: CaseEntry, file: &TensorFile) -> Result<Self> {
         let (mut inputs, mut expected) = (Inputs::new(), BTreeMap::new());
-        for tensor in &entry.tensors {
+        for tensor in entry.tensors.iter().filter(|tensor| !tensor.computed) {
             let values = file.get_shaped(&tensor.name, &tensor.shape)?;
             if sha256(&tensor.dtype, &values.to_owned()) != tensor.sha256 {
                 let problem = format!("{}: its bytes are not those of the manifest (sha256)", tensor.name);
                 return Err(Error::file(file.path(), problem));
             }
-            let into = if tensor.role == Role::Input { &mut inputs } else { &mut expected };
+            let into = if tensor.is_input() { &mut inputs } else { &mut expected };
             into.insert(tensor.name.clone(), values.to_owned());
         }
-        Ok(Self { entry, inputs, expected })
+        let mut case = Self { entry, inputs, expected };
+        if case.entry.tensors.iter().any(|tensor| tensor.computed) {
+            case.compute().map_err(|e| Error::file(file.path(), e.to_string()))?;
+        }
+        Ok(case)
+    }
+
+    /// The expected tensors that are not in the file.
+    fn compute(&mut self) -> Result<()> {
+        if self.entry.program != Program::Loss {
+            let program = self.entry.program.name();
+            return Err(Error::mismatch(format!("expected every tensor of a {program} in the file, found computed ones")));
+        }
+        let none = Mistakes::new();
+        let plain = Plain::new(Arithmetic::PLAIN, &none);
+        let mut trace = self.entry.program.run::<f64>(&self.settings()?, &self.inputs, &plain)?.trace.entries;
+        for tensor in self.entry.tensors.iter().filter(|tensor| tensor.computed) {
+            let name = &tensor.name;
+            let place = trace.iter().position(|entry| entry.name == *name).ok_or_else(|| {
+                Error::mismatch(format!("{name}: the program {} does not compute it", self.entry.program.name()))
+            })?;
+            let values = trace.swap_remove(place).values;
+            if values.shape() != tensor.shape {
+                return Err(Error::shape(name, format!("{:?}, as the manifest says", tensor.shape), values.shape()));
+            }
+            if sha256(&tensor.dtype, &values) != tensor.sha256 {
+                let problem =
+                    format!("{name}: computed from the inputs, its bytes are not those of the manifest (sha256)");
+                return Err(Error::mismatch(problem));
+            }
+            self.expected.insert(name.clone(), values);
+        }
+        Ok(())
     }
 }
 
@@ -233,7 +304,7 @@ impl Suite {
         let told = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
         // First without keeping anything: what is held of a file takes more memory than the file.
         serde_json::from_str::<IgnoredAny>(&text).map_err(told)?;
-        let manifest: Manifest = serde_json::from_str(&text).map_err(told)?;
+        let mut manifest: Manifest = serde_json::from_str(&text).map_err(told)?;
         if manifest.format != FORMAT {
             let problem = format!("expected format {FORMAT}, found {}", manifest.format);
             return Err(Error::file(&path, problem));
@@ -241,7 +312,15 @@ impl Suite {
         manifest.cases.iter().try_for_each(check_entry).map_err(|problem| Error::file(&path, problem))?;
         let mut ids = BTreeSet::new();
         if let Some(twice) = manifest.cases.iter().find(|case| !ids.insert(&case.id)) {
-            return Err(Error::file(&path, format!("the id {} is there twice", twice.id)));
+            return Err(Error::file(&path, format!("two cases have the id {}", twice.id)));
+        }
+        for (mistake, places) in &manifest.kills {
+            for &place in places {
+                let count = manifest.cases.len();
+                let problem = || format!("kills: {mistake}: expected the place of one of {count} cases, found {place}");
+                let case = manifest.cases.get_mut(place).ok_or_else(|| Error::file(&path, problem()))?;
+                case.kills.push(mistake.clone());
+            }
         }
         Ok(Self { folder: folder.into(), manifest })
     }
@@ -286,13 +365,17 @@ impl Manifest {
         let flags: Result<Vec<String>> =
             self.flags.iter().map(|(flag, says)| Ok(format!("    {}: {}", json(flag)?, json(says)?))).collect();
         out += &flags?.join(",\n");
+        out += "\n  },\n  \"kills\": {\n";
+        let kills: Result<Vec<String>> =
+            self.kills.iter().map(|(mistake, cases)| Ok(format!("    {}: {}", json(mistake)?, json(cases)?))).collect();
+        out += &kills?.join(",\n");
         out += "\n  },\n  \"cases\": [\n";
         let mut cases = Vec::new();
         for case in &self.cases {
             let fields = serde_json::to_value(CaseEntry { tensors: Vec::new(), ..case.clone() });
             let fields = fields.map_err(|e| Error::mismatch(e.to_string()))?;
             let mut lines = Vec::new();
-            for (key, value) in fields.as_object().into_iter().flatten() {
+            for (key, value) in fields.as_object().into_iter().flatten().filter(|(key, _)| *key != "kills") {
                 lines.push(format!("      \"{key}\": {value}"));
             }
             let tensors: Result<Vec<String>> =

@@ -25,6 +25,13 @@ use super::suite::GoldenCase;
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
 
+/// A hinge, or the gap of two hardest negatives, that is nearer to its kink than so many tolerances of
+/// a score may be on either side: it is a difference of two scores.
+const BAND: f64 = 2.0;
+/// How far a number of a gradient of the scores, which are small whole numbers or shares of 1, may be
+/// off: the tolerance of the loss within these limits, and the last where the loss is not judged.
+const SLACK: [f64; 3] = [1e-12, 1e-2, 1e-6];
+
 /// The right choices of a batch.
 #[derive(Clone, Debug)]
 pub struct Choices {
@@ -65,7 +72,7 @@ impl Choices {
         let source = if program == Program::Loss { "mid.cost_s" } else { "out.scores" };
         let off = golden.entry.tensors.iter().find(|tensor| tensor.name == source);
         let off = off.and_then(|tensor| Some(tensor.tolerance.get(&profile)?.max * tensor.scale?)).unwrap_or(0.0);
-        let band = 2.0 * off;
+        let band = BAND * off;
         let flagged = |name: &str| golden.entry.flags.iter().any(|flag| flag == name);
         // Hinges of exactly 0 made of numbers that every precision holds: there is one right gradient.
         if flagged("kink") {
@@ -111,7 +118,9 @@ impl Choices {
             out
         };
         let slack = golden.entry.tensors.iter().find(|tensor| tensor.name == "out.loss");
-        let slack = slack.and_then(|tensor| tensor.tolerance.get(&profile)).map_or(1e-6, |t| t.max.clamp(1e-12, 1e-2));
+        let slack = slack
+            .and_then(|tensor| tensor.tolerance.get(&profile))
+            .map_or(SLACK[2], |t| t.max.clamp(SLACK[0], SLACK[1]));
         Ok(Some(Self {
             batch,
             max: settings.max_violation,

@@ -10,7 +10,7 @@ use crate::golden::check::Checkup;
 use crate::golden::compare::{Status, TensorReport, index_of};
 use crate::golden::diagnose::{Diagnosis, Reach};
 use crate::golden::mistakes::ALL;
-use crate::golden::suite::{CaseEntry, GoldenCase, Manifest, Role};
+use crate::golden::suite::{CaseEntry, GoldenCase, Manifest};
 
 /// A number of things: `1 case`, `2 cases`.
 pub(in crate::report) fn count(n: usize, what: &str) -> String {
@@ -275,10 +275,10 @@ fn likeness(d: &Diagnosis, failing: usize) -> String {
 /// A diagnosis in words.
 fn sentence(d: &Diagnosis) -> String {
     let mut out = format!("diagnosis: these are the values of {} [{}]\n", d.says, d.mistakes.join(" or "));
-    let _ = writeln!(out, "  mend: {}", d.mend);
+    let _ = writeln!(out, "  fix: {}", d.fix);
     let _ = writeln!(out, "  it explains {}: {}", count(d.cases.len(), "failing case"), some(&d.cases));
     if d.mistakes.len() > 1 {
-        out.push_str("  what was written cannot tell these apart\n");
+        out.push_str("  the tensors that were written do not distinguish these\n");
     }
     out
 }
@@ -317,7 +317,7 @@ pub fn golden_mistakes() -> String {
     let width = ALL.iter().map(|d| d.id.len()).max().unwrap_or(4);
     let mut out = String::new();
     for d in ALL {
-        let _ = writeln!(out, "{:<width$}  {}\n{:width$}  mend: {}", d.id, d.says, "", d.mend);
+        let _ = writeln!(out, "{:<width$}  {}\n{:width$}  fix: {}", d.id, d.says, "", d.fix);
     }
     out
 }
@@ -356,7 +356,7 @@ pub fn golden_case(case: &CaseEntry, manifest: &Manifest) -> String {
     );
     for t in &case.tensors {
         let scale = t.scale.map_or(String::new(), |scale| format!("{scale:.2e}"));
-        let tolerance = if t.role == Role::Input {
+        let tolerance = if t.is_input() {
             String::new()
         } else if t.exact {
             "exact".into()

@@ -33,6 +33,19 @@ pub(super) fn gru_cells(cases: &mut Vec<Case>) -> Result<()> {
     cases.push(wide.draw(|draw| cell_inputs(draw, [17, 40, 67], 0.15))?);
     let large = Sketch::new("gru-cell", "large-k", Program::GruCell, "Sums over E = 512.").flags(&["large-k"]);
     cases.push(large.draw(|draw| cell_inputs(draw, [2, 512, 2], 0.08))?);
+    for (name, size, a) in [
+        ("input-square-h2", [3, 6, 2], 0.8),
+        ("input-square-h3", [4, 9, 3], 0.6),
+        ("input-square-h16", [5, 48, 16], 0.2),
+        ("input-square-b6", [6, 6, 2], 0.8),
+    ] {
+        let [batch, input, hidden] = size;
+        let also = if batch == input { " = B" } else { "" };
+        let note =
+            format!("3H = E{also} = {input}, H = {hidden}: W_ih is square, and only values tell a transposition.");
+        let square = Sketch::new("gru-cell", name, Program::GruCell, &note).flags(&["square"]);
+        cases.push(square.draw(|draw| cell_inputs(draw, size, a))?);
+    }
     Ok(())
 }
 
@@ -89,7 +102,7 @@ pub(super) fn resets(cases: &mut Vec<Case>) -> Result<()> {
 
 pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
     // Name, lengths, [E, H, layers].
-    let all: [(&str, &[usize], [usize; 3]); 19] = [
+    let all: [(&str, &[usize], [usize; 3]); 22] = [
         ("one-step", &[1, 1], [3, 2, 1]),
         ("one-to-t", &[1, 2, 3, 4, 5], [3, 4, 1]),
         ("t-to-one", &[5, 4, 3, 2, 1], [4, 3, 1]),
@@ -113,6 +126,10 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
             &[1, 4, 2, 3, 4, 1, 2, 3, 4, 2, 1, 3, 2, 4, 1, 3, 2, 1, 4, 2, 3, 1, 2, 4, 3, 1, 2, 3, 4, 1, 2, 3, 4],
             [2, 3, 1],
         ),
+        // 3H = E alone; B = T = E = H = L; B = T = E = 3H.
+        ("input-square", &[2, 5, 1, 4], [9, 3, 1]),
+        ("all-equal", &[1, 2], [2, 2, 2]),
+        ("all-3h", &[3, 6, 1, 5, 2, 4], [6, 2, 1]),
     ];
     for (name, rows, [input, hidden, layers]) in all {
         let steps = rows.iter().copied().max().unwrap_or(1);
@@ -125,7 +142,7 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
         if layers > 1 {
             flags.push("two-layers");
         }
-        if input == hidden {
+        if input == hidden || input == 3 * hidden {
             flags.push("square");
         }
         if ["remainder", "many-rows", "many-steps"].contains(&name) {

@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayD, s};
 use super::{Case, Draw, Expected, Inputs, Measure, Program, Result, Sketch, lengths, named, poison};
 
 pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
-    let all: [(&str, &str, &[&[usize]]); 6] = [
+    let all: [(&str, &str, &[&[usize]]); 7] = [
         ("distinct", "Every word once.", &[&[1, 4, 2], &[3, 5]]),
         ("within-a-row", "A word three times in one caption.", &[&[1, 4, 4, 5, 4, 2]]),
         ("across-rows", "A word in every caption, at other places.", &[&[1, 6, 2], &[6, 1, 6, 2], &[2, 1, 6]]),
@@ -16,6 +16,7 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
             "Behind the ends stands a word that occurs too: padding has no gradient.",
             &[&[1, 2], &[1, 4, 4, 2, 2], &[4]],
         ),
+        ("square", "B = T = V = E = 4.", &[&[1, 3, 2], &[1, 0, 3, 2], &[2], &[3, 3]]),
     ];
     for (name, note, captions) in all {
         let rows: Vec<usize> = captions.iter().map(|c| c.len()).collect();
@@ -27,13 +28,17 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
         if rows.iter().any(|&length| length < steps) {
             flags.push("nan-padding");
         }
+        let table = if name == "square" { [4, 4] } else { [8, 3] };
+        if name == "square" {
+            flags.push("square");
+        }
         cases.push(Sketch::new("embedding", name, Program::Embedding, note).flags(&flags).draw(|draw| {
             let padding = if name == "padding-is-a-word" { 4.0 } else { 0.0 };
             named([
                 ("in.captions", padded(captions, steps, padding)),
                 ("in.lengths", lengths(&rows)),
-                ("in.d_words", poison(draw.array((rows.len(), steps, 3), 1.0), &rows)),
-                ("param.txt_enc.embed.weight", draw.array((8, 3), 0.7).into_dyn()),
+                ("in.d_words", poison(draw.array((rows.len(), steps, table[1]), 1.0), &rows)),
+                ("param.txt_enc.embed.weight", draw.array(table, 0.7).into_dyn()),
             ])
         })?);
     }
@@ -52,7 +57,7 @@ pub(super) fn padded<C: AsRef<[usize]>>(captions: &[C], steps: usize, padding: f
 }
 
 pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
-    let all: [(&str, [usize; 3], &[&'static str], &str); 6] = [
+    let all: [(&str, [usize; 3], &[&'static str], &str); 7] = [
         ("small", [4, 3, 2], &[], "N = 4, I = 3, O = 2."),
         ("square", [3, 5, 5], &["square"], "I = O: a transposed weight has the right shape."),
         ("one-row", [1, 6, 4], &[], "N = 1 is no special case."),
@@ -64,6 +69,7 @@ pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
             &["cancellation", "large-k"],
             "The second half of every sum nearly undoes the first.",
         ),
+        ("all-equal", [4, 4, 4], &["square"], "N = I = O = 4."),
     ];
     for (name, [rows, inputs, outputs], flags, note) in all {
         cases.push(Sketch::new("linear", name, Program::Linear, note).flags(flags).draw(|draw| {
@@ -138,7 +144,7 @@ pub(super) fn norm_inputs(draw: &mut Draw, rows: usize, width: usize, scales: &[
 
 pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
     type Kind<'a> = (&'a str, Measure, [usize; 3], &'a [&'static str], &'a str);
-    let all: [Kind<'_>; 14] = [
+    let all: [Kind<'_>; 17] = [
         (
             "cosine",
             Measure::Cosine,
@@ -177,6 +183,9 @@ pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
             &["no-violation"],
             "Image 1 lies above every caption.",
         ),
+        ("cosine-all-equal", Measure::Cosine, [4, 4, 4], &["square"], "N = M = D = 4."),
+        ("order-all-equal", Measure::Order, [4, 4, 4], &["square"], "N = M = D = 4."),
+        ("order-squared-all-equal", Measure::OrderSquared, [4, 4, 4], &["square"], "N = M = D = 4."),
     ];
     for (name, measure, [images, captions, width], flags, note) in all {
         let sketch = Sketch::new("scores", name, Program::Scores, note)

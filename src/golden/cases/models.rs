@@ -106,7 +106,7 @@ pub(super) fn preset(name: &str, settings: &mut Settings) {
 
 pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
     type Change = fn(&mut Settings, &mut Sizes);
-    let all: [(&str, &str, &str, Change); 24] = [
+    let all: [(&str, &str, &str, Change); 27] = [
         ("vse0", "vse0", "SH, image side not normalised.", |_, _| ()),
         ("vse0-wide", "vse0", "SH, E = 8, H = D = 7, F = 12.", |_, z| {
             (z.word, z.hidden, z.joint, z.features) = (8, 7, 7, 12);
@@ -145,6 +145,17 @@ pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
         ("orderpp", "orderpp", "Order similarity, absolute values, MH.", |_, _| ()),
         ("orderpp-two-layers", "orderpp", "Order, MH, two layers.", |s, _| s.num_layers = 2),
         ("orderpp-squared", "orderpp", "Order without the root, MH.", |s, _| s.measure = Measure::OrderSquared),
+        ("vse0-input-square", "vse0", "SH, 3H = E = 12: W_ih is square.", |_, z| z.word = 12),
+        ("vsepp-all-equal", "vsepp", "MH, caption projection, B = T = V = E = H = D = F = 6.", |s, z| {
+            s.caption_projection = true;
+            (z.batch, z.steps, z.vocabulary) = (6, 6, 6);
+            (z.word, z.hidden, z.joint, z.features) = (6, 6, 6, 6);
+        }),
+        ("vsepp-all-3h", "vsepp", "MH, caption projection, H = 2 and B = T = V = E = D = F = 3H = 6.", |s, z| {
+            s.caption_projection = true;
+            (z.batch, z.steps, z.vocabulary) = (6, 6, 6);
+            (z.word, z.hidden, z.joint, z.features) = (6, 2, 6, 6);
+        }),
     ];
     for (name, of, note, change) in all {
         let (mut settings, mut sizes) = (Settings { steps: 1, learning_rate: 1e-2, ..Settings::default() }, SIZES);
@@ -165,6 +176,9 @@ pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
         }
         if settings.mask_same_image {
             flags.push("masked");
+        }
+        if name.ends_with("input-square") || name.contains("-all-") {
+            flags.push("square");
         }
         // In many dimensions random scores lie close together.
         let apart = if sizes.hidden > 64 {

@@ -6,7 +6,7 @@ use super::{Case, Inputs, Program, Result, Sketch, lengths};
 
 pub(super) fn optimisers(cases: &mut Vec<Case>) -> Result<()> {
     type Kind<'a> = (&'a str, usize, f64, [f64; 3], &'a [&'static str], &'a str);
-    let all: [Kind<'_>; 16] = [
+    let all: [Kind<'_>; 17] = [
         ("adam-1", 1, 0.0, [1.0, 0.1, 3.0], &[], "One step, no clipping."),
         ("adam-2", 2, 0.0, [1.0, 0.1, 3.0], &[], "Two steps."),
         ("adam-10", 10, 0.0, [1.0, 0.1, 3.0], &["trajectory"], "Ten steps."),
@@ -65,15 +65,24 @@ pub(super) fn optimisers(cases: &mut Vec<Case>) -> Result<()> {
         ),
         ("clip-one-large", 2, 1.0, [30.0, 0.01, 0.1], &["clipped"], "One tensor has nearly all of the norm."),
         ("clip-resumed", 3, 0.5, [1.0, 0.1, 3.0], &["clipped", "resumed"], "Clipping, with moments given."),
+        (
+            "square",
+            3,
+            2.0,
+            [1.0, 0.1, 3.0],
+            &["clipped", "square"],
+            "As many steps as rows and columns: every slice of a gradient is square.",
+        ),
     ];
     for (name, steps, clip, sizes, flags, note) in all {
         let sketch = Sketch::new("optimiser", name, Program::Optimiser, note)
             .flags(flags)
             .with(|s| (s.steps, s.grad_clip, s.learning_rate) = (steps, clip, if steps >= 20 { 0.1 } else { 1e-2 }));
         let resumed = flags.contains(&"resumed");
+        let shapes: [&[usize]; 3] = if name == "square" { [&[3, 3], &[3], &[3, 3]] } else { [&[3, 4], &[5], &[2, 3]] };
         cases.push(sketch.draw(|draw| {
             let mut inputs = Inputs::new();
-            for (k, (size, shape)) in sizes.into_iter().zip([&[3usize, 4][..], &[5], &[2, 3]]).enumerate() {
+            for (k, (size, shape)) in sizes.into_iter().zip(shapes).enumerate() {
                 let with_steps: Vec<usize> = [&[steps], shape].concat();
                 let mut gradient = draw.array(with_steps, if size == 0.0 { 1.0 } else { size });
                 if size == 0.0 {

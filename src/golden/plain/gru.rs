@@ -232,6 +232,10 @@ impl Plain<'_> {
         if self.wrong(M::InputTransposed) && w.weight_ih.ncols() == hidden {
             transpose(&mut w.weight_ih);
         }
+        if self.wrong(M::InputStridesSwapped) && w.weight_ih.is_square() {
+            w.weight_ih.swap_axes(0, 1);
+            w.weight_ih = w.weight_ih.as_standard_layout().into_owned();
+        }
     }
 
     /// The weights' gradients, put back where the weights came from.

@@ -229,7 +229,7 @@ fn diagnosis(checkup: &Checkup) -> String {
 /// A diagnosis in words.
 fn explained(d: &Diagnosis) -> String {
     let mut out = format!("<p class=\"big\">These are the values of {}.</p>", short(&d.says));
-    let _ = write!(out, "<p class=\"mend\"><strong>To mend it:</strong> {}.</p>", short(&d.mend));
+    let _ = write!(out, "<p class=\"fix\"><strong>To fix it:</strong> {}.</p>", short(&d.fix));
     let reach = match d.explains {
         Reach::All => "everything that was written in",
         Reach::First => "the first divergence, but not all that follows, in",

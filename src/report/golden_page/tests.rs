@@ -105,7 +105,7 @@ fn a_known_mistake_is_named_and_shown() {
         &page,
         &[&format!("<code>{}</code> in case <code>reset-h3-differ</code>", first.name), &format!("{:?}", first.index)],
     );
-    holds(&page, &["These are the values of the reset gate applied before the product", "To mend it:"]);
+    holds(&page, &["These are the values of the reset gate applied before the product", "To fix it:"]);
     holds(&page, &["in 3 failing cases: <code>reset-h3-differ</code>", "<path class=\"p\""]);
     assert_eq!(page.matches("<figure>").count(), 3);
 }
