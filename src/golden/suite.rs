@@ -237,7 +237,9 @@ impl GoldenCase {
     fn compute(&mut self) -> Result<()> {
         if self.entry.program != Program::Loss {
             let program = self.entry.program.name();
-            return Err(Error::mismatch(format!("expected every tensor of a {program} in the file, found computed ones")));
+            return Err(Error::mismatch(format!(
+                "expected every tensor of a {program} in the file, found computed ones"
+            )));
         }
         let none = Mistakes::new();
         let plain = Plain::new(Arithmetic::PLAIN, &none);
