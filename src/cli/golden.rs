@@ -25,7 +25,7 @@ use super::{Output, note};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "A backend reads in.* and param.* of every case, computes, and writes OUT/<case>.safetensors\n\
                   or .npz with tensors named as the expected ones, as many as it has.\n\
-                  docs/validate-a-backend.md begins at nothing.\n\n\
+                  docs/validate-a-backend.md is where to start.\n\n\
                   Examples:\n  \
                   vsepp golden list\n  \
                   vsepp golden show model-vsepp\n  \
@@ -119,7 +119,8 @@ struct CheckArgs {
     /// Only these cases
     #[arg(long, value_name = "ID")]
     case: Vec<String>,
-    /// Whatever is not there fails: every tensor of every case must have been written
+    /// Treat missing tensors and cases as failures; out.unsupported = [1] excuses an input that must be
+    /// refused and that the backend cannot be handed
     #[arg(long)]
     complete: bool,
     /// Try every known mistake on large cases too, which takes long

@@ -2,7 +2,7 @@
 //!
 //! For every tensor, in the order of the data flow: is it there, is its shape right, is its element
 //! type one of the profile, are NaN and infinity where they belong, and then `!(error <= T)`, so that
-//! whatever cannot be compared fails. The *first* divergence is the headline: what lies behind it is
+//! whatever cannot be compared fails. The *first* divergence is the headline: what follows it is
 //! wrong because of it.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The golden kit: is a backend right, and if not, where is it wrong?
 //!
 //! A backend author takes the cases of `fixtures/golden`, computes, and asks `vsepp golden check`.
-//! `docs/validate-a-backend.md` begins at nothing, `docs/golden.md` is the reference of the format.
+//! `docs/validate-a-backend.md` is where to start, `docs/golden.md` is the reference of the format.
 //!
 //! # How it works, in reading order
 //!

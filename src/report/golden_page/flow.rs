@@ -280,7 +280,7 @@ pub(super) fn section(checkup: &Checkup) -> String {
     let _ = match first {
         Some(stage) => write!(
             out,
-            "The first stage that breaks is <strong>{}</strong>. What lies behind it may be wrong because of it alone: fix it \
+            "The first stage that breaks is <strong>{}</strong>. What follows it may be wrong because of it alone: fix it \
              first. {failed} of {} break.",
             short_name(stage),
             count(checkup.stages.len(), "stage")
