@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -288,7 +289,10 @@ fn spoiled_manifests() {
         std::fs::copy(from, folder.path().join(name)).unwrap();
     }
     let entries = few.iter().map(|case| case.entry.clone()).collect();
-    let manifest = Manifest { cases: entries, ..suite.manifest.clone() }.to_text().unwrap();
+    let manifest =
+        Manifest { cases: entries, kills: BTreeMap::from([("x".into(), vec![0, 2])]), ..suite.manifest.clone() }
+            .to_text()
+            .unwrap();
     let path = folder.path().join("manifest.json");
     let refused = try_all("manifest", &path, manifest.as_bytes(), 600, |_| {
         let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &Checking::default(), |_| {});

@@ -317,6 +317,13 @@ impl Suite {
             return Err(Error::file(&path, format!("two cases have the id {}", twice.id)));
         }
         for (mistake, places) in &manifest.kills {
+            /// Each place takes a copy of the name.
+            const LONGEST: usize = 100;
+            let mut seen = BTreeSet::new();
+            if mistake.len() > LONGEST || !places.iter().all(|place| seen.insert(place)) {
+                let problem = format!("kills: expected names of at most {LONGEST} bytes, and each place once");
+                return Err(Error::file(&path, problem));
+            }
             for &place in places {
                 let count = manifest.cases.len();
                 let problem = || format!("kills: {mistake}: expected the place of one of {count} cases, found {place}");
