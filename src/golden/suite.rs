@@ -299,9 +299,9 @@ impl Suite {
     ///
     /// **Errors** if it is not there, is no manifest, or is of another format.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("manifest.json");
         /// Many times the manifest of either suite.
         const MOST: u64 = 1 << 24;
+        let path = folder.join("manifest.json");
         let text = read_text(&path, MOST)?;
         let told = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
         // First without keeping anything: what is held of a file takes more memory than the file.
