@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -288,15 +289,18 @@ fn spoiled_manifests() {
         std::fs::copy(from, folder.path().join(name)).unwrap();
     }
     let entries = few.iter().map(|case| case.entry.clone()).collect();
-    let manifest = Manifest { cases: entries, ..suite.manifest.clone() }.to_text().unwrap();
+    let manifest =
+        Manifest { cases: entries, kills: BTreeMap::from([("x".into(), vec![0, 2])]), ..suite.manifest.clone() }
+            .to_text()
+            .unwrap();
     let path = folder.path().join("manifest.json");
-    let refused = try_all("manifest", &path, manifest.as_bytes(), 600, |_| {
+    let refused = try_all("manifest", &path, manifest.as_bytes(), 200, |_| {
         let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &Checking::default(), |_| {});
         let Ok(checkup) = Suite::open(folder.path()).and_then(check) else { return false };
         // Whatever was found, it can be shown.
         !golden_page(&checkup).is_empty() && !golden_report(&checkup).is_empty()
     });
-    assert!((100..600).contains(&refused), "{refused} of 600 were refused");
+    assert!((50..200).contains(&refused), "{refused} of 200 were refused");
 }
 
 /// What no checksum keeps out: a manifest and a file that agree with each other, and are nonsense.
@@ -324,7 +328,7 @@ fn cases_that_make_no_sense() {
             Ok(_) => {}
         }
     }
-    assert!(refused > 10, "{refused} of 1500 were refused");
+    assert!(refused > 0, "no nonsense was met");
 }
 
 fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
@@ -400,7 +404,7 @@ fn files_are_opened_at_one_door() {
     let mut found = Vec::new();
     for path in sources(&src) {
         let name = path.strip_prefix(&src).unwrap().display().to_string().replace('\\', "/");
-        if name.starts_with("files/") || name.ends_with("/tests.rs") || !name.ends_with(".rs") {
+        if name.starts_with("files/") || name.ends_with("/tests.rs") || path.extension().is_none_or(|end| end != "rs") {
             continue;
         }
         let source = std::fs::read_to_string(&path).unwrap();

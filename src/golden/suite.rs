@@ -299,9 +299,9 @@ impl Suite {
     ///
     /// **Errors** if it is not there, is no manifest, or is of another format.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("manifest.json");
         /// Many times the manifest of either suite.
         const MOST: u64 = 1 << 24;
+        let path = folder.join("manifest.json");
         let text = read_text(&path, MOST)?;
         let told = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
         // First without keeping anything: what is held of a file takes more memory than the file.
@@ -317,6 +317,13 @@ impl Suite {
             return Err(Error::file(&path, format!("two cases have the id {}", twice.id)));
         }
         for (mistake, places) in &manifest.kills {
+            /// Each place takes a copy of the name.
+            const LONGEST: usize = 100;
+            let mut seen = BTreeSet::new();
+            if mistake.len() > LONGEST || !places.iter().all(|place| seen.insert(place)) {
+                let problem = format!("kills: expected names of at most {LONGEST} bytes, and each place once");
+                return Err(Error::file(&path, problem));
+            }
             for &place in places {
                 let count = manifest.cases.len();
                 let problem = || format!("kills: {mistake}: expected the place of one of {count} cases, found {place}");

@@ -158,19 +158,20 @@ fn a_manifest_stays_in_its_folder_and_says_what_it_is() {
     let at = folder.path();
     let case = json!({
         "id": "a", "family": "x", "program": "loss", "equations": [], "note": "", "flags": [], "result": "valid",
-        "config": {}, "margins": {}, "kills": []
+        "config": {}, "margins": {}
     });
     let try_with = |change: &dyn Fn(&mut Value), words: &[&str]| {
         let mut case = case.clone();
         change(&mut case);
-        let manifest = json!({ "format": 1, "suite": "x", "flags": {}, "cases": [case] });
+        let format = vsepp::golden::suite::FORMAT;
+        let manifest = json!({ "format": format, "suite": "x", "flags": {}, "kills": {}, "cases": [case] });
         fs::write(at.join("manifest.json"), manifest.to_string()).unwrap();
         refused(&["golden", "show", "a", "--tensor", "x", "--suite", "."], at, words);
     };
     for id in ["../../etc/passwd", "a\u{1b}[2J", "", ".", "c:a", "a\nb"] {
         try_with(&|case| case["id"] = id.into(), &["expected an id that can be a file's name"]);
     }
-    let tensor = json!({ "name": "in.x\u{202e}", "role": "input", "dtype": "F32", "shape": [1], "sha256": "" });
+    let tensor = json!({ "name": "in.x\u{202e}", "dtype": "F32", "shape": [1], "sha256": "" });
     try_with(&|case| case["tensors"] = json!([tensor]), &["in.x\\u{202e}", "expected a name of visible characters"]);
     let mut tensor = tensor.clone();
     tensor["name"] = "in.x".into();
