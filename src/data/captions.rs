@@ -4,6 +4,7 @@
 //! Whatever is neither a caption nor the name of its image must not become words. It is taken away,
 //! and a note says so, where that is safe; otherwise it is an error with the line.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use super::kinds::{kind, start_of};
@@ -16,7 +17,7 @@ const MOST: u64 = 1 << 32;
 
 /// The captions of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Captions {
+pub(super) struct CaptionFile {
     /// `[M]`, line by line.
     pub(super) captions: Vec<String>,
     /// The name of each caption's image, where the lines begin with one: `[M]`.
@@ -30,19 +31,19 @@ pub(super) struct Captions {
 ///
 /// **Errors** if the file is missing or is no text in UTF-8, or with the first line that holds anything
 /// but a caption.
-pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -> Result<Captions> {
+pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -> Result<CaptionFile> {
     let text = decode(path, read_text_of(path)?)?;
     if text.trim().is_empty() {
         return Err(Error::file(path, "expected one caption a line, found an empty file"));
     }
     check_layout(path, &text)?;
-    let mut found = Captions::default();
+    let mut found = CaptionFile::default();
     let lines = split_lines(path, &text, &mut found.notes)?;
     let (names, mut captions) = take_names(path, lines, rows, &mut found.notes)?;
     check_literals(path, &captions)?;
     take_marks(path, &mut captions, &mut found.notes)?;
     look_at_words(path, &captions, &mut found.notes)?;
-    Ok(Captions { captions, names, ..found })
+    Ok(CaptionFile { captions, names, ..found })
 }
 
 /// Reads ids, one a line. Empty lines at the end are passed over.
@@ -78,10 +79,11 @@ fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     }
     let text = String::from_utf8(bytes).map_err(|e| {
         let (bytes, at) = (e.as_bytes(), e.utf8_error().valid_up_to());
-        let line = bytes[..at].iter().filter(|&&b| b == b'\n').count() + 1;
+        let line = bytes[..at].split(|&b| b == b'\n').count();
         let mut problem = format!("expected UTF-8, found byte 0x{:02x}", bytes[at]);
         if let Some((byte, letter)) = as_western(bytes[at]) {
-            problem += &format!(
+            let _ = write!(
+                problem,
                 ". If the file is in Latin-1 or Windows-1252, where 0x{byte:02x} is {letter}: {}",
                 convert(path, "WINDOWS-1252")
             );
@@ -461,7 +463,7 @@ fn header(path: &Path, lines: &[String], rows: impl FnOnce() -> Option<usize>) -
         quoted(next.unwrap_or_default())
     );
     if let Some(rows) = rows() {
-        problem += &format!(". There are {}", count_of(lines.len(), rows));
+        let _ = write!(problem, ". There are {}", count_of(lines.len(), rows));
     }
     Error::line(path, 1, format!("{problem}. {AS_TABS}"))
 }
@@ -491,7 +493,7 @@ fn check_numbered(path: &Path, lines: &[String]) -> Result<()> {
     Err(Error::line(path, 1, problem))
 }
 
-// ---- Captions as a program prints them ---------------------------------------------------------
+// ---- CaptionFile as a program prints them ---------------------------------------------------------
 
 /// **Errors** with the line of a caption that is printed as a program holds it: `b'…'`, `['…', '…']`,
 /// `{"…": …}`; or if nearly all are in quotes.
@@ -733,14 +735,14 @@ fn is_tag(rest: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn found(text: &[u8]) -> Result<Captions> {
+    fn found(text: &[u8]) -> Result<CaptionFile> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("FILE");
         std::fs::write(&path, text).unwrap();
         let result = read_captions(&path, || Some(2));
         let told = |text: &str| text.replace(&escape::path(&path), "FILE");
         result
-            .map(|c| Captions { notes: c.notes.iter().map(|note| told(note)).collect(), ..c })
+            .map(|c| CaptionFile { notes: c.notes.iter().map(|note| told(note)).collect(), ..c })
             .map_err(|e| Error::mismatch(told(&e.to_string())))
     }
 

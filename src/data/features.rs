@@ -79,7 +79,7 @@ fn with_advice(path: &Path, error: Error) -> Error {
     };
     let advice = match sizes[..] {
         [] | [_] => "One row an image is needed".to_owned(),
-        [rows, images, _] if rows == "1" => {
+        ["1", images, _] => {
             format!("The first axis seems to be that of a batch of one, with {images} images: {}", save("[0]"))
         }
         [_, regions, _] => {

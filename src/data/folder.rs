@@ -1,6 +1,7 @@
 //! Which files of a folder belong to a split, and what a folder holds where they are missing.
 
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::kinds::{kind, start_of};
@@ -110,9 +111,9 @@ fn check_folder(folder: &Path) -> Result<()> {
                 problem += ". ";
                 problem += &what;
             } else if let Some(parent) = folder.parent().filter(|parent| !splits(parent).is_empty()) {
-                problem += &format!("; did you mean the folder that it is in, {}?", shown(parent));
+                let _ = write!(problem, "; did you mean the folder that it is in, {}?", shown(parent));
             } else {
-                problem += &format!(". {EXPECTED}");
+                let _ = write!(problem, ". {EXPECTED}");
             }
             Err(Error::file(folder, problem))
         }
@@ -144,17 +145,17 @@ fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
     let found = splits(folder);
     let mut problem = format!("no split {split}: expected {split}_ims.npy and {split}_caps.txt");
     if !found.is_empty() {
-        problem += &format!(". The splits that are there: {}", found.join(", "));
+        let _ = write!(problem, ". The splits that are there: {}", found.join(", "));
         if split == DEV[0] && found.iter().any(|name| name == "train") {
             problem +=
                 ". Training chooses its best epoch by dev: `--hold-out N` takes the last N images of train for it";
         }
     } else if let Some(below) = folders(folder).iter().find(|below| !splits(below).is_empty()) {
-        problem += &format!(". Did you mean {}?", shown(below));
+        let _ = write!(problem, ". Did you mean {}?", shown(below));
     } else if let Some(what) = layout(folder, &entries(folder)) {
-        problem += &format!(". {what}");
+        let _ = write!(problem, ". {what}");
     } else {
-        problem += &format!(". {EXPECTED}. {}", list(folder));
+        let _ = write!(problem, ". {EXPECTED}. {}", list(folder));
     }
     Error::file(folder, problem)
 }
@@ -205,7 +206,7 @@ fn unread(name: &str, path: &Path) -> String {
     };
     let mut text = format!("it is {what}; features are read from .npy, .npz and .safetensors");
     if !lines.is_empty() {
-        text += &format!(". To convert it, in Python:\n{}", indented(&lines));
+        let _ = write!(text, ". To convert it, in Python:\n{}", indented(&lines));
     }
     text
 }
@@ -214,7 +215,6 @@ fn unread(name: &str, path: &Path) -> String {
 /// to make a folder of data of it.
 fn layout(folder: &Path, names: &[String]) -> Option<String> {
     let find = |wanted: &dyn Fn(&str) -> bool| names.iter().find(|name| wanted(name)).map(String::as_str);
-    let ends = |name: &str, ending: &str| name.to_ascii_lowercase().ends_with(ending);
     let features = entries(folder)
         .into_iter()
         .find(|name| [".npy", ".npz", ".h5", ".pt"].iter().any(|ending| ends(name, ending)) || name == "features");
@@ -289,23 +289,7 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
             ),
         )
     } else {
-        let name = find(&|name| ends(name, ".token.txt") || ends(name, ".token") || ends(name, ".lemma.txt"))?;
-        let lists = names.iter().filter(|name| ends(name, "images.txt")).map(|name| format!("'{name}'"));
-        let lists = lists.collect::<Vec<_>>().join(", ");
-        let row = if by_order { "rows[order.index(line)]" } else { "x[pathlib.Path(line).stem]" };
-        let prepare = if by_order { "order = list(of)\n" } else { "" };
-        (
-            format!("{name} looks like the captions of Flickr8k or Flickr30k"),
-            "re",
-            "its names",
-            format!(
-                "of = collections.defaultdict(list)\nfor line in open('{name}', encoding='utf-8'):\n    \
-                 image, caption = line.rstrip('\\n').split('\\t')\n    of[image.split('#')[0]].append(caption)\n\
-                 {prepare}for file in [{lists}]:\n    split = re.search('train|dev|val|test', file)[0]\n    \
-                 for line in open(file).read().split():\n        ims[split].append({row})\n        \
-                 caps[split] += of[line]"
-            ),
-        )
+        flickr(names, by_order)?
     };
     let begin = begin.replace("IMPORT", import);
     let load = load.replace("FEATURES", &features).replace("ORDER", order);
@@ -315,6 +299,32 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
         shown(folder),
         indented(&lines)
     ))
+}
+
+/// The token files of Flickr8k and Flickr30k, with lists of names: what it is, a module of Python, the
+/// order of rows without names, and the program.
+fn flickr(names: &[String], by_order: bool) -> Option<(String, &'static str, &'static str, String)> {
+    let name = names.iter().find(|name| [".token.txt", ".token", ".lemma.txt"].iter().any(|end| ends(name, end)))?;
+    let lists = names.iter().filter(|name| ends(name, "images.txt")).map(|name| format!("'{name}'"));
+    let lists = lists.collect::<Vec<_>>().join(", ");
+    let row = if by_order { "rows[order.index(line)]" } else { "x[pathlib.Path(line).stem]" };
+    let prepare = if by_order { "order = list(of)\n" } else { "" };
+    Some((
+        format!("{name} looks like the captions of Flickr8k or Flickr30k"),
+        "re",
+        "its names",
+        format!(
+            "of = collections.defaultdict(list)\nfor line in open('{name}', encoding='utf-8'):\n    \
+                 image, caption = line.rstrip('\\n').split('\\t')\n    of[image.split('#')[0]].append(caption)\n\
+                 {prepare}for file in [{lists}]:\n    split = re.search('train|dev|val|test', file)[0]\n    \
+                 for line in open(file).read().split():\n        ims[split].append({row})\n        \
+                 caps[split] += of[line]"
+        ),
+    ))
+}
+
+fn ends(name: &str, ending: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(ending)
 }
 
 fn indented(lines: &str) -> String {

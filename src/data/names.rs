@@ -1,6 +1,7 @@
 //! Which rows are one image, and which image each caption belongs to: by count, or by name.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 
 use ndarray::ArrayView2;
 
@@ -144,9 +145,9 @@ impl Known<'_> {
         } else {
             "Usual causes: a caption that was lost, or two on one line".to_owned()
         };
-        text += &format!(". {causes}");
+        let _ = write!(text, ". {causes}");
         if columns > 1 && m.is_multiple_of(columns) && m >= columns {
-            text += &format!(". The {columns} columns would divide it: is the matrix transposed?");
+            let _ = write!(text, ". The {columns} columns would divide it: is the matrix transposed?");
         }
         text
     }
@@ -295,7 +296,8 @@ impl Known<'_> {
 /// **Errors** with the first name that has none, in the way in which most have one.
 fn match_names(names: &[String], ids: &[&str]) -> Result<Vec<usize>, usize> {
     let mut best: Option<(usize, usize)> = None;
-    for key in [as_is, without_folder, without_ending, last_number] {
+    let keys: [fn(&str) -> Option<&str>; 4] = [|name| Some(as_is(name)), without_folder, without_ending, last_number];
+    for key in keys {
         let mut places = HashMap::new();
         let unique =
             ids.iter().enumerate().all(|(place, id)| key(id).is_some_and(|k| places.insert(k, place).is_none()));
@@ -319,12 +321,12 @@ fn match_names(names: &[String], ids: &[&str]) -> Result<Vec<usize>, usize> {
     Err(best.map_or(0, |(_, line)| line))
 }
 
-fn as_is(name: &str) -> Option<&str> {
-    Some(without_number(name).unwrap_or(name))
+fn as_is(name: &str) -> &str {
+    without_number(name).unwrap_or(name)
 }
 
 fn without_folder(name: &str) -> Option<&str> {
-    as_is(name)?.rsplit(['/', '\\']).next()
+    as_is(name).rsplit(['/', '\\']).next()
 }
 
 fn without_ending(name: &str) -> Option<&str> {
@@ -332,7 +334,7 @@ fn without_ending(name: &str) -> Option<&str> {
     Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
 }
 
-/// The last number, without zeros in front: COCO_val2014_000000000042.jpg is 42.
+/// The last number, without zeros in front: `COCO_val2014_000000000042.jpg` is 42.
 fn last_number(name: &str) -> Option<&str> {
     let stem = without_ending(name)?;
     let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;

@@ -393,7 +393,9 @@ fn captions_that_are_none_are_refused_with_their_line() {
     let less = count("less", &|lines| drop(lines.remove(8)));
     refused(&["train", "--data", less.to_str().unwrap(), "--run", "run"], at, &["299 = 5 · 60 − 1", "lost"]);
     let header = count("header", &|lines| {
-        lines.iter_mut().for_each(|line| *line = format!("a.jpg,{line}"));
+        for line in lines.iter_mut() {
+            *line = format!("a.jpg,{line}");
+        }
         lines.insert(0, "image,caption".into());
     });
     let words: &[&str] = &["train_caps.txt:1", "a header, \"image,caption\"", "301 = 5 · 60 + 1"];
