@@ -111,8 +111,9 @@ fn settings(args: &Args) -> Result<ValidConfig> {
     let config = if args.resume { resumed_config(args)? } else { new_config(args)? };
     let (given, file) = (config.clone(), args.config.as_deref());
     config.check().map_err(|error| match (error.kind(), file) {
-        (ErrorKind::Config { key, .. }, Some(file)) => place(&given, key, file)
-            .map_or_else(|| anyhow!("{error}"), |place| anyhow!("{place}: {error}")),
+        (ErrorKind::Config { key, .. }, Some(file)) => {
+            place(&given, key, file).map_or_else(|| anyhow!("{error}"), |place| anyhow!("{place}: {error}"))
+        }
         _ => error.into(),
     })
 }

@@ -140,7 +140,8 @@ impl Checkpoint {
         let (bytes, found) = head.read_rest(path)?;
         let data = &bytes[head.bytes.len()..];
         if found != checkpoint.digest {
-            let problem = format!("the file was damaged or changed: expected the digest {}, found {found}", checkpoint.digest);
+            let problem =
+                format!("the file was damaged or changed: expected the digest {}, found {found}", checkpoint.digest);
             return Err(broken(problem));
         }
         checkpoint.check().map_err(broken)?;
@@ -210,9 +211,8 @@ impl Head {
 
     fn read(path: &Path) -> Result<Self> {
         let failed = |e| Error::io(path, "read", e);
-        let broken = |problem: String| {
-            Error::file(path, format!("not a safetensors file, or a truncated one: {problem}"))
-        };
+        let broken =
+            |problem: String| Error::file(path, format!("not a safetensors file, or a truncated one: {problem}"));
         let (mut file, length) = open_regular(path)?;
         let mut bytes = vec![0; 8];
         if length < 8 {
@@ -224,7 +224,8 @@ impl Head {
             return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
         }
         if header > Self::LARGEST {
-            let problem = format!("not a checkpoint: expected a header of at most {} bytes, found {header}", Self::LARGEST);
+            let problem =
+                format!("not a checkpoint: expected a header of at most {} bytes, found {header}", Self::LARGEST);
             return Err(Error::file(path, problem));
         }
         (&mut file).take(header).read_to_end(&mut bytes).map_err(failed)?;
@@ -455,9 +456,15 @@ mod tests {
         let path = folder.path().join("last.safetensors");
         let cases: [(Spoil, &str); 12] = [
             (|c, _, _| c.architecture.embed_size = 9, "img_enc.fc.weight: expected shape [9, 5], found [4, 5]"),
-            (|c, _, _| c.architecture.hidden_size = 10_000_000_000, "expected at least one layer and at most 1000000000"),
+            (
+                |c, _, _| c.architecture.hidden_size = 10_000_000_000,
+                "expected at least one layer and at most 1000000000",
+            ),
             (|c, _, _| c.architecture.hidden_size = usize::MAX, "expected at least one layer and at most 1000000000"),
-            (|c, _, _| c.architecture.vocab_size = 1 << 28, "txt_enc.embed.weight: expected shape [268435456, 3], found [7, 3]"),
+            (
+                |c, _, _| c.architecture.vocab_size = 1 << 28,
+                "txt_enc.embed.weight: expected shape [268435456, 3], found [7, 3]",
+            ),
             (|c, _, _| c.architecture.num_layers = 0, "expected at least one layer"),
             (|c, _, _| c.architecture.num_layers = 2, "tensors expected, and not found: \"txt_enc.rnn.weight_ih_l1\""),
             (|c, _, _| c.architecture.use_abs = true, "architecture: expected Architecture"),

@@ -63,7 +63,10 @@ mod tests {
         let expected = digest(&bytes);
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| (digest(&bytes), digest_of_matrix(matrix.view()))), (expected.clone(), expected.clone()));
+            assert_eq!(
+                pool.install(|| (digest(&bytes), digest_of_matrix(matrix.view()))),
+                (expected.clone(), expected.clone())
+            );
         }
         for at in [[0, 0], [350, 17], [699, 899]] {
             matrix[at] += 1.0;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::progress::Progress;
 use super::collapse::Collapse;
+use super::progress::Progress;
 use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::model::ValidConfig;

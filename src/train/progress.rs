@@ -76,7 +76,10 @@ impl Progress {
         match best {
             None if *epoch > 0 => return Err(format!("best: expected the best of {epoch} epoch(s), found none")),
             Some(best) if best.epoch == 0 || best.epoch > *epoch => {
-                return Err(format!("best.epoch: expected 1 to {epoch}, the epochs that are done, found {}", best.epoch));
+                return Err(format!(
+                    "best.epoch: expected 1 to {epoch}, the epochs that are done, found {}",
+                    best.epoch
+                ));
             }
             Some(best) => check_evaluation(&best.dev)?,
             None => {}
@@ -114,7 +117,10 @@ impl EpochTotals {
         }
         let pairs = batch as u128 * batch_size as u128;
         if self.pairs as u128 != pairs {
-            return Err(format!("totals.pairs: expected {pairs}, {batch} batches of {batch_size}, found {}", self.pairs));
+            return Err(format!(
+                "totals.pairs: expected {pairs}, {batch} batches of {batch_size}, found {}",
+                self.pairs
+            ));
         }
         if self.clipped > batch {
             return Err(format!("totals.clipped: expected at most {batch}, the batches done, found {}", self.clipped));
@@ -174,9 +180,15 @@ mod tests {
             (|p| p.best = None, "best: expected the best of 2 epoch(s), found none"),
             (|p| p.best.as_mut().unwrap().epoch = 3, "best.epoch: expected 1 to 2"),
             (|p| p.best.as_mut().unwrap().epoch = 0, "best.epoch: expected 1 to 2"),
-            (|p| p.best.as_mut().unwrap().dev.rsum = 599.0, "best.dev.rsum: expected 121, the sum of the six recalls, found 599"),
+            (
+                |p| p.best.as_mut().unwrap().dev.rsum = 599.0,
+                "best.dev.rsum: expected 121, the sum of the six recalls, found 599",
+            ),
             (|p| p.best.as_mut().unwrap().dev.rsum = f64::NAN, "best.dev.rsum: expected 121"),
-            (|p| p.best.as_mut().unwrap().dev.image_to_text.r5 = 101.0, "best.dev: expected recalls from 0 to 100, found 101"),
+            (
+                |p| p.best.as_mut().unwrap().dev.image_to_text.r5 = 101.0,
+                "best.dev: expected recalls from 0 to 100, found 101",
+            ),
             (|p| p.totals.clipped = usize::MAX, "totals.clipped: expected at most 5"),
             (|p| p.totals.same_image_pairs = usize::MAX, "totals.same_image_pairs: expected at most 320"),
             (|p| p.totals.loss = f64::INFINITY, "totals.loss: expected a finite number"),

@@ -164,7 +164,8 @@ impl RunFolder {
             Which::Last => self.read(LAST, load_model)?,
             Which::Best => {
                 if state.is_some_and(|state| state.best.is_none()) {
-                    let problem = "the run has no best model yet: no epoch has ended; last.safetensors has its newest one";
+                    let problem =
+                        "the run has no best model yet: no epoch has ended; last.safetensors has its newest one";
                     return Err(Error::file(&self.path, problem));
                 }
                 let (model, best) = self.read(BEST, load_model)?;
@@ -306,8 +307,9 @@ impl Run {
         let found = self.folder.first_file();
         match found {
             Some(name) if !force => {
-                let problem =
-                    format!("the folder has a run already ({name}); resume it, name another, or force it to be overwritten");
+                let problem = format!(
+                    "the folder has a run already ({name}); resume it, name another, or force it to be overwritten"
+                );
                 return Err(Error::file(path, problem));
             }
             // Not every file of this name is a run's.
@@ -321,7 +323,8 @@ impl Run {
             }
             None if force => {
                 let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, "read", e))?;
-                let other = entries.flatten().find(|entry| ![LOCK, NEXT, COMMIT].map(Into::into).contains(&entry.file_name()));
+                let other =
+                    entries.flatten().find(|entry| ![LOCK, NEXT, COMMIT].map(Into::into).contains(&entry.file_name()));
                 if let Some(other) = other {
                     return Err(no_run(path, &format!("found {:?}", other.file_name())));
                 }
@@ -503,7 +506,8 @@ impl Run {
         let stale_best = self.folder.manifest()?.is_some_and(has_no_best);
         for name in FILES {
             let (from, to) = (commit.join(name), path.join(name));
-            ignore_missing(disk(|| std::fs::rename(&from, &to))).map_err(|e| Error::io(&from, "move to its place", e))?;
+            ignore_missing(disk(|| std::fs::rename(&from, &to)))
+                .map_err(|e| Error::io(&from, "move to its place", e))?;
         }
         if stale_best {
             // Of the run that this one replaces.
@@ -566,7 +570,10 @@ fn take(path: &Path, made: &mut Vec<PathBuf>) -> Result<File> {
             Ok(()) if is_at(&file, &name) => return Ok(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::file(path, "another process is training in this folder: wait for its end, or name another folder"));
+                return Err(Error::file(
+                    path,
+                    "another process is training in this folder: wait for its end, or name another folder",
+                ));
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&name, "lock", e)),
         }
@@ -663,7 +670,9 @@ fn read_metrics(path: &Path, files: &FolderState) -> Result<Option<Sha256>> {
     let differs = |problem: String| {
         Error::file(
             path,
-            format!("{problem}; the file was changed after the checkpoint: put it back, or move it away to begin a new one"),
+            format!(
+                "{problem}; the file was changed after the checkpoint: put it back, or move it away to begin a new one"
+            ),
         )
     };
     if !path.exists() {
@@ -685,7 +694,10 @@ fn read_metrics(path: &Path, files: &FolderState) -> Result<Option<Sha256>> {
     }
     let found = hex(&hash.clone().finalize());
     if found != files.metrics_sha256 {
-        return Err(differs(format!("its first {bytes} bytes: expected SHA-256 {}, found {found}", files.metrics_sha256)));
+        return Err(differs(format!(
+            "its first {bytes} bytes: expected SHA-256 {}, found {found}",
+            files.metrics_sha256
+        )));
     }
     Ok(Some(hash))
 }
@@ -803,7 +815,10 @@ mod tests {
         train(&old, 1, false).unwrap();
         train(&new, 2, false).unwrap();
         let (old, expected) = (files(&old), files(&new));
-        assert_eq!(expected.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [BEST, CONFIG, LAST, METRICS, VOCABULARY]);
+        assert_eq!(
+            expected.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            [BEST, CONFIG, LAST, METRICS, VOCABULARY]
+        );
         let run = folder.path().join("runs/run");
         for (force, killed) in [(false, true), (false, false), (true, true), (true, false)] {
             let mut faults = 0;
@@ -827,7 +842,8 @@ mod tests {
                 if RunFolder::at(&run).last().exists() {
                     let seed = check_whole(&run);
                     if seed == 1 {
-                        let now: Vec<_> = files(&run).into_iter().filter(|(name, _)| !name.starts_with(".vsepp")).collect();
+                        let now: Vec<_> =
+                            files(&run).into_iter().filter(|(name, _)| !name.starts_with(".vsepp")).collect();
                         assert_eq!(now, old, "{place}: the old run is not touched");
                     }
                 } else {

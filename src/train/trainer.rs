@@ -423,7 +423,8 @@ impl TrainingData {
             let (name, images) = (&split.name, split.images.nrows());
             let captions = split.image_of.len();
             if ids.len() != captions || captions == 0 {
-                let problem = format!("{name}: expected the ids of its {captions} captions, found those of {}", ids.len());
+                let problem =
+                    format!("{name}: expected the ids of its {captions} captions, found those of {}", ids.len());
                 return Err(Error::mismatch(problem));
             }
             if let Some((caption, image)) = split.image_of.iter().enumerate().find(|(_, image)| **image >= images) {
@@ -431,8 +432,10 @@ impl TrainingData {
                 return Err(Error::mismatch(problem));
             }
             if split.images.ncols() != img_dim {
-                let problem =
-                    format!("{name}: expected image features of dimension F = {img_dim}, found {}", split.images.ncols());
+                let problem = format!(
+                    "{name}: expected image features of dimension F = {img_dim}, found {}",
+                    split.images.ncols()
+                );
                 return Err(Error::mismatch(problem));
             }
         }
@@ -450,7 +453,12 @@ fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> String {
     let both = digest_of_matrix(split.images.view()) + &digest(&captions);
     // 128 bits tell any two data sets apart.
     let digest = &digest(both.as_bytes())[..32];
-    format!("{} captions of {} images with {} features, {digest}", ids.len(), split.images.nrows(), split.images.ncols())
+    format!(
+        "{} captions of {} images with {} features, {digest}",
+        ids.len(),
+        split.images.nrows(),
+        split.images.ncols()
+    )
 }
 
 #[cfg(test)]
@@ -735,7 +743,11 @@ mod tests {
             let before = data.fingerprints();
             change(&mut data, 1.0);
             let after = data.fingerprints();
-            assert_eq!((before.train != after.train, before.dev != after.dev), (in_train, !in_train), "change {number}");
+            assert_eq!(
+                (before.train != after.train, before.dev != after.dev),
+                (in_train, !in_train),
+                "change {number}"
+            );
         }
     }
 

@@ -211,12 +211,17 @@ fn force_replaces_runs_and_nothing_else() {
     assert_eq!(std::fs::read(run.join("thesis.tex")).unwrap(), b"mine");
     // A run that comes to nothing leaves the old one as it is.
     let before: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
-    let output = vsepp(&as_refs(&train("run", "2", &["--force", "--no-imgnorm", "--grad-clip", "0", "--margin", "1e6"])), folder);
+    let output = vsepp(
+        &as_refs(&train("run", "2", &["--force", "--no-imgnorm", "--grad-clip", "0", "--margin", "1e6"])),
+        folder,
+    );
     if output.status.code() != Some(0) {
         let after: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
         assert!(before == after);
     }
-    assert!(text(&output.stderr).contains("note: the run in run stays as it is until the new one has its first checkpoint"));
+    assert!(
+        text(&output.stderr).contains("note: the run in run stays as it is until the new one has its first checkpoint")
+    );
 }
 
 #[test]
@@ -309,7 +314,11 @@ fn a_full_disk_ends_with_a_message_and_the_state_before() {
     let args = |run: &str| train(run, "6", &[]).join(" ");
     let output = in_bash(&format!("ulimit -f {}; VSEPP {}", size / 2, args("new")), folder);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("new/last.safetensors: cannot write: File too large"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("new/last.safetensors: cannot write: File too large"),
+        "{}",
+        text(&output.stderr)
+    );
     assert!(!folder.join("new").exists());
     ok(&as_refs(&train("run", "2", &[])), folder);
     let before = state(&folder.join("run"));
@@ -322,9 +331,16 @@ fn a_full_disk_ends_with_a_message_and_the_state_before() {
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "6"], folder);
     assert_eq!(state(&folder.join("run")), state(&folder.join("whole")));
     // The figures alone can fill it too.
-    let output = in_bash(&format!("ulimit -f {}; VSEPP {} --log-step 1", size * 2, train("long", "100000", &[]).join(" ")), folder);
+    let output = in_bash(
+        &format!("ulimit -f {}; VSEPP {} --log-step 1", size * 2, train("long", "100000", &[]).join(" ")),
+        folder,
+    );
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("long/metrics.jsonl: cannot write: File too large"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("long/metrics.jsonl: cannot write: File too large"),
+        "{}",
+        text(&output.stderr)
+    );
     let lines = std::fs::read_to_string(folder.join("long/metrics.jsonl")).unwrap();
     let (checkpoint, ..) = Checkpoint::read(&folder.join("long/last.safetensors")).unwrap();
     let epochs = (checkpoint.progress.epoch + 1).to_string();
@@ -336,7 +352,10 @@ fn a_full_disk_ends_with_a_message_and_the_state_before() {
         .filter(|line| line["event"] == "step")
         .map(|line| line["step"].as_u64().unwrap())
         .collect();
-    assert!(lines.len() > 1000 && steps.iter().copied().eq(1..=steps.len() as u64), "no line is missing, torn or doubled");
+    assert!(
+        lines.len() > 1000 && steps.iter().copied().eq(1..=steps.len() as u64),
+        "no line is missing, torn or doubled"
+    );
 }
 
 #[test]
@@ -378,21 +397,39 @@ fn the_files_of_a_run_belong_together() {
             bytes[at] ^= 0x40;
             std::fs::write(path, bytes).unwrap();
         };
-        restored("last.safetensors", &flip, &|| refused(&more, folder, &["last.safetensors: the file was damaged or changed"]));
+        restored("last.safetensors", &flip, &|| {
+            refused(&more, folder, &["last.safetensors: the file was damaged or changed"])
+        });
         restored("best.safetensors", &flip, &|| {
             refused(&["eval", "--run", "run"], folder, &["best.safetensors: the file was damaged or changed"]);
         });
     }
     let metrics = |path: &Path| std::fs::read_to_string(path).unwrap();
-    restored("metrics.jsonl", &|path| std::fs::write(path, metrics(path).replacen("loss", "gain", 1)).unwrap(), &|| {
-        refused(&more, folder, &["metrics.jsonl: its first ", "bytes: expected SHA-256", "move it away to begin a new one"]);
-    });
+    restored(
+        "metrics.jsonl",
+        &|path| std::fs::write(path, metrics(path).replacen("loss", "gain", 1)).unwrap(),
+        &|| {
+            refused(
+                &more,
+                folder,
+                &["metrics.jsonl: its first ", "bytes: expected SHA-256", "move it away to begin a new one"],
+            );
+        },
+    );
     restored("metrics.jsonl", &|path| std::fs::write(path, &metrics(path)[..100]).unwrap(), &|| {
-        refused(&more, folder, &["metrics.jsonl: expected at least the ", "bytes that last.safetensors has, found 100"]);
+        refused(
+            &more,
+            folder,
+            &["metrics.jsonl: expected at least the ", "bytes that last.safetensors has, found 100"],
+        );
     });
-    restored("config.toml", &|path| std::fs::write(path, metrics(path).replace("margin = 0.2", "margin = 0.3")).unwrap(), &|| {
-        refused(&more, folder, &["margin = 0.3: expected 0.2, with which the run was begun"]);
-    });
+    restored(
+        "config.toml",
+        &|path| std::fs::write(path, metrics(path).replace("margin = 0.2", "margin = 0.3")).unwrap(),
+        &|| {
+            refused(&more, folder, &["margin = 0.3: expected 0.2, with which the run was begun"]);
+        },
+    );
     // Another dev split is another choice of the best epoch.
     let dev = folder.join("data/dev_caps.txt");
     let captions = metrics(&dev);
@@ -467,7 +504,11 @@ fn large_numbers_come_back() {
     assert_eq!(std::fs::read_to_string(folder.join("run/config.toml")).unwrap(), printed);
     assert_eq!(ok(&["train", "--run", "run", "--resume", "--print-config"], folder), printed);
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "2"], folder);
-    refused(&["train", "--run", "run", "--resume", "--seed", "18446744073709551614"], folder, &["seed = 18446744073709551614"]);
+    refused(
+        &["train", "--run", "run", "--resume", "--seed", "18446744073709551614"],
+        folder,
+        &["seed = 18446744073709551614"],
+    );
     let (checkpoint, ..) = Checkpoint::read(&folder.join("run/last.safetensors")).unwrap();
     assert_eq!((checkpoint.config.seed, checkpoint.progress.epoch), (u64::MAX, 2));
     // Without end, until it is stopped.
