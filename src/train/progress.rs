@@ -141,7 +141,7 @@ fn check_evaluation(dev: &Evaluation) -> Result<(), String> {
         return Err(format!("best.dev: expected recalls from 0 to 100, found {x}"));
     }
     let sum: f64 = all.iter().sum();
-    if !((dev.rsum - sum).abs() <= 1e-9) {
+    if !dev.rsum.is_finite() || (dev.rsum - sum).abs() > 1e-9 {
         return Err(format!("best.dev.rsum: expected {sum}, the sum of the six recalls, found {}", dev.rsum));
     }
     Ok(())

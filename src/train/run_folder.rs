@@ -36,6 +36,7 @@ use super::checkpoint::{Checkpoint, FolderState, load_model};
 use super::digest::hex;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
+use crate::escape;
 use crate::files::{keep_owner_and_mode, open_regular, read_text, sync_folder as sync};
 use crate::model::{Config, Parameters, ValidConfig, Vse};
 use crate::optim::Adam;
@@ -326,7 +327,7 @@ impl Run {
                 let other =
                     entries.flatten().find(|entry| ![LOCK, NEXT, COMMIT].map(Into::into).contains(&entry.file_name()));
                 if let Some(other) = other {
-                    return Err(no_run(path, &format!("found {:?}", other.file_name())));
+                    return Err(no_run(path, &format!("found {}", escape::path(Path::new(&other.file_name())))));
                 }
             }
             None => {}
@@ -707,7 +708,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::train::{Best, EpochTotals, Progress};
+    use crate::eval::Evaluation;
+    use crate::train::{Best, EpochTotals, Fingerprints, Progress};
 
     thread_local! {
         /// Changes that still succeed, and whether all fail that come after.
@@ -753,34 +755,30 @@ mod tests {
             epoch,
             batch,
             totals: EpochTotals { pairs: 4 * batch, ..EpochTotals::default() },
-            best: of_best.map(|epoch| Best { epoch, dev: Default::default() }),
+            best: of_best.map(|epoch| Best { epoch, dev: Evaluation::default() }),
             ..Progress::default()
         };
         adam.step = progress.step;
         let vocabulary = vocabulary(seed).fingerprint();
         let config = config(seed).into_inner();
-        let checkpoint = Checkpoint::new(architecture, config, Default::default(), vocabulary, progress);
+        let checkpoint = Checkpoint::new(architecture, config, Fingerprints::default(), vocabulary, progress);
         run.save(checkpoint, &parameters, &adam, best)
     }
 
     /// Trains to the end, from nothing or from the run's last checkpoint.
     fn train(path: &Path, seed: u64, force: bool) -> Result<()> {
         let last = Checkpoint::read(&RunFolder::at(path).last()).ok().map(|(last, ..)| last);
-        let (run, next) = match last.filter(|last| last.config.seed == seed) {
-            Some(last) => {
-                let run = Run::reopen(path)?;
-                run.go_on(&last, &config(seed))?;
-                run.start()?;
-                let place = (last.progress.epoch, last.progress.batch);
-                (run, 1 + SAVES.iter().position(|save| (save.0, save.1) == place).unwrap())
-            }
-            None => {
-                let run = Run::create(path, force)?;
-                run.begin(&config(seed), &vocabulary(seed))?;
-                run.start()?;
-                (run, 0)
-            }
+        let (run, next) = if let Some(last) = last.filter(|last| last.config.seed == seed) {
+            let run = Run::reopen(path)?;
+            run.go_on(&last, &config(seed))?;
+            let place = (last.progress.epoch, last.progress.batch);
+            (run, 1 + SAVES.iter().position(|save| (save.0, save.1) == place).unwrap())
+        } else {
+            let run = Run::create(path, force)?;
+            run.begin(&config(seed), &vocabulary(seed))?;
+            (run, 0)
         };
+        run.start()?;
         (next..SAVES.len()).try_for_each(|number| save(&run, seed, number))
     }
 

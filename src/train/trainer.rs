@@ -722,6 +722,7 @@ mod tests {
 
     #[test]
     fn fingerprints_are_pinned_and_see_every_number() {
+        type Change = fn(&mut TrainingData, u8);
         let (_, mut data) = data();
         // Checkpoints hold them: with others, no run could be resumed.
         let before = data.fingerprints();
@@ -729,19 +730,18 @@ mod tests {
         assert_eq!(before.dev, "50 captions of 10 images with 944 features, 987efb839b9ba1d03666efe25642b381");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         assert_eq!(pool.install(|| data.fingerprints()), before);
-        type Change = fn(&mut TrainingData, f32);
         let changes: [(Change, bool); 6] = [
-            (|d, by| d.train.images[[0, 302]] += by, true),
-            (|d, by| d.train.images[[39, 943]] += by, true),
-            (|d, by| d.train_ids[199][1] = (5.0 + by) as u32, true),
-            (|d, by| d.train.image_of[5] = usize::from(by < 1.0), true),
-            (|d, by| d.dev.images[[9, 0]] += by, false),
-            (|d, by| d.dev_ids[49][1] = (5.0 + by) as u32, false),
+            (|d, by| d.train.images[[0, 302]] = f32::from(by), true),
+            (|d, by| d.train.images[[39, 943]] = f32::from(by), true),
+            (|d, by| d.train_ids[199][1] = u32::from(by), true),
+            (|d, by| d.train.image_of[5] = usize::from(by), true),
+            (|d, by| d.dev.images[[9, 0]] = f32::from(by), false),
+            (|d, by| d.dev_ids[49][1] = u32::from(by), false),
         ];
         for (number, (change, in_train)) in changes.into_iter().enumerate() {
-            change(&mut data, 0.0);
+            change(&mut data, 5);
             let before = data.fingerprints();
-            change(&mut data, 1.0);
+            change(&mut data, 6);
             let after = data.fingerprints();
             assert_eq!(
                 (before.train != after.train, before.dev != after.dev),

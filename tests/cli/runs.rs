@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -42,12 +42,16 @@ fn wait_for(mut what: impl FnMut() -> bool) {
     }
 }
 
-/// Kills a training: in one round of two at any moment of its first milliseconds, in the other about
-/// the time of a checkpoint, however fast the machine is.
+/// Kills a training: in one round of three at any moment of its first milliseconds, in one while a
+/// checkpoint is written, in one after a checkpoint has become visible, however fast the machine is.
 fn kill_somewhere(child: &mut Child, run: &Path, round: u64, dice: &mut Dice) {
-    if round % 2 == 1 {
-        let staged = [".vsepp-next", ".vsepp-commit"].map(|name| run.join(name));
-        wait_for(|| staged.iter().any(|path| path.exists()) || child.try_wait().unwrap().is_some());
+    let staged = run.join(".vsepp-next");
+    let newest = || std::fs::metadata(RunFolder::at(run).last()).ok().map(|about| about.ino());
+    let before = newest();
+    match round % 3 {
+        1 => wait_for(|| staged.exists() || child.try_wait().unwrap().is_some()),
+        2 => wait_for(|| newest() != before || child.try_wait().unwrap().is_some()),
+        _ => {}
     }
     // From a millisecond to a tenth of a second: a disk may take any of these for a checkpoint.
     let most = 1 << (10 + dice.below(8));
@@ -398,7 +402,7 @@ fn the_files_of_a_run_belong_together() {
             std::fs::write(path, bytes).unwrap();
         };
         restored("last.safetensors", &flip, &|| {
-            refused(&more, folder, &["last.safetensors: the file was damaged or changed"])
+            refused(&more, folder, &["last.safetensors: the file was damaged or changed"]);
         });
         restored("best.safetensors", &flip, &|| {
             refused(&["eval", "--run", "run"], folder, &["best.safetensors: the file was damaged or changed"]);
