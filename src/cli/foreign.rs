@@ -6,7 +6,7 @@ use anyhow::Result;
 use vsepp::escape;
 use vsepp::files::{Kind, TensorFile};
 use vsepp::model::{Architecture, Parameters, Vse};
-use vsepp::train::{Checkpoint, RunFolder, load_model};
+use vsepp::train::{Checkpoint, RunFolder, Which, load_model};
 
 use super::note;
 
@@ -18,7 +18,7 @@ pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint
     match Kind::of(path) {
         Some(kind) if kind.is_pickle() => Err(pickle(path, kind, run)),
         Some(Kind::Safetensors) if is_bare(path) => {
-            let (model, checkpoint) = load_model(&run.best())?;
+            let (model, checkpoint, _) = run.load(Which::Best)?;
             let parameters = bare_parameters(path, &model.architecture)?;
             note(&format!(
                 "{}: it holds parameters alone; measure, norms and vocabulary are those of the run {}",

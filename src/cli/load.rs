@@ -10,7 +10,7 @@ use vsepp::escape;
 use vsepp::files::check_target;
 use vsepp::model::Vse;
 use vsepp::report::thousands;
-use vsepp::train::{Checkpoint, RunFolder, check_vocabulary};
+use vsepp::train::{Checkpoint, RunFolder, Which};
 
 use super::quote::shell_quote;
 use super::{busy, foreign, note};
@@ -51,14 +51,16 @@ impl RunArgs {
     pub(crate) fn load(&self) -> Result<Loaded> {
         check_run(&self.run)?;
         let run = RunFolder::at(&self.run);
-        let path = match self.checkpoint.as_str() {
-            "best" => run.best(),
-            "last" => run.last(),
-            file => PathBuf::from(file),
+        let (model, checkpoint, vocabulary) = match self.checkpoint.as_str() {
+            "best" => run.load(Which::Best)?,
+            "last" => run.load(Which::Last)?,
+            file => {
+                let (model, checkpoint) = foreign::load(Path::new(file), &run)?;
+                let vocabulary = run.read_vocabulary()?;
+                checkpoint.check_vocabulary(&vocabulary, &run.vocabulary())?;
+                (model, checkpoint, vocabulary)
+            }
         };
-        let (model, checkpoint) = foreign::load(&path, &run)?;
-        let vocabulary = Vocabulary::read(&run.vocabulary())?;
-        check_vocabulary(&checkpoint, &vocabulary, &run.vocabulary())?;
         Ok(Loaded { model, vocabulary, checkpoint })
     }
 

@@ -14,6 +14,7 @@ mod quote;
 mod search;
 mod settings;
 mod shell;
+mod signals;
 mod train;
 mod vocab;
 
@@ -89,6 +90,7 @@ impl Output {
 
 /// Parses the arguments and runs the command; also says whether JSON was asked for.
 pub(crate) fn run() -> (Result<Output>, bool) {
+    signals::file_limit_is_an_error();
     let args: Vec<OsString> = std::env::args_os().collect();
     if let Some(answer) = original::answer(&args) {
         return (Err(answer), false);

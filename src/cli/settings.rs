@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 use vsepp::escape;
 use vsepp::files::read_text;
 use vsepp::model::{Config, Preset};
@@ -158,9 +159,7 @@ impl Settings {
         }
         let on_scenes = self.data.is_none() && !file.contains_key("data");
         let base = if on_scenes { Config::scenes() } else { Config::default() };
-        let mut table = toml::Table::try_from(&base).context("the defaults as TOML")?;
-        table.extend(file);
-        let mut config: Config = table.try_into().context("settings")?;
+        let mut config = over(&base, file).context("settings")?;
         self.apply(&mut config);
         Ok(config)
     }
@@ -221,11 +220,26 @@ impl Settings {
     }
 }
 
-fn read_table(path: &Path) -> Result<toml::Table> {
+/// What a file sets. JSON, because the integers of a table in TOML end at 2⁶³.
+fn read_table(path: &Path) -> Result<serde_json::Map<String, Value>> {
     let text = read_text(path, Config::LONGEST)?;
     // Checked by itself first, so that the message shows the line of the file.
     toml::from_str::<Config>(&text).with_context(|| escape::path(path))?;
-    toml::from_str(&text).with_context(|| escape::path(path))
+    let table: serde_json::Map<String, Value> = toml::from_str(&text).with_context(|| escape::path(path))?;
+    // TOML has no null: it is what becomes of inf and nan.
+    if let Some((key, _)) = table.iter().find(|(_, value)| value.is_null()) {
+        bail!("{}: {key}: expected a finite number", escape::path(path));
+    }
+    Ok(table)
+}
+
+/// The base with what a file sets.
+fn over(base: &Config, file: serde_json::Map<String, Value>) -> serde_json::Result<Config> {
+    let mut table = serde_json::to_value(base)?;
+    if let Value::Object(fields) = &mut table {
+        fields.extend(file);
+    }
+    serde_json::from_value(table)
 }
 
 #[cfg(test)]

@@ -2,22 +2,25 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::json;
+use vsepp::ErrorKind;
 use vsepp::data::{Source, Split, Vocabulary, tokenize_all};
+use vsepp::escape;
 use vsepp::eval::{Chance, Query, evaluate, nearest};
+use vsepp::files::read_text;
 use vsepp::model::{Config, ValidConfig};
 use vsepp::report::{Console, JsonLines, evaluation_table, say, thousands};
-use vsepp::train::{Event, Observer, Outcome, RunFolder, Trainer, TrainingData, load_model};
+use vsepp::train::{Event, Observer, Outcome, Run, RunFolder, Trainer, TrainingData, Which};
 
 use super::eval::{json_of, note_chance};
 use super::load::{Embedded, Loaded, check_run};
 use super::quote::shell_quote;
 use super::settings::Settings;
+use super::signals::stop_signal;
 use super::{Output, busy, note};
 
 /// Trains a model. Without --data, on the built-in scenes: small pictures that the program draws.
@@ -34,7 +37,7 @@ pub(crate) struct Args {
     /// Go on with the run, with the same bits as if it had never stopped
     #[arg(long, requires = "run", conflicts_with = "force")]
     resume: bool,
-    /// Overwrite a run that is there already
+    /// Replace the run that is there already, once the new one has its first checkpoint
     #[arg(long)]
     force: bool,
     /// Settings in TOML, as in a run's config.toml; flags override them
@@ -49,25 +52,99 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<Output> {
     let begun = Instant::now();
-    let config = if args.resume { resumed_config(&args)? } else { new_config(&args)? };
-    let config = config.check()?;
+    let config = settings(&args)?;
     if args.print_config {
         return Ok(Output::done(toml::to_string(&config)?, serde_json::to_value(&config)?));
     }
-    let path = args.run.clone().unwrap_or_else(|| default_run(config.data.as_deref()));
-    if !args.resume {
-        RunFolder::at(&path).check_free(args.force)?;
+    let stop = stop_signal()?;
+    let run = take_folder(&args, &config)?;
+    let quoted = shell_quote(run.folder().path());
+    if run.replaces() {
+        note(&format!("the run in {quoted} stays as it is until the new one has its first checkpoint"));
     }
+    // Nobody else changes them any more.
+    let config = if args.resume { settings(&args)? } else { config };
+    let json = |step: u64| json!({ "run": json_path(&run), "interrupted": true, "step": step });
 
     let source = Source::new(config.data.clone()).holding_out(config.hold_out);
     let (train, dev, test) = read_splits(&source)?;
+    check_sizes(&config, &train, [Some(&dev), test.as_ref()])?;
+    without_effect(&config);
+    if config.hold_out.is_some() && !matches!(source, Source::HeldOut(..)) {
+        note("--hold-out has no effect: the data have a dev split");
+    }
+    let tokens = tokenize_all(&train.captions);
+    if stop.load(Ordering::Relaxed) {
+        let text = "stopped before the first step; nothing was written\n".into();
+        return Ok(Output { text, json: json(0), exit: 130 });
+    }
+    let (vocabulary, mut trainer) = prepare(&args, &config, &run, train.images.ncols(), &tokens)?;
+    let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
+    let dev_chance = Chance::of(dev.starts(), 1);
+    let data = encode(&vocabulary, train, &tokens, dev);
+    let metrics = JsonLines::new(&run, config.log_step);
+    let mut observers = Observers { console: Console::since(begun), metrics };
+    let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
+    if outcome.is_err() && run.saved() {
+        note(&format!("the run is as its last checkpoint has it; to go on: vsepp train --run {quoted} --resume"));
+    }
+    if outcome? == Outcome::Interrupted {
+        let text = if run.saved() {
+            let step = thousands(usize::try_from(trainer.progress.step)?);
+            format!(
+                "stopped after step {step}; everything is saved. To go on:\n  vsepp train --run {quoted} --resume\n"
+            )
+        } else {
+            "stopped before the first step; nothing was written\n".into()
+        };
+        return Ok(Output { text, json: json(trainer.progress.step), exit: 130 });
+    }
+    result(&run, test, dev_chance, &advice)
+}
+
+fn json_path(run: &Run) -> String {
+    escape::json_path(run.folder().path())
+}
+
+/// New settings, or those of the run that goes on.
+fn settings(args: &Args) -> Result<ValidConfig> {
+    let config = if args.resume { resumed_config(args)? } else { new_config(args)? };
+    let (given, file) = (config.clone(), args.config.as_deref());
+    config.check().map_err(|error| match (error.kind(), file) {
+        (ErrorKind::Config { key, .. }, Some(file)) => {
+            place(&given, key, file).map_or_else(|| anyhow!("{error}"), |place| anyhow!("{place}: {error}"))
+        }
+        _ => error.into(),
+    })
+}
+
+/// The file and the line that a setting comes from, unless it comes from a flag.
+fn place(config: &Config, key: &str, file: &Path) -> Option<String> {
+    let text = read_text(file, Config::LONGEST).ok()?;
+    let value = |config: &Config| serde_json::to_value(config).ok()?.get(key).cloned();
+    let in_file = value(&toml::from_str(&text).ok()?);
+    let is_key = |line: &str| line.split_once('=').is_some_and(|(before, _)| before.trim().trim_matches('"') == key);
+    let line = text.lines().position(is_key)?;
+    (in_file == value(config)).then(|| format!("{}:{}", escape::path(file), line + 1))
+}
+
+/// Takes the folder before the data are read, so that nobody else does meanwhile.
+fn take_folder(args: &Args, config: &ValidConfig) -> Result<Run> {
+    Ok(match &args.run {
+        Some(path) if args.resume => Run::reopen(path)?,
+        Some(path) => Run::create(path, args.force)?,
+        None => Run::create_next(Path::new("runs"), &default_name(config.data.as_deref()))?,
+    })
+}
+
+fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2]) -> Result<()> {
     let img_dim = train.images.ncols();
     anyhow::ensure!(
         config.img_dim.is_none_or(|expected| expected == img_dim),
         "img_dim = {}: the image features of the data have F = {img_dim}",
         config.img_dim.unwrap_or_default()
     );
-    for split in [Some(&dev), test.as_ref()].into_iter().flatten() {
+    for split in others.into_iter().flatten() {
         anyhow::ensure!(
             split.images.ncols() == img_dim,
             "{}: expected image features of dimension F = {img_dim}, as in train, found {}",
@@ -75,39 +152,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             split.images.ncols()
         );
     }
-    without_effect(&config);
-    if config.hold_out.is_some() && !matches!(source, Source::HeldOut(..)) {
-        note("--hold-out has no effect: the data have a dev split");
-    }
-    let tokens = tokenize_all(&train.captions);
-    let (run, vocabulary, mut trainer) = prepare(&args, &config, &path, img_dim, &tokens)?;
-    let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
-    let dev_chance = Chance::of(dev.starts(), 1);
-    let data = encode(&vocabulary, train, &tokens, dev);
-    let metrics = JsonLines::open(&run.metrics(), trainer.progress.step, config.log_step)?;
-    let mut observers = Observers { console: Console::since(begun), metrics };
-    let stop = stop_signal()?;
-    let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
-    let (step, epoch) = (trainer.progress.step, trainer.progress.epoch);
-    if outcome.is_err() && !args.resume && (step == 0 || (epoch == 0 && run.replaced())) {
-        // Not one step: the folder would only be in the way. Not one epoch: the run that was there
-        // is worth more.
-        run.give_up()?;
-    } else {
-        run.forget_old()?;
-    }
-    let outcome = outcome?;
-
-    if outcome == Outcome::Interrupted {
-        let text = format!(
-            "stopped after step {}; everything is saved. To go on:\n  vsepp train --run {} --resume\n",
-            thousands(usize::try_from(trainer.progress.step)?),
-            run.path().display()
-        );
-        let json = json!({ "run": run.path(), "interrupted": true, "step": trainer.progress.step });
-        return Ok(Output { text, json, exit: 130 });
-    }
-    result(&run, vocabulary, test, dev_chance, &advice)
+    Ok(())
 }
 
 fn new_config(args: &Args) -> Result<Config> {
@@ -137,10 +182,9 @@ fn resumed_config(args: &Args) -> Result<Config> {
     Ok(config)
 }
 
-fn default_run(data: Option<&Path>) -> PathBuf {
-    let name =
-        data.map(|data| data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()));
-    RunFolder::next_free(Path::new("runs"), name.as_deref().unwrap_or("scenes"))
+fn default_name(data: Option<&Path>) -> String {
+    let name = |data: &Path| data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    data.map_or_else(|| "scenes".into(), name)
 }
 
 fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
@@ -175,25 +219,21 @@ fn without_effect(config: &ValidConfig) {
     }
 }
 
-/// The folder, the vocabulary and the trainer, new or as the run left them. Whatever can be refused
-/// is refused before the folder is made.
+/// The vocabulary and the trainer, new or as the run left them.
 fn prepare(
     args: &Args,
     config: &ValidConfig,
-    path: &Path,
+    run: &Run,
     img_dim: usize,
     tokens: &[Vec<String>],
-) -> Result<(RunFolder, Vocabulary, Trainer)> {
+) -> Result<(Vocabulary, Trainer)> {
     if args.resume {
-        let run = RunFolder::at(path);
-        let vocabulary = Vocabulary::read(&run.vocabulary())?;
-        let trainer = Trainer::resume(config.clone(), &vocabulary, img_dim, &run)?;
-        if trainer.progress.best.is_some() {
-            load_model(&run.best())?;
+        let vocabulary = run.folder().read_vocabulary()?;
+        let trainer = Trainer::resume(config.clone(), &vocabulary, img_dim, run)?;
+        if !run.folder().metrics().exists() {
+            note("metrics.jsonl is missing: a new one begins with the next step");
         }
-        // More epochs than before are remembered, for the next time.
-        run.write_config(config)?;
-        return Ok((run, vocabulary, trainer));
+        return Ok((vocabulary, trainer));
     }
     let vocabulary = match &config.vocab_path {
         Some(path) => Vocabulary::read(path)?,
@@ -205,8 +245,8 @@ fn prepare(
         config.word_threshold
     );
     let trainer = Trainer::new(config.clone(), &vocabulary, img_dim)?;
-    let run = RunFolder::create(path, config, &vocabulary, args.force)?;
-    Ok((run, vocabulary, trainer))
+    run.begin(config, &vocabulary)?;
+    Ok((vocabulary, trainer))
 }
 
 fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Split) -> TrainingData {
@@ -225,27 +265,12 @@ fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Sp
     TrainingData { train, train_ids: train_ids.captions, dev, dev_ids: dev_ids.captions }
 }
 
-/// Set by the first Ctrl-C; the second ends the program at once, which loses nothing but the steps
-/// since the last checkpoint.
-fn stop_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let signal = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if signal.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        say("\nfinishing the step and saving (once more: stop at once)");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
-}
-
-struct Observers {
+struct Observers<'a> {
     console: Console,
-    metrics: JsonLines,
+    metrics: JsonLines<'a>,
 }
 
-impl Observer for Observers {
+impl Observer for Observers<'_> {
     fn event(&mut self, event: &Event<'_>) -> vsepp::Result<()> {
         self.metrics.event(event)?;
         self.console.event(event)
@@ -253,19 +278,9 @@ impl Observer for Observers {
 }
 
 /// The best model on the test split: R@K, and some retrieved images in words.
-fn result(
-    run: &RunFolder,
-    vocabulary: Vocabulary,
-    test: Option<Split>,
-    dev_chance: Chance,
-    advice: &Advice,
-) -> Result<Output> {
-    let path = run.path().display();
-    let Some(best) = run.best().exists().then(|| load_model(&run.best())).transpose()? else {
-        let text = format!("no epoch was trained; the run is in {path}\n");
-        return Ok(Output::done(text, json!({ "run": run.path(), "best": null, "test": null })));
-    };
-    let (model, checkpoint) = best;
+fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -> Result<Output> {
+    let path = shell_quote(run.folder().path());
+    let (model, checkpoint, vocabulary) = run.folder().load(Which::Best)?;
     let best = checkpoint.progress.best.clone();
     let (epoch, rsum) = best.as_ref().map_or((0, 0.0), |best| (best.epoch, best.dev.rsum));
     let mut recalls = Vec::new();
@@ -273,7 +288,7 @@ fn result(
         recalls.push(("dev", rsum, dev_chance));
     }
     let mut text = format!("best epoch {epoch}: dev rsum {rsum:.1}; the run is in {path}\n");
-    let mut json = json!({ "run": run.path(), "best": best, "test": null });
+    let mut json = json!({ "run": json_path(run), "best": best, "test": null });
     if let Some(test) = test {
         let measure = model.architecture.measure;
         let e = Loaded { model, vocabulary, checkpoint }.embed(test)?;
@@ -284,7 +299,7 @@ fn result(
         json["test"] = json_of(&evaluation, chance)?;
     }
     note_chance(&recalls);
-    text += &advice.lines(run.path());
+    text += &advice.lines(run.folder().path());
     Ok(Output::done(text, json))
 }
 

@@ -69,7 +69,7 @@ fn builder(before: Option<&Metadata>) -> tempfile::Builder<'static, 'static> {
 }
 
 #[cfg(unix)]
-fn keep_owner_and_mode(path: &Path, before: &Metadata) -> std::io::Result<()> {
+pub(crate) fn keep_owner_and_mode(path: &Path, before: &Metadata) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let now = std::fs::metadata(path)?;
     if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
@@ -87,18 +87,18 @@ fn builder(_: Option<&Metadata>) -> tempfile::Builder<'static, 'static> {
 }
 
 #[cfg(not(unix))]
-fn keep_owner_and_mode(_: &Path, _: &Metadata) -> std::io::Result<()> {
+pub(crate) fn keep_owner_and_mode(_: &Path, _: &Metadata) -> std::io::Result<()> {
     Ok(())
 }
 
 /// A rename is only on disk when its folder is.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod safetensors;
 mod tensors;
 
 pub use atomic::{check_target, write_atomically};
+pub(crate) use atomic::{keep_owner_and_mode, sync_folder};
 pub use elements::ElementType;
 pub use kind::Kind;
 pub use npy::{read_matrix, read_rows};

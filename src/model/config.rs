@@ -155,16 +155,19 @@ impl Config {
     ///
     /// **Errors** with the first setting that differs.
     pub fn check_resumes(&self, before: &Self) -> Result<()> {
-        let table = |config: &Self| {
-            let mut table = toml::Table::try_from(config).unwrap_or_default();
+        use serde_json::{Map, Value};
+        // JSON, because the integers of a table in TOML end at 2⁶³.
+        let table = |config: &Self| -> Result<Map<String, Value>> {
+            let table = serde_json::to_value(config).map_err(|e| Error::mismatch(format!("settings: {e}")))?;
+            let mut table = if let Value::Object(table) = table { table } else { Map::new() };
             for free in ["num_epochs", "val_step", "log_step", "data"] {
                 table.remove(free);
             }
-            table
+            Ok(table)
         };
-        let (old, new) = (table(before), table(self));
+        let (old, new) = (table(before)?, table(self)?);
         let differing = old.keys().chain(new.keys()).find(|key| old.get(*key) != new.get(*key));
-        let show = |table: &toml::Table, key: &str| table.get(key).map_or("not set".into(), ToString::to_string);
+        let show = |table: &Map<String, Value>, key: &str| table.get(key).map_or("not set".into(), Value::to_string);
         match differing {
             None => Ok(()),
             Some(key) => {
@@ -294,16 +297,37 @@ impl Architecture {
     /// How many numbers are trained.
     #[must_use]
     pub fn parameters(&self) -> u128 {
-        let [v, f, e, h, d] =
-            [self.vocab_size, self.img_dim, self.word_dim, self.hidden_size, self.embed_size].map(|size| size as u128);
-        let first = 3 * h * (e + h + 2);
-        let above = 3 * h * (h + h + 2) * (self.num_layers as u128).saturating_sub(1);
-        let projection = if self.caption_projection { d * (h + 1) } else { 0 };
-        d * (f + 1) + v * e + first + above + projection
+        // Sizes from a file may be anything: the sum ends at the largest number instead of beginning again.
+        let [v, f, e, h, d, layers] = [
+            self.vocab_size,
+            self.img_dim,
+            self.word_dim,
+            self.hidden_size,
+            self.embed_size,
+            self.num_layers.saturating_sub(1),
+        ]
+        .map(|size| size as u128);
+        let first = (3 * h).saturating_mul(e + h + 2);
+        let above = (3 * h).saturating_mul(h + h + 2).saturating_mul(layers);
+        let projection = if self.caption_projection { d.saturating_mul(h + 1) } else { 0 };
+        [d.saturating_mul(f + 1), v.saturating_mul(e), first, above, projection]
+            .into_iter()
+            .fold(0, u128::saturating_add)
     }
 
-    /// **Errors** if a model of these sizes cannot be held, naming how many parameters it would have.
+    /// **Errors** if a size is 0, or if a model of these sizes cannot be held, naming how many parameters it
+    /// would have.
     pub fn check(&self) -> Result<()> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("img_dim", self.img_dim),
+            ("word_dim", self.word_dim),
+            ("hidden_size", self.hidden_size),
+            ("embed_size", self.embed_size),
+        ];
+        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(Error::config(key, "at least 1", 0));
+        }
         let parameters = self.parameters();
         if self.num_layers == 0 || parameters > Self::LARGEST {
             let problem = format!(
@@ -402,6 +426,29 @@ mod tests {
         let message = Config { img_dim: Some(5), ..before.clone() }.check_resumes(&before).unwrap_err().to_string();
         assert_eq!(message, "img_dim = 5: expected not set, with which the run was begun");
         assert!(Config { seed: 1, ..before.clone() }.check_resumes(&before).is_err());
+        let largest = Config { seed: u64::MAX, ..before.clone() };
+        assert!(largest.check_resumes(&largest).is_ok());
+        assert!(Config { seed: u64::MAX - 1, ..before }.check_resumes(&largest).is_err());
+    }
+
+    #[test]
+    fn a_model_of_any_size_can_be_counted() {
+        let largest = Architecture {
+            vocab_size: usize::MAX,
+            img_dim: usize::MAX,
+            word_dim: usize::MAX,
+            hidden_size: usize::MAX,
+            embed_size: usize::MAX,
+            num_layers: usize::MAX,
+            caption_projection: true,
+            measure: Measure::Cosine,
+            use_abs: false,
+            no_imgnorm: false,
+        };
+        assert_eq!(largest.parameters(), u128::MAX);
+        assert!(largest.check().unwrap_err().to_string().contains("parameters"));
+        let none = Architecture { word_dim: 0, ..largest };
+        assert_eq!(none.check().unwrap_err().to_string(), "word_dim = 0: expected at least 1");
     }
 
     #[test]
@@ -413,7 +460,7 @@ mod tests {
 
     #[test]
     fn toml_round_trip_and_unknown_keys() {
-        let config = Config { data: Some("x".into()), ..Config::default() };
+        let config = Config { data: Some("x".into()), seed: u64::MAX, num_epochs: usize::MAX, ..Config::default() };
         assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
         assert!(toml::from_str::<Config>("margn = 0.1").unwrap_err().to_string().contains("margn"));
     }

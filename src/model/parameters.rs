@@ -122,6 +122,32 @@ impl<T: Scalar> Parameters<T> {
     }
 }
 
+impl Architecture {
+    /// The name and the shape of every tensor, in the order of [`Parameters::named`], without making it.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let Self { vocab_size: v, img_dim: f, word_dim: e, hidden_size: h, embed_size: d, .. } = *self;
+        let mut tensors = vec![
+            ("img_enc.fc.weight".into(), vec![d, f]),
+            ("img_enc.fc.bias".into(), vec![d]),
+            ("txt_enc.embed.weight".into(), vec![v, e]),
+        ];
+        // Sizes that nobody has checked may be anything.
+        let gates = h.saturating_mul(3);
+        for k in 0..self.num_layers {
+            tensors.push((format!("txt_enc.rnn.weight_ih_l{k}"), vec![gates, if k == 0 { e } else { h }]));
+            tensors.push((format!("txt_enc.rnn.weight_hh_l{k}"), vec![gates, h]));
+            tensors.push((format!("txt_enc.rnn.bias_ih_l{k}"), vec![gates]));
+            tensors.push((format!("txt_enc.rnn.bias_hh_l{k}"), vec![gates]));
+        }
+        if self.caption_projection {
+            tensors.push(("txt_enc.proj.weight".into(), vec![d, h]));
+            tensors.push(("txt_enc.proj.bias".into(), vec![d]));
+        }
+        tensors
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +181,10 @@ mod tests {
             Config { embed_size: 6, hidden_size: Some(4), caption_projection: true, ..Config::default() },
         ] {
             let architecture = config.check().unwrap().architecture(11, 5);
-            assert_eq!(Parameters::<f32>::zeros(&architecture).count() as u128, architecture.parameters());
+            let zeros = Parameters::<f32>::zeros(&architecture);
+            assert_eq!(zeros.count() as u128, architecture.parameters());
+            let found: Vec<_> = zeros.named().into_iter().map(|(n, t)| (n, t.shape().to_vec())).collect();
+            assert_eq!(architecture.tensors(), found);
         }
     }
 }

@@ -59,8 +59,10 @@ impl Console {
     fn step(&mut self, step: &StepReport) {
         let pace = self.pace.map_or(step.seconds, |pace| 0.95 * pace + 0.05 * step.seconds);
         self.pace = Some(pace);
-        let left = (self.epochs - step.epoch) * self.batches + (step.batches - step.batch);
-        let left = Duration::from_secs_f64(pace * left as f64);
+        let epochs = self.epochs.saturating_sub(step.epoch) as f64;
+        let left = epochs * self.batches as f64 + step.batches.saturating_sub(step.batch) as f64;
+        // A training that is to end when it is stopped may have any number of epochs.
+        let left = Duration::try_from_secs_f64(pace * left).unwrap_or(Duration::MAX);
         self.bar.set_length(step.batches as u64);
         self.bar.set_position(step.batch as u64);
         self.bar.set_message(format!(

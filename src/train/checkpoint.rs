@@ -2,109 +2,102 @@
 //!
 //! `last.safetensors` holds all that training needs to go on with the same bits: parameters, Adam's
 //! moments (`adam.m.*`, `adam.v.*`) and, as JSON in the metadata, the settings, the step, the epoch,
-//! the position in it and the best score. There is no state of a random generator to keep: the order
-//! of an epoch is a function of seed and epoch. `best.safetensors` holds the parameters and the same
-//! metadata. `PyTorch` reads both with `safetensors.torch.load_file`.
+//! the position in it, the best score and what the other files of the run folder are. There is no state
+//! of a random generator to keep: the order of an epoch is a function of seed and epoch.
+//! `best.safetensors` holds the parameters and the same metadata. `PyTorch` reads both with
+//! `safetensors.torch.load_file`.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use ndarray::Dimension;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::collapse::CollapseDetector;
+use super::digest::digest;
+use super::progress::Progress;
+use crate::data::Vocabulary;
 use crate::error::{Error, Result};
-use crate::eval::Evaluation;
-use crate::files::{TensorFile, TensorWriter};
+use crate::files::{TensorWriter, open_regular, write_atomically};
 use crate::model::{Architecture, Config, Parameters, Vse};
 use crate::optim::Adam;
-
-/// How far a training is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Steps taken.
-    pub step: u64,
-    /// The epoch that is under way, from 0; `num_epochs` when all are done.
-    pub epoch: usize,
-    /// Batches of it that are done.
-    pub batch: usize,
-    /// The epoch's figures so far.
-    pub totals: EpochTotals,
-    /// The best epoch so far.
-    pub best: Option<Best>,
-    /// Whether the embeddings look alike, and for how long.
-    pub collapse: CollapseDetector,
-}
-
-/// Sums over the steps of an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EpochTotals {
-    /// Losses.
-    pub loss: f64,
-    /// Norms before clipping.
-    pub grad_norm: f64,
-    /// Steps that were clipped.
-    pub clipped: usize,
-    /// Shares of active hinges.
-    pub active: f64,
-    /// Pairs.
-    pub pairs: usize,
-    /// Pairs of captions of one image.
-    pub same_image_pairs: usize,
-    /// Seconds.
-    pub seconds: f64,
-    /// Those of them in which training waited for a batch.
-    #[serde(default)]
-    pub waiting: f64,
-}
-
-/// The best epoch by rsum on the dev split.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// The epoch, from 1.
-    pub epoch: usize,
-    /// Its evaluation on the dev split.
-    pub dev: Evaluation,
-}
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     format: String,
+    /// Of the whole file, with zeros in the place of these digits.
+    digest: String,
     /// Sizes and switches.
     pub architecture: Architecture,
     /// The settings it was trained with.
     pub config: Config,
-    /// [`super::TrainingData::fingerprint`] of what it was trained on.
-    pub data: String,
+    /// What it was trained on.
+    pub data: Fingerprints,
     /// [`crate::data::Vocabulary::fingerprint`] of the vocabulary it was trained with.
     pub vocabulary: String,
     /// How far the training was.
     pub progress: Progress,
+    /// The other files that belong to it; only in `last.safetensors`.
+    pub folder: Option<FolderState>,
 }
 
+/// What tells other data apart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprints {
+    /// Of the training split.
+    pub train: String,
+    /// Of the dev split.
+    pub dev: String,
+}
+
+/// The files of a run folder beside `last.safetensors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderState {
+    /// [`Checkpoint::digest`] of `best.safetensors`, if there is one.
+    pub best: Option<String>,
+    /// Bytes of `metrics.jsonl` that belong to this checkpoint.
+    pub metrics_bytes: u64,
+    /// Their SHA-256.
+    pub metrics_sha256: String,
+}
+
+/// In the place of the digest while the digest is computed.
+const NO_DIGEST: [u8; 64] = [b'0'; 64];
+
 impl Checkpoint {
-    const FORMAT: &str = "vsepp-checkpoint-1";
+    const FORMAT: &str = "vsepp-checkpoint-2";
+    const EARLIER: &str = "vsepp-checkpoint-1";
 
     /// A description to be written.
     #[must_use]
     pub fn new(
         architecture: Architecture,
         config: Config,
-        data: String,
+        data: Fingerprints,
         vocabulary: String,
         progress: Progress,
     ) -> Self {
-        Self { format: Self::FORMAT.into(), architecture, config, data, vocabulary, progress }
+        let digest = String::from_utf8_lossy(&NO_DIGEST).into_owned();
+        Self { format: Self::FORMAT.into(), digest, architecture, config, data, vocabulary, progress, folder: None }
     }
 
-    /// Writes parameters, and the moments where they are wanted; all or nothing.
+    /// The checksum of the file that it was read from: SHA-256 of the digests of its blocks.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The bytes of the file, and its digest.
     ///
-    /// **Errors** if the disk refuses.
-    pub fn write(&self, path: &Path, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<()> {
+    /// **Errors** if the format cannot hold it.
+    pub fn to_bytes(&self, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<(Vec<u8>, String)> {
         let mut writer = TensorWriter::default();
         for (name, tensor) in parameters.named() {
             writer.add(name, &tensor);
@@ -116,54 +109,242 @@ impl Checkpoint {
                 }
             }
         }
-        let json = serde_json::to_string(self).map_err(|e| Error::file(path, e.to_string()))?;
-        writer.write_safetensors(path, Some(json))
+        let undigested = Self { digest: String::from_utf8_lossy(&NO_DIGEST).into_owned(), ..self.clone() };
+        let json = serde_json::to_string(&undigested).map_err(|e| Error::mismatch(format!("checkpoint: {e}")))?;
+        let mut bytes = writer.to_safetensors(Some(json))?;
+        let digest = digest(&bytes);
+        let place = digest_place(&mut bytes).ok_or_else(|| Error::mismatch("checkpoint: no place for its digest"))?;
+        place.copy_from_slice(digest.as_bytes());
+        Ok((bytes, digest))
+    }
+
+    /// Writes parameters, and the moments where they are wanted; all or nothing.
+    ///
+    /// **Errors** if the disk refuses.
+    pub fn write(&self, path: &Path, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<()> {
+        write_atomically(path, &self.to_bytes(parameters, adam)?.0)
     }
 
     /// Reads what a checkpoint says of itself, its parameters, and its moments where it has them.
     ///
-    /// **Errors** if the file is missing, truncated, not written by this program, or if a tensor is
-    /// missing, has another shape or a number that is not finite.
+    /// **Errors** if the file is missing, truncated, changed since it was written, or not written by this
+    /// program; if what it says contradicts itself; or if a tensor is missing, is one too many, or has
+    /// another type, another shape or a number that is not finite. Sizes are compared with what the file
+    /// has before any memory is taken for them.
     pub fn read(path: &Path) -> Result<(Self, Parameters<f32>, Option<Adam<f32>>)> {
-        let file = TensorFile::read(path)?;
-        let json = file.metadata().ok_or_else(|| {
-            Error::file(path, "not a checkpoint of this program: expected the metadata key `vsepp`, found none")
-        })?;
-        let checkpoint: Self = serde_json::from_str(json)
-            .map_err(|e| Error::file(path, format!("not a checkpoint of this version of the program: {e}")))?;
-        if checkpoint.format != Self::FORMAT {
-            let problem = format!("format: expected {}, found {}", Self::FORMAT, checkpoint.format);
-            return Err(Error::file(path, problem));
+        let head = Head::read(path)?;
+        let checkpoint = head.checkpoint(path)?;
+        let broken = |problem: String| Error::file(path, problem);
+        let has_adam = head.tensors.tensors().keys().any(|name| name.starts_with("adam."));
+        check_tensors(&head.tensors, &checkpoint.architecture, has_adam).map_err(broken)?;
+        let (bytes, found) = head.read_rest(path)?;
+        let data = &bytes[head.bytes.len()..];
+        if found != checkpoint.digest {
+            let problem =
+                format!("the file was damaged or changed: expected the digest {}, found {found}", checkpoint.digest);
+            return Err(broken(problem));
         }
-        // The sizes before the memory: those in the metadata may be anything.
-        checkpoint.architecture.check().map_err(|e| Error::file(path, e.to_string()))?;
-        let parameters = read_parameters(&file, "", &checkpoint.architecture)?;
-        let adam = if file.names().any(|name| name.starts_with("adam.")) {
-            Some(Adam {
-                m: read_parameters(&file, "adam.m.", &checkpoint.architecture)?,
-                v: read_parameters(&file, "adam.v.", &checkpoint.architecture)?,
-                step: checkpoint.progress.step,
-            })
+        checkpoint.check().map_err(broken)?;
+        let read = |prefix| read_parameters(&head.tensors, data, prefix, &checkpoint.architecture).map_err(broken);
+        let parameters = read("")?;
+        let adam = if has_adam {
+            Some(Adam { m: read("adam.m.")?, v: read("adam.v.")?, step: checkpoint.progress.step })
         } else {
             None
         };
         Ok((checkpoint, parameters, adam))
     }
+
+    /// **Errors** unless the file is a checkpoint of this program, of any version.
+    pub(super) fn check_kind(path: &Path) -> Result<()> {
+        let format = Head::read(path)?.metadata(path)?["format"].take();
+        match format.as_str() {
+            Some(format) if format.starts_with("vsepp-checkpoint-") => Ok(()),
+            _ => Err(Error::file(path, "not a checkpoint of this program")),
+        }
+    }
+
+    /// What a checkpoint says of itself, without a look at its tensors.
+    pub(super) fn read_head(path: &Path) -> Result<Self> {
+        Head::read(path)?.checkpoint(path)
+    }
+
+    /// Whether sizes, settings and progress fit each other.
+    fn check(&self) -> std::result::Result<(), String> {
+        let config = self.config.clone().check().map_err(|e| e.to_string())?;
+        let Architecture { vocab_size, img_dim, .. } = self.architecture;
+        let expected = config.architecture(vocab_size, img_dim);
+        if self.architecture != expected {
+            return Err(format!("architecture: expected {expected:?}, by the settings, found {:?}", self.architecture));
+        }
+        self.progress.check(&self.config)
+    }
+
+    /// **Errors** unless the vocabulary is the one that this was trained with.
+    pub fn check_vocabulary(&self, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
+        if self.vocabulary == vocabulary.fingerprint() && self.architecture.vocab_size == vocabulary.len() {
+            return Ok(());
+        }
+        let problem = format!(
+            "the vocabulary does not fit the checkpoint: expected V = {} words with fingerprint {}, found {} with {}",
+            self.architecture.vocab_size,
+            self.vocabulary,
+            vocabulary.len(),
+            vocabulary.fingerprint()
+        );
+        Err(Error::file(file, problem))
+    }
 }
 
-#[allow(clippy::cast_possible_truncation)] // they were f32 before
-fn read_parameters(file: &TensorFile, prefix: &str, architecture: &Architecture) -> Result<Parameters<f32>> {
+/// The beginning of a safetensors file: everything but the numbers.
+struct Head {
+    file: File,
+    /// The header and the eight bytes with its length.
+    bytes: Vec<u8>,
+    length: u64,
+    tensors: Metadata,
+}
+
+impl Head {
+    /// A header has a line for each tensor, at most 783 of them, and the settings.
+    const LARGEST: u64 = 1 << 20;
+
+    fn read(path: &Path) -> Result<Self> {
+        let failed = |e| Error::io(path, "read", e);
+        let broken =
+            |problem: String| Error::file(path, format!("not a safetensors file, or a truncated one: {problem}"));
+        let (mut file, length) = open_regular(path)?;
+        let mut bytes = vec![0; 8];
+        if length < 8 {
+            return Err(broken(format!("expected at least 8 bytes, found {length}")));
+        }
+        file.read_exact(&mut bytes).map_err(failed)?;
+        let header = u64::from_le_bytes(bytes[..].try_into().unwrap_or_default());
+        if header > length - 8 {
+            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
+        }
+        if header > Self::LARGEST {
+            let problem =
+                format!("not a checkpoint: expected a header of at most {} bytes, found {header}", Self::LARGEST);
+            return Err(Error::file(path, problem));
+        }
+        (&mut file).take(header).read_to_end(&mut bytes).map_err(failed)?;
+        let tensors: Metadata = serde_json::from_slice(&bytes[8..]).map_err(|e| broken(e.to_string()))?;
+        let expected = bytes.len() as u64 + tensors.data_len() as u64;
+        if expected != length {
+            return Err(broken(format!("expected {expected} bytes, by its header, found {length}")));
+        }
+        Ok(Self { file, bytes, length, tensors })
+    }
+
+    /// The metadata of a checkpoint of any version.
+    fn metadata(&self, path: &Path) -> Result<Value> {
+        let json = self.tensors.metadata().as_ref().and_then(|metadata| metadata.get("vsepp")).ok_or_else(|| {
+            Error::file(path, "not a checkpoint of this program: expected the metadata key `vsepp`, found none")
+        })?;
+        serde_json::from_str(json).map_err(|e| not_ours(path, &e))
+    }
+
+    /// What the metadata say, and whether a model of these sizes can be held at all.
+    fn checkpoint(&self, path: &Path) -> Result<Checkpoint> {
+        let broken = |problem: String| Error::file(path, problem);
+        let value = self.metadata(path)?;
+        match value["format"].as_str() {
+            Some(Checkpoint::FORMAT) | None => {}
+            Some(Checkpoint::EARLIER) => {
+                let problem = format!(
+                    "format: expected {}, found {}, of an earlier version of this program, which kept no checksums: \
+                     train again (the settings are in config.toml, for --config)",
+                    Checkpoint::FORMAT,
+                    Checkpoint::EARLIER
+                );
+                return Err(broken(problem));
+            }
+            Some(other) => return Err(broken(format!("format: expected {}, found {other:?}", Checkpoint::FORMAT))),
+        }
+        let checkpoint: Checkpoint = serde_json::from_value(value).map_err(|e| not_ours(path, &e))?;
+        checkpoint.architecture.check().map_err(|e| broken(e.to_string()))?;
+        Ok(checkpoint)
+    }
+
+    /// The bytes of the file, and their digest.
+    fn read_rest(&self, path: &Path) -> Result<(Vec<u8>, String)> {
+        let no_memory = |_| Error::file(path, format!("there is no memory for its {} bytes", self.length));
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(no_memory)?;
+        bytes.extend_from_slice(&self.bytes);
+        let rest = self.length - self.bytes.len() as u64;
+        (&self.file).take(rest).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", e))?;
+        if let Some(place) = digest_place(&mut bytes[..self.bytes.len()]) {
+            place.copy_from_slice(&NO_DIGEST);
+        }
+        let digest = digest(&bytes);
+        Ok((bytes, digest))
+    }
+}
+
+fn not_ours(path: &Path, error: &serde_json::Error) -> Error {
+    Error::file(path, format!("not a checkpoint of this version of the program: {error}"))
+}
+
+/// The 64 digits of the digest in a header, where JSON stands in a string of JSON.
+fn digest_place(bytes: &mut [u8]) -> Option<&mut [u8]> {
+    const BEFORE: &[u8] = br#"\"digest\":\""#;
+    let at = bytes.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();
+    bytes.get_mut(at..at + NO_DIGEST.len())
+}
+
+/// Whether the file has the tensors of the architecture, of their types and shapes, and no others.
+fn check_tensors(file: &Metadata, architecture: &Architecture, has_adam: bool) -> std::result::Result<(), String> {
+    let found = file.tensors();
+    let prefixes: &[&str] = if has_adam { &["", "adam.m.", "adam.v."] } else { &[""] };
+    let tensors = architecture.tensors();
+    let all = prefixes.iter().flat_map(|prefix| tensors.iter().map(move |(name, s)| (format!("{prefix}{name}"), s)));
+    let expected: Vec<(String, &Vec<usize>)> = all.collect();
+    let missing: Vec<&str> =
+        expected.iter().map(|(name, _)| name.as_str()).filter(|name| !found.contains_key(*name)).collect();
+    let mut extra: Vec<&str> =
+        found.keys().map(String::as_str).filter(|name| !expected.iter().any(|(other, _)| other == name)).collect();
+    extra.sort_unstable();
+    for (what, names) in [("expected, and not found", &missing), ("found, and not expected", &extra)] {
+        if !names.is_empty() {
+            let more = if names.len() > 4 { format!(" and {} more", names.len() - 4) } else { String::new() };
+            let shown: Vec<String> = names.iter().take(4).map(|name| format!("{name:?}")).collect();
+            return Err(format!("tensors {what}: {}{more}", shown.join(", ")));
+        }
+    }
+    for (name, shape) in expected {
+        let tensor = found[&name];
+        if tensor.dtype != Dtype::F32 {
+            return Err(format!("{name}: expected numbers of type F32, found {}", tensor.dtype));
+        }
+        if tensor.shape != *shape {
+            return Err(format!("{name}: expected shape {shape:?}, found {:?}", tensor.shape));
+        }
+    }
+    Ok(())
+}
+
+fn read_parameters(
+    file: &Metadata,
+    data: &[u8],
+    prefix: &str,
+    architecture: &Architecture,
+) -> std::result::Result<Parameters<f32>, String> {
     let mut parameters = Parameters::zeros(architecture);
     for (name, mut tensor) in parameters.named_mut() {
         let name = format!("{prefix}{name}");
-        let values = file.get_shaped(&name, tensor.shape())?;
-        if let Some((index, value)) = values.indexed_iter().find(|(_, x)| !x.is_finite()) {
-            return Err(Error::file(
-                file.path(),
-                format!("{name}: {value} at {:?}: every value must be finite", index.slice()),
-            ));
+        let bytes = file.info(&name).and_then(|TensorInfo { data_offsets: (from, to), .. }| data.get(*from..*to));
+        let bytes = bytes.ok_or_else(|| format!("{name}: its numbers are not in the file"))?;
+        for (x, number) in tensor.iter_mut().zip(bytes.as_chunks().0) {
+            *x = f32::from_le_bytes(*number);
         }
-        tensor.zip_mut_with(&values, |x, &value| *x = value as f32);
+        if !tensor.iter().fold(true, |all, x| all & x.is_finite())
+            && let Some((index, value)) = tensor.indexed_iter().find(|(_, x)| !x.is_finite())
+        {
+            return Err(format!("{name}: {value} at {:?}: every value must be finite", index.slice()));
+        }
     }
     Ok(parameters)
 }
@@ -179,29 +360,68 @@ pub fn load_model(path: &Path) -> Result<(Vse<f32>, Checkpoint)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::{Evaluation, Recall};
+    use crate::train::{Best, EpochTotals};
 
-    fn small() -> (Checkpoint, Parameters<f32>) {
-        let config = Config { embed_size: 4, word_dim: 3, ..Config::default() };
+    fn small() -> (Checkpoint, Parameters<f32>, Adam<f32>) {
+        let config = Config { embed_size: 4, word_dim: 3, num_epochs: 2, batch_size: 8, ..Config::default() };
         let architecture = config.clone().check().unwrap().architecture(7, 5);
-        let best = Some(Best { epoch: 1, dev: Evaluation { rsum: 0.1 + 0.2, ..Evaluation::default() } });
-        let progress = Progress { step: 12, best, ..Progress::default() };
-        (
-            Checkpoint::new(architecture, config, "data".into(), "abc".into(), progress),
-            Parameters::init(&architecture, 3),
-        )
+        let recall = Recall { r1: 0.1, r5: 0.2, r10: 0.1 + 0.2, ..Recall::default() };
+        let rsum = 0.1 + 0.2 + (0.1 + 0.2);
+        let dev = Evaluation { image_to_text: recall, rsum, ..Evaluation::default() };
+        let totals = EpochTotals { pairs: 16, loss: 1.0 / 3.0, ..EpochTotals::default() };
+        let best = Some(Best { epoch: 1, dev });
+        let progress = Progress { step: 12, epoch: 1, batch: 2, totals, best, ..Progress::default() };
+        let data = Fingerprints { train: "a".into(), dev: "b".into() };
+        let mut adam = Adam::new(&architecture);
+        adam.step = 12;
+        adam.m.fill_with(|| 1.0e-42); // a subnormal number
+        adam.v.fill_with(|| 0.1);
+        (Checkpoint::new(architecture, config, data, "abc".into(), progress), Parameters::init(&architecture, 3), adam)
     }
 
     #[test]
     fn everything_comes_back_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        let (checkpoint, parameters) = small();
-        let mut adam = Adam::new(&checkpoint.architecture);
-        adam.step = 12;
-        adam.m.fill_with(|| 1.0e-42); // a subnormal number
-        adam.v.fill_with(|| 0.1);
+        let (mut checkpoint, parameters, adam) = small();
+        checkpoint.config.seed = u64::MAX;
+        let files = FolderState { best: None, metrics_bytes: u64::MAX, metrics_sha256: "x".into() };
+        checkpoint.folder = Some(files);
         checkpoint.write(&path, &parameters, Some(&adam)).unwrap();
-        assert_eq!(Checkpoint::read(&path).unwrap(), (checkpoint, parameters, Some(adam)));
+        let (found, read_parameters, read_adam) = Checkpoint::read(&path).unwrap();
+        assert_eq!(Checkpoint { digest: checkpoint.digest.clone(), ..found.clone() }, checkpoint);
+        assert_eq!((read_parameters, read_adam), (parameters.clone(), Some(adam.clone())));
+        assert_eq!(Checkpoint::read_head(&path).unwrap(), found);
+        // PyTorch and this crate's own reader of tensors read it too.
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().len(), 21);
+        assert_eq!(found.to_bytes(&parameters, Some(&adam)).unwrap(), (bytes, found.digest.clone()));
+    }
+
+    #[test]
+    fn a_byte_that_changed_is_found_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let (checkpoint, parameters, adam) = small();
+        checkpoint.write(&path, &parameters, Some(&adam)).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            assert!(Checkpoint::read(&path).is_err(), "byte {at} of {}", bytes.len());
+        }
+        for length in (0..bytes.len()).step_by(7) {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(Checkpoint::read(&path).is_err(), "{length} bytes");
+        }
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &changed).unwrap();
+        assert!(Checkpoint::read(&path).unwrap_err().to_string().contains("damaged or changed: expected the digest"));
+        std::fs::write(&path, bytes).unwrap();
+        Checkpoint::read(&path).unwrap();
     }
 
     #[test]
@@ -209,7 +429,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
         let message = || Checkpoint::read(&path).unwrap_err().to_string();
-        let (checkpoint, parameters) = small();
+        let (checkpoint, parameters, _) = small();
         checkpoint.write(&path, &parameters, None).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 7]).unwrap();
@@ -220,19 +440,71 @@ mod tests {
         assert!(message().contains("not a checkpoint of this program"));
         writer.write_safetensors(&path, Some("{}".into())).unwrap();
         assert!(message().contains("not a checkpoint of this version"));
-        let mut other = checkpoint.clone();
-        other.architecture.embed_size = 9;
-        other.write(&path, &parameters, None).unwrap();
-        assert!(message().contains("img_enc.fc.weight: expected shape [9, 5], found [4, 5]"), "{}", message());
-        for spoil in [|a: &mut Architecture| a.hidden_size = 10_000_000_000, |a: &mut Architecture| a.num_layers = 0] {
-            let mut other = checkpoint.clone();
-            spoil(&mut other.architecture);
-            other.write(&path, &parameters, None).unwrap();
-            assert!(message().contains("expected at least one layer and at most"), "{}", message());
+        writer.write_safetensors(&path, Some(r#"{"format": "vsepp-checkpoint-1"}"#.into())).unwrap();
+        assert!(message().contains("found vsepp-checkpoint-1, of an earlier version"), "{}", message());
+        std::fs::write(&path, [u64::MAX.to_le_bytes(), [b'{'; 8]].concat()).unwrap();
+        assert!(message().contains("expected a header of 18446744073709551615 bytes, found 8"), "{}", message());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(message().contains("expected a regular file"), "{}", message());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_named() {
+        type Spoil = fn(&mut Checkpoint, &mut Parameters<f32>, &mut Adam<f32>);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let cases: [(Spoil, &str); 12] = [
+            (|c, _, _| c.architecture.embed_size = 9, "img_enc.fc.weight: expected shape [9, 5], found [4, 5]"),
+            (
+                |c, _, _| c.architecture.hidden_size = 10_000_000_000,
+                "expected at least one layer and at most 1000000000",
+            ),
+            (|c, _, _| c.architecture.hidden_size = usize::MAX, "expected at least one layer and at most 1000000000"),
+            (
+                |c, _, _| c.architecture.vocab_size = 1 << 28,
+                "txt_enc.embed.weight: expected shape [268435456, 3], found [7, 3]",
+            ),
+            (|c, _, _| c.architecture.num_layers = 0, "expected at least one layer"),
+            (|c, _, _| c.architecture.num_layers = 2, "tensors expected, and not found: \"txt_enc.rnn.weight_ih_l1\""),
+            (|c, _, _| c.architecture.use_abs = true, "architecture: expected Architecture"),
+            (|c, _, _| c.config.margin = -1.0, "margin = -1: expected"),
+            (|c, _, _| c.progress.totals.pairs = 17, "totals.pairs: expected 16"),
+            (|c, _, _| c.progress.step = u64::MAX, "step: expected at most"),
+            (|_, p, _| p.img_enc.fc.bias[2] = f32::NAN, "img_enc.fc.bias: NaN at [2]"),
+            (|_, _, a| a.v.img_enc.fc.weight[[3, 1]] = f32::INFINITY, "adam.v.img_enc.fc.weight: inf at [3, 1]"),
+        ];
+        for (spoil, expected) in cases {
+            let (mut checkpoint, mut parameters, mut adam) = small();
+            spoil(&mut checkpoint, &mut parameters, &mut adam);
+            checkpoint.write(&path, &parameters, Some(&adam)).unwrap();
+            let message = Checkpoint::read(&path).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}, expected {expected}");
         }
-        let mut spoiled = parameters.clone();
-        spoiled.img_enc.fc.bias[2] = f32::NAN;
-        checkpoint.write(&path, &spoiled, None).unwrap();
-        assert!(message().contains("img_enc.fc.bias: NaN at [2]"), "{}", message());
+    }
+
+    #[test]
+    fn types_and_names_are_those_of_the_architecture() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("best.safetensors");
+        let (checkpoint, parameters, _) = small();
+        let json = serde_json::to_string(&checkpoint).unwrap();
+        let message = |spoil: &dyn Fn(&mut TensorWriter)| {
+            let mut writer = TensorWriter::default();
+            for (name, tensor) in parameters.named() {
+                writer.add(name, &tensor);
+            }
+            spoil(&mut writer);
+            writer.write_safetensors(&path, Some(json.clone())).unwrap();
+            Checkpoint::read(&path).unwrap_err().to_string()
+        };
+        let found = message(&|w| w.add_integers("img_enc.fc.bias", &[4], &[1, 2, 3, 4]).unwrap());
+        assert!(found.ends_with("img_enc.fc.bias: expected numbers of type F32, found I64"), "{found}");
+        let found = message(&|w| w.add("img_enc.fc.bias", &ndarray::array![1.0f64, 2.0, 3.0, 4.0].view().into_dyn()));
+        assert!(found.ends_with("img_enc.fc.bias: expected numbers of type F32, found F64"), "{found}");
+        let found = message(&|w| w.add_bytes("extra", &[1], b"x").unwrap());
+        assert!(found.ends_with("tensors found, and not expected: \"extra\""), "{found}");
+        let found = message(&|w| w.add_bytes("adam.m.x", &[1], b"x").unwrap());
+        assert!(found.contains("and not found: \"adam.m.img_enc.fc.weight\", ") && found.ends_with(" more"), "{found}");
     }
 }

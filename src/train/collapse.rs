@@ -105,6 +105,19 @@ impl CollapseDetector {
         (self.steps == Self::WINDOW).then(|| self.end_window(step.step)).flatten()
     }
 
+    /// Whether the state of a detector that was saved can be one.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Sums { loss, stationary, terms, spread, ahead, grad_norm } = self.sums;
+        if self.steps >= Self::WINDOW {
+            return Err(format!("collapse.steps: expected a number below {}, found {}", Self::WINDOW, self.steps));
+        }
+        let numbers = [loss, stationary, terms, spread, ahead, grad_norm, self.before.unwrap_or_default()];
+        match numbers.iter().find(|x| !x.is_finite() || **x < 0.0) {
+            Some(x) => Err(format!("collapse: expected finite numbers ≥ 0, found {x}")),
+            None => Ok(()),
+        }
+    }
+
     fn end_window(&mut self, step: u64) -> Option<Collapse> {
         let n = self.steps as f64;
         let sums = std::mem::take(&mut self.sums);

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::checkpoint::Progress;
 use super::collapse::Collapse;
+use super::progress::Progress;
 use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::model::ValidConfig;
@@ -57,7 +57,7 @@ pub enum Event<'a> {
     },
     /// An epoch ended, its dev evaluation done.
     EpochEnded(&'a EpochReport),
-    /// A stop was asked for; everything is saved.
+    /// A stop was asked for; what was done is saved now.
     Interrupted {
         /// How far it is.
         progress: &'a Progress,

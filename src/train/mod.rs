@@ -5,12 +5,15 @@
 
 pub mod checkpoint;
 pub mod collapse;
+mod digest;
 pub mod events;
+pub mod progress;
 pub mod run_folder;
 pub mod trainer;
 
-pub use checkpoint::{Best, Checkpoint, EpochTotals, Progress, load_model};
+pub use checkpoint::{Checkpoint, Fingerprints, FolderState, load_model};
 pub use collapse::{Collapse, CollapseDetector};
 pub use events::{EpochReport, Event, Ignore, Observer, StepReport};
-pub use run_folder::RunFolder;
-pub use trainer::{Outcome, Trainer, TrainingData, check_vocabulary};
+pub use progress::{Best, EpochTotals, Progress};
+pub use run_folder::{Run, RunFolder, Which};
+pub use trainer::{Outcome, Trainer, TrainingData};

@@ -6,22 +6,23 @@
 //!   rsum on dev; the best so far is kept
 //! ```
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ndarray::Array2;
+use ndarray::{Array2, Dimension};
+use rayon::prelude::*;
 
-use super::checkpoint::{Best, Checkpoint, EpochTotals, Progress};
+use super::checkpoint::{Checkpoint, Fingerprints};
+use super::digest::{digest, digest_of_matrix};
 use super::events::{EpochReport, Event, Observer, StepReport};
-use super::run_folder::RunFolder;
+use super::progress::{Best, EpochTotals, Progress};
+use super::run_folder::Run;
 use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::Write;
 use crate::model::{Architecture, Backward, Batch, Forward, Parameters, ValidConfig, Vse};
 use crate::optim::{Adam, clip_coefficient, global_norm, learning_rate};
-use crate::random::fnv1a;
 
 /// The splits that training reads, with their captions as ids.
 #[derive(Clone, Debug)]
@@ -57,8 +58,8 @@ pub struct Trainer {
     /// How far it is.
     pub progress: Progress,
     vocabulary: String,
-    /// The data's fingerprint, once it is known.
-    data: Option<String>,
+    /// The data's fingerprints, once they are known.
+    data: Option<Fingerprints>,
     /// The memory of a step, used again by the next.
     buffers: Buffers,
 }
@@ -104,12 +105,14 @@ impl Trainer {
 
     /// Goes on from a run's last checkpoint, with the same bits as if it had never stopped.
     ///
-    /// **Errors** if there is no checkpoint, if it cannot be read, if it has no moments, or if it was
-    /// trained with other settings, another vocabulary or other sizes.
-    pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &RunFolder) -> Result<Self> {
-        let (checkpoint, parameters, adam) = Checkpoint::read(&run.last())?;
+    /// **Errors** if there is no checkpoint, if it cannot be read, if it has no moments, if it was trained
+    /// with other settings, another vocabulary or other sizes, or if the run's other files are not those
+    /// that belong to it.
+    pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &Run) -> Result<Self> {
+        let last = run.folder().last();
+        let (checkpoint, parameters, adam) = Checkpoint::read(&last)?;
         let architecture = config.architecture(vocabulary.len(), img_dim);
-        check_vocabulary(&checkpoint, vocabulary, &run.vocabulary())?;
+        checkpoint.check_vocabulary(vocabulary, &run.folder().vocabulary())?;
         config.check_resumes(&checkpoint.config)?;
         if config.num_epochs < checkpoint.progress.epoch {
             let expected = format!("at least the {} that are done", checkpoint.progress.epoch);
@@ -117,9 +120,10 @@ impl Trainer {
         }
         if checkpoint.architecture != architecture {
             let problem = format!("expected {architecture:?}, found {:?}", checkpoint.architecture);
-            return Err(Error::file(&run.last(), problem));
+            return Err(Error::file(&last, problem));
         }
-        let adam = adam.ok_or_else(|| Error::file(&run.last(), "expected Adam's moments (adam.m.*), found none"))?;
+        let adam = adam.ok_or_else(|| Error::file(&last, "expected Adam's moments (adam.m.*), found none"))?;
+        run.go_on(&checkpoint, &config)?;
         Ok(Self {
             config,
             model: Vse { architecture, parameters },
@@ -131,24 +135,34 @@ impl Trainer {
         })
     }
 
-    /// Trains until all epochs are done or `stop` is set. With a run folder, `last.safetensors` is
-    /// written at every epoch's end, at every validation and on a stop, `best.safetensors` whenever
-    /// the dev rsum is the best so far.
+    /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
+    /// every epoch's end, at every validation and on a stop; the best model by dev rsum is kept too.
     ///
     /// **Errors** if data and model do not fit, if a number stops being finite, if an observer fails,
-    /// or if a checkpoint cannot be written.
+    /// or if a checkpoint cannot be written. The run is then as its last checkpoint has it.
     pub fn run(
         &mut self,
         data: &TrainingData,
-        run: Option<&RunFolder>,
+        run: Option<&Run>,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let fingerprint = data.fingerprint();
-        if let Some(before) = self.data.replace(fingerprint.clone()).filter(|before| *before != fingerprint) {
-            let problem =
-                format!("train: expected the data that the run was begun with ({before}), found {fingerprint}");
-            return Err(Error::mismatch(problem));
+        data.check(self.model.architecture.img_dim)?;
+        let found = data.fingerprints();
+        if let Some(before) = &self.data {
+            for (split, before, found) in [("train", &before.train, &found.train), ("dev", &before.dev, &found.dev)] {
+                if before != found {
+                    let problem =
+                        format!("{split}: expected the data that the run was begun with ({before}), found {found}");
+                    return Err(Error::mismatch(problem));
+                }
+            }
+        }
+        self.data = Some(found);
+        let batches = data.train_ids.len().div_ceil(self.config.batch_size);
+        self.progress.check_batches(batches).map_err(|problem| Error::mismatch(format!("checkpoint: {problem}")))?;
+        if let Some(run) = run {
+            run.start()?;
         }
         let plan = Plan {
             split: &data.train,
@@ -166,16 +180,13 @@ impl Trainer {
         &mut self,
         data: &TrainingData,
         ahead: &mut Ahead<'_>,
-        run: Option<&RunFolder>,
+        run: Option<&Run>,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
         let pairs = data.train_ids.len();
         let batches = pairs.div_ceil(self.config.batch_size);
-        if self.progress.step == 0 {
-            // So that a run can be taken up again from its first moment on.
-            self.save_last(run)?;
-        }
+        let first_step = self.progress.step;
         observer.event(&Event::Started {
             config: &self.config,
             parameters: self.model.parameters.count(),
@@ -186,10 +197,10 @@ impl Trainer {
         while self.progress.epoch < self.config.num_epochs {
             while self.progress.batch < batches {
                 if stop.load(Ordering::Relaxed) {
-                    // The figures first: lines that a checkpoint has not are dropped on resuming, but
-                    // lines that it has cannot be written again.
                     observer.event(&Event::Interrupted { progress: &self.progress })?;
-                    self.save_last(run)?;
+                    if self.progress.step > first_step {
+                        self.save(run, false)?;
+                    }
                     return Ok(Outcome::Interrupted);
                 }
                 let start = Instant::now();
@@ -272,7 +283,7 @@ impl Trainer {
         &mut self,
         data: &TrainingData,
         batches: usize,
-        run: Option<&RunFolder>,
+        run: Option<&Run>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let every = self.config.val_step as u64;
@@ -282,10 +293,10 @@ impl Trainer {
         let dev = self.evaluate(&data.dev, &data.dev_ids)?;
         let (step, epoch) = (self.progress.step, self.progress.epoch + 1);
         observer.event(&Event::Validated { step, epoch, dev: &dev })?;
-        self.save_last(run)
+        self.save(run, false)
     }
 
-    fn end_epoch(&mut self, data: &TrainingData, run: Option<&RunFolder>, observer: &mut dyn Observer) -> Result<()> {
+    fn end_epoch(&mut self, data: &TrainingData, run: Option<&Run>, observer: &mut dyn Observer) -> Result<()> {
         let dev = self.evaluate(&data.dev, &data.dev_ids)?;
         let epoch = self.progress.epoch;
         let best = self.progress.best.as_ref().is_none_or(|best| dev.rsum > best.dev.rsum);
@@ -310,12 +321,9 @@ impl Trainer {
         self.progress.batch = 0;
         if best {
             self.progress.best = Some(Best { epoch: epoch + 1, dev });
-            if let Some(run) = run {
-                self.checkpoint().write(&run.best(), &self.model.parameters, None)?;
-            }
         }
         observer.event(&Event::EpochEnded(&report))?;
-        self.save_last(run)
+        self.save(run, best)
     }
 
     /// R@K of the model as it is now.
@@ -327,36 +335,56 @@ impl Trainer {
         evaluate(images.view(), captions.view(), split.starts(), self.config.measure)
     }
 
-    fn checkpoint(&self) -> Checkpoint {
-        Checkpoint::new(
+    /// Writes a checkpoint, with `best` as the best model too.
+    fn save(&self, run: Option<&Run>, best: bool) -> Result<()> {
+        let Some(run) = run else { return Ok(()) };
+        self.check_finite().map_err(|e| self.diverged(self.progress.step, &e))?;
+        let checkpoint = Checkpoint::new(
             self.model.architecture,
             self.config.clone().into_inner(),
             self.data.clone().unwrap_or_default(),
             self.vocabulary.clone(),
             self.progress.clone(),
-        )
+        );
+        run.save(checkpoint, &self.model.parameters, &self.adam, best)
     }
 
-    fn save_last(&self, run: Option<&RunFolder>) -> Result<()> {
-        match run {
-            Some(run) => self.checkpoint().write(&run.last(), &self.model.parameters, Some(&self.adam)),
-            None => Ok(()),
+    /// The last step may have been one too far, which the next would notice: its result is not saved.
+    fn check_finite(&self) -> Result<()> {
+        /// Numbers that one thread looks at.
+        const PIECE: usize = 1 << 14;
+        for (kind, parameters) in [("", &self.model.parameters), ("adam.m.", &self.adam.m), ("adam.v.", &self.adam.v)] {
+            for (name, tensor) in parameters.named() {
+                let finite = |piece: &[f32]| piece.iter().fold(true, |all, x| all & x.is_finite());
+                if tensor.as_slice().is_some_and(|numbers| numbers.par_chunks(PIECE).all(finite)) {
+                    continue;
+                }
+                if let Some((index, &value)) = tensor.indexed_iter().find(|(_, x)| !x.is_finite()) {
+                    let (tensor, index) = (format!("{kind}{name}"), index.slice().to_vec());
+                    return Err(ErrorKind::NotFinite { tensor, index, value: f64::from(value) }.into());
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn diverged(&self, step: u64, error: &Error) -> Error {
+        Error::mismatch(format!(
+            "step {step}, learning_rate = {:e}: {error}; the training has diverged (try a smaller learning rate), \
+             or the image features are too large",
+            self.config.learning_rate
+        ))
     }
 
     /// Says where in the data and in the training an error of a step arose.
     fn locate(&self, error: Error, captions: &[usize], split: &Split) -> Error {
-        let (step, rate) = (self.progress.step + 1, self.config.learning_rate);
         match error.kind() {
             ErrorKind::ZeroNorm { side, row } => {
                 let (caption, image) = (captions[*row], split.image_of[captions[*row]]);
                 let place = format!("{}: image {image}, caption {caption} (from 0)", split.name);
                 Error::mismatch(format!("{place}: the {side} embedding is zero and cannot be L2-normalised"))
             }
-            ErrorKind::NotFinite { .. } => Error::mismatch(format!(
-                "step {step}, learning_rate = {rate:e}: {error}; the training has diverged (try a smaller learning rate), \
-                 or the image features are too large"
-            )),
+            ErrorKind::NotFinite { .. } => self.diverged(self.progress.step + 1, &error),
             _ => error,
         }
     }
@@ -382,33 +410,55 @@ impl EpochTotals {
 }
 
 impl TrainingData {
-    /// Tells other data apart: the number of pairs, and a hash of all tokens and of every 101st feature.
+    /// What tells other data apart: of both splits the numbers of captions and images, and a digest of all
+    /// features, of all tokens, and of which caption belongs to which image.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
-        let mut words = Vec::new();
-        for ids in &self.train_ids {
-            words.extend_from_slice(ids);
-            words.push(u32::MAX);
+    pub fn fingerprints(&self) -> Fingerprints {
+        Fingerprints { train: fingerprint(&self.train, &self.train_ids), dev: fingerprint(&self.dev, &self.dev_ids) }
+    }
+
+    /// Whether every caption has an image, and every image the size that the model takes.
+    fn check(&self, img_dim: usize) -> Result<()> {
+        for (split, ids) in [(&self.train, &self.train_ids), (&self.dev, &self.dev_ids)] {
+            let (name, images) = (&split.name, split.images.nrows());
+            let captions = split.image_of.len();
+            if ids.len() != captions || captions == 0 {
+                let problem =
+                    format!("{name}: expected the ids of its {captions} captions, found those of {}", ids.len());
+                return Err(Error::mismatch(problem));
+            }
+            if let Some((caption, image)) = split.image_of.iter().enumerate().find(|(_, image)| **image >= images) {
+                let problem = format!("{name}: caption {caption}: expected an image below {images}, found {image}");
+                return Err(Error::mismatch(problem));
+            }
+            if split.images.ncols() != img_dim {
+                let problem = format!(
+                    "{name}: expected image features of dimension F = {img_dim}, found {}",
+                    split.images.ncols()
+                );
+                return Err(Error::mismatch(problem));
+            }
         }
-        words.extend(self.train.images.iter().step_by(101).map(|x| x.to_bits()));
-        let bytes: Vec<[u8; 4]> = words.into_iter().map(u32::to_le_bytes).collect();
-        format!("{} pairs, {:016x}", self.train_ids.len(), fnv1a(bytes.as_flattened()))
+        Ok(())
     }
 }
 
-/// **Errors** unless the vocabulary is the one that the checkpoint was trained with.
-pub fn check_vocabulary(checkpoint: &Checkpoint, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
-    if checkpoint.vocabulary == vocabulary.fingerprint() {
-        return Ok(());
+fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> String {
+    let mut captions = Vec::new();
+    for (ids, image) in ids.iter().zip(&split.image_of) {
+        captions.extend((*image as u64).to_le_bytes());
+        captions.extend((ids.len() as u64).to_le_bytes());
+        captions.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
-    let problem = format!(
-        "the vocabulary does not fit the checkpoint: expected V = {} words with fingerprint {}, found {} with {}",
-        checkpoint.architecture.vocab_size,
-        checkpoint.vocabulary,
-        vocabulary.len(),
-        vocabulary.fingerprint()
-    );
-    Err(Error::file(file, problem))
+    let both = digest_of_matrix(split.images.view()) + &digest(&captions);
+    // 128 bits tell any two data sets apart.
+    let digest = &digest(both.as_bytes())[..32];
+    format!(
+        "{} captions of {} images with {} features, {digest}",
+        ids.len(),
+        split.images.nrows(),
+        split.images.ncols()
+    )
 }
 
 #[cfg(test)]
@@ -503,13 +553,16 @@ mod tests {
         straight.run(&data, None, &mut seen, &never).unwrap();
         for steps in [1, 5, 7, 8, 14] {
             let folder = tempfile::tempdir().unwrap();
-            let run = RunFolder::create(folder.path(), &config, &vocabulary, false).unwrap();
+            let run = Run::create(folder.path(), false).unwrap();
+            run.begin(&config, &vocabulary).unwrap();
             let stop = AtomicBool::new(false);
             let mut observer = StopAfter { steps, stop: &stop, epochs: Vec::new() };
             let mut first = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
             assert_eq!(first.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Interrupted);
             stop.store(false, Ordering::Relaxed);
             observer.steps = u64::MAX;
+            drop(run);
+            let run = Run::reopen(folder.path()).unwrap();
             let mut second = Trainer::resume(config.clone(), &vocabulary, img_dim, &run).unwrap();
             assert_eq!(second.progress.step, steps);
             assert_eq!(second.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Finished);
@@ -564,17 +617,41 @@ mod tests {
     }
 
     #[test]
-    fn what_the_other_thread_cannot_prepare_ends_the_training() {
-        let (vocabulary, mut data) = data();
-        // A caption of no image: a mistake of the caller.
-        data.train_ids.push(vec![1, 2]);
-        let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, data.train.images.ncols()).unwrap();
-        let never = AtomicBool::new(false);
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            trainer.run(&data, None, &mut Ignore, &never).map_err(|e| e.to_string())
-        }));
-        let message = ended.unwrap_err().downcast::<String>().unwrap();
-        assert!(message.contains("index out of bounds"), "the panic of batches that are made in line: {message}");
+    fn data_that_do_not_belong_together_are_refused() {
+        type Spoil = fn(&mut TrainingData);
+        let cases: [(Spoil, &str); 5] = [
+            (|d| d.train_ids.push(vec![1, 2]), "train: expected the ids of its 200 captions, found those of 201"),
+            (|d| d.dev_ids.clear(), "dev: expected the ids of its 50 captions, found those of 0"),
+            (|d| d.train.image_of[7] = 40, "train: caption 7: expected an image below 40, found 40"),
+            (|d| d.dev.image_of[49] = usize::MAX, "dev: caption 49: expected an image below 10"),
+            (|d| d.dev.images = Array2::zeros((10, 3)), "dev: expected image features of dimension F = 944, found 3"),
+        ];
+        for (spoil, expected) in cases {
+            let (vocabulary, mut data) = data();
+            let img_dim = data.train.images.ncols();
+            spoil(&mut data);
+            let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, img_dim).unwrap();
+            let error = trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_saved() {
+        let (vocabulary, data) = data();
+        let folder = tempfile::tempdir().unwrap();
+        // The first step is taken with a finite gradient, and its result is infinite.
+        let config = Config { learning_rate: 1e300, ..config() }.check().unwrap();
+        let run = Run::create(&folder.path().join("run"), false).unwrap();
+        run.begin(&config, &vocabulary).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut observer = StopAfter { steps: 1, stop: &stop, epochs: Vec::new() };
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let error = trainer.run(&data, Some(&run), &mut observer, &stop).unwrap_err().to_string();
+        assert!(error.contains("step 1, learning_rate = 1e300") && error.contains("diverged"), "{error}");
+        assert!(!run.saved() && !run.folder().last().exists());
+        drop(run);
+        assert!(!folder.path().join("run").exists());
     }
 
     #[test]
@@ -644,18 +721,33 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_pinned_and_sees_every_token() {
+    fn fingerprints_are_pinned_and_see_every_number() {
+        type Change = fn(&mut TrainingData, u8);
         let (_, mut data) = data();
-        // Checkpoints hold it: with another, no run could be resumed.
-        assert_eq!(data.fingerprint(), "200 pairs, a336317f935fca49");
-        let before = data.fingerprint();
-        let last = data.train_ids[199].pop().unwrap();
-        assert_ne!(data.fingerprint(), before);
-        data.train_ids[199].push(last);
-        let features = data.train.images.ncols();
-        for (number, seen) in [(302, false), (304, false), (3 * 101, true)] {
-            data.train.images[[number / features, number % features]] += 1.0;
-            assert_eq!(data.fingerprint() != before, seen, "feature {number}");
+        // Checkpoints hold them: with others, no run could be resumed.
+        let before = data.fingerprints();
+        assert_eq!(before.train, "200 captions of 40 images with 944 features, 57a9a2eff0194f5878b8dc9681a446cd");
+        assert_eq!(before.dev, "50 captions of 10 images with 944 features, 987efb839b9ba1d03666efe25642b381");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(pool.install(|| data.fingerprints()), before);
+        let changes: [(Change, bool); 6] = [
+            (|d, by| d.train.images[[0, 302]] = f32::from(by), true),
+            (|d, by| d.train.images[[39, 943]] = f32::from(by), true),
+            (|d, by| d.train_ids[199][1] = u32::from(by), true),
+            (|d, by| d.train.image_of[5] = usize::from(by), true),
+            (|d, by| d.dev.images[[9, 0]] = f32::from(by), false),
+            (|d, by| d.dev_ids[49][1] = u32::from(by), false),
+        ];
+        for (number, (change, in_train)) in changes.into_iter().enumerate() {
+            change(&mut data, 5);
+            let before = data.fingerprints();
+            change(&mut data, 6);
+            let after = data.fingerprints();
+            assert_eq!(
+                (before.train != after.train, before.dev != after.dev),
+                (in_train, !in_train),
+                "change {number}"
+            );
         }
     }
 
@@ -663,23 +755,40 @@ mod tests {
     fn what_does_not_fit_is_refused_on_resuming() {
         let (vocabulary, data) = data();
         let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
         let config = Config { num_epochs: 1, ..config() }.check().unwrap();
-        let run = RunFolder::create(folder.path(), &config, &vocabulary, false).unwrap();
+        assert!(Run::reopen(&path).unwrap_err().to_string().contains("expected the folder of a run, found none"));
+        let run = Run::create(&path, false).unwrap();
+        run.begin(&config, &vocabulary).unwrap();
         let img_dim = data.train.images.ncols();
+        let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
+        trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap();
+        drop(run);
+        let run = Run::reopen(&path).unwrap();
         let message = |vocabulary: &Vocabulary, config: &ValidConfig| {
             Trainer::resume(config.clone(), vocabulary, img_dim, &run).unwrap_err().to_string()
         };
-        assert!(message(&vocabulary, &config).contains("cannot read"));
-        let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
-        trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap();
         let other = Vocabulary::build(&["a dog".to_owned()], 1);
         assert!(message(&other, &config).contains("does not fit the checkpoint"));
-        let wider = Config { embed_size: 17, ..config.into_inner() }.check().unwrap();
+        let wider = Config { embed_size: 17, ..config.clone().into_inner() }.check().unwrap();
         assert!(message(&vocabulary, &wider).contains("embed_size = 17: expected 16"));
-        let mut trainer = Trainer::resume(trainer.config, &vocabulary, img_dim, &run).unwrap();
-        let mut fewer = data;
-        fewer.train_ids.pop();
-        let error = trainer.run(&fewer, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap_err();
-        assert!(error.to_string().contains("expected the data that the run was begun with (200 pairs"), "{error}");
+        for (split, spoil) in [
+            ("train", (|d| d.train.images[[3, 5]] += 1.0) as fn(&mut TrainingData)),
+            ("dev", |d| d.dev.images[[3, 5]] += 1.0),
+        ] {
+            let mut trainer = Trainer::resume(config.clone(), &vocabulary, img_dim, &run).unwrap();
+            let mut other = data.clone();
+            spoil(&mut other);
+            let error = trainer.run(&other, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap_err().to_string();
+            let expected = format!("{split}: expected the data that the run was begun with (");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+        // A checkpoint of another number of steps, otherwise whole.
+        let (mut checkpoint, parameters, adam) = Checkpoint::read(&run.folder().last()).unwrap();
+        checkpoint.progress.step += 1;
+        checkpoint.write(&run.folder().last(), &parameters, adam.as_ref()).unwrap();
+        let mut trainer = Trainer::resume(config, &vocabulary, img_dim, &run).unwrap();
+        let error = trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap_err().to_string();
+        assert_eq!(error, "checkpoint: step: expected 7, after 1 epoch(s) of 7 batches and 0 batch(es), found 8");
     }
 }

@@ -1,0 +1,59 @@
+//! Signals: some end a training, after it has saved; one becomes an error of the write that caused it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use vsepp::report::say;
+
+/// What a first signal does; a second ends the program at once, which loses nothing but the steps since
+/// the last checkpoint.
+fn stop(stop: &AtomicBool) {
+    if stop.swap(true, Ordering::Relaxed) {
+        std::process::exit(130);
+    }
+    say("\nfinishing the step and saving (once more: stop at once)");
+}
+
+/// Set by the first Ctrl-C (SIGINT), SIGTERM or SIGHUP. A signal that was ignored when the program was
+/// started stays ignored: `nohup` does that to SIGHUP, and a shell without job control to the SIGINT of
+/// what it runs in the background.
+#[cfg(unix)]
+pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    let ignored = ignored_signals();
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let mut signals = signal_hook::iterator::Signals::new(wanted).context("cannot listen for signals")?;
+    let flag = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&flag);
+    let listen = move || signals.forever().for_each(|_| stop(&told));
+    std::thread::Builder::new().name("signals".into()).spawn(listen).context("cannot listen for signals")?;
+    Ok(flag)
+}
+
+/// Set by the first Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&flag);
+    ctrlc::set_handler(move || stop(&told)).context("cannot listen for Ctrl-C")?;
+    Ok(flag)
+}
+
+/// One bit for each signal that is ignored, signal 1 in the lowest. Only Linux tells without `unsafe`;
+/// elsewhere none is taken to be.
+#[cfg(unix)]
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Makes a write beyond the largest size of a file (`ulimit -f`) an error, like one to a full disk,
+/// instead of the end of the program.
+pub(crate) fn file_limit_is_an_error() {
+    // Any handler will do. Without one the program ends as it would have.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
