@@ -170,7 +170,9 @@ fn check_kind(file: &Path) -> Result<()> {
             "it is not read. In Python, with h = h5py.File(…): numpy.savez(\"vectors.npz\", images=h[\"…\"][:], \
              captions=h[\"…\"][:])"
         }
-        Kind::Empty | Kind::Json => "expected safetensors or npz with `images` [N, D] and `captions` [M, D]",
+        Kind::Empty | Kind::Json | Kind::Foreign(_) => {
+            "expected safetensors or npz with `images` [N, D] and `captions` [M, D]"
+        }
         Kind::Npz | Kind::Safetensors | Kind::Other => return Ok(()),
     };
     anyhow::bail!("{}: this is {}: {advice}", escape::path(file), kind.name())

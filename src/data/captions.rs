@@ -7,10 +7,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::kinds::{kind, start_of};
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::files::read_bytes;
+use crate::files::{Kind, read_bytes, start_of};
 
 /// The largest file of captions: two hundred times those of COCO.
 const MOST: u64 = 1 << 32;
@@ -57,7 +56,7 @@ pub(super) fn read_ids(path: &Path) -> Result<Vec<String>> {
 /// The bytes of a file; of one whose beginning shows that it is no text, the beginning is enough.
 fn read_text_of(path: &Path) -> Result<Vec<u8>> {
     const START: u64 = 1 << 16;
-    let mut start = start_of(path, START);
+    let mut start = start_of(path, START).unwrap_or_default();
     match start.iter().rposition(|&byte| byte == 0) {
         Some(zero) if start.len() as u64 == START => {
             start.truncate(zero + 1);
@@ -69,8 +68,9 @@ fn read_text_of(path: &Path) -> Result<Vec<u8>> {
 
 /// UTF-8, without a byte-order mark at the beginning.
 fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
-    if let Some(found) = kind(&bytes) {
-        return Err(Error::file(path, format!("expected text in UTF-8, one caption a line, found {found}")));
+    let kind = Kind::of_bytes(&bytes);
+    if !kind.may_be_text() {
+        return Err(Error::file(path, format!("expected text in UTF-8, one caption a line, found {}", kind.name())));
     }
     if let Some((encoding, marked)) = other_encoding(&bytes) {
         let how = if marked { "it begins with its byte-order mark" } else { "by the places of its zero bytes" };
@@ -829,7 +829,7 @@ mod tests {
     fn files_of_other_kinds_are_named() {
         refused(b"\x1f\x8b\x08\x00abc", &["FILE: expected text in UTF-8", "compressed by gzip"]);
         refused(b"PK\x03\x04abc", &["a zip archive"]);
-        refused(b"\x93NUMPY\x01\x00", &["a .npy array"]);
+        refused(b"\x93NUMPY\x01\x00", &["a .npy file"]);
         refused("<!DOCTYPE html>\n<html>\n", &["an HTML page"]);
         refused("[\"a dog\",\n\"a cat\"]\n", &["FILE:1: this is JSON"]);
         refused("{\"images\": [\n1]}", &["FILE:1: this is JSON"]);

@@ -5,20 +5,19 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use super::kinds::{kind, start_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape;
-use crate::files::{TensorFile, read_rows};
+use crate::files::{Kind, TensorFile, read_rows};
 
 /// Reads a matrix [rows, F] and says what was noticed.
 ///
 /// **Errors** if it is no finite matrix of floating-point numbers with a row and a column, or if the
 /// file holds several arrays.
 pub(super) fn read(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
-    let start = start_of(path, 64);
+    // What cannot be read is reported on reading.
+    let kind = Kind::of(path).unwrap_or(Kind::Other);
     let named = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    let (features, notes) =
-        if named == "npy" { of_npy(path, &start)? } else { (of_archive(path, &start)?, Vec::new()) };
+    let (features, notes) = if named == "npy" { of_npy(path, kind)? } else { (of_archive(path, kind)?, Vec::new()) };
     let shape = features.shape();
     for (axis, what) in [(0, "image"), (1, "feature")] {
         if shape[axis] == 0 {
@@ -28,9 +27,9 @@ pub(super) fn read(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
     Ok((features, notes))
 }
 
-fn of_npy(path: &Path, start: &[u8]) -> Result<(Array2<f32>, Vec<String>)> {
-    if let Some(kind) = kind(start).filter(|_| !start.starts_with(b"\x93NUMPY")) {
-        return Err(Error::file(path, format!("expected a .npy array, found {kind}")));
+fn of_npy(path: &Path, kind: Kind) -> Result<(Array2<f32>, Vec<String>)> {
+    if kind != Kind::Npy && !kind.may_be_text() {
+        return Err(Error::file(path, format!("expected a .npy array, found {}", kind.name())));
     }
     let (features, shape) = read_rows(path).map_err(|error| with_advice(path, error))?;
     let mut notes = Vec::new();
@@ -41,9 +40,9 @@ fn of_npy(path: &Path, start: &[u8]) -> Result<(Array2<f32>, Vec<String>)> {
     Ok((features, notes))
 }
 
-fn of_archive(path: &Path, start: &[u8]) -> Result<Array2<f32>> {
-    if let Some(kind) = kind(start).filter(|kind| !start.starts_with(b"PK") && !kind.contains("safetensors")) {
-        return Err(Error::file(path, format!("expected an npz or a safetensors file, found {kind}")));
+fn of_archive(path: &Path, kind: Kind) -> Result<Array2<f32>> {
+    if !matches!(kind, Kind::Npz | Kind::Safetensors) && !kind.may_be_text() {
+        return Err(Error::file(path, format!("expected an npz or a safetensors file, found {}", kind.name())));
     }
     let tensors = TensorFile::read(path)?;
     let names: Vec<&str> = tensors.names().collect();
@@ -151,7 +150,7 @@ mod tests {
         assert!(message("a_ims.npy", b"\x1f\x8b\x08\x00").contains("expected a .npy array, found compressed by gzip"));
         assert!(message("a_ims.npy", b"version https://git-lfs.github.com/spec/v1\n").contains("Git LFS pointer"));
         assert!(message("a_ims.npy", b"\x80\x04\x95").contains("found a Python pickle"));
-        assert!(message("a_ims.npz", b"\x93NUMPY\x01").contains("found a .npy array"));
+        assert!(message("a_ims.npz", b"\x93NUMPY\x01").contains("found a .npy file"));
         assert!(message("a_ims.npy", b"hello").contains("not a .npy file"));
     }
 }

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::kinds::{kind, start_of};
 use crate::error::{Error, Result};
 use crate::escape;
+use crate::files::{Kind, start_of};
 
 /// The files of one split.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,17 +163,17 @@ fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
 /// A file of features that is not read here: what it is, and how to convert it.
 fn unread(name: &str, path: &Path) -> String {
     let file = file_name(path);
-    let start = start_of(path, 64);
+    let kind = Kind::of(path).unwrap_or(Kind::Other);
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    let (what, lines) = match (ending, kind(&start)) {
-        ("h5" | "hdf5" | "hdf", _) | (_, Some("an HDF5 file")) => (
+    let (what, lines) = match (ending, kind) {
+        ("h5" | "hdf5" | "hdf", _) | (_, Kind::Hdf5) => (
             "HDF5",
             format!(
                 "import h5py, numpy\nf = h5py.File('{file}')\nprint(list(f))     # the names of its arrays; \
                  the first is taken here\nnumpy.save('{name}_ims.npy', f[list(f)[0]][:])"
             ),
         ),
-        ("pt" | "pth" | "bin" | "tar", _) => (
+        ("pt" | "pth" | "bin" | "tar", _) | (_, Kind::PyTorch | Kind::OldPyTorch) => (
             "a PyTorch file",
             format!(
                 "import numpy, torch\nx = torch.load('{file}', map_location='cpu', weights_only=True)\n\
@@ -194,15 +194,15 @@ fn unread(name: &str, path: &Path) -> String {
                 if ending == "tsv" { "\\t" } else { "," }
             ),
         ),
-        ("pkl" | "pickle", _) | (_, Some("a Python pickle")) => (
+        ("pkl" | "pickle", _) | (_, Kind::Pickle) => (
             "a Python pickle, which can run code when it is read",
             format!(
                 "import numpy, pickle     # only if you trust the file\n\
                  numpy.save('{name}_ims.npy', numpy.asarray(pickle.load(open('{file}', 'rb')), dtype='f4'))"
             ),
         ),
-        (_, Some(kind)) => (kind, String::new()),
-        (_, None) => ("of a type that is not read", String::new()),
+        (_, kind) if kind.may_be_text() => ("of a type that is not read", String::new()),
+        (_, kind) => (kind.name(), String::new()),
     };
     let mut text = format!("it is {what}; features are read from .npy, .npz and .safetensors");
     if !lines.is_empty() {
@@ -227,7 +227,8 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
         _ => "rows = numpy.load('FEATURES')     # rows in the order of ORDER",
     };
     let by_order = load.starts_with("rows");
-    let begins = |name: &str| String::from_utf8_lossy(&start_of(&folder.join(name), 1 << 16)).into_owned();
+    let begins =
+        |name: &str| String::from_utf8_lossy(&start_of(&folder.join(name), 1 << 16).unwrap_or_default()).into_owned();
     let has = |name: &str, keys: &[&str]| {
         let text = begins(name);
         keys.iter().all(|key| text.contains(key))

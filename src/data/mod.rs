@@ -6,7 +6,6 @@ mod captions;
 mod copies;
 mod features;
 mod folder;
-mod kinds;
 mod names;
 mod plausible;
 pub mod scenes;

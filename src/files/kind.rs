@@ -23,6 +23,8 @@ pub enum Kind {
     Hdf5,
     /// Safetensors.
     Safetensors,
+    /// Another kind that is known but not read, in words.
+    Foreign(&'static str),
     /// Text that may be JSON.
     Json,
     /// Nothing.
@@ -36,13 +38,12 @@ impl Kind {
     /// read: opening it tells why.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
-        let mut bytes = Vec::new();
-        open_regular(path).ok()?.0.take(512).read_to_end(&mut bytes).ok()?;
-        Some(Self::of_bytes(&bytes))
+        start_of(path, 512).map(|bytes| Self::of_bytes(&bytes))
     }
 
-    /// By the first 512 bytes.
-    fn of_bytes(bytes: &[u8]) -> Self {
+    /// Looks at the first bytes of a file; 512 are enough.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         /// `torch.save` wrote this number first, pickled.
         const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
         if bytes.is_empty() {
@@ -58,7 +59,8 @@ impl Kind {
         if bytes.starts_with(b"\x89HDF\r\n\x1a\n") {
             return Self::Hdf5;
         }
-        if bytes.starts_with(b"PK") {
+        // An archive begins with its first entry, or with its end.
+        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
             // The first entry's name.
             let length = bytes.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
             let name = bytes.get(30..30 + length).unwrap_or_default();
@@ -71,11 +73,16 @@ impl Kind {
         if bytes.starts_with(OLD_PYTORCH) || bytes.get(257..262) == Some(b"ustar") {
             return Self::OldPyTorch;
         }
-        // The protocol's number; or, in protocol 0, a mark and the first opcode.
-        if matches!(bytes, [0x80, 0..=5, ..])
-            || [&b"(dp"[..], b"(lp", b"ccopy_reg\n", b"(i"].iter().any(|b| bytes.starts_with(b))
-        {
+        if matches!(bytes, [0x80, 0..=5, ..]) || is_text_pickle(bytes) {
             return Self::Pickle;
+        }
+        if let Some((_, name)) = FOREIGN.iter().find(|(start, _)| bytes.starts_with(start)) {
+            return Self::Foreign(name);
+        }
+        let begin = bytes.trim_ascii_start();
+        let is = |tag: &[u8]| begin.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
+        if is(b"<!doctype html") || is(b"<html") {
+            return Self::Foreign("an HTML page, as a failed download leaves");
         }
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) { Self::Json } else { Self::Other }
@@ -92,6 +99,7 @@ impl Kind {
             Self::Pickle => "a Python pickle",
             Self::Hdf5 => "an HDF5 file",
             Self::Safetensors => "a safetensors file",
+            Self::Foreign(name) => name,
             Self::Json => "text, perhaps JSON",
             Self::Empty => "an empty file",
             Self::Other => "a file of an unknown kind",
@@ -103,6 +111,48 @@ impl Kind {
     pub fn is_pickle(self) -> bool {
         matches!(self, Self::PyTorch | Self::OldPyTorch | Self::Pickle)
     }
+
+    /// Whether it may be plain text.
+    #[must_use]
+    pub fn may_be_text(self) -> bool {
+        matches!(self, Self::Json | Self::Empty | Self::Other)
+    }
+}
+
+/// The first bytes of a regular file, at most so many; `None` where it cannot be opened or read.
+#[must_use]
+pub fn start_of(path: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path).ok()?.0.take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// How other files begin that people put in the place of data.
+const FOREIGN: [(&[u8], &str); 12] = [
+    (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+    (b"BZh", "compressed by bzip2: unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first"),
+    (b"MATLAB 5.0", "a MATLAB file"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: `git lfs pull` fetches it"),
+    (b"%PDF", "a PDF file"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG", "a PNG picture"),
+];
+
+/// Protocol 0 is text: a dictionary or a list with the number of its memo, or an object's module and class.
+fn is_text_pickle(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|&byte| byte == b'\n');
+    let (Some(first), Some(second)) = (lines.next(), lines.next()) else { return false };
+    let all = |text: &[u8], is: fn(&u8) -> bool| !text.is_empty() && text.iter().all(is);
+    let is_name: fn(&u8) -> bool = |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    let memo = first.strip_prefix(b"(dp").or_else(|| first.strip_prefix(b"(lp"));
+    memo.is_some_and(|memo| all(memo, u8::is_ascii_digit))
+        || first == b"ccopy_reg"
+        || first.strip_prefix(b"(i").is_some_and(|module| all(module, is_name) && all(second, is_name))
 }
 
 #[cfg(test)]
@@ -118,7 +168,7 @@ mod tests {
             bytes.extend(name.as_bytes());
             bytes
         };
-        let cases: [(&[u8], Kind); 18] = [
+        let cases: [(&[u8], Kind); 26] = [
             (b"\x80\x02\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
             (b"PK\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
             (b"", Kind::Empty),
@@ -127,11 +177,19 @@ mod tests {
             (&zip("images.npy"), Kind::Npz),
             (&zip("archive/data.pkl"), Kind::PyTorch),
             (&zip("model_best/data.pkl"), Kind::PyTorch),
-            (b"PK", Kind::Npz),
+            (b"PK\x05\x06\0\0", Kind::Npz),
+            (b"PKs are\n", Kind::Other),
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02", Kind::OldPyTorch),
             (b"\x80\x02cvocab\nVocabulary\n", Kind::Pickle),
             (b"\x80\x04\x95", Kind::Pickle),
             (b"(dp0\nS'a'\n", Kind::Pickle),
+            (b"(ivocab\nVocabulary\np1\n", Kind::Pickle),
+            (b"(in the park)\na dog\n", Kind::Other),
+            (b"(dp a dog\n", Kind::Other),
+            (b"\x1f\x8b\x08\x00", Kind::Foreign("compressed by gzip: unpack it first")),
+            (b"\n<!DOCTYPE html><p>", Kind::Foreign("an HTML page, as a failed download leaves")),
+            (b"<start> a dog", Kind::Other),
+            (b"BZ", Kind::Other),
             (b"\x80\0\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
             (b"\xef\xbb\xbf {\"a\"", Kind::Json),
             (b"[1", Kind::Json),

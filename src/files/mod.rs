@@ -16,7 +16,7 @@ mod tensors;
 pub use atomic::{check_target, write_atomically};
 pub(crate) use atomic::{keep_owner_and_mode, sync_folder};
 pub use elements::ElementType;
-pub use kind::Kind;
+pub use kind::{Kind, start_of};
 pub use npy::{read_matrix, read_rows};
 pub use regular::{open_regular, read_bytes, read_text};
 pub use tensors::{TensorFile, TensorWriter};

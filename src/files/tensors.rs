@@ -70,7 +70,7 @@ impl TensorFile {
         let (mut file, length) = open_regular(path)?;
         let mut begin = Vec::new();
         (&mut file).take(8).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
-        let (tensors, metadata) = if begin.starts_with(b"PK") {
+        let (tensors, metadata) = if begin.starts_with(b"PK\x03\x04") || begin.starts_with(b"PK\x05\x06") {
             (Self::of_npz(path, &mut file, length)?, None)
         } else {
             Self::of_safetensors(path, &begin, &mut file, length)?
