@@ -70,7 +70,8 @@ impl TensorFile {
         let (mut file, length) = open_regular(path)?;
         let mut begin = Vec::new();
         (&mut file).take(8).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
-        let (tensors, metadata) = if begin.starts_with(b"PK\x03\x04") || begin.starts_with(b"PK\x05\x06") {
+        // A safetensors header of 19,280 bytes begins with `PK` too: its length is the first eight bytes.
+        let (tensors, metadata) = if begin.starts_with(b"PK") && begin[2..] != [0; 6] {
             (Self::of_npz(path, &mut file, length)?, None)
         } else {
             Self::of_safetensors(path, &begin, &mut file, length)?

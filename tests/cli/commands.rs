@@ -9,7 +9,7 @@ use serde_json::Value;
 use vsepp::files::TensorWriter;
 use vsepp::train::Checkpoint;
 
-use super::{as_refs, data, json, ok, refused, text, train, vsepp};
+use super::{as_refs, data, json, ok, refused, stoppable, text, train, vsepp};
 
 #[test]
 fn from_data_to_recall_and_search() {
@@ -97,7 +97,7 @@ fn ctrl_c_saves_and_resuming_gives_the_same_bits() {
     let long = |run: &str| train(run, "300", &["--log-step", "1"]);
     ok(&as_refs(&long("straight")), folder);
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vsepp"))
+    let mut child = stoppable()
         .args(long("stopped"))
         .current_dir(folder)
         .stdout(Stdio::piped())

@@ -18,6 +18,21 @@ fn vsepp(args: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vsepp")).args(args).current_dir(folder).output().unwrap()
 }
 
+/// The program, to be stopped by a signal. A signal that is ignored here (the tests may run under `nohup`,
+/// or in the background of a script) would stay ignored: it gets its default meaning back.
+fn stoppable() -> Command {
+    let program = env!("CARGO_BIN_EXE_vsepp");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // HUP is signal 1, INT 2 and TERM 15.
+    if ignored.is_none_or(|ignored| ignored & (1 | 1 << 1 | 1 << 14) == 0) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", program]);
+    command
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

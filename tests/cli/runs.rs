@@ -12,7 +12,7 @@ use vsepp::model::Parameters;
 use vsepp::optim::Adam;
 use vsepp::train::{Checkpoint, RunFolder};
 
-use super::{as_refs, data, json, ok, refused, text, train, vsepp};
+use super::{as_refs, data, json, ok, refused, stoppable, text, train, vsepp};
 
 /// A training that saves after every step.
 fn saving(run: &str, epochs: &str, more: &[&str]) -> Vec<String> {
@@ -20,13 +20,7 @@ fn saving(run: &str, epochs: &str, more: &[&str]) -> Vec<String> {
 }
 
 fn start(args: &[String], folder: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_vsepp"))
-        .args(args)
-        .current_dir(folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    stoppable().args(args).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn signal(child: &Child, name: &str) {
