@@ -818,7 +818,7 @@ mod tests {
         }
         // The header agrees with what is announced; what is packed goes on.
         let mut entry = array(1_000);
-        entry.extend([0; 100_000]);
+        entry.resize(entry.len() + 100_000, 0);
         let mut bytes = zip(&[("a.npy", entry)], CompressionMethod::Deflated);
         let at = size_at(&bytes);
         bytes[at..at + 4].copy_from_slice(&1128u32.to_le_bytes());
