@@ -26,22 +26,19 @@ pub fn name(name: &str) -> Cow<'_, str> {
 /// A path within a line. Bytes that are not UTF-8 become `\xNN`.
 #[must_use]
 pub fn path(path: &Path) -> String {
-    let mut out = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        out += &name(chunk.valid());
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-    out
+    chunks(path, name)
 }
 
 /// A path for JSON: as it is, except that bytes that are not UTF-8 become `\xNN`.
 #[must_use]
 pub fn json_path(path: &Path) -> String {
+    chunks(path, |valid: &str| Cow::Borrowed(valid))
+}
+
+fn chunks(path: &Path, show: impl Fn(&str) -> Cow<'_, str>) -> String {
     let mut out = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        out += chunk.valid();
+        out += &show(chunk.valid());
         for byte in chunk.invalid() {
             let _ = write!(out, "\\x{byte:02x}");
         }

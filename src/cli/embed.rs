@@ -11,7 +11,7 @@ use super::Output;
 use super::load::{RunArgs, check_free};
 
 /// Writes the vectors of a split, the image of each caption, and how they are compared; `vsepp eval
-/// --embeddings` gives of it what `vsepp eval --run` gives.
+/// --embeddings` then gives the same figures as `vsepp eval --run`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  vsepp embed --run runs/scenes-1 --split test --out test.safetensors")]
 pub(crate) struct Args {

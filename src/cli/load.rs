@@ -51,7 +51,7 @@ impl RunArgs {
     pub(crate) fn load(&self) -> Result<Loaded> {
         check_run(&self.run)?;
         let run = RunFolder::at(&self.run);
-        let (model, checkpoint, vocabulary) = match self.checkpoint.as_str() {
+        let (model, mut checkpoint, vocabulary) = match self.checkpoint.as_str() {
             "best" => run.load(Which::Best)?,
             "last" => run.load(Which::Last)?,
             file => {
@@ -61,6 +61,8 @@ impl RunArgs {
                 (model, checkpoint, vocabulary)
             }
         };
+        // The data may have been moved since this checkpoint: the run's settings say where they are.
+        checkpoint.config.data = run.read_config()?.data;
         Ok(Loaded { model, vocabulary, checkpoint })
     }
 

@@ -62,7 +62,7 @@ enum Command {
     Search(search::Args),
     /// Build, show or convert a vocabulary
     Vocab(vocab::Args),
-    /// Prove every gradient by complex steps and Taylor remainders
+    /// Check every gradient by complex steps and Taylor remainders
     Gradcheck(gradcheck::Args),
     /// Check a backend against golden values, and find out where it goes wrong
     Golden(golden::Args),
@@ -136,7 +136,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         Command::Completions(args) => Ok(shell::completions(&args)),
         Command::Man(args) => shell::man(&args),
     };
-    // On a thread of the pool: work that is dealt out from within asks for no memory, and waits less.
+    // On a thread of the pool: work spawned from inside the pool allocates nothing, and waits less.
     if own_pools { run() } else { rayon::scope(|_| run()) }
 }
 

@@ -1,4 +1,4 @@
-//! The original's command lines: its spelling, and its flags that are called otherwise here.
+//! The original's command lines: its spelling, and its flags that have other names here.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -52,6 +52,10 @@ struct Foreign {
     here: Here,
 }
 
+/// Why loader flags are not needed.
+const WORKERS: &str =
+    "batches are prepared on a thread of their own; --threads N says on how many cores the program computes";
+
 const ENCODER: &str = "it is about image encoders that run inside the training; here image features come from files, \
                        computed before, once";
 
@@ -72,20 +76,8 @@ const FOREIGN: [Foreign; 24] = [
     Foreign { name: "--sum-violations", value: false, here: Here::Instead("--sum-violation") },
     Foreign { name: "--model-path", value: true, here: Here::Nothing("evaluation takes a run: --run RUN") },
     Foreign { name: "--fold5", value: false, here: Here::Instead("--folds 5") },
-    Foreign {
-        name: "--workers",
-        value: true,
-        here: Here::Nothing(
-            "batches are prepared on a thread of their own; --threads N says on how many cores the program computes",
-        ),
-    },
-    Foreign {
-        name: "--num-workers",
-        value: true,
-        here: Here::Nothing(
-            "batches are prepared on a thread of their own; --threads N says on how many cores the program computes",
-        ),
-    },
+    Foreign { name: "--workers", value: true, here: Here::Nothing(WORKERS) },
+    Foreign { name: "--num-workers", value: true, here: Here::Nothing(WORKERS) },
     Foreign {
         name: "--reset-train",
         value: false,
@@ -164,7 +156,7 @@ fn is_known(command: &str, flag: &str) -> bool {
     cli.find_subcommand(command).is_some_and(|command| known(command) || command.get_subcommands().any(known))
 }
 
-/// A command line on its way into this program's words.
+/// A command line while it is translated into this program's flags.
 #[derive(Default)]
 struct Typed {
     args: Vec<OsString>,
@@ -179,14 +171,14 @@ struct Typed {
 
 impl Typed {
     fn line(&mut self, flag: &str, value: Option<&OsString>, answer: &str) {
-        let value = value.map(|value| format!(" {}", shell_quote(value))).unwrap_or_default();
+        let value = value.map(|value| format!(" {}", quote_word(value))).unwrap_or_default();
         let _ = write!(self.lines, "\n  {flag}{value}: {answer}");
     }
 
     fn replace(&mut self, foreign: &Foreign, spelled: &str, value: Option<OsString>) {
         match foreign.here {
             Here::Flag(name) => {
-                let shown = value.as_ref().map(|value| format!("{name} {}", shell_quote(value)));
+                let shown = value.as_ref().map(|value| format!("{name} {}", quote_word(value)));
                 self.line(spelled, value.as_ref(), &shown.unwrap_or_else(|| name.to_owned()));
                 self.args.push(name.into());
                 self.args.extend(value);
@@ -216,7 +208,7 @@ impl Typed {
             None => {
                 self.lost = true;
                 "--run RUN --resume goes on with a run of this program, found by its folder; a checkpoint of another \
-                 program has not what that takes (Adam's moments, the place in the epoch)"
+                 program lacks what resuming needs (Adam's moments, the place in the epoch)"
                     .to_owned()
             }
         };
@@ -226,7 +218,12 @@ impl Typed {
     /// The loss is the one default that differs.
     fn name_the_loss(&mut self) {
         let named = ["--max-violation", "--sum-violation", "--preset", "--resume", "--config"];
-        if self.is_original && !self.args.iter().any(|arg| named.iter().any(|flag| arg == flag)) {
+        if self.is_original
+            && !self
+                .args
+                .iter()
+                .any(|arg| arg.to_str().is_some_and(|arg| named.contains(&arg.split('=').next().unwrap_or_default())))
+        {
             self.line(
                 "no --max_violation",
                 None,
@@ -256,7 +253,7 @@ impl Typed {
             return None;
         }
         self.name_the_loss();
-        let mut message = format!("these flags of other programs are called otherwise here:{}", self.lines);
+        let mut message = format!("these flags of other programs have other names here:{}", self.lines);
         if !self.lost && Cli::try_parse_from(&self.args).is_ok() {
             let command: Vec<String> = self.args[1..].iter().map(quote_word).collect();
             let _ = write!(message, "\nSo type:\n  vsepp {}", command.join(" "));

@@ -226,7 +226,7 @@ fn read_table(path: &Path) -> Result<serde_json::Map<String, Value>> {
     // Checked by itself first, so that the message shows the line of the file.
     toml::from_str::<Config>(&text).with_context(|| escape::path(path))?;
     let table: serde_json::Map<String, Value> = toml::from_str(&text).with_context(|| escape::path(path))?;
-    // TOML has no null: it is what becomes of inf and nan.
+    // TOML has no null; inf and nan become null in JSON.
     if let Some((key, _)) = table.iter().find(|(_, value)| value.is_null()) {
         bail!("{}: {key}: expected a finite number", escape::path(path));
     }

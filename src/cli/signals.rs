@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use vsepp::report::say;
 
-/// What a first signal does; a second ends the program at once, which loses nothing but the steps since
-/// the last checkpoint.
-fn stop(stop: &AtomicBool) {
+/// What a first signal does. A second Ctrl-C ends the program at once, which loses nothing but the steps
+/// since the last checkpoint; other signals may come twice when a terminal is closed.
+fn stop(stop: &AtomicBool, is_ctrl_c: bool) {
     if stop.swap(true, Ordering::Relaxed) {
-        std::process::exit(130);
+        if is_ctrl_c {
+            std::process::exit(130);
+        }
+        return;
     }
-    say("\nfinishing the step and saving (once more: stop at once)");
+    say("\nfinishing the step and saving (Ctrl-C once more: stop at once)");
 }
 
 /// Set by the first Ctrl-C (SIGINT), SIGTERM or SIGHUP. A signal that was ignored when the program was
@@ -27,7 +30,7 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
     let mut signals = signal_hook::iterator::Signals::new(wanted).context("cannot listen for signals")?;
     let flag = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&flag);
-    let listen = move || signals.forever().for_each(|_| stop(&told));
+    let listen = move || signals.forever().for_each(|signal| stop(&told, signal == SIGINT));
     std::thread::Builder::new().name("signals".into()).spawn(listen).context("cannot listen for signals")?;
     Ok(flag)
 }
@@ -37,7 +40,7 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
 pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&flag);
-    ctrlc::set_handler(move || stop(&told)).context("cannot listen for Ctrl-C")?;
+    ctrlc::set_handler(move || stop(&told, true)).context("cannot listen for Ctrl-C")?;
     Ok(flag)
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     if run.replaces() {
         note(&format!("the run in {quoted} stays as it is until the new one has its first checkpoint"));
     }
-    // Nobody else changes them any more.
+    // Read again under the lock: another training may have changed them.
     let config = if args.resume { settings(&args)? } else { config };
     let json = |step: u64| json!({ "run": json_path(&run), "interrupted": true, "step": step });
 
@@ -85,8 +85,13 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     let metrics = JsonLines::new(&run, config.log_step);
     let mut observers = Observers { console: Console::since(begun), metrics };
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
-    if outcome.is_err() && run.saved() {
-        note(&format!("the run is as its last checkpoint has it; to go on: vsepp train --run {quoted} --resume"));
+    if let Err(error) = &outcome
+        && run.saved()
+    {
+        // Resuming takes the same steps again, and meets any other error again.
+        let again = matches!(error.kind(), ErrorKind::Io { .. });
+        let how = if again { format!("; to go on: vsepp train --run {quoted} --resume") } else { String::new() };
+        note(&format!("the run is as its last checkpoint has it{how}"));
     }
     if outcome? == Outcome::Interrupted {
         let text = if run.saved() {
@@ -164,7 +169,7 @@ fn new_config(args: &Args) -> Result<Config> {
 /// A run must find its data from any folder.
 fn make_paths_absolute(config: &mut Config) -> Result<()> {
     for path in [&mut config.data, &mut config.vocab_path].into_iter().flatten() {
-        *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", path.display()))?;
+        *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", escape::path(path)))?;
     }
     Ok(())
 }
@@ -177,7 +182,10 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let before = run.read_config()?;
     let mut config = before.clone();
     args.settings.apply(&mut config);
+    // The run has its own vocabulary: the file that it was begun with may be gone.
+    let kept = if config.vocab_path == before.vocab_path { config.vocab_path.take() } else { None };
     make_paths_absolute(&mut config)?;
+    config.vocab_path = kept.or(config.vocab_path);
     config.check_resumes(&before)?;
     Ok(config)
 }
@@ -190,7 +198,7 @@ fn default_name(data: Option<&Path>) -> String {
 fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     let bar = busy(match source {
         Source::Scenes(_) => "drawing the scenes".into(),
-        Source::Folder(folder) | Source::HeldOut(folder, _) => format!("reading {}", folder.display()),
+        Source::Folder(folder) | Source::HeldOut(folder, _) => format!("reading {}", escape::path(folder)),
     });
     let (train, dev, test) = if source.has("test") {
         let [train, dev, test] = source.splits(["train", "dev", "test"])?;
@@ -315,7 +323,7 @@ impl Advice {
             let (ids, unknown) = vocabulary.encode(caption);
             caption.len() < 80
                 && !caption.starts_with('-')
-                && !caption.chars().any(char::is_control)
+                && !caption.chars().any(escape::is_obeyed)
                 && unknown.len() + 2 < ids.len()
         };
         let sentence = split.captions.iter().take(1000).find(usable).cloned();

@@ -50,12 +50,52 @@ impl Copies {
         (0..self.first.len()).filter(|&row| row == 0 || self.first[row] != self.first[row - 1]).collect()
     }
 
+    /// The images of rows that are captions: equal neighbours are one image, and all equal rows where at
+    /// least half of the runs are copies of an earlier one, as where all images come again and again.
+    #[must_use]
+    pub fn images(&self) -> Images {
+        let (rows, apart) = (self.first.len(), self.apart());
+        let rounds = apart.len() * 2 >= self.starts().len();
+        let (mut firsts, mut image_of, mut image_at) = (Vec::new(), Vec::with_capacity(rows), HashMap::new());
+        for (row, &first) in self.first.iter().enumerate() {
+            let known = if rounds { image_at.get(&first).copied() } else { None };
+            let neighbour = (row > 0 && first == self.first[row - 1]).then(|| image_of[row - 1]);
+            let image = known.or(neighbour).unwrap_or_else(|| {
+                firsts.push(row);
+                firsts.len() - 1
+            });
+            image_at.entry(first).or_insert(image);
+            image_of.push(image);
+        }
+        let how = match apart.first() {
+            Some((a, b)) if rounds => format!(
+                "equal rows are one image, and {} copies are not neighbours, such as rows {a} and {b}",
+                apart.len()
+            ),
+            _ => "equal neighbouring rows are one image".to_owned(),
+        };
+        let note = (firsts.len() < rows)
+            .then(|| format!("the {rows} rows are {} images ({how}); R@K counts images", firsts.len()));
+        Images { firsts, image_of, note }
+    }
+
     /// Runs of equal neighbouring rows that equal a run further up: pairs (first equal row, first row
     /// of the run), rising.
     #[must_use]
     pub fn apart(&self) -> Vec<(usize, usize)> {
         self.starts().into_iter().filter(|&row| self.first[row] < row).map(|row| (self.first[row], row)).collect()
     }
+}
+
+/// Rows that are captions, as images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    /// The first row of each image, rising.
+    pub firsts: Vec<usize>,
+    /// The image of each row.
+    pub image_of: Vec<usize>,
+    /// What to say, where rows are fewer images.
+    pub note: Option<String>,
 }
 
 /// What is remembered of a row to find others like it.
@@ -185,13 +225,13 @@ fn nearly_equal(rows: ArrayView2<'_, f32>, marks: &[Mark], first: &[usize]) -> V
     pairs
 }
 
-/// Whether two rows differ by less than [`NEARLY`] of the first one's length.
-pub(super) fn differ_little(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> bool {
+/// Whether two rows are equal or differ by less than [`NEARLY`] of the first one's length.
+pub(crate) fn differ_little(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> bool {
     let (length, difference) = a.iter().zip(b).fold((0.0, 0.0), |(length, difference), (&a, &b)| {
         let (a, b) = (f64::from(a), f64::from(b));
         (length + a * a, difference + (a - b) * (a - b))
     });
-    f64::sqrt(difference) < NEARLY * f64::sqrt(length)
+    difference == 0.0 || f64::sqrt(difference) < NEARLY * f64::sqrt(length)
 }
 
 #[cfg(test)]

@@ -52,9 +52,10 @@ fn of_archive(path: &Path, kind: Kind) -> Result<Array2<f32>> {
         _ => {
             let shown = names.iter().take(8).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             let more = if names.len() > 8 { ", …" } else { "" };
+            let load = if kind == Kind::Safetensors { "safetensors.numpy.load_file" } else { "numpy.load" };
             let problem = format!(
                 "expected one array, found {}: {shown}{more}. Write the features to a file of their own, in Python: \
-                 numpy.save('{}.npy', numpy.load('{}')[NAME])",
+                 numpy.save('{}.npy', {load}('{}')[NAME])",
                 names.len(),
                 path.file_stem().unwrap_or_default().to_string_lossy(),
                 path.file_name().unwrap_or_default().to_string_lossy()

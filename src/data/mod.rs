@@ -16,7 +16,8 @@ mod vocabulary;
 
 pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
 pub use batches::EpochOrder;
-pub use copies::{Copies, NEARLY};
+pub(crate) use copies::differ_little;
+pub use copies::{Copies, Images, NEARLY};
 pub use source::Source;
 pub use split::Split;
 pub use vocabulary::{Encoded, Vocabulary, tokenize_all};

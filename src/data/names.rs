@@ -6,7 +6,7 @@ use std::fmt::Write;
 use ndarray::ArrayView2;
 
 use super::captions::{count_of, without_number};
-use super::copies::{Copies, differ_little};
+use super::copies::{Copies, Images, differ_little};
 
 /// Rows and captions brought together.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +63,9 @@ impl Known<'_> {
         match self.names {
             Some(names) if of_rows => self.by_id(names, ids),
             // One id for each caption says what a name before it says.
-            None if !of_rows && ids.len() == self.captions => self.by_name(ids),
+            None if !of_rows && ids.len() == self.captions && repeat(ids) => self.by_name(ids),
             None if of_rows => {
-                let repeated = ids.iter().collect::<HashSet<_>>().len() < rows;
-                let (mut pairing, note) = match (rows == self.captions && repeated).then(|| self.by_name(ids)) {
+                let (mut pairing, note) = match (rows == self.captions && repeat(ids)).then(|| self.by_name(ids)) {
                     Some(Ok(pairing)) => (pairing, None),
                     Some(Err(problem)) => (self.by_count()?, Some(format!("{}: by {}", self.name, problem.text))),
                     None => (self.by_count()?, None),
@@ -99,38 +98,8 @@ impl Known<'_> {
             let image_of = (0..m).map(|caption| caption / (m / rows)).collect();
             return Ok(Pairing { firsts: (0..rows).collect(), image_of, ids: None, notes: Vec::new() });
         }
-        let (starts, apart) = (self.copies.starts(), self.copies.apart());
-        let rounds = apart.len() * 2 >= starts.len();
-        let (mut firsts, mut image_of, mut image_at) = (Vec::new(), Vec::with_capacity(m), HashMap::new());
-        for row in 0..rows {
-            let first = self.copies.first[row];
-            let known = if rounds { image_at.get(&first).copied() } else { None };
-            let neighbour = (row > 0 && first == self.copies.first[row - 1]).then(|| image_of[row - 1]);
-            let image = known.or(neighbour).unwrap_or_else(|| {
-                firsts.push(row);
-                firsts.len() - 1
-            });
-            image_at.entry(first).or_insert(image);
-            image_of.push(image);
-        }
-        let mut notes = Vec::new();
-        if firsts.len() < rows {
-            let how = if rounds {
-                format!(
-                    "equal rows are one image, and {} copies are not neighbours, such as rows {} and {}",
-                    apart.len(),
-                    apart[0].0,
-                    apart[0].1
-                )
-            } else {
-                "equal neighbouring rows are one image".to_owned()
-            };
-            notes.push(format!(
-                "{}: the {rows} rows are {} images ({how}); R@K counts images",
-                self.name,
-                firsts.len()
-            ));
-        }
+        let Images { firsts, image_of, note } = self.copies.images();
+        let notes = note.map(|note| format!("{}: {note}", self.name)).into_iter().collect();
         Ok(Pairing { firsts, image_of, ids: None, notes })
     }
 
@@ -285,8 +254,13 @@ impl Known<'_> {
 
     /// Whether two rows are equal, or nearly.
     fn alike(self, a: usize, b: usize) -> bool {
-        self.copies.first[a] == self.copies.first[b] || differ_little(self.rows.row(a), self.rows.row(b))
+        differ_little(self.rows.row(a), self.rows.row(b))
     }
+}
+
+/// Whether some id is there twice.
+fn repeat(ids: &[String]) -> bool {
+    ids.iter().collect::<HashSet<_>>().len() < ids.len()
 }
 
 /// The place of each name in a list of ids, which are compared as they are, without folders, without

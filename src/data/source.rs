@@ -56,7 +56,10 @@ impl Source {
             Self::HeldOut(folder, images) => {
                 let (mut train, mut dev) = (None, None);
                 if names.iter().any(|name| ["train", "dev"].contains(name)) {
-                    let (rest, held_out) = Split::read(folder, "train")?.hold_out("dev", *images)?;
+                    let (mut rest, held_out) = Split::read(folder, "train")?.hold_out("dev", *images)?;
+                    if !names.contains(&"dev") {
+                        rest.notes.extend_from_slice(&held_out.notes);
+                    }
                     (train, dev) = (Some(rest), Some(held_out));
                 }
                 let read = |name: &&str| match *name {

@@ -117,7 +117,11 @@ impl Split {
         }
         let left = n - images;
         // The features are cut in two, so that those which stay need no second copy.
-        let mut numbers = self.images.into_raw_vec_and_offset().0;
+        let images_in_order =
+            if self.images.is_standard_layout() { self.images } else { self.images.as_standard_layout().into_owned() };
+        let (mut numbers, offset) = images_in_order.into_raw_vec_and_offset();
+        numbers.drain(..offset.unwrap_or(0));
+        numbers.truncate(n * columns);
         let tail = numbers.split_off(left * columns);
         let matrix = |rows: usize, numbers| {
             Array2::from_shape_vec((rows, columns), numbers).map_err(|e| Error::mismatch(e.to_string()))

@@ -12,10 +12,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Copies, NEARLY, Split};
+use crate::data::{Copies, Images, NEARLY, Split, differ_little};
 use crate::error::{Error, Result};
 use crate::escape;
 use crate::files::{ElementType, TensorFile, TensorWriter};
@@ -166,7 +166,7 @@ impl Embeddings {
             None => found.deal_out(path, names)?,
         }
         if !ours {
-            found.look_for_copies(&names.images);
+            found.look_for_copies(path, &names.images)?;
         }
         if let Some(ids) = &found.ids
             && ids.len() != rows
@@ -244,7 +244,10 @@ impl Embeddings {
         let distinct = first.len();
         let per_caption = n == map.len()
             && distinct < n
-            && map.iter().enumerate().all(|(row, image)| alike(self.images.row(row), self.images.row(first[image])));
+            && map
+                .iter()
+                .enumerate()
+                .all(|(row, image)| differ_little(self.images.row(row), self.images.row(first[image])));
         if !per_caption {
             return map;
         }
@@ -256,20 +259,21 @@ impl Embeddings {
         map.iter().map(|image| number[image]).collect()
     }
 
-    /// As [`Split::new`] does it: where rows are captions, equal neighbouring rows are one image.
-    fn look_for_copies(&mut self, name: &str) {
+    /// As [`Split::new`] does it: where rows are captions, equal rows are one image.
+    fn look_for_copies(&mut self, path: &Path, name: &str) -> Result<()> {
         let copies = Copies::find(self.images.view());
-        let (rows, distinct) = (self.images.nrows(), copies.starts());
         let one_each = self.starts.len() == self.captions.nrows() + 1;
-        if one_each && distinct.len() < rows {
-            self.notes.push(format!(
-                "{name}: the {rows} rows are {} images (equal neighbouring rows are one image); R@K counts images",
-                distinct.len()
-            ));
-            self.images = self.images.select(Axis(0), &distinct);
-            self.starts = distinct.iter().copied().chain([rows]).collect();
+        let mut apart = if one_each { copies.apart() } else { equal_rows(&copies) };
+        if one_each {
+            let Images { firsts, image_of, note } = copies.images();
+            if let Some(note) = note {
+                self.notes.push(format!("{name}: {note}"));
+                self.images = self.images.select(Axis(0), &firsts);
+                self.follow(path, name, image_of)?;
+                // Those that are images of their own still.
+                apart.retain(|(_, second)| firsts.contains(second));
+            }
         }
-        let apart = if one_each { copies.apart() } else { equal_rows(&copies) };
         if let Some((first, second)) = apart.first() {
             self.notes.push(format!(
                 "{name}: {} row(s) equal an earlier row, the first of them row {second} (equal to row {first}); they \
@@ -285,21 +289,13 @@ impl Embeddings {
                 copies.nearly.len()
             ));
         }
+        Ok(())
     }
 }
 
 /// Rows that equal an earlier one: pairs (earlier, later).
 fn equal_rows(copies: &Copies) -> Vec<(usize, usize)> {
     copies.first.iter().enumerate().filter(|&(row, &first)| first < row).map(|(row, &first)| (first, row)).collect()
-}
-
-fn alike(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> bool {
-    let (mut difference, mut length) = (0.0, 0.0);
-    for (&a, &b) in a.iter().zip(b) {
-        difference += (f64::from(a) - f64::from(b)).powi(2);
-        length += f64::from(a).powi(2);
-    }
-    difference <= NEARLY * NEARLY * length
 }
 
 fn read_about(file: &TensorFile) -> Result<About> {
@@ -411,11 +407,14 @@ fn unused(file: &TensorFile, names: &Names, mapped: bool, n: usize, m: usize) ->
         }
         let Ok(tensor) = file.get(name) else { continue };
         if is_map(&tensor.iter().copied().collect::<Vec<f64>>()) {
+            let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
+            let how = if [name, &names.images, &names.captions].into_iter().all(plain) {
+                format!("--names {},{},{name} uses it", names.images, names.captions)
+            } else {
+                "--names IMAGES,CAPTIONS,IMAGE_IDS can name it".to_owned()
+            };
             let name = escape::name(name);
-            notes.push(format!(
-                "{name} [{m}] may be the image of each caption, and is not used; --names {},{},{name} uses it",
-                names.images, names.captions
-            ));
+            notes.push(format!("{name} [{m}] may be the image of each caption, and is not used; {how}"));
         }
     }
     notes

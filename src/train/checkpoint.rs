@@ -46,7 +46,7 @@ pub struct Checkpoint {
     pub folder: Option<FolderState>,
 }
 
-/// What tells other data apart.
+/// Identifies the data that a run is trained on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprints {
@@ -56,7 +56,7 @@ pub struct Fingerprints {
     pub dev: String,
 }
 
-/// The files of a run folder beside `last.safetensors`.
+/// The other files of a run folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderState {
@@ -288,7 +288,7 @@ fn not_ours(path: &Path, error: &serde_json::Error) -> Error {
     Error::file(path, format!("not a checkpoint of this version of the program: {error}"))
 }
 
-/// The 64 digits of the digest in a header, where JSON stands in a string of JSON.
+/// The 64 digits of the digest in a header; quotes are escaped, because it is JSON inside a JSON string.
 fn digest_place(bytes: &mut [u8]) -> Option<&mut [u8]> {
     const BEFORE: &[u8] = br#"\"digest\":\""#;
     let at = bytes.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();

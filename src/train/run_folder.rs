@@ -50,7 +50,7 @@ const FILES: [&str; 5] = [CONFIG, VOCABULARY, METRICS, LAST, BEST];
 
 /// The next checkpoint, while it is written.
 const NEXT: &str = ".vsepp-next";
-/// A complete checkpoint, on its way to its place.
+/// A complete checkpoint whose files are being moved to their places.
 const COMMIT: &str = ".vsepp-commit";
 /// Locked while a training works on the folder.
 const LOCK: &str = ".vsepp-lock";
@@ -488,7 +488,7 @@ impl Run {
             disk(|| std::fs::rename(&next, &commit)).map_err(|e| Error::io(&next, "rename", e))
         };
         if let Err(error) = stage() {
-            // Of a full disk it takes the room.
+            // If the disk is full, free the space.
             let _ = self.discard(NEXT);
             return Err(error);
         }
@@ -563,6 +563,10 @@ fn take(path: &Path, made: &mut Vec<PathBuf>) -> Result<File> {
     let name = path.join(LOCK);
     for _ in 0..TRIES {
         make_folders(path, made)?;
+        // Opening a pipe would wait for a reader.
+        if name.symlink_metadata().is_ok_and(|about| !about.is_file()) {
+            return Err(Error::file(&name, "expected a regular file or none, for the lock of a training"));
+        }
         let file = match disk(|| File::options().create(true).truncate(false).write(true).open(&name)) {
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             other => other.map_err(|e| Error::io(&name, "write", e))?,

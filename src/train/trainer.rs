@@ -349,7 +349,7 @@ impl Trainer {
         run.save(checkpoint, &self.model.parameters, &self.adam, best)
     }
 
-    /// The last step may have been one too far, which the next would notice: its result is not saved.
+    /// Only the next step would notice that the last one diverged: all numbers are looked at before they are saved.
     fn check_finite(&self) -> Result<()> {
         /// Numbers that one thread looks at.
         const PIECE: usize = 1 << 14;

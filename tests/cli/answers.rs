@@ -188,7 +188,7 @@ fn images_that_a_file_holds_five_times_count_once() {
         let found = json(&eval, folder);
         assert_eq!((&found["images"], &found["rsum"]), (&12.into(), &600.0.into()), "{map:?}");
     }
-    // Equal rows that are not neighbours, and rows that are nearly equal, are told.
+    // Equal rows that are not neighbours, because all images come again and again; and rows that are nearly equal.
     let rounds: Vec<usize> = (0..60).map(|row| row % 12 * 5).collect();
     let apart = Vectors {
         images: vectors.images.select(Axis(0), &rounds),
@@ -196,7 +196,17 @@ fn images_that_a_file_holds_five_times_count_once() {
     };
     apart.write(&file, None);
     let message = said(&eval, folder);
-    assert!(message.contains("48 row(s) equal an earlier row, the first of them row 12 (equal to row 0)"), "{message}");
+    assert!(message.contains("the 60 rows are 12 images") && message.contains("such as rows 0 and 12"), "{message}");
+    assert_eq!(notes(&message).len(), 1, "{message}");
+    let found = json(&eval, folder);
+    assert_eq!((&found["images"], &found["rsum"]), (&12.into(), &600.0.into()));
+    // One copy among many images is not a habit: it stays an image.
+    let once: Vec<usize> = (0..12).map(|row| row % 11 * 5).collect();
+    let one =
+        Vectors { images: vectors.images.select(Axis(0), &once), captions: vectors.captions.select(Axis(0), &once) };
+    one.write(&file, None);
+    let message = said(&eval, folder);
+    assert!(message.contains("1 row(s) equal an earlier row, the first of them row 11 (equal to row 0)"), "{message}");
     let mut nearly = vectors.images.clone();
     nearly.outer_iter_mut().enumerate().for_each(|(row, mut x)| x[(row + 7) % 12] += row as f32 * 1e-8);
     Vectors { images: nearly, ..vectors }.write(&file, None);

@@ -569,3 +569,27 @@ fn a_model_that_is_only_described_takes_no_memory() {
         assert!(text(&output.stderr).contains(words), "{size}: {}", text(&output.stderr));
     }
 }
+
+#[test]
+fn a_run_needs_neither_the_old_place_of_its_data_nor_the_file_of_its_vocabulary() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    ok(&["vocab", "build", "--data", "data", "--word-threshold", "1", "--out", "v.json"], folder);
+    ok(&as_refs(&train("run", "2", &["--vocab-path", "v.json"])), folder);
+    std::fs::remove_file(folder.join("v.json")).unwrap();
+    std::fs::rename(folder.join("data"), folder.join("moved")).unwrap();
+    // No step is taken, so best.safetensors still has the old place.
+    ok(&["train", "--run", "run", "--resume", "--data", "moved"], folder);
+    ok(&["eval", "--run", "run"], folder);
+}
+
+#[test]
+fn a_lock_that_is_no_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    std::fs::create_dir(folder.join("run")).unwrap();
+    assert!(Command::new("mkfifo").arg(folder.join("run/.vsepp-lock")).status().unwrap().success());
+    refused(&as_refs(&train("run", "1", &[])), folder, &[".vsepp-lock", "expected a regular file or none"]);
+}
