@@ -151,7 +151,7 @@ fn pow2(n: i32) -> f32 {
 /// Splits y into (n, r, q): y = n ln 2 + r with |r| ≤ ln 2 / 2, and eʳ − 1 = r + q.
 ///
 /// r is the larger part, and q carries what r lost to rounding beside r²/2 + r³/6 + …, so that
-/// whoever adds the two rounds only once.
+/// their sum is rounded only once.
 #[inline(always)]
 fn exp_parts(y: f32) -> (i32, f32, f32) {
     /// ln 2 in two parts, the first with so few bits that n · `LN2_HI` is exact.

@@ -656,6 +656,21 @@ fn the_comparator_rejects_what_it_must() {
     }
 }
 
+/// What a backend writes: real numbers as `f32`, all others as integers.
+#[allow(clippy::cast_possible_truncation)] // they were such numbers before
+fn written(tensors: &FoundTensors) -> vsepp::files::TensorWriter {
+    let mut writer = vsepp::files::TensorWriter::default();
+    for (name, found) in tensors {
+        if found.element == ElementType::F32 {
+            writer.add(name.as_str(), &found.values.mapv(|x| x as f32).view());
+        } else {
+            let whole: Vec<i64> = found.values.iter().map(|&x| x as i64).collect();
+            writer.add_integers(name.as_str(), found.values.shape(), &whole).unwrap();
+        }
+    }
+    writer
+}
+
 #[test]
 fn what_is_missing_is_said_and_under_complete_it_fails() {
     let checked = after("model-vsepp", |found| {
@@ -677,16 +692,7 @@ fn what_is_missing_is_said_and_under_complete_it_fails() {
     };
     assert!(!check(false).passed, "an empty folder is no evidence");
     let write = |id: &str, tensors: &FoundTensors| {
-        let mut writer = vsepp::files::TensorWriter::default();
-        for (name, found) in tensors {
-            if found.element == ElementType::F32 {
-                writer.add(name.as_str(), &found.values.mapv(|x| x as f32).view());
-            } else {
-                let whole: Vec<i64> = found.values.iter().map(|&x| x as i64).collect();
-                writer.add_integers(name.as_str(), found.values.shape(), &whole).unwrap();
-            }
-        }
-        writer.write_npz(&out.path().join(format!("{id}.npz"))).unwrap();
+        written(tensors).write_npz(&out.path().join(format!("{id}.npz"))).unwrap();
     };
     write("rejected-zero-row", &refusal());
     assert!(!check(false).passed, "refusing what must be refused is no evidence by itself");
@@ -744,16 +750,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
     let out = tempfile::tempdir().unwrap();
     let suite = Suite::open(&folder()).unwrap();
     let write = |id: &str, tensors: &FoundTensors| {
-        let mut writer = vsepp::files::TensorWriter::default();
-        for (name, found) in tensors {
-            if found.element == ElementType::F32 {
-                writer.add(name.as_str(), &found.values.mapv(|x| x as f32).view());
-            } else {
-                let whole: Vec<i64> = found.values.iter().map(|&x| x as i64).collect();
-                writer.add_integers(name.as_str(), found.values.shape(), &whole).unwrap();
-            }
-        }
-        writer.write_safetensors(&out.path().join(format!("{id}.safetensors")), None).unwrap();
+        written(tensors).write_safetensors(&out.path().join(format!("{id}.safetensors")), None).unwrap();
     };
     for id in ["gru-cell-smallest", "loss-mh-b3-m0.2"] {
         write(id, &right(case(id)));

@@ -1,5 +1,5 @@
-//! JSON that may be a vocabulary, looked at before anything of it is kept: what is held of a JSON file
-//! takes many times the memory of the file, and a file may hold anything.
+//! JSON that may be a vocabulary, looked at before anything of it is kept: parsed JSON takes many times
+//! the memory of its file, and a file may hold anything.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

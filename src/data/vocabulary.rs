@@ -67,7 +67,7 @@ impl Vocabulary {
         Self::of_tokens(&tokenize_all(captions), threshold)
     }
 
-    /// The same from [`tokenize_all`]: whoever encodes them too needs to do it only once.
+    /// The same from [`tokenize_all`], so that captions which are also encoded are tokenised once.
     #[must_use]
     pub fn of_tokens(tokens: &[Vec<String>], threshold: usize) -> Self {
         let mut counts: HashMap<&str, usize> = HashMap::new();

@@ -50,7 +50,8 @@ pub fn check_target(path: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder of a file or of another folder.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -442,7 +442,7 @@ mod tests {
         for (at, x) in [(299_998, -1e39f64), (200_000, 1e40)] {
             spoiled[8 * at..][..8].copy_from_slice(&x.to_le_bytes());
             let error = read(ElementType::F64, &spoiled, numbers.len(), 0).unwrap_err();
-            assert_eq!(error, format!("position {at}: {x:e} is beyond the range of f32"), "the first is told");
+            assert_eq!(error, format!("position {at}: {x:e} is beyond the range of f32"), "the first is reported");
         }
         let integers = read(ElementType::I8, &[1], 1, 1).unwrap_err();
         assert_eq!(integers, "expected floating-point numbers, found I8");

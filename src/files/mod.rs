@@ -14,9 +14,10 @@ mod safetensors;
 mod tensors;
 
 pub use atomic::{check_target, write_atomically};
-pub(crate) use atomic::{keep_owner_and_mode, sync_folder};
+pub(crate) use atomic::{folder_of, keep_owner_and_mode, sync_folder};
 pub use elements::ElementType;
 pub use kind::{Kind, start_of};
 pub use npy::{read_matrix, read_rows};
+pub(crate) use regular::reserve;
 pub use regular::{open_regular, read_bytes, read_text};
 pub use tensors::{TensorFile, TensorWriter};

@@ -47,7 +47,7 @@ pub fn read_text(path: &Path, most: u64) -> Result<String> {
 /// Room for more numbers.
 ///
 /// **Errors** with the size, if there is no memory for them.
-pub(super) fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> std::result::Result<(), String> {
+pub(crate) fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> std::result::Result<(), String> {
     let bytes = more.saturating_mul(size_of::<T>() as u64);
     let fits = bytes <= SMALL || memory_left().is_none_or(|left| bytes <= left);
     match usize::try_from(more) {

@@ -229,7 +229,7 @@ impl TensorFile {
         Error::file(&self.path, format!("{}: {problem}", escape::name(name)))
     }
 
-    /// Opens a tensor of which an array of `T` shall be made.
+    /// Opens a tensor that will be read as an array of `T`.
     fn open<T, R>(&self, name: &str, read: impl FnOnce(Opened<'_>) -> std::result::Result<R, Problem>) -> Result<R> {
         let stored = match self.tensors.get(name) {
             Some(Ok(stored)) => stored,

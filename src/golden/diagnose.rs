@@ -8,7 +8,7 @@
 //! - it breaks no case that passes, and
 //! - what is named explains at least four of five failing cases.
 //!
-//! Whatever explains less is told as a likeness, for what it is. Where nothing fits, that is said;
+//! A mistake that explains less is reported as a likeness. Where nothing fits, the report says so;
 //! nothing is guessed.
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use crate::real::Scalar;
 use crate::similarity::Measure;
 use ndarray_rand::rand::distr::Distribution;
 
-/// Every layer and every model; `each` is told of every report as it comes.
+/// Every layer and every model; `each` receives every report as it comes.
 ///
 /// **Errors** only if a forward pass refuses its input, which would be a bug.
 pub fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {

@@ -37,7 +37,7 @@ pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
 /// Σ x² of a whole tensor given as a slice, in `f64`.
 ///
 /// Halves are summed by themselves, down to blocks of fixed length, and then added: the order is that
-/// of a binary tree over the blocks, whoever sums them.
+/// of a binary tree over the blocks, whichever thread sums them.
 #[must_use]
 pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
     const BLOCK: usize = 1 << 14;

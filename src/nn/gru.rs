@@ -93,7 +93,7 @@ pub struct GruLayerCache<T> {
 /// What one layer's backward pass computes on its way.
 #[derive(Clone, Debug, Default)]
 pub struct GruLayerBackward<T> {
-    /// dh of every node, [N, H]. Whoever uses a state from outside puts its gradient here first; the
+    /// dh of every node, [N, H]. A user of a state puts its gradient here first; the
     /// parts that come from the node's children are added.
     pub states: Array2<T>,
     /// da of every node, [N, 3H]; row 0 is zero.
@@ -494,7 +494,7 @@ impl<T: Scalar> GruCache<T> {
 }
 
 impl<T: Scalar> GruBackward<T> {
-    /// The gradient of the top layer's states, [N, H], for whoever uses them to write: all zeros.
+    /// The gradient of the top layer's states, [N, H], to be filled by the caller: all zeros.
     pub fn top(&mut self, gru: &Gru<T>, tree: &PrefixTree) -> &mut Array2<T> {
         self.layers.resize_with(gru.layers.len(), Default::default);
         let top = gru.layers.len() - 1;

@@ -21,7 +21,7 @@ use super::digest::digest;
 use super::progress::Progress;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
-use crate::files::{TensorWriter, open_regular, write_atomically};
+use crate::files::{TensorWriter, open_regular, reserve};
 use crate::model::{Architecture, Config, Parameters, Vse};
 use crate::optim::Adam;
 
@@ -118,11 +118,10 @@ impl Checkpoint {
         Ok((bytes, digest))
     }
 
-    /// Writes parameters, and the moments where they are wanted; all or nothing.
-    ///
-    /// **Errors** if the disk refuses.
-    pub fn write(&self, path: &Path, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<()> {
-        write_atomically(path, &self.to_bytes(parameters, adam)?.0)
+    /// Writes the file by itself, outside a run folder.
+    #[cfg(test)]
+    pub(super) fn write(&self, path: &Path, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<()> {
+        crate::files::write_atomically(path, &self.to_bytes(parameters, adam)?.0)
     }
 
     /// Reads what a checkpoint says of itself, its parameters, and its moments where it has them.
@@ -269,10 +268,8 @@ impl Head {
 
     /// The bytes of the file, and their digest.
     fn read_rest(&self, path: &Path) -> Result<(Vec<u8>, String)> {
-        let no_memory = |_| Error::file(path, format!("there is no memory for its {} bytes", self.length));
-        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(no_memory)?;
+        reserve(&mut bytes, self.length).map_err(|problem| Error::file(path, problem))?;
         bytes.extend_from_slice(&self.bytes);
         let rest = self.length - self.bytes.len() as u64;
         (&self.file).take(rest).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", e))?;

@@ -37,7 +37,7 @@ use super::digest::hex;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::files::{keep_owner_and_mode, open_regular, read_text, sync_folder as sync};
+use crate::files::{folder_of, keep_owner_and_mode, open_regular, read_text, sync_folder as sync};
 use crate::model::{Config, Parameters, ValidConfig, Vse};
 use crate::optim::Adam;
 
@@ -266,7 +266,7 @@ impl Run {
             match disk(|| std::fs::create_dir(&path)) {
                 Ok(()) => {
                     made.push(path.clone());
-                    sync_parent(&path)?;
+                    sync_folder(folder_of(&path))?;
                     let lock = take(&path, &mut made)?;
                     return Self::locked(&path, made, lock)?.check_free(false);
                 }
@@ -610,7 +610,7 @@ fn make_folders(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
         match disk(|| std::fs::create_dir(folder)) {
             Ok(()) => {
                 made.push(folder.into());
-                sync_parent(folder)?;
+                sync_folder(folder_of(folder))?;
             }
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io(folder, "make the folder", e)),
@@ -661,13 +661,6 @@ fn write_all(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
 /// A rename is only on disk when its folder is.
 fn sync_folder(folder: &Path) -> Result<()> {
     disk(|| sync(folder)).map_err(|e| Error::io(folder, "sync", e))
-}
-
-fn sync_parent(folder: &Path) -> Result<()> {
-    match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-        _ => sync_folder(Path::new(".")),
-    }
 }
 
 /// The hash of the lines that belong to the checkpoint; none if there is no such file.
