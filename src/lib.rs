@@ -68,6 +68,8 @@
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod bench;
+#[doc(hidden)]
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod escape;

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::bench::{self, Captions, Options, Size, cores};
+use crate::report::bench_report;
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use vsepp::bench::{self, Captions, Options, Size, cores};
-use vsepp::report::bench_report;
 
 use super::{Output, busy};
 

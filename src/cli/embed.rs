@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::escape;
+use crate::eval::embeddings::write;
 use anyhow::Result;
 use serde_json::json;
-use vsepp::escape;
-use vsepp::eval::embeddings::write;
 
 use super::Output;
 use super::load::{RunArgs, check_free};

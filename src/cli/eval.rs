@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::escape;
+use crate::eval::{Chance, Embeddings, Evaluation, Names, evaluate_folds};
+use crate::files::Kind;
+use crate::nn::l2norm::normalise;
+use crate::report::evaluation_table;
+use crate::similarity::Measure;
 use anyhow::{Context, Result};
 use ndarray::Array2;
 use serde_json::{Value, json};
-use vsepp::escape;
-use vsepp::eval::{Chance, Embeddings, Evaluation, Names, evaluate_folds};
-use vsepp::files::Kind;
-use vsepp::nn::l2norm::normalise;
-use vsepp::report::evaluation_table;
-use vsepp::similarity::Measure;
 
 use super::load::RunArgs;
 use super::settings::MeasureName;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use crate::escape;
+use crate::files::{Kind, TensorFile};
+use crate::model::{Architecture, Parameters, Vse};
+use crate::train::{Checkpoint, RunFolder, Which, load_model};
 use anyhow::Result;
-use vsepp::escape;
-use vsepp::files::{Kind, TensorFile};
-use vsepp::model::{Architecture, Parameters, Vse};
-use vsepp::train::{Checkpoint, RunFolder, Which, load_model};
 
 use super::note;
 

@@ -3,20 +3,20 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::escape;
+use crate::files::write_atomically;
+use crate::golden::cases::{self, Case};
+use crate::golden::check::{Checking, check_file, check_folder};
+use crate::golden::custom;
+use crate::golden::layouts::Layout;
+use crate::golden::make::{self, Making};
+use crate::golden::suite::{Format, Suite};
+use crate::golden::tolerance::Profile;
+use crate::report::{golden_case, golden_list, golden_mistakes, golden_report, golden_tensor, tensor_of, thousands};
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
-use vsepp::escape;
-use vsepp::files::write_atomically;
-use vsepp::golden::cases::{self, Case};
-use vsepp::golden::check::{Checking, check_file, check_folder};
-use vsepp::golden::custom;
-use vsepp::golden::layouts::Layout;
-use vsepp::golden::make::{self, Making};
-use vsepp::golden::suite::{Format, Suite};
-use vsepp::golden::tolerance::Profile;
-use vsepp::report::{golden_case, golden_list, golden_mistakes, golden_report, golden_tensor, tensor_of, thousands};
 
 use super::load::check_free;
 use super::{Output, note};
@@ -179,7 +179,7 @@ impl From<ProfileName> for Profile {
 pub(crate) fn run(args: Args) -> Result<Output> {
     match args.action {
         Action::List { mistakes: true, .. } => {
-            let all = vsepp::golden::mistakes::ALL;
+            let all = crate::golden::mistakes::ALL;
             let json = all.iter().map(|d| json!({ "id": d.id, "says": d.says, "fix": d.fix })).collect();
             Ok(Output::done(golden_mistakes(), json))
         }
@@ -355,7 +355,7 @@ fn check(args: CheckArgs) -> Result<Output> {
         checkup
     };
     if let Some(path) = &args.report {
-        write_atomically(path, vsepp::report::golden_page(&checkup).as_bytes())?;
+        write_atomically(path, crate::report::golden_page(&checkup).as_bytes())?;
         note(&format!("the page is {}", escape::path(path)));
     }
     Ok(Output { text: golden_report(&checkup), json: serde_json::to_value(&checkup)?, exit: u8::from(!checkup.passed) })

@@ -1,9 +1,9 @@
 //! `vsepp gradcheck`
 
+use crate::gradcheck::{DIRECTIONS, SLOPES, TOLERANCE, all};
+use crate::report::gradcheck_table;
 use anyhow::Result;
 use serde_json::json;
-use vsepp::gradcheck::{DIRECTIONS, SLOPES, TOLERANCE, all};
-use vsepp::report::gradcheck_table;
 
 use super::{Output, busy};
 

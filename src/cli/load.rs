@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::data::{Source, Split, Vocabulary};
+use crate::escape;
+use crate::files::check_target;
+use crate::model::Vse;
+use crate::report::thousands;
+use crate::train::{Checkpoint, RunFolder, Which};
 use anyhow::{Context, Result};
 use clap::Args;
 use ndarray::Array2;
-use vsepp::data::{Source, Split, Vocabulary};
-use vsepp::escape;
-use vsepp::files::check_target;
-use vsepp::model::Vse;
-use vsepp::report::thousands;
-use vsepp::train::{Checkpoint, RunFolder, Which};
 
 use super::quote::shell_quote;
 use super::{busy, foreign, note};
@@ -122,7 +122,7 @@ pub(crate) fn run_of(file: &Path) -> Option<&Path> {
 }
 
 /// Where a split is not there, the error names one that is.
-fn with_splits(error: vsepp::Error, source: &Source, split: &str) -> anyhow::Error {
+fn with_splits(error: crate::Error, source: &Source, split: &str) -> anyhow::Error {
     const USUAL: [&str; 4] = ["test", "testall", "dev", "train"];
     match USUAL.into_iter().find(|name| source.has(name)) {
         Some(name) if !source.has(split) => anyhow::anyhow!("{error}; --split {name} takes one that is there"),

@@ -1,4 +1,4 @@
-//! One file a command. Results go to stdout, progress and warnings to stderr.
+//! The command line: one file a command. Results go to stdout, progress and warnings to stderr.
 //!
 //! Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).
 
@@ -19,15 +19,16 @@ mod train;
 mod vocab;
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::escape;
+use crate::report::say;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::Value;
-use vsepp::escape;
-use vsepp::report::say;
 
 /// VSE++ as an executable specification: images and sentences in one space, on the CPU.
 #[derive(Parser, Debug)]
@@ -39,7 +40,7 @@ use vsepp::report::say;
     after_help = "Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).\n\
                   Results go to stdout, progress and warnings to stderr."
 )]
-pub(crate) struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Threads to use [default: all cores]; results have the same bits with any number
@@ -76,10 +77,10 @@ enum Command {
 
 /// What a command found: for people, for programs, and whether a check failed.
 #[derive(Debug, Default)]
-pub(crate) struct Output {
-    pub(crate) text: String,
-    pub(crate) json: Value,
-    pub(crate) exit: u8,
+struct Output {
+    text: String,
+    json: Value,
+    exit: u8,
 }
 
 impl Output {
@@ -88,8 +89,32 @@ impl Output {
     }
 }
 
+/// Parses the arguments of the process, runs the command, prints what it found, and gives the exit code.
+pub fn main() -> ExitCode {
+    let (result, json) = run();
+    let output = match result {
+        Ok(output) => output,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            return ExitCode::from(2);
+        }
+    };
+    let text = if json { format!("{:#}\n", output.json) } else { output.text };
+    // What comes from other people's files is shown, never obeyed.
+    let text = if json { escape::json(&text) } else { escape::text(&text) };
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has seen enough (`vsepp vocab show | head`) is no error.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("error: cannot write to stdout: {e}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(output.exit),
+    }
+}
+
 /// Parses the arguments and runs the command; also says whether JSON was asked for.
-pub(crate) fn run() -> (Result<Output>, bool) {
+fn run() -> (Result<Output>, bool) {
     signals::file_limit_is_an_error();
     let args: Vec<OsString> = std::env::args_os().collect();
     if let Some(answer) = original::answer(&args) {

@@ -16,7 +16,7 @@ pub(crate) fn shell_quote(text: impl AsRef<OsStr>) -> String {
         return format!("{dash}{}", String::from_utf8_lossy(bytes));
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(vsepp::escape::is_obeyed) => format!("'{dash}{}'", text.replace('\'', r"'\''")),
+        Ok(text) if !text.chars().any(crate::escape::is_obeyed) => format!("'{dash}{}'", text.replace('\'', r"'\''")),
         // What a terminal must not get raw, byte by byte; bash, zsh and ksh read it.
         _ => {
             let mut quoted = format!("$'{dash}");

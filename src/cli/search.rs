@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::eval::{Query, nearest};
 use anyhow::Result;
 use serde_json::{Value, json};
-use vsepp::eval::{Query, nearest};
 
 use super::load::{Embedded, Loaded, RunArgs};
 use super::{Output, note};

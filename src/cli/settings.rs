@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::escape;
+use crate::files::read_text;
+use crate::model::{Config, Preset};
+use crate::similarity::Measure;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use vsepp::escape;
-use vsepp::files::read_text;
-use vsepp::model::{Config, Preset};
-use vsepp::similarity::Measure;
 
 use super::note;
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::escape;
+use crate::files::write_atomically;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::json;
-use vsepp::escape;
-use vsepp::files::write_atomically;
 
 use super::load::check_free;
 use super::{Cli, Output};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::report::say;
 use anyhow::{Context, Result};
-use vsepp::report::say;
 
 /// What a first signal does. A second Ctrl-C ends the program at once, which loses nothing but the steps
 /// since the last checkpoint; other signals may come twice when a terminal is closed.

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::ErrorKind;
+use crate::data::{Source, Split, Vocabulary, tokenize_all};
+use crate::escape;
+use crate::eval::{Chance, Query, evaluate, nearest};
+use crate::files::read_text;
+use crate::model::{Config, ValidConfig};
+use crate::report::{Console, JsonLines, evaluation_table, say, thousands};
+use crate::train::{Event, Observer, Outcome, Run, RunFolder, Trainer, TrainingData, Which};
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
-use vsepp::ErrorKind;
-use vsepp::data::{Source, Split, Vocabulary, tokenize_all};
-use vsepp::escape;
-use vsepp::eval::{Chance, Query, evaluate, nearest};
-use vsepp::files::read_text;
-use vsepp::model::{Config, ValidConfig};
-use vsepp::report::{Console, JsonLines, evaluation_table, say, thousands};
-use vsepp::train::{Event, Observer, Outcome, Run, RunFolder, Trainer, TrainingData, Which};
 
 use super::eval::{json_of, note_chance};
 use super::load::{Embedded, Loaded, check_run};
@@ -259,7 +259,7 @@ fn prepare(
 
 fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Split) -> TrainingData {
     let (train_ids, dev_ids) = (vocabulary.encode_tokens(tokens), vocabulary.encode_all(&dev.captions));
-    let unknown = |e: &vsepp::data::Encoded| 100.0 * e.unknown as f64 / e.words.max(1) as f64;
+    let unknown = |e: &crate::data::Encoded| 100.0 * e.unknown as f64 / e.words.max(1) as f64;
     say(&format!(
         "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",
         thousands(train.captions.len()),
@@ -279,7 +279,7 @@ struct Observers<'a> {
 }
 
 impl Observer for Observers<'_> {
-    fn event(&mut self, event: &Event<'_>) -> vsepp::Result<()> {
+    fn event(&mut self, event: &Event<'_>) -> crate::Result<()> {
         self.metrics.event(event)?;
         self.console.event(event)
     }
@@ -342,7 +342,7 @@ impl Advice {
 }
 
 /// A handful of queries, spread over the split, with what is found for them.
-fn examples(e: &Embedded, measure: vsepp::similarity::Measure) -> Result<String> {
+fn examples(e: &Embedded, measure: crate::similarity::Measure) -> Result<String> {
     const QUERIES: usize = 4;
     const SHOWN: usize = 3;
     let mut text = String::from("Retrieved (* the right image; an image is shown by its last caption):\n");

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::data::{Source, Vocabulary, tokenize_all};
+use crate::escape;
+use crate::files::write_atomically;
+use crate::report::thousands;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use vsepp::data::{Source, Vocabulary, tokenize_all};
-use vsepp::escape;
-use vsepp::files::write_atomically;
-use vsepp::report::thousands;
 
 use super::load::check_free;
 use super::{Output, note};
