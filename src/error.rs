@@ -42,10 +42,10 @@ pub enum ErrorKind {
         value: f64,
     },
     /// L2 normalisation met a row that is zero everywhere.
-    #[error("{side} embedding: row {row} has norm 0 and cannot be L2-normalised (its direction is undefined)")]
+    #[error("{tensor}: row {row} has norm 0 and cannot be L2-normalised (its direction is undefined)")]
     ZeroNorm {
-        /// `image` or `caption`.
-        side: &'static str,
+        /// The tensor's name.
+        tensor: String,
         /// The row, from 0.
         row: usize,
     },
@@ -105,6 +105,17 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
         &self.0
+    }
+
+    /// Says which tensor of the model a layer's `x` or its result is: layers do not know.
+    pub(crate) fn of(mut self, name: &str) -> Self {
+        match &mut *self.0 {
+            ErrorKind::ZeroNorm { tensor, .. } => *tensor = name.into(),
+            ErrorKind::NotFinite { tensor, .. } => *tensor = format!("{tensor} of the {name}"),
+            ErrorKind::IdRange { what, .. } => *what = format!("{what} ({name})"),
+            _ => {}
+        }
+        self
     }
 
     pub(crate) fn shape(tensor: &str, expected: impl Into<String>, found: &[usize]) -> Self {

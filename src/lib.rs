@@ -36,14 +36,17 @@
 //! # One training step
 //!
 //! ```
-//! use ndarray::array;
-//! use vsepp::model::{Batch, Config, Parameters, Vse};
-//! use vsepp::optim::{Adam, clip_coefficient, global_norm};
+//! use ndarray::{Array2, array};
+//! use vsepp::linalg::Write;
+//! use vsepp::model::{Batch, Config, Pass, Vse};
+//! use vsepp::nn::Mode;
+//! use vsepp::optim::{Adam, clip_coefficient, global_norm, gradient_of};
 //!
 //! # fn main() -> vsepp::Result<()> {
 //! let config = Config { embed_size: 8, word_dim: 4, ..Config::default() }.check()?;
 //! let mut model = Vse::<f64>::init(config.architecture(10, 3), 0); // V = 10 words, F = 3
-//! let mut adam = Adam::new(&model.architecture);
+//! let mut adam = Adam::new(&model.parameters);
+//! let (mut pass, mut gradient) = (Pass::default(), gradient_of(&model.parameters, &[]));
 //!
 //! // Two pairs: image features, and captions as ids between <start> = 1 and <end> = 2.
 //! let batch = Batch {
@@ -51,17 +54,17 @@
 //!     captions: vec![vec![1, 4, 5, 2], vec![1, 4, 6, 7, 2]],
 //!     image_ids: vec![0, 1],
 //! };
+//! let mut d_images = Array2::zeros((0, 0)); // dℓ/dφ, for an image encoder in front
 //! let mut losses = Vec::new();
 //! for _ in 0..50 {
-//!     let forward = model.forward(&batch, &config.objective(0))?;
-//!     let mut gradient = Parameters::zeros(&model.architecture);
-//!     let d_features = model.backward_with_features(&batch, &forward, &mut gradient);
-//!     assert_eq!(d_features.dim(), (2, 3)); // dℓ/dφ, for an image encoder in front
+//!     model.forward(&batch, &config.objective(0), Mode::Train, &mut pass)?;
+//!     model.backward(&batch, &mut pass, Write::Replace, &mut gradient, Some(&mut d_images))?;
 //!     let clip = clip_coefficient(global_norm(&gradient), config.grad_clip);
-//!     adam.update(&mut model.parameters, &gradient, 0.01, clip);
-//!     losses.push(forward.hinges.loss);
+//!     adam.update(&mut model.parameters, &gradient, 0.01, clip)?;
+//!     losses.push(pass.terms.loss);
 //! }
 //! assert!(losses[49] < losses[0]);
+//! assert_eq!(d_images.dim(), (2, 3));
 //! # Ok(())
 //! # }
 //! ```

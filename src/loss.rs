@@ -1,4 +1,5 @@
-//! The two losses: sum of hinges (SH, "VSE0") and max of hinges (MH, "VSE++").
+//! The loss as weighted terms, and its two kinds in the paper: sum of hinges (SH, "VSE0") and max of
+//! hinges (MH, "VSE++").
 //!
 //! S [B, B] holds the scores of a batch, its diagonal d the right pairs; α is the margin.
 //!
@@ -7,18 +8,25 @@
 //! (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j        image retrieval: along the column
 //! (SH-1)     ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]                  paper, eq. 5
 //! (MH-1)     ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]        paper, eq. 6
-//! (LOSS-1)   a term of cost_s that counts: dS_ij += 1, dS_ii −= 1           backward
-//! (LOSS-1)   a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
+//! (LOSS-1)   a term of weight w = ∂ℓ/∂(S_ij − d_k): dS_ij += w, dS_kk −= w  backward
 //! ```
 //!
-//! A term of `cost_s` is compared with the right pair of its row, one of `cost_im` with that of its
-//! column.
+//! Every **query** has one right answer and some negatives: image i asks for its caption along row i,
+//! caption j for its image along column j. A loss compares each negative with the right answer, and says
+//! with a [`Term`] how it depends on that difference. A term of `cost_s` is compared with the right pair
+//! of its row, k = i, one of `cost_im` with that of its column, k = j. SH and MH give every term that
+//! counts the weight 1.
 //!
 //! **Sums, not means**, over the batch. Part of the specification:
 //!
 //! - a hinge that is exactly 0 has gradient 0 (a term counts only if it is > 0);
 //! - of several hardest negatives the one with the lowest index takes the whole gradient;
-//! - Σ dS = 0, since every term adds +1 and −1; with B = 1 there is no negative, and all is 0.
+//! - Σ dS = 0, since every term adds w and −w; with B = 1 there is no negative, and all is 0.
+//!
+//! A loss of your own implements [`Loss`]: `examples/loss.rs` defines one, checks its gradient and trains
+//! with it.
+
+use std::fmt::Debug;
 
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -26,6 +34,174 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::linalg;
 use crate::real::{Real, Scalar};
+
+/// One item of a batch that asks for its counterpart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Image i asks for its caption: row i of S.
+    Image(usize),
+    /// Caption j asks for its image: column j of S.
+    Caption(usize),
+}
+
+impl Query {
+    /// The place in S of the query's score with another item.
+    #[must_use]
+    pub fn pair(self, other: usize) -> (usize, usize) {
+        match self {
+            Self::Image(i) => (i, other),
+            Self::Caption(j) => (other, j),
+        }
+    }
+
+    /// The item that asks, which is also the number of its right answer.
+    #[must_use]
+    pub fn number(self) -> usize {
+        match self {
+            Self::Image(number) | Self::Caption(number) => number,
+        }
+    }
+
+    /// The queries of a batch of B pairs: image 0, caption 0, image 1, …
+    pub fn all(batch: usize) -> impl Iterator<Item = Self> {
+        (0..batch).flat_map(|number| [Self::Image(number), Self::Caption(number)])
+    }
+}
+
+/// Which pairs of a batch are negatives of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negatives<'a> {
+    /// All but the right pair.
+    Others,
+    /// Those of another image: captions with equal ids `[B]` show one image (`mask_same_image`).
+    OtherImages(&'a [usize]),
+}
+
+impl<'a> Negatives<'a> {
+    /// The negatives of a query in a batch of B pairs, in rising order.
+    pub fn of(self, query: Query, batch: usize) -> impl Iterator<Item = usize> + use<'a> {
+        let number = query.number();
+        (0..batch).filter(move |&other| match self {
+            Self::Others => other != number,
+            Self::OtherImages(ids) => ids[other] != ids[number],
+        })
+    }
+}
+
+/// A loss of B pairs when all scores are equal: the value at which a collapsed model stays.
+#[must_use]
+pub fn at_collapse(loss: &impl Loss, negatives: Negatives<'_>, batch: usize) -> f64 {
+    match negatives {
+        Negatives::Others => (2 * batch) as f64 * loss.at_collapse(batch.saturating_sub(1)),
+        Negatives::OtherImages(_) => Query::all(batch)
+            .map(|query| loss.at_collapse(negatives.of(query, batch).count()))
+            .fold(0.0, |sum, part| sum + part),
+    }
+}
+
+/// ℓ depends on S_at − S_right, the difference of a negative and the right pair of its query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Term<T> {
+    /// The negative's place in S: row, column.
+    pub at: (usize, usize),
+    /// k: the right pair is at (k, k).
+    pub right: usize,
+    /// w = ∂ℓ/∂(S_at − S_right)
+    pub weight: T,
+}
+
+/// The value of a loss and the terms that make up its gradient.
+#[derive(Clone, Debug, Default)]
+pub struct Terms<T> {
+    /// ℓ
+    pub loss: T,
+    /// The terms that count.
+    pub terms: Vec<Term<T>>,
+    /// How many terms could have counted: 2B(B − 1) for SH, 2B for MH, less what is masked.
+    pub possible: usize,
+    batch: usize,
+}
+
+/// A loss on the scores of a batch.
+pub trait Loss: Debug + Send + Sync {
+    /// Adds the loss of S [B, B] to `terms.loss`, its terms with [`Terms::push`], and how many there could
+    /// have been to `terms.possible`. S is square and finite.
+    fn forward<T: Scalar>(&self, scores: ArrayView2<'_, T>, negatives: Negatives<'_>, terms: &mut Terms<T>);
+
+    /// The part of one query with so many negatives, when all scores are equal. The collapse detector
+    /// compares the loss with it.
+    fn at_collapse(&self, negatives: usize) -> f64;
+
+    /// What the reports call it.
+    fn name(&self) -> &'static str;
+
+    /// Called by the trainer before the steps of an epoch, from 0, for a loss that changes.
+    fn begin_epoch(&mut self, epoch: usize) {
+        let _ = epoch;
+    }
+}
+
+impl<T: Scalar> Terms<T> {
+    /// A loss of S [B, B], in the memory of one that is no longer needed.
+    ///
+    /// # Errors
+    ///
+    /// If S is not square or not finite, or if there are not B image ids.
+    pub fn evaluate(&mut self, loss: &impl Loss, scores: ArrayView2<'_, T>, negatives: Negatives<'_>) -> Result<()> {
+        let batch = scores.nrows();
+        if scores.ncols() != batch {
+            return Err(Error::shape("scores", format!("[B, B] with B = {batch}"), scores.shape()));
+        }
+        if let Negatives::OtherImages(ids) = negatives
+            && ids.len() != batch
+        {
+            return Err(Error::shape("image_ids", format!("[B = {batch}]"), &[ids.len()]));
+        }
+        if let Some(((i, j), s)) = scores.indexed_iter().find(|(_, s)| !s.re().is_finite()) {
+            return Err(ErrorKind::NotFinite { tensor: "scores".into(), index: vec![i, j], value: s.re() }.into());
+        }
+        (self.loss, self.possible, self.batch) = (T::zero(), 0, batch);
+        self.terms.clear();
+        loss.forward(scores, negatives, self);
+        Ok(())
+    }
+
+    /// Adds the term of a query and one of its negatives.
+    pub fn push(&mut self, query: Query, negative: usize, weight: T) {
+        self.terms.push(Term { at: query.pair(negative), right: query.number(), weight });
+    }
+
+    /// The share of terms that count, of those that could; 0 where there is none.
+    #[must_use]
+    pub fn active_share(&self) -> f64 {
+        self.terms.len() as f64 / self.possible.max(1) as f64
+    }
+
+    /// Appends which places of S have a term, by rows' queries and by columns': the smooth piece of a loss
+    /// that is made of hinges.
+    pub fn active_set(&self, active: &mut Vec<bool>) {
+        let (start, places) = (active.len(), self.batch * self.batch);
+        active.resize(start + 2 * places, false);
+        for &Term { at: (i, j), right, .. } in &self.terms {
+            let query = if right == i { 0 } else { places };
+            active[start + query + i * self.batch + j] = true;
+        }
+    }
+
+    /// (LOSS-1): dS [B, B].
+    pub fn backward(&self, d_scores: &mut Array2<T>)
+    where
+        T: Real,
+    {
+        linalg::reshape(d_scores, (self.batch, self.batch));
+        d_scores.fill(T::zero());
+        for &Term { at, right, weight } in &self.terms {
+            // (LOSS-1)  a term of weight w = ∂ℓ/∂(S_ij − d_k): dS_ij += w, dS_kk −= w
+            d_scores[at] += weight;
+            d_scores[[right, right]] -= weight;
+        }
+    }
+}
 
 /// Which violations of the margin count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +213,7 @@ pub enum Violation {
     Max,
 }
 
-/// The hinge loss on a score matrix.
+/// The hinge loss: SH or MH.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HingeLoss {
     /// α
@@ -46,147 +222,95 @@ pub struct HingeLoss {
     pub violation: Violation,
 }
 
-/// The loss and the terms that make it up, which is all that backward needs.
-#[derive(Clone, Debug, Default)]
-pub struct Hinges<T> {
-    /// ℓ
-    pub loss: T,
-    /// (row, column) of the terms of (HINGE-1) that count, row by row.
-    pub caption_terms: Vec<(usize, usize)>,
-    /// (row, column) of the terms of (HINGE-2) that count, column by column.
-    pub image_terms: Vec<(usize, usize)>,
-    /// How many terms could have counted: 2B(B − 1) for SH, 2B for MH, less what is masked.
-    pub possible: usize,
-    batch: usize,
-}
-
-impl HingeLoss {
-    /// (SH-1) or (MH-1) of S [B, B].
-    ///
-    /// With `image_ids` `[B]`, two captions of one image are no negatives of each other: their terms
-    /// are left out of both sums (`mask_same_image`).
-    ///
-    /// **Errors** if S is not square, is not finite, or if there are not B ids.
-    pub fn forward<T: Scalar>(&self, scores: ArrayView2<'_, T>, image_ids: Option<&[usize]>) -> Result<Hinges<T>> {
-        let mut hinges = Hinges::default();
-        self.forward_into(scores, image_ids, &mut hinges)?;
-        Ok(hinges)
-    }
-
-    /// As [`Self::forward`], in the memory of a loss that is no longer needed.
-    ///
-    /// **Errors** as [`Self::forward`]; the memory is then as it was.
-    pub fn forward_into<T: Scalar>(
-        &self,
-        scores: ArrayView2<'_, T>,
-        image_ids: Option<&[usize]>,
-        hinges: &mut Hinges<T>,
-    ) -> Result<()> {
-        let batch = scores.nrows();
-        if scores.ncols() != batch {
-            return Err(Error::shape("scores", format!("[B, B] with B = {batch}"), scores.shape()));
-        }
-        if let Some(ids) = image_ids.filter(|ids| ids.len() != batch) {
-            return Err(Error::shape("image_ids", format!("[B = {batch}]"), &[ids.len()]));
-        }
-        if let Some(((i, j), s)) = scores.indexed_iter().find(|(_, s)| !s.re().is_finite()) {
-            return Err(ErrorKind::NotFinite { tensor: "scores".into(), index: vec![i, j], value: s.re() }.into());
-        }
-        let negative = |i: usize, j: usize| i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
-        let margin = T::from_f64(self.margin);
-
-        (hinges.loss, hinges.possible, hinges.batch) = (T::zero(), 0, batch);
-        hinges.caption_terms.clear();
-        hinges.image_terms.clear();
-        for query in 0..batch {
-            let right = scores[[query, query]];
-            // (HINGE-1)  cost_s[i, j] = [α + S_ij − d_i]₊, j ≠ i
-            let row = (0..batch).filter(|&j| negative(query, j)).map(|j| (query, j));
-            hinges.possible += self.add_query(
-                row.map(|at| (at, margin + scores[at] - right)),
-                &mut hinges.loss,
-                &mut hinges.caption_terms,
-            );
-            // (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j
-            let column = (0..batch).filter(|&i| negative(i, query)).map(|i| (i, query));
-            hinges.possible += self.add_query(
-                column.map(|at| (at, margin + scores[at] - right)),
-                &mut hinges.loss,
-                &mut hinges.image_terms,
-            );
-        }
-        Ok(())
-    }
-
-    /// Adds one query's costs to the loss and notes the terms that count; returns how many could have.
-    fn add_query<T: Scalar>(
-        &self,
-        costs: impl Iterator<Item = ((usize, usize), T)>,
-        loss: &mut T,
-        terms: &mut Vec<(usize, usize)>,
-    ) -> usize {
-        let mut possible = 0;
-        let mut hardest: Option<((usize, usize), T)> = None;
-        let mut sum = T::zero();
-        for (at, cost) in costs {
-            possible += 1;
-            if cost.re() <= 0.0 {
-                continue; // [·]₊; exactly 0 does not count
-            }
-            match self.violation {
-                // (SH-1)  ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]
-                Violation::Sum => {
-                    sum += cost;
-                    terms.push(at);
+impl Loss for HingeLoss {
+    fn forward<T: Scalar>(&self, scores: ArrayView2<'_, T>, negatives: Negatives<'_>, terms: &mut Terms<T>) {
+        let (batch, margin) = (scores.nrows(), T::from_f64(self.margin));
+        for query in Query::all(batch) {
+            let right = scores[query.pair(query.number())];
+            let (mut sum, mut hardest, mut count) = (T::zero(), None, 0);
+            for negative in negatives.of(query, batch) {
+                count += 1;
+                // (HINGE-1)  cost_s[i, j] = [α + S_ij − d_i]₊, j ≠ i
+                // (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j
+                let cost = margin + scores[query.pair(negative)] - right;
+                if cost.re() <= 0.0 {
+                    continue; // exactly 0 does not count
                 }
-                // (MH-1)  ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]
-                // Strictly greater: of equals the first stays.
-                Violation::Max if hardest.is_none_or(|(_, worst)| cost.re() > worst.re()) => {
-                    hardest = Some((at, cost));
+                match self.violation {
+                    // (SH-1)  ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]
+                    Violation::Sum => {
+                        sum += cost;
+                        terms.push(query, negative, T::one());
+                    }
+                    // (MH-1)  ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]
+                    // Strictly greater: of equals the first stays.
+                    Violation::Max if hardest.is_none_or(|(_, most): (usize, T)| cost.re() > most.re()) => {
+                        hardest = Some((negative, cost));
+                    }
+                    Violation::Max => {}
                 }
-                Violation::Max => {}
             }
+            if let Some((negative, cost)) = hardest {
+                sum = cost;
+                terms.push(query, negative, T::one());
+            }
+            terms.loss += sum;
+            terms.possible += if self.violation == Violation::Sum { count } else { count.min(1) };
         }
-        if let Some((at, cost)) = hardest {
-            sum = cost;
-            terms.push(at);
+    }
+
+    fn at_collapse(&self, negatives: usize) -> f64 {
+        // Every cost is α.
+        let count = if self.violation == Violation::Sum { negatives } else { negatives.min(1) };
+        self.margin * count as f64
+    }
+
+    fn name(&self) -> &'static str {
+        match self.violation {
+            Violation::Sum => "sum",
+            Violation::Max => "max",
         }
-        *loss += sum;
-        if self.violation == Violation::Sum { possible } else { possible.min(1) }
     }
 }
 
-impl<T: Scalar> Hinges<T> {
-    /// The share of terms that count, of those that could; 0 where there is none.
+/// SH in the first epochs, whatever the loss is after them (`--warmup-epochs`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WarmUp {
+    loss: HingeLoss,
+    epochs: usize,
+    epoch: usize,
+}
+
+impl WarmUp {
+    /// So many epochs of SH, then `loss`.
     #[must_use]
-    pub fn active_share(&self) -> f64 {
-        (self.caption_terms.len() + self.image_terms.len()) as f64 / self.possible.max(1) as f64
+    pub fn new(loss: HingeLoss, epochs: usize) -> Self {
+        Self { loss, epochs, epoch: 0 }
+    }
+
+    /// The loss of the epoch.
+    #[must_use]
+    pub fn now(&self) -> HingeLoss {
+        let violation = if self.epoch < self.epochs { Violation::Sum } else { self.loss.violation };
+        HingeLoss { violation, ..self.loss }
     }
 }
 
-impl<T: Real> Hinges<T> {
-    /// (LOSS-1): dS [B, B].
-    #[must_use]
-    pub fn backward(&self) -> Array2<T> {
-        let mut d_scores = Array2::default((0, 0));
-        self.backward_into(&mut d_scores);
-        d_scores
+impl Loss for WarmUp {
+    fn forward<T: Scalar>(&self, scores: ArrayView2<'_, T>, negatives: Negatives<'_>, terms: &mut Terms<T>) {
+        self.now().forward(scores, negatives, terms);
     }
 
-    /// As [`Self::backward`], in the memory of a dS that is no longer needed.
-    pub fn backward_into(&self, d_scores: &mut Array2<T>) {
-        linalg::reshape(d_scores, (self.batch, self.batch));
-        d_scores.fill(T::zero());
-        // (LOSS-1)  a term of cost_s that counts: dS_ij += 1, dS_ii −= 1
-        for &(i, j) in &self.caption_terms {
-            d_scores[[i, j]] += T::one();
-            d_scores[[i, i]] -= T::one();
-        }
-        // (LOSS-1)  a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
-        for &(i, j) in &self.image_terms {
-            d_scores[[i, j]] += T::one();
-            d_scores[[j, j]] -= T::one();
-        }
+    fn at_collapse(&self, negatives: usize) -> f64 {
+        self.now().at_collapse(negatives)
+    }
+
+    fn name(&self) -> &'static str {
+        self.now().name()
+    }
+
+    fn begin_epoch(&mut self, epoch: usize) {
+        self.epoch = epoch;
     }
 }
 
@@ -199,9 +323,16 @@ mod tests {
     const SH: HingeLoss = HingeLoss { margin: 0.2, violation: Violation::Sum };
     const MH: HingeLoss = HingeLoss { margin: 0.2, violation: Violation::Max };
 
+    fn terms(loss: HingeLoss, scores: &Array2<f64>, negatives: Negatives<'_>) -> Result<Terms<f64>> {
+        let mut terms = Terms::default();
+        terms.evaluate(&loss, scores.view(), negatives)?;
+        Ok(terms)
+    }
+
     fn run(loss: HingeLoss, scores: &Array2<f64>) -> (f64, Array2<f64>) {
-        let hinges = loss.forward(scores.view(), None).unwrap();
-        (hinges.loss, hinges.backward())
+        let (terms, mut d_scores) = (terms(loss, scores, Negatives::Others).unwrap(), Array2::default((0, 0)));
+        terms.backward(&mut d_scores);
+        (terms.loss, d_scores)
     }
 
     /// The worked example: also the one on the paper side of `docs/`.
@@ -254,24 +385,31 @@ mod tests {
         let scores = Array2::<f64>::from_elem((128, 128), 1.0);
         assert_abs_diff_eq!(run(MH, &scores).0, 51.2, epsilon = 1e-10);
         assert_abs_diff_eq!(run(SH, &scores).0, 6502.4, epsilon = 1e-8);
+        for loss in [MH, SH] {
+            assert_abs_diff_eq!(run(loss, &scores).0, at_collapse(&loss, Negatives::Others, 128), epsilon = 1e-8);
+            let ids: Vec<usize> = (0..128).map(|pair| pair / 3).collect();
+            let masked = terms(loss, &scores, Negatives::OtherImages(&ids)).unwrap().loss;
+            assert_abs_diff_eq!(masked, at_collapse(&loss, Negatives::OtherImages(&ids), 128), epsilon = 1e-8);
+            assert_eq!(at_collapse(&loss, Negatives::Others, 1), 0.0);
+        }
     }
 
     #[test]
     fn captions_of_one_image_can_be_left_out() {
         let ids = [7, 7, 9];
-        let hinges = SH.forward(example().view(), Some(&ids)).unwrap();
-        let d = hinges.backward();
-        assert_eq!((d[[0, 1]], d[[1, 0]]), (0.0, 0.0));
-        assert_eq!(hinges.possible, 8);
+        let terms = terms(SH, &example(), Negatives::OtherImages(&ids)).unwrap();
+        assert!(terms.terms.iter().all(|term| ids[term.at.0] != ids[term.at.1]));
+        assert_eq!(terms.possible, 8);
         // Left are cost_s[1,2] = .25 and cost_im: S_12 − d_2 + α < 0, S_02, S_20, S_21 < 0.
-        assert_abs_diff_eq!(hinges.loss, 0.25, epsilon = 1e-15);
+        assert_abs_diff_eq!(terms.loss, 0.25, epsilon = 1e-15);
     }
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let scores = Array2::<f64>::zeros((2, 3));
-        assert!(SH.forward(scores.view(), None).unwrap_err().to_string().contains("[2, 3]"));
-        let message = SH.forward(array![[0.0, f64::NAN], [0.0, 0.0]].view(), None).unwrap_err().to_string();
-        assert!(message.contains("[0, 1]"), "{message}");
+        let message = |scores: Array2<f64>, negatives| terms(SH, &scores, negatives).unwrap_err().to_string();
+        assert!(message(Array2::zeros((2, 3)), Negatives::Others).contains("[2, 3]"));
+        assert!(message(array![[0.0, f64::NAN], [0.0, 0.0]], Negatives::Others).contains("[0, 1]"));
+        let few = message(Array2::zeros((2, 2)), Negatives::OtherImages(&[1]));
+        assert_eq!(few, "image_ids: expected [B = 2], found [1]");
     }
 }

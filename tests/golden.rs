@@ -798,7 +798,9 @@ fn other_choices_among_ties_are_accepted_with_a_remark() {
 #[test]
 fn the_plain_computation_and_the_model_on_the_tree_agree() {
     use vsepp::loss::{HingeLoss, Violation};
-    use vsepp::model::{Architecture, Batch, Objective, Parameters, Vse};
+    use vsepp::linalg::Write;
+    use vsepp::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
+    use vsepp::nn::{Mode, Module};
     use vsepp::optim::{Adam, clip_coefficient, global_norm};
     let mut worst: f64 = 0.0;
     for golden in valid().filter(|case| case.entry.program == Program::Model) {
@@ -817,9 +819,7 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
             no_imgnorm: s.no_imgnorm,
         };
         let mut parameters = Parameters::<f64>::zeros(&architecture);
-        for (name, mut tensor) in parameters.named_mut() {
-            tensor.assign(&golden.inputs[&format!("param.{name}")]);
-        }
+        parameters.fill(|name, _| Ok(golden.inputs[&format!("param.{name}")].clone())).unwrap();
         let mut model = Vse { architecture, parameters };
         let lengths = golden.inputs["in.lengths"].mapv(|x| x as usize);
         let captions = golden.inputs["in.captions"].outer_iter().zip(&lengths);
@@ -833,7 +833,7 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
         let batch = Batch { images, captions, image_ids };
         let violation = if s.max_violation { Violation::Max } else { Violation::Sum };
         let objective =
-            Objective { hinge: HingeLoss { margin: s.margin, violation }, mask_same_image: s.mask_same_image };
+            Objective { loss: HingeLoss { margin: s.margin, violation }, mask_same_image: s.mask_same_image };
         let mut see = |name: &str, found: ndarray::ArrayViewD<'_, f64>| {
             let expected = &golden.expected[name];
             assert_eq!(expected.shape(), found.shape(), "{}: {name}", golden.entry.id);
@@ -843,32 +843,31 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
             assert!(error <= if s.steps > 25 { 1e-11 } else { 1e-12 }, "{}: {name}: {error:e}", golden.entry.id);
             worst = worst.max(error);
         };
-        let mut adam = Adam::new(&architecture);
+        let mut adam = Adam::new(&model.parameters);
+        let (mut pass, mut gradient) = (Pass::default(), Parameters::zeros(&architecture));
+        let mut d_images = ndarray::Array2::zeros((0, 0));
         for step in 0..s.steps.max(1) {
-            let forward = model.forward(&batch, &objective).unwrap();
-            let mut gradient = Parameters::zeros(&architecture);
-            let d_features = model.backward_with_features(&batch, &forward, &mut gradient);
+            model.forward(&batch, &objective, Mode::Train, &mut pass).unwrap();
+            model.backward(&batch, &mut pass, Write::Replace, &mut gradient, Some(&mut d_images)).unwrap();
             if step == 0 {
-                see("out.image_embedding", forward.image.head.embedding().into_dyn());
-                see("out.caption_embedding", forward.text.head.embedding().into_dyn());
-                see("out.scores", forward.scores.view().into_dyn());
-                see("out.loss", ndarray::arr1(&[forward.hinges.loss]).into_dyn().view());
-                see("grad.out.scores", forward.hinges.backward().into_dyn().view());
-                see("grad.in.images", d_features.into_dyn().view());
-                for (name, tensor) in gradient.named() {
-                    see(&format!("grad.{name}"), tensor);
-                }
+                see("out.image_embedding", pass.image.head.y().into_dyn());
+                see("out.caption_embedding", pass.text.head.y().into_dyn());
+                see("out.scores", pass.scores.view().into_dyn());
+                see("out.loss", ndarray::arr1(&[pass.terms.loss]).into_dyn().view());
+                see("grad.out.scores", pass.d_scores.view().into_dyn());
+                see("grad.in.images", d_images.view().into_dyn());
+                gradient.each(|path, _, tensor| see(&format!("grad.{path}"), tensor));
             }
             if s.steps > 0 {
                 let clip = clip_coefficient(global_norm(&gradient), s.grad_clip);
-                adam.update(&mut model.parameters, &gradient, s.learning_rate, clip);
+                adam.update(&mut model.parameters, &gradient, s.learning_rate, clip).unwrap();
             }
         }
         if s.steps > 0 {
-            for (prefix, tensors) in [("param", &model.parameters), ("m", &adam.m), ("v", &adam.v)] {
-                for (name, tensor) in tensors.named() {
-                    see(&format!("opt.{prefix}.{name}"), tensor);
-                }
+            model.parameters.each(|path, _, tensor| see(&format!("opt.param.{path}"), tensor));
+            for moments in &adam.moments {
+                see(&format!("opt.m.{}", moments.name), moments.m.view());
+                see(&format!("opt.v.{}", moments.name), moments.v.view());
             }
         }
     }

@@ -8,11 +8,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{ArrayD, ArrayViewD, Ix2};
+use ndarray::{Array2, ArrayD, ArrayViewD, Ix2};
 use serde::Deserialize;
 use vsepp::files::TensorFile;
+use vsepp::linalg::Write;
 use vsepp::loss::{HingeLoss, Violation};
-use vsepp::model::{Architecture, Batch, Objective, Parameters, Vse};
+use vsepp::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
+use vsepp::nn::{Mode, Module};
 use vsepp::optim::{Adam, clip_coefficient, global_norm};
 use vsepp::real::{Real, Scalar};
 use vsepp::similarity::Measure;
@@ -63,7 +65,7 @@ impl Settings {
 
     fn objective(&self) -> Objective {
         let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
-        Objective { hinge: HingeLoss { margin: self.margin, violation }, mask_same_image: self.mask_same_image }
+        Objective { loss: HingeLoss { margin: self.margin, violation }, mask_same_image: self.mask_same_image }
     }
 }
 
@@ -107,10 +109,10 @@ fn check(file: &TensorFile, case: &str, name: &str, found: ArrayViewD<'_, f64>) 
 }
 
 fn check_parameters(file: &TensorFile, case: &str, prefix: &str, found: &Parameters<f64>) -> f64 {
-    let named = found.named();
+    let tensors = found.tensors();
     let in_file = file.names().filter(|n| n.starts_with(prefix) && (n.contains("_enc."))).count();
-    assert_eq!(named.len(), in_file, "{case}: every {prefix}* is compared");
-    named.into_iter().map(|(name, t)| check(file, case, &format!("{prefix}{name}"), t)).fold(0.0, f64::max)
+    assert_eq!(tensors.len(), in_file, "{case}: every {prefix}* is compared");
+    tensors.iter().map(|(name, t)| check(file, case, &format!("{prefix}{name}"), t.view())).fold(0.0, f64::max)
 }
 
 #[test]
@@ -121,37 +123,34 @@ fn forward_backward_and_25_adam_steps_agree_with_pytorch() {
         let file = TensorFile::read(&folder().join(format!("{name}.safetensors"))).unwrap();
         let architecture = config.architecture();
         let mut parameters = Parameters::zeros(&architecture);
-        for (tensor, mut into) in parameters.named_mut() {
-            let shape = into.shape().to_vec();
-            into.assign(&file.get_shaped(&format!("param.{tensor}"), &shape).unwrap());
-        }
+        parameters.fill(|name, shape| file.get_shaped(&format!("param.{name}"), shape)).unwrap();
         let mut model = Vse { architecture, parameters };
         let batches = [batch(&file, 0), batch(&file, 1)];
 
-        let forward = model.forward(&batches[0], &config.objective()).unwrap();
+        let (mut pass, mut gradient) = (Pass::default(), Parameters::zeros(&architecture));
+        let mut d_images = Array2::zeros((0, 0));
+        model.forward(&batches[0], &config.objective(), Mode::Train, &mut pass).unwrap();
+        model.backward(&batches[0], &mut pass, Write::Replace, &mut gradient, Some(&mut d_images)).unwrap();
         let mut worst: f64 = 0.0;
         let mut see = |tensor: &str, found: ArrayViewD<'_, f64>| worst = worst.max(check(&file, name, tensor, found));
-        see("out.image_embedding", forward.image.head.embedding().into_dyn());
-        see("out.caption_embedding", forward.text.head.embedding().into_dyn());
-        see("out.scores", forward.scores.view().into_dyn());
-        see("out.loss", ArrayD::from_elem(vec![1], forward.hinges.loss).view());
-        see("grad.scores", forward.hinges.backward().view().into_dyn());
-        let mut gradient = Parameters::zeros(&architecture);
-        let d_features = model.backward_with_features(&batches[0], &forward, &mut gradient);
-        see("grad.in.images", d_features.view().into_dyn());
+        see("out.image_embedding", pass.image.head.y().into_dyn());
+        see("out.caption_embedding", pass.text.head.y().into_dyn());
+        see("out.scores", pass.scores.view().into_dyn());
+        see("out.loss", ArrayD::from_elem(vec![1], pass.terms.loss).view());
+        see("grad.scores", pass.d_scores.view().into_dyn());
+        see("grad.in.images", d_images.view().into_dyn());
         worst = worst.max(check_parameters(&file, name, "grad.", &gradient));
 
-        let mut adam = Adam::new(&architecture);
+        let mut adam = Adam::new(&model.parameters);
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
         for step in 0..config.steps {
             let batch = &batches[step % 2];
-            let forward = model.forward(batch, &config.objective()).unwrap();
-            let mut gradient = Parameters::zeros(&architecture);
-            let _ = model.backward(batch, &forward, &mut gradient);
-            losses.push(forward.hinges.loss);
+            model.forward(batch, &config.objective(), Mode::Train, &mut pass).unwrap();
+            model.backward(batch, &mut pass, Write::Replace, &mut gradient, None).unwrap();
+            losses.push(pass.terms.loss);
             norms.push(global_norm(&gradient));
             let clip = clip_coefficient(norms[step], config.grad_clip);
-            adam.update(&mut model.parameters, &gradient, config.learning_rate, clip);
+            adam.update(&mut model.parameters, &gradient, config.learning_rate, clip).unwrap();
         }
         let steps = vec![config.steps];
         let losses = ArrayD::from_shape_vec(steps.clone(), losses).unwrap();
@@ -175,19 +174,16 @@ fn forward_and_backward_in_f32_agree_with_pytorch_in_f64() {
         let file = TensorFile::read(&folder().join(format!("{name}.safetensors"))).unwrap();
         let architecture = config.architecture();
         let mut parameters = Parameters::<f32>::zeros(&architecture);
-        for (tensor, mut into) in parameters.named_mut() {
-            into.assign(&file.get(&format!("param.{tensor}")).unwrap().mapv(f32::from_f64));
-        }
+        parameters.fill(|name, _| Ok(file.get(&format!("param.{name}"))?.mapv(f32::from_f64))).unwrap();
         let model = Vse { architecture, parameters };
         let batch = batch(&file, 0);
-        let forward = model.forward(&batch, &config.objective()).unwrap();
-        let mut gradient = Parameters::zeros(&architecture);
-        let d_features = model.backward_with_features(&batch, &forward, &mut gradient);
-        let mut found = vec![
-            ("out.scores".to_owned(), forward.scores.view().into_dyn()),
-            ("grad.in.images".to_owned(), d_features.view().into_dyn()),
-        ];
-        found.extend(gradient.named().into_iter().map(|(tensor, view)| (format!("grad.{tensor}"), view)));
+        let (mut pass, mut gradient) = (Pass::default(), Parameters::zeros(&architecture));
+        let mut d_images = Array2::zeros((0, 0));
+        model.forward(&batch, &config.objective(), Mode::Train, &mut pass).unwrap();
+        model.backward(&batch, &mut pass, Write::Replace, &mut gradient, Some(&mut d_images)).unwrap();
+        let mut found =
+            vec![("out.scores".to_owned(), pass.scores.into_dyn()), ("grad.in.images".to_owned(), d_images.into_dyn())];
+        found.extend(gradient.tensors().into_iter().map(|(name, tensor)| (format!("grad.{name}"), tensor)));
         let mut worst: f64 = 0.0;
         for (tensor, found) in found {
             let error = error(&found.mapv(f64::from).view(), &file.get(&tensor).unwrap().view());

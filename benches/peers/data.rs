@@ -6,7 +6,7 @@ use anyhow::Result;
 use vsepp::bench::{Counts, Embeddings, SEED, batch};
 use vsepp::files::TensorWriter;
 use vsepp::model::{Batch, Parameters};
-use vsepp::nn::PrefixTree;
+use vsepp::nn::{Module, PrefixTree};
 
 use super::{Options, What};
 
@@ -54,9 +54,7 @@ pub(super) fn write(options: &Options, file: &Path) -> Result<Option<Counts>> {
         let lengths = captions.iter().map(|caption| i64::try_from(caption.len())).collect::<Result<Vec<_>, _>>()?;
         writer.add_integers("lengths", &[captions.len()], &lengths)?;
         let parameters = Parameters::<f32>::init(&options.size.settings().1, SEED);
-        for (name, tensor) in parameters.named() {
-            writer.add(name, &tensor);
-        }
+        parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
     }
     writer.write_safetensors(file, None)?;
     Ok(captions.map(|captions| Counts::of(&PrefixTree::new(&captions))))

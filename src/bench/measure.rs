@@ -129,8 +129,8 @@ impl Embeddings {
         for (caption, mut row) in g.outer_iter_mut().enumerate() {
             row.zip_mut_with(&f.row(caption / Self::EACH), |x, &image| *x = noise * *x + image);
         }
-        normalise(&mut f, "image")?;
-        normalise(&mut g, "caption")?;
+        normalise(&mut f)?;
+        normalise(&mut g)?;
         Ok(Self { images: f, captions: g })
     }
 

@@ -12,8 +12,9 @@ use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::{self, Panels, Write};
-use crate::model::{Backward, Batch, Forward, Parameters, ValidConfig, Vse};
-use crate::optim::{Adam, clip_coefficient, global_norm};
+use crate::model::{Batch, Parameters, Pass, ValidConfig, Vse};
+use crate::nn::Mode;
+use crate::optim::{Adam, clip_coefficient, global_norm, gradient_of};
 use crate::real::Real;
 use crate::similarity::Measure;
 use crate::train::Trainer;
@@ -60,8 +61,7 @@ pub struct Subject<T> {
     adam: Adam<T>,
     gradient: Parameters<T>,
     /// The memory of a step, used again by the next.
-    pass: Forward<T>,
-    on_the_way: Backward<T>,
+    pass: Pass<T>,
 }
 
 /// The seconds of the parts of one step.
@@ -82,33 +82,35 @@ impl<T: Real> Subject<T> {
     #[must_use]
     pub fn new(size: Size) -> Self {
         let (config, architecture) = size.settings();
-        Self {
-            model: Vse::init(architecture, config.seed),
-            adam: Adam::new(&architecture),
-            gradient: Parameters::zeros(&architecture),
-            config,
-            pass: Forward::default(),
-            on_the_way: Backward::default(),
-        }
+        let model = Vse::init(architecture, config.seed);
+        let (adam, gradient) = (Adam::new(&model.parameters), gradient_of(&model.parameters, &[]));
+        Self { model, adam, gradient, config, pass: Pass::default() }
     }
 
     /// From the batch to the loss.
     ///
     /// **Errors** as [`Vse::forward`].
     pub fn forward(&mut self, batch: &Batch<T>) -> Result<()> {
-        self.model.forward_into(batch, &self.config.objective(0), &mut self.pass)
+        self.model.forward(batch, &self.config.objective(0), Mode::Train, &mut self.pass)
     }
 
     /// From the loss of the last forward pass to the gradient, for the same batch.
-    pub fn backward(&mut self, batch: &Batch<T>) {
-        let Self { model, pass, on_the_way, gradient, .. } = self;
-        model.backward_into(batch, pass, on_the_way, Write::Replace, gradient);
+    ///
+    /// # Errors
+    ///
+    /// As [`Vse::backward`].
+    pub fn backward(&mut self, batch: &Batch<T>) -> Result<()> {
+        self.model.backward(batch, &mut self.pass, Write::Replace, &mut self.gradient, None)
     }
 
     /// The global norm, clipping, Adam.
-    pub fn update(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// As [`Adam::update`].
+    pub fn update(&mut self) -> Result<()> {
         let scale = clip_coefficient(global_norm(&self.gradient), self.config.grad_clip);
-        self.adam.update(&mut self.model.parameters, &self.gradient, self.config.learning_rate, scale);
+        self.adam.update(&mut self.model.parameters, &self.gradient, self.config.learning_rate, scale)
     }
 
     /// All three, each with its time.
@@ -118,9 +120,9 @@ impl<T: Real> Subject<T> {
         let start = Instant::now();
         self.forward(batch)?;
         let forward = start.elapsed().as_secs_f64();
-        self.backward(batch);
+        self.backward(batch)?;
         let backward = start.elapsed().as_secs_f64();
-        self.update();
+        self.update()?;
         let update = start.elapsed().as_secs_f64();
         Ok(Laps { forward, backward: backward - forward, update: update - backward, total: update })
     }

@@ -122,8 +122,8 @@ fn of_embeddings(file: &Path, args: &Args) -> Result<(Evaluation, Chance)> {
         ));
     }
     if args.normalize {
-        normalise(&mut e.images, "image")?;
-        normalise(&mut e.captions, "caption")?;
+        normalise(&mut e.images).map_err(|e| e.of("image embedding"))?;
+        normalise(&mut e.captions).map_err(|e| e.of("caption embedding"))?;
     } else if measure == Measure::Cosine && e.measure.is_none() {
         for (name, matrix) in [("images", &e.images), ("captions", &e.captions)] {
             if !is_normalised(matrix) {

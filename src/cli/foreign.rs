@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::escape;
 use crate::files::{Kind, TensorFile};
+use crate::nn::Module;
 use crate::model::{Architecture, Parameters, Vse};
 use crate::train::{Checkpoint, RunFolder, Which, load_model};
 use anyhow::Result;
@@ -44,11 +45,10 @@ fn bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameter
     let file = TensorFile::read(path)?;
     let mut parameters = Parameters::zeros(architecture);
     let mut known = Vec::new();
-    for (name, mut tensor) in parameters.named_mut() {
-        let weights = file.weights(&name, tensor.shape())?;
-        tensor.assign(&weights);
-        known.push(name);
-    }
+    parameters.fill(|name, shape| {
+        known.push(name.to_owned());
+        file.weights(name, shape)
+    })?;
     if let Some(more) = file.names().find(|name| !known.iter().any(|known| known == name)) {
         anyhow::bail!("{}: {}: the architecture has no such tensor", escape::path(path), escape::name(more));
     }

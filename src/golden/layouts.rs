@@ -346,8 +346,8 @@ mod tests {
 
     use super::*;
     use crate::linalg::Write;
-    use crate::nn::prefix_tree::PrefixTree;
-    use crate::nn::{GruLayerBackward, GruLayerCache, Inputs};
+    use crate::nn::PrefixTree;
+    use crate::nn::gru::{GruLayerCache, Inputs};
 
     /// E = 3, H = 2, all numbers distinct: `W_ih` 1 … 18, `W_hh` 21 … 32, `b_ih` 41 … 46, `b_hh` 51 … 56.
     fn counted() -> GruLayer<f64> {
@@ -626,14 +626,11 @@ mod tests {
         let layer = plausible();
         let tree = PrefixTree::new(&[[0u32, 1, 0], [1, 1, 0]]);
         let words = Array2::from_shape_fn((2, 3), |(i, j)| (i * 3 + j) as f64 * 0.4 - 0.9);
-        let (mut cache, mut d) = (GruLayerCache::default(), GruLayerBackward::default());
-        layer.forward(&tree, Inputs::Words(words.view()), &mut cache);
-        d.states = Array2::from_shape_fn((tree.nodes(), 2), |(i, j)| 1.0 - (i * 2 + j) as f64 * 0.23);
+        let (x, mut cache) = (Inputs::Words(words.view()), GruLayerCache::default());
+        layer.forward(&tree, x, &mut cache);
+        cache.dh = Array2::from_shape_fn((tree.nodes(), 2), |(i, j)| 1.0 - (i * 2 + j) as f64 * 0.23);
         let mut gradient = layer.clone();
-        gradient.bias_ih.fill(0.0);
-        gradient.bias_hh.fill(0.0);
-        let (inputs, mut d_words) = (Inputs::Words(words.view()), Array2::zeros((0, 0)));
-        layer.backward(&tree, inputs, &cache, &mut d, &mut d_words, Write::Add, &mut gradient);
+        layer.backward(&tree, x, &mut cache, Write::Replace, &mut gradient, None);
         for k in 0..4 {
             approx::assert_abs_diff_eq!(gradient.bias_ih[k], gradient.bias_hh[k], epsilon = 1e-15);
         }

@@ -18,8 +18,12 @@
 //! remainder still stands well above the rounding of f: there a wrong gradient shows best. Without
 //! its h³ term the remainder is clean also along directions in which f is hardly curved.
 //!
+//! A function may be linear along a direction, as SH and MH are in the scores wherever no hinge opens or
+//! closes. It has no curvature to show a slope of 2; there r(h) itself must vanish but for rounding, for
+//! the largest h that stays on one piece. With a wrong gradient it is h (∇f − g) · v.
+//!
 //! The functions here have **kinks** (hinges, maxima, absolute values). Both sides of a comparison
-//! must lie on one smooth piece: each problem tells its [`Problem::active_set`], and a direction along
+//! must lie on one smooth piece: each problem gives its [`Problem::active_set`], and a direction along
 //! which the set changes is counted and reported, never dropped in silence.
 
 mod problems;
@@ -29,7 +33,7 @@ use num_complex::Complex;
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use problems::{ModelProblem, all, models};
+pub use problems::{LossProblem, ModelProblem, all, models};
 
 use crate::error::Result;
 use crate::random::{Symmetric, stream};
@@ -86,10 +90,12 @@ pub struct BlockReport {
 pub struct TaylorReport {
     /// Directions tried.
     pub directions: usize,
-    /// The smallest slope.
-    pub slope_min: f64,
+    /// The smallest slope; none if f is linear along every direction.
+    pub slope_min: Option<f64>,
     /// The largest slope.
-    pub slope_max: f64,
+    pub slope_max: Option<f64>,
+    /// Directions along which f is linear and the gradient is right.
+    pub linear: usize,
     /// Directions along which the active set changes within a step of 1e-3; a smaller step was taken.
     pub near_kink: usize,
     /// Directions along which it changes within the smallest usable step: nothing could be measured.
@@ -127,8 +133,7 @@ pub fn check<P: Problem>(problem: &P) -> Result<Report> {
     let blocks = complex_step(problem, &x, &gradient)?;
     let taylor = taylor(problem, &x, &gradient)?;
     let passed = blocks.iter().all(|b| b.error <= TOLERANCE)
-        && SLOPES.contains(&taylor.slope_min)
-        && SLOPES.contains(&taylor.slope_max)
+        && [taylor.slope_min, taylor.slope_max].into_iter().flatten().all(|slope| SLOPES.contains(&slope))
         && taylor.at_kink == 0;
     Ok(Report { problem: problem.name(), blocks, taylor, passed })
 }
@@ -173,19 +178,32 @@ fn taylor<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<Taylor
         taylor_direction(problem, x, &v, value, slope, &active)
     };
     let lines = (0..DIRECTIONS).into_par_iter().map(one).collect::<Result<Vec<Line>>>()?;
-    let slopes = || lines.iter().filter_map(|line| line.slope);
+    let slopes = || lines.iter().filter_map(|line| if let Found::Slope(slope) = line.found { Some(slope) } else { None });
+    let count = |found: Found| lines.iter().filter(|line| line.found == found).count();
     Ok(TaylorReport {
         directions: DIRECTIONS,
-        slope_min: slopes().fold(f64::INFINITY, |m, s| if s < m || s.is_nan() { s } else { m }),
-        slope_max: slopes().fold(f64::NEG_INFINITY, |m, s| if s > m || s.is_nan() { s } else { m }),
-        near_kink: lines.iter().filter(|line| line.near_kink && line.slope.is_some()).count(),
-        at_kink: lines.iter().filter(|line| line.slope.is_none()).count(),
+        // NaN must not be swallowed.
+        slope_min: slopes().reduce(|m, s| if s < m || s.is_nan() { s } else { m }),
+        slope_max: slopes().reduce(|m, s| if s > m || s.is_nan() { s } else { m }),
+        linear: count(Found::Linear),
+        near_kink: lines.iter().filter(|line| line.near_kink && line.found != Found::Nothing).count(),
+        at_kink: count(Found::Nothing),
     })
 }
 
-/// One direction: the slope at the smallest usable step, none if a kink lies within it.
+/// What the remainders along one direction say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Found {
+    /// The slope at the smallest usable step.
+    Slope(f64),
+    /// The remainder is zero but for rounding.
+    Linear,
+    /// A kink lies within the smallest usable step.
+    Nothing,
+}
+
 struct Line {
-    slope: Option<f64>,
+    found: Found,
     near_kink: bool,
 }
 
@@ -199,6 +217,8 @@ fn taylor_direction<P: Problem>(
 ) -> Result<Line> {
     /// Steps 2⁻⁴ … 2⁻³⁰ are tried, from the largest.
     const STEPS: std::ops::RangeInclusive<i32> = 4..=30;
+    /// Below 2⁻²⁰ a remainder of rounding alone would say too little: an error of floor / h in g · v passes.
+    const SMALLEST_LINEAR: i32 = 20;
     let at = |h: f64| -> Vec<f64> { x.iter().zip(v).map(|(x, v)| x + h * v).collect() };
     let same_piece = |h: f64| -> Result<bool> { Ok(problem.active_set(&at(h))? == active) };
     // Rounding of f(x + hv), f(x) and h g·v, 9 times over: at 1e4 times ε the slope is right to 0.01.
@@ -220,12 +240,26 @@ fn taylor_direction<P: Problem>(
         }
     }
     let near_kink = !same_piece(1e-3)?;
-    let slope = match usable {
+    let found = match usable {
         // (CHECK-2)  slope = log₂(R(h) / R(h/2)), 2 if g is the gradient, 1 if not
-        Some((h, r, half)) if same_piece(h)? && same_piece(h / 2.0)? && same_piece(h / 4.0)? => Some((r / half).log2()),
-        _ => None,
+        Some((h, r, half)) if same_piece(h)? && same_piece(h / 2.0)? && same_piece(h / 4.0)? => {
+            Found::Slope((r / half).log2())
+        }
+        _ => {
+            // No curvature that could be measured on this piece: the largest step that stays on it decides.
+            let mut found = Found::Nothing;
+            for (k, remainder) in STEPS.zip(&remainders).take_while(|&(k, _)| k <= SMALLEST_LINEAR) {
+                if same_piece(2f64.powi(-k))? {
+                    if remainder.abs() < floor {
+                        found = Found::Linear;
+                    }
+                    break;
+                }
+            }
+            found
+        }
     };
-    Ok(Line { slope, near_kink })
+    Ok(Line { found, near_kink })
 }
 
 /// A random direction of length 1.
@@ -293,7 +327,7 @@ mod tests {
     #[test]
     fn check_2_finds_a_wrong_gradient_by_itself() {
         let report = check(&Cubic { kink: -3.0, spoil: 1e-2 }).unwrap();
-        assert!(report.taylor.slope_min < 1.5, "{report:?}");
+        assert!(report.taylor.slope_min.unwrap() < 1.5, "{report:?}");
     }
 
     #[test]
@@ -301,6 +335,50 @@ mod tests {
         let near = check(&Cubic { kink: 0.5 + 2e-4, spoil: 0.0 }).unwrap();
         assert!(near.taylor.near_kink > 0 && near.passed, "{near:?}");
         let at = check(&Cubic { kink: 0.5 + 1e-12, spoil: 0.0 }).unwrap();
+        assert!(at.taylor.at_kink > 0 && !at.passed, "{at:?}");
+    }
+
+    /// f(x) = Σ k |x_k|, with a gradient that can be spoiled.
+    struct Linear {
+        spoil: f64,
+        first: f64,
+    }
+
+    impl Problem for Linear {
+        fn name(&self) -> String {
+            "linear".into()
+        }
+        fn blocks(&self) -> Vec<(String, usize)> {
+            vec![("all".into(), 4)]
+        }
+        fn point(&self) -> Vec<f64> {
+            vec![self.first, -1.0, 0.003, 2.0]
+        }
+        fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
+            let term = |(k, &x): (usize, &T)| T::from_f64(k as f64 + 1.0) * if x.re() < 0.0 { -x } else { x };
+            Ok(x.iter().enumerate().map(term).fold(T::zero(), |sum, t| sum + t))
+        }
+        fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
+            let mut g: Vec<f64> = x.iter().enumerate().map(|(k, x)| (k as f64 + 1.0) * x.signum()).collect();
+            g[3] *= 1.0 + self.spoil;
+            Ok(g)
+        }
+        fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
+            Ok(x.iter().map(|x| *x > 0.0).collect())
+        }
+    }
+
+    #[test]
+    fn check_2_passes_a_piecewise_linear_function_and_finds_its_wrong_gradient() {
+        let right = check(&Linear { spoil: 0.0, first: 0.5 }).unwrap();
+        assert!(right.passed, "{right:?}");
+        let TaylorReport { linear, near_kink, at_kink, slope_min, .. } = right.taylor;
+        assert_eq!((linear, at_kink, slope_min), (DIRECTIONS, 0, None));
+        assert!(check(&Linear { spoil: 0.0, first: 5e-4 }).unwrap().taylor.near_kink > near_kink);
+        // The remainder of a wrong gradient is linear: the slope is 1.
+        let wrong = check(&Linear { spoil: 1e-6, first: 0.5 }).unwrap();
+        assert!(wrong.taylor.slope_min.unwrap() < 1.1 && !wrong.passed, "{wrong:?}");
+        let at = check(&Linear { spoil: 0.0, first: 1e-12 }).unwrap();
         assert!(at.taylor.at_kink > 0 && !at.passed, "{at:?}");
     }
 

@@ -8,9 +8,10 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use super::{Problem, Report, check};
 use crate::error::Result;
 use crate::linalg::Write;
-use crate::loss::{HingeLoss, Violation};
-use crate::model::{Architecture, Batch, Config, Objective, Parameters, Preset, Vse};
-use crate::nn::{Abs, Embedding, Gru, GruBackward, GruCache, GruLayer, L2Norm, Linear, PrefixTree};
+use crate::loss::{HingeLoss, Loss, Negatives, Terms, Violation};
+use crate::model::{Architecture, Batch, Config, Objective, Parameters, Pass, Preset, Vse};
+use crate::nn::gru::Sequences;
+use crate::nn::{Abs, Embedding, Gru, L2Norm, Layer, Linear, Mode, Module, PrefixTree};
 use crate::random::{Symmetric, stream};
 use crate::real::Scalar;
 use crate::similarity::Measure;
@@ -37,7 +38,7 @@ pub fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     }
     for violation in [Violation::Sum, Violation::Max] {
         for mask in [false, true] {
-            add(check(&LossProblem { violation, mask })?);
+            add(check(&hinges(violation, mask))?);
         }
     }
     for model in models() {
@@ -85,6 +86,35 @@ impl<'a, T: Scalar> Blocks<'a, T> {
     }
 }
 
+/// A forward pass in fresh memory.
+fn run<T: Scalar, L: Layer<T>>(layer: &L, x: L::X<'_>) -> Result<L::Cache> {
+    let mut cache = L::Cache::default();
+    layer.forward(x, Mode::Train, &mut cache)?;
+    Ok(cache)
+}
+
+/// Fills a module's tensors in the order of a visit.
+fn fill<T: Scalar>(module: &mut impl Module<T>, blocks: &mut Blocks<'_, T>) {
+    module.each_mut(|_, _, mut tensor| {
+        let numbers = blocks.take(tensor.len());
+        tensor.iter_mut().zip(numbers).for_each(|(x, &number)| *x = number);
+    });
+}
+
+/// A module's numbers in the order of a visit.
+fn flat(module: &impl Module<f64>) -> Vec<f64> {
+    let mut all = Vec::new();
+    module.each(|_, _, tensor| all.extend(tensor));
+    all
+}
+
+/// A module's tensors and their sizes in the order of a visit.
+fn sizes(module: &impl Module<f64>) -> Vec<(String, usize)> {
+    let mut sizes = Vec::new();
+    module.each(|path, _, tensor| sizes.push((path.to_string(), tensor.len())));
+    sizes
+}
+
 fn named(blocks: &[(&str, usize)]) -> Vec<(String, usize)> {
     blocks.iter().map(|&(name, size)| (name.to_owned(), size)).collect()
 }
@@ -110,17 +140,14 @@ impl Problem for EmbeddingProblem {
         numbers(24, 1.0, "embedding")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        let mut y = Array2::default((0, 0));
-        Self::layer(x).forward(&Self::WORDS, &mut y)?;
-        Ok(readout(y.view()))
+        Ok(readout(run(&Self::layer(x), &Self::WORDS)?.y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
         let layer = Self::layer(x);
-        let mut y = Array2::default((0, 0));
-        layer.forward(&Self::WORDS, &mut y)?;
-        let mut gradient = Self::layer(&[0.0; 24]);
-        layer.backward(&Self::WORDS, d_readout(y.view()).view(), Write::Add, &mut gradient);
-        Ok(gradient.weight.into_iter().collect())
+        let mut cache = run(&layer, &Self::WORDS)?;
+        let (dy, mut grad) = (d_readout(cache.y.view()), Self::layer(&[0.0; 24]));
+        layer.backward(&Self::WORDS, &mut cache, &dy, Write::Add, &mut grad, None);
+        Ok(flat(&grad))
     }
 }
 
@@ -146,19 +173,14 @@ impl Problem for LinearProblem {
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
         let (layer, input) = Self::parts(x);
-        let mut y = Array2::default((0, 0));
-        layer.forward(input.view(), &mut y);
-        Ok(readout(y.view()))
+        Ok(readout(run(&layer, input.view())?.y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let (layer, input) = Self::parts(x);
-        let (mut y, mut d_input) = (Array2::default((0, 0)), Array2::default((0, 0)));
-        layer.forward(input.view(), &mut y);
-        let dy = d_readout(y.view());
-        let (mut gradient, _) = Self::parts(&[0.0; 35]);
-        layer.backward(input.view(), dy.view(), Write::Add, &mut gradient);
-        layer.backward_input(dy.view(), &mut d_input);
-        Ok(gradient.weight.into_iter().chain(gradient.bias).chain(d_input).collect())
+        let ((layer, input), (mut grad, mut dx)) = (Self::parts(x), Self::parts(&[0.0; 35]));
+        let mut cache = run(&layer, input.view())?;
+        let dy = d_readout(cache.y.view());
+        layer.backward(input.view(), &mut cache, &dy, Write::Add, &mut grad, Some(&mut dx));
+        Ok(flat(&grad).into_iter().chain(dx).collect())
     }
 }
 
@@ -176,16 +198,14 @@ impl Problem for L2NormProblem {
         numbers(24, 2.0, "l2norm")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        let mut norm = L2Norm::default();
-        norm.forward(Blocks(x).matrix(4, 6).view(), "image")?;
-        Ok(readout(norm.output.view()))
+        Ok(readout(run(&L2Norm, Blocks(x).matrix(4, 6).view())?.y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let mut norm = L2Norm::default();
-        norm.forward(Blocks(x).matrix(4, 6).view(), "image")?;
-        let mut d = d_readout(norm.output.view());
-        norm.backward(&mut d);
-        Ok(d.into_iter().collect())
+        let (x, mut dx) = (Blocks(x).matrix(4, 6), Array2::default((0, 0)));
+        let mut cache = run(&L2Norm, x.view())?;
+        let dy = d_readout(cache.y.view());
+        L2Norm.backward(x.view(), &mut cache, &dy, Write::Add, &mut L2Norm, Some(&mut dx));
+        Ok(dx.into_iter().collect())
     }
 }
 
@@ -203,16 +223,14 @@ impl Problem for AbsProblem {
         numbers(24, 1.0, "abs")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        let mut abs = Abs::default();
-        abs.forward(Blocks(x).matrix(4, 6).view());
-        Ok(readout(abs.output.view()))
+        Ok(readout(run(&Abs, Blocks(x).matrix(4, 6).view())?.y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let mut abs = Abs::default();
-        abs.forward(Blocks(x).matrix(4, 6).view());
-        let mut d = d_readout(abs.output.view());
-        abs.backward(&mut d);
-        Ok(d.into_iter().collect())
+        let (x, mut dx) = (Blocks(x).matrix(4, 6), Array2::default((0, 0)));
+        let mut cache = run(&Abs, x.view())?;
+        let dy = d_readout(cache.y.view());
+        Abs.backward(x.view(), &mut cache, &dy, Write::Add, &mut Abs, Some(&mut dx));
+        Ok(dx.into_iter().collect())
     }
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
         Ok(x.iter().map(|&x| x > 0.0).collect())
@@ -232,30 +250,10 @@ impl GruProblem {
         PrefixTree::new(&CAPTIONS)
     }
 
-    fn sizes(&self) -> Vec<(String, usize)> {
-        let mut sizes = Vec::new();
-        for k in 0..self.layers {
-            let input = if k == 0 { Self::INPUT } else { Self::HIDDEN };
-            sizes.push((format!("weight_ih_l{k}"), 3 * Self::HIDDEN * input));
-            sizes.push((format!("weight_hh_l{k}"), 3 * Self::HIDDEN * Self::HIDDEN));
-            sizes.push((format!("bias_ih_l{k}"), 3 * Self::HIDDEN));
-            sizes.push((format!("bias_hh_l{k}"), 3 * Self::HIDDEN));
-        }
-        sizes.push(("input".into(), Self::tree().words().len() * Self::INPUT));
-        sizes
-    }
-
     fn parts<T: Scalar>(&self, x: &[T]) -> (Gru<T>, Array2<T>) {
-        let mut blocks = Blocks(x);
-        let layers = (0..self.layers)
-            .map(|k| GruLayer {
-                weight_ih: blocks.matrix(3 * Self::HIDDEN, if k == 0 { Self::INPUT } else { Self::HIDDEN }),
-                weight_hh: blocks.matrix(3 * Self::HIDDEN, Self::HIDDEN),
-                bias_ih: blocks.vector(3 * Self::HIDDEN),
-                bias_hh: blocks.vector(3 * Self::HIDDEN),
-            })
-            .collect();
-        (Gru { layers }, blocks.matrix(Self::tree().words().len(), Self::INPUT))
+        let (mut blocks, mut gru) = (Blocks(x), Gru::zeros(self.layers, Self::INPUT, Self::HIDDEN));
+        fill(&mut gru, &mut blocks);
+        (gru, blocks.matrix(Self::tree().words().len(), Self::INPUT))
     }
 }
 
@@ -264,33 +262,25 @@ impl Problem for GruProblem {
         format!("gru, {} layer{}", self.layers, if self.layers == 1 { "" } else { "s" })
     }
     fn blocks(&self) -> Vec<(String, usize)> {
-        self.sizes()
+        let mut blocks = sizes(&Gru::<f64>::zeros(self.layers, Self::INPUT, Self::HIDDEN));
+        blocks.push(("input".into(), Self::tree().words().len() * Self::INPUT));
+        blocks
     }
     fn point(&self) -> Vec<f64> {
-        numbers(self.sizes().iter().map(|(_, n)| n).sum(), 0.9, "gru")
+        numbers(self.blocks().iter().map(|(_, n)| n).sum(), 0.9, "gru")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        let (gru, words) = self.parts(x);
-        let mut cache = GruCache::default();
-        gru.forward(&Self::tree(), words.view(), &mut cache);
-        Ok(readout(cache.top()))
+        let (tree, (gru, words)) = (Self::tree(), self.parts(x));
+        Ok(readout(run(&gru, Sequences { tree: &tree, words: words.view() })?.y.view()))
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let (gru, words) = self.parts(x);
-        let (tree, (mut gradient, _)) = (Self::tree(), self.parts(&vec![0.0; x.len()]));
-        let (mut cache, mut d) = (GruCache::default(), GruBackward::default());
-        gru.forward(&tree, words.view(), &mut cache);
-        d.top(&gru, &tree).assign(&d_readout(cache.top()));
-        gru.backward(&tree, words.view(), &cache, &mut d, Write::Add, &mut gradient);
-        let mut flat = Vec::with_capacity(x.len());
-        for layer in gradient.layers {
-            flat.extend(layer.weight_ih);
-            flat.extend(layer.weight_hh);
-            flat.extend(layer.bias_ih);
-            flat.extend(layer.bias_hh);
-        }
-        flat.extend(d.words);
-        Ok(flat)
+        let ((gru, words), (mut grad, mut dx)) = (self.parts(x), self.parts(&vec![0.0; x.len()]));
+        let tree = Self::tree();
+        let x = Sequences { tree: &tree, words: words.view() };
+        let mut cache = run(&gru, x)?;
+        let dy = d_readout(cache.y.view());
+        gru.backward(x, &mut cache, &dy, Write::Add, &mut grad, Some(&mut dx));
+        Ok(flat(&grad).into_iter().chain(dx).collect())
     }
 }
 
@@ -336,51 +326,69 @@ impl Problem for SimilarityProblem {
     }
 }
 
-/// (SH-1), (MH-1): ℓ(S) + ½ Σ S², the last term only to make it curved.
-struct LossProblem {
-    violation: Violation,
-    mask: bool,
+/// A loss as a function of the scores of B pairs. It may be piecewise linear, as SH and MH are.
+#[derive(Clone, Debug)]
+pub struct LossProblem<L> {
+    name: String,
+    loss: L,
+    batch: usize,
+    image_ids: Option<Vec<usize>>,
 }
 
-impl LossProblem {
-    const IDS: [usize; 6] = [0, 1, 0, 2, 3, 1];
+impl<L: Loss> LossProblem<L> {
+    /// A loss on the scores of B pairs, at a random point.
+    #[must_use]
+    pub fn new(name: &str, loss: L, batch: usize) -> Self {
+        Self { name: name.into(), loss, batch, image_ids: None }
+    }
 
-    fn hinges<T: Scalar>(&self, x: &[T]) -> Result<(Array2<T>, crate::loss::Hinges<T>)> {
-        let scores = Blocks(x).matrix(6, 6);
-        let loss = HingeLoss { margin: 0.3, violation: self.violation };
-        let hinges = loss.forward(scores.view(), self.mask.then_some(&Self::IDS[..]))?;
-        Ok((scores, hinges))
+    /// The same with captions of one image masked: equal ids `[B]` show one image.
+    #[must_use]
+    pub fn with_image_ids(self, image_ids: Vec<usize>) -> Self {
+        Self { image_ids: Some(image_ids), ..self }
+    }
+
+    fn terms<T: Scalar>(&self, x: &[T]) -> Result<Terms<T>> {
+        let negatives = self.image_ids.as_ref().map_or(Negatives::Others, |ids| Negatives::OtherImages(ids));
+        let mut terms = Terms::default();
+        terms.evaluate(&self.loss, Blocks(x).matrix(self.batch, self.batch).view(), negatives)?;
+        Ok(terms)
     }
 }
 
-impl Problem for LossProblem {
+impl<L: Loss> Problem for LossProblem<L> {
     fn name(&self) -> String {
-        let name = if self.violation == Violation::Max { "max of hinges" } else { "sum of hinges" };
-        if self.mask { format!("{name}, same images masked") } else { name.into() }
+        self.name.clone()
     }
     fn blocks(&self) -> Vec<(String, usize)> {
-        named(&[("scores", 36)])
+        named(&[("scores", self.batch * self.batch)])
     }
     fn point(&self) -> Vec<f64> {
-        numbers(36, 0.6, "loss")
+        numbers(self.batch * self.batch, 0.6, "loss")
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        let half = T::from_f64(0.5);
-        Ok(x.iter().fold(self.hinges(x)?.1.loss, |sum, &s| sum + half * s * s))
+        Ok(self.terms(x)?.loss)
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let (scores, hinges) = self.hinges(x)?;
-        Ok((hinges.backward() + scores).into_iter().collect())
+        let mut d_scores = Array2::default((0, 0));
+        self.terms(x)?.backward(&mut d_scores);
+        Ok(d_scores.into_iter().collect())
     }
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
-        let (_, hinges) = self.hinges(x)?;
-        let mut active = vec![false; 72];
-        for (direction, terms) in [&hinges.caption_terms, &hinges.image_terms].into_iter().enumerate() {
-            for &(i, j) in terms {
-                active[direction * 36 + i * 6 + j] = true;
-            }
-        }
+        let mut active = Vec::new();
+        self.terms(x)?.active_set(&mut active);
         Ok(active)
+    }
+}
+
+/// SH or MH with margin 0.3, with or without a mask.
+fn hinges(violation: Violation, mask: bool) -> LossProblem<HingeLoss> {
+    let name = if violation == Violation::Max { "max of hinges" } else { "sum of hinges" };
+    let loss = HingeLoss { margin: 0.3, violation };
+    if mask {
+        LossProblem::new(&format!("{name}, same images masked"), loss, 6).with_image_ids(vec![0, 1, 0, 2, 3, 1])
+    } else {
+        LossProblem::new(name, loss, 6)
     }
 }
 
@@ -433,13 +441,20 @@ impl ModelProblem {
     }
 
     fn parts<T: Scalar>(&self, x: &[T]) -> (Vse<T>, Batch<T>) {
-        let mut parameters = Parameters::zeros(&self.architecture);
-        let mut blocks = Blocks(x);
-        parameters.fill_with(|| blocks.take(1)[0]);
+        let (mut parameters, mut blocks) = (Parameters::zeros(&self.architecture), Blocks(x));
+        fill(&mut parameters, &mut blocks);
         let pictures = blocks.matrix(self.pictures, self.architecture.img_dim);
         let images = pictures.select(Axis(0), &self.image_ids);
         let batch = Batch { images, captions: self.captions.clone(), image_ids: self.image_ids.clone() };
         (Vse { architecture: self.architecture, parameters }, batch)
+    }
+}
+
+impl ModelProblem {
+    fn pass<T: Scalar>(&self, model: &Vse<T>, batch: &Batch<T>) -> Result<Pass<T>> {
+        let mut pass = Pass::default();
+        model.forward(batch, &self.objective, Mode::Train, &mut pass)?;
+        Ok(pass)
     }
 }
 
@@ -448,8 +463,7 @@ impl Problem for ModelProblem {
         format!("model, {}", self.name)
     }
     fn blocks(&self) -> Vec<(String, usize)> {
-        let parameters = Parameters::<f64>::zeros(&self.architecture);
-        let mut blocks: Vec<_> = parameters.named().into_iter().map(|(name, t)| (name, t.len())).collect();
+        let mut blocks = sizes(&Parameters::zeros(&self.architecture));
         blocks.push(("in.images".into(), self.pictures * self.architecture.img_dim));
         blocks
     }
@@ -458,25 +472,23 @@ impl Problem for ModelProblem {
     }
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
         let (model, batch) = self.parts(x);
-        Ok(model.forward(&batch, &self.objective)?.hinges.loss)
+        Ok(self.pass(&model, &batch)?.terms.loss)
     }
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
         let (model, batch) = self.parts(x);
-        let forward = model.forward(&batch, &self.objective)?;
-        let mut gradient = Parameters::zeros(&self.architecture);
-        let d_images = model.backward_with_features(&batch, &forward, &mut gradient);
-        let mut flat: Vec<f64> = gradient.named().iter().flat_map(|(_, t)| t.iter().copied()).collect();
+        let mut pass = self.pass(&model, &batch)?;
+        let (mut grad, mut d_images) = (Parameters::zeros(&self.architecture), Array2::default((0, 0)));
+        model.backward(&batch, &mut pass, Write::Add, &mut grad, Some(&mut d_images))?;
         let mut d_pictures = Array2::<f64>::zeros((self.pictures, self.architecture.img_dim));
         for (&picture, d_image) in self.image_ids.iter().zip(d_images.outer_iter()) {
             let mut row = d_pictures.row_mut(picture);
             row += &d_image;
         }
-        flat.extend(d_pictures);
-        Ok(flat)
+        Ok(flat(&grad).into_iter().chain(d_pictures).collect())
     }
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
         let (model, batch) = self.parts(x);
-        Ok(model.forward(&batch, &self.objective)?.active_set(&self.architecture))
+        Ok(self.pass(&model, &batch)?.active_set(&self.architecture))
     }
 }
 
@@ -551,12 +563,13 @@ mod tests {
         for report in all(|_| ()).unwrap() {
             let worst = report.worst().unwrap();
             println!(
-                "{}: {:.1e} in {}, slopes {:.4} to {:.4}, {} near a kink, {} at one, {}",
+                "{}: {:.1e} in {}, slopes {:?} to {:?}, {} linear, {} near a kink, {} at one, {}",
                 report.problem,
                 worst.error,
                 worst.name,
                 report.taylor.slope_min,
                 report.taylor.slope_max,
+                report.taylor.linear,
                 report.taylor.near_kink,
                 report.taylor.at_kink,
                 report.passed
@@ -620,7 +633,7 @@ mod tests {
             find_all(&SimilarityProblem { measure });
         }
         for violation in [Violation::Sum, Violation::Max] {
-            find_all(&LossProblem { violation, mask: true });
+            find_all(&hinges(violation, true));
         }
         models().iter().for_each(find_all);
     }

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::vse::Objective;
 use crate::error::{Error, Result};
-use crate::loss::{HingeLoss, Violation};
+use crate::loss::{HingeLoss, Loss, Violation, WarmUp};
 use crate::similarity::Measure;
 
 /// Every setting of a training run, as `config.toml` holds it.
@@ -255,12 +256,19 @@ impl ValidConfig {
         }
     }
 
-    /// The loss of an epoch (from 0): SH during the warm-up, then the one that was asked for.
+    /// The loss, with its warm-up.
+    #[must_use]
+    pub fn loss(&self) -> WarmUp {
+        let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
+        WarmUp::new(HingeLoss { margin: self.margin, violation }, self.warmup_epochs)
+    }
+
+    /// What an epoch (from 0) minimises.
     #[must_use]
     pub fn objective(&self, epoch: usize) -> Objective {
-        let max = self.max_violation && epoch >= self.warmup_epochs;
-        let violation = if max { Violation::Max } else { Violation::Sum };
-        Objective { hinge: HingeLoss { margin: self.margin, violation }, mask_same_image: self.mask_same_image }
+        let mut loss = self.loss();
+        loss.begin_epoch(epoch);
+        Objective { loss: loss.now(), mask_same_image: self.mask_same_image }
     }
 }
 
@@ -345,15 +353,6 @@ impl Architecture {
         }
         Ok(())
     }
-}
-
-/// What training minimises.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Objective {
-    /// Margin and kind of the loss.
-    pub hinge: HingeLoss,
-    /// Leave captions of one image out of each other's negatives.
-    pub mask_same_image: bool,
 }
 
 #[cfg(test)]
@@ -454,7 +453,7 @@ mod tests {
     #[test]
     fn warm_up_is_sh_then_mh() {
         let config = Config { warmup_epochs: 2, ..Config::default() }.check().unwrap();
-        let violations = [0, 1, 2, 3].map(|epoch| config.objective(epoch).hinge.violation);
+        let violations = [0, 1, 2, 3].map(|epoch| config.objective(epoch).loss.violation);
         assert_eq!(violations, [Violation::Sum, Violation::Sum, Violation::Max, Violation::Max]);
     }
 

@@ -3,73 +3,104 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::error::Result;
-use crate::linalg;
-use crate::nn::abs::absolute;
-use crate::nn::l2norm::normalise;
-use crate::nn::{Abs, L2Norm};
+use crate::linalg::{self, Write};
+use crate::nn::abs::{AbsCache, absolute};
+use crate::nn::l2norm::{L2NormCache, normalise};
+use crate::nn::{Abs, L2Norm, Layer, Mode};
 use crate::real::{Real, Scalar};
 
 /// What is done to a tower's vectors before they are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     /// (NORM-1)
-    pub normalise: bool,
+    pub(crate) normalise: bool,
     /// (ABS-1)
-    pub use_abs: bool,
-    /// `image` or `caption`, for messages.
-    pub side: &'static str,
+    pub(crate) use_abs: bool,
 }
 
-/// What the steps taken leave for backward.
+/// What a [`Head`] keeps of a forward pass.
 #[derive(Clone, Debug, Default)]
 pub struct HeadCache<T> {
     head: Head,
     plain: Array2<T>,
-    norm: L2Norm<T>,
-    abs: Abs<T>,
+    norm: L2NormCache<T>,
+    abs: AbsCache<T>,
+    /// The gradient by the normalised vectors, where both steps are taken.
+    d_norm: Array2<T>,
 }
 
 impl Head {
-    /// [B, D] → [B, D]; the result is [`HeadCache::embedding`].
+    /// x [B, D] → [B, D]; the result is [`HeadCache::y`].
     ///
-    /// **Errors** if a row to be normalised is zero or not finite.
-    pub fn forward<T: Scalar>(self, x: ArrayView2<'_, T>, cache: &mut HeadCache<T>) -> Result<()> {
-        cache.head = self;
+    /// # Errors
+    ///
+    /// If a row to be normalised is zero or not finite.
+    pub(crate) fn forward<T: Scalar>(self, x: ArrayView2<'_, T>, mode: Mode, cache: &mut HeadCache<T>) -> Result<()> {
+        let HeadCache { head, plain, norm, abs, .. } = cache;
+        *head = self;
         if self.normalise {
-            cache.norm.forward(x, self.side)?;
-        } else {
-            linalg::reshape(&mut cache.plain, x.dim());
-            cache.plain.assign(&x);
+            L2Norm.forward(x, mode, norm)?;
         }
-        if self.use_abs {
-            cache.abs.forward(if self.normalise { cache.norm.output.view() } else { cache.plain.view() });
+        match self {
+            Self { use_abs: true, normalise: true } => Abs.forward(norm.y.view(), mode, abs)?,
+            Self { use_abs: true, normalise: false } => Abs.forward(x, mode, abs)?,
+            Self { use_abs: false, normalise: true } => {}
+            Self { use_abs: false, normalise: false } => {
+                linalg::reshape(plain, x.dim());
+                plain.assign(&x);
+            }
         }
         Ok(())
     }
-}
 
-impl Head {
-    /// As [`Self::forward`], in place and without a cache: [N, D] vectors become embeddings.
+    /// The same in place and without a cache, where no backward pass follows.
     ///
-    /// **Errors** as [`Self::forward`].
-    pub fn apply<T: Scalar>(self, x: &mut Array2<T>) -> Result<()> {
+    /// # Errors
+    ///
+    /// As [`Self::forward`].
+    pub(crate) fn apply<T: Scalar>(self, x: &mut Array2<T>) -> Result<()> {
         if self.normalise {
-            normalise(x, self.side)?;
+            normalise(x)?;
         }
         if self.use_abs {
             x.mapv_inplace(absolute);
         }
         Ok(())
     }
+
+    /// From dy [B, D], the gradient by the embedding, to dx [B, D].
+    pub(crate) fn backward<T: Real>(
+        self,
+        x: ArrayView2<'_, T>,
+        cache: &mut HeadCache<T>,
+        dy: &Array2<T>,
+        dx: &mut Array2<T>,
+    ) {
+        let HeadCache { norm, abs, d_norm, .. } = cache;
+        // Neither step has parameters: nothing is written but dx.
+        let write = Write::Replace;
+        match self {
+            Self { use_abs: true, normalise: true } => {
+                Abs.backward(norm.y.view(), abs, dy, write, &mut Abs, Some(d_norm));
+                L2Norm.backward(x, norm, d_norm, write, &mut L2Norm, Some(dx));
+            }
+            Self { use_abs: true, normalise: false } => Abs.backward(x, abs, dy, write, &mut Abs, Some(dx)),
+            Self { use_abs: false, normalise: true } => L2Norm.backward(x, norm, dy, write, &mut L2Norm, Some(dx)),
+            Self { use_abs: false, normalise: false } => {
+                linalg::reshape(dx, x.dim());
+                dx.assign(dy);
+            }
+        }
+    }
 }
 
 impl<T: Scalar> HeadCache<T> {
     /// The joint embedding f or g, [B, D].
     #[must_use]
-    pub fn embedding(&self) -> ArrayView2<'_, T> {
+    pub fn y(&self) -> ArrayView2<'_, T> {
         match self.head {
-            Head { use_abs: true, .. } => self.abs.output.view(),
-            Head { normalise: true, .. } => self.norm.output.view(),
+            Head { use_abs: true, .. } => self.abs.y.view(),
+            Head { normalise: true, .. } => self.norm.y.view(),
             _ => self.plain.view(),
         }
     }
@@ -77,25 +108,13 @@ impl<T: Scalar> HeadCache<T> {
     /// The norms before normalisation, `[B]`, where there is one.
     #[must_use]
     pub fn norms(&self) -> Option<&Array1<T>> {
-        self.head.normalise.then_some(&self.norm.norms)
+        self.head.normalise.then_some(&self.norm.norm)
     }
 
-    /// Appends the signs under the absolute value; see [`super::Forward::active_set`].
+    /// Appends the signs under the absolute value; see [`super::Pass::active_set`].
     pub(super) fn active_set(&self, active: &mut Vec<bool>) {
         if self.head.use_abs {
-            active.extend(self.abs.signs.iter().map(|&sign| sign > 0));
-        }
-    }
-}
-
-impl<T: Real> HeadCache<T> {
-    /// The gradient of the embedding becomes that of the tower's vectors, [B, D].
-    pub fn backward(&self, d: &mut Array2<T>) {
-        if self.head.use_abs {
-            self.abs.backward(d);
-        }
-        if self.head.normalise {
-            self.norm.backward(d);
+            active.extend(self.abs.sign.iter().map(|&sign| sign > 0));
         }
     }
 }

@@ -1,18 +1,17 @@
-//! The model: settings, named parameters, initialisation, the two towers, and VSE++ as a whole.
+//! The model: settings, named parameters, the two towers, and VSE++ as a whole.
 
-pub mod batch;
+mod batch;
 pub mod config;
-pub mod head;
-pub mod image_tower;
-pub mod init;
-pub mod parameters;
-pub mod text_tower;
-pub mod vse;
+mod head;
+mod image_tower;
+mod parameters;
+mod text_tower;
+mod vse;
 
 pub use batch::Batch;
-pub use config::{Architecture, Config, Objective, Preset, ValidConfig};
-pub use head::{Head, HeadCache};
+pub use config::{Architecture, Config, Preset, ValidConfig};
+pub use head::HeadCache;
 pub use image_tower::{ImageCache, ImageTower};
 pub use parameters::Parameters;
-pub use text_tower::{TextBackward, TextCache, TextTower};
-pub use vse::{Backward, Forward, Vse};
+pub use text_tower::{TextCache, TextTower};
+pub use vse::{Objective, Pass, Vse};

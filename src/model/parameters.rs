@@ -1,14 +1,14 @@
-//! All parameters, by name. Gradients and Adam's moments are held in the same struct.
-
-use ndarray::{Array1, Array2, ArrayViewD, ArrayViewMutD};
+//! All parameters of a model. Its gradient is held in the same struct.
 
 use super::config::Architecture;
 use super::image_tower::ImageTower;
 use super::text_tower::TextTower;
-use crate::nn::{Embedding, Gru, GruLayer, Linear};
+use crate::nn::Module;
 use crate::real::Scalar;
 
-/// The trained numbers of a model, or one number for each of them (a gradient, a moment).
+/// The numbers of a model, or its gradient: one number for each of them.
+///
+/// The tensors have the names that the original's checkpoints give them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<T> {
     /// `img_enc`
@@ -17,133 +17,34 @@ pub struct Parameters<T> {
     pub txt_enc: TextTower<T>,
 }
 
-impl<T: Scalar> Parameters<T> {
+crate::module!(Parameters<T>, model { img_enc, txt_enc });
+
+impl<T: Clone + Default> Parameters<T> {
     /// Zeros in the shapes of an architecture.
     #[must_use]
-    pub fn zeros(a: &Architecture) -> Self {
-        let linear =
-            |outputs, inputs| Linear { weight: Array2::zeros((outputs, inputs)), bias: Array1::zeros(outputs) };
-        let layer = |k| GruLayer {
-            weight_ih: Array2::zeros((3 * a.hidden_size, if k == 0 { a.word_dim } else { a.hidden_size })),
-            weight_hh: Array2::zeros((3 * a.hidden_size, a.hidden_size)),
-            bias_ih: Array1::zeros(3 * a.hidden_size),
-            bias_hh: Array1::zeros(3 * a.hidden_size),
-        };
-        Self {
-            img_enc: ImageTower { fc: linear(a.embed_size, a.img_dim) },
-            txt_enc: TextTower {
-                embed: Embedding { weight: Array2::zeros((a.vocab_size, a.word_dim)) },
-                rnn: Gru { layers: (0..a.num_layers).map(layer).collect() },
-                proj: a.caption_projection.then(|| linear(a.embed_size, a.hidden_size)),
-            },
-        }
+    pub fn zeros(architecture: &Architecture) -> Self {
+        Self { img_enc: ImageTower::zeros(architecture), txt_enc: TextTower::zeros(architecture) }
     }
+}
 
-    /// The names that the original's checkpoints give the tensors, in one fixed order.
-    fn names(&self) -> impl Iterator<Item = String> {
-        let layer = |k| ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|part| format!("txt_enc.rnn.{part}_l{k}"));
-        ["img_enc.fc.weight", "img_enc.fc.bias", "txt_enc.embed.weight"]
-            .map(String::from)
-            .into_iter()
-            .chain((0..self.txt_enc.rnn.layers.len()).flat_map(layer))
-            .chain(["txt_enc.proj.weight", "txt_enc.proj.bias"].map(String::from))
-    }
-
-    /// All tensors, in the order of [`Self::named`].
-    pub fn tensors(&self) -> impl Iterator<Item = ArrayViewD<'_, T>> {
-        fn matrix<T>(x: &Array2<T>) -> ArrayViewD<'_, T> {
-            x.view().into_dyn()
-        }
-        fn vector<T>(x: &Array1<T>) -> ArrayViewD<'_, T> {
-            x.view().into_dyn()
-        }
-        fn layer<T>(layer: &GruLayer<T>) -> [ArrayViewD<'_, T>; 4] {
-            [matrix(&layer.weight_ih), matrix(&layer.weight_hh), vector(&layer.bias_ih), vector(&layer.bias_hh)]
-        }
-        let (img, txt) = (&self.img_enc, &self.txt_enc);
-        [matrix(&img.fc.weight), vector(&img.fc.bias), matrix(&txt.embed.weight)]
-            .into_iter()
-            .chain(txt.rnn.layers.iter().flat_map(layer))
-            .chain(txt.proj.iter().flat_map(|proj| [matrix(&proj.weight), vector(&proj.bias)]))
-    }
-
-    /// As [`Self::tensors`], to change.
-    pub fn tensors_mut(&mut self) -> impl Iterator<Item = ArrayViewMutD<'_, T>> {
-        fn matrix<T>(x: &mut Array2<T>) -> ArrayViewMutD<'_, T> {
-            x.view_mut().into_dyn()
-        }
-        fn vector<T>(x: &mut Array1<T>) -> ArrayViewMutD<'_, T> {
-            x.view_mut().into_dyn()
-        }
-        fn layer<T>(layer: &mut GruLayer<T>) -> [ArrayViewMutD<'_, T>; 4] {
-            let GruLayer { weight_ih, weight_hh, bias_ih, bias_hh } = layer;
-            [matrix(weight_ih), matrix(weight_hh), vector(bias_ih), vector(bias_hh)]
-        }
-        let (img, txt) = (&mut self.img_enc, &mut self.txt_enc);
-        [matrix(&mut img.fc.weight), vector(&mut img.fc.bias), matrix(&mut txt.embed.weight)]
-            .into_iter()
-            .chain(txt.rnn.layers.iter_mut().flat_map(layer))
-            .chain(txt.proj.iter_mut().flat_map(|proj| [matrix(&mut proj.weight), vector(&mut proj.bias)]))
-    }
-
-    /// Every tensor with the name that the original's checkpoints give it, in one fixed order.
+impl<T: Scalar> Parameters<T> {
+    /// The values before training, from a seed: (INIT-1) to (INIT-3).
     #[must_use]
-    pub fn named(&self) -> Vec<(String, ArrayViewD<'_, T>)> {
-        self.names().zip(self.tensors()).collect()
-    }
-
-    /// The names and tensors of [`Self::named`], to change.
-    pub fn named_mut(&mut self) -> Vec<(String, ArrayViewMutD<'_, T>)> {
-        let names: Vec<String> = self.names().collect();
-        names.into_iter().zip(self.tensors_mut()).collect()
-    }
-
-    /// How many numbers there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.tensors().map(|tensor| tensor.len()).sum()
-    }
-
-    /// Sets every number, in the order of [`Self::named`], rows first.
-    pub fn fill_with(&mut self, mut value: impl FnMut() -> T) {
-        for mut tensor in self.tensors_mut() {
-            tensor.map_inplace(|x| *x = value());
-        }
-    }
-
-    /// The same numbers in another precision.
-    #[must_use]
-    pub fn cast<U: Scalar>(&self, architecture: &Architecture) -> Parameters<U> {
-        let mut out = Parameters::zeros(architecture);
-        for (from, mut to) in self.tensors().zip(out.tensors_mut()) {
-            to.zip_mut_with(&from, |to, from| *to = U::from_f64(from.re()));
-        }
-        out
+    pub fn init(architecture: &Architecture, seed: u64) -> Self {
+        let mut parameters = Self::zeros(architecture);
+        Module::init(&mut parameters, seed);
+        parameters
     }
 }
 
 impl Architecture {
-    /// The name and the shape of every tensor, in the order of [`Parameters::named`], without making it.
+    /// The name and the shape of every tensor, in the order of a visit. It takes no memory for the numbers,
+    /// so the sizes may come from a file, once [`Self::check`] has accepted them.
     #[must_use]
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let Self { vocab_size: v, img_dim: f, word_dim: e, hidden_size: h, embed_size: d, .. } = *self;
-        let mut tensors = vec![
-            ("img_enc.fc.weight".into(), vec![d, f]),
-            ("img_enc.fc.bias".into(), vec![d]),
-            ("txt_enc.embed.weight".into(), vec![v, e]),
-        ];
-        // Sizes that nobody has checked may be anything.
-        let gates = h.saturating_mul(3);
-        for k in 0..self.num_layers {
-            tensors.push((format!("txt_enc.rnn.weight_ih_l{k}"), vec![gates, if k == 0 { e } else { h }]));
-            tensors.push((format!("txt_enc.rnn.weight_hh_l{k}"), vec![gates, h]));
-            tensors.push((format!("txt_enc.rnn.bias_ih_l{k}"), vec![gates]));
-            tensors.push((format!("txt_enc.rnn.bias_hh_l{k}"), vec![gates]));
-        }
-        if self.caption_projection {
-            tensors.push(("txt_enc.proj.weight".into(), vec![d, h]));
-            tensors.push(("txt_enc.proj.bias".into(), vec![d]));
-        }
+        // An array of `()` has a shape and no bytes.
+        let mut tensors = Vec::new();
+        Parameters::<()>::zeros(self).each(|path, _, x| tensors.push((path.to_string(), x.shape().to_vec())));
         tensors
     }
 }
@@ -156,7 +57,7 @@ mod tests {
     #[test]
     fn names_and_shapes_are_the_originals() {
         let config = Config { embed_size: 6, word_dim: 3, num_layers: 2, ..Config::default() };
-        let mut parameters = Parameters::<f32>::zeros(&config.check().unwrap().architecture(11, 5));
+        let parameters = Parameters::<f32>::zeros(&config.check().unwrap().architecture(11, 5));
         let expected: [(&str, &[usize]); 11] = [
             ("img_enc.fc.weight", &[6, 5]),
             ("img_enc.fc.bias", &[6]),
@@ -170,12 +71,9 @@ mod tests {
             ("txt_enc.rnn.bias_ih_l1", &[18]),
             ("txt_enc.rnn.bias_hh_l1", &[18]),
         ];
-        let named = parameters.named();
-        let found: Vec<(&str, &[usize])> = named.iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
+        let tensors = parameters.tensors();
+        let found: Vec<(&str, &[usize])> = tensors.iter().map(|(n, t)| (n.as_str(), t.shape())).collect();
         assert_eq!(found, expected);
-        let shapes: Vec<Vec<usize>> = named.iter().map(|(_, t)| t.shape().to_vec()).collect();
-        let mutable: Vec<Vec<usize>> = parameters.tensors_mut().map(|t| t.shape().to_vec()).collect();
-        assert_eq!(shapes, mutable, "named and tensors_mut keep one order");
         for config in [
             Config { embed_size: 6, word_dim: 3, num_layers: 3, ..Config::default() },
             Config { embed_size: 6, hidden_size: Some(4), caption_projection: true, ..Config::default() },
@@ -183,8 +81,47 @@ mod tests {
             let architecture = config.check().unwrap().architecture(11, 5);
             let zeros = Parameters::<f32>::zeros(&architecture);
             assert_eq!(zeros.count() as u128, architecture.parameters());
-            let found: Vec<_> = zeros.named().into_iter().map(|(n, t)| (n, t.shape().to_vec())).collect();
+            let found: Vec<_> = zeros.tensors().into_iter().map(|(n, t)| (n, t.shape().to_vec())).collect();
             assert_eq!(architecture.tensors(), found);
         }
+    }
+
+    #[test]
+    fn init_1_2_3_fill_their_ranges_evenly() {
+        let config = Config { embed_size: 64, word_dim: 32, caption_projection: true, ..Config::default() };
+        let architecture = config.check().unwrap().architecture(100, 80);
+        for (name, tensor) in Parameters::<f64>::init(&architecture, 0).tensors() {
+            // The bounds written out, D = H = 64, F = 80.
+            let a: f64 = match name.as_str() {
+                "img_enc.fc.weight" => (6.0f64 / (80.0 + 64.0)).sqrt(),
+                "txt_enc.proj.weight" => (6.0f64 / (64.0 + 64.0)).sqrt(),
+                "txt_enc.embed.weight" => 0.1,
+                rnn if rnn.starts_with("txt_enc.rnn.") => 0.125,
+                _ => 0.0,
+            };
+            let largest = tensor.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            if a == 0.0 {
+                assert!(name.ends_with("bias") && largest == 0.0, "{name}");
+                continue;
+            }
+            assert!(largest <= a, "{name}: {largest} > {a}");
+            // Of n uniform numbers the largest is below 0.9 a with probability 0.9ⁿ; n ≥ 192.
+            assert!(largest > 0.9 * a, "{name}: {largest} is far from {a}");
+            // The mean of n numbers has standard deviation a / √(3n): five of them.
+            let n = tensor.len() as f64;
+            let mean = tensor.iter().fold(0.0, |s, x| s + x) / n;
+            assert!(mean.abs() < 5.0 * a / (3.0 * n).sqrt(), "{name}: mean {mean}");
+        }
+    }
+
+    #[test]
+    fn a_seed_is_a_model_and_precisions_agree() {
+        let architecture = Config { embed_size: 8, ..Config::default() }.check().unwrap().architecture(9, 5);
+        let (a, b) = (Parameters::<f64>::init(&architecture, 1), Parameters::<f64>::init(&architecture, 2));
+        assert_eq!(a, Parameters::init(&architecture, 1));
+        assert_ne!(a, b);
+        let single = Parameters::<f32>::init(&architecture, 1).tensors();
+        let rounded: Vec<_> = a.tensors().into_iter().map(|(name, x)| (name, x.mapv(|x| x as f32))).collect();
+        assert_eq!(rounded, single);
     }
 }

@@ -12,10 +12,14 @@
 
 use ndarray::Array2;
 
+use super::config::Architecture;
 use super::head::{Head, HeadCache};
 use crate::error::Result;
-use crate::linalg::{self, Write};
-use crate::nn::{Embedding, Gru, GruBackward, GruCache, Linear, PrefixTree};
+use crate::linalg::Write;
+use crate::nn::embedding::EmbeddingCache;
+use crate::nn::gru::{GruCache, Sequences};
+use crate::nn::linear::LinearCache;
+use crate::nn::{Embedding, Gru, Layer, Linear, Mode, PrefixTree};
 use crate::real::{Real, Scalar};
 
 /// `txt_enc`: word vectors, GRU, and the projection where there is one.
@@ -29,103 +33,114 @@ pub struct TextTower<T> {
     pub proj: Option<Linear<T>>,
 }
 
-/// What the caption side's forward pass leaves for its backward pass.
+crate::module!(TextTower<T>, tower { embed, rnn, proj });
+
+impl<T: Clone + Default> TextTower<T> {
+    pub(super) fn zeros(a: &Architecture) -> Self {
+        Self {
+            embed: Embedding::zeros(a.vocab_size, a.word_dim),
+            rnn: Gru::zeros(a.num_layers, a.word_dim, a.hidden_size),
+            proj: a.caption_projection.then(|| Linear::zeros(a.embed_size, a.hidden_size)),
+        }
+    }
+}
+
+/// What the caption side keeps of a pass.
 #[derive(Clone, Debug, Default)]
 pub struct TextCache<T> {
     /// The batch's captions.
     pub tree: PrefixTree,
     /// The vectors of the tree's distinct words, [U, E].
-    pub words: Array2<T>,
-    /// The GRU's caches.
+    pub embed: EmbeddingCache<T>,
+    /// The GRU: ψ [B, H] is its y.
     pub rnn: GruCache<T>,
-    /// ψ [B, H].
-    pub last: Array2<T>,
     /// `W_gᵀ` ψ + `b_g` [B, D], where there is a projection.
-    pub projected: Array2<T>,
-    /// Normalisation and absolute value.
+    pub proj: LinearCache<T>,
+    /// Normalisation and absolute value: g [B, D] is its y.
     pub head: HeadCache<T>,
-}
-
-/// What the caption side's backward pass computes on its way.
-#[derive(Clone, Debug, Default)]
-pub struct TextBackward<T> {
-    /// dψ [B, H], where there is a projection.
-    pub last: Array2<T>,
-    /// The GRU's gradients.
-    pub rnn: GruBackward<T>,
+    /// The gradients by the head's x, by ψ, and by the words' vectors.
+    d_head: Array2<T>,
+    d_psi: Array2<T>,
+    d_words: Array2<T>,
 }
 
 impl<T: Scalar> TextTower<T> {
-    /// (TXT-1) and (TXT-2): B captions → embeddings [B, D].
+    /// (TXT-1) and (TXT-2): B captions → g [B, D].
     ///
-    /// **Errors** if a token id is not below V, or if a row to be normalised is zero or not finite.
-    pub fn forward<C: AsRef<[u32]>>(&self, captions: &[C], head: Head, cache: &mut TextCache<T>) -> Result<()> {
-        let TextCache { tree, words, rnn, last, projected, head: head_cache } = cache;
-        tree.rebuild(captions);
-        self.embed.forward(tree.words(), words)?;
-        self.rnn.forward(tree, words.view(), rnn);
-        // (TXT-1)  ψ(c) = h of the top layer at the last token of c
-        let top = rnn.top();
-        linalg::reshape(last, (captions.len(), top.ncols()));
-        for (mut last, &node) in last.outer_iter_mut().zip(tree.last()) {
-            last.assign(&top.row(node));
-        }
-        // (TXT-2)  g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
-        match &self.proj {
-            Some(proj) => {
-                proj.forward(last.view(), projected);
-                head.forward(projected.view(), head_cache)
-            }
-            None => head.forward(last.view(), head_cache),
-        }
-    }
-}
-
-impl<T: Scalar> TextTower<T> {
-    /// (TXT-1) and (TXT-2) without what a backward pass would need: captions → embeddings [M, D].
+    /// # Errors
     ///
-    /// All captions are one prefix tree. **Errors** as [`Self::forward`].
-    pub fn embed<C: AsRef<[u32]>>(&self, captions: &[C], head: Head) -> Result<Array2<T>> {
-        let (mut words, mut vectors) = (Array2::default((0, 0)), Array2::default((0, 0)));
-        let tree = PrefixTree::new(captions);
-        self.embed.forward(tree.words(), &mut words)?;
-        self.rnn.last_states(&tree, words.view(), &mut vectors);
-        if let Some(proj) = &self.proj {
-            let last = std::mem::take(&mut vectors);
-            proj.forward(last.view(), &mut vectors);
-        }
-        head.apply(&mut vectors)?;
-        Ok(vectors)
-    }
-}
-
-impl<T: Real> TextTower<T> {
-    /// From dg [B, D] to the parameters' gradients; d is overwritten.
-    pub fn backward(
+    /// If a token id is not below V, or if a row to be normalised is zero or not finite.
+    pub(super) fn forward<C: AsRef<[u32]>>(
         &self,
-        cache: &TextCache<T>,
-        d: &mut Array2<T>,
-        on_the_way: &mut TextBackward<T>,
-        write: Write,
-        gradient: &mut Self,
-    ) {
-        let TextBackward { last: d_last, rnn: d_rnn } = on_the_way;
-        cache.head.backward(d);
-        let d_last = match (&self.proj, &mut gradient.proj) {
-            (Some(proj), Some(gradient)) => {
-                proj.backward(cache.last.view(), d.view(), write, gradient);
-                proj.backward_input(d.view(), d_last);
-                d_last
-            }
-            _ => d,
-        };
-        // (TXT-1′)  dh of a node = Σ dψ(c) over the captions c that end there
-        let d_states = d_rnn.top(&self.rnn, &cache.tree);
-        for (&node, d) in cache.tree.last().iter().zip(d_last.outer_iter()) {
-            let mut row = d_states.row_mut(node);
-            row += &d;
+        captions: &[C],
+        mode: Mode,
+        head: Head,
+        cache: &mut TextCache<T>,
+    ) -> Result<()> {
+        let TextCache { tree, embed, rnn, proj, head: head_cache, .. } = cache;
+        tree.rebuild(captions);
+        self.words(tree, mode, embed)?;
+        // (TXT-1)  ψ(c) = h of the top layer at the last token of c
+        self.rnn.forward(Sequences { tree, words: embed.y.view() }, mode, rnn)?;
+        // (TXT-2)  g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
+        let mut x = rnn.y.view();
+        if let Some(layer) = &self.proj {
+            layer.forward(x, mode, proj)?;
+            x = proj.y.view();
         }
-        self.rnn.backward(&cache.tree, cache.words.view(), &cache.rnn, d_rnn, write, &mut gradient.rnn);
-        self.embed.backward(cache.tree.words(), d_rnn.words.view(), write, &mut gradient.embed);
+        head.forward(x, mode, head_cache).map_err(|e| e.of("caption embedding"))
+    }
+
+    /// The same without a cache, where no backward pass follows. All captions are one prefix tree.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::forward`].
+    pub(super) fn embed<C: AsRef<[u32]>>(&self, captions: &[C], head: Head) -> Result<Array2<T>> {
+        let (tree, mut words) = (PrefixTree::new(captions), EmbeddingCache::default());
+        self.words(&tree, Mode::Eval, &mut words)?;
+        let mut g = Array2::default((0, 0));
+        self.rnn.infer(Sequences { tree: &tree, words: words.y.view() }, &mut g);
+        if let Some(layer) = &self.proj {
+            let mut proj = LinearCache::default();
+            layer.forward(g.view(), Mode::Eval, &mut proj)?;
+            g = proj.y;
+        }
+        head.apply(&mut g).map_err(|e| e.of("caption embedding"))?;
+        Ok(g)
+    }
+
+    fn words(&self, tree: &PrefixTree, mode: Mode, cache: &mut EmbeddingCache<T>) -> Result<()> {
+        self.embed.forward(tree.words(), mode, cache).map_err(|e| e.of("txt_enc.embed.weight"))
+    }
+
+    /// From dg [B, D] to the parameters' gradients.
+    pub(super) fn backward(
+        &self,
+        head: Head,
+        cache: &mut TextCache<T>,
+        dg: &Array2<T>,
+        write: Write,
+        grad: &mut Self,
+    ) where
+        T: Real,
+    {
+        let TextCache { tree, embed, rnn, proj, head: head_cache, d_head, d_psi, d_words } = cache;
+        let d_psi = match (&self.proj, &mut grad.proj) {
+            (Some(layer), Some(grad)) => {
+                head.backward(proj.y.view(), head_cache, dg, d_head);
+                layer.backward(rnn.y.view(), proj, d_head, write, grad, Some(d_psi));
+                d_psi
+            }
+            _ => {
+                head.backward(rnn.y.view(), head_cache, dg, d_head);
+                d_head
+            }
+        };
+        // A frozen table needs no gradient by its output.
+        let dx = (!grad.embed.weight.is_empty()).then_some(&mut *d_words);
+        // (TXT-1′)  dh of a node = Σ dψ(c) over the captions c that end there
+        self.rnn.backward(Sequences { tree, words: embed.y.view() }, rnn, d_psi, write, &mut grad.rnn, dx);
+        self.embed.backward(tree.words(), embed, d_words, write, &mut grad.embed, None);
     }
 }

@@ -1,16 +1,17 @@
-//! VSE++ as a whole: two towers, a score matrix, a loss; and the way back.
+//! VSE++ as a whole: two towers, a score matrix and a loss, forward and backward.
 
 use ndarray::{Array2, ArrayView2};
 
 use super::batch::Batch;
-use super::config::{Architecture, Objective};
+use super::config::Architecture;
 use super::head::Head;
 use super::image_tower::ImageCache;
 use super::parameters::Parameters;
-use super::text_tower::{TextBackward, TextCache};
+use super::text_tower::TextCache;
 use crate::error::{Error, Result};
 use crate::linalg::Write;
-use crate::loss::Hinges;
+use crate::loss::{HingeLoss, Loss, Negatives, Terms};
+use crate::nn::{Mode, Module};
 use crate::real::{Real, Scalar};
 
 /// A model: what it computes, and the numbers it computes with.
@@ -22,9 +23,28 @@ pub struct Vse<T> {
     pub parameters: Parameters<T>,
 }
 
-/// One forward pass: everything that a backward pass, a log or a student could ask for.
+/// What training minimises: a loss, and which pairs of a batch are negatives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective<L = HingeLoss> {
+    /// The loss.
+    pub loss: L,
+    /// Captions of one image are no negatives of each other.
+    pub mask_same_image: bool,
+}
+
+impl<L> Objective<L> {
+    /// The negatives of a batch whose pairs show these images, `[B]`.
+    #[must_use]
+    pub fn negatives<'a>(&self, image_ids: &'a [usize]) -> Negatives<'a> {
+        if self.mask_same_image { Negatives::OtherImages(image_ids) } else { Negatives::Others }
+    }
+}
+
+/// One pass, forward and backward: everything that a step computes, for a log, a test or a student.
+///
+/// Its memory is used again by the next pass.
 #[derive(Clone, Debug, Default)]
-pub struct Forward<T> {
+pub struct Pass<T> {
     /// The image side.
     pub image: ImageCache<T>,
     /// The caption side.
@@ -32,24 +52,17 @@ pub struct Forward<T> {
     /// S [B, B], rows images, columns captions.
     pub scores: Array2<T>,
     /// The loss and its terms.
-    pub hinges: Hinges<T>,
-}
-
-/// What one backward pass computes on its way to the parameters' gradients.
-#[derive(Clone, Debug, Default)]
-pub struct Backward<T> {
-    /// dS [B, B].
-    pub scores: Array2<T>,
-    /// df, and then the gradient of `fc`'s output, [B, D].
-    pub images: Array2<T>,
-    /// dg, and then the gradient before the caption side's head, [B, D].
-    pub captions: Array2<T>,
-    /// The caption side.
-    pub text: TextBackward<T>,
+    pub terms: Terms<T>,
+    /// dS [B, B], after a backward pass.
+    pub d_scores: Array2<T>,
+    /// df [B, D], after a backward pass.
+    pub df: Array2<T>,
+    /// dg [B, D], after a backward pass.
+    pub dg: Array2<T>,
 }
 
 impl<T: Scalar> Vse<T> {
-    /// A freshly initialised model.
+    /// A model before training.
     #[must_use]
     pub fn init(architecture: Architecture, seed: u64) -> Self {
         Self { architecture, parameters: Parameters::init(&architecture, seed) }
@@ -57,39 +70,36 @@ impl<T: Scalar> Vse<T> {
 
     /// The scores and the loss of a batch.
     ///
-    /// **Errors** if the batch does not fit the architecture, if a token id is out of range, if an
-    /// embedding is zero, or if anything is not finite.
-    pub fn forward(&self, batch: &Batch<T>, objective: &Objective) -> Result<Forward<T>> {
-        let mut forward = Forward::default();
-        self.forward_into(batch, objective, &mut forward)?;
-        Ok(forward)
-    }
-
-    /// As [`Self::forward`], in the memory of a pass that is no longer needed.
+    /// # Errors
     ///
-    /// **Errors** as [`Self::forward`]; `forward` is then unspecified until a pass succeeds.
-    pub fn forward_into(&self, batch: &Batch<T>, objective: &Objective, forward: &mut Forward<T>) -> Result<()> {
-        let Forward { image, text, scores, hinges } = forward;
+    /// If the batch does not fit the architecture, if a token id is out of range, if an embedding is zero,
+    /// or if anything is not finite. `pass` is then unspecified until a pass succeeds.
+    pub fn forward<L: Loss>(
+        &self,
+        batch: &Batch<T>,
+        objective: &Objective<L>,
+        mode: Mode,
+        pass: &mut Pass<T>,
+    ) -> Result<()> {
+        let Pass { image, text, scores, terms, .. } = pass;
         batch.check(self.architecture.img_dim)?;
-        self.parameters.img_enc.forward(batch.images.view(), self.image_head(), image)?;
-        self.parameters.txt_enc.forward(&batch.captions, self.caption_head(), text)?;
-        self.architecture.measure.scores_into(image.head.embedding(), text.head.embedding(), scores);
-        let image_ids = objective.mask_same_image.then_some(&batch.image_ids[..]);
-        objective.hinge.forward_into(scores.view(), image_ids, hinges)
+        self.parameters.img_enc.forward(batch.images.view(), mode, self.image_head(), image)?;
+        self.parameters.txt_enc.forward(&batch.captions, mode, self.caption_head(), text)?;
+        self.architecture.measure.scores_into(image.head.y(), text.head.y(), scores);
+        terms.evaluate(&objective.loss, scores.view(), objective.negatives(&batch.image_ids))
     }
 
     /// Joint embeddings of images: φ [N, F] → f [N, D].
     ///
-    /// **Errors** if there are not F features, or if an embedding is zero or not finite.
+    /// # Errors
+    ///
+    /// If there are not F features, or if an embedding is zero or not finite.
     pub fn embed_images(&self, features: ArrayView2<'_, T>) -> Result<Array2<T>> {
         if features.ncols() != self.architecture.img_dim {
             let expected = format!("[N, F = {}]", self.architecture.img_dim);
             return Err(Error::shape("image features", expected, features.shape()));
         }
-        let mut embeddings = Array2::default((0, 0));
-        self.parameters.img_enc.fc.forward(features, &mut embeddings);
-        self.image_head().apply(&mut embeddings)?;
-        Ok(embeddings)
+        self.parameters.img_enc.embed(features, self.image_head())
     }
 
     /// Joint embeddings of captions: M lists of token ids → g [M, D].
@@ -97,71 +107,53 @@ impl<T: Scalar> Vse<T> {
     /// All captions are one prefix tree, so that what they share is computed once. A caption's
     /// embedding does not depend on the others, to the bit.
     ///
-    /// **Errors** if a token id is out of range, or if an embedding is zero or not finite.
+    /// # Errors
+    ///
+    /// If a token id is out of range, or if an embedding is zero or not finite.
     pub fn embed_captions<C: AsRef<[u32]>>(&self, captions: &[C]) -> Result<Array2<T>> {
         self.parameters.txt_enc.embed(captions, self.caption_head())
     }
 
     fn image_head(&self) -> Head {
-        let a = &self.architecture;
-        Head { normalise: !a.no_imgnorm, use_abs: a.use_abs, side: "image" }
+        Head { normalise: !self.architecture.no_imgnorm, use_abs: self.architecture.use_abs }
     }
 
     fn caption_head(&self) -> Head {
-        Head { normalise: true, use_abs: self.architecture.use_abs, side: "caption" }
+        Head { normalise: true, use_abs: self.architecture.use_abs }
     }
 }
 
 impl<T: Real> Vse<T> {
-    /// Adds the gradient of the loss to `gradient` and returns what flows on into the image side:
-    /// the gradient of `fc`'s output, [B, D].
+    /// The gradient of the loss by the parameters, for the batch of the last forward pass; and dℓ/dφ [B, F]
+    /// by the images, for an encoder in front of the model, where it is asked for.
     ///
-    /// An image encoder in front of the tower turns it into dℓ/dφ [B, F] with
-    /// [`super::ImageTower::backward_features`]; [`Self::backward_with_features`] does both.
-    pub fn backward(&self, batch: &Batch<T>, forward: &Forward<T>, gradient: &mut Parameters<T>) -> Array2<T> {
-        let mut backward = Backward::default();
-        self.backward_into(batch, forward, &mut backward, Write::Add, gradient);
-        backward.images
-    }
-
-    /// As [`Self::backward`], in the memory of a pass that is no longer needed; adds to `gradient` or
-    /// replaces it.
-    pub fn backward_into(
+    /// `write` says whether the gradient is added to `grad` or replaces what it holds. An empty tensor of
+    /// `grad` asks for no gradient.
+    ///
+    /// # Errors
+    ///
+    /// If `grad` has not the tensors of the model, with the name of the first that differs.
+    pub fn backward(
         &self,
         batch: &Batch<T>,
-        forward: &Forward<T>,
-        backward: &mut Backward<T>,
+        pass: &mut Pass<T>,
         write: Write,
-        gradient: &mut Parameters<T>,
-    ) {
-        let (image, text) = (&forward.image, &forward.text);
-        let Backward { scores: d_scores, images: d_images, captions: d_captions, text: d_text } = backward;
-        forward.hinges.backward_into(d_scores);
-        self.architecture.measure.backward_into(
-            image.head.embedding(),
-            text.head.embedding(),
-            forward.scores.view(),
-            d_scores.view(),
-            d_images,
-            d_captions,
-        );
-        self.parameters.txt_enc.backward(text, d_captions, d_text, write, &mut gradient.txt_enc);
-        self.parameters.img_enc.backward(batch.images.view(), image, d_images, write, &mut gradient.img_enc);
-    }
-
-    /// As [`Self::backward`], and returns dℓ/dφ [B, F].
-    pub fn backward_with_features(
-        &self,
-        batch: &Batch<T>,
-        forward: &Forward<T>,
-        gradient: &mut Parameters<T>,
-    ) -> Array2<T> {
-        let d_projected = self.backward(batch, forward, gradient);
-        self.parameters.img_enc.backward_features(d_projected.view())
+        grad: &mut Parameters<T>,
+        d_images: Option<&mut Array2<T>>,
+    ) -> Result<()> {
+        self.parameters.check_gradient(grad)?;
+        let Pass { image, text, scores, terms, d_scores, df, dg } = pass;
+        terms.backward(d_scores);
+        let (f, g) = (image.head.y(), text.head.y());
+        self.architecture.measure.backward_into(f, g, scores.view(), d_scores.view(), df, dg);
+        self.parameters.txt_enc.backward(self.caption_head(), text, dg, write, &mut grad.txt_enc);
+        let (x, head) = (batch.images.view(), self.image_head());
+        self.parameters.img_enc.backward(x, head, image, df, write, &mut grad.img_enc, d_images);
+        Ok(())
     }
 }
 
-impl<T: Scalar> Forward<T> {
+impl<T: Scalar> Pass<T> {
     /// The smooth piece of the loss on which this batch lies: which terms count, which signs the
     /// absolute value sees, which violations an order similarity sees. Where it changes, there is a
     /// kink.
@@ -170,14 +162,8 @@ impl<T: Scalar> Forward<T> {
         let mut active = Vec::new();
         self.image.head.active_set(&mut active);
         self.text.head.active_set(&mut active);
-        architecture.measure.active_set(self.image.head.embedding(), self.text.head.embedding(), &mut active);
-        for terms in [&self.hinges.caption_terms, &self.hinges.image_terms] {
-            let mut counts = Array2::from_elem(self.scores.dim(), false);
-            for &at in terms {
-                counts[at] = true;
-            }
-            active.extend(counts);
-        }
+        architecture.measure.active_set(self.image.head.y(), self.text.head.y(), &mut active);
+        self.terms.active_set(&mut active);
         active
     }
 }
@@ -203,9 +189,10 @@ mod tests {
     fn an_embedding_does_not_depend_on_its_company() {
         let model = Vse::<f32>::init(config().architecture(10, 5), 0);
         let (batch, objective) = (batch(), config().objective(0));
-        let forward = model.forward(&batch, &objective).unwrap();
-        assert_eq!(model.embed_captions(&batch.captions).unwrap(), forward.text.head.embedding());
-        assert_eq!(model.embed_images(batch.images.view()).unwrap(), forward.image.head.embedding());
+        let mut pass = Pass::default();
+        model.forward(&batch, &objective, Mode::Eval, &mut pass).unwrap();
+        assert_eq!(model.embed_captions(&batch.captions).unwrap(), pass.text.head.y());
+        assert_eq!(model.embed_images(batch.images.view()).unwrap(), pass.image.head.y());
         let captions: Vec<Vec<u32>> =
             (0..700u32).map(|i| vec![1, 4 + i % 6, 4 + i / 7 % 6, 4 + i / 50 % 6, 2]).collect();
         let all = model.embed_captions(&captions).unwrap();
@@ -219,17 +206,58 @@ mod tests {
         let config = config();
         let model = Vse::<f32>::init(config.architecture(10, 5), 0);
         let batch = batch();
-        let forward = model.forward(&batch, &config.objective(0)).unwrap();
-        let mut once = Parameters::zeros(&model.architecture);
-        let d_features = model.backward_with_features(&batch, &forward, &mut once);
-        assert_eq!(d_features.dim(), (4, 5));
+        let mut pass = Pass::default();
+        model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap();
+        let (mut once, mut d_images) = (Parameters::zeros(&model.architecture), Array2::default((0, 0)));
+        model.backward(&batch, &mut pass, Write::Add, &mut once, Some(&mut d_images)).unwrap();
+        assert_eq!(d_images.dim(), (4, 5));
         let mut twice = once.clone();
-        model.backward(&batch, &forward, &mut twice);
-        for ((name, once), (_, twice)) in once.named().iter().zip(twice.named()) {
+        model.backward(&batch, &mut pass, Write::Add, &mut twice, None).unwrap();
+        for ((name, once), (_, twice)) in once.tensors().iter().zip(twice.tensors()) {
             assert_eq!(once.mapv(|x| x + x), twice, "{name}");
         }
-        model.backward_into(&batch, &forward, &mut Backward::default(), Write::Replace, &mut twice);
+        model.backward(&batch, &mut pass, Write::Replace, &mut twice, None).unwrap();
         assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn a_gradient_of_another_architecture_is_refused() {
+        let config = Config { caption_projection: true, ..config().into_inner() }.check().unwrap();
+        let model = Vse::<f32>::init(config.architecture(10, 5), 0);
+        let (batch, mut pass) = (batch(), Pass::default());
+        model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap();
+        let mut message = |mut grad: Parameters<f32>| {
+            model.backward(&batch, &mut pass, Write::Replace, &mut grad, None).unwrap_err().to_string()
+        };
+        let without = Config { caption_projection: false, ..config.clone().into_inner() }.check().unwrap();
+        let found = message(Parameters::zeros(&without.architecture(10, 5)));
+        assert_eq!(found, "txt_enc.proj.weight, txt_enc.proj.bias: one value has it, another has not");
+        let found = message(Parameters::zeros(&config.architecture(7, 5)));
+        assert_eq!(found, "txt_enc.embed.weight: expected [10, 3], found [7, 3]");
+        let deeper = Config { num_layers: 2, ..config.clone().into_inner() }.check().unwrap();
+        let found = message(Parameters::zeros(&deeper.architecture(10, 5)));
+        assert_eq!(found, "txt_enc.rnn.weight_ih_l1: one value has it, another has only 1 layer(s)");
+    }
+
+    #[test]
+    fn a_frozen_tensor_gets_no_gradient_and_changes_no_other() {
+        for num_layers in [1, 2] {
+            let config = Config { caption_projection: true, num_layers, ..config().into_inner() }.check().unwrap();
+            let model = Vse::<f32>::init(config.architecture(10, 5), 0);
+            let (batch, mut pass) = (batch(), Pass::default());
+            model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap();
+            let mut all = Parameters::zeros(&model.architecture);
+            model.backward(&batch, &mut pass, Write::Replace, &mut all, None).unwrap();
+            for frozen in all.tensors().iter().map(|(name, _)| name.as_str()).chain(["txt_enc", "txt_enc.rnn"]) {
+                let mut some = Parameters::zeros(&model.architecture);
+                some.empty(&crate::nn::Path::default(), &|path, _| path.is_within(frozen));
+                model.backward(&batch, &mut pass, Write::Replace, &mut some, None).unwrap();
+                for ((name, expected), (_, found)) in all.tensors().into_iter().zip(some.tensors()) {
+                    let is_frozen = name == frozen || name.starts_with(&format!("{frozen}."));
+                    assert!(if is_frozen { found.is_empty() } else { found == expected }, "{frozen}: {name}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -244,8 +272,8 @@ mod tests {
         for config in configs.map(|config| config.check().unwrap()) {
             let model = Vse::<f64>::init(config.architecture(10, 5), 0);
             let objective = config.objective(0);
-            let (mut forward, mut backward) = (Forward::default(), Backward::default());
-            let mut gradient = Parameters::zeros(&model.architecture);
+            let (mut pass, mut grad) = (Pass::default(), Parameters::zeros(&model.architecture));
+            let mut d_images = Array2::default((0, 0));
             for pairs in [4, 1, 3, 0, 4, 2] {
                 let Batch { images, captions, image_ids } = batch();
                 let batch = Batch {
@@ -253,13 +281,16 @@ mod tests {
                     captions: captions[4 - pairs..].to_vec(),
                     image_ids: image_ids[..pairs].to_vec(),
                 };
-                model.forward_into(&batch, &objective, &mut forward).unwrap();
-                model.backward_into(&batch, &forward, &mut backward, Write::Replace, &mut gradient);
-                let fresh = model.forward(&batch, &objective).unwrap();
-                let mut expected = Parameters::zeros(&model.architecture);
-                let d_images = model.backward(&batch, &fresh, &mut expected);
-                assert_eq!((forward.hinges.loss, &forward.scores), (fresh.hinges.loss, &fresh.scores), "{pairs} pairs");
-                assert_eq!((&gradient, &backward.images), (&expected, &d_images), "{pairs} pairs");
+                let run = |pass: &mut Pass<f64>, grad: &mut Parameters<f64>, d_images: &mut Array2<f64>| {
+                    model.forward(&batch, &objective, Mode::Train, pass).unwrap();
+                    model.backward(&batch, pass, Write::Replace, grad, Some(d_images)).unwrap();
+                };
+                run(&mut pass, &mut grad, &mut d_images);
+                let (mut fresh, mut expected) = (Pass::default(), Parameters::zeros(&model.architecture));
+                let mut d_expected = Array2::default((0, 0));
+                run(&mut fresh, &mut expected, &mut d_expected);
+                assert_eq!((pass.terms.loss, &pass.scores), (fresh.terms.loss, &fresh.scores), "{pairs} pairs");
+                assert_eq!((&grad, &d_images), (&expected, &d_expected), "{pairs} pairs");
             }
         }
     }
@@ -271,7 +302,8 @@ mod tests {
         let message = |spoil: fn(&mut Batch<f32>)| {
             let mut batch = batch();
             spoil(&mut batch);
-            model.forward(&batch, &config.objective(0)).unwrap_err().to_string()
+            let mut pass = Pass::default();
+            model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap_err().to_string()
         };
         assert_eq!(message(|b| b.images = Array2::zeros((4, 6))), "images: expected [B = 4, F = 5], found [4, 6]");
         assert!(message(|b| b.captions[2][1] = 10).contains("id 10"));

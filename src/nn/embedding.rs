@@ -3,48 +3,93 @@
 //! ```text
 //! (EMB-1)   x = W[w]              W [V, E], w a word id; x [E]
 //! (EMB-1′)  dW[w] += dx           for every occurrence of w
+//! (INIT-2)  W ~ U(±0.1)           all rows
 //! ```
+//!
+//! The layer's output, its y, is the x of the GRU.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, Axis};
 
+use super::{Layer, Mode, Tensor};
 use crate::error::{ErrorKind, Result};
 use crate::linalg::{self, Write};
-use crate::real::Scalar;
+use crate::real::{Real, Scalar};
 
-/// The table of word vectors, `txt_enc.embed.weight` [V, E].
+/// A table with a row for every id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding<T> {
-    /// [V, E]
+    /// W [V, E]
     pub weight: Array2<T>,
 }
 
-impl<T: Scalar> Embedding<T> {
-    /// (EMB-1) for a list of words: `[U]` ids → x [U, E].
+crate::module!(Embedding<T>, layer {
+    // (INIT-2)  W ~ U(±0.1)
+    weight: Tensor::uniform(0.1),
+});
+
+impl<T: Clone + Default> Embedding<T> {
+    /// V rows of E numbers, all zeros.
+    #[must_use]
+    pub fn zeros(rows: usize, columns: usize) -> Self {
+        Self { weight: Array2::default((rows, columns)) }
+    }
+}
+
+/// What [`Embedding`] keeps of a forward pass.
+#[derive(Clone, Debug, Default)]
+pub struct EmbeddingCache<T> {
+    /// The vector of every id, [U, E].
+    pub y: Array2<T>,
+}
+
+impl<T: Scalar> Layer<T> for Embedding<T> {
+    /// The ids, `[U]`.
+    type X<'a>
+        = &'a [u32]
+    where
+        T: 'a;
+    type Y = Array2<T>;
+    type Dx = ();
+    type Cache = EmbeddingCache<T>;
+
+    /// # Errors
     ///
-    /// **Errors** if an id is not below V.
-    pub fn forward(&self, words: &[u32], x: &mut Array2<T>) -> Result<()> {
-        let vocabulary = self.weight.nrows();
-        if let Some((position, &word)) = words.iter().enumerate().find(|&(_, &w)| w as usize >= vocabulary) {
-            let what = "word (txt_enc.embed.weight)".into();
-            return Err(ErrorKind::IdRange { what, position, found: word as usize, limit: vocabulary }.into());
+    /// If an id is not below V.
+    fn forward(&self, x: &[u32], _: Mode, cache: &mut EmbeddingCache<T>) -> Result<()> {
+        let limit = self.weight.nrows();
+        if let Some((position, &word)) = x.iter().enumerate().find(|&(_, &w)| w as usize >= limit) {
+            return Err(ErrorKind::IdRange { what: "word".into(), position, found: word as usize, limit }.into());
         }
-        linalg::reshape(x, (words.len(), self.weight.ncols()));
-        for (mut x, &word) in x.outer_iter_mut().zip(words) {
+        linalg::reshape(&mut cache.y, (x.len(), self.weight.ncols()));
+        for (mut y, &word) in cache.y.outer_iter_mut().zip(x) {
             // (EMB-1)  x = W[w]
-            x.assign(&self.weight.row(word as usize));
+            y.assign(&self.weight.row(word as usize));
         }
         Ok(())
     }
 
-    /// (EMB-1′), in the order of the list, so that a repeated word gets the sum of its gradients.
-    pub fn backward(&self, words: &[u32], d_out: ArrayView2<'_, T>, write: Write, gradient: &mut Self) {
+    /// In the order of the ids, so that a repeated word gets the sum of its gradients.
+    fn backward(
+        &self,
+        x: &[u32],
+        _: &mut EmbeddingCache<T>,
+        dy: &Array2<T>,
+        write: Write,
+        grad: &mut Self,
+        _: Option<&mut ()>,
+    ) where
+        T: Real,
+    {
+        if grad.weight.is_empty() {
+            return;
+        }
         if write == Write::Replace {
-            let rows = gradient.weight.axis_iter_mut(Axis(0)).into_par_iter();
+            let rows = grad.weight.axis_iter_mut(Axis(0)).into_par_iter();
             rows.with_min_len(1024).for_each(|mut row| row.fill(T::zero()));
         }
-        for (&word, dx) in words.iter().zip(d_out.outer_iter()) {
-            let mut row = gradient.weight.row_mut(word as usize);
+        for (&word, dx) in x.iter().zip(dy.outer_iter()) {
+            let mut row = grad.weight.row_mut(word as usize);
             // (EMB-1′)  dW[w] += dx
             row += &dx;
         }
@@ -59,23 +104,22 @@ mod tests {
     #[test]
     fn emb_1_looks_rows_up_and_adds_repeated_words() {
         let layer = Embedding { weight: array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]] };
-        let words = [2, 0, 2];
-        let mut x = Array2::default((0, 0));
-        layer.forward(&words, &mut x).unwrap();
-        assert_eq!(x, array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
-        let mut gradient = Embedding { weight: Array2::zeros((3, 2)) };
-        let dx = array![[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]];
-        layer.backward(&words, dx.view(), Write::Add, &mut gradient);
-        assert_eq!(gradient.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
-        gradient.weight.fill(7.0);
-        layer.backward(&words, dx.view(), Write::Replace, &mut gradient);
-        assert_eq!(gradient.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
+        let (words, mut cache) = ([2, 0, 2], EmbeddingCache::default());
+        layer.forward(&words, Mode::Train, &mut cache).unwrap();
+        assert_eq!(cache.y, array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
+        let mut grad = Embedding::zeros(3, 2);
+        let dy = array![[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]];
+        layer.backward(&words, &mut cache, &dy, Write::Add, &mut grad, None);
+        assert_eq!(grad.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
+        grad.weight.fill(7.0);
+        layer.backward(&words, &mut cache, &dy, Write::Replace, &mut grad, None);
+        assert_eq!(grad.weight, array![[10.0, 10.0], [0.0, 0.0], [101.0, 101.0]]);
     }
 
     #[test]
     fn a_word_out_of_range_is_named() {
-        let layer = Embedding::<f32> { weight: Array2::zeros((3, 2)) };
-        let message = layer.forward(&[0, 7], &mut Array2::default((0, 0))).unwrap_err().to_string();
+        let layer = Embedding::<f32>::zeros(3, 2);
+        let message = layer.forward(&[0, 7], Mode::Eval, &mut EmbeddingCache::default()).unwrap_err().to_string();
         assert!(message.contains("id 7 at position 1") && message.contains("below 3"), "{message}");
     }
 }

@@ -5,45 +5,90 @@
 //! (NORM-2)  dx = (dy − y (y · dy)) / ‖x‖₂     backward
 //! ```
 //!
-//! A row of zeros has no direction: it is an error that names the row and the side, never NaN.
+//! A row of zeros has no direction: it is an error that names the row, never NaN.
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2};
 use rayon::slice::ParallelSliceMut;
 
+use super::{Layer, Mode};
 use crate::error::{ErrorKind, Result};
-use crate::linalg;
+use crate::linalg::{self, Write};
 use crate::real::{Real, Scalar};
 use crate::simd::vectorized;
 
-/// What a forward pass leaves for its backward pass: the output and the norms.
+/// Rows of norm 1; it has no parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct L2Norm;
+
+crate::module!(L2Norm);
+
+/// What [`L2Norm`] keeps of a forward pass.
 #[derive(Clone, Debug, Default)]
-pub struct L2Norm<T> {
+pub struct L2NormCache<T> {
     /// y [N, D], rows of norm 1.
-    pub output: Array2<T>,
+    pub y: Array2<T>,
     /// ‖x‖ of every row, `[N]`.
-    pub norms: Array1<T>,
+    pub norm: Array1<T>,
 }
 
-impl<T: Scalar> L2Norm<T> {
-    /// (NORM-1): [N, D] → [N, D]. `side` is `image` or `caption`, for the message.
+impl<T: Scalar> Layer<T> for L2Norm {
+    /// x [N, D]
+    type X<'a>
+        = ArrayView2<'a, T>
+    where
+        T: 'a;
+    type Y = Array2<T>;
+    type Dx = Array2<T>;
+    type Cache = L2NormCache<T>;
+
+    /// # Errors
     ///
-    /// **Errors** if a row is zero, or if its norm is not finite.
-    pub fn forward(&mut self, x: ArrayView2<'_, T>, side: &'static str) -> Result<()> {
-        linalg::reshape(&mut self.output, x.dim());
-        self.output.assign(&x);
-        normalise_rows(&mut self.output, &mut self.norms, side)
+    /// If a row is zero, or if its norm is not finite.
+    fn forward(&self, x: ArrayView2<'_, T>, _: Mode, cache: &mut L2NormCache<T>) -> Result<()> {
+        linalg::reshape(&mut cache.y, x.dim());
+        cache.y.assign(&x);
+        normalise_rows(&mut cache.y, &mut cache.norm)
+    }
+
+    fn backward(
+        &self,
+        x: ArrayView2<'_, T>,
+        cache: &mut L2NormCache<T>,
+        dy: &Array2<T>,
+        _: Write,
+        _: &mut Self,
+        dx: Option<&mut Array2<T>>,
+    ) where
+        T: Real,
+    {
+        let Some(dx) = dx else { return };
+        linalg::reshape(dx, x.dim());
+        let at_once = linalg::rows_at_once(x.ncols());
+        dx.outer_iter_mut().into_par_iter().with_min_len(at_once).enumerate().for_each(|(row, mut dx)| {
+            let (y, dy, norm) = (cache.y.row(row), dy.row(row), cache.norm[row]);
+            let dx = dx.as_slice_mut().expect("contiguous");
+            let (y, dy) = (y.to_slice().expect("contiguous"), dy.to_slice().expect("contiguous"));
+            // (NORM-2)  dx = (dy − y (y · dy)) / ‖x‖₂
+            let along = linalg::dot(y, dy);
+            vectorized(
+                #[inline(always)]
+                || dx.iter_mut().zip(dy).zip(y).for_each(|((dx, &dy), &y)| *dx = (dy - y * along) / norm),
+            );
+        });
     }
 }
 
-/// (NORM-1) in place, when no backward pass follows.
+/// (NORM-1) in place, for vectors of which no gradient is asked.
 ///
-/// **Errors** as [`L2Norm::forward`].
-pub fn normalise<T: Scalar>(x: &mut Array2<T>, side: &'static str) -> Result<()> {
-    normalise_rows(x, &mut Array1::default(0), side)
+/// # Errors
+///
+/// If a row is zero, or if its norm is not finite.
+pub(crate) fn normalise<T: Scalar>(x: &mut Array2<T>) -> Result<()> {
+    normalise_rows(x, &mut Array1::default(0))
 }
 
-fn normalise_rows<T: Scalar>(x: &mut Array2<T>, norms: &mut Array1<T>, side: &'static str) -> Result<()> {
+fn normalise_rows<T: Scalar>(x: &mut Array2<T>, norms: &mut Array1<T>) -> Result<()> {
     if !x.is_standard_layout() {
         *x = x.as_standard_layout().into_owned();
     }
@@ -63,11 +108,8 @@ fn normalise_rows<T: Scalar>(x: &mut Array2<T>, norms: &mut Array1<T>, side: &'s
     });
     match wrong.min_by_key(|&(row, _)| row).or((width == 0 && rows > 0).then_some((0, 0.0))) {
         None => Ok(()),
-        Some((row, 0.0)) => Err(ErrorKind::ZeroNorm { side, row }.into()),
-        Some((row, value)) => {
-            let tensor = format!("norm of the {side} embedding");
-            Err(ErrorKind::NotFinite { tensor, index: vec![row], value }.into())
-        }
+        Some((row, 0.0)) => Err(ErrorKind::ZeroNorm { tensor: "x".into(), row }.into()),
+        Some((row, value)) => Err(ErrorKind::NotFinite { tensor: "norm".into(), index: vec![row], value }.into()),
     }
 }
 
@@ -92,23 +134,6 @@ fn normalise_row<T: Scalar>(x: &mut [T]) -> T {
     )
 }
 
-impl<T: Real> L2Norm<T> {
-    /// (NORM-2): dy [N, D] becomes dx [N, D].
-    pub fn backward(&self, dy: &mut Array2<T>) {
-        let at_once = linalg::rows_at_once(self.output.ncols());
-        dy.outer_iter_mut().into_par_iter().with_min_len(at_once).enumerate().for_each(|(row, mut dx)| {
-            let (y, norm) = (self.output.row(row), self.norms[row]);
-            let (dx, y) = (dx.as_slice_mut().expect("contiguous"), y.to_slice().expect("contiguous"));
-            // (NORM-2)  dx = (dy − y (y · dy)) / ‖x‖₂
-            let along = linalg::dot(y, dx);
-            vectorized(
-                #[inline(always)]
-                || dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = (*dx - y * along) / norm),
-            );
-        });
-    }
-}
-
 /// 1, or a power of two near the largest |x| of the row where squares could overflow or vanish.
 fn safe_scale<T: Scalar>(x: &[T]) -> f64 {
     let largest = x.iter().map(|x| x.re().abs()).fold(0.0, f64::max);
@@ -125,44 +150,45 @@ mod tests {
     use super::*;
     use ndarray::array;
 
-    fn forward<T: Scalar>(x: &Array2<T>, side: &'static str) -> Result<L2Norm<T>> {
-        let mut norm = L2Norm { output: Array2::zeros((0, 0)), norms: Array1::zeros(0) };
-        norm.forward(x.view(), side)?;
-        Ok(norm)
+    fn forward<T: Scalar>(x: &Array2<T>) -> Result<L2NormCache<T>> {
+        let mut cache = L2NormCache { y: Array2::zeros((0, 0)), norm: Array1::zeros(0) };
+        L2Norm.forward(x.view(), Mode::Train, &mut cache)?;
+        Ok(cache)
     }
 
     #[test]
     fn norm_1_gives_rows_of_length_one() {
-        let norm = forward(&array![[3.0, 4.0], [0.0, -2.0]], "image").unwrap();
-        assert_eq!(norm.output, array![[0.6, 0.8], [0.0, -1.0]]);
-        assert_eq!(norm.norms, array![5.0, 2.0]);
+        let cache = forward(&array![[3.0, 4.0], [0.0, -2.0]]).unwrap();
+        assert_eq!(cache.y, array![[0.6, 0.8], [0.0, -1.0]]);
+        assert_eq!(cache.norm, array![5.0, 2.0]);
         let columns = array![[3.0, 0.0], [4.0, -2.0]].reversed_axes();
-        assert_eq!(forward(&columns, "image").unwrap().output, norm.output, "any order in memory");
+        assert_eq!(forward(&columns).unwrap().y, cache.y, "any order in memory");
     }
 
     #[test]
     fn norm_2_has_no_part_along_the_row() {
-        let norm = forward(&array![[3.0, 4.0]], "image").unwrap();
-        for (dy, dx) in [([[0.6, 0.8]], [[0.0, 0.0]]), ([[-0.8, 0.6]], [[-0.16, 0.12]])] {
-            let mut d = ndarray::arr2(&dy);
-            norm.backward(&mut d);
-            approx::assert_abs_diff_eq!(d, ndarray::arr2(&dx), epsilon = 1e-16);
+        let x = array![[3.0, 4.0]];
+        let mut cache = forward(&x).unwrap();
+        for (dy, expected) in [([[0.6, 0.8]], [[0.0, 0.0]]), ([[-0.8, 0.6]], [[-0.16, 0.12]])] {
+            let mut dx = Array2::default((0, 0));
+            L2Norm.backward(x.view(), &mut cache, &ndarray::arr2(&dy), Write::Add, &mut L2Norm, Some(&mut dx));
+            approx::assert_abs_diff_eq!(dx, ndarray::arr2(&expected), epsilon = 1e-16);
         }
     }
 
     #[test]
     fn tiny_and_huge_rows_are_normalised_too() {
         for scale in [1e-30f32, 1e-22, 1e22, 1e30] {
-            let norm = forward(&array![[3.0 * scale, 4.0 * scale]], "image").unwrap();
-            approx::assert_relative_eq!(norm.output, array![[0.6, 0.8]], max_relative = 1e-6);
-            approx::assert_relative_eq!(norm.norms[0], 5.0 * scale, max_relative = 1e-6);
+            let cache = forward(&array![[3.0 * scale, 4.0 * scale]]).unwrap();
+            approx::assert_relative_eq!(cache.y, array![[0.6, 0.8]], max_relative = 1e-6);
+            approx::assert_relative_eq!(cache.norm[0], 5.0 * scale, max_relative = 1e-6);
         }
     }
 
     #[test]
-    fn a_zero_row_is_an_error_that_names_row_and_side() {
-        let message = forward(&array![[1.0f32], [0.0], [0.0]], "caption").unwrap_err().to_string();
-        assert!(message.contains("caption") && message.contains("row 1"), "{message}");
-        assert!(forward(&array![[f32::NAN]], "image").unwrap_err().to_string().contains("[0]"));
+    fn a_zero_row_is_an_error_that_names_it() {
+        let message = forward(&array![[1.0f32], [0.0], [0.0]]).unwrap_err().to_string();
+        assert!(message.contains("row 1 has norm 0"), "{message}");
+        assert!(forward(&array![[f32::NAN]]).unwrap_err().to_string().contains("[0]"));
     }
 }

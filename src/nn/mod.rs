@@ -1,29 +1,84 @@
-//! The layers: one file each = equation, shapes, struct, cache, forward, backward, tests.
+//! The layers: one file or folder each = equation, shapes, struct, cache, forward, backward, tests.
 //!
-//! Conventions:
+//! All follow one convention, [`Layer`]: `forward(x, mode, cache)` writes y and what backward needs into
+//! the cache; `backward(x, cache, dy, write, grad, dx)` takes the gradient of the loss by y and writes
+//! those by the parameters and by x. There is no tape. A cache may have served another batch: its memory
+//! is used again, so that a training step allocates nothing.
 //!
-//! - There is no tape. `forward` writes its output into memory that it is given, and the memory may be
-//!   used again for another batch. What backward needs is kept in that output and in the inputs
-//!   ([`Linear`], [`Embedding`]), in a typed cache ([`Gru`]), or in the layer itself, which has no
-//!   parameters and *is* the cache ([`L2Norm`], [`Abs`]).
-//! - `backward` takes the gradient of the loss by the layer's output. Layers with parameters write
-//!   the parameters' gradients into a struct of the same type, and [`Write`](crate::linalg::Write)
-//!   says whether they add or replace; dx is another output, or a call of its own
-//!   ([`Linear::backward_input`]); [`Embedding`] has none. [`L2Norm`] and [`Abs`] turn dy into dx in
-//!   place.
-//! - Shapes are checked where data enters ([`crate::model::Vse::forward`]); a layer by itself
-//!   panics on shapes that do not fit, as `ndarray` does.
+//! The names are those of the equations: `x`, `y`, `a`, `h`, and `dx`, `dy`, `da`, `dh` for the gradients
+//! of the loss by them.
 
 pub mod abs;
 pub mod embedding;
 pub mod gru;
 pub mod l2norm;
 pub mod linear;
+pub mod module;
 pub mod prefix_tree;
+
+use crate::error::Result;
+use crate::linalg::Write;
+use crate::real::{Real, Scalar};
 
 pub use abs::Abs;
 pub use embedding::Embedding;
-pub use gru::{Gru, GruBackward, GruCache, GruLayer, GruLayerBackward, GruLayerCache, Inputs};
+pub use gru::{Gru, GruLayer};
 pub use l2norm::L2Norm;
 pub use linear::Linear;
-pub use prefix_tree::{Level, PrefixTree};
+pub use module::{Module, Path, Role, Tensor, Visitor, visit_tensor};
+pub use prefix_tree::PrefixTree;
+
+/// Whether a pass belongs to training. Some layers compute something else then: dropout, normalisation
+/// by the statistics of the batch. The layers here do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A backward pass may follow.
+    Train,
+    /// The model is used, not changed.
+    Eval,
+}
+
+/// A layer y = f(x; parameters).
+pub trait Layer<T: Scalar>: Module<T> {
+    /// What it reads.
+    type X<'a>: Copy
+    where
+        T: 'a;
+    /// What it computes; dy has this type too.
+    type Y;
+    /// The gradient by x; `()` where x has none.
+    type Dx;
+    /// y, and what backward needs besides x. Its `Default` is a cache that has seen no batch.
+    type Cache: Default;
+
+    /// Computes y.
+    ///
+    /// # Errors
+    ///
+    /// If y is undefined for this x. The cache is then unspecified until a pass succeeds.
+    ///
+    /// # Panics
+    ///
+    /// If the shape of x does not fit the layer: shapes are checked where data enters the model.
+    fn forward(&self, x: Self::X<'_>, mode: Mode, cache: &mut Self::Cache) -> Result<()>;
+
+    /// Computes the gradients of the loss by the parameters and by x from dy, that by y, for the x and
+    /// the cache of the last forward pass.
+    ///
+    /// `write` says whether the parameters' gradients are added to `grad` or replace what it holds. An
+    /// empty tensor of `grad` asks for no gradient. dx is overwritten; `None` asks for none.
+    ///
+    /// # Panics
+    ///
+    /// If dy or `grad` does not fit the layer.
+    fn backward(
+        &self,
+        x: Self::X<'_>,
+        cache: &mut Self::Cache,
+        dy: &Self::Y,
+        write: Write,
+        grad: &mut Self,
+        dx: Option<&mut Self::Dx>,
+    ) where
+        T: Real;
+}

@@ -8,7 +8,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::table::thousands;
 use crate::error::Result;
 use crate::escape;
-use crate::loss::Violation;
 use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, StepReport};
 
 /// Shows a training on stderr; the bar only where stderr is a terminal.
@@ -77,7 +76,11 @@ impl Console {
     }
 
     fn epoch(&self, e: &EpochReport) {
-        let loss = if e.violation == Violation::Max { "MH" } else { "SH" };
+        let loss = match e.loss {
+            "max" => "MH",
+            "sum" => "SH",
+            other => other,
+        };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a pace, for people
         let pairs_per_second = thousands(e.pairs_per_second.round() as usize);
         let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ndarray::Dimension;
+use ndarray::{ArrayD, Dimension};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,8 @@ use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, open_regular, reserve};
 use crate::model::{Architecture, Config, Parameters, Vse};
-use crate::optim::Adam;
+use crate::nn::Module;
+use crate::optim::{Adam, Moments};
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,15 +100,10 @@ impl Checkpoint {
     /// **Errors** if the format cannot hold it.
     pub fn to_bytes(&self, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<(Vec<u8>, String)> {
         let mut writer = TensorWriter::default();
-        for (name, tensor) in parameters.named() {
-            writer.add(name, &tensor);
-        }
+        parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
         if let Some(adam) = adam {
-            for (moment, parameters) in [("adam.m", &adam.m), ("adam.v", &adam.v)] {
-                for (name, tensor) in parameters.named() {
-                    writer.add(format!("{moment}.{name}"), &tensor);
-                }
-            }
+            adam.moments.iter().for_each(|Moments { name, m, .. }| writer.add(format!("adam.m.{name}"), &m.view()));
+            adam.moments.iter().for_each(|Moments { name, v, .. }| writer.add(format!("adam.v.{name}"), &v.view()));
         }
         let undigested = Self { digest: String::from_utf8_lossy(&NO_DIGEST).into_owned(), ..self.clone() };
         let json = serde_json::to_string(&undigested).map_err(|e| Error::mismatch(format!("checkpoint: {e}")))?;
@@ -144,10 +140,16 @@ impl Checkpoint {
             return Err(broken(problem));
         }
         checkpoint.check().map_err(broken)?;
-        let read = |prefix| read_parameters(&head.tensors, data, prefix, &checkpoint.architecture).map_err(broken);
-        let parameters = read("")?;
+        let read = |name: &str, shape: &[usize]| read_tensor(&head.tensors, data, name, shape).map_err(broken);
+        let mut parameters = Parameters::zeros(&checkpoint.architecture);
+        parameters.fill(|name, shape| read(name, shape))?;
+        let moments = |(name, shape): (String, Vec<usize>)| {
+            let m = read(&format!("adam.m.{name}"), &shape)?;
+            Ok(Moments { m, v: read(&format!("adam.v.{name}"), &shape)?, name })
+        };
         let adam = if has_adam {
-            Some(Adam { m: read("adam.m.")?, v: read("adam.v.")?, step: checkpoint.progress.step })
+            let moments = checkpoint.architecture.tensors().into_iter().map(moments).collect::<Result<_>>()?;
+            Some(Adam::after(checkpoint.progress.step, moments))
         } else {
             None
         };
@@ -323,27 +325,24 @@ fn check_tensors(file: &Metadata, architecture: &Architecture, has_adam: bool) -
     Ok(())
 }
 
-fn read_parameters(
+fn read_tensor(
     file: &Metadata,
     data: &[u8],
-    prefix: &str,
-    architecture: &Architecture,
-) -> std::result::Result<Parameters<f32>, String> {
-    let mut parameters = Parameters::zeros(architecture);
-    for (name, mut tensor) in parameters.named_mut() {
-        let name = format!("{prefix}{name}");
-        let bytes = file.info(&name).and_then(|TensorInfo { data_offsets: (from, to), .. }| data.get(*from..*to));
-        let bytes = bytes.ok_or_else(|| format!("{name}: its numbers are not in the file"))?;
-        for (x, number) in tensor.iter_mut().zip(bytes.as_chunks().0) {
-            *x = f32::from_le_bytes(*number);
-        }
-        if !tensor.iter().fold(true, |all, x| all & x.is_finite())
-            && let Some((index, value)) = tensor.indexed_iter().find(|(_, x)| !x.is_finite())
-        {
-            return Err(format!("{name}: {value} at {:?}: every value must be finite", index.slice()));
-        }
+    name: &str,
+    shape: &[usize],
+) -> std::result::Result<ArrayD<f32>, String> {
+    let bytes = file.info(name).and_then(|TensorInfo { data_offsets: (from, to), .. }| data.get(*from..*to));
+    let bytes = bytes.ok_or_else(|| format!("{name}: its numbers are not in the file"))?;
+    let mut tensor = ArrayD::zeros(shape);
+    for (x, number) in tensor.iter_mut().zip(bytes.as_chunks().0) {
+        *x = f32::from_le_bytes(*number);
     }
-    Ok(parameters)
+    if !tensor.iter().fold(true, |all, x| all & x.is_finite())
+        && let Some((index, value)) = tensor.indexed_iter().find(|(_, x)| !x.is_finite())
+    {
+        return Err(format!("{name}: {value} at {:?}: every value must be finite", index.slice()));
+    }
+    Ok(tensor)
 }
 
 /// A trained model from a checkpoint.
@@ -370,11 +369,14 @@ mod tests {
         let best = Some(Best { epoch: 1, dev });
         let progress = Progress { step: 12, epoch: 1, batch: 2, totals, best, ..Progress::default() };
         let data = Fingerprints { train: "a".into(), dev: "b".into() };
-        let mut adam = Adam::new(&architecture);
+        let parameters = Parameters::init(&architecture, 3);
+        let mut adam = Adam::new(&parameters);
         adam.step = 12;
-        adam.m.fill_with(|| 1.0e-42); // a subnormal number
-        adam.v.fill_with(|| 0.1);
-        (Checkpoint::new(architecture, config, data, "abc".into(), progress), Parameters::init(&architecture, 3), adam)
+        for Moments { m, v, .. } in &mut adam.moments {
+            m.fill(1.0e-42); // a subnormal number
+            v.fill(0.1);
+        }
+        (Checkpoint::new(architecture, config, data, "abc".into(), progress), parameters, adam)
     }
 
     #[test]
@@ -469,7 +471,7 @@ mod tests {
             (|c, _, _| c.progress.totals.pairs = 17, "totals.pairs: expected 16"),
             (|c, _, _| c.progress.step = u64::MAX, "step: expected at most"),
             (|_, p, _| p.img_enc.fc.bias[2] = f32::NAN, "img_enc.fc.bias: NaN at [2]"),
-            (|_, _, a| a.v.img_enc.fc.weight[[3, 1]] = f32::INFINITY, "adam.v.img_enc.fc.weight: inf at [3, 1]"),
+            (|_, _, a| a.moments[0].v[[3, 1]] = f32::INFINITY, "adam.v.img_enc.fc.weight: inf at [3, 1]"),
         ];
         for (spoil, expected) in cases {
             let (mut checkpoint, mut parameters, mut adam) = small();
@@ -488,9 +490,7 @@ mod tests {
         let json = serde_json::to_string(&checkpoint).unwrap();
         let message = |spoil: &dyn Fn(&mut TensorWriter)| {
             let mut writer = TensorWriter::default();
-            for (name, tensor) in parameters.named() {
-                writer.add(name, &tensor);
-            }
+            parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
             spoil(&mut writer);
             writer.write_safetensors(&path, Some(json.clone())).unwrap();
             Checkpoint::read(&path).unwrap_err().to_string()

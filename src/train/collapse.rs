@@ -83,9 +83,17 @@ impl CollapseDetector {
     /// Below this share the ranking is learned, however slowly it improves. Set by hand.
     const LEARNED: f64 = 0.3;
 
-    /// Looks at a step with these scores, whose loss could have had `possible` terms. Returns a
-    /// collapse at the end of the window that shows it, once for each row of such windows.
-    pub fn see(&mut self, margin: f64, step: &StepReport, possible: usize, scores: &Array2<f32>) -> Option<Collapse> {
+    /// Looks at a step with these scores, whose loss could have had `possible` terms and would be
+    /// `stationary` if all scores were equal. Returns a collapse at the end of the window that shows it, once
+    /// for each row of such windows.
+    pub fn see(
+        &mut self,
+        margin: f64,
+        step: &StepReport,
+        possible: usize,
+        stationary: impl FnOnce() -> f64,
+        scores: &Array2<f32>,
+    ) -> Option<Collapse> {
         let terms = possible as f64;
         if terms == 0.0 || margin <= 0.0 || step.score_spread > margin {
             // A run far from the point costs nothing more than this comparison.
@@ -93,7 +101,7 @@ impl CollapseDetector {
             return None;
         }
         // (COLLAPSE-1)  all scores equal: ℓ_MH = 2Bα, ℓ_SH = 2B(B − 1)α
-        let stationary = margin * terms;
+        let stationary = stationary();
         let sums = &mut self.sums;
         sums.loss += step.loss;
         sums.stationary += stationary;
@@ -158,19 +166,26 @@ fn share_ahead(scores: &Array2<f32>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::{HingeLoss, Violation};
+    use crate::loss::{HingeLoss, Negatives, Terms, Violation, at_collapse};
     use crate::train::trainer::spread;
     use ndarray::array;
+
+    fn evaluate(violation: Violation, scores: &Array2<f32>) -> (HingeLoss, Terms<f32>) {
+        let (hinge, mut terms) = (HingeLoss { margin: 0.2, violation }, Terms::default());
+        terms.evaluate(&hinge, scores.view(), Negatives::Others).unwrap();
+        (hinge, terms)
+    }
 
     /// Steps at which a collapse is reported, of runs whose scores are a function of the step.
     fn watch(violation: Violation, steps: u64, scores: impl Fn(u64) -> Array2<f32>) -> Vec<u64> {
         let mut detector = CollapseDetector::default();
         let mut see = |step: &u64| {
             let scores = scores(*step);
-            let hinges = HingeLoss { margin: 0.2, violation }.forward(scores.view(), None).unwrap();
-            let (loss, score_spread) = (f64::from(hinges.loss), spread(&scores));
+            let (hinge, terms) = evaluate(violation, &scores);
+            let (loss, score_spread) = (f64::from(terms.loss), spread(&scores));
             let report = StepReport { step: *step, loss, score_spread, ..StepReport::default() };
-            detector.see(0.2, &report, hinges.possible, &scores).is_some()
+            let stationary = || at_collapse(&hinge, Negatives::Others, scores.nrows());
+            detector.see(0.2, &report, terms.possible, stationary, &scores).is_some()
         };
         (1..=steps).filter(|step| see(step)).collect()
     }
@@ -232,11 +247,10 @@ mod tests {
         // Rows: 2, 1, 0 negatives at or above 0.5, 0.45, 0.55; columns: 1, 1, 1.
         assert_eq!(share_ahead(&scores), 6.0 / 12.0);
         for violation in [Violation::Max, Violation::Sum] {
-            let hinges = HingeLoss { margin: 0.2, violation }.forward(scores.view(), None).unwrap();
-            let terms = hinges.caption_terms.iter().map(|&(i, j)| scores[[i, j]] - scores[[i, i]]);
-            let terms = terms.chain(hinges.image_terms.iter().map(|&(i, j)| scores[[i, j]] - scores[[j, j]]));
-            let q = terms.fold(0.0, |sum, gap| sum + gap);
-            approx::assert_abs_diff_eq!(hinges.loss, 0.2 * hinges.possible as f32 + q, epsilon = 1e-6);
+            let (_, terms) = evaluate(violation, &scores);
+            let gaps = terms.terms.iter().map(|term| scores[term.at] - scores[[term.right, term.right]]);
+            let q = gaps.fold(0.0, |sum, gap| sum + gap);
+            approx::assert_abs_diff_eq!(terms.loss, 0.2 * terms.possible as f32 + q, epsilon = 1e-6);
         }
     }
 
@@ -245,17 +259,19 @@ mod tests {
         let report = StepReport { score_spread: 0.0, loss: 1.0, ..StepReport::default() };
         let mut detector = CollapseDetector::default();
         for _ in 0..399 {
-            assert!(detector.see(0.2, &report, 4, &Array2::zeros((2, 2))).is_none());
+            assert!(detector.see(0.2, &report, 4, || 0.8, &Array2::zeros((2, 2))).is_none());
         }
         let saved = serde_json::to_string(&detector).unwrap();
         let mut detector: CollapseDetector = serde_json::from_str(&saved).unwrap();
-        assert!(detector.see(0.2, &report, 4, &Array2::zeros((2, 2))).is_some());
+        assert!(detector.see(0.2, &report, 4, || 0.8, &Array2::zeros((2, 2))).is_some());
     }
 
     #[test]
     fn collapse_1_is_a_stationary_point() {
         // fc = 0 with a bias, GRU = 0 with biases: every embedding is the same, on both sides.
-        use crate::model::{Batch, Config, Parameters, Vse};
+        use crate::linalg::Write;
+        use crate::model::{Batch, Config, Parameters, Pass, Vse};
+        use crate::nn::{Mode, Module};
         for max_violation in [false, true] {
             let config = Config { embed_size: 6, word_dim: 3, max_violation, ..Config::default() }.check().unwrap();
             let architecture = config.architecture(10, 5);
@@ -268,13 +284,14 @@ mod tests {
                 captions: vec![vec![1, 4, 2], vec![1, 5, 2], vec![1, 6, 2], vec![1, 7, 2]],
                 image_ids: vec![0, 1, 2, 3],
             };
-            let forward = model.forward(&batch, &config.objective(0)).unwrap();
+            let mut pass = Pass::default();
+            model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap();
             let terms = if max_violation { 2.0 * 4.0 } else { 2.0 * 4.0 * 3.0 };
-            approx::assert_relative_eq!(forward.hinges.loss, 0.2 * terms, max_relative = 1e-14);
+            approx::assert_relative_eq!(pass.terms.loss, 0.2 * terms, max_relative = 1e-14);
             let mut gradient = Parameters::zeros(&architecture);
-            let _ = model.backward(&batch, &forward, &mut gradient);
-            let largest =
-                gradient.named().iter().flat_map(|(_, g)| g.iter().copied()).fold(0.0, |m: f64, g| m.max(g.abs()));
+            model.backward(&batch, &mut pass, Write::Replace, &mut gradient, None).unwrap();
+            let mut largest = 0.0f64;
+            gradient.each(|_, _, g| largest = g.iter().fold(largest, |m, g| m.max(g.abs())));
             // Eight terms of ±1 times numbers below 1, which cancel: some ulp remain.
             assert!(largest < 1e-14, "max_violation = {max_violation}: {largest:e}");
         }

@@ -107,8 +107,9 @@ pub struct EpochReport {
     pub epoch: usize,
     /// Steps taken so far.
     pub step: u64,
-    /// `sum` or `max`: the loss of this epoch.
-    pub violation: crate::loss::Violation,
+    /// The loss of this epoch: `sum`, `max`, or the name of a loss of one's own.
+    #[serde(rename = "violation")]
+    pub loss: &'static str,
     /// Adam's step size.
     pub learning_rate: f64,
     /// The loss for each pair: the steps' losses over the pairs, so that a smaller last batch weighs

@@ -745,7 +745,7 @@ mod tests {
         run.log(&format!("{{\"step\":{number},\"seed\":{seed}}}"))?;
         let architecture = config(seed).architecture(vocabulary(seed).len(), 3);
         let parameters = Parameters::init(&architecture, 10 * seed + number as u64);
-        let mut adam = Adam::new(&architecture);
+        let mut adam = Adam::new(&parameters);
         let of_best = [None, Some(1), Some(1), Some(3)][number];
         let progress = Progress {
             step: 5 * epoch as u64 + batch as u64,

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ndarray::{Array2, Dimension};
+use ndarray::{Array2, ArrayViewD, Dimension};
 use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Fingerprints};
@@ -21,8 +21,10 @@ use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::Write;
-use crate::model::{Architecture, Backward, Batch, Forward, Parameters, ValidConfig, Vse};
-use crate::optim::{Adam, clip_coefficient, global_norm, learning_rate};
+use crate::loss::{Loss, WarmUp, at_collapse};
+use crate::model::{Batch, Objective, Parameters, Pass, ValidConfig, Vse};
+use crate::nn::{Mode, Module};
+use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, learning_rate};
 
 /// The splits that training reads, with their captions as ids.
 #[derive(Clone, Debug)]
@@ -46,9 +48,9 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// A training under way.
+/// A training under way, with the loss of the settings or with another ([`Trainer::with_loss`]).
 #[derive(Clone, Debug)]
-pub struct Trainer {
+pub struct Trainer<L = WarmUp> {
     /// The settings.
     pub config: ValidConfig,
     /// The model as it is now.
@@ -57,6 +59,7 @@ pub struct Trainer {
     pub adam: Adam<f32>,
     /// How far it is.
     pub progress: Progress,
+    objective: Objective<L>,
     vocabulary: String,
     /// The data's fingerprints, once they are known.
     data: Option<Fingerprints>,
@@ -64,23 +67,17 @@ pub struct Trainer {
     buffers: Buffers,
 }
 
-/// What a step computes on its way.
+/// What a step computes.
 #[derive(Clone, Debug)]
 struct Buffers {
-    forward: Forward<f32>,
-    backward: Backward<f32>,
+    pass: Pass<f32>,
     gradient: Parameters<f32>,
     image_ids: Vec<usize>,
 }
 
 impl Buffers {
-    fn new(architecture: &Architecture) -> Self {
-        Self {
-            forward: Forward::default(),
-            backward: Backward::default(),
-            gradient: Parameters::zeros(architecture),
-            image_ids: Vec::new(),
-        }
+    fn new(model: &Vse<f32>) -> Self {
+        Self { pass: Pass::default(), gradient: gradient_of(&model.parameters, &[]), image_ids: Vec::new() }
     }
 }
 
@@ -93,8 +90,9 @@ impl Trainer {
         architecture.check()?;
         let model = Vse::init(architecture, config.seed);
         Ok(Self {
-            adam: Adam::new(&architecture),
-            buffers: Buffers::new(&architecture),
+            adam: Adam::new(&model.parameters),
+            buffers: Buffers::new(&model),
+            objective: Objective { loss: config.loss(), mask_same_image: config.mask_same_image },
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
             data: None,
@@ -124,15 +122,27 @@ impl Trainer {
         }
         let adam = adam.ok_or_else(|| Error::file(&last, "expected Adam's moments (adam.m.*), found none"))?;
         run.go_on(&checkpoint, &config)?;
+        let model = Vse { architecture, parameters };
         Ok(Self {
+            buffers: Buffers::new(&model),
+            objective: Objective { loss: config.loss(), mask_same_image: config.mask_same_image },
             config,
-            model: Vse { architecture, parameters },
+            model,
             adam,
             progress: checkpoint.progress,
             vocabulary: checkpoint.vocabulary,
             data: Some(checkpoint.data),
-            buffers: Buffers::new(&architecture),
         })
+    }
+}
+
+impl<L: Loss> Trainer<L> {
+    /// The same training with another loss in the place of the settings'.
+    #[must_use]
+    pub fn with_loss<M: Loss>(self, loss: M) -> Trainer<M> {
+        let Self { config, model, adam, progress, objective, vocabulary, data, buffers } = self;
+        let objective = Objective { loss, mask_same_image: objective.mask_same_image };
+        Trainer { config, model, adam, progress, objective, vocabulary, data, buffers }
     }
 
     /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
@@ -228,18 +238,19 @@ impl Trainer {
         let start = Instant::now();
         let epoch = self.progress.epoch;
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
-        let Buffers { forward, backward, gradient, image_ids } = &mut self.buffers;
-        self.model.forward_into(batch, &self.config.objective(epoch), forward)?;
-        self.model.backward_into(batch, forward, backward, Write::Replace, gradient);
+        self.objective.loss.begin_epoch(epoch);
+        let Buffers { pass, gradient, image_ids } = &mut self.buffers;
+        self.model.forward(batch, &self.objective, Mode::Train, pass)?;
+        self.model.backward(batch, pass, Write::Replace, gradient, None)?;
         let norm = global_norm(gradient);
-        for (name, value) in [("loss", f64::from(forward.hinges.loss)), ("norm of the gradient", norm)] {
+        for (name, value) in [("loss", f64::from(pass.terms.loss)), ("norm of the gradient", norm)] {
             if !value.is_finite() {
                 let tensor = format!("{name} in step {}", self.progress.step + 1);
                 return Err(ErrorKind::NotFinite { tensor, index: vec![], value }.into());
             }
         }
         let coefficient = clip_coefficient(norm, self.config.grad_clip);
-        self.adam.update(&mut self.model.parameters, gradient, rate, coefficient);
+        self.adam.update(&mut self.model.parameters, gradient, rate, coefficient)?;
         self.progress.step = self.adam.step;
         self.progress.batch += 1;
         let report = StepReport {
@@ -248,11 +259,11 @@ impl Trainer {
             batch: self.progress.batch,
             batches: 0,
             pairs: batch.len(),
-            loss: f64::from(forward.hinges.loss),
+            loss: f64::from(pass.terms.loss),
             grad_norm: norm,
             clipped_norm: norm * coefficient,
-            active: forward.hinges.active_share(),
-            score_spread: spread(&forward.scores),
+            active: pass.terms.active_share(),
+            score_spread: spread(&pass.scores),
             same_image_pairs: batch.same_image_pairs_with(image_ids),
             learning_rate: rate,
             seconds: start.elapsed().as_secs_f64(),
@@ -271,8 +282,11 @@ impl Trainer {
         let report = self.step(batch)?;
         let report = StepReport { batches, seconds: waited + report.seconds, ..report };
         observer.event(&Event::Step(&report))?;
-        let Forward { hinges, scores, .. } = &self.buffers.forward;
-        if let Some(collapse) = self.progress.collapse.see(self.config.margin, &report, hinges.possible, scores) {
+        let Pass { terms, scores, .. } = &self.buffers.pass;
+        let negatives = self.objective.negatives(&batch.image_ids);
+        let stationary = || at_collapse(&self.objective.loss, negatives, batch.len());
+        let margin = self.config.margin;
+        if let Some(collapse) = self.progress.collapse.see(margin, &report, terms.possible, stationary, scores) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())
@@ -304,7 +318,7 @@ impl Trainer {
         let report = EpochReport {
             epoch: epoch + 1,
             step: self.progress.step,
-            violation: self.config.objective(epoch).hinge.violation,
+            loss: self.objective.loss.name(),
             learning_rate: learning_rate(self.config.learning_rate, self.config.lr_update, epoch),
             loss_per_pair: totals.loss / totals.pairs as f64,
             grad_norm: totals.grad_norm / self.progress.batch as f64,
@@ -353,19 +367,22 @@ impl Trainer {
     fn check_finite(&self) -> Result<()> {
         /// Numbers that one thread looks at.
         const PIECE: usize = 1 << 14;
-        for (kind, parameters) in [("", &self.model.parameters), ("adam.m.", &self.adam.m), ("adam.v.", &self.adam.v)] {
-            for (name, tensor) in parameters.named() {
-                let finite = |piece: &[f32]| piece.iter().fold(true, |all, x| all & x.is_finite());
-                if tensor.as_slice().is_some_and(|numbers| numbers.par_chunks(PIECE).all(finite)) {
-                    continue;
-                }
-                if let Some((index, &value)) = tensor.indexed_iter().find(|(_, x)| !x.is_finite()) {
-                    let (tensor, index) = (format!("{kind}{name}"), index.slice().to_vec());
-                    return Err(ErrorKind::NotFinite { tensor, index, value: f64::from(value) }.into());
-                }
+        let mut wrong = None;
+        let mut look = |tensor: String, numbers: ArrayViewD<'_, f32>| {
+            let finite = |piece: &[f32]| piece.iter().fold(true, |all, x| all & x.is_finite());
+            if wrong.is_some() || numbers.as_slice().is_some_and(|numbers| numbers.par_chunks(PIECE).all(finite)) {
+                return;
             }
+            if let Some((index, &value)) = numbers.indexed_iter().find(|(_, x)| !x.is_finite()) {
+                wrong = Some(ErrorKind::NotFinite { tensor, index: index.slice().to_vec(), value: f64::from(value) });
+            }
+        };
+        self.model.parameters.each(|path, _, numbers| look(path.to_string(), numbers));
+        for Moments { name, m, v } in &self.adam.moments {
+            look(format!("adam.m.{name}"), m.view());
+            look(format!("adam.v.{name}"), v.view());
         }
-        Ok(())
+        wrong.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn diverged(&self, step: u64, error: &Error) -> Error {
@@ -379,10 +396,10 @@ impl Trainer {
     /// Says where in the data and in the training an error of a step arose.
     fn locate(&self, error: Error, captions: &[usize], split: &Split) -> Error {
         match error.kind() {
-            ErrorKind::ZeroNorm { side, row } => {
+            ErrorKind::ZeroNorm { tensor, row } => {
                 let (caption, image) = (captions[*row], split.image_of[captions[*row]]);
                 let place = format!("{}: image {image}, caption {caption} (from 0)", split.name);
-                Error::mismatch(format!("{place}: the {side} embedding is zero and cannot be L2-normalised"))
+                Error::mismatch(format!("{place}: the {tensor} is zero and cannot be L2-normalised"))
             }
             ErrorKind::NotFinite { .. } => self.diverged(self.progress.step + 1, &error),
             _ => error,
@@ -689,7 +706,7 @@ mod tests {
         let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
         // Every embedding the same: no weights, only biases.
         let parameters = &mut trainer.model.parameters;
-        parameters.fill_with(|| 0.0);
+        parameters.each_mut(|_, _, mut x| x.fill(0.0));
         parameters.img_enc.fc.bias.fill(0.5);
         parameters.txt_enc.rnn.layers[0].bias_ih.fill(0.3);
         let mut reported = Reported(Vec::new());

@@ -111,7 +111,7 @@ impl Plain<'_> {
         for (row, (mut y, norm)) in output.outer_iter_mut().zip(norms.iter_mut()).enumerate() {
             let (length, divisor) = self.length(x.row(row));
             if length == T::zero() && self.mistakes.is_empty() {
-                return Err(ErrorKind::ZeroNorm { side, row }.into());
+                return Err(ErrorKind::ZeroNorm { tensor: format!("{side} embedding"), row }.into());
             }
             // What such a backend divides by is what it calls the norm, unless it only adds to it there.
             let roots = [M::NormRoot1e12, M::NormRoot1e8, M::NormRoot1e6, M::NormRoot1e5];

@@ -1,0 +1,150 @@
+//! The GRU where no backward pass follows: the same y to the bit, in less memory.
+//!
+//! A level is computed block by block, a block being the children of some hundred parents. Only the
+//! states of a level's inner nodes are kept, until the next level has been computed from them.
+
+use std::ops::Range;
+
+use ndarray::{Array2, s};
+use rayon::prelude::*;
+
+use super::super::prefix_tree::{Groups, Level, PrefixTree};
+use super::{Gru, GruLayer, Sequences, row, rows_mut, step};
+use crate::linalg::{self, Panels, rows_at_once};
+use crate::real::Scalar;
+
+/// Parents of a block: their rows of c, and the gates of their children, stay in a processor's cache.
+const PARENTS: usize = 192;
+
+/// Some parents of a level, and all their children: nodes of the tree.
+struct Block {
+    parents: Range<usize>,
+    inner: Range<usize>,
+    leaves: Range<usize>,
+}
+
+impl Block {
+    /// The blocks of a level. Children are numbered in the order of their parents, so those of a block
+    /// are neighbours.
+    fn all<'a>(tree: &'a PrefixTree, level: &'a Level) -> impl Iterator<Item = Self> + 'a {
+        let (mut inner, mut leaves) = (level.inner.start, level.leaves.start);
+        level.parents.clone().step_by(PARENTS).map(move |first| {
+            let parents = first..level.parents.end.min(first + PARENTS);
+            let last_child = |kind: usize, start: usize| {
+                parents.clone().map(|parent| tree.children(parent)[kind].end).fold(start, usize::max)
+            };
+            let block = Self { inner: inner..last_child(0, inner), leaves: leaves..last_child(1, leaves), parents };
+            (inner, leaves) = (block.inner.end, block.leaves.end);
+            block
+        })
+    }
+}
+
+/// Rows of a level: node `first` is row 0.
+#[derive(Debug, Default)]
+struct Rows<T> {
+    h: Array2<T>,
+    first: usize,
+}
+
+impl<T: Scalar> Rows<T> {
+    fn reshape(&mut self, nodes: &Range<usize>, hidden: usize) {
+        linalg::reshape(&mut self.h, (nodes.len(), hidden));
+        self.first = nodes.start;
+    }
+    /// The rows of some nodes.
+    fn range(&self, nodes: &Range<usize>) -> Range<usize> {
+        nodes.start - self.first..nodes.end - self.first
+    }
+}
+
+/// What one layer keeps from level to level, and its work on a block.
+#[derive(Debug, Default)]
+struct Kept<T> {
+    /// The states of a level's parents.
+    parents: Rows<T>,
+    /// Those of its inner nodes, the parents of the next level.
+    inner: Rows<T>,
+    /// Those of the leaves of a block.
+    leaves: Rows<T>,
+    /// a of every distinct word; above the first layer of some nodes of a block.
+    a: Array2<T>,
+    /// c of the parents of a block.
+    c: Array2<T>,
+    /// The gates of some nodes of a block.
+    gates: [Array2<T>; 3],
+    packed: Panels<T>,
+}
+
+impl<T: Scalar> Gru<T> {
+    /// (GRU-0) to (GRU-5): y [B, H], the numbers of the forward pass to the bit.
+    pub(crate) fn infer(&self, x: Sequences<'_, T>, y: &mut Array2<T>) {
+        let Sequences { tree, words } = x;
+        let top = self.layers.last().expect("at least one layer");
+        linalg::reshape(y, (tree.last().len(), top.hidden_size()));
+        let mut ends = Groups::default(); // for every node the sequences that end there
+        ends.rebuild(0..tree.last().len(), tree.nodes(), |sequence| tree.last()[sequence]);
+        // An empty sequence ends at the root: h₀.
+        ends.of(0).iter().for_each(|&sequence| y.row_mut(sequence).fill(T::zero()));
+
+        let mut kept: Vec<Kept<T>> = self.layers.iter().map(|_| Kept::default()).collect();
+        for (layer, kept) in self.layers.iter().zip(&mut kept) {
+            kept.packed.pack_right(layer.weight_hh.t());
+            kept.inner.reshape(&(0..1), layer.hidden_size());
+            kept.inner.h.fill(T::zero()); // h₀
+        }
+        self.layers[0].a(words, &mut kept[0].a);
+
+        for level in tree.levels() {
+            for (layer, kept) in self.layers.iter().zip(&mut kept) {
+                std::mem::swap(&mut kept.parents, &mut kept.inner);
+                kept.inner.reshape(&level.inner, layer.hidden_size());
+            }
+            for block in Block::all(tree, level) {
+                for (k, layer) in self.layers.iter().enumerate() {
+                    let (below, rest) = kept.split_at_mut(k);
+                    layer.infer_block(tree, &block, below.last(), &mut rest[0]);
+                }
+                let Kept { inner, leaves, .. } = &kept[kept.len() - 1];
+                for (nodes, states) in [(&block.inner, inner), (&block.leaves, leaves)] {
+                    for node in nodes.clone() {
+                        for &sequence in ends.of(node) {
+                            y.row_mut(sequence).assign(&states.h.row(node - states.first));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Scalar> GruLayer<T> {
+    /// The states of a block's nodes.
+    fn infer_block(&self, tree: &PrefixTree, block: &Block, below: Option<&Kept<T>>, kept: &mut Kept<T>) {
+        let hidden = self.hidden_size();
+        let Kept { parents, inner, leaves, a, c, gates: [r, z, n], packed } = kept;
+        linalg::reshape(c, (block.parents.len(), 3 * hidden));
+        self.c(packed, parents.h.slice(s![parents.range(&block.parents), ..]), c.view_mut());
+        leaves.reshape(&block.leaves, hidden);
+
+        let below = below.map(|below| [&below.inner, &below.leaves]);
+        for (kind, (nodes, states)) in [(&block.inner, inner), (&block.leaves, leaves)].into_iter().enumerate() {
+            if let Some(below) = below {
+                self.a(below[kind].h.slice(s![below[kind].range(nodes), ..]), a);
+            }
+            let all = 0..nodes.len();
+            for gate in [&mut *r, &mut *z, &mut *n] {
+                linalg::reshape(gate, (nodes.len(), hidden));
+            }
+            let range = states.range(nodes);
+            let rows = rows_mut(r, &all).zip(rows_mut(z, &all)).zip(rows_mut(n, &all));
+            let rows = rows.zip(rows_mut(&mut states.h, &range)).with_min_len(rows_at_once(hidden));
+            rows.zip(nodes.clone()).for_each(|((((r, z), n), h_next), node)| {
+                let parent = tree.parent()[node];
+                let x = if below.is_some() { node - nodes.start } else { tree.word_of()[node] };
+                let h = row(&parents.h, parent - parents.first);
+                step(row(a, x), row(c, parent - block.parents.start), h, [r, z, n], h_next);
+            });
+        }
+    }
+}

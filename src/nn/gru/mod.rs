@@ -1,0 +1,621 @@
+//! Gated recurrent unit over a prefix tree.
+//!
+//! ```text
+//! (GRU-0)   a = W_ih x + b_ih                   [3H], rows r, z, n; once per distinct word
+//! (GRU-0)   c = W_hh h + b_hh                   [3H], rows r, z, n; once per parent
+//! (GRU-1)   r = σ(a_r + c_r)                    reset gate
+//! (GRU-2)   z = σ(a_z + c_z)                    update gate
+//! (GRU-3)   n = tanh(a_n + r ∘ c_n)             new gate, reset *after* the product
+//! (GRU-4)   h′ = (1 − z) ∘ n + z ∘ h, h₀ = 0    the new state
+//! (GRU-5)   y = h′ of the top layer at the end of a sequence
+//! ```
+//!
+//! This is the convention of `PyTorch` and cuDNN, and of the original VSE++ code. Cho et al. (2014,
+//! equation 8), whom the paper cites, apply the reset *before* the product, `W_hn` (r ∘ h): another
+//! function, whose weights cannot be exchanged with these.
+//!
+//! Backward undoes these lines in reverse. dh′ is the gradient by the node's own state:
+//!
+//! ```text
+//! (GRU-5′)  dh′ += dy for every sequence that ends at the node
+//! (GRU-4′)  dn = dh′ ∘ (1 − z), dz = dh′ ∘ (h − n), dh += Σ_children dh′ ∘ z
+//! (GRU-3′)  da_n = dn ∘ (1 − n²), dr = da_n ∘ c_n, dc_n = da_n ∘ r
+//! (GRU-2′)  da_z = dz ∘ z ∘ (1 − z) = dc_z
+//! (GRU-1′)  da_r = dr ∘ r ∘ (1 − r) = dc_r
+//! (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh         first the sum, then the product
+//! (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
+//! (GRU-0′)  dW_ih += daᵀ x, db_ih += Σ da, dx = da W_ih               da summed over equal words
+//! (INIT-3)  W, b ~ U(±1 / √H)                                         every weight and both biases
+//! ```
+//!
+//! Shapes: E inputs, H hidden units, U distinct words, N nodes, P inner nodes (see [`PrefixTree`]), B
+//! sequences; weights as `PyTorch` stores them, `weight_ih` [3H, E], `weight_hh` [3H, H].
+//!
+//! `src/spec/` has the same equations over padded sequences, without the tree.
+
+mod infer;
+
+use std::ops::Range;
+
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
+use rayon::prelude::*;
+use rayon::slice::ChunksExactMut;
+
+use super::prefix_tree::{Level, PrefixTree};
+use super::{Layer, Mode, Module, Path, Tensor, Visitor, visit_tensor};
+use crate::error::{Error, Result};
+use crate::linalg::{self, Panels, Write, rows_at_once};
+use crate::real::{Real, Scalar};
+use crate::simd::vectorized;
+
+/// One layer's weights; gates stacked r, z, n.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GruLayer<T> {
+    /// `W_ih` [3H, E]
+    pub weight_ih: Array2<T>,
+    /// `W_hh` [3H, H]
+    pub weight_hh: Array2<T>,
+    /// `b_ih` `[3H]`
+    pub bias_ih: Array1<T>,
+    /// `b_hh` `[3H]`
+    pub bias_hh: Array1<T>,
+}
+
+impl<T: Clone + Default> GruLayer<T> {
+    /// A layer with E inputs and H hidden units, all zeros.
+    #[must_use]
+    pub fn zeros(inputs: usize, hidden: usize) -> Self {
+        Self {
+            weight_ih: Array2::default((3 * hidden, inputs)),
+            weight_hh: Array2::default((3 * hidden, hidden)),
+            bias_ih: Array1::default(3 * hidden),
+            bias_hh: Array1::default(3 * hidden),
+        }
+    }
+}
+
+/// The inputs of a layer: the word vectors, or the states of the layer below.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Inputs<'a, T> {
+    /// A row for every distinct word of the tree, [U, E].
+    Words(ArrayView2<'a, T>),
+    /// A row for every node, [N, H].
+    States(ArrayView2<'a, T>),
+}
+
+impl<'a, T> Inputs<'a, T> {
+    fn rows(self) -> ArrayView2<'a, T> {
+        match self {
+            Self::Words(rows) | Self::States(rows) => rows,
+        }
+    }
+    /// The row that a node reads.
+    fn of(self, tree: &PrefixTree, node: usize) -> usize {
+        match self {
+            Self::Words(_) => tree.word_of()[node],
+            Self::States(_) => node,
+        }
+    }
+}
+
+/// What one layer keeps: the letters of the equations, and their gradients.
+#[derive(Clone, Debug, Default)]
+pub struct GruLayerCache<T> {
+    /// a of every distinct word, [U, 3H]; above the first layer of every node, [N, 3H].
+    pub a: Array2<T>,
+    /// c of every inner node, [P, 3H].
+    pub c: Array2<T>,
+    /// r of every node, [N, H]; row 0, the root, is unused here and in z and n.
+    pub r: Array2<T>,
+    /// z of every node, [N, H].
+    pub z: Array2<T>,
+    /// n of every node, [N, H].
+    pub n: Array2<T>,
+    /// The state of every node, [N, H]; row 0 is h₀.
+    pub h: Array2<T>,
+    /// da of every node, [N, 3H]; row 0 is zero.
+    pub da: Array2<T>,
+    /// da summed over the nodes that read the same word, [U, 3H]; unused above the first layer.
+    pub da_words: Array2<T>,
+    /// dc of every inner node, [P, 3H].
+    pub dc: Array2<T>,
+    /// dh of every node, [N, H].
+    pub dh: Array2<T>,
+    /// `W_hhᵀ` and `W_hh`, packed once for the products of all time steps.
+    packed: [Panels<T>; 2],
+}
+
+impl<T: Scalar> GruLayer<T> {
+    /// H.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.weight_hh.ncols()
+    }
+
+    /// a, row by row.
+    fn a(&self, x: ArrayView2<'_, T>, a: &mut Array2<T>) {
+        linalg::reshape(a, (x.nrows(), self.weight_ih.nrows()));
+        // (GRU-0)  a = W_ih x + b_ih
+        linalg::matmul_into(x, self.weight_ih.t(), a.view_mut());
+        linalg::add_to_rows(a.view_mut(), &self.bias_ih);
+    }
+
+    /// c, row by row.
+    fn c(&self, packed: &Panels<T>, h: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
+        // (GRU-0)  c = W_hh h + b_hh
+        linalg::matmul_packed(h, packed, Write::Replace, c.view_mut());
+        linalg::add_to_rows(c, &self.bias_hh);
+    }
+
+    /// (GRU-0) to (GRU-4) for all nodes of a tree, one level after another.
+    pub(crate) fn forward(&self, tree: &PrefixTree, x: Inputs<'_, T>, cache: &mut GruLayerCache<T>) {
+        let hidden = self.hidden_size();
+        let GruLayerCache { a, c, r, z, n, h, packed: [packed, _], .. } = cache;
+        self.a(x.rows(), a);
+        linalg::reshape(c, (tree.inner_nodes(), 3 * hidden));
+        for matrix in [&mut *r, &mut *z, &mut *n, &mut *h] {
+            linalg::reshape(matrix, (tree.nodes(), hidden));
+        }
+        h.row_mut(0).fill(T::zero());
+        packed.pack_right(self.weight_hh.t());
+
+        for level in tree.levels() {
+            let parents = s![level.parents.clone(), ..];
+            self.c(packed, h.slice(parents), c.slice_mut(parents));
+
+            let (h, [inner, leaves]) = split_at_level(h, level);
+            for (nodes, h_next) in [(&level.inner, inner), (&level.leaves, leaves)] {
+                let gates = rows_mut(r, nodes).zip(rows_mut(z, nodes)).zip(rows_mut(n, nodes));
+                let rows = gates.zip(h_next.par_chunks_exact_mut(hidden)).with_min_len(rows_at_once(hidden));
+                rows.zip(nodes.clone()).for_each(|((((r, z), n), h_next), node)| {
+                    let parent = tree.parent()[node];
+                    let h = &h[parent * hidden..][..hidden];
+                    step(row(a, x.of(tree, node)), row(c, parent), h, [r, z, n], h_next);
+                });
+            }
+        }
+    }
+
+    /// (GRU-4′) to (GRU-0′) for all nodes of a tree, from the last level to the first.
+    ///
+    /// `cache.dh` holds the gradient by every node's state as far as it is used from outside; the parts
+    /// that come from its children are added here.
+    pub(crate) fn backward(
+        &self,
+        tree: &PrefixTree,
+        x: Inputs<'_, T>,
+        cache: &mut GruLayerCache<T>,
+        write: Write,
+        grad: &mut Self,
+        dx: Option<&mut Array2<T>>,
+    ) where
+        T: Real,
+    {
+        let hidden = self.hidden_size();
+        let GruLayerCache { c, r, z, n, h, da, da_words, dc, dh, packed: [_, packed], .. } = cache;
+        linalg::reshape(da, (tree.nodes(), 3 * hidden));
+        linalg::reshape(dc, (tree.inner_nodes(), 3 * hidden));
+        da.row_mut(0).fill(T::zero());
+        // A childless root is in no level: its row is cleared here.
+        dc.row_mut(0).fill(T::zero());
+        packed.pack_right(self.weight_hh.view());
+
+        for level in tree.levels().iter().rev() {
+            for nodes in [&level.inner, &level.leaves] {
+                let rows = rows_mut(da, nodes).with_min_len(rows_at_once(hidden)).zip(nodes.clone());
+                rows.for_each(|(da, node)| {
+                    let parent = tree.parent()[node];
+                    let gates = [row(r, node), row(z, node), row(n, node)];
+                    step_backward(row(dh, node), gates, row(c, parent), row(h, parent), da);
+                });
+            }
+            // (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh
+            let (dh_parents, dh_children) = split_after_parents(dh, level);
+            let rows = rows_mut(dc, &level.parents).zip(dh_parents.par_chunks_exact_mut(hidden));
+            rows.with_min_len(rows_at_once(hidden)).zip(level.parents.clone()).for_each(|((dc, dh), parent)| {
+                dc.fill(T::zero());
+                for child in tree.children(parent).iter().flat_map(Clone::clone) {
+                    let dh_child = &dh_children[(child - level.parents.end) * hidden..][..hidden];
+                    add_child(dh_child, row(r, child), row(z, child), row(da, child), dc, dh);
+                }
+            });
+            let parents = s![level.parents.clone(), ..];
+            linalg::matmul_packed(dc.slice(parents), packed, Write::Add, dh.slice_mut(parents));
+        }
+
+        // (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
+        if !grad.weight_hh.is_empty() {
+            let h = h.slice(s![..tree.inner_nodes(), ..]);
+            linalg::matmul_write(dc.t(), h, write, grad.weight_hh.view_mut());
+        }
+        if !grad.bias_hh.is_empty() {
+            linalg::column_sums(dc.view(), write, &mut grad.bias_hh);
+        }
+        let da = match x {
+            Inputs::Words(_) => {
+                sum_by_word(tree, da, da_words);
+                da_words
+            }
+            Inputs::States(_) => da,
+        };
+        // (GRU-0′)  dW_ih += daᵀ x, db_ih += Σ da, dx = da W_ih
+        if !grad.weight_ih.is_empty() {
+            linalg::matmul_write(da.t(), x.rows(), write, grad.weight_ih.view_mut());
+        }
+        if !grad.bias_ih.is_empty() {
+            linalg::column_sums(da.view(), write, &mut grad.bias_ih);
+        }
+        if let Some(dx) = dx {
+            linalg::reshape(dx, x.rows().dim());
+            linalg::matmul_into(da.view(), self.weight_ih.view(), dx.view_mut());
+        }
+    }
+}
+
+/// (GRU-1) to (GRU-4) for one node: a, c `[3H]` and the parent's h `[H]` give r, z, n and h′ `[H]`.
+fn step<T: Scalar>(a: &[T], c: &[T], h: &[T], [r, z, n]: [&mut [T]; 3], h_next: &mut [T]) {
+    let hidden = h.len();
+    let ([a_r, a_z, a_n], [c_r, c_z, c_n]) = (thirds(a), thirds(c));
+    // One length for all, known to be so: else every access is checked, and nothing is vectorised.
+    let (r, z, n, h_next) = (&mut r[..hidden], &mut z[..hidden], &mut n[..hidden], &mut h_next[..hidden]);
+    vectorized(
+        #[inline(always)]
+        || {
+            for ((r, &a_r), &c_r) in r.iter_mut().zip(a_r).zip(c_r) {
+                // (GRU-1)  r = σ(a_r + c_r)
+                *r = (a_r + c_r).sigmoid();
+            }
+            for ((z, &a_z), &c_z) in z.iter_mut().zip(a_z).zip(c_z) {
+                // (GRU-2)  z = σ(a_z + c_z)
+                *z = (a_z + c_z).sigmoid();
+            }
+            for (((n, &a_n), &c_n), &r) in n.iter_mut().zip(a_n).zip(c_n).zip(&*r) {
+                // (GRU-3)  n = tanh(a_n + r ∘ c_n)
+                *n = (a_n + r * c_n).tanh();
+            }
+            for (((h_next, &n), &z), &h) in h_next.iter_mut().zip(&*n).zip(&*z).zip(h) {
+                // (GRU-4)  h′ = (1 − z) ∘ n + z ∘ h, h₀ = 0
+                *h_next = (T::one() - z) * n + z * h;
+            }
+        },
+    );
+}
+
+/// (GRU-4′) to (GRU-1′) for one node: its dh′ `[H]` gives da `[3H]`.
+fn step_backward<T: Real>(dh: &[T], [r, z, n]: [&[T]; 3], c: &[T], h: &[T], da: &mut [T]) {
+    let (hidden, one) = (h.len(), T::one());
+    let [_, _, c_n] = thirds(c);
+    let (da_r, rest) = da.split_at_mut(hidden);
+    let (da_z, da_n) = rest.split_at_mut(hidden);
+    // One length for all, as in `step`.
+    let (dh, r, z, n) = (&dh[..hidden], &r[..hidden], &z[..hidden], &n[..hidden]);
+    let (c_n, da_n) = (&c_n[..hidden], &mut da_n[..hidden]);
+    vectorized(
+        #[inline(always)]
+        || {
+            for k in 0..hidden {
+                // (GRU-4′)  dn = dh′ ∘ (1 − z), dz = dh′ ∘ (h − n), dh += Σ_children dh′ ∘ z
+                // The last of these, and dc_n below, are in `add_child`.
+                let dn = dh[k] * (one - z[k]);
+                let dz = dh[k] * (h[k] - n[k]);
+                // (GRU-3′)  da_n = dn ∘ (1 − n²), dr = da_n ∘ c_n, dc_n = da_n ∘ r
+                da_n[k] = dn * (one - n[k] * n[k]);
+                let dr = da_n[k] * c_n[k];
+                // (GRU-2′)  da_z = dz ∘ z ∘ (1 − z) = dc_z
+                da_z[k] = dz * (z[k] * (one - z[k]));
+                // (GRU-1′)  da_r = dr ∘ r ∘ (1 − r) = dc_r
+                da_r[k] = dr * (r[k] * (one - r[k]));
+            }
+        },
+    );
+}
+
+/// What one child adds to its parent: (`dc_r`, `dc_z`, `dc_n`) to dc `[3H]`, and dh′ ∘ z to dh `[H]`.
+fn add_child<T: Real>(dh_child: &[T], r: &[T], z: &[T], da: &[T], dc: &mut [T], dh: &mut [T]) {
+    let hidden = dh.len();
+    vectorized(
+        #[inline(always)]
+        || {
+            for (dc, &da) in dc[..2 * hidden].iter_mut().zip(da) {
+                *dc += da;
+            }
+            for ((dc, &da), &r) in dc[2 * hidden..].iter_mut().zip(&da[2 * hidden..]).zip(r) {
+                *dc += da * r;
+            }
+            for ((dh, &dh_child), &z) in dh.iter_mut().zip(dh_child).zip(z) {
+                *dh += dh_child * z;
+            }
+        },
+    );
+}
+
+/// Sums the rows of da [N, 3H] that belong to the same word: [U, 3H], nodes in rising order.
+fn sum_by_word<T: Real>(tree: &PrefixTree, da: &Array2<T>, sums: &mut Array2<T>) {
+    let words = tree.words().len();
+    linalg::reshape(sums, (words, da.ncols()));
+    let rows = rows_mut(sums, &(0..words)).with_min_len(rows_at_once(da.ncols())).enumerate();
+    rows.for_each(|(word, sum)| {
+        sum.fill(T::zero());
+        for &node in tree.nodes_of(word) {
+            linalg::add(sum, row(da, node));
+        }
+    });
+}
+
+/// The parts r, z, n of a row [3H].
+fn thirds<T>(row: &[T]) -> [&[T]; 3] {
+    let (r, rest) = row.split_at(row.len() / 3);
+    let (z, n) = rest.split_at(row.len() / 3);
+    [r, z, n]
+}
+
+/// One row of a matrix.
+fn row<T>(matrix: &Array2<T>, row: usize) -> &[T] {
+    &matrix.as_slice().expect("contiguous")[row * matrix.ncols()..][..matrix.ncols()]
+}
+
+/// Some rows of a matrix, to change, each by whichever thread is free.
+fn rows_mut<'a, T: Send>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> ChunksExactMut<'a, T> {
+    let width = matrix.ncols();
+    matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].par_chunks_exact_mut(width)
+}
+
+/// The states of all earlier levels, to read, and those of a level's inner nodes and leaves, to write.
+/// Parents come before their children, so the two parts do not overlap.
+fn split_at_level<'a, T>(h: &'a mut Array2<T>, level: &Level) -> (&'a [T], [&'a mut [T]; 2]) {
+    let width = h.ncols();
+    let h = h.as_slice_mut().expect("contiguous");
+    let (inner, leaves) = h.split_at_mut(level.leaves.start * width);
+    let (earlier, inner) = inner.split_at_mut(level.inner.start * width);
+    (earlier, [&mut inner[..level.inner.len() * width], &mut leaves[..level.leaves.len() * width]])
+}
+
+/// The rows of a level's parents, to write, and all later rows, to read; the children are among them.
+fn split_after_parents<'a, T>(dh: &'a mut Array2<T>, level: &Level) -> (&'a mut [T], &'a [T]) {
+    let width = dh.ncols();
+    let (parents, later) = dh.as_slice_mut().expect("contiguous").split_at_mut(level.parents.end * width);
+    (&mut parents[level.parents.start * width..], later)
+}
+
+/// A stack of layers: layer k reads the states of layer k − 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gru<T> {
+    /// From the word vectors upwards; at least one.
+    pub layers: Vec<GruLayer<T>>,
+}
+
+impl<T: Clone + Default> Gru<T> {
+    /// Layers with H hidden units over inputs of size E, all zeros.
+    #[must_use]
+    pub fn zeros(layers: usize, inputs: usize, hidden: usize) -> Self {
+        let layer = |k| GruLayer::zeros(if k == 0 { inputs } else { hidden }, hidden);
+        Self { layers: (0..layers).map(layer).collect() }
+    }
+}
+
+/// Layer k has the tensors `weight_ih_l{k}`, `weight_hh_l{k}`, `bias_ih_l{k}` and `bias_hh_l{k}`.
+impl<T: Clone + Default> Module<T> for Gru<T> {
+    fn visit<const M: usize, const S: usize>(
+        mut changed: [&mut Self; M],
+        read: [&Self; S],
+        path: &Path<'_>,
+        visitor: &mut Visitor<'_, T, M, S>,
+    ) -> Result<()> {
+        let counts = || changed.iter().map(|gru| gru.layers.len()).chain(read.iter().map(|gru| gru.layers.len()));
+        let (fewest, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+        if fewest != most {
+            return Err(Error::mismatch(format!(
+                "{}: one value has it, another has only {fewest} layer(s)",
+                path.numbered("weight_ih_l", fewest)
+            )));
+        }
+        for k in 0..most {
+            let mut changed = changed.each_mut().map(|gru| &mut gru.layers[k]);
+            let read = read.map(|gru| &gru.layers[k]);
+            let any = changed.first().map(|layer| &**layer).or(read.first().copied()).expect("a visit has a value");
+            // (INIT-3)  W, b ~ U(±1 / √H)
+            let tensor = Tensor::uniform(1.0 / (any.weight_hh.ncols() as f64).sqrt());
+            macro_rules! each {
+                ($($field:ident)*) => {$(
+                    visit_tensor(
+                        tensor,
+                        changed.each_mut().map(|layer| layer.$field.view_mut()),
+                        read.map(|layer| layer.$field.view()),
+                        &path.numbered(concat!(stringify!($field), "_l"), k),
+                        visitor,
+                    )?;
+                )*};
+            }
+            each!(weight_ih weight_hh bias_ih bias_hh);
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, path: &Path<'_>, which: &dyn Fn(&Path<'_>, Tensor) -> bool) {
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            macro_rules! each {
+                ($($field:ident)*) => {$(
+                    if which(&path.numbered(concat!(stringify!($field), "_l"), k), Tensor::uniform(0.0)) {
+                        layer.$field = Default::default();
+                    }
+                )*};
+            }
+            each!(weight_ih weight_hh bias_ih bias_hh);
+        }
+    }
+}
+
+/// What a [`Gru`] reads: sequences of words as a tree, and a vector for each distinct word.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences<'a, T> {
+    /// B sequences.
+    pub tree: &'a PrefixTree,
+    /// The vectors of the tree's distinct words, [U, E].
+    pub words: ArrayView2<'a, T>,
+}
+
+/// What a [`Gru`] keeps of a forward pass.
+#[derive(Clone, Debug, Default)]
+pub struct GruCache<T> {
+    /// From the word vectors upwards.
+    pub layers: Vec<GruLayerCache<T>>,
+    /// y [B, H]
+    pub y: Array2<T>,
+}
+
+impl<T: Scalar> Layer<T> for Gru<T> {
+    type X<'a>
+        = Sequences<'a, T>
+    where
+        T: 'a;
+    type Y = Array2<T>;
+    /// dx of the distinct words, [U, E].
+    type Dx = Array2<T>;
+    type Cache = GruCache<T>;
+
+    fn forward(&self, x: Sequences<'_, T>, _: Mode, cache: &mut GruCache<T>) -> Result<()> {
+        let Sequences { tree, words } = x;
+        cache.layers.resize_with(self.layers.len(), Default::default);
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (below, rest) = cache.layers.split_at_mut(k);
+            let x = below.last().map_or(Inputs::Words(words), |below| Inputs::States(below.h.view()));
+            layer.forward(tree, x, &mut rest[0]);
+        }
+        let h = &cache.layers.last().expect("at least one layer").h;
+        linalg::reshape(&mut cache.y, (tree.last().len(), h.ncols()));
+        for (mut y, &node) in cache.y.outer_iter_mut().zip(tree.last()) {
+            // (GRU-5)  y = h′ of the top layer at the end of a sequence
+            y.assign(&h.row(node));
+        }
+        Ok(())
+    }
+
+    fn backward(
+        &self,
+        x: Sequences<'_, T>,
+        cache: &mut GruCache<T>,
+        dy: &Array2<T>,
+        write: Write,
+        grad: &mut Self,
+        mut dx: Option<&mut Array2<T>>,
+    ) where
+        T: Real,
+    {
+        let Sequences { tree, words } = x;
+        let dh = &mut cache.layers.last_mut().expect("at least one layer").dh;
+        linalg::reshape(dh, (tree.nodes(), dy.ncols()));
+        dh.fill(T::zero());
+        for (&node, dy) in tree.last().iter().zip(dy.outer_iter()) {
+            let mut dh = dh.row_mut(node);
+            // (GRU-5′)  dh′ += dy for every sequence that ends at the node
+            dh += &dy;
+        }
+        for (k, layer) in self.layers.iter().enumerate().rev() {
+            let (below, rest) = cache.layers.split_at_mut(k);
+            let (x, dx) = match below.last_mut() {
+                None => (Inputs::Words(words), dx.take()),
+                Some(GruLayerCache { h, dh, .. }) => (Inputs::States(h.view()), Some(dh)),
+            };
+            layer.backward(tree, x, &mut rest[0], write, &mut grad.layers[k], dx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Axis;
+
+    fn layer(input: usize, hidden: usize, seed: f64) -> GruLayer<f64> {
+        let value = |i: usize, j: usize| ((i * 31 + j * 17) as f64 * 0.37 + seed).sin() * 0.8;
+        GruLayer {
+            weight_ih: Array2::from_shape_fn((3 * hidden, input), |(i, j)| value(i, j)),
+            weight_hh: Array2::from_shape_fn((3 * hidden, hidden), |(i, j)| value(i + 5, j + 3)),
+            bias_ih: Array1::from_shape_fn(3 * hidden, |i| value(i, 90)),
+            bias_hh: Array1::from_shape_fn(3 * hidden, |i| value(i, 91)),
+        }
+    }
+
+    /// The equations with loops, one caption at a time: what the tree must reproduce.
+    fn by_definition(layers: &[GruLayer<f64>], words: &[Vec<f64>]) -> Vec<f64> {
+        let mut inputs = words.to_vec();
+        for layer in layers {
+            let hidden = layer.hidden_size();
+            let mut h = vec![0.0; hidden];
+            for x in &mut inputs {
+                let gate = |row: usize, x: &[f64], h: &[f64]| {
+                    let a = layer.bias_ih[row]
+                        + x.iter().enumerate().map(|(j, x)| layer.weight_ih[[row, j]] * x).fold(0.0, |s, v| s + v);
+                    let c = layer.bias_hh[row]
+                        + h.iter().enumerate().map(|(j, h)| layer.weight_hh[[row, j]] * h).fold(0.0, |s, v| s + v);
+                    (a, c)
+                };
+                let next = (0..hidden)
+                    .map(|k| {
+                        let (a, c) = gate(k, x, &h);
+                        let r = Scalar::sigmoid(a + c);
+                        let (a, c) = gate(hidden + k, x, &h);
+                        let z = Scalar::sigmoid(a + c);
+                        let (a, c) = gate(2 * hidden + k, x, &h);
+                        let n = libm::tanh(a + r * c);
+                        (1.0 - z) * n + z * h[k]
+                    })
+                    .collect();
+                h = next;
+                x.clone_from(&h);
+            }
+        }
+        inputs.pop().unwrap_or_else(|| vec![0.0; layers[0].hidden_size()])
+    }
+
+    #[test]
+    fn gru_1_to_4_on_the_tree_equal_the_definition_caption_by_caption() {
+        let table = Array2::from_shape_fn((9, 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
+        let gru = Gru { layers: vec![layer(4, 5, 0.1), layer(5, 5, 0.7)] };
+        let captions: [&[u32]; 6] = [&[1, 4, 5, 4, 2], &[1, 4, 5, 2], &[1, 4, 5], &[1, 2], &[1, 4, 5, 2], &[3, 3, 3]];
+        let tree = PrefixTree::new(&captions);
+        let words = table.select(Axis(0), &tree.words().iter().map(|&w| w as usize).collect::<Vec<_>>());
+        let mut cache = GruCache::default();
+        gru.forward(Sequences { tree: &tree, words: words.view() }, Mode::Train, &mut cache).unwrap();
+        for (caption, y) in captions.iter().zip(cache.y.outer_iter()) {
+            let words: Vec<Vec<f64>> = caption.iter().map(|&w| table.row(w as usize).to_vec()).collect();
+            for (found, expected) in y.iter().zip(by_definition(&gru.layers, &words)) {
+                approx::assert_abs_diff_eq!(*found, expected, epsilon = 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn inference_gives_the_y_of_the_forward_pass_to_the_bit() {
+        // More parents than are worked on at once, captions that end at inner nodes, equal ones, an
+        // empty one; one layer and three.
+        let mut captions: Vec<Vec<u32>> = (0..900u32)
+            .map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..=i as usize % 6].to_vec())
+            .collect();
+        captions.push(vec![]);
+        let tree = PrefixTree::new(&captions);
+        assert!(tree.levels().iter().any(|level| level.parents.len() > 192));
+        let words = Array2::from_shape_fn((tree.words().len(), 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
+        for layers in [1, 3] {
+            // Every layer as wide as it likes.
+            let width = |k: u8| 4 + usize::from(k);
+            let layers = (0..layers).map(|k| layer(width(k), width(k + 1), 0.1 + f64::from(k))).collect();
+            let (gru, mut cache, mut y) = (Gru { layers }, GruCache::default(), Array2::zeros((0, 0)));
+            let x = Sequences { tree: &tree, words: words.view() };
+            gru.forward(x, Mode::Eval, &mut cache).unwrap();
+            gru.infer(x, &mut y);
+            assert_eq!(y, cache.y);
+            assert_eq!(y, cache.layers[cache.layers.len() - 1].h.select(Axis(0), tree.last()));
+        }
+    }
+
+    #[test]
+    fn gru_3_applies_the_reset_after_the_product() {
+        let (mut r, mut z, mut n, mut h_next) = ([0.0; 2], [0.0; 2], [0.0; 2], [0.0; 2]);
+        let (a, c, h) = ([0.3, -1.2, 0.0, 0.0, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0, 0.9, -0.4], [0.5, -0.5]);
+        step(&a, &c, &h, [&mut r, &mut z, &mut n], &mut h_next);
+        approx::assert_abs_diff_eq!(n[0], libm::tanh(0.1 + r[0] * 0.9), epsilon = 1e-16);
+        approx::assert_abs_diff_eq!(n[1], libm::tanh(0.2 - r[1] * 0.4), epsilon = 1e-16);
+        approx::assert_abs_diff_eq!(h_next[0], 0.5 * n[0] + 0.25, epsilon = 1e-16);
+    }
+}
