@@ -23,10 +23,13 @@ struct Conv<T> {
     mean: Array1<T>,
 }
 
-vsepp::module!(Conv<T>, layer {
-    weight: Tensor::uniform(1.0 / (layer.weight.len() as f64 / layer.weight.len_of(Axis(0)) as f64).sqrt()),
-    mean: Tensor::buffer(0.0),
-});
+vsepp::module!(
+    Conv<T>,
+    layer {
+        weight: Tensor::uniform(1.0 / (layer.weight.len() as f64 / layer.weight.len_of(Axis(0)) as f64).sqrt()),
+        mean: Tensor::buffer(0.0),
+    }
+);
 
 /// What [`Conv`] keeps of a forward pass.
 #[derive(Default)]

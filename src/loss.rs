@@ -8,7 +8,7 @@
 //! (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j        image retrieval: along the column
 //! (SH-1)     ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]                  paper, eq. 5
 //! (MH-1)     ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]        paper, eq. 6
-//! (LOSS-1)   a term of weight w = ∂ℓ/∂(S_ij − d_k): dS_ij += w, dS_kk −= w  backward
+//! (LOSS-1)   a term of weight w = ∂ℓ/∂(S_ij − d_k): dS_ij += w, dS_kk −= w   backward
 //! ```
 //!
 //! Every **query** has one right answer and some negatives: image i asks for its caption along row i,

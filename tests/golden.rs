@@ -797,8 +797,8 @@ fn other_choices_among_ties_are_accepted_with_a_remark() {
 
 #[test]
 fn the_plain_computation_and_the_model_on_the_tree_agree() {
-    use vsepp::loss::{HingeLoss, Violation};
     use vsepp::linalg::Write;
+    use vsepp::loss::{HingeLoss, Violation};
     use vsepp::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
     use vsepp::nn::{Mode, Module};
     use vsepp::optim::{Adam, clip_coefficient, global_norm};

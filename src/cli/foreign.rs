@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::escape;
 use crate::files::{Kind, TensorFile};
-use crate::nn::Module;
 use crate::model::{Architecture, Parameters, Vse};
+use crate::nn::Module;
 use crate::train::{Checkpoint, RunFolder, Which, load_model};
 use anyhow::Result;
 

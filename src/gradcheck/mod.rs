@@ -178,7 +178,8 @@ fn taylor<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<Taylor
         taylor_direction(problem, x, &v, value, slope, &active)
     };
     let lines = (0..DIRECTIONS).into_par_iter().map(one).collect::<Result<Vec<Line>>>()?;
-    let slopes = || lines.iter().filter_map(|line| if let Found::Slope(slope) = line.found { Some(slope) } else { None });
+    let slopes =
+        || lines.iter().filter_map(|line| if let Found::Slope(slope) = line.found { Some(slope) } else { None });
     let count = |found: Found| lines.iter().filter(|line| line.found == found).count();
     Ok(TaylorReport {
         directions: DIRECTIONS,

@@ -115,14 +115,8 @@ impl<T: Scalar> TextTower<T> {
     }
 
     /// From dg [B, D] to the parameters' gradients.
-    pub(super) fn backward(
-        &self,
-        head: Head,
-        cache: &mut TextCache<T>,
-        dg: &Array2<T>,
-        write: Write,
-        grad: &mut Self,
-    ) where
+    pub(super) fn backward(&self, head: Head, cache: &mut TextCache<T>, dg: &Array2<T>, write: Write, grad: &mut Self)
+    where
         T: Real,
     {
         let TextCache { tree, embed, rnn, proj, head: head_cache, d_head, d_psi, d_words } = cache;

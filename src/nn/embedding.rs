@@ -23,10 +23,13 @@ pub struct Embedding<T> {
     pub weight: Array2<T>,
 }
 
-crate::module!(Embedding<T>, layer {
-    // (INIT-2)  W ~ U(±0.1)
-    weight: Tensor::uniform(0.1),
-});
+crate::module!(
+    Embedding<T>,
+    layer {
+        // (INIT-2)  W ~ U(±0.1)
+        weight: Tensor::uniform(0.1),
+    }
+);
 
 impl<T: Clone + Default> Embedding<T> {
     /// V rows of E numbers, all zeros.

@@ -24,11 +24,14 @@ pub struct Linear<T> {
     pub bias: Array1<T>,
 }
 
-crate::module!(Linear<T>, layer {
-    // (INIT-1)  W ~ U(±√6 / √(in + out)), b = 0
-    weight: Tensor::uniform((6.0 / (layer.weight.nrows() + layer.weight.ncols()) as f64).sqrt()),
-    bias: Tensor::constant(0.0),
-});
+crate::module!(
+    Linear<T>,
+    layer {
+        // (INIT-1)  W ~ U(±√6 / √(in + out)), b = 0
+        weight: Tensor::uniform((6.0 / (layer.weight.nrows() + layer.weight.ncols()) as f64).sqrt()),
+        bias: Tensor::constant(0.0),
+    }
+);
 
 impl<T: Clone + Default> Linear<T> {
     /// O outputs and I inputs, all zeros.

@@ -422,7 +422,10 @@ mod tests {
         let (forth, back) = message(|p| p.second = None);
         assert_eq!(forth, "second.weight, second.bias: one value has it, another has not");
         assert_eq!(back, forth);
-        assert_eq!(message(|p| p.first.weight = Array2::zeros((2, 2))).0, "first.weight: expected [2, 3], found [2, 2]");
+        assert_eq!(
+            message(|p| p.first.weight = Array2::zeros((2, 2))).0,
+            "first.weight: expected [2, 3], found [2, 2]"
+        );
         let mut frozen = pair();
         frozen.empty(&Path::default(), &|path, tensor| path.is_within("second") || tensor.role == Role::Buffer);
         pair().check_gradient(&frozen).unwrap();

@@ -199,13 +199,17 @@ impl<T: Real> Adam<T> {
                 found => {
                     let found = found.map_or("none".into(), |x| format!("those of {} {:?}", x.name, x.m.shape()));
                     let expected = p.shape();
-                    Err(Error::mismatch(format!("{path}: expected Adam's moments of shape {expected:?}, found {found}")))
+                    Err(Error::mismatch(format!(
+                        "{path}: expected Adam's moments of shape {expected:?}, found {found}"
+                    )))
                 }
             }
         })?;
         match moments.next() {
             None => Ok(()),
-            Some(extra) => Err(Error::mismatch(format!("{}: Adam has moments for it, the module has no such tensor", extra.name))),
+            Some(extra) => {
+                Err(Error::mismatch(format!("{}: Adam has moments for it, the module has no such tensor", extra.name)))
+            }
         }
     }
 }
@@ -224,12 +228,7 @@ mod tests {
         fc: Linear<T>,
         extra: Option<Linear<T>>,
     }
-    crate::module!(Model<T>, model {
-        kernel: Tensor::uniform(1.0),
-        mean: Tensor::buffer(0.5),
-        fc,
-        extra,
-    });
+    crate::module!(Model<T>, model { kernel: Tensor::uniform(1.0), mean: Tensor::buffer(0.5), fc, extra });
 
     fn model(extra: bool) -> Model<f64> {
         let mut model = Model {

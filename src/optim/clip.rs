@@ -41,14 +41,13 @@ mod tests {
         mean: Array1<T>,
         frozen: Array2<T>,
     }
-    crate::module!(Layer<T>, layer {
-        weight: Tensor::constant(0.0),
-        mean: Tensor::buffer(0.0),
-        frozen: Tensor::constant(0.0),
-    });
+    crate::module!(
+        Layer<T>,
+        layer { weight: Tensor::constant(0.0), mean: Tensor::buffer(0.0), frozen: Tensor::constant(0.0) }
+    );
 
     #[test]
-    fn clip_1_is_one_norm_over_all_trained_tensors() {
+    fn clip_1_is_one_norm_over_all_tensors() {
         let gradient =
             Layer::<f64> { weight: Array4::ones((2, 3, 2, 2)), mean: Array1::ones(9), frozen: Array2::default((0, 0)) };
         assert_eq!(global_norm(&gradient), 24f64.sqrt());

@@ -325,12 +325,7 @@ fn check_tensors(file: &Metadata, architecture: &Architecture, has_adam: bool) -
     Ok(())
 }
 
-fn read_tensor(
-    file: &Metadata,
-    data: &[u8],
-    name: &str,
-    shape: &[usize],
-) -> std::result::Result<ArrayD<f32>, String> {
+fn read_tensor(file: &Metadata, data: &[u8], name: &str, shape: &[usize]) -> std::result::Result<ArrayD<f32>, String> {
     let bytes = file.info(name).and_then(|TensorInfo { data_offsets: (from, to), .. }| data.get(*from..*to));
     let bytes = bytes.ok_or_else(|| format!("{name}: its numbers are not in the file"))?;
     let mut tensor = ArrayD::zeros(shape);
