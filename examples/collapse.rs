@@ -82,7 +82,7 @@ fn main() -> Result<()> {
     let [train, dev] = Source::new(folder).splits(["train", "dev"])?;
     let vocabulary = Vocabulary::build(&train.captions, Config::default().word_threshold);
     let [train_ids, dev_ids] = [&train, &dev].map(|split| vocabulary.encode_all(&split.captions).captions);
-    let img_dim = train.images.ncols();
+    let img_dim = train.img_dim()?;
     let data = TrainingData { train, train_ids, dev, dev_ids };
 
     let [mut healthy, mut false_alarms, mut collapsed, mut missed] = [0; 4];

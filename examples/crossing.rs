@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let vocabulary = Vocabulary::build(&train.captions, Config::scenes().word_threshold);
     let [train_ids, dev_ids, test_ids] =
         [&train, &dev, &test].map(|split| vocabulary.encode_all(&split.captions).captions);
-    let img_dim = train.images.ncols();
+    let img_dim = train.img_dim()?;
     let data = TrainingData { train, train_ids, dev, dev_ids };
 
     let mut rows: Vec<(u64, &str, Vec<f64>, Evaluation)> = Vec::new();

@@ -50,7 +50,7 @@
 //!
 //! // Two pairs: image features, and captions as ids between <start> = 1 and <end> = 2.
 //! let batch = Batch {
-//!     images: array![[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]],
+//!     images: array![[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]].into(),
 //!     captions: vec![vec![1, 4, 5, 2], vec![1, 4, 6, 7, 2]],
 //!     image_ids: vec![0, 1],
 //! };

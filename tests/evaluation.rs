@@ -67,8 +67,8 @@ fn an_epoch_on_real_captions_learns() {
         return;
     }
     let [train, dev, test] = Source::Folder(folder).splits(["train", "dev", "test"]).unwrap();
-    assert_eq!((train.images.dim(), train.captions.len()), ((2952, 1618), 14_760));
-    assert_eq!((dev.images.nrows(), test.images.nrows(), test.captions.len()), (1000, 1000, 5000));
+    assert_eq!((train.images.len(), train.img_dim().unwrap(), train.captions.len()), (2952, 1618, 14_760));
+    assert_eq!((dev.images.len(), test.images.len(), test.captions.len()), (1000, 1000, 5000));
     let vocabulary = Vocabulary::build(&train.captions, 4);
     assert_eq!(vocabulary.len(), 2006, "as PyTorch's trainer finds with NLTK (benches/peers/pytorch_train.py)");
     let config = Config {

@@ -829,8 +829,8 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
             Some(ids) => ids.iter().map(|&id| id as usize).collect(),
             None => (0..captions.len()).collect(),
         };
-        let images = golden.inputs["in.images"].clone().into_dimensionality().unwrap();
-        let batch = Batch { images, captions, image_ids };
+        let images: ndarray::Array2<f64> = golden.inputs["in.images"].clone().into_dimensionality().unwrap();
+        let batch = Batch { images: images.into(), captions, image_ids };
         let violation = if s.max_violation { Violation::Max } else { Violation::Sum };
         let objective =
             Objective { loss: HingeLoss { margin: s.margin, violation }, mask_same_image: s.mask_same_image };

@@ -83,7 +83,7 @@ fn batch<T: Real>(file: &TensorFile, k: usize) -> Batch<T> {
     let captions = get("captions").into_dimensionality::<Ix2>().unwrap();
     let lengths = get("lengths");
     Batch {
-        images: get("images").mapv(T::from_f64).into_dimensionality().unwrap(),
+        images: get("images").mapv(T::from_f64).into_dimensionality::<Ix2>().unwrap().into(),
         captions: captions
             .outer_iter()
             .zip(lengths.iter())

@@ -34,7 +34,7 @@ pub(super) fn write(options: &Options, file: &Path) -> Result<Option<Counts>> {
     let mut writer = TensorWriter::default();
     let captions = match Data::draw(options)? {
         Data::Step(batch) => {
-            writer.add("images", &batch.images.view().into_dyn());
+            writer.add("images", &batch.images.features()?.into_dyn());
             Some(batch.captions)
         }
         Data::Encode(captions) => Some(captions),

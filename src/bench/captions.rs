@@ -162,7 +162,7 @@ pub fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> B
     let mut rng = stream(SEED, "bench/images");
     let shape = (captions.len(), architecture.img_dim);
     let images = Array2::from_shape_simple_fn(shape, || T::from_f64(uniform(&mut rng)));
-    Batch { images, image_ids: (0..captions.len()).collect(), captions }
+    Batch { images: images.into(), image_ids: (0..captions.len()).collect(), captions }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::escape;
 use crate::files::check_target;
 use crate::model::Vse;
 use crate::report::thousands;
-use crate::train::{Checkpoint, RunFolder, Which};
+use crate::train::{Checkpoint, RunFolder, Which, embed_images};
 use anyhow::{Context, Result};
 use clap::Args;
 use ndarray::Array2;
@@ -80,11 +80,11 @@ impl Loaded {
     pub(crate) fn embed(&self, split: Split) -> Result<Embedded> {
         let bar = busy(format!(
             "embedding {} images and {} captions",
-            thousands(split.images.nrows()),
+            thousands(split.images.len()),
             thousands(split.captions.len())
         ));
         let encoded = self.vocabulary.encode_all(&split.captions);
-        let images = self.model.embed_images(split.images.view())?;
+        let images = embed_images(&self.model, &split)?;
         let captions = self.model.embed_captions(&encoded.captions)?;
         bar.finish_and_clear();
         if encoded.unknown * 20 > encoded.words {

@@ -78,7 +78,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         let text = "stopped before the first step; nothing was written\n".into();
         return Ok(Output { text, json: json(0), exit: 130 });
     }
-    let (vocabulary, mut trainer) = prepare(&args, &config, &run, train.images.ncols(), &tokens)?;
+    let (vocabulary, mut trainer) = prepare(&args, &config, &run, train.img_dim()?, &tokens)?;
     let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
     let dev_chance = Chance::of(dev.starts(), 1);
     let data = encode(&vocabulary, train, &tokens, dev);
@@ -143,7 +143,7 @@ fn take_folder(args: &Args, config: &ValidConfig) -> Result<Run> {
 }
 
 fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2]) -> Result<()> {
-    let img_dim = train.images.ncols();
+    let img_dim = train.img_dim()?;
     anyhow::ensure!(
         config.img_dim.is_none_or(|expected| expected == img_dim),
         "img_dim = {}: the image features of the data have F = {img_dim}",
@@ -151,10 +151,10 @@ fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2])
     );
     for split in others.into_iter().flatten() {
         anyhow::ensure!(
-            split.images.ncols() == img_dim,
+            split.img_dim()? == img_dim,
             "{}: expected image features of dimension F = {img_dim}, as in train, found {}",
             split.name,
-            split.images.ncols()
+            split.img_dim()?
         );
     }
     Ok(())
@@ -263,9 +263,9 @@ fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Sp
     say(&format!(
         "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",
         thousands(train.captions.len()),
-        thousands(train.images.nrows()),
+        thousands(train.images.len()),
         thousands(dev.captions.len()),
-        thousands(dev.images.nrows()),
+        thousands(dev.images.len()),
         thousands(vocabulary.len()),
         unknown(&train_ids),
         unknown(&dev_ids),
@@ -346,8 +346,8 @@ fn examples(e: &Embedded, measure: crate::similarity::Measure) -> Result<String>
     const QUERIES: usize = 4;
     const SHOWN: usize = 3;
     let mut text = String::from("Retrieved (* the right image; an image is shown by its last caption):\n");
-    for k in 0..QUERIES.min(e.split.images.nrows()) {
-        let right = k * e.split.images.nrows() / QUERIES.min(e.split.images.nrows());
+    for k in 0..QUERIES.min(e.split.images.len()) {
+        let right = k * e.split.images.len() / QUERIES.min(e.split.images.len());
         let caption = e.split.captions_of(right).start;
         let _ = writeln!(text, "\n  \"{}\"", e.split.captions[caption]);
         let found = nearest(Query::Caption(e.captions.row(caption)), e.images.view(), measure, SHOWN)?;

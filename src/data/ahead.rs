@@ -5,8 +5,8 @@
 //! the other thread:        fill batch t + 1      fill batch t + 2
 //! ```
 //!
-//! Double buffering: while one buffer is in use the other is filled. Which pairs a batch has is
-//! for [`EpochOrder`] alone to say, so that the batches are those that would be made in line.
+//! Double buffering: while one buffer is in use the other is filled. [`EpochOrder`] alone decides which
+//! pairs a batch has, so the batches are the same as without a second thread.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -15,6 +15,7 @@ use std::thread::{ScopedJoinHandle, scope};
 
 use super::batches::{Buffer, EpochOrder};
 use super::split::Split;
+use crate::error::Result;
 use crate::model::Batch;
 
 /// Which batches, of what.
@@ -26,7 +27,7 @@ pub struct Plan<'a> {
     pub captions: &'a [Vec<u32>],
     /// B.
     pub batch_size: usize,
-    /// Of the shuffling.
+    /// The seed of the shuffling, and of random views of the images.
     pub seed: u64,
     /// The epochs, from 0.
     pub epochs: Range<usize>,
@@ -57,7 +58,7 @@ impl Prepared {
 /// The batches of a plan, in its order.
 #[derive(Debug)]
 pub struct Ahead<'scope> {
-    ready: Receiver<Prepared>,
+    ready: Receiver<Result<Prepared>>,
     /// Where buffers go back to.
     spare: SyncSender<Prepared>,
     in_use: Option<Prepared>,
@@ -65,9 +66,11 @@ pub struct Ahead<'scope> {
 }
 
 /// Does `work` while the batches of a plan are prepared on another thread. The thread ends with the
-/// plan or with the work, whichever is first, however it ends.
+/// plan, with the work or with the first error, whichever comes first.
 ///
-/// **Panics** where the other thread does, for example if there are more captions than the split has.
+/// # Panics
+///
+/// If the other thread panics, for example because there are more captions than the split has.
 pub fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>) -> R) -> R {
     scope(|scope| {
         // The other thread never waits to hand something over: there are no more than two buffers.
@@ -79,24 +82,27 @@ pub fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>) -> R)
         }
         let thread = Some(scope.spawn(move || fill_all(plan, &empty, &filled)));
         // Dropped with its channels before the scope waits for the thread, on a panic too: the thread
-        // then finds nobody at the other end.
+        // then finds its channels closed.
         let mut ahead = Ahead { ready, spare, in_use: None, thread };
         work(&mut ahead)
     })
 }
 
-/// Until the plan is done or the other end is gone.
-fn fill_all(plan: &Plan<'_>, empty: &Receiver<Prepared>, filled: &SyncSender<Prepared>) {
+/// Prepares batches until the plan is done, the other end is gone, or an image cannot be read.
+fn fill_all(plan: &Plan<'_>, empty: &Receiver<Prepared>, filled: &SyncSender<Result<Prepared>>) {
     let mut first = plan.first_batch;
     for epoch in plan.epochs.clone() {
         let order = EpochOrder::new(plan.captions.len(), plan.batch_size, plan.seed, epoch);
         for number in std::mem::take(&mut first)..order.batches() {
             let Ok(mut prepared) = empty.recv() else { return };
-            prepared.buffer.fill(&order, number, plan.split, plan.captions);
+            if let Err(error) = prepared.buffer.fill(&order, number, plan.split, plan.captions) {
+                let _ = filled.send(Err(error));
+                return;
+            }
             (prepared.epoch, prepared.number) = (epoch, number);
             prepared.captions.clear();
             prepared.captions.extend_from_slice(order.captions(number));
-            if filled.send(prepared).is_err() {
+            if filled.send(Ok(prepared)).is_err() {
                 return;
             }
         }
@@ -106,18 +112,24 @@ fn fill_all(plan: &Plan<'_>, empty: &Receiver<Prepared>, filled: &SyncSender<Pre
 impl Ahead<'_> {
     /// Hands the last batch back and waits for the next; none when the plan is done.
     ///
-    /// **Panics** with the other thread's panic, if it had one.
-    pub fn next_batch(&mut self) -> Option<&Prepared> {
+    /// # Errors
+    ///
+    /// If an image of the batch cannot be read. There are no batches after that.
+    ///
+    /// # Panics
+    ///
+    /// With the other thread's panic, if it had one.
+    pub fn next_batch(&mut self) -> Result<Option<&Prepared>> {
         if let Some(used) = self.in_use.take() {
-            // When the last batches are ready the other thread is gone and needs no more.
+            // The other thread may have finished; it then needs no more buffers.
             let _ = self.spare.send(used);
         }
         if let Ok(prepared) = self.ready.recv() {
-            self.in_use = Some(prepared);
+            self.in_use = Some(prepared?);
         } else if let Some(Err(panic)) = self.thread.take().map(ScopedJoinHandle::join) {
             resume_unwind(panic);
         }
-        self.in_use.as_ref()
+        Ok(self.in_use.as_ref())
     }
 }
 
@@ -145,20 +157,25 @@ mod tests {
         for epoch in 1..4 {
             let order = EpochOrder::new(30, 8, 7, epoch);
             for number in if epoch == 1 { 2 } else { 0 }..4 {
-                expected.push((epoch, number, order.captions(number).to_vec(), order.batch(number, &split, &ids)));
+                expected.push((
+                    epoch,
+                    number,
+                    order.captions(number).to_vec(),
+                    order.batch(number, &split, &ids).unwrap(),
+                ));
             }
         }
         let found = prepare_ahead(&plan(&split, &ids), |ahead| {
             let mut found = Vec::new();
-            while let Some(p) = ahead.next_batch() {
+            while let Some(p) = ahead.next_batch().unwrap() {
                 found.push((p.epoch, p.number, p.captions.clone(), p.batch().clone()));
             }
-            assert!(ahead.next_batch().is_none(), "it stays at its end");
+            assert!(ahead.next_batch().unwrap().is_none(), "it stays at its end");
             found
         });
         assert_eq!(found, expected);
         let behind = Plan { first_batch: 9, epochs: 1..2, ..plan(&split, &ids) };
-        assert!(prepare_ahead(&behind, |ahead| ahead.next_batch().is_none()));
+        assert!(prepare_ahead(&behind, |ahead| ahead.next_batch().unwrap().is_none()));
     }
 
     #[test]
@@ -166,7 +183,7 @@ mod tests {
         let (split, ids) = data();
         for taken in 0..3 {
             let last = prepare_ahead(&plan(&split, &ids), |ahead| {
-                (0..taken).map(|_| ahead.next_batch().map(|p| p.number)).last()
+                (0..taken).map(|_| ahead.next_batch().unwrap().map(|p| p.number)).last()
             });
             assert_eq!(last, [None, Some(Some(2)), Some(Some(3))][taken]);
         }
@@ -177,7 +194,7 @@ mod tests {
         let (split, ids) = data();
         let panic = catch_unwind(AssertUnwindSafe(|| {
             prepare_ahead(&plan(&split, &ids), |ahead| {
-                ahead.next_batch();
+                ahead.next_batch().unwrap();
                 panic!("the work");
             })
         }));
@@ -185,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_the_other_thread_is_that_of_who_waits_for_it() {
+    fn a_panic_in_the_other_thread_reaches_the_thread_that_waits() {
         let (split, mut ids) = data();
         // The split has no image for this one.
         ids.push(vec![1, 2]);
         let mut taken = 0;
         let panic = catch_unwind(AssertUnwindSafe(|| {
             prepare_ahead(&plan(&split, &ids), |ahead| {
-                while ahead.next_batch().is_some() {
+                while ahead.next_batch().unwrap().is_some() {
                     taken += 1;
                 }
             });

@@ -1,18 +1,19 @@
 //! The batches of an epoch: shuffled pairs, the last one as large as what is left.
 
-use ndarray::Array2;
-
 use super::split::Split;
-use crate::linalg;
-use crate::model::Batch;
+use super::store::Draw;
+use crate::error::Result;
+use crate::model::{Batch, Images};
 use crate::random::{permutation, stream};
 
-/// The order of one epoch's pairs: a function of the seed and the epoch alone, so that a run that is
-/// taken up again needs to remember only how far it was.
+/// The order of one epoch's pairs: a function of the seed and the epoch alone, so that a run which is
+/// resumed needs to remember only how far it was.
 #[derive(Clone, Debug)]
 pub struct EpochOrder {
     pairs: Vec<usize>,
     batch_size: usize,
+    seed: u64,
+    epoch: usize,
 }
 
 impl EpochOrder {
@@ -20,7 +21,7 @@ impl EpochOrder {
     #[must_use]
     pub fn new(pairs: usize, batch_size: usize, seed: u64, epoch: usize) -> Self {
         let pairs = permutation(&mut stream(seed, &format!("shuffle/{epoch}")), pairs);
-        Self { pairs, batch_size }
+        Self { pairs, batch_size, seed, epoch }
     }
 
     /// How many batches there are.
@@ -37,11 +38,14 @@ impl EpochOrder {
     }
 
     /// A batch's images, captions and image numbers.
-    #[must_use]
-    pub fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Batch<f32> {
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read.
+    pub fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Result<Batch<f32>> {
         let mut filled = Buffer::default();
-        filled.fill(self, batch, split, captions);
-        filled.batch
+        filled.fill(self, batch, split, captions)?;
+        Ok(filled.batch)
     }
 }
 
@@ -49,27 +53,41 @@ impl EpochOrder {
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub(super) batch: Batch<f32>,
+    /// The rows of the batch's images in their store.
+    rows: Vec<usize>,
     /// Captions that a smaller batch has no use for.
     spare: Vec<Vec<u32>>,
 }
 
 impl Default for Buffer {
     fn default() -> Self {
-        let batch = Batch { images: Array2::zeros((0, 0)), captions: Vec::new(), image_ids: Vec::new() };
-        Self { batch, spare: Vec::new() }
+        let batch = Batch { images: Images::default(), captions: Vec::new(), image_ids: Vec::new() };
+        Self { batch, rows: Vec::new(), spare: Vec::new() }
     }
 }
 
 impl Buffer {
     /// [`EpochOrder::batch`].
-    pub(super) fn fill(&mut self, order: &EpochOrder, batch: usize, split: &Split, captions: &[Vec<u32>]) {
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read; the batch is then unspecified.
+    pub(super) fn fill(
+        &mut self,
+        order: &EpochOrder,
+        batch: usize,
+        split: &Split,
+        captions: &[Vec<u32>],
+    ) -> Result<()> {
         let pairs = order.captions(batch);
         let Batch { images, captions: texts, image_ids } = &mut self.batch;
 
-        linalg::reshape(images, (pairs.len(), split.images.ncols()));
-        for (mut row, &caption) in images.outer_iter_mut().zip(pairs) {
-            row.assign(&split.features_of(caption));
-        }
+        image_ids.clear();
+        image_ids.extend(pairs.iter().map(|&caption| split.image_of[caption]));
+        self.rows.clear();
+        self.rows.extend(image_ids.iter().map(|&image| split.images.rows()[image]));
+        let draw = Draw { seed: order.seed, epoch: order.epoch, captions: pairs };
+        split.images.store().fill(&self.rows, Some(draw), images)?;
 
         while texts.len() > pairs.len() {
             self.spare.extend(texts.pop());
@@ -80,9 +98,7 @@ impl Buffer {
         for (text, &caption) in texts.iter_mut().zip(pairs) {
             text.clone_from(&captions[caption]);
         }
-
-        image_ids.clear();
-        image_ids.extend(pairs.iter().map(|&caption| split.image_of[caption]));
+        Ok(())
     }
 }
 
@@ -109,11 +125,11 @@ mod tests {
         let split = Split::new("train", array![[10.0], [20.0]], captions).unwrap();
         let ids: Vec<Vec<u32>> = (0..6).map(|i| vec![1, 4 + i, 2]).collect();
         let order = EpochOrder::new(6, 6, 0, 0);
-        let batch = order.batch(0, &split, &ids);
+        let batch = order.batch(0, &split, &ids).unwrap();
         for (row, &caption) in order.captions(0).iter().enumerate() {
             assert_eq!(batch.captions[row], ids[caption]);
             assert_eq!(batch.image_ids[row], caption / 3);
-            assert_eq!(batch.images[[row, 0]], if caption < 3 { 10.0 } else { 20.0 });
+            assert_eq!(batch.images.features().unwrap()[[row, 0]], if caption < 3 { 10.0 } else { 20.0 });
         }
     }
 
@@ -131,8 +147,8 @@ mod tests {
         for (epoch, size) in [(0, 4), (1, 4), (2, 6), (3, 1), (4, 5)] {
             let order = EpochOrder::new(6, size, 0, epoch);
             for number in 0..order.batches() {
-                buffer.fill(&order, number, &split, &ids);
-                assert_eq!(buffer.batch, order.batch(number, &split, &ids), "epoch {epoch}, batch {number}");
+                buffer.fill(&order, number, &split, &ids).unwrap();
+                assert_eq!(buffer.batch, order.batch(number, &split, &ids).unwrap(), "epoch {epoch}, batch {number}");
             }
         }
     }
@@ -148,15 +164,15 @@ mod tests {
             let Batch { images, captions, image_ids } = &buffer.batch;
             let mut texts: Vec<_> = captions.iter().chain(&buffer.spare).map(Vec::as_ptr).collect();
             texts.sort_unstable();
-            (images.as_ptr(), image_ids.as_ptr(), captions.as_ptr(), texts)
+            (images.numbers().unwrap().as_ptr(), buffer.rows.as_ptr(), image_ids.as_ptr(), captions.as_ptr(), texts)
         };
         // Batches of 4 and 2.
-        buffer.fill(&EpochOrder::new(6, 4, 0, 0), 0, &split, &ids);
+        buffer.fill(&EpochOrder::new(6, 4, 0, 0), 0, &split, &ids).unwrap();
         let first = memory(&buffer);
         for epoch in 0..3 {
             let order = EpochOrder::new(6, 4, 0, epoch);
             for number in 0..order.batches() {
-                buffer.fill(&order, number, &split, &ids);
+                buffer.fill(&order, number, &split, &ids).unwrap();
                 assert_eq!(memory(&buffer), first, "epoch {epoch}, batch {number}");
             }
         }

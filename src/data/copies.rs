@@ -1,17 +1,21 @@
 //! Rows that occur more than once: equal to the bit, or nearly equal.
 //!
-//! Each row gets a mark in one pass over the memory: a hash of its numbers, its length, and its inner
+//! Each row gets a mark in one pass over all rows: a hash of its numbers, its length, and its inner
 //! product with two fixed random directions. Equal rows have equal hashes; rows that differ by a
 //! millionth of their length have nearly the same products. Candidates found by their marks are
-//! compared number by number, so nothing is reported that is not so. No copy of the rows is made.
+//! read again and compared number by number, so nothing is reported that is not so. Only the marks of
+//! all rows are held at once, not the rows.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 use ndarray_rand::rand::distr::Distribution;
 use rayon::prelude::*;
 
+use super::store::{ImageStore, SplitImages, numbers_of, width};
+use crate::error::{Error, Result};
+use crate::files::reserve;
+use crate::model::Images;
 use crate::random::{Symmetric, stream};
 use crate::simd::vectorized;
 
@@ -33,15 +37,19 @@ impl Copies {
     /// Looks for copies: O(N F) for the marks, O(N log N) for the rest.
     #[must_use]
     pub fn find(rows: ArrayView2<'_, f32>) -> Self {
-        Self::of_marks(rows, &mark_rows(rows))
+        Self::of_marks(&rows, &mark_rows(rows))
+            .unwrap_or_else(|error| unreachable!("rows in memory can be read: {error}"))
     }
 
-    pub(super) fn of_marks(rows: ArrayView2<'_, f32>, marks: &[Mark]) -> Self {
+    /// # Errors
+    ///
+    /// If a row cannot be read.
+    pub(super) fn of_marks(rows: &dyn Rows, marks: &[Mark]) -> Result<Self> {
         let mut known = Known::default();
         let first: Vec<usize> =
-            marks.iter().enumerate().map(|(row, mark)| known.find_or_add(rows, row, mark)).collect();
-        let nearly = nearly_equal(rows, marks, &first);
-        Self { first, nearly }
+            marks.iter().enumerate().map(|(row, mark)| known.find_or_add(rows, row, mark)).collect::<Result<_>>()?;
+        let nearly = nearly_equal(rows, marks, &first)?;
+        Ok(Self { first, nearly })
     }
 
     /// The first row of each run of equal neighbouring rows, rising.
@@ -53,7 +61,7 @@ impl Copies {
     /// The images of rows that are captions: equal neighbours are one image, and all equal rows where at
     /// least half of the runs are copies of an earlier one, as where all images come again and again.
     #[must_use]
-    pub fn images(&self) -> Images {
+    pub fn images(&self) -> Grouping {
         let (rows, apart) = (self.first.len(), self.apart());
         let rounds = apart.len() * 2 >= self.starts().len();
         let (mut firsts, mut image_of, mut image_at) = (Vec::new(), Vec::with_capacity(rows), HashMap::new());
@@ -76,7 +84,7 @@ impl Copies {
         };
         let note = (firsts.len() < rows)
             .then(|| format!("the {rows} rows are {} images ({how}); R@K counts images", firsts.len()));
-        Images { firsts, image_of, note }
+        Grouping { firsts, image_of, note }
     }
 
     /// Runs of equal neighbouring rows that equal a run further up: pairs (first equal row, first row
@@ -89,7 +97,7 @@ impl Copies {
 
 /// Rows that are captions, as images.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Images {
+pub struct Grouping {
     /// The first row of each image, rising.
     pub firsts: Vec<usize>,
     /// The image of each row.
@@ -98,8 +106,35 @@ pub struct Images {
     pub note: Option<String>,
 }
 
+/// Rows that can be looked at, one at a time.
+pub(super) trait Rows: Sync {
+    /// The numbers of a row; `buffer` is memory for them.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn read_row<'a>(&'a self, row: usize, buffer: &'a mut Images<f32>) -> Result<&'a [f32]>;
+}
+
+impl Rows for ArrayView2<'_, f32> {
+    fn read_row<'a>(&'a self, row: usize, buffer: &'a mut Images<f32>) -> Result<&'a [f32]> {
+        if let Some(numbers) = self.as_slice() {
+            return Ok(&numbers[row * self.ncols()..][..self.ncols()]);
+        }
+        buffer.make_features(1, self.ncols()).row_mut(0).assign(&self.row(row));
+        numbers_of(buffer)
+    }
+}
+
+impl Rows for SplitImages {
+    fn read_row<'a>(&'a self, row: usize, buffer: &'a mut Images<f32>) -> Result<&'a [f32]> {
+        self.store().fill(&[self.rows()[row]], None, buffer)?;
+        numbers_of(buffer)
+    }
+}
+
 /// What is remembered of a row to find others like it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Mark {
     hash: u64,
     length: f64,
@@ -107,70 +142,156 @@ pub(super) struct Mark {
     along: [f64; 2],
 }
 
+impl Mark {
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 /// Rows of one matrix by their hash.
 #[derive(Default)]
-pub(super) struct Known {
+struct Known {
     /// Rows of the same hash that differ are kept one after the other.
     by_hash: HashMap<u64, Vec<usize>>,
 }
 
 impl Known {
-    fn find(&self, rows: ArrayView2<'_, f32>, row: ArrayView1<'_, f32>, mark: &Mark) -> Option<usize> {
-        self.by_hash.get(&mark.hash)?.iter().copied().find(|&known| rows.row(known) == row)
+    /// The row among those known, of `of`, that equals a row of `rows`.
+    fn find(&self, of: &dyn Rows, rows: &dyn Rows, row: usize, mark: &Mark) -> Result<Option<usize>> {
+        let Some(candidates) = self.by_hash.get(&mark.hash) else { return Ok(None) };
+        let (mut buffer, mut other) = (Images::default(), Images::default());
+        let numbers = rows.read_row(row, &mut buffer)?;
+        for &candidate in candidates {
+            if of.read_row(candidate, &mut other)? == numbers {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
     }
 
-    fn find_or_add(&mut self, rows: ArrayView2<'_, f32>, row: usize, mark: &Mark) -> usize {
-        if let Some(known) = self.find(rows, rows.row(row), mark) {
-            return known;
+    fn find_or_add(&mut self, rows: &dyn Rows, row: usize, mark: &Mark) -> Result<usize> {
+        if let Some(known) = self.find(rows, rows, row, mark)? {
+            return Ok(known);
         }
         self.by_hash.entry(mark.hash).or_default().push(row);
-        row
+        Ok(row)
     }
 }
 
 /// Rows of `b` that equal a row of `a`: pairs (first such row of a, row of b), by the row of b.
+///
+/// # Errors
+///
+/// If a row cannot be read.
 pub(super) fn shared(
-    (a, marks_a): (ArrayView2<'_, f32>, &[Mark]),
-    (b, marks_b): (ArrayView2<'_, f32>, &[Mark]),
-) -> Vec<(usize, usize)> {
-    if a.ncols() != b.ncols() {
-        return Vec::new();
-    }
+    (a, marks_a): (&dyn Rows, &[Mark]),
+    (b, marks_b): (&dyn Rows, &[Mark]),
+) -> Result<Vec<(usize, usize)>> {
     let mut known = Known::default();
     for (row, mark) in marks_a.iter().enumerate() {
-        known.find_or_add(a, row, mark);
+        known.find_or_add(a, row, mark)?;
     }
-    let found = marks_b.iter().enumerate().map(|(row, mark)| Some((known.find(a, b.row(row), mark)?, row)));
-    found.flatten().collect()
+    let mut found = Vec::new();
+    for (row, mark) in marks_b.iter().enumerate() {
+        found.extend(known.find(a, b, row, mark)?.map(|first| (first, row)));
+    }
+    Ok(found)
 }
 
-/// The marks of all rows, in parallel.
-pub(super) fn mark_rows(rows: ArrayView2<'_, f32>) -> Vec<Mark> {
+/// The marks of all images of a store.
+///
+/// # Errors
+///
+/// If an image cannot be read, or if there is no memory for the marks.
+pub(super) fn mark_store<S: ImageStore + ?Sized>(store: &S) -> Result<Vec<Mark>> {
+    /// Rows that are read at once: a megabyte of numbers.
+    const NUMBERS: usize = 1 << 18;
+    let width = width(store);
+    let per_piece = (NUMBERS / width.max(1)).max(1);
+    let directions = directions(width);
+    let mut marks = Vec::new();
+    reserve(&mut marks, store.len() as u64).map_err(|problem| Error::mismatch(format!("images: {problem}")))?;
+    marks.resize(store.len(), Mark::default());
+    let mark_piece = |(images, rows): &mut (Images<f32>, Vec<usize>), (piece, marks): (usize, &mut [Mark])| {
+        let first = piece * per_piece;
+        rows.clear();
+        rows.extend(first..first + marks.len());
+        store.fill(rows, None, images)?;
+        let numbers = numbers_of(images)?;
+        for (at, mark) in marks.iter_mut().enumerate() {
+            *mark = mark_row(&numbers[at * width..][..width], &directions);
+        }
+        Ok(())
+    };
+    // Of several errors the first, on any number of threads.
+    let done: Vec<Result<()>> =
+        marks.par_chunks_mut(per_piece).enumerate().map_init(Default::default, mark_piece).collect();
+    done.into_iter().collect::<Result<()>>()?;
+    Ok(marks)
+}
+
+/// The marks of all rows of a matrix.
+fn mark_rows(rows: ArrayView2<'_, f32>) -> Vec<Mark> {
+    let directions = directions(rows.ncols());
+    let mark = |row: ArrayView1<'_, f32>| match row.as_slice() {
+        Some(numbers) => mark_row(numbers, &directions),
+        None => mark_row(&row.to_vec(), &directions),
+    };
+    rows.axis_iter(Axis(0)).into_par_iter().map(mark).collect()
+}
+
+fn directions(width: usize) -> [Vec<f32>; 2] {
     let mut rng = stream(0, "copies");
     #[allow(clippy::cast_possible_truncation)] // any direction will do
-    let mut direction = || (0..rows.ncols()).map(|_| Symmetric(1.0).sample(&mut rng) as f32).collect::<Vec<f32>>();
-    let directions = [direction(), direction()];
-    let marks = rows.axis_iter(Axis(0)).into_par_iter().map(|row| {
-        let row = row.to_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
-        vectorized(
-            #[inline(always)]
-            || mark(&row, [&directions[0], &directions[1]]),
-        )
-    });
-    marks.collect()
+    let mut direction = || (0..width).map(|_| Symmetric(1.0).sample(&mut rng) as f32).collect();
+    [direction(), direction()]
 }
 
 /// Lanes that are independent of each other, so that the vector unit computes them side by side.
 const LANES: usize = 16;
 
+/// A hash of a row's numbers; −0 and 0 are the same.
+pub(super) fn hash(row: &[f32]) -> u64 {
+    vectorized(
+        #[inline(always)]
+        || hash_lanes(row),
+    )
+}
+
 #[inline(always)]
-fn mark(row: &[f32], directions: [&[f32]; 2]) -> Mark {
-    let (mut hashes, mut squares, mut along) = ([0u32; LANES], [0.0f64; LANES], [[0.0f64; LANES]; 2]);
-    let mut take = |xs: &[f32; LANES], us: &[f32; LANES], vs: &[f32; LANES]| {
+fn hash_lanes(row: &[f32]) -> u64 {
+    let mut hashes = [0u32; LANES];
+    let mut take = |xs: &[f32; LANES]| {
         for lane in 0..LANES {
             // + 0 turns −0 into 0, which it equals.
             let bits = (xs[lane] + 0.0).to_bits();
             hashes[lane] = (hashes[lane].rotate_left(13) ^ bits).wrapping_mul(0x9e37_79b1);
+        }
+    };
+    let (xs, rest) = row.as_chunks::<LANES>();
+    xs.iter().for_each(&mut take);
+    take(&padded(rest));
+    hashes.iter().fold(0u64, |hash, &lane| (hash.rotate_left(27) ^ u64::from(lane)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// What is left of a row, with zeros up to the lanes' number.
+#[inline(always)]
+fn padded(rest: &[f32]) -> [f32; LANES] {
+    std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or(0.0))
+}
+
+fn mark_row(row: &[f32], directions: &[Vec<f32>; 2]) -> Mark {
+    vectorized(
+        #[inline(always)]
+        || mark_lanes(row, [&directions[0], &directions[1]]),
+    )
+}
+
+#[inline(always)]
+fn mark_lanes(row: &[f32], directions: [&[f32]; 2]) -> Mark {
+    let (mut squares, mut along) = ([0.0f64; LANES], [[0.0f64; LANES]; 2]);
+    let mut take = |xs: &[f32; LANES], us: &[f32; LANES], vs: &[f32; LANES]| {
+        for lane in 0..LANES {
             let x = f64::from(xs[lane]);
             squares[lane] += x * x;
             along[0][lane] += x * f64::from(us[lane]);
@@ -182,13 +303,9 @@ fn mark(row: &[f32], directions: [&[f32]; 2]) -> Mark {
     for ((xs, us), vs) in xs.iter().zip(us).zip(vs) {
         take(xs, us, vs);
     }
-    let padded = |rest: &[f32]| std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or(0.0));
     take(&padded(rest), &padded(rest_u), &padded(rest_v));
-    let hash = hashes
-        .iter()
-        .fold(0u64, |hash, &lane| (hash.rotate_left(27) ^ u64::from(lane)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let sum = |lanes: [f64; LANES]| lanes.iter().fold(0.0, |sum, x| sum + x);
-    Mark { hash, length: sum(squares).sqrt(), along: along.map(sum) }
+    Mark { hash: hash_lanes(row), length: sum(squares).sqrt(), along: along.map(sum) }
 }
 
 /// Pairs (earlier, later) of distinct rows that differ by less than [`NEARLY`] of the length: for each
@@ -197,7 +314,11 @@ fn mark(row: &[f32], directions: [&[f32]; 2]) -> Mark {
 /// Sorted by the first product over the length, such rows lie close together. Only the next few are
 /// looked at, so that rows which are all alike take no longer; of many that are nearly equal, some
 /// may then be missed.
-fn nearly_equal(rows: ArrayView2<'_, f32>, marks: &[Mark], first: &[usize]) -> Vec<(usize, usize)> {
+///
+/// # Errors
+///
+/// If a row cannot be read.
+fn nearly_equal(rows: &dyn Rows, marks: &[Mark], first: &[usize]) -> Result<Vec<(usize, usize)>> {
     /// The product with a random direction changes by about the difference's length.
     const WINDOW: f64 = 10.0 * NEARLY;
     const NEXT: usize = 64;
@@ -215,19 +336,33 @@ fn nearly_equal(rows: ArrayView2<'_, f32>, marks: &[Mark], first: &[usize]) -> V
         near.filter(move |&other| {
             (along(other, 1) - along(row, 1)).abs() < WINDOW
                 && (marks[other].length / marks[row].length - 1.0).abs() < 2.0 * NEARLY
-                && differ_little(rows.row(row), rows.row(other))
         })
-        .map(move |other| (row.min(other), row.max(other)))
+        .filter_map(move |other| match alike(rows, row, other) {
+            Ok(alike) => alike.then_some(Ok((row.min(other), row.max(other)))),
+            Err(error) => Some(Err(error)),
+        })
     });
-    let mut pairs: Vec<(usize, usize)> = pairs.collect();
+    // Of several errors the first, on any number of threads.
+    let pairs: Vec<Result<(usize, usize)>> = pairs.collect();
+    let mut pairs: Vec<(usize, usize)> = pairs.into_iter().collect::<Result<_>>()?;
     pairs.sort_unstable_by_key(|&(earlier, later)| (later, earlier));
     pairs.dedup_by_key(|&mut (_, later)| later);
-    pairs
+    Ok(pairs)
+}
+
+/// Whether two rows of one matrix are equal, or nearly.
+///
+/// # Errors
+///
+/// If a row cannot be read.
+pub(super) fn alike(rows: &dyn Rows, a: usize, b: usize) -> Result<bool> {
+    let (mut buffer, mut other) = (Images::default(), Images::default());
+    Ok(differ_little(rows.read_row(a, &mut buffer)?, rows.read_row(b, &mut other)?))
 }
 
 /// Whether two rows are equal or differ by less than [`NEARLY`] of the first one's length.
-pub(crate) fn differ_little(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> bool {
-    let (length, difference) = a.iter().zip(b).fold((0.0, 0.0), |(length, difference), (&a, &b)| {
+pub(crate) fn differ_little<'a>(a: impl IntoIterator<Item = &'a f32>, b: impl IntoIterator<Item = &'a f32>) -> bool {
+    let (length, difference) = a.into_iter().zip(b).fold((0.0, 0.0), |(length, difference), (&a, &b)| {
         let (a, b) = (f64::from(a), f64::from(b));
         (length + a * a, difference + (a - b) * (a - b))
     });
@@ -299,9 +434,8 @@ mod tests {
     fn rows_of_another_matrix() {
         let a = distinct(20);
         let b = a.slice(s![5..9, ..]).to_owned();
-        let found = shared((a.view(), &mark_rows(a.view())), (b.view(), &mark_rows(b.view())));
-        assert_eq!(found, [(5, 0), (6, 1), (7, 2), (8, 3)]);
-        let other = a.slice(s![.., ..36]);
-        assert!(shared((a.view(), &mark_rows(a.view())), (other, &mark_rows(other))).is_empty());
+        let found = |b: ArrayView2<'_, f32>| shared((&a.view(), &mark_rows(a.view())), (&b, &mark_rows(b))).unwrap();
+        assert_eq!(found(b.view()), [(5, 0), (6, 1), (7, 2), (8, 3)]);
+        assert!(found(a.slice(s![.., ..36])).is_empty());
     }
 }

@@ -5,38 +5,83 @@ use std::path::Path;
 
 use ndarray::Array2;
 
+use super::copies::Mark;
+use super::row_file::RowFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape;
-use crate::files::{Kind, TensorFile, read_rows};
+use crate::files::{Kind, NpyMatrix, TensorFile};
 
-/// Reads a matrix [rows, F] and says what was noticed.
+/// A matrix [rows, F].
+pub(super) enum Features {
+    /// Read already: of an archive, or of a `.npy` file with its numbers column by column.
+    Memory(Array2<f32>),
+    /// A `.npy` file with its numbers row by row, of which the header has been read.
+    Rows(Unread),
+}
+
+/// A file whose rows have not been looked at.
+pub(super) struct Unread(NpyMatrix);
+
+impl Unread {
+    /// Reads all rows once, to check them and to mark them.
+    ///
+    /// # Errors
+    ///
+    /// With row and column, if a number is not finite or beyond the range of `f32`; with the row, if the
+    /// file cannot be read.
+    pub(super) fn read_once(self) -> Result<(RowFile, Vec<Mark>)> {
+        RowFile::marked(self.0)
+    }
+}
+
+impl Features {
+    /// Rows and columns.
+    pub(super) fn dim(&self) -> (usize, usize) {
+        match self {
+            Self::Memory(rows) => rows.dim(),
+            Self::Rows(Unread(file)) => file.dim(),
+        }
+    }
+}
+
+/// How many rows a file has, if it can be read.
+pub(super) fn count(path: &Path) -> Option<usize> {
+    open(path).ok().map(|(features, _)| features.dim().0)
+}
+
+/// Opens a file of features and says what was noticed.
 ///
-/// **Errors** if it is no finite matrix of floating-point numbers with a row and a column, or if the
-/// file holds several arrays.
-pub(super) fn read(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
+/// # Errors
+///
+/// If it is no matrix of floating-point numbers with a row and a column, if it holds several arrays, or,
+/// where it is read at once, if a number is not finite.
+pub(super) fn open(path: &Path) -> Result<(Features, Vec<String>)> {
     // What cannot be read is reported on reading.
     let kind = Kind::of(path).unwrap_or(Kind::Other);
     let named = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    let (features, notes) = if named == "npy" { of_npy(path, kind)? } else { (of_archive(path, kind)?, Vec::new()) };
-    let shape = features.shape();
-    for (axis, what) in [(0, "image"), (1, "feature")] {
-        if shape[axis] == 0 {
-            return Err(Error::file(path, format!("expected at least one {what}, found shape {shape:?}")));
+    let (features, notes) =
+        if named == "npy" { of_npy(path, kind)? } else { (Features::Memory(of_archive(path, kind)?), Vec::new()) };
+    let (rows, columns) = features.dim();
+    for (size, what) in [(rows, "image"), (columns, "feature")] {
+        if size == 0 {
+            return Err(Error::file(path, format!("expected at least one {what}, found shape [{rows}, {columns}]")));
         }
     }
     Ok((features, notes))
 }
 
-fn of_npy(path: &Path, kind: Kind) -> Result<(Array2<f32>, Vec<String>)> {
+fn of_npy(path: &Path, kind: Kind) -> Result<(Features, Vec<String>)> {
     if kind != Kind::Npy && !kind.may_be_text() {
         return Err(Error::file(path, format!("expected a .npy array, found {}", kind.name())));
     }
-    let (features, shape) = read_rows(path).map_err(|error| with_advice(path, error))?;
+    let file = NpyMatrix::open(path).map_err(|error| with_advice(path, error))?;
+    let (shape, (rows, columns)) = (file.shape(), file.dim());
     let mut notes = Vec::new();
     if shape.len() > 2 {
-        let (file, found) = (escape::path(path), features.shape());
-        notes.push(format!("{file}: shape {shape:?} is read as {found:?}: axes of length 1 are left out"));
+        let file = escape::path(path);
+        notes.push(format!("{file}: shape {shape:?} is read as [{rows}, {columns}]: axes of length 1 are left out"));
     }
+    let features = if file.is_by_rows() { Features::Rows(Unread(file)) } else { Features::Memory(file.read_all()?) };
     Ok((features, notes))
 }
 
@@ -99,10 +144,22 @@ fn with_advice(path: &Path, error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::store::SplitImages;
     use super::*;
     use crate::files::TensorWriter;
     use ndarray::{Array3, Array4, array};
     use ndarray_npy::write_npy;
+
+    fn read(path: &Path) -> Result<(Array2<f32>, Vec<String>)> {
+        let (features, notes) = open(path)?;
+        let array = match features {
+            Features::Memory(rows) => rows,
+            Features::Rows(file) => SplitImages::new(Arc::new(file.read_once()?.0)).to_array()?,
+        };
+        Ok((array, notes))
+    }
 
     #[test]
     fn one_array_of_an_archive_whatever_its_name() {

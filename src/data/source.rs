@@ -1,9 +1,9 @@
 //! Where splits come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::folder;
-use super::scenes::{self, ScenesConfig};
+use super::scenes::{self, Part, SceneSplit, ScenesConfig};
 use super::split::Split;
 use crate::error::{Error, Result};
 
@@ -40,59 +40,80 @@ impl Source {
         match self {
             Self::Folder(path) => folder::has(path, name),
             Self::HeldOut(path, _) => name == "dev" || folder::has(path, name),
-            Self::Scenes(_) => ["train", "dev", "test"].contains(&name),
+            Self::Scenes(_) => part(name).is_ok(),
         }
     }
 
     /// Reads or draws splits by name (`train`, `dev`, `test`; a folder may have others).
     ///
-    /// **Errors** as [`Split::read`], or if there is no such split of the scenes.
+    /// # Errors
+    ///
+    /// As [`Split::read`], or if there is no such split of the scenes.
     pub fn splits<const N: usize>(&self, names: [&str; N]) -> Result<[Split; N]> {
         let splits: Vec<Split> = match self {
             Self::Folder(folder) => {
-                let splits = names.iter().map(|name| Split::read(folder, name)).collect::<Result<_>>()?;
-                note_shared(splits)
+                note_shared(names.iter().map(|name| Split::read(folder, name)).collect::<Result<_>>()?)?
             }
-            Self::HeldOut(folder, images) => {
-                let (mut train, mut dev) = (None, None);
-                if names.iter().any(|name| ["train", "dev"].contains(name)) {
-                    let (mut rest, held_out) = Split::read(folder, "train")?.hold_out("dev", *images)?;
-                    if !names.contains(&"dev") {
-                        rest.notes.extend_from_slice(&held_out.notes);
-                    }
-                    (train, dev) = (Some(rest), Some(held_out));
-                }
-                let read = |name: &&str| match *name {
-                    "train" => train.take().map_or_else(|| Split::read(folder, name), Ok),
-                    "dev" => dev.take().map_or_else(|| Split::read(folder, name), Ok),
-                    _ => Split::read(folder, name),
-                };
-                note_shared(names.iter().map(read).collect::<Result<_>>()?)
-            }
-            Self::Scenes(config) => {
-                if let Some(name) = names.iter().find(|name| !self.has(name)) {
-                    return Err(Error::config("split", "train, dev or test of the built-in scenes", name));
-                }
-                let world = scenes::generate(config);
-                let of = |name: &str| match name {
-                    "train" => &world.train,
-                    "dev" => &world.dev,
-                    _ => &world.test,
-                };
-                let split = |name: &&str| Split::new(name, of(name).images.clone(), of(name).captions.clone());
-                names.iter().map(split).collect::<Result<_>>()?
-            }
+            Self::HeldOut(folder, images) => note_shared(held_out(folder, *images, &names)?)?,
+            Self::Scenes(config) => of_scenes(config, &names)?,
         };
         Ok(splits.try_into().unwrap_or_else(|_| unreachable!("one split for each name")))
     }
 }
 
+/// The splits of a folder whose dev split is taken off train.
+fn held_out(folder: &Path, images: usize, names: &[&str]) -> Result<Vec<Split>> {
+    let (mut train, mut dev) = (None, None);
+    if names.iter().any(|name| ["train", "dev"].contains(name)) {
+        let (mut rest, held_out) = Split::read(folder, "train")?.hold_out("dev", images)?;
+        if !names.contains(&"dev") {
+            rest.notes.extend_from_slice(&held_out.notes);
+        }
+        (train, dev) = (Some(rest), Some(held_out));
+    }
+    let read = |name: &&str| match *name {
+        "train" => train.clone().map_or_else(|| Split::read(folder, name), Ok),
+        "dev" => dev.clone().map_or_else(|| Split::read(folder, name), Ok),
+        other => Split::read(folder, other),
+    };
+    names.iter().map(read).collect()
+}
+
+fn of_scenes(config: &ScenesConfig, names: &[&str]) -> Result<Vec<Split>> {
+    let parts: Vec<Part> = names.iter().map(|name| part(name)).collect::<Result<_>>()?;
+    let world = scenes::generate(config);
+    let split = |(name, part): (&&str, &Part)| {
+        let SceneSplit { images, captions } = match part {
+            Part::Train => &world.train,
+            Part::Dev => &world.dev,
+            Part::Test => &world.test,
+        };
+        Split::new(name, images.clone(), captions.clone())
+    };
+    names.iter().zip(&parts).map(split).collect()
+}
+
+/// The part of the scenes that a name means.
+fn part(name: &str) -> Result<Part> {
+    match name {
+        "train" => Ok(Part::Train),
+        "dev" => Ok(Part::Dev),
+        "test" => Ok(Part::Test),
+        other => Err(Error::config("split", "train, dev or test of the built-in scenes", other)),
+    }
+}
+
 /// Notes at each split which images an earlier one has too.
-fn note_shared(mut splits: Vec<Split>) -> Vec<Split> {
+///
+/// # Errors
+///
+/// If an image cannot be read.
+fn note_shared(mut splits: Vec<Split>) -> Result<Vec<Split>> {
     for later in 1..splits.len() {
         let (earlier, own) = splits.split_at_mut(later);
-        let shared: Vec<String> = earlier.iter().filter_map(|split| own[0].shared_with(split)).collect();
-        own[0].notes.extend(shared);
+        for split in earlier {
+            own[0].notes.extend(own[0].shared_with(split)?);
+        }
     }
-    splits
+    Ok(splits)
 }

@@ -10,23 +10,25 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView1, Axis};
+use ndarray::Array2;
 
 use super::captions::{read_captions, read_ids};
-use super::copies::{Copies, Mark, NEARLY, mark_rows, shared};
-use super::features;
+use super::copies::{Copies, Mark, NEARLY, mark_store, shared};
+use super::features::{self, Features};
 use super::folder::Files;
-use super::names::{Known, Pairing, Problem};
+use super::pairing::{Known, Pairing, Problem, check_count};
+use super::store::{ImageStore, Memory, SplitImages, width};
 use crate::error::{Error, Result};
 
 /// Images with their captions, image by image.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Split {
     /// `train`, `dev`, `test`, …
     pub name: String,
-    /// φ of every distinct image, [N, F].
-    pub images: Array2<f32>,
+    /// Every distinct image, N of them.
+    pub images: SplitImages,
     /// The captions as they were written, `[M]`, image by image.
     pub captions: Vec<String>,
     /// The image of each caption, `[M]`, rising.
@@ -41,57 +43,99 @@ pub struct Split {
     marks: Vec<Mark>,
 }
 
+/// Captions, and what is known of the images that they belong to.
+struct Texts<'a> {
+    captions: Vec<String>,
+    /// The name before each caption.
+    names: Option<&'a [String]>,
+    /// The file of ids, line by line.
+    ids: Option<&'a [String]>,
+}
+
 impl Split {
     /// Reads a split of a folder: `{split}_ims.npy`, `{split}_caps.txt` and, where it is there,
-    /// `{split}_ids.txt`.
+    /// `{split}_ids.txt`. The rows of a `.npy` file are checked here and read again when they are needed.
     ///
-    /// **Errors** if a file is missing; if the features are no finite matrix; if the captions are not
-    /// UTF-8, are none, or have a line that is not a caption; if there is no whole number of captions for
-    /// each row; or if names and rows do not agree.
+    /// # Errors
+    ///
+    /// If a file is missing; if the features are no finite matrix; if the captions are not UTF-8, are
+    /// none, or have a line that is not a caption; if there is no whole number of captions for each row;
+    /// or if names and rows do not agree.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
         let files = Files::find(folder, name)?;
         // The captions first: they are small, and most mistakes are there.
-        let rows = || features::read(&files.features).ok().map(|(rows, _)| rows.nrows());
-        let found = read_captions(&files.captions, rows)?;
+        let found = read_captions(&files.captions, || features::count(&files.features))?;
         let ids = files.ids.as_deref().map(read_ids).transpose()?;
-        let (rows, noticed) = features::read(&files.features)?;
-        let mut split = Self::pair(name, rows, found.captions, found.names.as_deref(), ids.as_deref()).map_err(
-            |Problem { line, text }| match line {
-                Some(line) => Error::line(&files.captions, line, text),
-                None => Error::file(&files.captions, text),
-            },
-        )?;
+        let (features, noticed) = features::open(&files.features)?;
+        let texts = Texts { captions: found.captions, names: found.names.as_deref(), ids: ids.as_deref() };
+        let misfit = |problem| match problem {
+            Problem::Misfit { line: Some(line), text } => Error::line(&files.captions, line, text),
+            Problem::Misfit { line: None, text } => Error::file(&files.captions, text),
+            Problem::Rows(error) => error,
+        };
+        if texts.names.is_none() && texts.ids.is_none() {
+            // Looked at before the features are, which may take minutes.
+            check_count(features.dim(), texts.captions.len()).map_err(misfit)?;
+        }
+        let mut split = match features {
+            Features::Memory(rows) => Self::in_memory(name, rows, texts),
+            Features::Rows(file) => {
+                let (store, marks) = file.read_once()?;
+                Self::of_store(name, Arc::new(store), &marks, texts)
+            }
+        }
+        .map_err(misfit)?;
         split.notes = [files.notes, found.notes, noticed, split.notes].concat();
         Ok(split)
     }
 
-    /// A split from rows and captions, a whole number of captions for each row.
+    /// A split from rows in memory and captions, a whole number of captions for each row.
     ///
-    /// **Errors** if the captions are not a multiple of the rows.
+    /// # Errors
+    ///
+    /// If the captions are not a multiple of the rows.
     pub fn new(name: &str, rows: Array2<f32>, captions: Vec<String>) -> Result<Self> {
         let (count, m) = (rows.nrows(), captions.len());
-        Self::pair(name, rows, captions, None, None)
-            .map_err(|_| Error::shape(&format!("{name} captions"), format!("a multiple of {count} rows"), &[m]))
+        Self::in_memory(name, rows, Texts { captions, names: None, ids: None })
+            .map_err(|problem| wrong_count(name, count, m, problem))
     }
 
-    fn pair(
+    /// A split from the images of a store and captions, a whole number of captions for each image. All
+    /// images are looked at once.
+    ///
+    /// # Errors
+    ///
+    /// If the captions are not a multiple of the images, or if an image cannot be read.
+    pub fn from_store(name: &str, store: Arc<dyn ImageStore>, captions: Vec<String>) -> Result<Self> {
+        let (count, m, marks) = (store.len(), captions.len(), mark_store(&*store)?);
+        Self::of_store(name, store, &marks, Texts { captions, names: None, ids: None })
+            .map_err(|problem| wrong_count(name, count, m, problem))
+    }
+
+    fn in_memory(name: &str, rows: Array2<f32>, texts: Texts<'_>) -> std::result::Result<Self, Problem> {
+        let (count, memory) = (rows.nrows(), Arc::new(Memory::new(rows)));
+        let marks = mark_store(&*memory)?;
+        let mut split = Self::of_store(name, memory, &marks, texts)?;
+        if split.images.len() < count {
+            // The rows that were left out give their memory back.
+            split.images = split.images.to_array()?.into();
+        }
+        Ok(split)
+    }
+
+    fn of_store(
         name: &str,
-        rows: Array2<f32>,
-        captions: Vec<String>,
-        names: Option<&[String]>,
-        ids: Option<&[String]>,
+        store: Arc<dyn ImageStore>,
+        marks: &[Mark],
+        Texts { captions, names, ids }: Texts<'_>,
     ) -> std::result::Result<Self, Problem> {
-        let mut marks = mark_rows(rows.view());
-        let copies = Copies::of_marks(rows.view(), &marks);
-        let known = Known { name, rows: rows.view(), copies: &copies, captions: captions.len(), names, ids };
+        let dim = (store.len(), width(&*store));
+        let mut images = SplitImages::new(store);
+        let copies = Copies::of_marks(&images, marks)?;
+        let known = Known { name, rows: &images, dim, copies: &copies, captions: captions.len(), names, ids };
         let Pairing { firsts, image_of, ids, mut notes } = known.pair()?;
         notes.extend(copies_left(name, &copies, &firsts));
-        let images = if firsts.len() == rows.nrows() {
-            rows
-        } else {
-            marks = firsts.iter().map(|&row| marks[row]).collect();
-            rows.select(Axis(0), &firsts)
-        };
+        images.select(&firsts);
         let (captions, image_of) = image_by_image(captions, image_of);
         let mut starts = vec![0; firsts.len() + 1];
         for &image in &image_of {
@@ -100,14 +144,29 @@ impl Split {
         for image in 0..firsts.len() {
             starts[image + 1] += starts[image];
         }
+        let marks = firsts.iter().map(|&row| marks[row]).collect();
         Ok(Self { name: name.into(), images, captions, image_of, ids, notes, starts, marks })
+    }
+
+    /// F, the number of features of an image.
+    ///
+    /// # Errors
+    ///
+    /// If the images are not feature vectors.
+    pub fn img_dim(&self) -> Result<usize> {
+        match *self.images.shape() {
+            [features] => Ok(features),
+            ref other => Err(Error::shape(&format!("{} images", self.name), "feature vectors [F]", other)),
+        }
     }
 
     /// Takes the last images off, as a split of another name.
     ///
-    /// **Errors** if none would be left.
+    /// # Errors
+    ///
+    /// If none would be left.
     pub fn hold_out(mut self, name: &str, images: usize) -> Result<(Self, Self)> {
-        let (n, columns) = self.images.dim();
+        let n = self.images.len();
         if images == 0 || images >= n {
             return Err(Error::config(
                 "hold_out",
@@ -116,21 +175,10 @@ impl Split {
             ));
         }
         let left = n - images;
-        // The features are cut in two, so that those which stay need no second copy.
-        let images_in_order =
-            if self.images.is_standard_layout() { self.images } else { self.images.as_standard_layout().into_owned() };
-        let (mut numbers, offset) = images_in_order.into_raw_vec_and_offset();
-        numbers.drain(..offset.unwrap_or(0));
-        numbers.truncate(n * columns);
-        let tail = numbers.split_off(left * columns);
-        let matrix = |rows: usize, numbers| {
-            Array2::from_shape_vec((rows, columns), numbers).map_err(|e| Error::mismatch(e.to_string()))
-        };
-        self.images = matrix(left, numbers)?;
         let first = self.starts[left];
         let mut other = Self {
             name: name.into(),
-            images: matrix(images, tail)?,
+            images: self.images.split_off(left),
             captions: self.captions.split_off(first),
             image_of: self.image_of.split_off(first),
             ids: self.ids.as_mut().map(|ids| ids.split_off(left)),
@@ -145,30 +193,35 @@ impl Split {
     }
 
     /// Says which images of this split are in another too, by their features or by their ids.
-    #[must_use]
-    pub fn shared_with(&self, other: &Self) -> Option<String> {
-        let (name, n) = (&self.name, self.images.nrows());
-        let equal = shared((other.images.view(), &other.marks), (self.images.view(), &self.marks));
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read.
+    pub fn shared_with(&self, other: &Self) -> Result<Option<String>> {
+        let (name, n) = (&self.name, self.images.len());
+        let equal = if self.images.shape() == other.images.shape() {
+            shared((&other.images, &other.marks), (&self.images, &self.marks))?
+        } else {
+            Vec::new()
+        };
         if let Some((of_other, own)) = equal.first() {
-            return Some(format!(
+            return Ok(Some(format!(
                 "{name}: {} of its {n} images are in {} too (first: image {own} is image {of_other} there, both from 0)",
                 equal.len(),
                 other.name
-            ));
+            )));
         }
-        let (ids, others) = (self.ids.as_ref()?, other.ids.as_ref()?);
+        let (Some(ids), Some(others)) = (&self.ids, &other.ids) else { return Ok(None) };
         // Numbers of rows are the same in every split.
         if are_numbers_of_rows(ids) || are_numbers_of_rows(others) {
-            return None;
+            return Ok(None);
         }
         let others: HashSet<&String> = others.iter().collect();
         let both: Vec<&String> = ids.iter().filter(|id| others.contains(id)).collect();
-        let first = both.first()?;
-        Some(format!(
-            "{name}: {} of its {n} ids are in {} too, with other features (first: {first:?})",
-            both.len(),
-            other.name
-        ))
+        Ok(both.first().map(|first| {
+            let (count, other) = (both.len(), &other.name);
+            format!("{name}: {count} of its {n} ids are in {other} too, with other features (first: {first:?})")
+        }))
     }
 
     /// The captions of an image, as numbers.
@@ -182,11 +235,14 @@ impl Split {
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
+}
 
-    /// φ of the image of a caption, `[F]`.
-    #[must_use]
-    pub fn features_of(&self, caption: usize) -> ArrayView1<'_, f32> {
-        self.images.row(self.image_of[caption])
+fn wrong_count(name: &str, count: usize, m: usize, problem: Problem) -> Error {
+    match problem {
+        Problem::Misfit { .. } => {
+            Error::shape(&format!("{name} captions"), format!("a multiple of {count} rows"), &[m])
+        }
+        Problem::Rows(error) => error,
     }
 }
 
@@ -255,7 +311,7 @@ mod tests {
         let split = Split::new("dev", array![[1.0], [1.0]], captions(6)).unwrap();
         assert_eq!(split.image_of, [0, 0, 0, 1, 1, 1]);
         assert_eq!((split.captions_of(0), split.captions_of(1)), (0..3, 3..6));
-        assert_eq!(split.images.nrows(), 2, "equal rows stay apart where rows are not captions");
+        assert_eq!(split.images.len(), 2, "equal rows stay apart where rows are not captions");
         assert!(
             split.notes[0].contains("1 of the 2 images equal an earlier one (first: rows 0 and 1"),
             "{:?}",
@@ -268,7 +324,7 @@ mod tests {
     fn where_rows_are_captions_equal_neighbours_are_one_image() {
         let rows = array![[1.0], [1.0], [2.0], [1.0], [1.0], [3.0]];
         let split = Split::new("dev", rows, captions(6)).unwrap();
-        assert_eq!(split.images, array![[1.0], [2.0], [1.0], [3.0]]);
+        assert_eq!(split.images.to_array().unwrap(), array![[1.0], [2.0], [1.0], [3.0]]);
         assert_eq!(split.image_of, [0, 0, 1, 2, 2, 3]);
         assert!(split.notes[0].contains("6 rows are 4 images"));
         assert!(
@@ -281,7 +337,7 @@ mod tests {
     #[test]
     fn images_in_rounds_are_grouped_and_captions_follow() {
         let split = Split::new("dev", array![[1.0], [2.0], [1.0], [2.0]], captions(4)).unwrap();
-        assert_eq!(split.images, array![[1.0], [2.0]]);
+        assert_eq!(split.images.to_array().unwrap(), array![[1.0], [2.0]]);
         assert_eq!(split.captions, ["caption 0", "caption 2", "caption 1", "caption 3"]);
         assert_eq!((split.starts(), split.notes.len()), (&[0, 2, 4][..], 1));
     }
@@ -289,7 +345,7 @@ mod tests {
     #[test]
     fn images_that_differ_by_a_millionth_are_noted() {
         let split = Split::new("dev", array![[1.0, 1.0], [1.0, 1.0 + f32::EPSILON]], captions(2)).unwrap();
-        assert_eq!(split.images.nrows(), 2);
+        assert_eq!(split.images.len(), 2);
         assert!(
             split.notes[0].contains("1 of the 2 images differ from an earlier one by less than 1e-6"),
             "{:?}",
@@ -302,8 +358,11 @@ mod tests {
         let rows = array![[1.0, 5.0], [1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [3.0, 5.0]];
         let all = Split::new("train", rows, captions(5)).unwrap();
         let (train, dev) = all.clone().hold_out("dev", 2).unwrap();
-        assert_eq!((train.images, train.starts, train.captions.len()), (array![[1.0, 5.0]], vec![0, 2], 2));
-        assert_eq!((&dev.images, &dev.image_of), (&array![[2.0, 5.0], [3.0, 5.0]], &vec![0, 1, 1]));
+        assert_eq!(
+            (train.images.to_array().unwrap(), train.starts, train.captions.len()),
+            (array![[1.0, 5.0]], vec![0, 2], 2)
+        );
+        assert_eq!((dev.images.to_array().unwrap(), &dev.image_of), (array![[2.0, 5.0], [3.0, 5.0]], &vec![0, 1, 1]));
         assert_eq!((dev.starts(), dev.captions.as_slice()), (&[0, 1, 3][..], &captions(5)[2..]));
         assert!(
             all.clone()
@@ -319,14 +378,14 @@ mod tests {
     fn images_of_another_split() {
         let train = Split::new("train", array![[1.0], [2.0], [3.0]], captions(3)).unwrap();
         let test = Split::new("test", array![[5.0], [3.0]], captions(2)).unwrap();
-        let note = test.shared_with(&train).unwrap();
+        let note = test.shared_with(&train).unwrap().unwrap();
         assert!(note.contains("1 of its 2 images are in train too (first: image 1 is image 2 there"), "{note}");
         let mut other = Split::new("dev", array![[7.0], [8.0]], captions(2)).unwrap();
         let mut train = train;
-        assert_eq!(other.shared_with(&train), None);
+        assert_eq!(other.shared_with(&train).unwrap(), None);
         (other.ids, train.ids) = (Some(vec!["x".into(), "b".into()]), Some(vec!["a".into(), "b".into(), "c".into()]));
-        assert!(other.shared_with(&train).unwrap().contains("1 of its 2 ids are in train too"));
+        assert!(other.shared_with(&train).unwrap().unwrap().contains("1 of its 2 ids are in train too"));
         (other.ids, train.ids) = (Some(vec!["1".into(), "0".into()]), Some(vec!["0".into(), "2".into(), "1".into()]));
-        assert_eq!(other.shared_with(&train), None, "numbers of rows");
+        assert_eq!(other.shared_with(&train).unwrap(), None, "numbers of rows");
     }
 }

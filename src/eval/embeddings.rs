@@ -15,7 +15,7 @@ use std::path::Path;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Copies, Images, NEARLY, Split, differ_little};
+use crate::data::{Copies, Grouping, NEARLY, Split, differ_little};
 use crate::error::{Error, Result};
 use crate::escape;
 use crate::files::{ElementType, TensorFile, TensorWriter};
@@ -265,7 +265,7 @@ impl Embeddings {
         let one_each = self.starts.len() == self.captions.nrows() + 1;
         let mut apart = if one_each { copies.apart() } else { equal_rows(&copies) };
         if one_each {
-            let Images { firsts, image_of, note } = copies.images();
+            let Grouping { firsts, image_of, note } = copies.images();
             if let Some(note) = note {
                 self.notes.push(format!("{name}: {note}"));
                 self.images = self.images.select(Axis(0), &firsts);

@@ -176,15 +176,26 @@ impl ElementType {
         let finite: Vec<Result<bool, (Option<usize>, String)>> = pieces
             .map(|(piece, (to, from))| {
                 let failed = |(at, problem): (Option<usize>, String)| (at.map(|at| piece * PIECE + at), problem);
-                self.convert_piece(order, from, to).map_err(failed)
+                self.convert_block(order, from, to).map_err(failed)
             })
             .collect();
         // Of several errors the first, on any number of threads.
         finite.into_iter().try_fold(true, |all, piece| Ok(all & piece?))
     }
 
+    /// Converts a block of floating-point numbers and says whether all of it is finite.
+    ///
+    /// # Errors
+    ///
+    /// With the place in the block of the first number beyond the range of `f32`; without a place if
+    /// they are integers.
     #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
-    fn convert_piece(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, (Option<usize>, String)> {
+    pub(super) fn convert_block(
+        self,
+        order: Order,
+        bytes: &[u8],
+        numbers: &mut [f32],
+    ) -> Result<bool, (Option<usize>, String)> {
         match self {
             Self::F16 => halves(order, bytes, numbers),
             Self::BF16 => each_f32(order, bytes, numbers, |b| bf16::from_le_bytes(b).to_f32()),

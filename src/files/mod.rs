@@ -6,18 +6,22 @@
 
 mod archive;
 mod atomic;
+mod digest;
 mod elements;
 mod kind;
 mod npy;
+mod positioned;
 mod regular;
 mod safetensors;
 mod tensors;
 
 pub use atomic::{check_target, write_atomically};
 pub(crate) use atomic::{folder_of, keep_owner_and_mode, sync_folder};
+pub(crate) use digest::{digest, digest_of_numbers, hex};
 pub use elements::ElementType;
 pub use kind::{Kind, start_of};
-pub use npy::{read_matrix, read_rows};
+pub(crate) use npy::NpyMatrix;
+pub use npy::read_matrix;
 pub(crate) use regular::reserve;
 pub use regular::{open_regular, read_bytes, read_text};
 pub use tensors::{TensorFile, TensorWriter};

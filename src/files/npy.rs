@@ -1,56 +1,175 @@
 //! `.npy`: any array as an entry of an npz, matrices of `f16`, `f32` or `f64` as files of their own.
 
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayD, IxDyn};
 use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
 use py_literal::Value;
 
 use super::elements::{ElementType, Order, Problem, alternatives};
+use super::positioned::Positioned;
 use super::regular::{open_regular, reserve};
 use crate::error::{Error, Result};
 
 /// Reads a matrix of floating-point numbers, in either byte order, as `f32` (exact for `f16` and `f32`).
 ///
-/// **Errors** if the file is missing or no regular file, if it is truncated or longer than its header
-/// says, if it is not a matrix, if it holds no floating-point numbers, if there is no memory for them,
-/// or if a number is not finite (row and column are named, both from 0).
+/// # Errors
+///
+/// If the file is missing or no regular file, if it is truncated or longer than its header says, if it
+/// is not a matrix, if it holds no floating-point numbers, if there is no memory for them, or if a
+/// number is not finite (row and column are named, both from 0).
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
-    Ok(read_rows(path)?.0)
+    NpyMatrix::open(path)?.read_all()
 }
 
-/// As [`read_matrix`], and the shape as it is in the file: of the axes after the first, those of
-/// length 1 may be left out, so that one or none is left.
-///
-/// **Errors** as [`read_matrix`].
-pub fn read_rows(path: &Path) -> Result<(Array2<f32>, Vec<usize>)> {
-    const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
-    let (mut file, length) = open_regular(path)?;
-    let told = |problem| match problem {
+/// A matrix of floating-point numbers in a `.npy` file, of which nothing but the header has been read.
+#[derive(Debug)]
+pub(crate) struct NpyMatrix {
+    path: PathBuf,
+    file: Positioned,
+    head: Head,
+    /// Bytes of the whole file.
+    length: u64,
+    rows: usize,
+    columns: usize,
+}
+
+impl NpyMatrix {
+    /// Reads the header. Of the axes after the first, those of length 1 may be left out, so that one or
+    /// none is left.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing or no regular file, if it is truncated or longer than its header says, if
+    /// it is not a matrix, or if it holds no floating-point numbers.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
+        let (mut file, length) = open_regular(path)?;
+        let head = Head::read::<f32>(&mut file, &TYPES).map_err(|problem| told(path, problem))?;
+        head.check_length(length).map_err(|problem| told(path, problem))?;
+        let [rows, columns] = as_matrix(&head.shape).ok_or_else(|| {
+            Error::file(path, format!("expected a matrix [rows, columns], found shape {:?}", head.shape))
+        })?;
+        Ok(Self { path: path.into(), file: Positioned::new(file), head, length, rows, columns })
+    }
+
+    /// The shape as it is in the file.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.head.shape
+    }
+
+    /// Rows and columns.
+    pub(crate) fn dim(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// Whether the numbers of a row are one after the other, so that rows can be read by themselves.
+    pub(crate) fn is_by_rows(&self) -> bool {
+        !self.head.by_columns
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All numbers.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, has become shorter, or there is no memory for its numbers; with row
+    /// and column if a number is not finite or too large for `f32`.
+    pub(crate) fn read_all(&self) -> Result<Array2<f32>> {
+        let Self { path, head, .. } = self;
+        let place = |at: usize| {
+            let index = head.index(at);
+            let column = |index: &[usize]| index[1..].iter().copied().max().unwrap_or(0);
+            index.map_or_else(String::new, |at| format!("row {}, column {}: ", at[0], column(&at)))
+        };
+        let numbers = FromHere { file: &self.file, position: head.bytes, left: self.length - head.bytes };
+        let held = self.length - head.bytes;
+        let (numbers, finite) =
+            head.element.read_f32(head.order, numbers, head.len(), held).map_err(|problem| match problem {
+                Problem::At(at, problem) => Error::file(path, format!("{}{problem}", place(at))),
+                other => told(path, other),
+            })?;
+        let array = head.arrange(numbers).map_err(|problem| told(path, problem))?;
+        let matrix =
+            array.into_shape_with_order((self.rows, self.columns)).map_err(|e| Error::file(path, e.to_string()))?;
+        if !finite {
+            check_finite(path, "", &matrix)?;
+        }
+        Ok(matrix)
+    }
+
+    /// Reads as many rows as `numbers` holds, one after the other from row `first` on. Takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// With the row, if the file cannot be read or has become shorter; with row and column, if a number
+    /// is not finite or too large for `f32`.
+    ///
+    /// # Panics
+    ///
+    /// If the file does not hold the numbers by rows.
+    pub(crate) fn read_rows(&self, first: usize, numbers: &mut [f32]) -> Result<()> {
+        /// Bytes read at once: they are on the stack, and are converted while they are in the cache.
+        const BLOCK: usize = 1 << 14;
+        assert!(self.is_by_rows(), "{}: the numbers of a row are apart", self.path.display());
+        let Head { element, order, bytes: start, .. } = self.head;
+        let mut bytes = [0; BLOCK];
+        let mut at = first * self.columns;
+        for numbers in numbers.chunks_mut(BLOCK / element.bytes()) {
+            let block = &mut bytes[..numbers.len() * element.bytes()];
+            let place = |number: usize| (number / self.columns, number % self.columns);
+            self.file.read(block, start + (at * element.bytes()) as u64).map_err(|e| self.failed(place(at).0, &e))?;
+            let finite = element.convert_block(order, block, numbers).map_err(|(within, problem)| {
+                let (row, column) = place(at + within.unwrap_or(0));
+                Error::file(&self.path, format!("row {row}, column {column}: {problem}"))
+            })?;
+            if !finite && let Some(within) = numbers.iter().position(|x| !x.is_finite()) {
+                let ((row, column), x) = (place(at + within), numbers[within]);
+                return Err(not_finite(&self.path, "", x, (row, column)));
+            }
+            at += numbers.len();
+        }
+        Ok(())
+    }
+
+    fn failed(&self, row: usize, error: &io::Error) -> Error {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            let (rows, path) = (self.rows, &self.path);
+            return Error::file(
+                path,
+                format!("row {row}: the file is truncated: it had {rows} rows when it was opened"),
+            );
+        }
+        Error::io(&self.path, "read", io::Error::new(error.kind(), format!("row {row}: {error}")))
+    }
+}
+
+/// What begins at a position, as a stream.
+struct FromHere<'a> {
+    file: &'a Positioned,
+    position: u64,
+    left: u64,
+}
+
+impl Read for FromHere<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.file.read(&mut bytes[..count], self.position)?;
+        self.position += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+fn told(path: &Path, problem: Problem) -> Error {
+    match problem {
         Problem::Io(source) => Error::io(path, "read", source),
         other => Error::file(path, other.tell("file")),
-    };
-    let head = Head::read::<f32>(&mut file, &TYPES).map_err(told)?;
-    let held = head.check_length(length).map_err(told)?;
-    let shape = as_matrix(&head.shape)
-        .ok_or_else(|| Error::file(path, format!("expected a matrix [rows, columns], found shape {:?}", head.shape)))?;
-    let place = |at: usize| {
-        let index = head.index(at);
-        let column = |index: &[usize]| index[1..].iter().copied().max().unwrap_or(0);
-        index.map_or_else(String::new, |at| format!("row {}, column {}: ", at[0], column(&at)))
-    };
-    let (numbers, finite) =
-        head.element.read_f32(head.order, &mut file, head.len(), held).map_err(|problem| match problem {
-            Problem::At(at, problem) => Error::file(path, format!("{}{problem}", place(at))),
-            other => told(other),
-        })?;
-    let array = head.arrange(numbers).map_err(told)?;
-    let matrix = array.into_shape_with_order(shape).map_err(|e| Error::file(path, e.to_string()))?;
-    if !finite {
-        check_finite(path, "", &matrix)?;
     }
-    Ok((matrix, head.shape))
 }
 
 /// Rows and columns, if at most one axis after the first is longer than 1.
@@ -65,14 +184,16 @@ fn as_matrix(shape: &[usize]) -> Option<[usize; 2]> {
 pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> Result<()> {
     match matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
-        Some(((row, column), x)) => {
-            let problem = format!("{tensor}{x} in row {row}, column {column}: every value must be finite");
-            Err(Error::file(path, problem))
-        }
+        Some((place, &x)) => Err(not_finite(path, tensor, x, place)),
     }
 }
 
+fn not_finite(path: &Path, tensor: &str, x: f32, (row, column): (usize, usize)) -> Error {
+    Error::file(path, format!("{tensor}{x} in row {row}, column {column}: every value must be finite"))
+}
+
 /// What comes before the numbers.
+#[derive(Debug)]
 pub(super) struct Head {
     pub(super) element: ElementType,
     pub(super) order: Order,

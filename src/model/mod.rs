@@ -8,7 +8,7 @@ mod parameters;
 mod text_tower;
 mod vse;
 
-pub use batch::Batch;
+pub use batch::{Batch, Images};
 pub use config::{Architecture, Config, Preset, ValidConfig};
 pub use head::HeadCache;
 pub use image_tower::{ImageCache, ImageTower};

@@ -83,7 +83,7 @@ impl<T: Scalar> Vse<T> {
     ) -> Result<()> {
         let Pass { image, text, scores, terms, .. } = pass;
         batch.check(self.architecture.img_dim)?;
-        self.parameters.img_enc.forward(batch.images.view(), mode, self.image_head(), image)?;
+        self.parameters.img_enc.forward(batch.images.features()?, mode, self.image_head(), image)?;
         self.parameters.txt_enc.forward(&batch.captions, mode, self.caption_head(), text)?;
         self.architecture.measure.scores_into(image.head.y(), text.head.y(), scores);
         terms.evaluate(&objective.loss, scores.view(), objective.negatives(&batch.image_ids))
@@ -147,7 +147,7 @@ impl<T: Real> Vse<T> {
         let (f, g) = (image.head.y(), text.head.y());
         self.architecture.measure.backward_into(f, g, scores.view(), d_scores.view(), df, dg);
         self.parameters.txt_enc.backward(self.caption_head(), text, dg, write, &mut grad.txt_enc);
-        let (x, head) = (batch.images.view(), self.image_head());
+        let (x, head) = (batch.images.features()?, self.image_head());
         self.parameters.img_enc.backward(x, head, image, df, write, &mut grad.img_enc, d_images);
         Ok(())
     }
@@ -171,7 +171,7 @@ impl<T: Scalar> Pass<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Config, ValidConfig};
+    use crate::model::{Config, Images, ValidConfig};
 
     fn config() -> ValidConfig {
         Config { embed_size: 6, word_dim: 3, ..Config::default() }.check().unwrap()
@@ -179,7 +179,7 @@ mod tests {
 
     fn batch() -> Batch<f32> {
         Batch {
-            images: Array2::from_shape_fn((4, 5), |(i, j)| ((i * 5 + j) as f32 * 0.7).sin()),
+            images: Array2::from_shape_fn((4, 5), |(i, j)| ((i * 5 + j) as f32 * 0.7).sin()).into(),
             captions: vec![vec![1, 4, 2], vec![1, 4, 5, 2], vec![1, 6, 2], vec![1, 4, 5, 4, 2]],
             image_ids: vec![0, 1, 2, 3],
         }
@@ -192,7 +192,7 @@ mod tests {
         let mut pass = Pass::default();
         model.forward(&batch, &objective, Mode::Eval, &mut pass).unwrap();
         assert_eq!(model.embed_captions(&batch.captions).unwrap(), pass.text.head.y());
-        assert_eq!(model.embed_images(batch.images.view()).unwrap(), pass.image.head.y());
+        assert_eq!(model.embed_images(batch.images.features().unwrap()).unwrap(), pass.image.head.y());
         let captions: Vec<Vec<u32>> =
             (0..700u32).map(|i| vec![1, 4 + i % 6, 4 + i / 7 % 6, 4 + i / 50 % 6, 2]).collect();
         let all = model.embed_captions(&captions).unwrap();
@@ -277,7 +277,7 @@ mod tests {
             for pairs in [4, 1, 3, 0, 4, 2] {
                 let Batch { images, captions, image_ids } = batch();
                 let batch = Batch {
-                    images: images.slice(ndarray::s![4 - pairs.., ..]).mapv(f64::from),
+                    images: images.features().unwrap().slice(ndarray::s![4 - pairs.., ..]).mapv(f64::from).into(),
                     captions: captions[4 - pairs..].to_vec(),
                     image_ids: image_ids[..pairs].to_vec(),
                 };
@@ -305,10 +305,17 @@ mod tests {
             let mut pass = Pass::default();
             model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap_err().to_string()
         };
-        assert_eq!(message(|b| b.images = Array2::zeros((4, 6))), "images: expected [B = 4, F = 5], found [4, 6]");
+        fn features(batch: &mut Batch<f32>) -> &mut Array2<f32> {
+            let Images::Features(features) = &mut batch.images else { unreachable!() };
+            features
+        }
+        let found = message(|b| b.images = Array2::zeros((4, 6)).into());
+        assert_eq!(found, "images: expected [B = 4, F = 5], found [4, 6]");
+        let found = message(|b| b.images = ndarray::Array4::zeros((4, 3, 8, 8)).into());
+        assert_eq!(found, "images: expected [B = 4, F = 5], found [4, 3, 8, 8]");
         assert!(message(|b| b.captions[2][1] = 10).contains("id 10"));
-        assert!(message(|b| b.images.row_mut(1).fill(0.0)).contains("image embedding: row 1 has norm 0"));
-        assert!(message(|b| b.images[[3, 0]] = f32::NAN).contains('3'));
+        assert!(message(|b| features(b).row_mut(1).fill(0.0)).contains("image embedding: row 1 has norm 0"));
+        assert!(message(|b| features(b)[[3, 0]] = f32::NAN).contains('3'));
         assert!(message(|b| b.captions[0].clear()).contains("caption 0"));
         assert!(message(|b| b.image_ids.truncate(3)).contains("image_ids: expected [B = 4], found [3]"));
     }

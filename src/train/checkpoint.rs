@@ -17,10 +17,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::digest::digest;
 use super::progress::Progress;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
+use crate::files::digest;
 use crate::files::{TensorWriter, open_regular, reserve};
 use crate::model::{Architecture, Config, Parameters, Vse};
 use crate::nn::Module;

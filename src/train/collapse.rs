@@ -280,7 +280,7 @@ mod tests {
             parameters.txt_enc.rnn.layers[0].bias_ih.fill(0.3);
             let model = Vse { architecture, parameters };
             let batch = Batch {
-                images: Array2::from_shape_fn((4, 5), |(i, j)| (i + 2 * j) as f64),
+                images: Array2::from_shape_fn((4, 5), |(i, j)| (i + 2 * j) as f64).into(),
                 captions: vec![vec![1, 4, 2], vec![1, 5, 2], vec![1, 6, 2], vec![1, 7, 2]],
                 image_ids: vec![0, 1, 2, 3],
             };

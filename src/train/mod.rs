@@ -5,7 +5,7 @@
 
 pub mod checkpoint;
 pub mod collapse;
-mod digest;
+mod embed;
 pub mod events;
 pub mod progress;
 pub mod run_folder;
@@ -13,6 +13,7 @@ pub mod trainer;
 
 pub use checkpoint::{Checkpoint, Fingerprints, FolderState, load_model};
 pub use collapse::{Collapse, CollapseDetector};
+pub(crate) use embed::embed_images;
 pub use events::{EpochReport, Event, Ignore, Observer, StepReport};
 pub use progress::{Best, EpochTotals, Progress};
 pub use run_folder::{Run, RunFolder, Which};

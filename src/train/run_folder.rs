@@ -33,10 +33,10 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::{Checkpoint, FolderState, load_model};
-use super::digest::hex;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
+use crate::files::hex;
 use crate::files::{folder_of, keep_owner_and_mode, open_regular, read_text, sync_folder as sync};
 use crate::model::{Config, Parameters, ValidConfig, Vse};
 use crate::optim::Adam;

@@ -13,13 +13,14 @@ use ndarray::{Array2, ArrayViewD, Dimension};
 use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Fingerprints};
-use super::digest::{digest, digest_of_matrix};
+use super::embed::embed_images;
 use super::events::{EpochReport, Event, Observer, StepReport};
 use super::progress::{Best, EpochTotals, Progress};
 use super::run_folder::Run;
 use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
+use crate::files::digest;
 use crate::linalg::Write;
 use crate::loss::{Loss, WarmUp, at_collapse};
 use crate::model::{Batch, Objective, Parameters, Pass, ValidConfig, Vse};
@@ -158,7 +159,7 @@ impl<L: Loss> Trainer<L> {
         stop: &AtomicBool,
     ) -> Result<Outcome> {
         data.check(self.model.architecture.img_dim)?;
-        let found = data.fingerprints();
+        let found = data.fingerprints()?;
         if let Some(before) = &self.data {
             for (split, before, found) in [("train", &before.train, &found.train), ("dev", &before.dev, &found.dev)] {
                 if before != found {
@@ -214,7 +215,7 @@ impl<L: Loss> Trainer<L> {
                     return Ok(Outcome::Interrupted);
                 }
                 let start = Instant::now();
-                let Some(next) = ahead.next_batch() else { unreachable!("the plan has a batch for every step") };
+                let Some(next) = ahead.next_batch()? else { unreachable!("the plan has a batch for every step") };
                 let waited = start.elapsed().as_secs_f64();
                 debug_assert_eq!((next.epoch, next.number), (self.progress.epoch, self.progress.batch));
                 self.step_and_tell(next.batch(), batches, waited, observer)
@@ -342,9 +343,11 @@ impl<L: Loss> Trainer<L> {
 
     /// R@K of the model as it is now.
     ///
-    /// **Errors** as the forward pass and the ranking do.
+    /// # Errors
+    ///
+    /// If an image cannot be read, or as the forward pass and the ranking do.
     pub fn evaluate(&self, split: &Split, ids: &[Vec<u32>]) -> Result<Evaluation> {
-        let images = self.model.embed_images(split.images.view())?;
+        let images = embed_images(&self.model, split)?;
         let captions = self.model.embed_captions(ids)?;
         evaluate(images.view(), captions.view(), split.starts(), self.config.measure)
     }
@@ -429,15 +432,19 @@ impl EpochTotals {
 impl TrainingData {
     /// What tells other data apart: of both splits the numbers of captions and images, and a digest of all
     /// features, of all tokens, and of which caption belongs to which image.
-    #[must_use]
-    pub fn fingerprints(&self) -> Fingerprints {
-        Fingerprints { train: fingerprint(&self.train, &self.train_ids), dev: fingerprint(&self.dev, &self.dev_ids) }
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read.
+    pub fn fingerprints(&self) -> Result<Fingerprints> {
+        let train = fingerprint(&self.train, &self.train_ids)?;
+        Ok(Fingerprints { train, dev: fingerprint(&self.dev, &self.dev_ids)? })
     }
 
     /// Whether every caption has an image, and every image the size that the model takes.
     fn check(&self, img_dim: usize) -> Result<()> {
         for (split, ids) in [(&self.train, &self.train_ids), (&self.dev, &self.dev_ids)] {
-            let (name, images) = (&split.name, split.images.nrows());
+            let (name, images) = (&split.name, split.images.len());
             let captions = split.image_of.len();
             if ids.len() != captions || captions == 0 {
                 let problem =
@@ -448,11 +455,9 @@ impl TrainingData {
                 let problem = format!("{name}: caption {caption}: expected an image below {images}, found {image}");
                 return Err(Error::mismatch(problem));
             }
-            if split.images.ncols() != img_dim {
-                let problem = format!(
-                    "{name}: expected image features of dimension F = {img_dim}, found {}",
-                    split.images.ncols()
-                );
+            let found = split.img_dim()?;
+            if found != img_dim {
+                let problem = format!("{name}: expected image features of dimension F = {img_dim}, found {found}");
                 return Err(Error::mismatch(problem));
             }
         }
@@ -460,22 +465,19 @@ impl TrainingData {
     }
 }
 
-fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> String {
+fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> Result<String> {
     let mut captions = Vec::new();
     for (ids, image) in ids.iter().zip(&split.image_of) {
         captions.extend((*image as u64).to_le_bytes());
         captions.extend((ids.len() as u64).to_le_bytes());
         captions.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
-    let both = digest_of_matrix(split.images.view()) + &digest(&captions);
+    let both = split.images.fingerprint()? + &digest(&captions);
     // 128 bits tell any two data sets apart.
     let digest = &digest(both.as_bytes())[..32];
-    format!(
-        "{} captions of {} images with {} features, {digest}",
-        ids.len(),
-        split.images.nrows(),
-        split.images.ncols()
-    )
+    let shape: Vec<String> = split.images.shape().iter().map(ToString::to_string).collect();
+    let (captions, images, features) = (ids.len(), split.images.len(), shape.join(" × "));
+    Ok(format!("{captions} captions of {images} images with {features} features, {digest}"))
 }
 
 #[cfg(test)]
@@ -508,6 +510,12 @@ mod tests {
         (vocabulary, TrainingData { train, train_ids, dev, dev_ids })
     }
 
+    fn change_image(split: &mut Split, at: [usize; 2], change: impl Fn(f32) -> f32) {
+        let mut features = split.images.to_array().unwrap();
+        features[at] = change(features[at]);
+        split.images = features.into();
+    }
+
     /// Sets the stop signal after a number of steps.
     struct StopAfter<'a> {
         steps: u64,
@@ -533,7 +541,7 @@ mod tests {
         let (vocabulary, data) = data();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut trainer = Trainer::new(config.clone(), &vocabulary, data.train.images.ncols()).unwrap();
+            let mut trainer = Trainer::new(config.clone(), &vocabulary, data.train.img_dim().unwrap()).unwrap();
             trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
             trainer
         })
@@ -548,7 +556,7 @@ mod tests {
         // Chance: R@1 + R@5 + R@10 of 10 images both ways is about 10 + 50 + 100 for captions, less for images.
         let best = one.progress.best.unwrap();
         let (_, data) = data();
-        let untrained = Trainer::new(config, &data_vocabulary(), data.train.images.ncols())
+        let untrained = Trainer::new(config, &data_vocabulary(), data.train.img_dim().unwrap())
             .unwrap()
             .evaluate(&data.dev, &data.dev_ids)
             .unwrap();
@@ -563,7 +571,7 @@ mod tests {
     fn a_run_that_was_stopped_anywhere_goes_on_with_the_same_bits() {
         let config = config().check().unwrap();
         let (vocabulary, data) = data();
-        let img_dim = data.train.images.ncols();
+        let img_dim = data.train.img_dim().unwrap();
         let never = AtomicBool::new(false);
         let mut straight = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
         let mut seen = StopAfter { steps: u64::MAX, stop: &never, epochs: Vec::new() };
@@ -593,11 +601,11 @@ mod tests {
     fn batches_prepared_ahead_give_the_bits_of_batches_made_in_line() {
         let config = config().check().unwrap();
         let (vocabulary, data) = data();
-        let mut in_line = Trainer::new(config.clone(), &vocabulary, data.train.images.ncols()).unwrap();
+        let mut in_line = Trainer::new(config.clone(), &vocabulary, data.train.img_dim().unwrap()).unwrap();
         for epoch in 0..config.num_epochs {
             let order = EpochOrder::new(data.train_ids.len(), config.batch_size, config.seed, epoch);
             for batch in 0..order.batches() {
-                in_line.step(&order.batch(batch, &data.train, &data.train_ids)).unwrap();
+                in_line.step(&order.batch(batch, &data.train, &data.train_ids).unwrap()).unwrap();
             }
             (in_line.progress.epoch, in_line.progress.batch) = (epoch + 1, 0);
         }
@@ -620,7 +628,7 @@ mod tests {
         }
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 2, ..config() }.check().unwrap();
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
         // As if a checkpoint in the middle of the epoch said so: hours, beside which a step is nothing.
         (trainer.progress.totals.seconds, trainer.progress.totals.waiting) = (40_000.0, 10_000.0);
         let mut times = Times(0.0, Vec::new());
@@ -641,11 +649,14 @@ mod tests {
             (|d| d.dev_ids.clear(), "dev: expected the ids of its 50 captions, found those of 0"),
             (|d| d.train.image_of[7] = 40, "train: caption 7: expected an image below 40, found 40"),
             (|d| d.dev.image_of[49] = usize::MAX, "dev: caption 49: expected an image below 10"),
-            (|d| d.dev.images = Array2::zeros((10, 3)), "dev: expected image features of dimension F = 944, found 3"),
+            (
+                |d| d.dev.images = Array2::zeros((10, 3)).into(),
+                "dev: expected image features of dimension F = 944, found 3",
+            ),
         ];
         for (spoil, expected) in cases {
             let (vocabulary, mut data) = data();
-            let img_dim = data.train.images.ncols();
+            let img_dim = data.train.img_dim().unwrap();
             spoil(&mut data);
             let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, img_dim).unwrap();
             let error = trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap_err().to_string();
@@ -663,7 +674,7 @@ mod tests {
         run.begin(&config, &vocabulary).unwrap();
         let stop = AtomicBool::new(false);
         let mut observer = StopAfter { steps: 1, stop: &stop, epochs: Vec::new() };
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
         let error = trainer.run(&data, Some(&run), &mut observer, &stop).unwrap_err().to_string();
         assert!(error.contains("step 1, learning_rate = 1e300") && error.contains("diverged"), "{error}");
         assert!(!run.saved() && !run.folder().last().exists());
@@ -684,7 +695,7 @@ mod tests {
         }
         let (vocabulary, data) = data();
         let config = config().check().unwrap();
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
         let error = trainer.run(&data, None, &mut FullDisk, &AtomicBool::new(false)).unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");
     }
@@ -703,7 +714,7 @@ mod tests {
         }
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 9, batch_size: 4, learning_rate: 1e-9, ..config() }.check().unwrap();
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
         // Every embedding the same: no weights, only biases.
         let parameters = &mut trainer.model.parameters;
         parameters.each_mut(|_, _, mut x| x.fill(0.0));
@@ -730,7 +741,7 @@ mod tests {
         }
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 1, batch_size: 128, ..config() }.check().unwrap();
-        let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols()).unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
         let mut losses = Losses(0.0, 0.0);
         trainer.run(&data, None, &mut losses, &AtomicBool::new(false)).unwrap();
         assert_eq!(trainer.progress.step, 2);
@@ -742,24 +753,24 @@ mod tests {
         type Change = fn(&mut TrainingData, u8);
         let (_, mut data) = data();
         // Checkpoints hold them: with others, no run could be resumed.
-        let before = data.fingerprints();
+        let before = data.fingerprints().unwrap();
         assert_eq!(before.train, "200 captions of 40 images with 944 features, 57a9a2eff0194f5878b8dc9681a446cd");
         assert_eq!(before.dev, "50 captions of 10 images with 944 features, 987efb839b9ba1d03666efe25642b381");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        assert_eq!(pool.install(|| data.fingerprints()), before);
+        assert_eq!(pool.install(|| data.fingerprints().unwrap()), before);
         let changes: [(Change, bool); 6] = [
-            (|d, by| d.train.images[[0, 302]] = f32::from(by), true),
-            (|d, by| d.train.images[[39, 943]] = f32::from(by), true),
+            (|d, by| change_image(&mut d.train, [0, 302], |_| f32::from(by)), true),
+            (|d, by| change_image(&mut d.train, [39, 943], |_| f32::from(by)), true),
             (|d, by| d.train_ids[199][1] = u32::from(by), true),
             (|d, by| d.train.image_of[5] = usize::from(by), true),
-            (|d, by| d.dev.images[[9, 0]] = f32::from(by), false),
+            (|d, by| change_image(&mut d.dev, [9, 0], |_| f32::from(by)), false),
             (|d, by| d.dev_ids[49][1] = u32::from(by), false),
         ];
         for (number, (change, in_train)) in changes.into_iter().enumerate() {
             change(&mut data, 5);
-            let before = data.fingerprints();
+            let before = data.fingerprints().unwrap();
             change(&mut data, 6);
-            let after = data.fingerprints();
+            let after = data.fingerprints().unwrap();
             assert_eq!(
                 (before.train != after.train, before.dev != after.dev),
                 (in_train, !in_train),
@@ -777,7 +788,7 @@ mod tests {
         assert!(Run::reopen(&path).unwrap_err().to_string().contains("expected the folder of a run, found none"));
         let run = Run::create(&path, false).unwrap();
         run.begin(&config, &vocabulary).unwrap();
-        let img_dim = data.train.images.ncols();
+        let img_dim = data.train.img_dim().unwrap();
         let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
         trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap();
         drop(run);
@@ -790,8 +801,8 @@ mod tests {
         let wider = Config { embed_size: 17, ..config.clone().into_inner() }.check().unwrap();
         assert!(message(&vocabulary, &wider).contains("embed_size = 17: expected 16"));
         for (split, spoil) in [
-            ("train", (|d| d.train.images[[3, 5]] += 1.0) as fn(&mut TrainingData)),
-            ("dev", |d| d.dev.images[[3, 5]] += 1.0),
+            ("train", (|d| change_image(&mut d.train, [3, 5], |x| x + 1.0)) as fn(&mut TrainingData)),
+            ("dev", |d| change_image(&mut d.dev, [3, 5], |x| x + 1.0)),
         ] {
             let mut trainer = Trainer::resume(config.clone(), &vocabulary, img_dim, &run).unwrap();
             let mut other = data.clone();

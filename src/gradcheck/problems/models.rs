@@ -53,7 +53,7 @@ impl ModelProblem {
         fill(&mut parameters, &mut blocks);
         let pictures = blocks.matrix(self.pictures, self.architecture.img_dim);
         let images = pictures.select(Axis(0), &self.image_ids);
-        let batch = Batch { images, captions: self.captions.clone(), image_ids: self.image_ids.clone() };
+        let batch = Batch { images: images.into(), captions: self.captions.clone(), image_ids: self.image_ids.clone() };
         (Vse { architecture: self.architecture, parameters }, batch)
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use ndarray::ArrayView2;
-
 use super::captions::{count_of, without_number};
-use super::copies::{Copies, Images, differ_little};
+use super::copies::{Copies, Grouping, Rows, alike};
+use crate::error::Error;
 
 /// Rows and captions brought together.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,24 +19,33 @@ pub(super) struct Pairing {
     pub(super) notes: Vec<String>,
 }
 
-/// What does not fit, and the line of the captions' file where it can be seen.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Problem {
-    pub(super) line: Option<usize>,
-    pub(super) text: String,
+/// Why rows and captions could not be brought together.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// They do not fit; with the line of the captions' file where it can be seen.
+    Misfit { line: Option<usize>, text: String },
+    /// A row could not be read.
+    Rows(Error),
 }
 
-fn problem<T>(line: usize, text: String) -> Result<T, Problem> {
-    Err(Problem { line: Some(line), text })
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Rows(error)
+    }
+}
+
+fn misfit<T>(line: Option<usize>, text: String) -> Result<T, Problem> {
+    Err(Problem::Misfit { line, text })
 }
 
 /// What is known of a split.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     /// The split's name.
     pub(super) name: &'a str,
-    /// [rows, F]
-    pub(super) rows: ArrayView2<'a, f32>,
+    pub(super) rows: &'a dyn Rows,
+    /// How many rows, and F.
+    pub(super) dim: (usize, usize),
     pub(super) copies: &'a Copies,
     /// M.
     pub(super) captions: usize,
@@ -47,12 +55,34 @@ pub(super) struct Known<'a> {
     pub(super) ids: Option<&'a [String]>,
 }
 
+/// # Errors
+///
+/// If there is no whole number of captions for each row.
+pub(super) fn check_count((rows, columns): (usize, usize), m: usize) -> Result<(), Problem> {
+    if rows > 0 && m > 0 && m.is_multiple_of(rows) {
+        return Ok(());
+    }
+    let mut text = format!("expected a multiple of the {rows} row(s) of features, found {}", count_of(m, rows));
+    let causes = if rows == 0 || m < rows {
+        "There are fewer captions than images: was another split's file taken?".to_owned()
+    } else if (m % rows) * 2 <= rows {
+        "Usual causes: a line break within a caption, or a header line".to_owned()
+    } else {
+        "Usual causes: a caption that was lost, or two on one line".to_owned()
+    };
+    let _ = write!(text, ". {causes}");
+    if columns > 1 && m.is_multiple_of(columns) && m >= columns {
+        let _ = write!(text, ". The {columns} columns would divide it: is the matrix transposed?");
+    }
+    misfit(None, text)
+}
+
 impl Known<'_> {
     /// Rows and captions by name where there are names, and by count otherwise.
     ///
     /// **Errors** if neither works out, with the first line at which that shows.
     pub(super) fn pair(self) -> Result<Pairing, Problem> {
-        let rows = self.rows.nrows();
+        let rows = self.dim.0;
         let Some(ids) = self.ids else {
             return match self.names {
                 Some(names) => self.by_name(names),
@@ -67,7 +97,10 @@ impl Known<'_> {
             None if of_rows => {
                 let (mut pairing, note) = match (rows == self.captions && repeat(ids)).then(|| self.by_name(ids)) {
                     Some(Ok(pairing)) => (pairing, None),
-                    Some(Err(problem)) => (self.by_count()?, Some(format!("{}: by {}", self.name, problem.text))),
+                    Some(Err(Problem::Misfit { text, .. })) => {
+                        (self.by_count()?, Some(format!("{}: by {text}", self.name)))
+                    }
+                    Some(Err(problem)) => return Err(problem),
                     None => (self.by_count()?, None),
                 };
                 pairing.notes.extend(note);
@@ -90,41 +123,21 @@ impl Known<'_> {
     /// Row i goes with the captions k i … k i + k − 1; where rows are captions, equal neighbours are one
     /// image, and all equal rows where at least half of the runs are copies of an earlier one.
     fn by_count(self) -> Result<Pairing, Problem> {
-        let (rows, m) = (self.rows.nrows(), self.captions);
-        if rows == 0 || m == 0 || !m.is_multiple_of(rows) {
-            return Err(Problem { line: None, text: self.wrong_count() });
-        }
+        let (rows, m) = (self.dim.0, self.captions);
+        check_count(self.dim, m)?;
         if m > rows {
             let image_of = (0..m).map(|caption| caption / (m / rows)).collect();
             return Ok(Pairing { firsts: (0..rows).collect(), image_of, ids: None, notes: Vec::new() });
         }
-        let Images { firsts, image_of, note } = self.copies.images();
+        let Grouping { firsts, image_of, note } = self.copies.images();
         let notes = note.map(|note| format!("{}: {note}", self.name)).into_iter().collect();
         Ok(Pairing { firsts, image_of, ids: None, notes })
-    }
-
-    fn wrong_count(self) -> String {
-        let (rows, columns) = self.rows.dim();
-        let m = self.captions;
-        let mut text = format!("expected a multiple of the {rows} row(s) of features, found {}", count_of(m, rows));
-        let causes = if rows == 0 || m < rows {
-            "There are fewer captions than images: was another split's file taken?".to_owned()
-        } else if (m % rows) * 2 <= rows {
-            "Usual causes: a line break within a caption, or a header line".to_owned()
-        } else {
-            "Usual causes: a caption that was lost, or two on one line".to_owned()
-        };
-        let _ = write!(text, ". {causes}");
-        if columns > 1 && m.is_multiple_of(columns) && m >= columns {
-            let _ = write!(text, ". The {columns} columns would divide it: is the matrix transposed?");
-        }
-        text
     }
 
     /// The names alone: as many names as rows are the rows in the order in which the names occur first;
     /// where rows are captions, rows of one name are one image.
     fn by_name(self, names: &[String]) -> Result<Pairing, Problem> {
-        let (rows, m) = (self.rows.nrows(), self.captions);
+        let (rows, m) = (self.dim.0, self.captions);
         let (mut of_name, mut lines) = (HashMap::new(), Vec::new());
         let mut image_of = Vec::with_capacity(m);
         for (line, name) in names.iter().enumerate() {
@@ -140,14 +153,14 @@ impl Known<'_> {
         if rows == m {
             for (row, &image) in image_of.iter().enumerate() {
                 let first = lines[image];
-                if !self.alike(first, row) {
+                if !self.alike(first, row)? {
                     let text = format!(
                         "the name {:?} is that of line {} too, but rows {row} and {first} differ: by the names they are \
                          one image, by the features they are two",
                         names[row],
                         first + 1
                     );
-                    return problem(row + 1, text);
+                    return misfit(Some(row + 1), text);
                 }
             }
             if distinct < rows {
@@ -175,13 +188,13 @@ impl Known<'_> {
     }
 
     fn names_and_rows_differ(self, names: &[String], distinct: usize) -> Result<Pairing, Problem> {
-        let (rows, m) = (self.rows.nrows(), self.captions);
+        let (rows, m) = (self.dim.0, self.captions);
         let text = format!(
             "the captions name {distinct} images, and there are {rows} rows of features ({})",
             count_of(m, rows)
         );
         if !m.is_multiple_of(rows) {
-            return Err(Problem { line: None, text });
+            return misfit(None, text);
         }
         let per_row = m / rows;
         let odd = (1..m).find(|&line| (names[line] == names[line - 1]) != (line % per_row != 0)).unwrap_or(0);
@@ -191,7 +204,7 @@ impl Known<'_> {
             names[odd],
             names[odd.saturating_sub(1)]
         );
-        problem(odd + 1, text)
+        misfit(Some(odd + 1), text)
     }
 
     /// Names before the captions and ids of the rows.
@@ -203,13 +216,13 @@ impl Known<'_> {
                 firsts.push(row);
                 firsts.len() - 1
             });
-            if !self.alike(firsts[image], row) {
+            if !self.alike(firsts[image], row)? {
                 let text = format!("rows {} and {row} have one id, {id:?}, but their features differ", firsts[image]);
-                return Err(Problem { line: None, text });
+                return misfit(None, text);
             }
         }
         let distinct: Vec<&str> = firsts.iter().map(|&row| ids[row].as_str()).collect();
-        let image_of = match_names(names, &distinct).map_err(|line| Problem {
+        let image_of = match_names(names, &distinct).map_err(|line| Problem::Misfit {
             line: Some(line + 1),
             text: format!(
                 "the caption's image is {:?}, and no row has this id in {}_ids.txt, whose ids are such as {:?}",
@@ -219,7 +232,7 @@ impl Known<'_> {
         let used: HashSet<usize> = image_of.iter().copied().collect();
         if let Some(image) = (0..firsts.len()).find(|image| !used.contains(image)) {
             let text = format!("row {} has the id {:?}, and no caption names it", firsts[image], distinct[image]);
-            return Err(Problem { line: None, text });
+            return misfit(None, text);
         }
         let moved: Vec<usize> =
             (0..self.captions).filter(|&line| !self.is_by_count(line, firsts[image_of[line]])).collect();
@@ -249,12 +262,16 @@ impl Known<'_> {
 
     /// Whether a line, counted from 0, belongs to a row by count.
     fn is_by_count(self, line: usize, row: usize) -> bool {
-        self.captions.is_multiple_of(self.rows.nrows()) && line / (self.captions / self.rows.nrows()) == row
+        self.captions.is_multiple_of(self.dim.0) && line / (self.captions / self.dim.0) == row
     }
 
     /// Whether two rows are equal, or nearly.
-    fn alike(self, a: usize, b: usize) -> bool {
-        differ_little(self.rows.row(a), self.rows.row(b))
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    fn alike(self, a: usize, b: usize) -> Result<bool, Error> {
+        if a == b { Ok(true) } else { alike(self.rows, a, b) }
     }
 }
 
@@ -338,13 +355,22 @@ mod tests {
         let (names, ids) = (names.map(strings), ids.map(strings));
         Known {
             name: "test",
-            rows: rows.view(),
+            rows: &rows.view(),
+            dim: rows.dim(),
             copies: &copies,
             captions,
             names: names.as_deref(),
             ids: ids.as_deref(),
         }
         .pair()
+    }
+
+    #[track_caller]
+    fn refused(found: Result<Pairing, Problem>) -> (Option<usize>, String) {
+        match found {
+            Err(Problem::Misfit { line, text }) => (line, text),
+            other => panic!("expected rows and captions that do not fit, found {other:?}"),
+        }
     }
 
     #[test]
@@ -368,14 +394,14 @@ mod tests {
     #[test]
     fn names_that_match_no_id_or_not_every_id() {
         let rows = array![[1.0], [2.0]];
-        let told = |names: &[&str], ids: &[&str]| pair(&rows, names.len(), Some(names), Some(ids)).unwrap_err();
-        let found = told(&["a", "a", "x", "b"], &["a", "b"]);
-        assert_eq!(found.line, Some(3));
-        assert!(found.text.contains("\"x\"") && found.text.contains("\"a\""), "{}", found.text);
-        assert!(told(&["a", "a", "a", "a"], &["a", "b"]).text.contains("row 1 has the id \"b\", and no caption"));
+        let told = |names: &[&str], ids: &[&str]| refused(pair(&rows, names.len(), Some(names), Some(ids)));
+        let (line, text) = told(&["a", "a", "x", "b"], &["a", "b"]);
+        assert_eq!(line, Some(3));
+        assert!(text.contains("\"x\"") && text.contains("\"a\""), "{text}");
+        assert!(told(&["a", "a", "a", "a"], &["a", "b"]).1.contains("row 1 has the id \"b\", and no caption"));
         // Two names with one number are two images.
-        assert_eq!(told(&["x1", "y1", "x2", "x2"], &["1", "2"]).line, Some(2));
-        assert!(told(&["a", "a"], &["a", "a"]).text.contains("rows 0 and 1 have one id"));
+        assert_eq!(told(&["x1", "y1", "x2", "x2"], &["1", "2"]).0, Some(2));
+        assert!(told(&["a", "a"], &["a", "a"]).1.contains("rows 0 and 1 have one id"));
     }
 
     #[test]
@@ -388,9 +414,9 @@ mod tests {
         assert!(found.notes[0].contains("not neighbours: line 2"), "{:?}", found.notes);
         let found = pair(&rows, 3, Some(&["a", "a", "b"]), None).unwrap();
         assert_eq!(found.image_of, [0, 0, 1]);
-        let told = pair(&rows, 4, Some(&["a", "a", "b", "c"]), None).unwrap_err();
-        assert_eq!(told.line, Some(4));
-        assert!(told.text.contains("name 3 images") && told.text.contains("\"c\""), "{}", told.text);
+        let (line, text) = refused(pair(&rows, 4, Some(&["a", "a", "b", "c"]), None));
+        assert_eq!(line, Some(4));
+        assert!(text.contains("name 3 images") && text.contains("\"c\""), "{text}");
     }
 
     #[test]
@@ -399,9 +425,9 @@ mod tests {
         let rows = array![[1.0, 1.0], [1.0, nearly], [2.0, 3.0], [2.0, 3.0]];
         let found = pair(&rows, 4, Some(&["a", "a", "b", "b"]), None).unwrap();
         assert_eq!((found.firsts, found.image_of), (vec![0, 2], vec![0, 0, 1, 1]));
-        let told = pair(&rows, 4, Some(&["a", "b", "b", "b"]), None).unwrap_err();
-        assert_eq!(told.line, Some(3));
-        assert!(told.text.contains("\"b\"") && told.text.contains("rows 2 and 1 differ"), "{}", told.text);
+        let (line, text) = refused(pair(&rows, 4, Some(&["a", "b", "b", "b"]), None));
+        assert_eq!(line, Some(3));
+        assert!(text.contains("\"b\"") && text.contains("rows 2 and 1 differ"), "{text}");
         // Ids that are repeated say the same as names.
         let found = pair(&rows, 4, None, Some(&["7", "7", "8", "8"])).unwrap();
         assert_eq!((found.firsts, found.ids), (vec![0, 2], Some(strings(&["7", "8"]))));
@@ -420,13 +446,13 @@ mod tests {
 
     #[test]
     fn a_wrong_count_is_explained() {
-        let told = |rows: usize, captions| pair(&Array2::zeros((rows, 1)), captions, None, None).unwrap_err().text;
+        let told = |rows: usize, captions| refused(pair(&Array2::zeros((rows, 1)), captions, None, None)).1;
         assert!(
             told(80, 401).contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
         );
         assert!(told(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a caption that was lost"));
         assert!(told(80, 79).contains("fewer captions than images"));
-        let turned = pair(&Array2::zeros((16, 40)), 200, None, None).unwrap_err().text;
+        let (_, turned) = refused(pair(&Array2::zeros((16, 40)), 200, None, None));
         assert!(turned.contains("The 40 columns would divide it: is the matrix transposed?"), "{turned}");
     }
 

@@ -1,0 +1,221 @@
+//! Where images come from: a store fills a batch by the numbers of its images.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::Array2;
+
+use crate::error::{Error, Result};
+use crate::files::digest_of_numbers;
+use crate::model::Images;
+
+/// A random view of images, such as crops: which one it is depends on nothing but the seed, the epoch
+/// and the caption, so that a run which is resumed sees the same views on any number of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw<'a> {
+    /// The seed of the training.
+    pub seed: u64,
+    /// The epoch, from 0.
+    pub epoch: usize,
+    /// The caption of each image, as a number in the split: an image may occur twice in a batch.
+    pub captions: &'a [usize],
+}
+
+/// Images by their numbers, from 0.
+///
+/// A store may be asked by several threads at once. The same call must always give the same bits.
+pub trait ImageStore: fmt::Debug + Send + Sync {
+    /// How many images there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The shape of one image: `[F]` of feature vectors, `[3, Y, X]` of pictures.
+    fn shape(&self) -> &[usize];
+
+    /// Replaces `into` by some images, in the order of `rows`; a row may occur twice. The memory of
+    /// `into` is used again where it suffices. With a `draw` the images are for training, and a store
+    /// that changes pictures at random takes its random numbers from it; without one, and in a store
+    /// that knows no such changes, an image is always the same.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such image, or if it cannot be read; the images are then unspecified.
+    fn fill(&self, rows: &[usize], draw: Option<Draw<'_>>, into: &mut Images<f32>) -> Result<()>;
+
+    /// A digest of some images, in the order of `rows`: two lists of images have the same one only if
+    /// they are equal. Checkpoints hold it. By default it is that of all numbers; a store whose images
+    /// take long to compute can digest what they are computed from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::fill`].
+    fn fingerprint(&self, rows: &[usize]) -> Result<String> {
+        let width = width(self);
+        let read = |range: Range<usize>, images: &mut Images<f32>, numbers: &mut Vec<f32>| {
+            let first = range.start / width;
+            self.fill(&rows[first..range.end.div_ceil(width)], None, images)?;
+            numbers.extend_from_slice(&numbers_of(images)?[range.start - first * width..range.end - first * width]);
+            Ok(())
+        };
+        digest_of_numbers(rows.len() * width, read)
+    }
+}
+
+/// How many numbers an image has.
+pub(super) fn width<S: ImageStore + ?Sized>(store: &S) -> usize {
+    store.shape().iter().product()
+}
+
+/// The numbers of images that a store has filled.
+pub(super) fn numbers_of(images: &Images<f32>) -> Result<&[f32]> {
+    images.numbers().ok_or_else(|| Error::mismatch("images: expected an array in standard layout from the store"))
+}
+
+/// # Errors
+///
+/// With the first row that is not below `len`.
+pub(super) fn check_rows(rows: &[usize], len: usize) -> std::result::Result<(), String> {
+    match rows.iter().find(|&&row| row >= len) {
+        None => Ok(()),
+        Some(row) => Err(format!("expected a row below {len}, found row {row}")),
+    }
+}
+
+/// Feature vectors in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    features: Array2<f32>,
+    shape: [usize; 1],
+}
+
+impl Memory {
+    /// A store of N images with F features each, [N, F].
+    #[must_use]
+    pub fn new(features: Array2<f32>) -> Self {
+        Self { shape: [features.ncols()], features }
+    }
+}
+
+impl ImageStore for Memory {
+    fn len(&self) -> usize {
+        self.features.nrows()
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn fill(&self, rows: &[usize], _: Option<Draw<'_>>, into: &mut Images<f32>) -> Result<()> {
+        check_rows(rows, self.len()).map_err(|problem| Error::mismatch(format!("images: {problem}")))?;
+        let mut into = into.make_features(rows.len(), self.shape[0]);
+        for (mut to, &row) in into.outer_iter_mut().zip(rows) {
+            to.assign(&self.features.row(row));
+        }
+        Ok(())
+    }
+}
+
+/// The images of a split: some rows of a store, in the order of the split.
+#[derive(Clone, Debug)]
+pub struct SplitImages {
+    store: Arc<dyn ImageStore>,
+    /// The row of each image.
+    rows: Vec<usize>,
+}
+
+impl SplitImages {
+    /// All images of a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn ImageStore>) -> Self {
+        let rows = (0..store.len()).collect();
+        Self { store, rows }
+    }
+
+    /// Keeps some of the images alone.
+    pub(super) fn select(&mut self, images: &[usize]) {
+        self.rows = images.iter().map(|&image| self.rows[image]).collect();
+    }
+
+    /// N, the number of images.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// N = 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The shape of one image: `[F]`, or `[3, Y, X]`.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        self.store.shape()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &dyn ImageStore {
+        &*self.store
+    }
+
+    /// The row of each image in the store, `[N]`.
+    #[must_use]
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// [`ImageStore::fingerprint`] of these images.
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        self.store.fingerprint(&self.rows)
+    }
+
+    /// Calls `each` with the images in blocks of at most 16 MiB (of one image at least), and the number
+    /// of the first of them. No more than a block is held.
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read, or as `each` does.
+    pub fn in_blocks(&self, mut each: impl FnMut(usize, &Images<f32>) -> Result<()>) -> Result<()> {
+        const NUMBERS: usize = (16 << 20) / size_of::<f32>();
+        let size = (NUMBERS / width(&*self.store).max(1)).max(1);
+        let mut images = Images::default();
+        for (block, rows) in self.rows.chunks(size).enumerate() {
+            self.store.fill(rows, None, &mut images)?;
+            each(block * size, &images)?;
+        }
+        Ok(())
+    }
+
+    /// All feature vectors, [N, F], in memory.
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read, or if the images are not feature vectors.
+    pub fn to_array(&self) -> Result<Array2<f32>> {
+        let mut images = Images::default();
+        self.store.fill(&self.rows, None, &mut images)?;
+        images.features().map(|features| features.to_owned())
+    }
+
+    /// Takes the images from number `first` on off.
+    pub(super) fn split_off(&mut self, first: usize) -> Self {
+        Self { store: Arc::clone(&self.store), rows: self.rows.split_off(first) }
+    }
+}
+
+impl From<Array2<f32>> for SplitImages {
+    fn from(features: Array2<f32>) -> Self {
+        Self::new(Arc::new(Memory::new(features)))
+    }
+}
