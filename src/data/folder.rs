@@ -27,7 +27,9 @@ const READ: [&str; 3] = ["npy", "npz", "safetensors"];
 impl Files {
     /// The files of a split of a folder.
     ///
-    /// **Errors** with what the folder holds, if it does not hold them.
+    /// # Errors
+    ///
+    /// With what the folder holds, if it does not hold them.
     pub(super) fn find(folder: &Path, split: &str) -> Result<Self> {
         check_folder(folder)?;
         let names = names_of(split);

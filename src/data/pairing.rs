@@ -80,7 +80,9 @@ pub(super) fn check_count((rows, columns): (usize, usize), m: usize) -> Result<(
 impl Known<'_> {
     /// Rows and captions by name where there are names, and by count otherwise.
     ///
-    /// **Errors** if neither works out, with the first line at which that shows.
+    /// # Errors
+    ///
+    /// If neither works out, with the first line at which that shows.
     pub(super) fn pair(self) -> Result<Pairing, Problem> {
         let rows = self.dim.0;
         let Some(ids) = self.ids else {
@@ -284,7 +286,9 @@ fn repeat(ids: &[String]) -> bool {
 /// the ending of a picture, and by their last number: in the first of these ways in which each name has
 /// an id of its own.
 ///
-/// **Errors** with the first name that has none, in the way in which most have one.
+/// # Errors
+///
+/// With the first name that has none, in the way in which most have one.
 fn match_names(names: &[String], ids: &[&str]) -> Result<Vec<usize>, usize> {
     let mut best: Option<(usize, usize)> = None;
     let keys: [fn(&str) -> Option<&str>; 4] = [|name| Some(as_is(name)), without_folder, without_ending, last_number];

@@ -19,8 +19,10 @@ use crate::files::read_text;
 /// Reads a JSON file that may be a vocabulary: an object of words, numbers, lists of words that begin
 /// with the special ones, and objects from words to words or numbers.
 ///
-/// **Errors** if the file cannot be read, is larger than 64 MiB, is no JSON, holds anything else, or has
-/// a key twice.
+/// # Errors
+///
+/// If the file cannot be read, is larger than 64 MiB, is no JSON, holds anything else, or has a key
+/// twice.
 pub(super) fn read(path: &Path) -> Result<Value> {
     /// Of several million words.
     const MOST: u64 = 1 << 26;

@@ -180,7 +180,9 @@ fn as_matrix(shape: &[usize]) -> Option<[usize; 2]> {
     long.next().is_none().then_some([rows, columns])
 }
 
-/// **Errors** with the place of the first number that is not finite.
+/// # Errors
+///
+/// With the place of the first number that is not finite.
 pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> Result<()> {
     match matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
@@ -210,7 +212,9 @@ impl Head {
         Self { element, order: Order::Little, shape, by_columns: false, bytes: 0 }
     }
 
-    /// **Errors** if it is none, of another type, or of a shape of which no array of `T` can be.
+    /// # Errors
+    ///
+    /// If it is none, of another type, or of a shape of which no array of `T` can be.
     pub(super) fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
         /// `NumPy` has 64 at most.
         const AXES: usize = 64;
@@ -240,7 +244,9 @@ impl Head {
 
     /// The bytes of the numbers.
     ///
-    /// **Errors** if the whole, of `length` bytes, is longer or shorter than the header says.
+    /// # Errors
+    ///
+    /// If the whole, of `length` bytes, is longer or shorter than the header says.
     pub(super) fn check_length(&self, length: u64) -> std::result::Result<u64, Problem> {
         let numbers = (self.len() * self.element.bytes()) as u64;
         match length.checked_sub(self.bytes).and_then(|rest| rest.checked_sub(numbers)) {
@@ -279,7 +285,9 @@ impl Head {
 
 /// The type behind a descriptor such as `<f4`.
 ///
-/// **Errors** with the types that may stand there.
+/// # Errors
+///
+/// With the types that may stand there.
 fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
     let named = |letters: &str| types.iter().copied().find(|element| element.letters() == Some(letters));
     let found = match descriptor {
@@ -301,7 +309,9 @@ fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Resul
 
 /// What a `.npy` file begins with, for numbers in little-endian order, the last index running fastest.
 ///
-/// **Errors** if NumPy has no such type or the shape has too many axes.
+/// # Errors
+///
+/// If NumPy has no such type or the shape has too many axes.
 pub(super) fn header(element: ElementType, shape: &[usize]) -> std::result::Result<Vec<u8>, String> {
     let letters = element.letters().ok_or_else(|| format!("NumPy has no type {element}"))?;
     let order = if element.bytes() == 1 { '|' } else { '<' };

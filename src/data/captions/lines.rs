@@ -1,0 +1,106 @@
+//! From text to lines, one caption each.
+
+use std::path::Path;
+
+use super::Seen;
+use crate::error::{Error, Result};
+
+/// # Errors
+///
+/// If the whole file is JSON, or is not cut into lines by line feeds.
+pub(super) fn check_layout(path: &Path, text: &str) -> Result<()> {
+    let inner = text.trim_end_matches(['\r', '\n']);
+    if inner.contains('\r') && !text.contains('\n') {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let problem = format!(
+            "lines end with CR alone; expected LF or CR LF. To convert it: tr '\\r' '\\n' < '{file}' > new.txt && \
+             mv new.txt '{file}'"
+        );
+        return Err(Error::line(path, 1, problem));
+    }
+    // A list or an object over one or several lines, as json.dump writes it.
+    let whole = text.trim();
+    let bracketed =
+        (whole.starts_with('[') && whole.ends_with(']')) || (whole.starts_with('{') && whole.ends_with('}'));
+    if bracketed && serde_json::from_str::<serde::de::IgnoredAny>(whole).is_ok() {
+        let problem = "this is JSON; expected one caption a line, as text. In Python, for a list of captions: \
+                       '\\n'.join(json.load(open(FILE)))";
+        return Err(Error::line(path, 1, problem));
+    }
+    Ok(())
+}
+
+/// Characters that are not seen and are not needed to write any language.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// What other programs take for the end of a line or of a field, and is white space to the tokenizer.
+fn is_separator(c: char) -> bool {
+    matches!(c, '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1f}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// The lines, without characters that are not seen.
+///
+/// # Errors
+///
+/// With the line of a control character, or one without a caption.
+pub(super) fn split_lines(path: &Path, text: &str, notes: &mut Vec<String>) -> Result<Vec<String>> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let (mut invisible, mut separators, mut lost) = (Seen::default(), Seen::default(), Seen::default());
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.split('\n')) {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.chars().all(|c| c.is_whitespace() || c.is_control() && c != '\0' || is_invisible(c)) {
+            return Err(Error::line(path, number, "expected a caption, found an empty line"));
+        }
+        let unusual = |c: char| (c.is_control() && c != '\t') || is_invisible(c) || is_separator(c) || c == '\u{fffd}';
+        if !line.contains(unusual) {
+            lines.push(line.to_owned());
+            continue;
+        }
+        if let Some((column, c)) =
+            (1..).zip(line.chars()).find(|&(_, c)| c.is_control() && c != '\t' && !is_separator(c))
+        {
+            return Err(Error::line(path, number, control_character(column, c)));
+        }
+        if line.contains(is_invisible) {
+            invisible.add(number);
+        }
+        if line.contains(is_separator) {
+            separators.add(number);
+        }
+        if line.contains('\u{fffd}') {
+            lost.add(number);
+        }
+        let line = line.chars().filter(|&c| !is_invisible(c));
+        lines.push(line.map(|c| if is_separator(c) { ' ' } else { c }).collect());
+    }
+    invisible.note(
+        path,
+        |lines| format!("invisible characters, such as U+200B or U+FEFF, are left out of {lines}"),
+        notes,
+    );
+    separators.note(
+        path,
+        |lines| {
+            format!("separators other than a line feed, such as U+2028 or a form feed, are read as blanks in {lines}")
+        },
+        notes,
+    );
+    lost.note(path, |lines| format!("U+FFFD stands for characters that were lost in {lines}"), notes);
+    Ok(lines)
+}
+
+fn control_character(column: usize, c: char) -> String {
+    let name = match c {
+        '\0' => " (NUL)",
+        '\r' => " (a carriage return within the line)",
+        '\u{1b}' => " (ESC)",
+        '\u{7f}' => " (DEL)",
+        '\u{80}'..='\u{9f}' => " (such characters are Windows-1252 that was read as Latin-1)",
+        _ => "",
+    };
+    format!("found the control character U+{:04X}{name} at column {column}; expected text", u32::from(c))
+}
