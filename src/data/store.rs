@@ -219,3 +219,52 @@ impl From<Array2<f32>> for SplitImages {
         Self::new(Arc::new(Memory::new(features)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::digest;
+    use ndarray::{Array4, array};
+
+    #[test]
+    fn memory_gives_rows_in_the_order_asked_for() {
+        let store = Memory::new(array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+        assert_eq!((store.len(), store.shape()), (3, &[2][..]));
+        let mut images = Images::Pixels(Array4::zeros((1, 3, 2, 2)));
+        store.fill(&[2, 0, 2], None, &mut images).unwrap();
+        assert_eq!(images.features().unwrap(), array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
+        let error = store.fill(&[1, 3], None, &mut images).unwrap_err().to_string();
+        assert_eq!(error, "images: expected a row below 3, found row 3");
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_digest_of_the_numbers_in_order() {
+        // Rows that end nowhere near the blocks of the digest.
+        let features = Array2::from_shape_fn((1021, 771), |(r, c)| (r * 771 + c) as f32);
+        let bytes: Vec<u8> = features.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let images = SplitImages::from(features.clone());
+        assert_eq!(images.fingerprint().unwrap(), digest(&bytes));
+        let turned = SplitImages::from(features.t().as_standard_layout().into_owned().reversed_axes());
+        assert_eq!(turned.fingerprint().unwrap(), digest(&bytes), "columns first in memory");
+        let mut some = images;
+        some.select(&[7, 3]);
+        assert_eq!(
+            some.fingerprint().unwrap(),
+            digest(&[&bytes[4 * 771 * 7..][..4 * 771], &bytes[4 * 771 * 3..][..4 * 771]].concat())
+        );
+        assert_eq!(some.to_array().unwrap(), features.select(ndarray::Axis(0), &[7, 3]));
+    }
+
+    #[test]
+    fn blocks_follow_each_other() {
+        let images = SplitImages::from(Array2::from_shape_fn((3, 3 << 20), |(r, _)| r as f32));
+        let mut seen = Vec::new();
+        images
+            .in_blocks(|first, images| {
+                seen.push((first, images.features()?.column(0).to_vec()));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(0, vec![0.0]), (1, vec![1.0]), (2, vec![2.0])], "12 MiB each");
+    }
+}

@@ -21,6 +21,8 @@ pub(crate) use digest::{digest, digest_of_numbers, hex};
 pub use elements::ElementType;
 pub use kind::{Kind, start_of};
 pub(crate) use npy::NpyMatrix;
+#[cfg(test)]
+pub(crate) use npy::npy;
 pub use npy::read_matrix;
 pub(crate) use regular::reserve;
 pub use regular::{open_regular, read_bytes, read_text};

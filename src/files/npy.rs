@@ -353,7 +353,7 @@ fn read_header(file: &mut impl Read) -> std::result::Result<Vec<u8>, Problem> {
 
 /// A `.npy` file of version 1.0.
 #[cfg(test)]
-pub(super) fn npy(descriptor: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descriptor: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
     let fortran = if fortran { "True" } else { "False" };
     let mut header = format!("{{'descr': '{descriptor}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
     while (10 + header.len() + 1) % 64 != 0 {

@@ -32,3 +32,40 @@ pub(crate) fn embed_images(model: &Vse<f32>, split: &Split) -> Result<Array2<f32
     })?;
     Ok(embeddings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Config;
+
+    #[test]
+    fn blocks_change_no_bit_and_errors_name_the_image_of_the_split() {
+        // Two blocks of 16 MiB, the second one small.
+        let (rows, columns) = (4100, 1024);
+        let mut features =
+            Array2::from_shape_fn((rows, columns), |(r, c)| ((r * 31 + c * 7) % 101) as f32 / 50.0 - 1.0);
+        let config = Config { embed_size: 5, word_dim: 3, ..Config::default() }.check().unwrap();
+        let model = Vse::<f32>::init(config.architecture(10, columns), 0);
+        let split = |features: &Array2<f32>| {
+            Split::new("test", features.clone(), (0..rows).map(|i| i.to_string()).collect()).unwrap()
+        };
+        let mut blocks = 0;
+        split(&features)
+            .images
+            .in_blocks(|_, _| {
+                blocks += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(blocks, 2);
+        assert_eq!(embed_images(&model, &split(&features)).unwrap(), model.embed_images(features.view()).unwrap());
+        let message =
+            |model: &Vse<f32>, features: &Array2<f32>| embed_images(model, &split(features)).unwrap_err().to_string();
+        features.row_mut(4098).fill(f32::MAX);
+        let whole = model.embed_images(features.view()).unwrap_err().to_string();
+        assert!(message(&model, &features) == whole && whole.contains("4098"), "{whole}");
+        features.row_mut(4098).fill(0.0);
+        let whole = model.embed_images(features.view()).unwrap_err().to_string();
+        assert!(message(&model, &features) == whole && whole.contains("row 4098"), "{whole}");
+    }
+}

@@ -597,6 +597,75 @@ mod tests {
         }
     }
 
+    /// The data as files: features in a `.npy` file, or in an npz.
+    fn written(data: &TrainingData, folder: &std::path::Path, archive: bool) {
+        for split in [&data.train, &data.dev] {
+            let features = split.images.to_array().unwrap();
+            let mut writer = crate::files::TensorWriter::default();
+            writer.add("features", &features.view().into_dyn());
+            let path = folder.join(format!("{}_ims", split.name));
+            if archive {
+                writer.write_npz(&path.with_extension("npz")).unwrap();
+            } else {
+                ndarray_npy::write_npy(path.with_extension("npy"), &features).unwrap();
+            }
+            std::fs::write(folder.join(format!("{}_caps.txt", split.name)), split.captions.join("\n")).unwrap();
+        }
+    }
+
+    fn read(data: &TrainingData, folder: &std::path::Path) -> TrainingData {
+        let [train, dev] = Source::Folder(folder.into()).splits(["train", "dev"]).unwrap();
+        TrainingData { train, dev, ..data.clone() }
+    }
+
+    #[test]
+    fn features_from_files_train_to_the_bits_of_features_in_memory() {
+        let config = Config { num_epochs: 2, ..config() }.check().unwrap();
+        let (vocabulary, data) = data();
+        let train = |data: &TrainingData| {
+            let mut trainer = Trainer::new(config.clone(), &vocabulary, data.train.img_dim().unwrap()).unwrap();
+            trainer.run(data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
+            (trainer.model, trainer.adam, trainer.progress.best, data.fingerprints().unwrap())
+        };
+        let expected = train(&data);
+        for (archive, kind) in [(false, "RowFile"), (true, "Memory")] {
+            let folder = tempfile::tempdir().unwrap();
+            written(&data, folder.path(), archive);
+            let from_files = read(&data, folder.path());
+            assert!(format!("{:?}", from_files.train.images.store()).starts_with(kind));
+            assert_eq!(train(&from_files), expected, "{kind}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_changes_while_a_training_runs_ends_it() {
+        use std::os::unix::fs::FileExt;
+        /// Changes a number of every row at the second step.
+        struct Change<'a>(&'a std::path::Path);
+        impl Observer for Change<'_> {
+            fn event(&mut self, event: &Event<'_>) -> Result<()> {
+                if matches!(event, Event::Step(step) if step.step == 2) {
+                    let file = std::fs::OpenOptions::new().write(true).open(self.0).unwrap();
+                    for row in 0..40 {
+                        file.write_all_at(&9.0f32.to_le_bytes(), 128 + row * 944 * 4).unwrap();
+                    }
+                }
+                Ok(())
+            }
+        }
+        let (vocabulary, data) = data();
+        let folder = tempfile::tempdir().unwrap();
+        written(&data, folder.path(), false);
+        let from_files = read(&data, folder.path());
+        let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, 944).unwrap();
+        let path = folder.path().join("train_ims.npy");
+        let error =
+            trainer.run(&from_files, None, &mut Change(&path), &AtomicBool::new(false)).unwrap_err().to_string();
+        assert!(error.contains("train_ims.npy: row ") && error.contains("has changed since"), "{error}");
+        assert!((2..=4).contains(&trainer.progress.step), "two batches were ready: {}", trainer.progress.step);
+    }
+
     #[test]
     fn batches_prepared_ahead_give_the_bits_of_batches_made_in_line() {
         let config = config().check().unwrap();

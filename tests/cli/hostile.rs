@@ -95,9 +95,14 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
     let images = at.join("data/train_ims.npy");
     // It is as long as it says: 197 GB. No machine that runs this test has so much memory to spare.
     let header = npy_header("(48096000, 1024)");
-    sparse(&images, &header, header.len() as u64 + 48_096_000 * 4096);
+    let length = header.len() as u64 + 48_096_000 * 4096;
+    let by_columns = String::from_utf8_lossy(&header[10..]).replace("False", "True ").into_bytes();
+    sparse(&images, &[&header[..10], &by_columns].concat(), length);
     let train = ["train", "--data", "data", "--run", "r"];
     refused(&train, at, &["train_ims.npy: ", "there is no memory for it: it takes 197001216000 bytes"]);
+    // Rows are read when they are needed, and the numbers of rows and captions are compared before.
+    sparse(&images, &header, length);
+    refused(&train, at, &["train_caps.txt: expected a multiple of the 48096000 row(s) of features"]);
     sparse(&images, &header, 1 << 30);
     refused(&train, at, &["train_ims.npy: the file is truncated"]);
     let overflow = npy_header("(4611686018427387904, 8)");
