@@ -17,7 +17,9 @@ pub(crate) fn embed_images(model: &Vse<f32>, split: &Split) -> Result<Array2<f32
     let mut embeddings = Array2::zeros((split.images.len(), model.architecture.embed_size));
     split.images.in_blocks(|first, images| {
         let block = model.embed_images(images.features()?).map_err(|error| match *error.kind() {
-            ErrorKind::ZeroNorm { side, row } => ErrorKind::ZeroNorm { side, row: first + row }.into(),
+            ErrorKind::ZeroNorm { ref tensor, row } => {
+                ErrorKind::ZeroNorm { tensor: tensor.clone(), row: first + row }.into()
+            }
             ErrorKind::NotFinite { ref tensor, ref index, value } => {
                 let (tensor, mut index) = (tensor.clone(), index.clone());
                 if let Some(row) = index.first_mut() {
