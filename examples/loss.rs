@@ -72,7 +72,7 @@ fn train(images: usize, epochs: usize) -> vsepp::Result<Vec<f64>> {
 
     let config = Config { num_epochs: epochs, ..Config::scenes() }.check()?;
     let loss = SquaredHinges { margin: config.margin };
-    let mut trainer = Trainer::new(config, &vocabulary, data.train.images.ncols())?.with_loss(loss);
+    let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim()?)?.with_loss(loss);
     let mut rsums = Rsums::default();
     trainer.run(&data, None, &mut rsums, &AtomicBool::new(false))?;
     Ok(rsums.0)
