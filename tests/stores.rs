@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, Array4};
 use vsepp::data::{Draw, EpochOrder, ImageStore, Plan, Split, prepare_ahead};
-use vsepp::model::{Config, Images, Vse};
+use vsepp::model::{Config, Images, Pass, Vse};
+use vsepp::nn::Mode;
 
 /// The system's allocator, counting what all threads ask for.
 struct Counting;
@@ -133,6 +134,7 @@ fn a_store_outside_the_crate_draws_by_seed_epoch_and_caption() {
     // A model that takes feature vectors refuses pixels, and names both shapes.
     let config = Config { embed_size: 6, word_dim: 3, ..Config::default() }.check().unwrap();
     let batch = EpochOrder::new(16, 6, 0, 0).batch(0, &split, &ids).unwrap();
-    let error = Vse::<f32>::init(config.architecture(20, 60), 0).forward(&batch, &config.objective(0)).unwrap_err();
+    let model = Vse::<f32>::init(config.architecture(20, 60), 0);
+    let error = model.forward(&batch, &config.objective(0), Mode::Train, &mut Pass::default()).unwrap_err();
     assert_eq!(error.to_string(), "images: expected [B = 6, F = 60], found [6, 3, 4, 5]");
 }
