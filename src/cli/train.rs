@@ -181,7 +181,7 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let run = RunFolder::at(path);
     let before = run.read_config()?;
     let mut config = before.clone();
-    args.settings.apply(&mut config);
+    args.settings.apply(&mut config)?;
     // The run has its own vocabulary: the file that it was begun with may be gone.
     let kept = if config.vocab_path == before.vocab_path { config.vocab_path.take() } else { None };
     make_paths_absolute(&mut config)?;

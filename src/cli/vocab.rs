@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::data::{Source, Vocabulary, tokenize_all};
 use crate::escape;
 use crate::files::write_atomically;
+use crate::model::Config;
 use crate::report::thousands;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
@@ -29,7 +30,7 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         /// How often a word must occur
-        #[arg(long, value_name = "N", default_value_t = 4)]
+        #[arg(long, value_name = "N", default_value_t = Config::default().word_threshold)]
         word_threshold: usize,
         /// File to write
         #[arg(long, value_name = "FILE")]
