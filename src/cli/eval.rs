@@ -153,7 +153,9 @@ fn names(given: Option<&[String]>) -> Result<Names> {
     }
 }
 
-/// **Errors** if the file is of a kind that people have vectors in, and that is not read, with what to
+/// # Errors
+///
+/// If the file is of a kind that people have vectors in, and that is not read, with what to
 /// do about it.
 fn check_kind(file: &Path) -> Result<()> {
     let Some(kind) = Kind::of(file) else { return Ok(()) };

@@ -98,7 +98,9 @@ impl Loaded {
     }
 }
 
-/// **Errors** if this is not the folder of a run, with the folder to name where it is a file of one.
+/// # Errors
+///
+/// If this is not the folder of a run, with the folder to name where it is a file of one.
 pub(crate) fn check_run(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -130,7 +132,9 @@ fn with_splits(error: crate::Error, source: &Source, split: &str) -> anyhow::Err
     }
 }
 
-/// **Errors** if a file would be overwritten and that was not allowed, or cannot be written at all:
+/// # Errors
+///
+/// If a file would be overwritten and that was not allowed, or cannot be written at all:
 /// to be called before the work.
 pub(crate) fn check_free(path: &Path, force: bool) -> Result<()> {
     let target = check_target(path)?;

@@ -129,7 +129,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     }
 }
 
-/// **Errors** with the first word that would be read back as several.
+/// # Errors
+///
+/// With the first word that would be read back as several.
 fn one_a_line(words: &[String]) -> Result<String> {
     for (id, word) in words.iter().enumerate() {
         anyhow::ensure!(!word.contains(['\n', '\r']), "word {id}: {word:?} has a line break, so it cannot be a line");

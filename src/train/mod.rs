@@ -7,13 +7,15 @@ pub mod checkpoint;
 pub mod collapse;
 mod digest;
 pub mod events;
+pub mod figures;
 pub mod progress;
 pub mod run_folder;
 pub mod trainer;
 
 pub use checkpoint::{Checkpoint, Fingerprints, FolderState, load_model};
 pub use collapse::{Collapse, CollapseDetector};
-pub use events::{EpochReport, Event, Ignore, Observer, StepReport};
+pub use events::{Event, Ignore, Observer};
+pub use figures::{EpochReport, StepReport};
 pub use progress::{Best, EpochTotals, Progress};
 pub use run_folder::{Run, RunFolder, Which};
 pub use trainer::{Outcome, Trainer, TrainingData};
