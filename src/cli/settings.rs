@@ -151,7 +151,7 @@ impl Settings {
             config.apply(preset);
         }
         for (setting, value) in &self.given {
-            setting.set(config, value)?;
+            config.set(setting.key, value)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! (`tests/claims.rs` prints what it must be). Keys are the original's options in snake case; the
 //! command line has the same in kebab case.
 
+use std::ffi::OsStr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -304,6 +305,32 @@ mod tests {
         let largest = Config { seed: u64::MAX, ..before.clone() };
         assert!(largest.check_resumes(&largest).is_ok());
         assert!(Config { seed: u64::MAX - 1, ..before }.check_resumes(&largest).is_err());
+    }
+
+    #[test]
+    fn a_setting_is_set_by_its_name() {
+        let mut config = Config::default();
+        for (key, text) in [("margin", "0.3"), ("img_dim", "7"), ("use_abs", "true"), ("measure", "order-squared")] {
+            config.set(key, text).unwrap();
+        }
+        let set = Config {
+            margin: 0.3,
+            img_dim: Some(7),
+            use_abs: true,
+            measure: Measure::OrderSquared,
+            ..Config::default()
+        };
+        assert_eq!(config, set);
+        for (key, text, message) in [
+            ("margn", "1", "margn = 1: expected the name of a setting"),
+            ("seed", "-1", "seed = -1: expected a whole number"),
+            ("measure", "dot", "measure = dot: expected cosine or order or order-squared"),
+        ] {
+            assert_eq!(config.set(key, text).unwrap_err().to_string(), message);
+        }
+        let keys: Vec<&str> = Config::settings().iter().map(|setting| setting.key).collect();
+        let table = serde_json::to_value(Config { data: Some("x".into()), ..Config::default() }).unwrap();
+        assert!(table.as_object().unwrap().keys().all(|key| keys.contains(&key.as_str())), "{keys:?}");
     }
 
     #[test]

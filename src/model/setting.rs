@@ -5,7 +5,7 @@
 //! `docs/training.md` its table.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,15 +13,13 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::value::{Error as WrongName, StrDeserializer};
 
-use super::config::Config;
-use crate::error::{Error, Result};
 use crate::similarity::Measure;
 
-/// A setting of [`Config`]: its name, what it is, and its values as text.
+/// A setting of [`Config`](super::Config): its name, what it is, and its values as text.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Setting {
-    /// Its field in [`Config`] and key in `config.toml`.
+    /// Its field in [`Config`](super::Config) and key in `config.toml`.
     pub key: &'static str,
     /// Its flag, without dashes.
     pub flag: String,
@@ -45,7 +43,6 @@ pub struct Setting {
     pub original: &'static str,
     /// Whether it may change when a run goes on: it has no effect on steps already taken.
     pub may_change: bool,
-    set: fn(&mut Config, &OsStr) -> bool,
 }
 
 /// What a setting is about. The order is that of the help and of the docs.
@@ -87,13 +84,7 @@ pub enum Kind {
 }
 
 impl Setting {
-    pub(super) fn new<T: Value>(
-        key: &'static str,
-        doc: &str,
-        default: &T,
-        row: Row<T>,
-        set: fn(&mut Config, &OsStr) -> bool,
-    ) -> Self {
+    pub(super) fn new<T: Value>(key: &'static str, doc: &str, default: &T, row: Row<T>) -> Self {
         Self {
             key,
             flag: key.replace('_', "-"),
@@ -107,27 +98,19 @@ impl Setting {
             scenes: row.scenes.and_then(|value| value.show()),
             original: row.original,
             may_change: row.may_change,
-            set,
         }
     }
+}
 
-    /// Sets it to a value given as text. Its range is checked by [`Config::check`].
-    ///
-    /// # Errors
-    ///
-    /// If the text is not a value of its kind.
-    pub fn set(&self, config: &mut Config, text: &OsStr) -> Result<()> {
-        if (self.set)(config, text) {
-            return Ok(());
+impl Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => f.write_str("a path"),
+            Self::Count | Self::Integer => f.write_str("a whole number"),
+            Self::Number => f.write_str("a number"),
+            Self::Switch => f.write_str("true or false"),
+            Self::Choice(names) => f.write_str(&names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ")),
         }
-        let expected = match self.kind {
-            Kind::Path => "a path".to_owned(),
-            Kind::Count | Kind::Integer => "a whole number".to_owned(),
-            Kind::Number => "a number".to_owned(),
-            Kind::Switch => "true or false".to_owned(),
-            Kind::Choice(names) => names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or "),
-        };
-        Err(Error::config(self.key, expected, text.to_string_lossy()))
     }
 }
 
@@ -180,7 +163,7 @@ pub(super) trait Value: Sized {
     /// As text; none if there is no value.
     fn show(&self) -> Option<String>;
     /// If it is not allowed: what is, and what was found.
-    fn check(&self, _allowed: &Self::Range) -> std::result::Result<(), (String, String)> {
+    fn check(&self, _allowed: &Self::Range) -> Result<(), (String, String)> {
         Ok(())
     }
     /// Whether there is no value.
@@ -208,7 +191,7 @@ impl Value for usize {
     fn show(&self) -> Option<String> {
         Some(self.to_string())
     }
-    fn check(&self, allowed: &Self::Range) -> std::result::Result<(), (String, String)> {
+    fn check(&self, allowed: &Self::Range) -> Result<(), (String, String)> {
         let (least, most) = (allowed.start(), allowed.end());
         let words = if *most == usize::MAX { format!("at least {least}") } else { format!("{least} to {most}") };
         allow(allowed.contains(self), &words, self)
@@ -227,12 +210,12 @@ impl Value for f64 {
     fn show(&self) -> Option<String> {
         Some(if *self != 0.0 && self.abs() < 0.01 { format!("{self:e}") } else { self.to_string() })
     }
-    fn check(&self, (words, allowed): &Self::Range) -> std::result::Result<(), (String, String)> {
+    fn check(&self, (words, allowed): &Self::Range) -> Result<(), (String, String)> {
         allow(self.is_finite() && allowed(*self), words, self)
     }
 }
 
-fn allow(allowed: bool, words: &str, found: &impl Display) -> std::result::Result<(), (String, String)> {
+fn allow(allowed: bool, words: &str, found: &impl Display) -> Result<(), (String, String)> {
     if allowed { Ok(()) } else { Err((words.to_owned(), found.to_string())) }
 }
 
@@ -248,7 +231,7 @@ impl<T: Value> Value for Option<T> {
     fn show(&self) -> Option<String> {
         self.as_ref().and_then(T::show)
     }
-    fn check(&self, allowed: &Self::Range) -> std::result::Result<(), (String, String)> {
+    fn check(&self, allowed: &Self::Range) -> Result<(), (String, String)> {
         self.as_ref().map_or(Ok(()), |value| value.check(allowed))
     }
     fn is_unset(&self) -> bool {
@@ -286,7 +269,7 @@ free_values! {
     ]), |text| Self::deserialize(StrDeserializer::<WrongName>::new(text.to_str()?)).ok(), Measure::to_string;
 }
 
-/// Makes [`Config`] and all that follows from the table. A row is
+/// Makes [`super::Config`] and all that follows from the table. A row is
 ///
 /// ```text
 /// /// What it is.
@@ -353,12 +336,32 @@ macro_rules! settings {
                         concat!($($doc),+),
                         &($default as $type),
                         rows::$key(),
-                        |config, text| Value::read(text).map(|value| config.$key = value).is_some(),
                     )),*];
                     all.sort_by_key(|setting| setting.group);
                     all
                 });
                 &ALL
+            }
+
+            /// Sets a setting to a value given as text, as in `config.set("margin", "0.3")`. Its range is
+            /// checked by [`Self::check`].
+            ///
+            /// # Errors
+            ///
+            /// If there is no such setting, or if the text is not a value of its type.
+            pub fn set(&mut self, key: &str, text: impl AsRef<OsStr>) -> Result<()> {
+                let text = text.as_ref();
+                let expected = match key {
+                    $(stringify!($key) => match Value::read(text) {
+                        Some(value) => {
+                            self.$key = value;
+                            return Ok(());
+                        }
+                        None => <$type as Value>::KIND.to_string(),
+                    },)*
+                    _ => "the name of a setting".to_owned(),
+                };
+                Err(Error::config(key, expected, text.to_string_lossy()))
             }
 
             /// Whether every setting by itself is in its range.
