@@ -74,10 +74,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let loaded = args_of_run.load()?;
             let e = args_of_run.embed(&loaded)?;
             let bar = busy("ranking".into());
-            let measure = loaded.model.architecture.measure;
-            let found = evaluate_folds(e.images.view(), e.captions.view(), e.split.starts(), measure, args.folds)?;
+            let found = e.evaluate(args.folds)?;
             bar.finish_and_clear();
-            let chance = Chance::of(e.split.starts(), args.folds);
+            let chance = e.chance(args.folds);
             (e.split.name, found, chance)
         }
     };

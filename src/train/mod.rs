@@ -10,6 +10,7 @@ pub mod events;
 pub mod figures;
 pub mod progress;
 pub mod run_folder;
+pub mod trained;
 pub mod trainer;
 
 pub use checkpoint::{Checkpoint, Fingerprints, FolderState, load_model};
@@ -18,4 +19,5 @@ pub use events::{Event, Ignore, Observer};
 pub use figures::{EpochReport, StepReport};
 pub use progress::{Best, EpochTotals, Progress};
 pub use run_folder::{Run, RunFolder, Which};
+pub use trained::{Embedded, Trained};
 pub use trainer::{Outcome, Trainer, TrainingData};
