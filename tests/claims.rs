@@ -21,7 +21,7 @@ use vsepp::golden::plain::Plain;
 use vsepp::golden::program::Program;
 use vsepp::golden::suite::Suite;
 use vsepp::gradcheck;
-use vsepp::model::{Config, Preset};
+use vsepp::model::{Config, Kind, Preset};
 use vsepp::report::thousands;
 
 fn root() -> &'static Path {
@@ -249,13 +249,7 @@ fn the_tables_of_presets_and_settings_are_those_of_the_program() {
     let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("docs/training.md: no number: {text}"));
     let yes = |on: bool| if on { "yes" } else { "no" };
 
-    let presets = [
-        ("vse0", Preset::Vse0),
-        ("vse++", Preset::VsePlusPlus),
-        ("order0", Preset::Order0),
-        ("order++", Preset::OrderPlusPlus),
-    ];
-    for (name, preset) in presets {
+    for (preset, name, _) in Preset::ALL {
         let mut config = Config { learning_rate: 0.5, margin: 0.5, ..Config::default() };
         config.apply(preset);
         let row = row(name);
@@ -267,18 +261,39 @@ fn the_tables_of_presets_and_settings_are_those_of_the_program() {
         assert_eq!(rate, config.learning_rate, "docs/training.md: learning rate of {name}");
     }
 
-    // Every setting has a row; where default and scenes are numbers, they are the program's.
-    let table = |config: Config| toml::Table::try_from(config).expect("a table");
-    let (defaults, scenes) = (table(Config::default()), table(Config::scenes()));
-    let as_number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
-    for (key, value) in &defaults {
-        let row = row(&format!("--{}", key.replace('_', "-")));
-        let Some(default) = as_number(value) else { continue };
-        assert_eq!(number(&row[2]), default, "docs/training.md: default of {key}");
-        let here = as_number(&scenes[key]).expect("a number too");
-        let said = if row[3].is_empty() { default } else { number(&row[3]) };
-        assert_eq!(said, here, "docs/training.md: {key} of the scenes");
+    let expected = table_of_settings();
+    assert!(text.contains(&expected), "docs/training.md: expected the table\n{expected}");
+}
+
+/// The table of `docs/training.md`: one row for each setting.
+fn table_of_settings() -> String {
+    let mut table = "| flag | original | default | scenes | is |\n|---|---|---|---|---|\n".to_owned();
+    for setting in Config::settings() {
+        let value = |value: &Option<String>| match (value.as_deref(), setting.kind) {
+            (Some("true"), Kind::Switch) => "on".to_owned(),
+            (Some("false"), Kind::Switch) => "off".to_owned(),
+            (value, _) => value.unwrap_or_default().to_owned(),
+        };
+        let default = match &setting.default {
+            None if setting.unset.is_empty() => "none".to_owned(),
+            None => setting.unset.to_owned(),
+            default => value(default),
+        };
+        let (flag, help) = (&setting.flag, &setting.help);
+        let (flags, is) = match (setting.off, setting.kind) {
+            (Some((off, off_help)), _) => (format!("`--{flag}`, `--{off}`"), format!("{help}. {off_help}")),
+            (None, Kind::Choice(names)) => {
+                let names: Vec<String> = names.iter().map(|(name, _)| format!("`{name}`")).collect();
+                (format!("`--{flag}`"), format!("{help}: {}", names.join(", ")))
+            }
+            _ => (format!("`--{flag}`"), help.clone()),
+        };
+        let scenes = value(&setting.scenes);
+        let cells = [&flags, setting.original, &default, &scenes, &is];
+        let row: Vec<String> = cells.iter().map(|c| if c.is_empty() { " ".into() } else { format!(" {c} ") }).collect();
+        table.extend(["|", &row.join("|"), "|\n"]);
     }
+    table
 }
 
 #[test]

@@ -34,7 +34,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     );
     check_free(&args.out, args.force)?;
     let loaded = args.run.load()?;
-    let (measure, e) = (loaded.model.architecture.measure, args.run.embed(&loaded)?);
+    let e = args.run.embed(&loaded)?;
+    let measure = e.measure;
     write(&args.out, e.images.view(), e.captions.view(), measure, &e.split)?;
     let path = escape::path(&args.out);
     let text =

@@ -13,7 +13,7 @@ use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::load::RunArgs;
-use super::settings::MeasureName;
+use super::settings::measure_parser;
 use super::{Output, busy, note};
 
 /// R@1, R@5, R@10, median and mean rank in both directions.
@@ -55,8 +55,8 @@ pub(crate) struct Args {
     names: Option<Vec<String>>,
     /// How the vectors of --embeddings are compared [default: as the file says, or cosine: the inner
     /// product as it is]
-    #[arg(long, value_enum, requires = "embeddings", conflicts_with = "run")]
-    measure: Option<MeasureName>,
+    #[arg(long, value_parser = measure_parser(), requires = "embeddings", conflicts_with = "run")]
+    measure: Option<Measure>,
     /// L2-normalise the vectors of --embeddings first
     #[arg(long, requires = "embeddings", conflicts_with = "run")]
     normalize: bool,
@@ -74,10 +74,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let loaded = args_of_run.load()?;
             let e = args_of_run.embed(&loaded)?;
             let bar = busy("ranking".into());
-            let measure = loaded.model.architecture.measure;
-            let found = evaluate_folds(e.images.view(), e.captions.view(), e.split.starts(), measure, args.folds)?;
+            let found = e.evaluate(args.folds)?;
             bar.finish_and_clear();
-            let chance = Chance::of(e.split.starts(), args.folds);
+            let chance = e.chance(args.folds);
             (e.split.name, found, chance)
         }
     };
@@ -112,7 +111,7 @@ fn of_embeddings(file: &Path, args: &Args) -> Result<(Evaluation, Chance)> {
     check_kind(file)?;
     let mut e = Embeddings::read(file, &names(args.names.as_deref())?)?;
     e.notes.iter().for_each(|text| note(text));
-    let measure = args.measure.map(Measure::from).or(e.measure).unwrap_or_default();
+    let measure = args.measure.or(e.measure).unwrap_or_default();
     if let Some(own) = e.measure
         && own != measure
     {
@@ -153,7 +152,9 @@ fn names(given: Option<&[String]>) -> Result<Names> {
     }
 }
 
-/// **Errors** if the file is of a kind that people have vectors in, and that is not read, with what to
+/// # Errors
+///
+/// If the file is of a kind that people have vectors in, and that is not read, with what to
 /// do about it.
 fn check_kind(file: &Path) -> Result<()> {
     let Some(kind) = Kind::of(file) else { return Ok(()) };

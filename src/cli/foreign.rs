@@ -14,7 +14,9 @@ use super::note;
 /// A model from a checkpoint. From a file that holds parameters alone, under this program's names, with
 /// the settings of the run.
 ///
-/// **Errors** as [`load_model`], or if it is a pickle, with what converts it.
+/// # Errors
+///
+/// As [`load_model`], or if it is a pickle, with what converts it.
 pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint)> {
     match Kind::of(path) {
         Some(kind) if kind.is_pickle() => Err(pickle(path, kind, run)),
@@ -39,7 +41,9 @@ fn is_bare(path: &Path) -> bool {
         .is_ok_and(|file| file.metadata().is_none() && file.names().any(|name| name.starts_with("img_enc.")))
 }
 
-/// **Errors** if a tensor of the architecture is missing, has another shape or a number that is not
+/// # Errors
+///
+/// If a tensor of the architecture is missing, has another shape or a number that is not
 /// finite, or if there is one more.
 fn bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameters<f32>> {
     let file = TensorFile::read(path)?;

@@ -262,7 +262,9 @@ fn make(args: MakeArgs) -> Result<Output> {
     Ok(Output::done(text, json))
 }
 
-/// **Errors** if the manifest, or one of these files, would be overwritten and that was not allowed.
+/// # Errors
+///
+/// If the manifest, or one of these files, would be overwritten and that was not allowed.
 fn check_folder_free(folder: &Path, files: &[String], force: bool) -> Result<()> {
     if !folder.exists() && !folder.is_symlink() {
         return Ok(());

@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::{Source, Split, Vocabulary};
+use crate::data::{Source, Split};
 use crate::escape;
 use crate::files::check_target;
-use crate::model::Vse;
 use crate::report::thousands;
-use crate::train::{Checkpoint, RunFolder, Which, embed_images};
+use crate::train::{Embedded, RunFolder, Trained, Which};
 use anyhow::{Context, Result};
 use clap::Args;
-use ndarray::Array2;
 
 use super::quote::shell_quote;
 use super::{busy, foreign, note};
@@ -32,73 +30,52 @@ pub(crate) struct RunArgs {
     pub(crate) checkpoint: String,
 }
 
-/// A model with its vocabulary.
-pub(crate) struct Loaded {
-    pub(crate) model: Vse<f32>,
-    pub(crate) vocabulary: Vocabulary,
-    pub(crate) checkpoint: Checkpoint,
-}
-
-/// Joint embeddings of a split.
-pub(crate) struct Embedded {
-    pub(crate) split: Split,
-    pub(crate) images: Array2<f32>,
-    pub(crate) captions: Array2<f32>,
-}
-
 impl RunArgs {
     /// Reads model and vocabulary, and checks that they belong together.
-    pub(crate) fn load(&self) -> Result<Loaded> {
+    pub(crate) fn load(&self) -> Result<Trained> {
         check_run(&self.run)?;
         let run = RunFolder::at(&self.run);
-        let (model, mut checkpoint, vocabulary) = match self.checkpoint.as_str() {
-            "best" => run.load(Which::Best)?,
-            "last" => run.load(Which::Last)?,
+        Ok(match self.checkpoint.as_str() {
+            "best" => Trained::of_run(&run, Which::Best)?,
+            "last" => Trained::of_run(&run, Which::Last)?,
             file => {
                 let (model, checkpoint) = foreign::load(Path::new(file), &run)?;
-                let vocabulary = run.read_vocabulary()?;
-                checkpoint.check_vocabulary(&vocabulary, &run.vocabulary())?;
-                (model, checkpoint, vocabulary)
+                Trained::with_run(model, checkpoint, &run)?
             }
-        };
-        // The data may have been moved since this checkpoint: the run's settings say where they are.
-        checkpoint.config.data = run.read_config()?.data;
-        Ok(Loaded { model, vocabulary, checkpoint })
+        })
     }
 
     /// Reads the split and embeds it.
-    pub(crate) fn embed(&self, loaded: &Loaded) -> Result<Embedded> {
-        let data = self.data.clone().or_else(|| loaded.checkpoint.config.data.clone());
-        let source = Source::new(data).holding_out(loaded.checkpoint.config.hold_out);
+    pub(crate) fn embed(&self, trained: &Trained) -> Result<Embedded> {
+        let source = trained.source(self.data.clone());
         let [split] = source.splits([&self.split]).map_err(|error| with_splits(error, &source, &self.split))?;
         split.notes.iter().for_each(|text| note(text));
-        loaded.embed(split)
+        embed(trained, split)
     }
 }
 
-impl Loaded {
-    pub(crate) fn embed(&self, split: Split) -> Result<Embedded> {
-        let bar = busy(format!(
-            "embedding {} images and {} captions",
-            thousands(split.images.len()),
-            thousands(split.captions.len())
+/// Embeds a split; a note says so where many words are unknown.
+pub(crate) fn embed(trained: &Trained, split: Split) -> Result<Embedded> {
+    let bar = busy(format!(
+        "embedding {} images and {} captions",
+        thousands(split.images.len()),
+        thousands(split.captions.len())
+    ));
+    let embedded = trained.embed_split(split)?;
+    bar.finish_and_clear();
+    if embedded.unknown_share > 0.05 {
+        note(&format!(
+            "{}: {:.1} % of the words are not in the run's vocabulary",
+            embedded.split.name,
+            100.0 * embedded.unknown_share
         ));
-        let encoded = self.vocabulary.encode_all(&split.captions);
-        let images = embed_images(&self.model, &split)?;
-        let captions = self.model.embed_captions(&encoded.captions)?;
-        bar.finish_and_clear();
-        if encoded.unknown * 20 > encoded.words {
-            note(&format!(
-                "{}: {:.1} % of the words are not in the run's vocabulary",
-                split.name,
-                100.0 * encoded.unknown as f64 / encoded.words.max(1) as f64
-            ));
-        }
-        Ok(Embedded { split, images, captions })
     }
+    Ok(embedded)
 }
 
-/// **Errors** if this is not the folder of a run, with the folder to name where it is a file of one.
+/// # Errors
+///
+/// If this is not the folder of a run, with the folder to name where it is a file of one.
 pub(crate) fn check_run(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -130,7 +107,9 @@ fn with_splits(error: crate::Error, source: &Source, split: &str) -> anyhow::Err
     }
 }
 
-/// **Errors** if a file would be overwritten and that was not allowed, or cannot be written at all:
+/// # Errors
+///
+/// If a file would be overwritten and that was not allowed, or cannot be written at all:
 /// to be called before the work.
 pub(crate) fn check_free(path: &Path, force: bool) -> Result<()> {
     let target = check_target(path)?;

@@ -90,6 +90,7 @@ impl Output {
 }
 
 /// Parses the arguments of the process, runs the command, prints what it found, and gives the exit code.
+#[must_use]
 pub fn main() -> ExitCode {
     let (result, json) = run();
     let output = match result {

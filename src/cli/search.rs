@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::eval::{Query, nearest};
+use crate::train::{Embedded, Trained};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::load::{Embedded, Loaded, RunArgs};
+use super::load::RunArgs;
 use super::{Output, note};
 
 /// Finds the best images for a sentence, or the best captions for an image.
@@ -33,39 +33,26 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     anyhow::ensure!(args.top > 0, "--top: expected at least 1, found 0");
     let loaded = args.run.load()?;
     // Reject an unusable sentence first.
-    let sentence = args.sentence.as_deref().map(|sentence| encode(&loaded, sentence)).transpose()?;
+    let sentence = args.sentence.as_deref().map(|sentence| loaded.encode_query(sentence)).transpose()?;
+    if let Some((_, unknown)) = sentence.as_ref().filter(|(_, unknown)| !unknown.is_empty()) {
+        note(&format!("not in the run's vocabulary, so read as <unk>: {}", unknown.join(", ")));
+    }
     let e = args.run.embed(&loaded)?;
     match (args.image, args.sentence) {
-        (Some(row), _) => captions_for(&loaded, &e, row, args.top),
+        (Some(row), _) => captions_for(&e, row, args.top),
         (None, text) => images_for(&loaded, &e, &text.unwrap_or_default(), sentence.unwrap_or_default(), args.top),
     }
 }
 
-/// The sentence's ids, and its words that the vocabulary does not know.
-fn encode(loaded: &Loaded, sentence: &str) -> Result<(Vec<u32>, Vec<String>)> {
-    let (ids, unknown) = loaded.vocabulary.encode(sentence);
-    anyhow::ensure!(ids.len() > 2, "the sentence is empty: expected at least one word");
-    anyhow::ensure!(
-        unknown.len() < ids.len() - 2,
-        "the run's vocabulary knows none of these words: {}",
-        unknown.join(", ")
-    );
-    if !unknown.is_empty() {
-        note(&format!("not in the run's vocabulary, so read as <unk>: {}", unknown.join(", ")));
-    }
-    Ok((ids, unknown))
-}
-
 fn images_for(
-    loaded: &Loaded,
+    trained: &Trained,
     e: &Embedded,
     sentence: &str,
     (ids, unknown): (Vec<u32>, Vec<String>),
     top: usize,
 ) -> Result<Output> {
-    let query = loaded.model.embed_captions(&[ids])?;
-    let measure = loaded.model.architecture.measure;
-    let found = nearest(Query::Caption(query.row(0)), e.images.view(), measure, top)?;
+    let query = trained.model.embed_captions(&[ids])?;
+    let found = e.search_images(query.row(0), top)?;
     let (mut text, mut results) = (format!("images of {} for \"{sentence}\"\n", e.split.name), Vec::new());
     for (rank, (image, score)) in (1..).zip(found) {
         let captions = &e.split.captions[e.split.captions_of(image)];
@@ -78,11 +65,10 @@ fn images_for(
     Ok(answer(text, json!({ "sentence": sentence, "unknown": unknown }), &e.split.name, results))
 }
 
-fn captions_for(loaded: &Loaded, e: &Embedded, row: usize, top: usize) -> Result<Output> {
+fn captions_for(e: &Embedded, row: usize, top: usize) -> Result<Output> {
     let images = e.images.nrows();
     anyhow::ensure!(row < images, "--image {row}: expected a row below {images}, the images of {}", e.split.name);
-    let measure = loaded.model.architecture.measure;
-    let found = nearest(Query::Image(e.images.row(row)), e.captions.view(), measure, top)?;
+    let found = e.search_captions(e.images.row(row), top)?;
     let own = e.split.captions_of(row);
     let (mut text, mut results) =
         (format!("captions for image {row} of {}   (* its own)\n\n", e.split.name), Vec::new());

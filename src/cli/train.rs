@@ -8,16 +8,16 @@ use std::time::Instant;
 use crate::ErrorKind;
 use crate::data::{Source, Split, Vocabulary, tokenize_all};
 use crate::escape;
-use crate::eval::{Chance, Query, evaluate, nearest};
+use crate::eval::Chance;
 use crate::files::read_text;
 use crate::model::{Config, ValidConfig};
 use crate::report::{Console, JsonLines, evaluation_table, say, thousands};
-use crate::train::{Event, Observer, Outcome, Run, RunFolder, Trainer, TrainingData, Which};
+use crate::train::{Embedded, Event, Observer, Outcome, Run, RunFolder, Trained, Trainer, TrainingData, Which};
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 
 use super::eval::{json_of, note_chance};
-use super::load::{Embedded, Loaded, check_run};
+use super::load::{check_run, embed};
 use super::quote::shell_quote;
 use super::settings::Settings;
 use super::signals::stop_signal;
@@ -181,7 +181,7 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let run = RunFolder::at(path);
     let before = run.read_config()?;
     let mut config = before.clone();
-    args.settings.apply(&mut config);
+    args.settings.apply(&mut config)?;
     // The run has its own vocabulary: the file that it was begun with may be gone.
     let kept = if config.vocab_path == before.vocab_path { config.vocab_path.take() } else { None };
     make_paths_absolute(&mut config)?;
@@ -298,12 +298,10 @@ fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -
     let mut text = format!("best epoch {epoch}: dev rsum {rsum:.1}; the run is in {path}\n");
     let mut json = json!({ "run": json_path(run), "best": best, "test": null });
     if let Some(test) = test {
-        let measure = model.architecture.measure;
-        let e = Loaded { model, vocabulary, checkpoint }.embed(test)?;
-        let evaluation = evaluate(e.images.view(), e.captions.view(), e.split.starts(), measure)?;
-        let chance = Chance::of(e.split.starts(), 1);
+        let e = embed(&Trained { model, vocabulary, checkpoint }, test)?;
+        let (evaluation, chance) = (e.evaluate(1)?, e.chance(1));
         recalls.push(("test", evaluation.rsum, chance));
-        let _ = writeln!(text, "\n{}\n{}", evaluation_table("test", &evaluation), examples(&e, measure)?);
+        let _ = writeln!(text, "\n{}\n{}", evaluation_table("test", &evaluation), examples(&e)?);
         json["test"] = json_of(&evaluation, chance)?;
     }
     note_chance(&recalls);
@@ -342,7 +340,7 @@ impl Advice {
 }
 
 /// A handful of queries, spread over the split, with what is found for them.
-fn examples(e: &Embedded, measure: crate::similarity::Measure) -> Result<String> {
+fn examples(e: &Embedded) -> Result<String> {
     const QUERIES: usize = 4;
     const SHOWN: usize = 3;
     let mut text = String::from("Retrieved (* the right image; an image is shown by its last caption):\n");
@@ -350,7 +348,7 @@ fn examples(e: &Embedded, measure: crate::similarity::Measure) -> Result<String>
         let right = k * e.split.images.len() / QUERIES.min(e.split.images.len());
         let caption = e.split.captions_of(right).start;
         let _ = writeln!(text, "\n  \"{}\"", e.split.captions[caption]);
-        let found = nearest(Query::Caption(e.captions.row(caption)), e.images.view(), measure, SHOWN)?;
+        let found = e.search_images(e.captions.row(caption), SHOWN)?;
         for (rank, (image, score)) in (1..).zip(found) {
             let mark = if image == right { '*' } else { ' ' };
             let words = &e.split.captions[e.split.captions_of(image).end - 1];

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::data::{Source, Vocabulary, tokenize_all};
 use crate::escape;
 use crate::files::write_atomically;
+use crate::model::Config;
 use crate::report::thousands;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
@@ -29,7 +30,7 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         /// How often a word must occur
-        #[arg(long, value_name = "N", default_value_t = 4)]
+        #[arg(long, value_name = "N", default_value_t = Config::default().word_threshold)]
         word_threshold: usize,
         /// File to write
         #[arg(long, value_name = "FILE")]
@@ -128,7 +129,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     }
 }
 
-/// **Errors** with the first word that would be read back as several.
+/// # Errors
+///
+/// With the first word that would be read back as several.
 fn one_a_line(words: &[String]) -> Result<String> {
     for (id, word) in words.iter().enumerate() {
         anyhow::ensure!(!word.contains(['\n', '\r']), "word {id}: {word:?} has a line break, so it cannot be a line");

@@ -11,10 +11,12 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
 use crate::files::read_text;
+
+/// The first words of every vocabulary.
+pub(super) const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
 
 /// Reads a JSON file that may be a vocabulary: an object of words, numbers, lists of words that begin
 /// with the special ones, and objects from words to words or numbers.
@@ -82,7 +84,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         }
         let mut id = 0;
         while let Some(word) = list.next_element::<Cow<'_, str>>()? {
-            if let Some(special) = Vocabulary::SPECIAL.get(id).filter(|special| self.words && **special != word) {
+            if let Some(special) = SPECIAL.get(id).filter(|special| self.words && **special != word) {
                 let word = escape::name(&word);
                 return Err(A::Error::custom(format!("word {id}: expected {special}, found {word}")));
             }

@@ -58,7 +58,7 @@ impl Vocabulary {
     /// The id of a word that has none.
     pub const UNKNOWN: u32 = 3;
     /// The words of ids 0 to 3.
-    pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
+    pub const SPECIAL: [&str; 4] = plausible::SPECIAL;
     const FORMAT: &str = "vsepp-vocabulary-1";
 
     /// Counts the words of the training captions and keeps those that occur `threshold` times.

@@ -1,113 +1,109 @@
 //! Settings: unchecked [`Config`] → [`Config::check`] → [`ValidConfig`].
 //!
-//! The keys are the original's options in snake case; the command line has the same in kebab case.
+//! [The table](Config::settings) is the only place that knows a setting. A new one is a new row. What it needs
+//! besides is the line that uses it, a check if it depends on others, and its row in `docs/training.md`
+//! (`tests/claims.rs` prints what it must be). Keys are the original's options in snake case; the
+//! command line has the same in kebab case.
 
+use std::ffi::OsStr;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::Architecture;
+use super::setting::{Group, Row, Setting, Value, settings};
 use super::vse::Objective;
 use crate::error::{Error, Result};
 use crate::loss::{HingeLoss, Loss, Violation, WarmUp};
 use crate::similarity::Measure;
 
-/// Every setting of a training run, as `config.toml` holds it.
-///
-/// The defaults are the original's, except that the loss is MH: this is VSE++.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Folder with `{train,dev,test}_ims.npy` and `_caps.txt`; none: the built-in scenes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<PathBuf>,
-    /// Where a folder has no dev split: so many images, the last of train, are dev.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold_out: Option<usize>,
-    /// A vocabulary to use; none: built from the training captions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vocab_path: Option<PathBuf>,
-    /// A word must occur this often in the training captions to enter the vocabulary.
-    pub word_threshold: usize,
+/// The largest size that a dimension may have: far above any use, far below overflow.
+const LARGEST: usize = 1 << 20;
 
-    /// D: dimension of the joint space.
-    pub embed_size: usize,
-    /// E: dimension of the word vectors.
-    pub word_dim: usize,
-    /// Layers of the GRU.
-    pub num_layers: usize,
-    /// F: dimension of the image features; none: whatever the data has.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub img_dim: Option<usize>,
-    /// A learned projection [H → D] on the caption side (the paper's `W_g`; the original has none).
-    pub caption_projection: bool,
-    /// H: hidden size of the GRU; none: D. Another H needs `caption_projection`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_size: Option<usize>,
-    /// How images and captions are compared.
-    pub measure: Measure,
-    /// |·| of both embeddings (order embeddings).
-    pub use_abs: bool,
-    /// No L2 normalisation on the image side.
-    pub no_imgnorm: bool,
-
-    /// α: margin of the hinges.
-    pub margin: f64,
-    /// MH (true) or SH (false).
-    pub max_violation: bool,
-    /// The first epochs train with SH whatever `max_violation` says.
-    pub warmup_epochs: usize,
-    /// Captions of one image are no negatives of each other.
-    pub mask_same_image: bool,
-
-    /// Epochs of training.
-    pub num_epochs: usize,
-    /// B: pairs in a batch.
-    pub batch_size: usize,
-    /// Adam's step size.
-    pub learning_rate: f64,
-    /// The step size is multiplied by 0.1 every so many epochs.
-    pub lr_update: usize,
-    /// Largest global norm of the gradient; 0: no clipping.
-    pub grad_clip: f64,
-    /// Validate every so many steps too, not only at the end of an epoch; 0: never.
-    pub val_step: usize,
-    /// Write a line of training figures every so many steps.
-    pub log_step: usize,
-    /// Seed of initialisation and shuffling.
-    pub seed: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            data: None,
-            hold_out: None,
-            vocab_path: None,
-            word_threshold: 4,
-            embed_size: 1024,
-            word_dim: 300,
-            num_layers: 1,
-            img_dim: None,
-            caption_projection: false,
-            hidden_size: None,
-            measure: Measure::Cosine,
-            use_abs: false,
-            no_imgnorm: false,
-            margin: 0.2,
-            max_violation: true,
-            warmup_epochs: 0,
-            mask_same_image: false,
-            num_epochs: 30,
-            batch_size: 128,
-            learning_rate: 2e-4,
-            lr_update: 15,
-            grad_clip: 2.0,
-            val_step: 500,
-            log_step: 10,
-            seed: 0,
-        }
+settings! {
+    /// Folder with {train,dev,test}_ims.npy and {train,dev,test}_caps.txt.
+    data: Option<PathBuf> = None, Data {
+        value_name: "DIR", original: "`--data_path`, `--data_name`", unset: "the built-in scenes", may_change: true,
     }
+    /// Where the folder has no dev split: the last N images of train are dev.
+    hold_out: Option<usize> = None, Data { range: 1..=usize::MAX }
+    /// A vocabulary to use.
+    vocab_path: Option<PathBuf> = None, Words {
+        value_name: "FILE", original: "`--vocab_path`", unset: "built from the training captions",
+    }
+    /// How often a word must occur to enter the vocabulary.
+    word_threshold: usize = 4, Words { original: "(4 in `vocab.py`)", range: 1..=usize::MAX }
+
+    /// D, the dimension of the joint space.
+    embed_size: usize = 1024, Sizes { original: "`--embed_size`", range: 1..=LARGEST, scenes: Some(64) }
+    /// E, the dimension of the word vectors.
+    word_dim: usize = 300, Sizes { original: "`--word_dim`", range: 1..=LARGEST, scenes: Some(32) }
+    /// Layers of the GRU.
+    num_layers: usize = 1, Sizes { original: "`--num_layers`", range: 1..=64 }
+    /// F, the dimension of the image features, to be checked.
+    img_dim: Option<usize> = None, Features {
+        original: "`--img_dim`", range: 1..=LARGEST, unset: "what the data has",
+    }
+    /// A learned projection on the caption side (the paper's `W_g`).
+    caption_projection: bool = false, Sizes {}
+    /// H, the GRU's hidden size, where there is a caption projection.
+    hidden_size: Option<usize> = None, Sizes { range: 1..=LARGEST, unset: "D" }
+    /// How images and captions are compared.
+    measure: Measure = Measure::Cosine, Comparison {
+        value_name: "MEASURE", original: "`--measure`",
+        presets: [Measure::Cosine, Measure::Cosine, Measure::Order, Measure::Order].map(Some),
+    }
+    /// Absolute values of both embeddings.
+    use_abs: bool = false, Comparison { original: "`--use_abs`", presets: [false, false, true, false].map(Some) }
+    /// Do not L2-normalise the image embeddings.
+    no_imgnorm: bool = false, Comparison {
+        original: "`--no_imgnorm`", presets: [true, false, false, false].map(Some),
+    }
+
+    /// α, the margin of the hinges.
+    margin: f64 = 0.2, Loss {
+        original: "`--margin`",
+        range: ("a number ≥ 0 and at most 1e6", |x| (0.0..=1e6).contains(&x)),
+        presets: [0.2, 0.2, 0.05, 0.2].map(Some),
+    }
+    /// MH: only the hardest negative of each query counts (VSE++).
+    max_violation: bool = true, Loss {
+        original: "`--max_violation` (off)",
+        off: Some(("sum-violation", "SH: all negatives count (VSE0)")),
+        presets: [false, true, false, true].map(Some),
+    }
+    /// Epochs that train with SH first, before MH.
+    warmup_epochs: usize = 0, Loss {}
+    /// Leave captions of one image out of each other's negatives.
+    mask_same_image: bool = false, Loss {}
+
+    /// Epochs to train.
+    num_epochs: usize = 30, Training {
+        original: "`--num_epochs`", range: 1..=usize::MAX, scenes: Some(12), may_change: true,
+    }
+    /// B, pairs in a batch.
+    batch_size: usize = 128, Training { original: "`--batch_size`", range: 1..=LARGEST }
+    /// Adam's step size.
+    learning_rate: f64 = 2e-4, Training {
+        original: "`--learning_rate`",
+        range: ("a number > 0", |x| x > 0.0),
+        scenes: Some(6e-3),
+        presets: [None, None, Some(1e-3), None],
+    }
+    /// Multiply the step size by 0.1 every N epochs.
+    lr_update: usize = 15, Training { original: "`--lr_update`", range: 1..=usize::MAX, scenes: Some(9) }
+    /// Largest global norm of the gradient; 0: no clipping.
+    grad_clip: f64 = 2.0, Training {
+        original: "`--grad_clip`", range: ("a number ≥ 0 (0: no clipping)", |x| x >= 0.0),
+    }
+    /// Validate every N steps too; 0: only at the end of an epoch.
+    val_step: usize = 500, Training { original: "`--val_step`", may_change: true }
+    /// A line in metrics.jsonl every N steps.
+    log_step: usize = 10, Training { original: "`--log_step`", range: 1..=usize::MAX, may_change: true }
+    /// Seed of initialisation and shuffling.
+    seed: u64 = 0, Seed {}
 }
 
 /// The four models of the original's README.
@@ -126,43 +122,34 @@ pub enum Preset {
     OrderPlusPlus,
 }
 
+impl Preset {
+    /// All of them, each with its name and what it sets.
+    pub const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Vse0, "vse0", "SH, image side not normalised"),
+        (Self::VsePlusPlus, "vse++", "MH"),
+        (Self::Order0, "order0", "Order similarity, absolute values, SH, margin 0.05, learning rate 1e-3"),
+        (Self::OrderPlusPlus, "order++", "Order similarity, MH"),
+    ];
+}
+
 impl Config {
     /// The most bytes that a file of settings may have: fifty times what all of them take.
     pub const LONGEST: u64 = 1 << 16;
 
-    /// The settings for the built-in scenes: a small model, trained in seconds.
-    #[must_use]
-    pub fn scenes() -> Self {
-        Self { embed_size: 64, word_dim: 32, num_epochs: 12, learning_rate: 6e-3, lr_update: 9, ..Self::default() }
-    }
-
-    /// Sets loss, measure, abs, image normalisation and margin as the original's command for this
-    /// model does, and the learning rate where that command names one (order0). Leaves the rest.
-    pub fn apply(&mut self, preset: Preset) {
-        let order = matches!(preset, Preset::Order0 | Preset::OrderPlusPlus);
-        self.max_violation = matches!(preset, Preset::VsePlusPlus | Preset::OrderPlusPlus);
-        self.no_imgnorm = preset == Preset::Vse0;
-        self.measure = if order { Measure::Order } else { Measure::Cosine };
-        self.use_abs = preset == Preset::Order0;
-        self.margin = if preset == Preset::Order0 { 0.05 } else { 0.2 };
-        if preset == Preset::Order0 {
-            self.learning_rate = 1e-3;
-        }
-    }
-
     /// Whether a run begun with `before` can go on with these settings: all must be equal but those
-    /// that change nothing about the steps already taken (`num_epochs`, `val_step`, `log_step`, and
-    /// where the data lies).
+    /// that have no effect on the steps already taken ([`Setting::may_change`]).
     ///
-    /// **Errors** with the first setting that differs.
+    /// # Errors
+    ///
+    /// Names the first setting that differs.
     pub fn check_resumes(&self, before: &Self) -> Result<()> {
         use serde_json::{Map, Value};
         // JSON, because the integers of a table in TOML end at 2⁶³.
         let table = |config: &Self| -> Result<Map<String, Value>> {
             let table = serde_json::to_value(config).map_err(|e| Error::mismatch(format!("settings: {e}")))?;
             let mut table = if let Value::Object(table) = table { table } else { Map::new() };
-            for free in ["num_epochs", "val_step", "log_step", "data"] {
-                table.remove(free);
+            for setting in Self::settings().iter().filter(|setting| setting.may_change) {
+                table.remove(setting.key);
             }
             Ok(table)
         };
@@ -180,38 +167,11 @@ impl Config {
 
     /// Checks every setting's range, and those that depend on one another.
     ///
-    /// **Errors** with the setting's name, what it may be and what it is.
+    /// # Errors
+    ///
+    /// Gives the setting's name, what it may be and what it is.
     pub fn check(self) -> Result<ValidConfig> {
-        /// The largest size that a dimension may have: far above any use, far below overflow.
-        const LARGEST: usize = 1 << 20;
-        let sizes = [
-            ("embed_size", self.embed_size, LARGEST),
-            ("word_dim", self.word_dim, LARGEST),
-            ("num_layers", self.num_layers, 64),
-            ("batch_size", self.batch_size, LARGEST),
-            ("num_epochs", self.num_epochs, usize::MAX),
-            ("lr_update", self.lr_update, usize::MAX),
-            ("log_step", self.log_step, usize::MAX),
-            ("word_threshold", self.word_threshold, usize::MAX),
-            ("hold_out", self.hold_out.unwrap_or(1), usize::MAX),
-            ("hidden_size", self.hidden_size.unwrap_or(1), LARGEST),
-            ("img_dim", self.img_dim.unwrap_or(1), LARGEST),
-        ];
-        for (key, value, largest) in sizes {
-            if value == 0 || value > largest {
-                let range = if largest == usize::MAX { "at least 1".into() } else { format!("1 to {largest}") };
-                return Err(Error::config(key, range, value));
-            }
-        }
-        if !(0.0..=1e6).contains(&self.margin) {
-            return Err(Error::config("margin", "a number ≥ 0 and at most 1e6", self.margin));
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Error::config("learning_rate", "a number > 0", self.learning_rate));
-        }
-        if !(self.grad_clip.is_finite() && self.grad_clip >= 0.0) {
-            return Err(Error::config("grad_clip", "a number ≥ 0 (0: no clipping)", self.grad_clip));
-        }
+        self.check_ranges()?;
         if !self.caption_projection && self.hidden_size.is_some_and(|h| h != self.embed_size) {
             let expected = format!("embed_size = {}, or caption_projection = true", self.embed_size);
             return Err(Error::config("hidden_size", expected, self.hidden_size.unwrap_or_default()));
@@ -269,89 +229,6 @@ impl ValidConfig {
         let mut loss = self.loss();
         loss.begin_epoch(epoch);
         Objective { loss: loss.now(), mask_same_image: self.mask_same_image }
-    }
-}
-
-/// Sizes and switches that fix what a model computes; kept in checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Architecture {
-    /// V
-    pub vocab_size: usize,
-    /// F
-    pub img_dim: usize,
-    /// E
-    pub word_dim: usize,
-    /// H; equal to D unless there is a caption projection.
-    pub hidden_size: usize,
-    /// D
-    pub embed_size: usize,
-    /// Layers of the GRU.
-    pub num_layers: usize,
-    /// Whether the caption side has a projection [H → D].
-    pub caption_projection: bool,
-    /// The similarity.
-    pub measure: Measure,
-    /// |·| of both embeddings.
-    pub use_abs: bool,
-    /// No L2 normalisation on the image side.
-    pub no_imgnorm: bool,
-}
-
-impl Architecture {
-    /// More numbers than this are refused: training holds four times as many.
-    const LARGEST: u128 = 1_000_000_000;
-
-    /// How many numbers are trained.
-    #[must_use]
-    pub fn parameters(&self) -> u128 {
-        // Sizes from a file may be anything: the sum ends at the largest number instead of beginning again.
-        let [v, f, e, h, d, layers] = [
-            self.vocab_size,
-            self.img_dim,
-            self.word_dim,
-            self.hidden_size,
-            self.embed_size,
-            self.num_layers.saturating_sub(1),
-        ]
-        .map(|size| size as u128);
-        let first = (3 * h).saturating_mul(e + h + 2);
-        let above = (3 * h).saturating_mul(h + h + 2).saturating_mul(layers);
-        let projection = if self.caption_projection { d.saturating_mul(h + 1) } else { 0 };
-        [d.saturating_mul(f + 1), v.saturating_mul(e), first, above, projection]
-            .into_iter()
-            .fold(0, u128::saturating_add)
-    }
-
-    /// **Errors** if a size is 0, or if a model of these sizes cannot be held, naming how many parameters it
-    /// would have.
-    pub fn check(&self) -> Result<()> {
-        let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("img_dim", self.img_dim),
-            ("word_dim", self.word_dim),
-            ("hidden_size", self.hidden_size),
-            ("embed_size", self.embed_size),
-        ];
-        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(Error::config(key, "at least 1", 0));
-        }
-        let parameters = self.parameters();
-        if self.num_layers == 0 || parameters > Self::LARGEST {
-            let problem = format!(
-                "a model with V = {}, E = {}, H = {}, D = {}, F = {} and {} layer(s) would have {parameters} parameters; \
-                 expected at least one layer and at most {} parameters",
-                self.vocab_size,
-                self.word_dim,
-                self.hidden_size,
-                self.embed_size,
-                self.img_dim,
-                self.num_layers,
-                Self::LARGEST
-            );
-            return Err(Error::mismatch(problem));
-        }
-        Ok(())
     }
 }
 
@@ -431,23 +308,29 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_any_size_can_be_counted() {
-        let largest = Architecture {
-            vocab_size: usize::MAX,
-            img_dim: usize::MAX,
-            word_dim: usize::MAX,
-            hidden_size: usize::MAX,
-            embed_size: usize::MAX,
-            num_layers: usize::MAX,
-            caption_projection: true,
-            measure: Measure::Cosine,
-            use_abs: false,
-            no_imgnorm: false,
+    fn a_setting_is_set_by_its_name() {
+        let mut config = Config::default();
+        for (key, text) in [("margin", "0.3"), ("img_dim", "7"), ("use_abs", "true"), ("measure", "order-squared")] {
+            config.set(key, text).unwrap();
+        }
+        let set = Config {
+            margin: 0.3,
+            img_dim: Some(7),
+            use_abs: true,
+            measure: Measure::OrderSquared,
+            ..Config::default()
         };
-        assert_eq!(largest.parameters(), u128::MAX);
-        assert!(largest.check().unwrap_err().to_string().contains("parameters"));
-        let none = Architecture { word_dim: 0, ..largest };
-        assert_eq!(none.check().unwrap_err().to_string(), "word_dim = 0: expected at least 1");
+        assert_eq!(config, set);
+        for (key, text, message) in [
+            ("margn", "1", "margn = 1: expected the name of a setting"),
+            ("seed", "-1", "seed = -1: expected a whole number"),
+            ("measure", "dot", "measure = dot: expected cosine or order or order-squared"),
+        ] {
+            assert_eq!(config.set(key, text).unwrap_err().to_string(), message);
+        }
+        let keys: Vec<&str> = Config::settings().iter().map(|setting| setting.key).collect();
+        let table = serde_json::to_value(Config { data: Some("x".into()), ..Config::default() }).unwrap();
+        assert!(table.as_object().unwrap().keys().all(|key| keys.contains(&key.as_str())), "{keys:?}");
     }
 
     #[test]

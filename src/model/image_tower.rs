@@ -9,7 +9,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::config::Architecture;
+use super::architecture::Architecture;
 use super::head::{Head, HeadCache};
 use crate::error::Result;
 use crate::linalg::Write;

@@ -1,17 +1,21 @@
 //! The model: settings, named parameters, the two towers, and VSE++ as a whole.
 
+mod architecture;
 mod batch;
 pub mod config;
 mod head;
 mod image_tower;
 mod parameters;
+mod setting;
 mod text_tower;
 mod vse;
 
+pub use architecture::Architecture;
 pub use batch::{Batch, Images};
-pub use config::{Architecture, Config, Preset, ValidConfig};
+pub use config::{Config, Preset, ValidConfig};
 pub use head::HeadCache;
 pub use image_tower::{ImageCache, ImageTower};
 pub use parameters::Parameters;
+pub use setting::{Group, Kind, Setting};
 pub use text_tower::{TextCache, TextTower};
 pub use vse::{Objective, Pass, Vse};

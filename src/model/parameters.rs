@@ -1,6 +1,6 @@
 //! All parameters of a model. Its gradient is held in the same struct.
 
-use super::config::Architecture;
+use super::architecture::Architecture;
 use super::image_tower::ImageTower;
 use super::text_tower::TextTower;
 use crate::nn::Module;

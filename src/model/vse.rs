@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use super::architecture::Architecture;
 use super::batch::Batch;
-use super::config::Architecture;
 use super::head::Head;
 use super::image_tower::ImageCache;
 use super::parameters::Parameters;

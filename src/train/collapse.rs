@@ -25,7 +25,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::events::StepReport;
+use super::figures::StepReport;
 
 /// A collapse. The figures are means over the last [`CollapseDetector::WINDOW`] steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -150,6 +150,13 @@ impl CollapseDetector {
     }
 }
 
+/// Largest minus smallest score.
+pub(super) fn spread(scores: &Array2<f32>) -> f64 {
+    let extremes = |(least, most): (f32, f32), &score: &f32| (least.min(score), most.max(score));
+    let (least, most) = scores.iter().fold((f32::INFINITY, f32::NEG_INFINITY), extremes);
+    f64::from(most) - f64::from(least)
+}
+
 /// Share of the negatives, along rows and columns, that score at least as high as the right pair.
 fn share_ahead(scores: &Array2<f32>) -> f64 {
     let pairs = scores.nrows();
@@ -167,7 +174,6 @@ fn share_ahead(scores: &Array2<f32>) -> f64 {
 mod tests {
     use super::*;
     use crate::loss::{HingeLoss, Negatives, Terms, Violation, at_collapse};
-    use crate::train::trainer::spread;
     use ndarray::array;
 
     fn evaluate(violation: Violation, scores: &Array2<f32>) -> (HingeLoss, Terms<f32>) {

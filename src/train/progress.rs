@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseDetector;
+use super::figures::StepReport;
 use crate::eval::{Evaluation, Recall};
 use crate::model::Config;
 
@@ -104,6 +105,16 @@ impl Progress {
 }
 
 impl EpochTotals {
+    /// Adds a step: all but the times, which are those of the loop.
+    pub(super) fn add(&mut self, step: &StepReport) {
+        self.loss += step.loss;
+        self.grad_norm += step.grad_norm;
+        self.clipped += usize::from(step.clipped_norm < step.grad_norm);
+        self.active += step.active;
+        self.pairs += step.pairs;
+        self.same_image_pairs += step.same_image_pairs;
+    }
+
     fn check(&self, batch: usize, batch_size: usize) -> Result<(), String> {
         let numbers = [
             ("loss", self.loss),

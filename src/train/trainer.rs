@@ -9,13 +9,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ndarray::{Array2, ArrayViewD, Dimension};
+use ndarray::{ArrayViewD, Dimension};
 use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Fingerprints};
+use super::collapse::spread;
 use super::embed::embed_images;
-use super::events::{EpochReport, Event, Observer, StepReport};
-use super::progress::{Best, EpochTotals, Progress};
+use super::events::{Event, Observer};
+use super::figures::{EpochReport, StepReport};
+use super::progress::{Best, Progress};
 use super::run_folder::Run;
 use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
@@ -410,25 +412,6 @@ impl<L: Loss> Trainer<L> {
     }
 }
 
-/// Greatest less smallest score.
-pub(super) fn spread(scores: &Array2<f32>) -> f64 {
-    let extremes = |(least, most): (f32, f32), &score: &f32| (least.min(score), most.max(score));
-    let (least, most) = scores.iter().fold((f32::INFINITY, f32::NEG_INFINITY), extremes);
-    f64::from(most) - f64::from(least)
-}
-
-impl EpochTotals {
-    /// All but the times, which are those of the loop.
-    fn add(&mut self, step: &StepReport) {
-        self.loss += step.loss;
-        self.grad_norm += step.grad_norm;
-        self.clipped += usize::from(step.clipped_norm < step.grad_norm);
-        self.active += step.active;
-        self.pairs += step.pairs;
-        self.same_image_pairs += step.same_image_pairs;
-    }
-}
-
 impl TrainingData {
     /// What tells other data apart: of both splits the numbers of captions and images, and a digest of all
     /// features, of all tokens, and of which caption belongs to which image.
@@ -487,6 +470,7 @@ mod tests {
     use crate::data::{EpochOrder, Source};
     use crate::model::Config;
     use crate::train::Ignore;
+    use ndarray::Array2;
 
     fn config() -> Config {
         Config {

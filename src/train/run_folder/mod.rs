@@ -25,191 +25,30 @@
 //! One training at a time has the folder: [`Run`] holds a lock, which the operating system releases when
 //! the process ends, however it ends. [`RunFolder`] only reads and takes no lock.
 
-use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+mod commit;
+mod disk;
+mod lock;
+mod read;
+
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use self::commit::NEXT;
+use self::disk::{disk, make_folders, sync_folder, write_all};
+use self::lock::{LOCK, take};
+use self::read::{BEST, COMMIT, CONFIG, LAST, METRICS, VOCABULARY, check_best, read_metrics};
+pub use self::read::{RunFolder, Which};
 use super::checkpoint::{Checkpoint, FolderState, load_model};
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::files::hex;
-use crate::files::{folder_of, keep_owner_and_mode, open_regular, read_text, sync_folder as sync};
-use crate::model::{Config, Parameters, ValidConfig, Vse};
+use crate::files::{folder_of, hex, read_text};
+use crate::model::{Config, Parameters, ValidConfig};
 use crate::optim::Adam;
-
-const CONFIG: &str = "config.toml";
-const VOCABULARY: &str = "vocab.json";
-const METRICS: &str = "metrics.jsonl";
-const LAST: &str = "last.safetensors";
-const BEST: &str = "best.safetensors";
-const FILES: [&str; 5] = [CONFIG, VOCABULARY, METRICS, LAST, BEST];
-
-/// The next checkpoint, while it is written.
-const NEXT: &str = ".vsepp-next";
-/// A complete checkpoint whose files are being moved to their places.
-const COMMIT: &str = ".vsepp-commit";
-/// Locked while a training works on the folder.
-const LOCK: &str = ".vsepp-lock";
-
-/// A run's files, to be read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunFolder {
-    path: PathBuf,
-}
-
-/// Which model of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Of the best epoch by rsum on the dev split.
-    Best,
-    /// Of the newest checkpoint.
-    Last,
-}
-
-impl RunFolder {
-    /// A folder that may not be there yet.
-    #[must_use]
-    pub fn at(path: &Path) -> Self {
-        Self { path: path.into() }
-    }
-
-    /// The folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-    /// Where `config.toml` is now.
-    #[must_use]
-    pub fn config(&self) -> PathBuf {
-        self.find(CONFIG)
-    }
-    /// Where `vocab.json` is now.
-    #[must_use]
-    pub fn vocabulary(&self) -> PathBuf {
-        self.find(VOCABULARY)
-    }
-    /// Where `metrics.jsonl` is now.
-    #[must_use]
-    pub fn metrics(&self) -> PathBuf {
-        self.find(METRICS)
-    }
-    /// Where `last.safetensors` is now.
-    #[must_use]
-    pub fn last(&self) -> PathBuf {
-        self.find(LAST)
-    }
-    /// Where `best.safetensors` is now.
-    #[must_use]
-    pub fn best(&self) -> PathBuf {
-        self.find(BEST)
-    }
-
-    /// In `.vsepp-commit` if it is there, or in its place.
-    fn find(&self, name: &str) -> PathBuf {
-        let committed = self.path.join(COMMIT).join(name);
-        if committed.exists() { committed } else { self.path.join(name) }
-    }
-
-    /// Reads a file where it is, even if it is moved to its place meanwhile.
-    fn read<T>(&self, name: &str, read: impl Fn(&Path) -> Result<T>) -> Result<T> {
-        let path = self.find(name);
-        read(&path).or_else(|error| if path.exists() { Err(error) } else { read(&self.find(name)) })
-    }
-
-    /// The settings of the run, unchecked.
-    ///
-    /// **Errors** if `config.toml` is missing or cannot be understood.
-    pub fn read_config(&self) -> Result<Config> {
-        self.read(CONFIG, |path| {
-            let text = read_text(path, Config::LONGEST)?;
-            toml::from_str(&text).map_err(|e| Error::file(path, e.to_string()))
-        })
-    }
-
-    /// The vocabulary of the run.
-    ///
-    /// **Errors** as [`Vocabulary::read`].
-    pub fn read_vocabulary(&self) -> Result<Vocabulary> {
-        self.read(VOCABULARY, Vocabulary::read)
-    }
-
-    /// A model of the run with its vocabulary, both of one checkpoint, while a training may go on.
-    ///
-    /// **Errors** if a file is missing, damaged, or belongs to another checkpoint than `last.safetensors`.
-    pub fn load(&self, which: Which) -> Result<(Vse<f32>, Checkpoint, Vocabulary)> {
-        /// A checkpoint takes longer to write than to read: this many in a row are not met.
-        const TRIES: usize = 1000;
-        for _ in 0..TRIES {
-            let before = self.manifest();
-            let found = match &before {
-                Ok(manifest) => self.load_once(which, manifest.as_ref()),
-                Err(error) => Err(Error::mismatch(error.to_string())),
-            };
-            // A checkpoint that was saved meanwhile: some files may be old and some new.
-            match (before, self.manifest()) {
-                (Ok(before), Ok(after)) if before == after => return found,
-                (Err(before), Err(after)) if before.to_string() == after.to_string() => return found,
-                _ => {}
-            }
-        }
-        Err(Error::file(&self.path, "the run is saved again and again while it is read: try again later"))
-    }
-
-    fn load_once(&self, which: Which, manifest: Option<&Checkpoint>) -> Result<(Vse<f32>, Checkpoint, Vocabulary)> {
-        let state = manifest.and_then(|manifest| manifest.folder.as_ref());
-        let (model, checkpoint) = match which {
-            Which::Last => self.read(LAST, load_model)?,
-            Which::Best => {
-                if state.is_some_and(|state| state.best.is_none()) {
-                    let problem =
-                        "the run has no best model yet: no epoch has ended; last.safetensors has its newest one";
-                    return Err(Error::file(&self.path, problem));
-                }
-                let (model, best) = self.read(BEST, load_model)?;
-                if let Some(manifest) = manifest {
-                    check_best(manifest, &best).map_err(|problem| Error::file(&self.best(), problem))?;
-                }
-                (model, best)
-            }
-        };
-        let vocabulary = self.read_vocabulary()?;
-        checkpoint.check_vocabulary(&vocabulary, &self.vocabulary())?;
-        Ok((model, checkpoint, vocabulary))
-    }
-
-    /// What `last.safetensors` says, without its numbers; none if there is no such file.
-    fn manifest(&self) -> Result<Option<Checkpoint>> {
-        match self.read(LAST, Checkpoint::read_head) {
-            Err(_) if !self.last().exists() => Ok(None),
-            other => other.map(Some),
-        }
-    }
-
-    /// The first of a run's files that is there.
-    fn first_file(&self) -> Option<&'static str> {
-        FILES.into_iter().find(|name| self.find(name).symlink_metadata().is_ok())
-    }
-}
-
-/// Whether `best.safetensors` is the one that `last.safetensors` means.
-fn check_best(last: &Checkpoint, best: &Checkpoint) -> std::result::Result<(), String> {
-    let Some(state) = &last.folder else { return Ok(()) };
-    let expected = state.best.as_deref().unwrap_or("none");
-    if expected != best.digest() {
-        return Err(format!(
-            "it does not belong to last.safetensors: expected the file with the digest {expected}, found {}",
-            best.digest()
-        ));
-    }
-    if last.progress.best != best.progress.best {
-        return Err("its best epoch and score are not those that last.safetensors has".into());
-    }
-    Ok(())
-}
 
 /// The folder of a run that is being trained: holds the lock, and writes checkpoints.
 ///
@@ -246,7 +85,9 @@ impl Run {
     /// Takes a folder for a new run and makes it if need be. Nothing is written before the first checkpoint;
     /// with `force` it then replaces the run that is there.
     ///
-    /// **Errors** if another training has the folder; if there is a run and not `force`; with `force`, if the
+    /// # Errors
+    ///
+    /// If another training has the folder; if there is a run and not `force`; with `force`, if the
     /// folder has files but no run; or if the disk refuses.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
         let mut made = Vec::new();
@@ -257,7 +98,9 @@ impl Run {
     /// The same for the first of `{parent}/{name}-1`, `-2`, … that does not exist. Of several processes
     /// each gets one of its own.
     ///
-    /// **Errors** if the disk refuses.
+    /// # Errors
+    ///
+    /// If the disk refuses.
     pub fn create_next(parent: &Path, name: &str) -> Result<Self> {
         let mut made = Vec::new();
         for n in 1u64.. {
@@ -279,7 +122,9 @@ impl Run {
 
     /// Takes the folder of a run, to go on with it.
     ///
-    /// **Errors** if there is no run, if another training has the folder, or if the disk refuses.
+    /// # Errors
+    ///
+    /// If there is no run, if another training has the folder, or if the disk refuses.
     pub fn reopen(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::file(path, "expected the folder of a run, found none"));
@@ -298,8 +143,8 @@ impl Run {
     /// Finishes or removes what an earlier process left.
     fn locked(path: &Path, made: Vec<PathBuf>, lock: File) -> Result<Self> {
         let run = Self { folder: RunFolder::at(path), made, replaces: false, state: Mutex::default(), lock };
-        run.move_to_places()?;
-        run.discard(NEXT)?;
+        run.folder.move_to_places()?;
+        run.folder.discard(NEXT)?;
         Ok(run)
     }
 
@@ -355,7 +200,9 @@ impl Run {
 
     /// Settings and vocabulary of a new run; they are written with its first checkpoint.
     ///
-    /// **Errors** if the settings cannot be written as TOML (a path that is not UTF-8).
+    /// # Errors
+    ///
+    /// If the settings cannot be written as TOML (a path that is not UTF-8).
     pub fn begin(&self, config: &ValidConfig, vocabulary: &Vocabulary) -> Result<()> {
         let toml = self.to_toml(config)?;
         self.state().pending = vec![(CONFIG, toml), (VOCABULARY, vocabulary.to_json().into_bytes())];
@@ -404,7 +251,8 @@ impl Run {
             cut().map_err(|e| Error::io(&path, "write", e))?;
         }
         if state.saved && !state.pending.is_empty() {
-            self.commit(&state.pending.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect::<Vec<_>>())?;
+            self.folder
+                .commit(&state.pending.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect::<Vec<_>>())?;
             state.pending.clear();
         }
         Ok(())
@@ -412,7 +260,9 @@ impl Run {
 
     /// Adds a line to `metrics.jsonl`.
     ///
-    /// **Errors** if the disk refuses.
+    /// # Errors
+    ///
+    /// If the disk refuses.
     pub fn log(&self, line: &str) -> Result<()> {
         /// Bytes that are kept before the file is extended.
         const KEPT: usize = 1 << 13;
@@ -440,7 +290,9 @@ impl Run {
     /// Writes a checkpoint: `last.safetensors`, with `best` the same model as `best.safetensors`, and all
     /// else that has changed, together.
     ///
-    /// **Errors** if the disk refuses; the folder then has the checkpoint before, or this one.
+    /// # Errors
+    ///
+    /// If the disk refuses; the folder then has the checkpoint before, or this one.
     pub(super) fn save(
         &self,
         mut checkpoint: Checkpoint,
@@ -465,70 +317,13 @@ impl Run {
         files.extend(metrics.as_deref().map(|bytes| (METRICS, bytes)));
         files.extend(best.as_ref().map(|(bytes, _)| (BEST, bytes.as_slice())));
         files.push((LAST, &last));
-        self.commit(&files)?;
+        self.folder.commit(&files)?;
         state.pending.clear();
         if metrics.is_some() {
             state.lines.clear();
         }
         (state.has_metrics, state.saved, state.best) = (true, true, best_digest);
         Ok(())
-    }
-
-    /// Makes files visible together; the module's text has the steps.
-    fn commit(&self, files: &[(&str, &[u8])]) -> Result<()> {
-        let path = &self.folder.path;
-        let (next, commit) = (path.join(NEXT), path.join(COMMIT));
-        let stage = || {
-            disk(|| std::fs::create_dir(&next)).map_err(|e| Error::io(&next, "make the folder", e))?;
-            for (name, bytes) in files {
-                let place = path.join(name);
-                write_synced(&next.join(name), &place, bytes).map_err(|e| Error::io(&place, "write", e))?;
-            }
-            sync_folder(&next)?;
-            disk(|| std::fs::rename(&next, &commit)).map_err(|e| Error::io(&next, "rename", e))
-        };
-        if let Err(error) = stage() {
-            // If the disk is full, free the space.
-            let _ = self.discard(NEXT);
-            return Err(error);
-        }
-        sync_folder(path)?;
-        self.move_to_places()
-    }
-
-    /// Finishes a checkpoint that is complete, if there is one.
-    fn move_to_places(&self) -> Result<()> {
-        let path = &self.folder.path;
-        let commit = path.join(COMMIT);
-        if !is_folder(&commit) {
-            return Ok(());
-        }
-        let has_no_best = |last: Checkpoint| last.folder.is_some_and(|files| files.best.is_none());
-        let stale_best = self.folder.manifest()?.is_some_and(has_no_best);
-        for name in FILES {
-            let (from, to) = (commit.join(name), path.join(name));
-            ignore_missing(disk(|| std::fs::rename(&from, &to)))
-                .map_err(|e| Error::io(&from, "move to its place", e))?;
-        }
-        if stale_best {
-            // Of the run that this one replaces.
-            let best = path.join(BEST);
-            ignore_missing(disk(|| std::fs::remove_file(&best))).map_err(|e| Error::io(&best, "remove", e))?;
-        }
-        sync_folder(path)?;
-        disk(|| std::fs::remove_dir(&commit)).map_err(|e| Error::io(&commit, "remove", e))
-    }
-
-    /// Removes a folder of this program's, and the files that this program writes there.
-    fn discard(&self, name: &str) -> Result<()> {
-        let folder = self.folder.path.join(name);
-        if !is_folder(&folder) {
-            return Ok(());
-        }
-        for file in FILES.map(|name| folder.join(name)) {
-            ignore_missing(disk(|| std::fs::remove_file(&file))).map_err(|e| Error::io(&file, "remove", e))?;
-        }
-        disk(|| std::fs::remove_dir(&folder)).map_err(|e| Error::io(&folder, "remove", e))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -556,176 +351,12 @@ fn no_run(path: &Path, problem: &str) -> Error {
     Error::file(path, format!("the folder has files, and no run that could be replaced: {problem}"))
 }
 
-/// Makes the folder if need be, and locks it.
-fn take(path: &Path, made: &mut Vec<PathBuf>) -> Result<File> {
-    /// Each time another process has just removed the folder or the lock: it cannot go on for long.
-    const TRIES: usize = 100;
-    let name = path.join(LOCK);
-    for _ in 0..TRIES {
-        make_folders(path, made)?;
-        // Opening a pipe would wait for a reader.
-        if name.symlink_metadata().is_ok_and(|about| !about.is_file()) {
-            return Err(Error::file(&name, "expected a regular file or none, for the lock of a training"));
-        }
-        let file = match disk(|| File::options().create(true).truncate(false).write(true).open(&name)) {
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            other => other.map_err(|e| Error::io(&name, "write", e))?,
-        };
-        match file.try_lock() {
-            Ok(()) if is_at(&file, &name) => return Ok(file),
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::file(
-                    path,
-                    "another process is training in this folder: wait for its end, or name another folder",
-                ));
-            }
-            Err(TryLockError::Error(e)) => return Err(Error::io(&name, "lock", e)),
-        }
-    }
-    Err(Error::file(&name, "cannot be locked: it is removed again and again"))
-}
-
-/// Whether a file is still the one of this name.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
-}
-
-/// Whether a file is still the one of this name: it is not removed here.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
-}
-
-/// Makes the folders that are missing, and adds them to `made`.
-fn make_folders(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
-    let parents = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
-    let missing: Vec<&Path> = parents.take_while(|folder| !folder.exists()).collect();
-    for folder in missing.into_iter().rev() {
-        match disk(|| std::fs::create_dir(folder)) {
-            Ok(()) => {
-                made.push(folder.into());
-                sync_folder(folder_of(folder))?;
-            }
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::io(folder, "make the folder", e)),
-        }
-    }
-    if !path.is_dir() {
-        return Err(Error::file(path, "expected a folder, found a file"));
-    }
-    Ok(())
-}
-
-/// Not a link to one, which would lead elsewhere.
-fn is_folder(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|about| about.is_dir())
-}
-
-fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
-    result.or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(e) })
-}
-
-/// A new file, on disk when this returns, with owner and mode of the one that it will replace.
-fn write_synced(path: &Path, replaces: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = disk(|| File::create_new(path))?;
-    if let Ok(before) = std::fs::metadata(replaces) {
-        disk(|| keep_owner_and_mode(path, &before))?;
-    }
-    write_all(&mut file, bytes)?;
-    disk(|| file.sync_all())
-}
-
-/// Every change of a run folder is made through this, so that a test can fail at each of them.
-fn disk<T>(change: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
-    #[cfg(test)]
-    tests::fault()?;
-    change()
-}
-
-fn write_all(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
-    #[cfg(test)]
-    if let Err(error) = tests::fault() {
-        // As a full disk does.
-        file.write_all(&bytes[..bytes.len() / 2])?;
-        return Err(error);
-    }
-    file.write_all(bytes)
-}
-
-/// A rename is only on disk when its folder is.
-fn sync_folder(folder: &Path) -> Result<()> {
-    disk(|| sync(folder)).map_err(|e| Error::io(folder, "sync", e))
-}
-
-/// The hash of the lines that belong to the checkpoint; none if there is no such file.
-fn read_metrics(path: &Path, files: &FolderState) -> Result<Option<Sha256>> {
-    let differs = |problem: String| {
-        Error::file(
-            path,
-            format!(
-                "{problem}; the file was changed after the checkpoint: put it back, or move it away to begin a new one"
-            ),
-        )
-    };
-    if !path.exists() {
-        return Ok(None);
-    }
-    let (file, length) = open_regular(path)?;
-    let bytes = files.metrics_bytes;
-    if length < bytes {
-        return Err(differs(format!("expected at least the {bytes} bytes that last.safetensors has, found {length}")));
-    }
-    let mut file = file.take(bytes);
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut block).map_err(|e| Error::io(path, "read", e))? {
-            0 => break,
-            n => hash.update(&block[..n]),
-        }
-    }
-    let found = hex(&hash.clone().finalize());
-    if found != files.metrics_sha256 {
-        return Err(differs(format!(
-            "its first {bytes} bytes: expected SHA-256 {}, found {found}",
-            files.metrics_sha256
-        )));
-    }
-    Ok(Some(hash))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
+    use super::disk::faults::FAULT;
     use super::*;
     use crate::eval::Evaluation;
     use crate::train::{Best, EpochTotals, Fingerprints, Progress};
-
-    thread_local! {
-        /// Changes that still succeed, and whether all fail that come after.
-        static FAULT: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
-    }
-
-    pub(super) fn fault() -> std::io::Result<()> {
-        match FAULT.get() {
-            None => Ok(()),
-            Some((0, killed)) => {
-                FAULT.set(Some((if killed { 0 } else { u32::MAX }, killed)));
-                Err(std::io::Error::other("a fault"))
-            }
-            Some((left, killed)) => {
-                FAULT.set(Some((left - 1, killed)));
-                Ok(())
-            }
-        }
-    }
 
     /// Epoch and batch of the checkpoints of a run, and whether the model is the best so far.
     const SAVES: [(usize, usize, bool); 4] = [(0, 1, false), (1, 0, true), (2, 0, false), (3, 0, true)];

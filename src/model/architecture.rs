@@ -1,0 +1,117 @@
+//! The architecture: the sizes and switches that fix what a model computes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::similarity::Measure;
+
+/// Sizes and switches that fix what a model computes; kept in checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// V
+    pub vocab_size: usize,
+    /// F
+    pub img_dim: usize,
+    /// E
+    pub word_dim: usize,
+    /// H; equal to D unless there is a caption projection.
+    pub hidden_size: usize,
+    /// D
+    pub embed_size: usize,
+    /// Layers of the GRU.
+    pub num_layers: usize,
+    /// Whether the caption side has a projection [H → D].
+    pub caption_projection: bool,
+    /// The similarity.
+    pub measure: Measure,
+    /// |·| of both embeddings.
+    pub use_abs: bool,
+    /// No L2 normalisation on the image side.
+    pub no_imgnorm: bool,
+}
+
+impl Architecture {
+    /// More numbers than this are refused: training holds four times as many.
+    const LARGEST: u128 = 1_000_000_000;
+
+    /// How many numbers are trained.
+    #[must_use]
+    pub fn parameters(&self) -> u128 {
+        // Sizes from a file may be anything: the sum saturates instead of wrapping around.
+        let [v, f, e, h, d, layers] = [
+            self.vocab_size,
+            self.img_dim,
+            self.word_dim,
+            self.hidden_size,
+            self.embed_size,
+            self.num_layers.saturating_sub(1),
+        ]
+        .map(|size| size as u128);
+        let first = (3 * h).saturating_mul(e + h + 2);
+        let above = (3 * h).saturating_mul(h + h + 2).saturating_mul(layers);
+        let projection = if self.caption_projection { d.saturating_mul(h + 1) } else { 0 };
+        [d.saturating_mul(f + 1), v.saturating_mul(e), first, above, projection]
+            .into_iter()
+            .fold(0, u128::saturating_add)
+    }
+
+    /// Whether a model of these sizes can be held.
+    ///
+    /// # Errors
+    ///
+    /// If a size is 0, or if there are too many parameters; the message says how many.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("img_dim", self.img_dim),
+            ("word_dim", self.word_dim),
+            ("hidden_size", self.hidden_size),
+            ("embed_size", self.embed_size),
+        ];
+        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(Error::config(key, "at least 1", 0));
+        }
+        let parameters = self.parameters();
+        if self.num_layers == 0 || parameters > Self::LARGEST {
+            let problem = format!(
+                "a model with V = {}, E = {}, H = {}, D = {}, F = {} and {} layer(s) would have {parameters} parameters; \
+                 expected at least one layer and at most {} parameters",
+                self.vocab_size,
+                self.word_dim,
+                self.hidden_size,
+                self.embed_size,
+                self.img_dim,
+                self.num_layers,
+                Self::LARGEST
+            );
+            return Err(Error::mismatch(problem));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_of_any_size_can_be_counted() {
+        let largest = Architecture {
+            vocab_size: usize::MAX,
+            img_dim: usize::MAX,
+            word_dim: usize::MAX,
+            hidden_size: usize::MAX,
+            embed_size: usize::MAX,
+            num_layers: usize::MAX,
+            caption_projection: true,
+            measure: Measure::Cosine,
+            use_abs: false,
+            no_imgnorm: false,
+        };
+        assert_eq!(largest.parameters(), u128::MAX);
+        assert!(largest.check().unwrap_err().to_string().contains("parameters"));
+        let none = Architecture { word_dim: 0, ..largest };
+        assert_eq!(none.check().unwrap_err().to_string(), "word_dim = 0: expected at least 1");
+    }
+}

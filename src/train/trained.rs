@@ -1,0 +1,193 @@
+//! What a trained model does: encode captions, embed a split, evaluate, search.
+
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use super::checkpoint::Checkpoint;
+use super::embed::embed_images;
+use super::run_folder::{RunFolder, Which};
+use crate::data::{Source, Split, Vocabulary};
+use crate::error::{Error, Result};
+use crate::eval::{Chance, Evaluation, Query, evaluate_folds, nearest};
+use crate::model::Vse;
+use crate::similarity::Measure;
+
+/// A trained model with its vocabulary.
+///
+/// ```no_run
+/// use vsepp::train::Trained;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let trained = Trained::open("runs/scenes-1".as_ref())?;
+/// let [test] = trained.source(None).splits(["test"])?;
+/// let embedded = trained.embed_split(test)?;
+/// println!("rsum {:.1}", embedded.evaluate(1)?.rsum);
+///
+/// let query = trained.embed_captions(&["a red circle"])?;
+/// for (image, score) in embedded.search_images(query.row(0), 5)? {
+///     println!("image {image}: {score:.3}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The model.
+    pub model: Vse<f32>,
+    /// The vocabulary that it was trained with.
+    pub vocabulary: Vocabulary,
+    /// What its checkpoint says: settings, progress, best score.
+    pub checkpoint: Checkpoint,
+}
+
+impl Trained {
+    /// The best model of a run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_run`].
+    pub fn open(run: &Path) -> Result<Self> {
+        Self::of_run(&RunFolder::at(run), Which::Best)
+    }
+
+    /// A model of a run.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::load`] and [`RunFolder::read_config`].
+    pub fn of_run(run: &RunFolder, which: Which) -> Result<Self> {
+        let (model, checkpoint, vocabulary) = run.load(which)?;
+        Self { model, vocabulary, checkpoint }.with_data_of(run)
+    }
+
+    /// A model from elsewhere, with the vocabulary and the data of a run.
+    ///
+    /// # Errors
+    ///
+    /// If the vocabulary is not the one of the checkpoint, or as [`RunFolder::read_config`].
+    pub fn with_run(model: Vse<f32>, checkpoint: Checkpoint, run: &RunFolder) -> Result<Self> {
+        let vocabulary = run.read_vocabulary()?;
+        checkpoint.check_vocabulary(&vocabulary, &run.vocabulary())?;
+        Self { model, vocabulary, checkpoint }.with_data_of(run)
+    }
+
+    /// The data may have been moved since the checkpoint: the run's settings say where they are.
+    fn with_data_of(mut self, run: &RunFolder) -> Result<Self> {
+        self.checkpoint.config.data = run.read_config()?.data;
+        Ok(self)
+    }
+
+    /// How images and captions are compared.
+    #[must_use]
+    pub fn measure(&self) -> Measure {
+        self.model.architecture.measure
+    }
+
+    /// A folder of data, or the data that the run was trained on.
+    #[must_use]
+    pub fn source(&self, data: Option<PathBuf>) -> Source {
+        let config = &self.checkpoint.config;
+        Source::new(data.or_else(|| config.data.clone())).holding_out(config.hold_out)
+    }
+
+    /// The ids of a query, and its words that the vocabulary does not have.
+    ///
+    /// # Errors
+    ///
+    /// If it has no word, or none that the vocabulary has.
+    pub fn encode_query(&self, sentence: &str) -> Result<(Vec<u32>, Vec<String>)> {
+        let (ids, unknown) = self.vocabulary.encode(sentence);
+        if ids.len() <= 2 {
+            return Err(Error::mismatch("the sentence is empty: expected at least one word"));
+        }
+        if unknown.len() >= ids.len() - 2 {
+            let problem = format!("the run's vocabulary knows none of these words: {}", unknown.join(", "));
+            return Err(Error::mismatch(problem));
+        }
+        Ok((ids, unknown))
+    }
+
+    /// Joint embeddings [N, D] of sentences.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode_query`] for each sentence, or as [`Vse::embed_captions`].
+    pub fn embed_captions(&self, sentences: &[impl AsRef<str>]) -> Result<Array2<f32>> {
+        let encode = |sentence: &_| self.encode_query(AsRef::as_ref(sentence)).map(|(ids, _)| ids);
+        let ids: Vec<Vec<u32>> = sentences.iter().map(encode).collect::<Result<_>>()?;
+        self.model.embed_captions(&ids)
+    }
+
+    /// Joint embeddings [N, D] of image features [N, F].
+    ///
+    /// # Errors
+    ///
+    /// As [`Vse::embed_images`].
+    pub fn embed_images(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        self.model.embed_images(features)
+    }
+
+    /// Joint embeddings of a split.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vse::embed_images`] and [`Vse::embed_captions`].
+    pub fn embed_split(&self, split: Split) -> Result<Embedded> {
+        let encoded = self.vocabulary.encode_all(&split.captions);
+        let images = embed_images(&self.model, &split)?;
+        let captions = self.model.embed_captions(&encoded.captions)?;
+        let unknown_share = encoded.unknown as f64 / encoded.words.max(1) as f64;
+        Ok(Embedded { split, images, captions, measure: self.measure(), unknown_share })
+    }
+}
+
+/// Joint embeddings of a split.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// The split.
+    pub split: Split,
+    /// [N, D]
+    pub images: Array2<f32>,
+    /// [M, D]
+    pub captions: Array2<f32>,
+    /// How they are compared.
+    pub measure: Measure,
+    /// The share of the captions' words that the vocabulary does not have.
+    pub unknown_share: f64,
+}
+
+impl Embedded {
+    /// R@K and ranks, as a mean over equal parts of the images.
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate_folds`].
+    pub fn evaluate(&self, folds: usize) -> Result<Evaluation> {
+        evaluate_folds(self.images.view(), self.captions.view(), self.split.starts(), self.measure, folds)
+    }
+
+    /// What random scores give.
+    #[must_use]
+    pub fn chance(&self, folds: usize) -> Chance {
+        Chance::of(self.split.starts(), folds)
+    }
+
+    /// The images nearest to a caption's embedding [D], each with its score, the best first.
+    ///
+    /// # Errors
+    ///
+    /// As [`nearest`].
+    pub fn search_images(&self, caption: ArrayView1<'_, f32>, top: usize) -> Result<Vec<(usize, f32)>> {
+        nearest(Query::Caption(caption), self.images.view(), self.measure, top)
+    }
+
+    /// The captions nearest to an image's embedding [D], each with its score, the best first.
+    ///
+    /// # Errors
+    ///
+    /// As [`nearest`].
+    pub fn search_captions(&self, image: ArrayView1<'_, f32>, top: usize) -> Result<Vec<(usize, f32)>> {
+        nearest(Query::Image(image), self.captions.view(), self.measure, top)
+    }
+}
