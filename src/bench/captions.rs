@@ -42,7 +42,9 @@ impl Captions {
     /// So many captions as ids below V, `<start>` … `<end>`, the same ones every time. Of a file, they
     /// are drawn without repetition; its V − 4 most frequent words are known.
     ///
-    /// **Errors** if the file cannot be read or has not so many captions.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read or has not so many captions.
     pub fn draw(&self, vocabulary: usize, number: usize) -> Result<Vec<Vec<u32>>> {
         match self {
             Self::MadeUp => Ok(made_up(vocabulary, number)),
@@ -57,7 +59,9 @@ impl Captions {
 
     /// How many there are; `None`: as many as are asked for.
     ///
-    /// **Errors** if the file cannot be read.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read.
     pub fn available(&self) -> Result<Option<usize>> {
         match self {
             Self::MadeUp => Ok(None),
@@ -108,7 +112,9 @@ fn enclose(ranks: impl Iterator<Item = usize>) -> Vec<u32> {
 ///
 /// The first word is far more often the same ("a": two in three), so that beginnings are shared.
 ///
-/// **Panics** if V leaves no word beside the four special ones.
+/// # Panics
+///
+/// Panics if V leaves no word beside the four special ones.
 #[must_use]
 pub fn made_up(vocabulary: usize, number: usize) -> Vec<Vec<u32>> {
     /// Words in the shortest caption, and how many in a thousand have so many, one more, …

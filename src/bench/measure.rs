@@ -118,7 +118,9 @@ impl Embeddings {
 
     /// Random directions; a caption lies so near to its image that recall is neither 0 nor 100 %.
     ///
-    /// **Errors** if a vector is zero everywhere.
+    /// # Errors
+    ///
+    /// Fails if a vector is zero everywhere.
     pub fn new(images: usize, dimension: usize) -> Result<Self> {
         /// Length of what is added to an image's vector, in lengths of that vector, for D = 1024: the
         /// best of some thousand strangers is then about as near. For a smaller D, less.
@@ -136,7 +138,9 @@ impl Embeddings {
 
     /// Ranks both ways.
     ///
-    /// **Errors** as [`crate::eval::evaluate`].
+    /// # Errors
+    ///
+    /// Fails as [`crate::eval::evaluate`].
     pub fn evaluate(&self) -> Result<Evaluation> {
         rank(self.images.view(), self.captions.view())
     }

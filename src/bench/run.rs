@@ -145,7 +145,7 @@ pub struct ProductTime {
 }
 
 impl Options {
-    /// **Errors** if a number is out of range.
+    /// Fails if a number is out of range.
     pub fn check(&self) -> Result<()> {
         let range = |key, found: usize, least: usize, most: usize| {
             if (least..=most).contains(&found) {
@@ -171,7 +171,9 @@ impl Options {
 
 /// Measures everything; tells `progress` what comes next.
 ///
-/// **Errors** if a number is out of range, if the captions' file cannot be read or has too few of
+/// # Errors
+///
+/// Fails if a number is out of range, if the captions' file cannot be read or has too few of
 /// them, or if threads cannot be started.
 pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report> {
     options.check()?;

@@ -58,7 +58,7 @@ impl Size {
 impl FromStr for Size {
     type Err = Error;
 
-    /// **Errors** if there is no size of that name.
+    /// Fails if there is no size of that name.
     fn from_str(name: &str) -> Result<Self> {
         let size = Self::ALL.into_iter().find(|size| size.name() == name);
         size.ok_or_else(|| Error::config("size", format!("one of {}", Self::names().join(", ")), name))

@@ -54,7 +54,9 @@ impl Effort {
 
     /// Seconds of every time that counts, as `run` tells them.
     ///
-    /// **Errors** with the first error of `run`.
+    /// # Errors
+    ///
+    /// Fails with the first error of `run`.
     pub fn collect<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Vec<R>> {
         for _ in 0..self.warm_up {
             run()?;
@@ -79,7 +81,9 @@ impl Effort {
 
     /// As [`Self::time`]; what `run` returns is dropped within its time.
     ///
-    /// **Errors** with the first error of `run`.
+    /// # Errors
+    ///
+    /// Fails with the first error of `run`.
     pub fn try_time<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Spread> {
         let seconds = self.collect(|| {
             let start = Instant::now();

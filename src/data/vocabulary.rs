@@ -163,7 +163,9 @@ impl Vocabulary {
     /// Reads `vocab.json`, or the words in one of the forms that ports of the original write as JSON:
     /// `{"word2idx": {word: id}}`, `{"idx2word": {id: word}}`, or one of the two objects by itself.
     ///
-    /// **Errors** if the file is missing, is none of them, begins with other than the special words, or
+    /// # Errors
+    ///
+    /// Fails if the file is missing, is none of them, begins with other than the special words, or
     /// has a word twice. A pickle is not read; the error says how to convert it.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
@@ -219,7 +221,9 @@ impl Vocabulary {
 
     /// Writes `vocab.json`, all or nothing.
     ///
-    /// **Errors** if the disk refuses.
+    /// # Errors
+    ///
+    /// Fails if the disk refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
         write_atomically(path, self.to_json().as_bytes())
     }

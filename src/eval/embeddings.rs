@@ -79,7 +79,9 @@ struct About {
 
 /// Writes the embeddings of a split: safetensors, or npz where the name ends so.
 ///
-/// **Errors** if the disk refuses.
+/// # Errors
+///
+/// Fails if the disk refuses.
 pub fn write(
     path: &Path,
     images: ArrayView2<'_, f32>,
@@ -110,7 +112,9 @@ pub fn write(
 impl Embeddings {
     /// Reads a file of vectors, made here or anywhere.
     ///
-    /// **Errors** if an array is missing (with the names and shapes that are there), is no finite
+    /// # Errors
+    ///
+    /// Fails if an array is missing (with the names and shapes that are there), is no finite
     /// matrix, or does not fit the others; if the map gives a caption no image of the file, or an image
     /// no caption; or if there is no map, and the captions are no multiple of the images.
     pub fn read(path: &Path, names: &Names) -> Result<Self> {

@@ -17,7 +17,9 @@ pub enum Query<'a> {
 /// The k best candidates [N, D] and their scores, best first; of equals the lower index first, as in
 /// (RANK-3).
 ///
-/// **Errors** if the dimensions differ, or if a score is not finite.
+/// # Errors
+///
+/// Fails if the dimensions differ, or if a score is not finite.
 pub fn nearest(
     query: Query<'_>,
     candidates: ArrayView2<'_, f32>,

@@ -71,7 +71,9 @@ impl Count {
 /// Ranks images [N, D] and captions [M, D] against each other; image n has the captions
 /// `starts[n]..starts[n + 1]`.
 ///
-/// **Errors** if the dimensions differ, if `starts` does not divide the captions among the images,
+/// # Errors
+///
+/// Fails if the dimensions differ, if `starts` does not divide the captions among the images,
 /// or if a number or a score is not finite.
 pub fn rank(
     images: ArrayView2<'_, f32>,
@@ -215,7 +217,7 @@ fn not_finite(matrix: ArrayView2<'_, f32>) -> Option<((usize, usize), f64)> {
     matrix.indexed_iter().find(|(_, x)| !x.is_finite()).map(|(place, &x)| (place, f64::from(x)))
 }
 
-/// **Errors** if a score is not finite: finite vectors can be so long that their product overflows,
+/// Fails if a score is not finite: finite vectors can be so long that their product overflows,
 /// and NaN would rank first in silence. The block's first image is i, its first caption c.
 fn check_scores(scores: &Array2<f32>, i: usize, c: usize) -> Result<()> {
     match not_finite(scores.view()) {

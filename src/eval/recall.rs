@@ -92,7 +92,9 @@ impl Recall {
 
 /// Ranks both ways and their recall; shapes and errors as [`rank`].
 ///
-/// **Errors** as [`rank`].
+/// # Errors
+///
+/// Fails as [`rank`].
 pub fn evaluate(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,
@@ -115,7 +117,9 @@ pub fn evaluate(
 
 /// (EVAL-4): as [`evaluate`] on `folds` equal sequential parts of the images, and the mean.
 ///
-/// **Errors** as [`rank`], or if the images cannot be divided into so many equal parts.
+/// # Errors
+///
+/// Fails as [`rank`], or if the images cannot be divided into so many equal parts.
 pub fn evaluate_folds(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,

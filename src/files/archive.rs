@@ -40,7 +40,9 @@ pub(super) struct Content<R> {
 
 /// Reads the directory of an archive of `length` bytes.
 ///
-/// **Errors** if it is none, if it is not at the end, or if its entries overlap each other.
+/// # Errors
+///
+/// Fails if it is none, if it is not at the end, or if its entries overlap each other.
 pub(super) fn read_directory(file: &mut File, length: u64) -> Result<Vec<Entry>, String> {
     /// More than any file of arrays has: an entry is held in memory.
     const ENTRIES: u64 = 1 << 14;
@@ -135,7 +137,7 @@ fn wide_fields(mut extra: &[u8]) -> impl Iterator<Item = u64> {
     fields.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect::<Vec<_>>().into_iter()
 }
 
-/// **Errors** if two entries share bytes, or one reaches into the directory.
+/// Fails if two entries share bytes, or one reaches into the directory.
 fn check_places(all: &[Entry], directory: u64) -> Result<(), String> {
     /// The shortest header of an entry.
     const HEADER: u64 = 30;
@@ -164,7 +166,9 @@ pub(super) fn count_names<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&
 impl Entry {
     /// Opens the entry.
     ///
-    /// **Errors** if it is compressed in a way that is not read here, or would grow beyond what
+    /// # Errors
+    ///
+    /// Fails if it is compressed in a way that is not read here, or would grow beyond what
     /// compression does to numbers.
     pub(super) fn open<'f>(&self, file: &'f mut File) -> Result<Content<Box<dyn Read + 'f>>, String> {
         /// What any entry may grow to.

@@ -12,7 +12,9 @@ use crate::escape;
 /// replaced keeps its mode, and its owner where this process may set it; a new one gets what the umask
 /// leaves of 0666.
 ///
-/// **Errors** if the folder is not there, if the path is taken by something else than a regular file
+/// # Errors
+///
+/// Fails if the folder is not there, if the path is taken by something else than a regular file
 /// or by a link to nothing, or if the disk refuses; the old file is then untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = check_target(path)?;
@@ -33,7 +35,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The file that writing to a path makes or replaces: the path itself, or what it is a link to.
 ///
-/// **Errors** as [`write_atomically`], before anything is written.
+/// # Errors
+///
+/// Fails as [`write_atomically`], before anything is written.
 pub fn check_target(path: &Path) -> Result<PathBuf> {
     let refuse = |problem: String| Err(Error::file(path, format!("cannot write: {problem}")));
     let target = match std::fs::canonicalize(path) {

@@ -104,7 +104,9 @@ impl ElementType {
     /// taken at once for as many numbers as `held` bytes have, which are known to be there; for more
     /// it grows with what is read.
     ///
-    /// **Errors** if there are fewer or more, if there is no memory for them, if an integer is beyond
+    /// # Errors
+    ///
+    /// Fails if there are fewer or more, if there is no memory for them, if an integer is beyond
     /// ±2⁵³, or if `number` refuses one.
     pub(super) fn read<T>(
         self,
@@ -132,7 +134,9 @@ impl ElementType {
     /// Reads exactly `len` floating-point numbers as `f32`, to the end of the reader, and says whether
     /// all are finite: to look while a block is at hand costs nothing. Otherwise as [`Self::read`].
     ///
-    /// **Errors** as [`Self::read`], or if one is beyond the range of `f32`, or if they are integers.
+    /// # Errors
+    ///
+    /// Fails as [`Self::read`], or if one is beyond the range of `f32`, or if they are integers.
     pub(super) fn read_f32(
         self,
         order: Order,
@@ -284,7 +288,7 @@ fn halves(order: Order, bytes: &[u8], numbers: &mut [f32]) {
     }
 }
 
-/// **Errors** if a byte is left.
+/// Fails if a byte is left.
 fn expect_end(mut reader: impl Read) -> Result<(), Problem> {
     match reader.read(&mut [0])? {
         0 => Ok(()),

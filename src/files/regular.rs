@@ -8,7 +8,9 @@ use crate::error::{Error, Result};
 
 /// Opens a regular file, through links, and gives its length.
 ///
-/// **Errors** if it is missing, or a folder, a pipe, a device or a socket: reading those may never end.
+/// # Errors
+///
+/// Fails if it is missing, or a folder, a pipe, a device or a socket: reading those may never end.
 pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     let failed = |e| Error::io(path, "read", e);
     // Before opening: that of a pipe waits for a writer.
@@ -21,7 +23,9 @@ pub fn open_regular(path: &Path) -> Result<(File, u64)> {
 
 /// The bytes of a regular file of at most `most` bytes.
 ///
-/// **Errors** as [`open_regular`], if it is larger, or if there is no memory for it.
+/// # Errors
+///
+/// Fails as [`open_regular`], if it is larger, or if there is no memory for it.
 pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, length) = open_regular(path)?;
     if length > most {
@@ -35,7 +39,9 @@ pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
 
 /// The text of a regular file of at most `most` bytes, UTF-8.
 ///
-/// **Errors** as [`read_bytes`], or with the line of the first byte that is not UTF-8.
+/// # Errors
+///
+/// Fails as [`read_bytes`], or with the line of the first byte that is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
     String::from_utf8(read_bytes(path, most)?).map_err(|e| {
         let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
@@ -46,7 +52,9 @@ pub fn read_text(path: &Path, most: u64) -> Result<String> {
 
 /// Room for more numbers.
 ///
-/// **Errors** with the size, if there is no memory for them.
+/// # Errors
+///
+/// Fails with the size, if there is no memory for them.
 pub(crate) fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> std::result::Result<(), String> {
     let bytes = more.saturating_mul(size_of::<T>() as u64);
     let fits = bytes <= SMALL || memory_left().is_none_or(|left| bytes <= left);

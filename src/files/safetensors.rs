@@ -28,7 +28,9 @@ pub(super) type Places = BTreeMap<String, Result<Place, String>>;
 
 /// What a header says: the tensors, and the text under one key of the metadata.
 ///
-/// **Errors** if the header is none, or if what it says does not fit a file of `length` bytes to the
+/// # Errors
+///
+/// Fails if the header is none, or if what it says does not fit a file of `length` bytes to the
 /// last: no hole, no overlap, nothing behind the end.
 pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Places, Option<String>), String> {
     let mut deserializer = serde_json::Deserializer::from_slice(header);
@@ -59,7 +61,7 @@ pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Plac
     Ok((places, metadata))
 }
 
-/// **Errors** if the bytes are not as many as type and shape need; within, if the type is not read here.
+/// Fails if the bytes are not as many as type and shape need; within, if the type is not read here.
 fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
     let (from, to) = info.data_offsets;
     let named = |element: &ElementType| element.to_string() == info.dtype;

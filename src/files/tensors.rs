@@ -65,7 +65,9 @@ struct Opened<'f> {
 impl TensorFile {
     /// Opens a safetensors or npz file, told apart by how it begins.
     ///
-    /// **Errors** if it is missing, no regular file, truncated, or neither.
+    /// # Errors
+    ///
+    /// Fails if it is missing, no regular file, truncated, or neither.
     pub fn read(path: &Path) -> Result<Self> {
         let (mut file, length) = open_regular(path)?;
         let mut begin = Vec::new();
@@ -132,21 +134,27 @@ impl TensorFile {
 
     /// The type that a tensor's numbers have in the file. No number is read.
     ///
-    /// **Errors** with the names that are there, if it is not, or if it cannot be read.
+    /// # Errors
+    ///
+    /// Fails with the names that are there, if it is not, or if it cannot be read.
     pub fn element_type(&self, name: &str) -> Result<ElementType> {
         self.open::<u8, _>(name, |opened| Ok(opened.head.element))
     }
 
     /// A tensor's shape. No number is read.
     ///
-    /// **Errors** as [`TensorFile::element_type`].
+    /// # Errors
+    ///
+    /// Fails as [`TensorFile::element_type`].
     pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
         self.open::<u8, _>(name, |opened| Ok(opened.head.shape))
     }
 
     /// Reads a tensor. The numbers are `f64`, which holds those of every type exactly.
     ///
-    /// **Errors** as [`TensorFile::element_type`], if there is no memory for it, or if an integer is
+    /// # Errors
+    ///
+    /// Fails as [`TensorFile::element_type`], if there is no memory for it, or if an integer is
     /// beyond ±2⁵³.
     pub fn get(&self, name: &str) -> Result<ArrayD<f64>> {
         self.open::<f64, _>(name, |opened| {
@@ -158,7 +166,9 @@ impl TensorFile {
 
     /// Reads a tensor of a known shape, which is compared first.
     ///
-    /// **Errors** as [`TensorFile::get`], or with both shapes, if they differ.
+    /// # Errors
+    ///
+    /// Fails as [`TensorFile::get`], or with both shapes, if they differ.
     pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f64>> {
         self.check_shape(name, shape)?;
         self.get(name)
@@ -167,7 +177,9 @@ impl TensorFile {
     /// Reads floating-point numbers of a known shape as `f32`, every one of them finite: the weights
     /// of a model. Type and shape are compared first.
     ///
-    /// **Errors** as [`TensorFile::get_shaped`], if they are integers, or with the index of one that is
+    /// # Errors
+    ///
+    /// Fails as [`TensorFile::get_shaped`], if they are integers, or with the index of one that is
     /// not finite or too large for `f32`.
     pub fn weights(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f32>> {
         self.check_shape(name, shape)?;
@@ -183,7 +195,9 @@ impl TensorFile {
 
     /// Reads a finite matrix as `f32`.
     ///
-    /// **Errors** as [`TensorFile::get`], if it has another number of dimensions, or with row and
+    /// # Errors
+    ///
+    /// Fails as [`TensorFile::get`], if it has another number of dimensions, or with row and
     /// column of a number that is not finite or too large for `f32`.
     pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let shape = self.shape(name)?;
@@ -203,7 +217,9 @@ impl TensorFile {
 
     /// Reads a tensor of bytes (U8), in the order of the file where the last index runs fastest.
     ///
-    /// **Errors** as [`TensorFile::get`], or if it is of another type.
+    /// # Errors
+    ///
+    /// Fails as [`TensorFile::get`], or if it is of another type.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let element = self.element_type(name)?;
         if element != ElementType::U8 {
@@ -328,7 +344,9 @@ impl TensorWriter {
     /// Adds integers as I64, the last index running fastest. A tensor of the same name is replaced.
     /// [`TensorFile`] reads none beyond ±2⁵³ back.
     ///
-    /// **Errors** if there are more or fewer than the shape holds.
+    /// # Errors
+    ///
+    /// Fails if there are more or fewer than the shape holds.
     pub fn add_integers(&mut self, name: impl Into<String>, shape: &[usize], values: &[i64]) -> Result<()> {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.add_stored(name.into(), ElementType::I64, shape, bytes)
@@ -336,7 +354,9 @@ impl TensorWriter {
 
     /// Adds bytes as U8, the last index running fastest. A tensor of the same name is replaced.
     ///
-    /// **Errors** if there are more or fewer than the shape holds.
+    /// # Errors
+    ///
+    /// Fails if there are more or fewer than the shape holds.
     pub fn add_bytes(&mut self, name: impl Into<String>, shape: &[usize], values: &[u8]) -> Result<()> {
         self.add_stored(name.into(), ElementType::U8, shape, values.to_vec())
     }
@@ -354,7 +374,9 @@ impl TensorWriter {
 
     /// The bytes of a safetensors file with one metadata key. The same tensors give the same bytes.
     ///
-    /// **Errors** if the format cannot hold them: its header has a largest size.
+    /// # Errors
+    ///
+    /// Fails if the format cannot hold them: its header has a largest size.
     pub fn to_safetensors(&self, metadata: Option<String>) -> Result<Vec<u8>> {
         let failed =
             |e: safetensors::SafeTensorError| Error::mismatch(format!("cannot be written as safetensors: {e}"));
@@ -373,7 +395,9 @@ impl TensorWriter {
 
     /// Writes safetensors with one metadata key, all or nothing. The same tensors give the same bytes.
     ///
-    /// **Errors** if the disk refuses.
+    /// # Errors
+    ///
+    /// Fails if the disk refuses.
     pub fn write_safetensors(&self, path: &Path, metadata: Option<String>) -> Result<()> {
         let bytes = self.to_safetensors(metadata).map_err(|e| Error::file(path, e.to_string()))?;
         write_atomically(path, &bytes)
@@ -382,7 +406,9 @@ impl TensorWriter {
     /// The bytes of an npz file as `numpy.savez` would write it: entries in alphabetical order, not
     /// compressed, all of 1 January 1980. The same tensors give the same bytes.
     ///
-    /// **Errors** if the format cannot hold them: a name has at most 65531 bytes.
+    /// # Errors
+    ///
+    /// Fails if the format cannot hold them: a name has at most 65531 bytes.
     pub fn to_npz(&self) -> Result<Vec<u8>> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
@@ -409,7 +435,9 @@ impl TensorWriter {
 
     /// Writes npz, all or nothing. The same tensors give the same bytes.
     ///
-    /// **Errors** if the disk refuses.
+    /// # Errors
+    ///
+    /// Fails if the disk refuses.
     pub fn write_npz(&self, path: &Path) -> Result<()> {
         let bytes = self.to_npz().map_err(|e| Error::file(path, e.to_string()))?;
         write_atomically(path, &bytes)

@@ -19,7 +19,9 @@ use crate::simd::{Side, Sums, TILE_COLUMNS, TILE_ROWS};
 
 /// C = A · B for A *M × K* and B *K × N*.
 ///
-/// **Panics** if the inner dimensions differ: shapes are checked where data enters the crate.
+/// # Panics
+///
+/// Panics if the inner dimensions differ: shapes are checked where data enters the crate.
 #[must_use]
 pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
