@@ -1,8 +1,8 @@
-//! Files of tensors: `.npy` arrays, safetensors, npz; reading that survives any file, and writing
-//! without ever leaving half a file.
+//! Files of tensors: `.npy` arrays, safetensors, npz.
 //!
-//! A reader here trusts nothing that a file says of itself: sizes are compared with the file's own
-//! before memory is taken, and memory that is not there is an error.
+//! No file makes a reader panic. A reader does not trust what a file says about itself: it compares
+//! sizes with the file's size before it allocates memory, and a failed allocation is an error. A writer
+//! never leaves half a file.
 
 mod archive;
 mod atomic;
@@ -11,7 +11,8 @@ mod kind;
 mod npy;
 mod regular;
 mod safetensors;
-mod tensors;
+mod tensor_file;
+mod tensor_writer;
 
 pub use atomic::{check_target, write_atomically};
 pub(crate) use atomic::{folder_of, keep_owner_and_mode, sync_folder};
@@ -20,4 +21,5 @@ pub use kind::{Kind, start_of};
 pub use npy::{read_matrix, read_rows};
 pub(crate) use regular::reserve;
 pub use regular::{open_regular, read_bytes, read_text};
-pub use tensors::{TensorFile, TensorWriter};
+pub use tensor_file::TensorFile;
+pub use tensor_writer::TensorWriter;

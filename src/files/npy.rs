@@ -29,7 +29,7 @@ pub fn read_rows(path: &Path) -> Result<(Array2<f32>, Vec<usize>)> {
     let (mut file, length) = open_regular(path)?;
     let told = |problem| match problem {
         Problem::Io(source) => Error::io(path, "read", source),
-        other => Error::file(path, other.tell("file")),
+        other => Error::file(path, other.message("file")),
     };
     let head = Head::read::<f32>(&mut file, &TYPES).map_err(told)?;
     let held = head.check_length(length).map_err(told)?;

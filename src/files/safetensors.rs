@@ -1,4 +1,4 @@
-//! The header of a safetensors file: eight bytes of length, JSON, then the numbers.
+//! The header of a safetensors file: eight bytes of length, then JSON. The numbers follow.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,8 +10,11 @@ use serde::{Deserialize, Deserializer};
 use super::elements::{ElementType, all_names};
 use crate::escape;
 
-/// Far longer than the header of any model: what a header says is held in memory.
+/// Far longer than the header of any model. The limit bounds the memory that a header takes.
 pub(super) const LONGEST_HEADER: u64 = 1 << 24;
+
+/// The only key that this crate writes into `__metadata__`: safetensors writes several keys in random order.
+pub(super) const METADATA_KEY: &str = "vsepp";
 
 /// A tensor's place in the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,15 +26,15 @@ pub(super) struct Place {
     pub(super) bytes: u64,
 }
 
-/// Tensors by name; one of an unknown type is an error only where it is asked for.
+/// Tensors by name. A tensor of an unknown type is an error only when it is requested.
 pub(super) type Places = BTreeMap<String, Result<Place, String>>;
 
-/// What a header says: the tensors, and the text under one key of the metadata.
+/// Reads a header: the tensors, and the text under one key of the metadata.
 ///
 /// # Errors
 ///
-/// Fails if the header is none, or if what it says does not fit a file of `length` bytes to the
-/// last: no hole, no overlap, nothing behind the end.
+/// Fails if the header is malformed, or if the tensors do not fill a file of `length` bytes exactly,
+/// without gaps or overlaps.
 pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Places, Option<String>), String> {
     let mut deserializer = serde_json::Deserializer::from_slice(header);
     let (infos, metadata) = HeaderSeed { key }
@@ -61,7 +64,8 @@ pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Plac
     Ok((places, metadata))
 }
 
-/// Fails if the bytes are not as many as type and shape need; within, if the type is not read here.
+/// The place of a tensor. The outer error means that its size does not fit type and shape; the inner
+/// error, that its type is unknown.
 fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
     let (from, to) = info.data_offsets;
     let named = |element: &ElementType| element.to_string() == info.dtype;
@@ -69,7 +73,7 @@ fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
         return Ok(Err(format!("expected {}, found {}", all_names(), escape::name(&info.dtype))));
     };
     let shape = &info.shape.0;
-    // As eight bytes each: so wide are the numbers that they become. (0, 2⁴⁰, 2⁴⁰) is no array either.
+    // Each number becomes eight bytes in memory. An empty shape can be too large too: (0, 2⁴⁰, 2⁴⁰).
     let size = shape.iter().try_fold(8usize, |n, &axis| n.checked_mul(axis.max(1)));
     if size.is_none_or(|n| isize::try_from(n).is_err()) {
         return Err(format!("no array can have the shape {shape:?}"));
@@ -81,7 +85,7 @@ fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
     Ok(Ok(Place { element, shape: shape.clone(), start: start + from, bytes }))
 }
 
-/// What a header says of a tensor.
+/// A header's entry for one tensor.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Info {
@@ -90,7 +94,7 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
-/// Of at most [`Shape::AXES`] axes.
+/// A shape of at most [`Shape::AXES`] axes.
 struct Shape(Vec<usize>);
 
 impl Shape {
@@ -120,7 +124,7 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// Reads the header's object; a name that is there twice is refused.
+/// Reads the header's object; a duplicate name is refused.
 struct HeaderSeed<'k> {
     key: &'k str,
 }
@@ -140,14 +144,14 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         f.write_str("an object of tensors")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        /// Of a thousand layers there are fewer.
+        /// Enough for a thousand layers.
         const TENSORS: usize = 1 << 14;
         let (mut infos, mut metadata) = (BTreeMap::new(), None);
         let mut seen = false;
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 if std::mem::replace(&mut seen, true) {
-                    return Err(A::Error::custom("__metadata__ is there twice"));
+                    return Err(A::Error::custom("__metadata__ occurs twice"));
                 }
                 metadata = map.next_value_seed(MetadataSeed { key: self.key })?;
                 continue;
@@ -159,7 +163,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 Entry::Vacant(place) => place.insert(map.next_value::<Info>()?),
                 Entry::Occupied(twice) => {
                     let name = escape::name(twice.key());
-                    return Err(A::Error::custom(format!("the tensor {name} is there twice")));
+                    return Err(A::Error::custom(format!("the tensor {name} occurs twice")));
                 }
             };
         }
@@ -167,7 +171,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
     }
 }
 
-/// Reads the text under one key; all others are passed over.
+/// Reads the text under one key and skips all other keys.
 struct MetadataSeed<'k> {
     key: &'k str,
 }
@@ -190,7 +194,7 @@ impl<'de> Visitor<'de> for MetadataSeed<'_> {
             if name != self.key {
                 map.next_value::<IgnoredAny>()?;
             } else if found.replace(map.next_value::<String>()?).is_some() {
-                return Err(A::Error::custom(format!("the metadata key {name} is there twice")));
+                return Err(A::Error::custom(format!("the metadata key {name} occurs twice")));
             }
         }
         Ok(found)
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_read() {
+    fn a_header_that_fits_is_read() {
         let header = r#"{"__metadata__":{"other":"x","vsepp":"{\"a\":1}"},
             "b":{"dtype":"F32","shape":[2,1],"data_offsets":[2,10]},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},
             "c":{"dtype":"F8_E8M0","shape":[7],"data_offsets":[10,17]},"d":{"dtype":"F64","shape":[0,9],"data_offsets":[10,10]}}  "#;
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn a_header_that_does_not_fit_is_refused() {
         let tensor = |rest: &str| format!("{{\"a\":{{\"dtype\":\"U8\",{rest}}}}}");
         let many = format!("\"shape\":[{}1],\"data_offsets\":[0,1]", "1,".repeat(64));
         let cases: [(&str, u64, &str); 14] = [
@@ -240,11 +244,11 @@ mod tests {
             (&tensor("\"shape\":[2]"), 2, "missing field `data_offsets`"),
             ("[]", 0, "expected an object of tensors"),
             ("{}x", 0, "trailing characters"),
-            (r#"{"__metadata__":{"vsepp":"a","vsepp":"b"}}"#, 0, "the metadata key vsepp is there twice"),
+            (r#"{"__metadata__":{"vsepp":"a","vsepp":"b"}}"#, 0, "the metadata key vsepp occurs twice"),
             (
                 r#"{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}"#,
                 2,
-                "the tensor a is there twice",
+                "the tensor a occurs twice",
             ),
         ];
         for (header, data, problem) in cases {

@@ -249,7 +249,7 @@ fn other_names_and_other_files_are_known() {
     );
     assert_eq!(json(&["eval", "--embeddings", "e.npz", "--names", "captions,images", "--json"], folder)["rsum"], 600.0);
     vectors.writer(["a", "b"]).write_safetensors(&folder.join("e.safetensors"), None).unwrap();
-    refused(&["eval", "--embeddings", "e.safetensors"], folder, &["--names IMAGES,CAPTIONS says what they are called"]);
+    refused(&["eval", "--embeddings", "e.safetensors"], folder, &["--names IMAGES,CAPTIONS gives their names"]);
     // Metadata that another program wrote.
     let about = r#"{"measure": "order", "ids": ["x", "y", "z"]}"#;
     vectors
@@ -276,7 +276,7 @@ fn other_names_and_other_files_are_known() {
     let files: [(&str, &[u8], &str); 6] = [
         ("scores.npy", b"\x93NUMPY\x01\x00", "a .npy file (one NumPy array): expected two arrays in one file"),
         ("e.pkl", b"\x80\x04\x95", "a Python pickle"),
-        ("e.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a file of torch.save before PyTorch 1.6"),
+        ("e.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a file from torch.save before PyTorch 1.6"),
         ("e.h5", b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
         ("e.json", b"{\"images\": [[1, 2]]}", "text, perhaps JSON"),
         ("empty.npz", b"", "an empty file"),

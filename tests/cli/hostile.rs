@@ -97,7 +97,7 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
     let header = npy_header("(48096000, 1024)");
     sparse(&images, &header, header.len() as u64 + 48_096_000 * 4096);
     let train = ["train", "--data", "data", "--run", "r"];
-    refused(&train, at, &["train_ims.npy: ", "there is no memory for it: it takes 197001216000 bytes"]);
+    refused(&train, at, &["train_ims.npy: ", "not enough memory: it takes 197001216000 bytes"]);
     sparse(&images, &header, 1 << 30);
     refused(&train, at, &["train_ims.npy: the file is truncated"]);
     let overflow = npy_header("(4611686018427387904, 8)");
@@ -108,7 +108,7 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
     let eval = ["eval", "--embeddings", "a"];
     let header = safetensors(&tensor("[48096000,1024]", 197_001_216_000), b"");
     sparse(&at.join("a"), &header, header.len() as u64 + 197_001_216_000);
-    refused(&eval, at, &["a: images: there is no memory for it: it takes 197001216000 bytes"]);
+    refused(&eval, at, &["a: images: not enough memory: it takes 197001216000 bytes"]);
     for (bytes, problem) in [
         (safetensors(&tensor("[1000000000,1000]", 16), &[0; 16]), "expected 4000000000000 bytes for F32"),
         (safetensors(&tensor("[4611686018427387904,4]", 0), b""), "no array can have the shape"),
@@ -271,10 +271,10 @@ fn nothing_that_exists_is_replaced_without_force() {
         assert!(path.is_symlink() && fs::read(&target).unwrap() != b"mine", "{forced:?}");
         // A link to nothing, and what is no file, are refused in any case.
         fs::remove_file(&target).unwrap();
-        refused(&forced, at, &[file, "it is a link to a file that is not there"]);
+        refused(&forced, at, &[file, "it is a link to a file that does not exist"]);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        refused(&forced, at, &[file, "it is there, and no regular file"]);
+        refused(&forced, at, &[file, "it exists and is not a regular file"]);
         assert!(!target.exists());
     }
     fs::create_dir(at.join("suite")).unwrap();
@@ -288,7 +288,7 @@ fn nothing_that_exists_is_replaced_without_force() {
     refused(
         &["golden", "check", "found", "--suite", suite, "--report", "/dev/null"],
         at,
-        &["/dev/null", "no regular file"],
+        &["/dev/null", "not a regular file"],
     );
 }
 
