@@ -1,5 +1,5 @@
-//! What evaluation, embedding and search answer, and what they say about it; what command lines of the
-//! original are answered.
+//! The results and notes of evaluation, embedding and search, and the answers to command lines of the
+//! original.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ const CHANCE: &str = "recall is at chance";
 const COLOURS: [&str; 8] = ["red", "green", "blue", "white", "black", "brown", "pink", "grey"];
 const THINGS: [&str; 5] = ["dog", "cat", "boat", "kite", "clock"];
 
-/// Forty images, each of a colour and a thing, as ones among zeros; with captions that say so, or with
-/// those of the image before.
+/// Forty images, each with a colour and a thing, encoded as ones among zeros. The captions describe the
+/// image itself or the one before it.
 fn pictures(data: &Path, splits: &[&str], late: usize, captions_of: impl Fn(usize) -> usize) {
     std::fs::create_dir_all(data).unwrap();
     for split in splits {
@@ -64,7 +64,7 @@ fn train_pictures(run: &str, more: &[&str], folder: &Path) -> String {
 fn a_file_of_embeddings_evaluates_to_the_bit_as_its_run() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // One to four captions an image; rows stand once for each caption.
+    // One to four captions per image, and one row per caption.
     pictures(&folder.join("pictures"), &["train", "dev", "test"], 0, |place| 1 + place % 4);
     train_pictures("cosine", &["--num-epochs", "2"], folder);
     train_pictures("order", &["--num-epochs", "2", "--preset", "order++"], folder);
@@ -84,13 +84,13 @@ fn a_file_of_embeddings_evaluates_to_the_bit_as_its_run() {
     }
     let read = Embeddings::read(&folder.join("e.npz"), &Names::default()).unwrap();
     assert_eq!((read.measure.unwrap().to_string(), read.split.as_deref()), ("order-squared".into(), Some("test")));
-    // Another measure than the file's is used, and said.
+    // A measure other than the file's is used, with a note.
     let message = said(&["eval", "--embeddings", "e.npz", "--measure", "cosine"], folder);
     assert!(message.contains("compared by order-squared; --measure cosine is used"), "{message}");
 }
 
-/// A file of vectors that fit each other exactly: a unit vector an image, and for each of its captions
-/// the same.
+/// A file of vectors that match exactly: one unit vector for each image, and the same vector for each of
+/// its captions.
 struct Vectors {
     images: Array2<f32>,
     captions: Array2<f32>,
@@ -129,7 +129,7 @@ fn the_map_of_a_file_is_used_and_checked() {
     vectors.write(&file, Some(&right));
     let found = json(&eval, folder);
     assert_eq!((&found["rsum"], &found["images"], &found["captions"]), (&600.0.into(), &4.into(), &8.into()));
-    // Without it the same vectors are dealt out, and are wrong.
+    // Without it, equal numbers of captions are assumed, and the result is wrong.
     vectors.write(&file, None);
     assert_ne!(json(&eval, folder)["rsum"], 600.0);
     let cases: [(&[i64], &str); 6] = [
@@ -154,7 +154,7 @@ fn the_map_of_a_file_is_used_and_checked() {
     writer.add("image_ids", &ndarray::arr1(&[2.0f64, 0.0, 1.0, 0.5, 3.0, 2.0, 2.0, 0.0]).view().into_dyn());
     writer.write_npz(&file).unwrap();
     refused(&eval, folder, &["image_ids: caption 3: expected a whole number, found 0.5"]);
-    // A map by another name is pointed out, and used when it is named.
+    // A map with another name gives a note, and is used when it is named.
     let mut writer = vectors.writer(["images", "captions"]);
     writer.add_integers("cap2img", &[8], &right).unwrap();
     writer.write_npz(&file).unwrap();
@@ -188,7 +188,7 @@ fn images_that_a_file_holds_five_times_count_once() {
         let found = json(&eval, folder);
         assert_eq!((&found["images"], &found["rsum"]), (&12.into(), &600.0.into()), "{map:?}");
     }
-    // Equal rows that are not neighbours, because all images come again and again; and rows that are nearly equal.
+    // Equal rows that are not neighbours, because all images repeat in rounds; and rows that are nearly equal.
     let rounds: Vec<usize> = (0..60).map(|row| row % 12 * 5).collect();
     let apart = Vectors {
         images: vectors.images.select(Axis(0), &rounds),
@@ -200,7 +200,7 @@ fn images_that_a_file_holds_five_times_count_once() {
     assert_eq!(notes(&message).len(), 1, "{message}");
     let found = json(&eval, folder);
     assert_eq!((&found["images"], &found["rsum"]), (&12.into(), &600.0.into()));
-    // One copy among many images is not a habit: it stays an image.
+    // One copy among many images is no pattern: it stays an image.
     let once: Vec<usize> = (0..12).map(|row| row % 11 * 5).collect();
     let one =
         Vectors { images: vectors.images.select(Axis(0), &once), captions: vectors.captions.select(Axis(0), &once) };
@@ -288,7 +288,7 @@ fn other_names_and_other_files_are_known() {
 }
 
 #[test]
-fn chance_is_noticed_and_health_is_not() {
+fn chance_level_gives_a_note_and_a_good_result_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (all, data) = (["train", "dev", "test"], folder.join("pictures"));
@@ -311,7 +311,7 @@ fn chance_is_noticed_and_health_is_not() {
     assert!(!message.contains(CHANCE), "{message}");
     assert!(!said(&["eval", "--run", "healthy"], folder).contains(CHANCE));
 
-    // Vectors in another order. With five images nothing can be told.
+    // Vectors in another order. Five images are too few to decide.
     for (images, fires) in [(40, true), (5, false)] {
         let image_of: Vec<i64> = (0..5 * images).map(|caption| caption / 5).collect();
         let mut vectors = Vectors::new(&image_of);
@@ -408,7 +408,7 @@ fn evaluation_and_vocabulary_of_the_original_are_answered() {
 }
 
 #[test]
-fn no_tip_leads_astray() {
+fn every_suggestion_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let cases: [(&[&str], &str, &[&str]); 13] = [
@@ -433,7 +433,7 @@ fn no_tip_leads_astray() {
             assert!(!message.contains(word), "{args:?}: {word:?} in: {message}");
         }
     }
-    // Values are no flags: they keep their underscores.
+    // Values are not flags and keep their underscores.
     let settings: toml::Table =
         ok(&["train", "--print-config", "--num_epochs=3", "--vocab_path", "."], folder).parse().unwrap();
     assert_eq!(settings["num_epochs"].as_integer(), Some(3));
@@ -441,7 +441,7 @@ fn no_tip_leads_astray() {
 }
 
 #[test]
-fn the_loss_is_told_where_the_originals_differs() {
+fn a_note_names_the_loss_where_the_originals_differs() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let told = |more: &[&str]| said(&[&["train", "--print-config"], more].concat(), folder);
@@ -474,7 +474,7 @@ fn type_all(suggested: &str, folder: &Path) -> usize {
 }
 
 #[test]
-fn what_is_suggested_works_when_typed() {
+fn suggested_commands_work_when_typed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
@@ -549,18 +549,18 @@ fn parameters_of_other_programs_take_the_rest_from_a_run() {
     }
 }
 
-/// Small inputs that people have; they are not part of this repository.
+/// Small realistic inputs, which are not part of this repository.
 fn cases() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: {} is not there", folder.display());
+    println!("skipped: {} does not exist", folder.display());
     None
 }
 
 #[test]
-fn the_cases_are_answered_rightly() {
+fn the_shared_cases_have_the_right_answers() {
     let Some(cases) = cases() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
