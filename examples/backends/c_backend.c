@@ -1,6 +1,6 @@
 /* A backend for the golden suite in plain C11: the programs `gru_cell` and `loss`, forward and
- * backward, in one file and with nothing but libc and libm. It is meant to be read by someone who
- * brings VSE++ to another language: every loop is written out, and nothing is clever.
+ * backward, in one file, using only libc and libm. It is a model for ports to other languages: every loop
+ * is written out, and the code is plain.
  *
  *     cc -O2 -std=c11 -Wall -Wextra -Werror c_backend.c -lm -o c_backend
  *     ./c_backend SUITE OUT                    every case of the two programs in the folder SUITE
@@ -82,7 +82,7 @@ static uint64_t little_endian(const unsigned char *bytes, int count) {
  *     {"in.x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …,
  *      "__metadata__": {"vsepp": "{\"program\":\"loss\", …}"}}
  *
- * Nothing in it is believed: every length and offset is compared with what is there. */
+ * The program trusts nothing in it: every length and offset is compared with the file. */
 typedef struct {
     char name[128], dtype[8];
     int rank;
@@ -106,8 +106,8 @@ static bool take(const char **at, char wanted) {
     return **at == wanted ? (++*at, true) : false;
 }
 
-/* A JSON string. `room` counts the 0 behind it. \" becomes ", and \n or \u00e9 lose their backslash:
- * they stand in no name and no key that is looked for here. */
+/* A JSON string. `room` includes the final 0. \" becomes ", and \n or \u00e9 lose their backslash: they
+ * occur in no name and no key that this program looks for. */
 static bool take_string(const char **at, char *text, size_t room) {
     size_t length = 0;
     for (bool open = take(at, '"'); open && **at && length < room; length++) {
@@ -133,7 +133,7 @@ static int take_sizes(const char **at, size_t *sizes, int room) {
     return count;
 }
 
-/* What stands behind a tensor's name: dtype, shape and data_offsets, in any order. */
+/* The value after a tensor's name: dtype, shape and data_offsets, in any order. */
 static bool take_tensor(const char **at, const char *name, const unsigned char *data, size_t data_size) {
     size_t offsets[2] = {1, 0};
     char key[16];

@@ -57,7 +57,7 @@ fn layer(case: &SafeTensors, k: usize, inputs: usize, hidden: usize, device: &De
             let name = format!("layout.burn.l{k}.{gate}_gate.{half}_transform");
             let weight = Array::read(case, &format!("{name}.weight"))?;
             let bias = Array::read(case, &format!("{name}.bias"))?;
-            // burn itself would take any shape.
+            // burn itself accepts any shape.
             assert_eq!(
                 (weight.shape.as_slice(), bias.shape.as_slice()),
                 (&[width, hidden][..], &[hidden][..]),
