@@ -21,5 +21,6 @@ pub use kind::{Kind, start_of};
 pub use npy::{read_matrix, read_rows};
 pub(crate) use regular::reserve;
 pub use regular::{open_regular, read_bytes, read_text};
+pub(crate) use safetensors::{Places, SafetensorsHead};
 pub use tensor_file::TensorFile;
 pub use tensor_writer::TensorWriter;

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::elements::{ElementType, all_names};
+use super::regular::reserve;
+use crate::error::{self, Error};
 use crate::escape;
 
 /// Far longer than the header of any model. The limit bounds the memory that a header takes.
@@ -18,16 +23,65 @@ pub(super) const METADATA_KEY: &str = "vsepp";
 
 /// A tensor's place in the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
-    pub(super) element: ElementType,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Place {
+    pub(crate) element: ElementType,
+    pub(crate) shape: Vec<usize>,
     /// From the beginning of the file.
-    pub(super) start: u64,
-    pub(super) bytes: u64,
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Tensors by name. A tensor of an unknown type is an error only when it is requested.
-pub(super) type Places = BTreeMap<String, Result<Place, String>>;
+pub(crate) type Places = BTreeMap<String, Result<Place, String>>;
+
+impl Place {
+    /// The tensor's bytes in those of the whole file.
+    pub(crate) fn of<'f>(&self, file: &'f [u8]) -> Option<&'f [u8]> {
+        let start = usize::try_from(self.start).ok()?;
+        file.get(start..)?.get(..usize::try_from(self.bytes).ok()?)
+    }
+}
+
+/// Everything in a safetensors file but the numbers.
+pub(crate) struct SafetensorsHead {
+    /// The eight bytes of length and the header, as in the file.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) places: Places,
+    /// The text that this crate wrote into the metadata.
+    pub(crate) metadata: Option<String>,
+}
+
+impl SafetensorsHead {
+    /// Reads the beginning of a file of `length` bytes, whose header may have at most `longest` bytes.
+    /// `begin` holds the first bytes if some have been read already, at most eight.
+    ///
+    /// Fails with a message that begins with `what` if the file is truncated or does not fit its header.
+    pub(crate) fn read(
+        path: &Path,
+        (file, length): (&mut File, u64),
+        begin: Vec<u8>,
+        longest: u64,
+        what: &str,
+    ) -> error::Result<Self> {
+        let failed = |e| Error::io(path, "read", e);
+        let broken = |problem: String| Error::file(path, format!("{what}: {problem}"));
+        let mut bytes = begin;
+        file.take(8 - bytes.len() as u64).read_to_end(&mut bytes).map_err(failed)?;
+        let header = <[u8; 8]>::try_from(&bytes[..])
+            .map_err(|_| broken(format!("expected at least 8 bytes, found {length}")))?;
+        let header = u64::from_le_bytes(header);
+        if header > length - 8 {
+            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
+        }
+        if header > longest {
+            return Err(broken(format!("expected a header of at most {longest} bytes, found {header}")));
+        }
+        reserve(&mut bytes, header).map_err(broken)?;
+        file.take(header).read_to_end(&mut bytes).map_err(failed)?;
+        let (places, metadata) = read_header(&bytes[8..], length, METADATA_KEY).map_err(broken)?;
+        Ok(Self { bytes, places, metadata })
+    }
+}
 
 /// Reads a header: the tensors, and the text under one key of the metadata.
 ///
@@ -35,7 +89,7 @@ pub(super) type Places = BTreeMap<String, Result<Place, String>>;
 ///
 /// Fails if the header is malformed, or if the tensors do not fill a file of `length` bytes exactly,
 /// without gaps or overlaps.
-pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Places, Option<String>), String> {
+fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Places, Option<String>), String> {
     let mut deserializer = serde_json::Deserializer::from_slice(header);
     let (infos, metadata) = HeaderSeed { key }
         .deserialize(&mut deserializer)

@@ -12,8 +12,8 @@ use ndarray::{Array2, ArrayD, Ix2};
 use super::archive::{Entry, count_names, read_directory};
 use super::elements::{ElementType, Problem};
 use super::npy::{Head, check_finite};
-use super::regular::{open_regular, reserve};
-use super::safetensors::{LONGEST_HEADER, METADATA_KEY, Place, read_header};
+use super::regular::open_regular;
+use super::safetensors::{LONGEST_HEADER, Place, SafetensorsHead};
 use crate::error::{Error, Result};
 use crate::escape;
 
@@ -70,27 +70,16 @@ impl TensorFile {
         let (tensors, metadata) = if begin.starts_with(b"PK") && begin[2..] != [0; 6] {
             (Self::of_npz(path, &mut file, length)?, None)
         } else {
-            Self::of_safetensors(path, &begin, &mut file, length)?
+            Self::of_safetensors(path, begin, &mut file, length)?
         };
         Ok(Self { path: path.into(), file: Mutex::new(file), tensors, metadata })
     }
 
-    fn of_safetensors(path: &Path, begin: &[u8], file: &mut File, length: u64) -> Result<(Tensors, Option<String>)> {
-        let broken =
-            |e: String| Error::file(path, format!("neither a safetensors nor an npz file, or a truncated one ({e})"));
-        let header = <[u8; 8]>::try_from(begin).map_err(|_| broken(format!("expected 8 bytes, found {length}")))?;
-        let header = u64::from_le_bytes(header);
-        if header > length - 8 {
-            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
-        }
-        if header > LONGEST_HEADER {
-            return Err(broken(format!("expected a header of at most {LONGEST_HEADER} bytes, found {header}")));
-        }
-        let mut bytes = Vec::new();
-        reserve(&mut bytes, header).map_err(broken)?;
-        file.take(header).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", e))?;
-        let (places, metadata) = read_header(&bytes, length, METADATA_KEY).map_err(broken)?;
-        Ok((places.into_iter().map(|(name, place)| (name, place.map(Stored::Plain))).collect(), metadata))
+    fn of_safetensors(path: &Path, begin: Vec<u8>, file: &mut File, length: u64) -> Result<(Tensors, Option<String>)> {
+        let what = "neither a safetensors nor an npz file, or a truncated one";
+        let head = SafetensorsHead::read(path, (file, length), begin, LONGEST_HEADER, what)?;
+        let tensors = head.places.into_iter().map(|(name, place)| (name, place.map(Stored::Plain)));
+        Ok((tensors.collect(), head.metadata))
     }
 
     fn of_npz(path: &Path, file: &mut File, length: u64) -> Result<Tensors> {
