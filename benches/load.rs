@@ -23,7 +23,7 @@ use clap::{Parser, ValueEnum};
 use half::f16;
 use vsepp::files::read_matrix;
 
-/// F of the file.
+/// F, the number of columns of the file.
 const COLUMNS: usize = 4096;
 
 /// Times reading a `.npy` file.
@@ -107,7 +107,7 @@ fn measure(options: &Options) -> Result<()> {
         println!("{time:>33}{:>10.2}{:>10.2}{:>10.2}", speed(alone), speed(memory), speed(whole));
     }
     if let Some(peak) = peak_mib() {
-        println!("peak of memory {peak} MiB");
+        println!("peak memory {peak} MiB");
     }
     Ok(())
 }

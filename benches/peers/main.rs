@@ -65,7 +65,7 @@ struct Options {
     /// Images to rank, with five captions each
     #[arg(long, value_name = "N", default_value_t = 1000)]
     evaluate: usize,
-    /// Only these peers (pytorch, jax, candle, numpy, loop); "none" for this crate alone
+    /// Only these peers (pytorch, jax, candle, numpy, loop); "none" for only this crate
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peers: Option<Vec<String>>,
     /// Print one JSON object instead of a table

@@ -46,7 +46,7 @@ pub enum Pass {
     Backward,
 }
 
-/// How the operands lie in memory, rows first. A product's speed depends on it.
+/// The layout of the operands in memory, rows first. A product's speed depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Form {
     /// C = A Bᵀ: a layer's output, x Wᵀ.

@@ -293,8 +293,8 @@ fn pickled(path: &Path, kind: Kind) -> String {
     // A JSON string is also a Python string.
     let file = Value::from(path.to_string_lossy().into_owned());
     format!(
-        "this is {}; it is not read, and nothing of it was executed. Python executes what a pickle says; if you trust \
-         it, this writes a vocabulary that is read here:\n  \
+        "this is {}; it is not read, and no code in it was executed. Python executes the code in a pickle; if you \
+         trust it, this writes a vocabulary that can be read here:\n  \
          import json, pickle, sys, types; Vocabulary = type(\"Vocabulary\", (), {{}}); sys.modules[\"vocab\"] = types.SimpleNamespace(Vocabulary=Vocabulary)\n  \
          v = pickle.load(open({file}, \"rb\"), encoding=\"utf-8\"); json.dump({{\"word2idx\": getattr(v, \"word2idx\", v)}}, open(\"vocab.json\", \"w\"))",
         kind.name()
@@ -381,7 +381,7 @@ mod tests {
         let path = folder.path().join("f8k \"x\".pkl");
         std::fs::write(&path, b"\x80\x02cvocab\nVocabulary\nq\x01)\x81.").unwrap();
         let message = Vocabulary::read(&path).unwrap_err().to_string();
-        for words in ["a Python pickle", "nothing of it was executed", "pickle.load(open(\"", "f8k \\\"x\\\".pkl"] {
+        for words in ["a Python pickle", "no code in it was executed", "pickle.load(open(\"", "f8k \\\"x\\\".pkl"] {
             assert!(message.contains(words), "{words}: {message}");
         }
         let message = Vocabulary::read(folder.path()).unwrap_err().to_string();

@@ -283,7 +283,7 @@ impl Embeddings {
         if let Some((first, second)) = apart.first() {
             self.notes.push(format!(
                 "{name}: {} row(s) equal an earlier row, the first of them row {second} (equal to row {first}); they \
-                 count as images of their own, so R@K may count copies. An array {IMAGE_IDS} can say which captions \
+                 count as separate images, so R@K may count copies. An array {IMAGE_IDS} can say which captions \
                  belong to one image",
                 apart.len()
             ));

@@ -134,8 +134,11 @@ impl Observer for Console {
             Event::Started { config, parameters, pairs, batches, progress } => {
                 (self.epochs, self.batches) = (config.num_epochs, *batches);
                 self.warmup_is_open = config.max_violation && config.warmup_epochs == 0;
-                let from =
-                    if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
+                let from = if progress.step > 0 {
+                    format!(", continuing after step {}", progress.step)
+                } else {
+                    String::new()
+                };
                 self.say(&format!(
                     "{} parameters; {} pairs an epoch in {} batches of {}{from}; ready after {:.2} s",
                     thousands(*parameters),

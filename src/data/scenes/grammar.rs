@@ -32,7 +32,7 @@ const PLACE_FIRST: u32 = 33;
 /// How often the sky is named before the ground, in percent.
 const SKY_FIRST: u32 = 33;
 
-/// A word and its synonym. A word without a synonym is there twice.
+/// A word and its synonym. A word without a synonym is repeated.
 type Words = [&'static str; 2];
 
 const SMALL: [&str; 3] = ["small", "little", "tiny"];

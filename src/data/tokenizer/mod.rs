@@ -23,13 +23,13 @@
 //! | (P-1) … (P-6) | sentences, by Punkt with its English parameters | `punkt` |
 //! | (T-1) … (T-26) | words of each sentence, by the Penn Treebank rules as NLTK extends them | `treebank` |
 //!
-//! Sentences matter because a period becomes a token of its own only at a sentence's end:
+//! Sentences matter because a period becomes a separate token only at the end of a sentence:
 //!
 //! ```
 //! # use vsepp::data::tokenizer::tokenize;
 //! assert_eq!(tokenize("Two dogs run. One sits."), ["two", "dogs", "run", ".", "one", "sits", "."]);
 //! assert_eq!(tokenize("Mr. Smith sits."), ["mr.", "smith", "sits", "."]);
-//! // Nothing follows this period, so it ends the text whatever the word before it is.
+//! // Nothing follows this period, so it ends the text after any word.
 //! assert_eq!(tokenize("A photo of Mr."), ["a", "photo", "of", "mr", "."]);
 //! ```
 //!
