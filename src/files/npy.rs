@@ -1,4 +1,4 @@
-//! `.npy`: any array as an entry of an npz, matrices of `f16`, `f32` or `f64` as files of their own.
+//! `.npy`: any array as an entry of an npz, and matrices of `f16`, `f32` or `f64` as separate files.
 
 use std::io::Read;
 use std::path::Path;
@@ -61,7 +61,7 @@ fn as_matrix(shape: &[usize]) -> Option<[usize; 2]> {
     long.next().is_none().then_some([rows, columns])
 }
 
-/// **Errors** with the place of the first number that is not finite.
+/// Fails with the place of the first number that is not finite.
 pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> Result<()> {
     match matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
@@ -72,26 +72,31 @@ pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> R
     }
 }
 
-/// What comes before the numbers.
+/// The header of an array.
 pub(super) struct Head {
     pub(super) element: ElementType,
     pub(super) order: Order,
     pub(super) shape: Vec<usize>,
     /// Whether the first index runs fastest.
     by_columns: bool,
-    /// The bytes up to the first number.
+    /// The number of bytes before the first number.
     bytes: u64,
 }
 
 impl Head {
-    /// Of little-endian numbers whose last index runs fastest.
+    /// A header for little-endian numbers whose last index runs fastest.
     pub(super) fn plain(element: ElementType, shape: Vec<usize>) -> Self {
         Self { element, order: Order::Little, shape, by_columns: false, bytes: 0 }
     }
 
-    /// **Errors** if it is none, of another type, or of a shape of which no array of `T` can be.
+    /// Reads a header.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no valid header, if the type is not one of `types`, or if no array of `T` can have
+    /// the shape.
     pub(super) fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
-        /// `NumPy` has 64 at most.
+        /// `NumPy` allows at most 64.
         const AXES: usize = 64;
         let header = read_header(file)?;
         let bytes = header.len() as u64;
@@ -102,7 +107,7 @@ impl Head {
         if header.shape.len() > AXES {
             return Err(refuse(&format!("expected at most {AXES} axes, found {}", header.shape.len())));
         }
-        // (0, 2⁴⁰, 2⁴⁰) holds no number, and yet no array can have this shape.
+        // An empty shape can be too large too: (0, 2⁴⁰, 2⁴⁰).
         let (element, order) = element_type(&header.type_descriptor, types)?;
         let widest = size_of::<T>().max(element.bytes());
         let size = header.shape.iter().try_fold(widest, |n, &axis| n.checked_mul(axis.max(1)));
@@ -112,14 +117,16 @@ impl Head {
         Ok(Self { element, order, shape: header.shape, by_columns: header.layout == Layout::Fortran, bytes })
     }
 
-    /// How many numbers follow.
+    /// The number of elements.
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The bytes of the numbers.
+    /// The size of the numbers in bytes.
     ///
-    /// **Errors** if the whole, of `length` bytes, is longer or shorter than the header says.
+    /// # Errors
+    ///
+    /// Fails if the array, of `length` bytes in total, is longer or shorter than the header says.
     pub(super) fn check_length(&self, length: u64) -> std::result::Result<u64, Problem> {
         let numbers = (self.len() * self.element.bytes()) as u64;
         match length.checked_sub(self.bytes).and_then(|rest| rest.checked_sub(numbers)) {
@@ -129,7 +136,7 @@ impl Head {
         }
     }
 
-    /// The index of the number at a position of the file; none in an empty array.
+    /// The index of the number at a position of the file; `None` in an empty array.
     pub(super) fn index(&self, mut at: usize) -> Option<Vec<usize>> {
         let mut index = vec![0; self.shape.len()];
         let axes: Vec<usize> =
@@ -149,16 +156,16 @@ impl Head {
         }
         let reversed: Vec<usize> = self.shape.iter().rev().copied().collect();
         let array = ArrayD::from_shape_vec(IxDyn(&reversed), numbers).map_err(failed)?.reversed_axes();
-        let mut turned = Vec::new();
-        reserve(&mut turned, array.len() as u64).map_err(Problem::Content)?;
-        turned.extend(array.iter().copied());
-        ArrayD::from_shape_vec(IxDyn(&self.shape), turned).map_err(failed)
+        let mut transposed = Vec::new();
+        reserve(&mut transposed, array.len() as u64).map_err(Problem::Content)?;
+        transposed.extend(array.iter().copied());
+        ArrayD::from_shape_vec(IxDyn(&self.shape), transposed).map_err(failed)
     }
 }
 
-/// The type behind a descriptor such as `<f4`.
+/// The type of a descriptor such as `<f4`.
 ///
-/// **Errors** with the types that may stand there.
+/// Fails with the allowed types.
 fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
     let named = |letters: &str| types.iter().copied().find(|element| element.letters() == Some(letters));
     let found = match descriptor {
@@ -178,9 +185,9 @@ fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Resul
     })
 }
 
-/// What a `.npy` file begins with, for numbers in little-endian order, the last index running fastest.
+/// The header of a `.npy` file with little-endian numbers, the last index running fastest.
 ///
-/// **Errors** if NumPy has no such type or the shape has too many axes.
+/// Fails if NumPy has no such type or the shape has too many axes.
 pub(super) fn header(element: ElementType, shape: &[usize]) -> std::result::Result<Vec<u8>, String> {
     let letters = element.letters().ok_or_else(|| format!("NumPy has no type {element}"))?;
     let order = if element.bytes() == 1 { '|' } else { '<' };
@@ -192,10 +199,10 @@ fn refuse(problem: &str) -> Problem {
     Problem::Content(format!("not a .npy file that can be read: {problem}"))
 }
 
-/// The magic string, the version, the length and the header, if it can be one: the parser behind it
-/// takes its time over nested brackets, and its stack.
+/// Reads the magic string, the version, the length and the header. It refuses nested brackets, on which the
+/// parser would use much time and stack.
 fn read_header(file: &mut impl Read) -> std::result::Result<Vec<u8>, Problem> {
-    /// Far longer than the header of an array, which has about a hundred bytes.
+    /// Far longer than an array's header, which has about a hundred bytes.
     const LONGEST: usize = 4096;
     /// `{'descr': …, 'shape': (…)}` has two.
     const BRACKETS: usize = 2;
@@ -269,12 +276,12 @@ mod tests {
         assert!(matrix == expected && matrix.is_standard_layout(), "column order is turned");
     }
 
-    /// Rows that end nowhere near the end of a block, of 1 MiB in the file.
+    /// No row ends near the end of a block, which has 1 MiB in the file.
     #[test]
     fn the_blocks_of_a_long_file_are_joined() {
         type ToBytes = fn(f32) -> Vec<u8>;
         let (rows, columns) = (1021, 771);
-        // Halves without a remainder in every type, of either sign.
+        // Multiples of ½ that are exact in every type, of either sign.
         let expected = Array2::from_shape_fn((rows, columns), |(r, c)| ((r * columns + c) % 2003) as f32 / 2.0 - 500.0);
         let shape = format!("({rows}, {columns})");
         let to: [(&str, ToBytes); 6] = [
@@ -294,7 +301,7 @@ mod tests {
             assert!(message(&[&data, [0; 3].as_slice()].concat()).contains("found 3 more byte"), "{descriptor}");
             let mut spoiled = data;
             let infinity = to(f32::NEG_INFINITY);
-            // In no type's last block.
+            // Not in the last block of any type.
             let at = infinity.len() * (301 * columns - 1);
             spoiled[at..][..infinity.len()].copy_from_slice(&infinity);
             assert!(message(&spoiled).contains("-inf in row 300, column 770"), "{descriptor}");
