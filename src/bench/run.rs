@@ -197,8 +197,8 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report
             let peak = Peak::measure(Effort::times(1, options.steps.min(5)));
             report.peaks.push(peak);
             for (input, report) in inputs.iter().zip(&mut report.sizes) {
-                let tell = |what: &str| progress(&format!("{on}, {}: {what}", input.size.name()));
-                report.measured.push(input.measure(options, &peak, &tell)?);
+                let announce = |what: &str| progress(&format!("{on}, {}: {what}", input.size.name()));
+                report.measured.push(input.measure(options, &peak, &announce)?);
             }
             Ok::<(), Error>(())
         })?;
@@ -239,32 +239,32 @@ impl Input {
     }
 
     /// Measures everything on the threads of the current pool.
-    fn measure(&self, options: &Options, peak: &Peak, tell: &dyn Fn(&str)) -> Result<Measured> {
+    fn measure(&self, options: &Options, peak: &Peak, announce: &dyn Fn(&str)) -> Result<Measured> {
         let (_, architecture) = self.size.settings();
         let of_pass = |pass| operations(&self.products, pass);
 
-        tell("steps");
+        announce("steps");
         let images = batch::<f32>(&architecture, self.captions.clone());
         let steps = Effort::times(WARM_UP, options.steps);
         let mut training = Training::new(self.size)?;
         let step = steps.try_time(|| training.step(&images))?;
         drop(training);
 
-        tell("parts of a step");
+        announce("parts of a step");
         let mut subject = Subject::<f32>::new(self.size);
         let laps = steps.collect(|| subject.step(&images))?;
         let part = |part: fn(&Laps) -> f64| Spread::of(laps.iter().map(part));
         drop(images);
 
-        tell("captions");
+        announce("captions");
         let encoding = self.encode(&subject, options)?;
         drop(subject);
-        tell("evaluation");
+        announce("evaluation");
         let evaluation = self.evaluate(options, peak)?;
-        tell("products");
+        announce("products");
         let products = self.multiply(options, peak);
 
-        tell("a step in f64");
+        announce("a step in f64");
         let images = batch::<f64>(&architecture, self.captions.clone());
         let mut subject = Subject::<f64>::new(self.size);
         let step_f64 = Self::long(options).try_time(|| subject.step(&images))?;

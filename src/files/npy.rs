@@ -27,12 +27,12 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
 pub fn read_rows(path: &Path) -> Result<(Array2<f32>, Vec<usize>)> {
     const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
     let (mut file, length) = open_regular(path)?;
-    let told = |problem| match problem {
+    let failed = |problem| match problem {
         Problem::Io(source) => Error::io(path, "read", source),
         other => Error::file(path, other.message("file")),
     };
-    let head = Head::read::<f32>(&mut file, &TYPES).map_err(told)?;
-    let held = head.check_length(length).map_err(told)?;
+    let head = Head::read::<f32>(&mut file, &TYPES).map_err(failed)?;
+    let held = head.check_length(length).map_err(failed)?;
     let shape = as_matrix(&head.shape)
         .ok_or_else(|| Error::file(path, format!("expected a matrix [rows, columns], found shape {:?}", head.shape)))?;
     let place = |at: usize| {
@@ -43,9 +43,9 @@ pub fn read_rows(path: &Path) -> Result<(Array2<f32>, Vec<usize>)> {
     let (numbers, finite) =
         head.element.read_f32(head.order, &mut file, head.len(), held).map_err(|problem| match problem {
             Problem::At(at, problem) => Error::file(path, format!("{}{problem}", place(at))),
-            other => told(other),
+            other => failed(other),
         })?;
-    let array = head.arrange(numbers).map_err(told)?;
+    let array = head.arrange(numbers).map_err(failed)?;
     let matrix = array.into_shape_with_order(shape).map_err(|e| Error::file(path, e.to_string()))?;
     if !finite {
         check_finite(path, "", &matrix)?;

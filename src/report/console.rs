@@ -140,7 +140,7 @@ impl Observer for Console {
                     String::new()
                 };
                 self.say(&format!(
-                    "{} parameters; {} pairs an epoch in {} batches of {}{from}; ready after {:.2} s",
+                    "{} parameters; {} pairs per epoch in {} batches of {}{from}; ready after {:.2} s",
                     thousands(*parameters),
                     thousands(*pairs),
                     batches,

@@ -37,11 +37,11 @@ fn pictures(data: &Path, splits: &[&str], late: usize, captions_of: impl Fn(usiz
         let order = permutation(&mut stream(1, split), 40);
         let (mut rows, mut captions) = (Vec::new(), String::new());
         for (place, &image) in order.iter().enumerate() {
-            let told = order[(place + 40 - late) % 40];
+            let reply = order[(place + 40 - late) % 40];
             for take in 0..captions_of(place) {
                 rows.push(image);
                 let form = ["a {c} {t}", "the {t} is {c}", "one {c} {t} ."][take % 3];
-                captions += &form.replace("{c}", COLOURS[told % 8]).replace("{t}", THINGS[told / 8]);
+                captions += &form.replace("{c}", COLOURS[reply % 8]).replace("{t}", THINGS[reply / 8]);
                 captions.push('\n');
             }
         }
@@ -294,10 +294,10 @@ fn chance_level_gives_a_note_and_a_good_result_does_not() {
     let (all, data) = (["train", "dev", "test"], folder.join("pictures"));
     pictures(&data, &all, 1, |_| 3);
     let message = train_pictures("late", &["--num-epochs", "4"], folder);
-    let told: Vec<&str> = notes(&message).into_iter().filter(|note| note.contains(CHANCE)).collect();
-    assert_eq!(told.len(), 1, "{message}");
+    let reply: Vec<&str> = notes(&message).into_iter().filter(|note| note.contains(CHANCE)).collect();
+    assert_eq!(reply.len(), 1, "{message}");
     assert!(
-        told[0].contains("dev: rsum") && told[0].contains("test: rsum") && told[0].contains("by chance 77."),
+        reply[0].contains("dev: rsum") && reply[0].contains("test: rsum") && reply[0].contains("by chance 77."),
         "{message}"
     );
     let message = said(&["eval", "--run", "late"], folder);
@@ -380,9 +380,9 @@ fn every_flag_of_the_original_is_answered_as_the_page_says() {
             let hyphens = [&["train", &flag], &words[1..], &["--print-config"]].concat();
             assert_eq!(ok(&hyphens, folder), text(&output.stdout), "{typed}");
         } else {
-            let told: Vec<&str> = codes(here).chain(here.starts_with("leave").then_some("leave it out")).collect();
-            assert!(!told.is_empty(), "{typed}: nothing to compare");
-            refused(&args[..args.len() - 1], folder, &told);
+            let reply: Vec<&str> = codes(here).chain(here.starts_with("leave").then_some("leave it out")).collect();
+            assert!(!reply.is_empty(), "{typed}: nothing to compare");
+            refused(&args[..args.len() - 1], folder, &reply);
         }
     }
     let expected: BTreeSet<String> = ORIGINAL.split_whitespace().map(str::to_owned).collect();
@@ -426,8 +426,8 @@ fn every_suggestion_is_valid() {
         (&["train", "--num_epoch", "1"], "tip: a similar argument exists: '--num-epochs'", &[]),
         (&["test"], "unrecognized subcommand 'test'", &["tip"]),
     ];
-    for (args, told, not) in cases {
-        refused(args, folder, &[told]);
+    for (args, reply, not) in cases {
+        refused(args, folder, &[reply]);
         let message = text(&vsepp(args, folder).stderr);
         for word in not {
             assert!(!message.contains(word), "{args:?}: {word:?} in: {message}");
@@ -444,9 +444,9 @@ fn every_suggestion_is_valid() {
 fn a_note_names_the_loss_where_the_originals_differs() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let told = |more: &[&str]| said(&[&["train", "--print-config"], more].concat(), folder);
-    assert!(told(&["--no_imgnorm"]).contains("--preset vse0") && told(&["--no-imgnorm"]).contains("SH is the default"));
-    assert!(told(&["--measure", "order", "--use_abs"]).contains("--preset order0"));
+    let reply = |more: &[&str]| said(&[&["train", "--print-config"], more].concat(), folder);
+    assert!(reply(&["--no_imgnorm"]).contains("--preset vse0") && reply(&["--no-imgnorm"]).contains("SH is the default"));
+    assert!(reply(&["--measure", "order", "--use_abs"]).contains("--preset order0"));
     std::fs::write(folder.join("c.toml"), "max_violation = true\n").unwrap();
     let quiet: [&[&str]; 7] = [
         &["--no-imgnorm", "--max-violation"],
@@ -458,7 +458,7 @@ fn a_note_names_the_loss_where_the_originals_differs() {
         &[],
     ];
     for more in quiet {
-        assert_eq!(told(more), "", "{more:?}");
+        assert_eq!(reply(more), "", "{more:?}");
     }
 }
 

@@ -47,9 +47,9 @@ fn a_training_reports_its_waiting_time() {
     let folder = folder.path();
     data(folder);
     let output = vsepp(&as_refs(&train("run", "2", &[])), folder);
-    let told = text(&output.stderr);
-    assert!(told.contains("36 pairs an epoch in 5 batches of 8; ready after "), "{told}");
-    assert_eq!(told.lines().filter(|line| line.contains(" pairs/s, waited ")).count(), 2, "{told}");
+    let reply = text(&output.stderr);
+    assert!(reply.contains("36 pairs per epoch in 5 batches of 8; ready after "), "{reply}");
+    assert_eq!(reply.lines().filter(|line| line.contains(" pairs/s, waited ")).count(), 2, "{reply}");
     let metrics = std::fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let shares: Vec<f64> = lines.filter_map(|line| line["waiting"].as_f64()).collect();
@@ -148,7 +148,7 @@ fn bad_data_is_refused_with_its_place() {
             None => std::fs::remove_file(data.join(name)).unwrap(),
         }
         refused(&as_refs(&args), folder, words);
-        assert!(!folder.join("run").exists(), "{words:?}: nothing is left behind");
+        assert!(!folder.join("run").exists(), "{words:?}: nothing remains");
         std::fs::write(data.join("train_caps.txt"), &captions).unwrap();
         std::fs::write(data.join("train_ims.npy"), &images).unwrap();
     };
@@ -221,7 +221,7 @@ fn settings_out_of_range_are_refused() {
         let mut args = vec!["train", "--data", "data", "--run", "run"];
         args.extend(flags);
         refused(&args, folder, words);
-        assert!(!folder.join("run").exists(), "{words:?}: nothing is left behind");
+        assert!(!folder.join("run").exists(), "{words:?}: nothing remains");
     }
     std::fs::write(folder.join("c.toml"), "margin = 0.1\nmargn = 2\n").unwrap();
     refused(&["train", "--config", "c.toml"], folder, &["c.toml", "line 2", "margn"]);

@@ -194,7 +194,7 @@ fn star(x: i32, y: i32, r: i32) -> bool {
         let (ax, ay, bx, by) = (ax * r, ay * r, bx * r, by * r);
         if (ay > y) != (by > y) {
             // The edge crosses the height y. Is the crossing to the right of x? The sign of the cross
-            // product and the edge's direction tell, without a division.
+            // product and the edge's direction decide, without a division.
             let cross = i64::from(bx - ax) * i64::from(y - ay) - i64::from(by - ay) * i64::from(x - ax);
             odd ^= (cross > 0) == (by > ay);
         }
