@@ -445,7 +445,9 @@ fn a_note_names_the_loss_where_the_originals_differs() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let reply = |more: &[&str]| said(&[&["train", "--print-config"], more].concat(), folder);
-    assert!(reply(&["--no_imgnorm"]).contains("--preset vse0") && reply(&["--no-imgnorm"]).contains("SH is the default"));
+    assert!(
+        reply(&["--no_imgnorm"]).contains("--preset vse0") && reply(&["--no-imgnorm"]).contains("SH is the default")
+    );
     assert!(reply(&["--measure", "order", "--use_abs"]).contains("--preset order0"));
     std::fs::write(folder.join("c.toml"), "max_violation = true\n").unwrap();
     let quiet: [&[&str]; 7] = [
