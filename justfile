@@ -1,4 +1,4 @@
-# Cheapest checks first; `just` runs them all, as .ci/run does.
+# The cheapest checks come first. `just` runs all of them, as .ci/run does.
 
 default: fmt lint test doc
 
@@ -10,11 +10,11 @@ fmt:
 lint:
     cargo clippy --all-targets -- -D warnings
 
-# Tests: the README's own command
+# Tests: the command in README
 test:
     cargo test --release
 
-# Documentation, and no broken link in it
+# Documentation, without broken links
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
@@ -26,11 +26,11 @@ gradcheck:
 bench *ARGS:
     cargo run --release -- bench {{ARGS}}
 
-# The same in PyTorch, JAX and candle, in turn, where they are there
+# The same in PyTorch, JAX and candle, if they are installed
 peers *ARGS:
     cargo bench --bench peers -- {{ARGS}}
 
-# The golden suite again (the bytes must not change), and the backends of examples/backends on it
+# Make the golden suite again (the bytes must not change)
 golden:
     cargo run --release -- golden make --out fixtures/golden --force
 
@@ -42,7 +42,7 @@ backends PYTHON="python3":
 crossing:
     cargo run --release --example crossing
 
-# The figures of the docs; cost.svg holds times: on an idle machine
+# The figures of the docs; cost.svg shows times, so make it on an idle machine
 figures:
     cargo run --release --example scenes_sheet > docs/figures/scenes.svg
     cargo run --release --example crossing 5 docs/figures/crossing.svg

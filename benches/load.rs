@@ -1,16 +1,17 @@
-//! Reading a matrix of image features, beside what no reader can do without.
+//! The time to read a matrix of image features, compared with what every reader must do.
 //!
 //! ```text
 //! cargo bench --bench load                          # 1 GiB of float32
 //! cargo bench --bench load -- --kind f8 --mib 512
 //! ```
 //!
-//! The file is written first, so it comes from the page cache where memory allows: what is measured
-//! is the program, not the disk. "Bytes" is to read the file in pieces of 1 MiB into one buffer,
-//! "memory" to fill a new vector of the matrix's size, which the system has to supply page by page;
-//! both on one thread. The peak of memory is that of the whole process.
+//! The file is written first, so it comes from the page cache if there is enough memory: this measures the
+//! program, not the disk. "Bytes" reads the file in pieces of 1 MiB into one buffer. "Memory" fills a new
+//! vector of the matrix's size, which the system must supply page by page. Both use one thread. The peak
+//! memory is that of the whole process.
 //!
-//! `cargo test --benches` starts this file without `--bench`: one small file, to see that it runs.
+//! `cargo test --benches` starts this file without `--bench`: it reads one small file, to check that it
+//! runs.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -22,10 +23,10 @@ use clap::{Parser, ValueEnum};
 use half::f16;
 use vsepp::files::read_matrix;
 
-/// F of the file.
+/// F, the number of columns of the file.
 const COLUMNS: usize = 4096;
 
-/// Times the reading of a `.npy` file.
+/// Times reading a `.npy` file.
 #[derive(Parser)]
 struct Options {
     /// Size of the file
@@ -106,7 +107,7 @@ fn measure(options: &Options) -> Result<()> {
         println!("{time:>33}{:>10.2}{:>10.2}{:>10.2}", speed(alone), speed(memory), speed(whole));
     }
     if let Some(peak) = peak_mib() {
-        println!("peak of memory {peak} MiB");
+        println!("peak memory {peak} MiB");
     }
     Ok(())
 }
@@ -139,7 +140,7 @@ fn read_bytes(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// As far as Linux tells.
+/// The peak memory, if Linux provides it.
 fn peak_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,14 +1,14 @@
-//! The parts of training and retrieval one by one, over `vsepp::bench`.
+//! Times the parts of training and retrieval one by one, with `vsepp::bench`.
 //!
 //! ```text
 //! cargo bench --bench parts                       # everything
-//! cargo bench --bench parts -- coco               # whatever has "coco" in its name
-//! cargo bench --bench parts -- 'product.*paper'   # regular expressions are understood
+//! cargo bench --bench parts -- coco               # everything with "coco" in its name
+//! cargo bench --bench parts -- 'product.*paper'   # a regular expression
 //! ```
 //!
-//! `vsepp bench` measures the same and says what share of the machine's peak it is; this file is for
-//! watching one part while it is changed. `cargo test --benches` starts it without `--bench`: everything
-//! runs once, at the smallest size.
+//! `vsepp bench` measures the same and gives shares of the machine's peak. Use this file to watch one part
+//! while you change it. `cargo test --benches` starts it without `--bench`: everything runs once, at the
+//! smallest size.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl Case {
     }
 }
 
-/// The sizes, or the smallest alone where this is but a test.
+/// The sizes; only the smallest in a test.
 fn sizes() -> &'static [Size] {
     if std::env::args().any(|argument| argument == "--bench") { &Size::ALL } else { &Size::ALL[..1] }
 }
@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
 #[divan::bench(args = cases(), max_time = 10)]
 fn step(bencher: Bencher, case: Case) {
     let (pool, batch) = (case.pool(), case.batch());
-    let mut training = Training::new(case.size).expect("a size that can be held");
+    let mut training = Training::new(case.size).expect("a size that fits memory");
     bencher.bench_local(|| pool.install(|| training.step(&batch).expect("a step")));
 }
 
@@ -126,7 +126,7 @@ fn product_cases() -> Vec<ProductCase> {
     cases().into_iter().flat_map(of_case).collect()
 }
 
-/// Items are operations.
+/// Times a product; its items are operations.
 #[divan::bench(args = product_cases(), max_time = 1)]
 fn product(bencher: Bencher, case: &ProductCase) {
     let (pool, mut operands) = (case.case.pool(), Operands::new(&case.product));

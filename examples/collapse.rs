@@ -1,9 +1,9 @@
 //! The collapse warning on runs that recover and on runs that do not.
 //!
-//! `cargo run --release --example collapse [DIR]` trains MH and SH at many learning rates, batch sizes
-//! and seeds, on the built-in scenes or, with a folder of data, on that, and prints for each run at
-//! which step it was warned and what became of it. A run counts as collapsed if its last rsum on dev is
-//! below 50; scores at random have about 11 on the scenes and 3 on 1,000 images.
+//! `cargo run --release --example collapse [DIR]` trains MH and SH at many learning rates, batch sizes and
+//! seeds, on the built-in scenes or on a folder of data. For each run it prints the steps with a warning
+//! and the result. A run counts as collapsed if its last rsum on dev is below 50; random scores give about
+//! 11 on the scenes and 3 on 1,000 images.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use vsepp::data::{Source, Vocabulary};
 use vsepp::model::{Config, Preset};
 use vsepp::train::{Event, Observer, Trainer, TrainingData};
 
-/// A run whose last rsum on dev is below this has collapsed.
+/// A run has collapsed if its last rsum on dev is below this.
 const COLLAPSED: f64 = 50.0;
 
 /// The steps with a warning, and rsum on dev after each epoch.
@@ -34,7 +34,7 @@ impl Observer for Seen {
     }
 }
 
-/// The runs on the built-in scenes: what is special about each, and its settings.
+/// The runs on the built-in scenes: a description of each, and its settings.
 fn on_scenes() -> Vec<(String, Config)> {
     let mut runs = Vec::new();
     let mut add = |name: &str, seeds: std::ops::Range<u64>, change: &dyn Fn(&mut Config)| {

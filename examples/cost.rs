@@ -1,9 +1,9 @@
-//! What a training step costs: where its time goes, and how it grows with B, H, T, V and the cores.
+//! The cost of a training step: where its time goes, and how it grows with B, H, T, V and the cores.
 //!
-//! `cargo run --release --example cost [FILE.svg]` times the steps of `vsepp bench` by their parts, and
-//! then steps of the paper's size (V 11,755, E 300, H = D = 1024, F 4096, B 128) with one of its letters
-//! changed, on 1 thread and on all cores; with a file, it draws both. It takes about two minutes.
-//! Captions are made up, with COCO's lengths; T grows by putting captions one behind the other.
+//! `cargo run --release --example cost [FILE.svg]` times the parts of the steps of `vsepp bench`. Then it
+//! times steps of the paper's size (V 11,755, E 300, H = D = 1024, F 4096, B 128) with one letter changed,
+//! on 1 thread and on all cores. With a file, it draws both. It takes about two minutes. The captions are
+//! made up, with COCO's lengths; T grows by concatenating captions.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -16,12 +16,12 @@ use vsepp::model::Config;
 use vsepp::nn::PrefixTree;
 use vsepp::train::Trainer;
 
-/// A size of step.
+/// The size of a step.
 #[derive(Clone, Copy)]
 struct Sizes {
     pairs: usize,
     hidden: usize,
-    /// How many captions stand one behind the other.
+    /// How many captions are concatenated.
     lengths: usize,
     vocabulary: usize,
 }
@@ -31,13 +31,13 @@ type Value = fn(&Sizes) -> f64;
 
 const BASE: Sizes = Sizes { pairs: 128, hidden: 1024, lengths: 1, vocabulary: 11_755 };
 
-/// What was measured at one size.
+/// The measurement at one size.
 struct Point {
     /// The letter's value.
     at: f64,
     /// Useful operations.
     operations: f64,
-    /// Of one thread, of all cores.
+    /// Seconds on one thread and on all cores.
     seconds: [f64; 2],
 }
 
@@ -112,7 +112,7 @@ fn main() -> Result<()> {
 }
 
 /// Shares of a step's time: products of the forward and of the backward pass, norm and Adam, the rest.
-/// The parts are timed apart from the step, so that the rest could be below 0 on a busy machine.
+/// The parts are timed separately from the step, so the rest could be below 0 on a busy machine.
 fn shares(report: &Report) -> Vec<(&'static str, f64, [f64; 4])> {
     let of = |size: &bench::SizeReport| {
         let measured = &size.measured[0];
@@ -166,7 +166,7 @@ fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
     Ok(Point { at, operations, seconds })
 }
 
-/// Above, the shares of the time at the three sizes; below, a curve for each letter.
+/// Draws the shares of the time at the three sizes and, below them, a curve for each letter.
 fn draw(report: &Report, curves: &[(&str, Vec<Point>)], all: usize) -> String {
     const PARTS: [(&str, &str); 4] = [
         ("products, forward", "#1f5fa8"),

@@ -1,9 +1,9 @@
 //! SH against MH on the built-in scenes: the sum of hinges leads early, the maximum wins in the end.
 //!
-//! `cargo run --release --example crossing [SEEDS [FILE.svg]]` trains both on the same data with the
-//! same seeds (5 by default) and the same settings but for the loss, and prints rsum on the dev split
-//! by epoch and on the test split at the end, every seed; with a file, it draws the curves too.
-//! Progress goes to stderr.
+//! `cargo run --release --example crossing [SEEDS [FILE.svg]]` trains both on the same data with the same
+//! seeds (5 by default) and the same settings except for the loss. For every seed it prints rsum on the dev
+//! split by epoch and on the test split at the end. With a file, it also draws the curves. Progress goes to
+//! stderr.
 
 use std::fmt::Write;
 use std::sync::atomic::AtomicBool;
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
             let mut trainer = Trainer::new(config, &vocabulary, img_dim)?;
             let mut curve = Curve::default();
             trainer.run(&data, None, &mut curve, &AtomicBool::new(false))?;
-            // The model of the last epoch, for both alike.
+            // The model of the last epoch, for both losses.
             rows.push((seed, name, curve.0, trainer.evaluate(&test, &test_ids)?));
         }
     }
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The curves as SVG: epochs to the right, dev rsum upwards, one line a run.
+/// The curves as SVG: epochs to the right, dev rsum upwards, one line per run.
 fn draw(curves: &[(&str, &[f64])]) -> String {
     const LEFT: f64 = 46.0;
     const BOTTOM: f64 = 262.0;

@@ -1,8 +1,8 @@
-//! A layer of one's own in front of the model: a convolution with a weight of four axes, and a running
-//! mean that is saved and not trained.
+//! Your own layer in front of the model: a convolution with a weight of four axes, and a running mean that
+//! is saved but not trained.
 //!
-//! The convolution and VSE++ are one [`Module`]: one optimiser moves both, one visit names, counts and
-//! clips their tensors. The gradient by the features, dℓ/dφ, comes from the same backward pass as the
+//! The convolution and VSE++ are one [`Module`]: one optimiser updates both, and one visit names, counts and
+//! clips their tensors. The gradient for the features, dℓ/dφ, comes from the same backward pass as the
 //! others. A part of the model is frozen.
 //!
 //! `cargo run --release --example layer` prints the tensors and the loss of some steps.
@@ -31,12 +31,12 @@ vsepp::module!(
     }
 );
 
-/// What [`Conv`] keeps of a forward pass.
+/// The cache of [`Conv`].
 #[derive(Default)]
 struct ConvCache<T> {
     /// y [B, F]
     y: Array2<T>,
-    /// x less the mean, a picture a row, [B, C Y X].
+    /// x minus the mean, one row per picture, [B, C Y X].
     centred: Array2<T>,
     /// The mean of the batch, `[C]`: only in training.
     batch_mean: Option<Array1<T>>,
@@ -95,7 +95,7 @@ impl<T: Scalar> Layer<T> for Conv<T> {
 }
 
 impl<T: Scalar> Conv<T> {
-    /// Moves the running mean a tenth of the way to that of the last batch.
+    /// Moves the running mean by a tenth towards the mean of the last batch.
     fn update_mean(&mut self, cache: &ConvCache<T>) {
         if let Some(batch_mean) = &cache.batch_mean {
             let (keep, rest) = (T::from_f64(0.9), T::from_f64(0.1));

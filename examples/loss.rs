@@ -1,4 +1,4 @@
-//! A loss of one's own: squared hinges. Its gradient is checked, and a model is trained with it.
+//! Your own loss: squared hinges. The example checks its gradient and trains a model with it.
 //!
 //! ```text
 //! ℓ = Σ_ij cost_s[i, j]² + Σ_ij cost_im[i, j]²,   cost as in (HINGE-1), (HINGE-2)
@@ -62,7 +62,7 @@ impl Observer for Rsums {
     }
 }
 
-/// Trains on scenes with so many images, and returns the dev rsum by epoch.
+/// Trains on scenes with `images` training images, and returns the dev rsum by epoch.
 fn train(images: usize, epochs: usize) -> vsepp::Result<Vec<f64>> {
     let world = ScenesConfig { train: images, dev: images / 4, test: 0, ..ScenesConfig::default() };
     let [train, dev] = Source::Scenes(world).splits(["train", "dev"])?;

@@ -9,13 +9,13 @@ use vsepp::data::scenes::{CAPTIONS_PER_IMAGE, Part, ScenesConfig, captions, pict
 const COLUMNS: usize = 2;
 const ROWS: usize = 6;
 
-/// Side of a picture on the page: two units a pixel.
+/// Side of a picture on the page: two units per pixel.
 const SIDE: usize = 96;
 /// Room for the captions to the right of it.
 const TEXT: usize = 440;
 /// Room between things.
 const GAP: usize = 20;
-/// From caption to caption.
+/// The distance between captions.
 const LINE: usize = SIDE / CAPTIONS_PER_IMAGE;
 
 fn main() {
@@ -37,14 +37,14 @@ fn main() {
         );
         let x = left + SIDE + GAP / 2;
         for (line, caption) in captions(&config, Part::Test, row).iter().enumerate() {
-            let y = top + LINE * line + 14; // 14: from the top of a line to its foot
+            let y = top + LINE * line + 14; // 14: from the top of a line to its baseline
             println!("<text x='{x}' y='{y}'>{caption}</text>");
         }
     }
     println!("</svg>");
 }
 
-/// Base64 (RFC 4648), as data URLs want it.
+/// Base64 (RFC 4648), for data URLs.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

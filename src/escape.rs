@@ -1,9 +1,9 @@
-//! Text from other people's files, made visible.
+//! Escapes text from untrusted files for display.
 //!
-//! A caption, a word, a tensor's name or a path may hold characters that a terminal obeys instead of
-//! showing: ESC begins a command, U+202E turns the direction of writing. They are shown by their
-//! numbers. Control and format characters, and the separators of lines and paragraphs, are escaped; the
-//! joiners U+200C and U+200D are not, which Persian, Hindi and emoji need.
+//! A caption, a word, a tensor's name or a path may hold characters that a terminal interprets instead of
+//! displaying: ESC begins a command, U+202E reverses the writing direction. They are shown as numbers.
+//! Control and format characters, and the separators of lines and paragraphs, are escaped. The joiners
+//! U+200C and U+200D are not, because Persian, Hindi and emoji need them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,25 +11,25 @@ use std::path::Path;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Output of several lines: newlines and tabs stay.
+/// Escapes output of several lines; newlines and tabs stay.
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_obeyed(c) && c != '\n' && c != '\t', number)
 }
 
-/// A name within a line: no newline and no tab either.
+/// Escapes a name within a line, including newlines and tabs.
 #[must_use]
 pub fn name(name: &str) -> Cow<'_, str> {
     escape(name, is_obeyed, number)
 }
 
-/// A path within a line. Bytes that are not UTF-8 become `\xNN`.
+/// Escapes a path within a line. Bytes that are not UTF-8 become `\xNN`.
 #[must_use]
 pub fn path(path: &Path) -> String {
     chunks(path, name)
 }
 
-/// A path for JSON: as it is, except that bytes that are not UTF-8 become `\xNN`.
+/// A path for JSON. Only bytes that are not UTF-8 change: they become `\xNN`.
 #[must_use]
 pub fn json_path(path: &Path) -> String {
     chunks(path, |valid: &str| Cow::Borrowed(valid))
@@ -46,10 +46,10 @@ fn chunks(path: &Path, show: impl Fn(&str) -> Cow<'_, str>) -> String {
     out
 }
 
-/// A JSON document, which then says the same in visible characters: `\u202e`.
+/// Escapes a JSON document without changing its meaning, as in `\u202e`.
 #[must_use]
 pub fn json(document: &str) -> Cow<'_, str> {
-    // They are all within strings: between its tokens JSON has spaces and newlines.
+    // All such characters are within strings: between tokens JSON has only spaces and newlines.
     escape(
         document,
         |c| is_obeyed(c) && c != '\n',
@@ -61,7 +61,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
     )
 }
 
-/// Whether a character is obeyed by what shows it, or shown by nothing.
+/// Whether a terminal would interpret a character, or show nothing for it.
 #[must_use]
 pub fn is_obeyed(c: char) -> bool {
     if c.is_ascii() {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_shown() {
+    fn characters_that_a_terminal_interprets_are_escaped() {
         assert_eq!(text("a\u{1b}[31m\tb\r\n\u{7f}\u{9b}1m"), "a\\u001b[31m\tb\\u000d\n\\u007f\\u009b1m");
         assert_eq!(name("a\nb\tc\0"), "a\\nb\\tc\\u0000");
         for c in
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_the_same_in_visible_characters() {
+    fn escaped_json_has_the_same_meaning() {
         let value = serde_json::json!({ "a\u{7f}": ["\u{9b}\u{202e}\u{2028}", "\u{e0001}\u{1b}", "é \\ \" \n"] });
         let document = format!("{value:#}\n");
         let shown = json(&document);

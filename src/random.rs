@@ -1,16 +1,16 @@
 //! Random numbers: `ChaCha8` streams, one for each named purpose.
 //!
-//! A stream is a function of (seed, purpose) alone, so that drawing more in one place moves nothing
-//! in another, and the generator needs no saved state: the shuffle of epoch 7 is the stream
-//! `shuffle/7`. Only `u32` and `u64` are drawn, never `usize`, and the formulas that make numbers of
-//! them are here: the same bits on every machine and with every version of `rand`. The built-in scenes
-//! have streams and formulas of their own (`data/scenes/dice.rs`), under the same rules.
+//! A stream depends only on (seed, purpose). So drawing more numbers in one place changes nothing in
+//! another, and no generator state is saved: the shuffle of epoch 7 is the stream `shuffle/7`. Only `u32`
+//! and `u64` are drawn, never `usize`, and the formulas that turn them into numbers are in this file. So
+//! the bits are the same on every machine and with every version of `rand`. The built-in scenes have
+//! their own streams and formulas (`data/scenes/dice.rs`), under the same rules.
 
 use ndarray_rand::rand::distr::Distribution;
 use ndarray_rand::rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The stream of a purpose: `ChaCha8` keyed by the seed, stream number FNV-1a of the name.
+/// The stream of a purpose: `ChaCha8`, keyed by the seed, with the FNV-1a hash of the name as stream number.
 #[must_use]
 pub fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

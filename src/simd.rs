@@ -1,10 +1,9 @@
 //! The vector unit: loops that use all of it, and the register tile of the matrix products.
 //!
-//! The program is compiled once and meets processors with vectors of four, eight or sixteen
-//! numbers; `pulp` asks the processor which it has. Which it is changes no bit of a result:
-//! an elementwise loop computes the same + − × ÷ √ whatever the width, and an element of a tile is
-//! one chain of additions whatever the tile. (A processor without fused multiply-add rounds the
-//! products of `f32` twice; see [`Tile`].)
+//! The program is compiled once and runs on processors with vectors of four, eight or sixteen numbers;
+//! `pulp` detects which. The width does not change a bit of a result: an elementwise loop computes the
+//! same + − × ÷ √ for every width, and an element of a tile is one chain of additions for every tile
+//! size. (A processor without fused multiply-add rounds the products of `f32` twice; see [`Tile`].)
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -13,15 +12,15 @@ use ndarray::LinalgScalar;
 use num_complex::Complex;
 use pulp::{Arch, Simd, WithSimd};
 
-/// Most rows of a register tile.
+/// The largest number of rows of a register tile.
 pub(crate) const TILE_ROWS: usize = 12;
 /// Columns of a register tile, and of a panel of B.
 pub(crate) const TILE_COLUMNS: usize = 32;
 
-/// A register tile's sums, one row for each row of A.
+/// The sums of a register tile, one row for each row of A.
 pub type Sums<T> = [[T; TILE_COLUMNS]; TILE_ROWS];
 
-/// The factor of a product.
+/// One of the two factors of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A.
@@ -30,18 +29,18 @@ pub enum Side {
     Right,
 }
 
-/// Runs a loop compiled for the widest vectors that the processor has.
+/// Runs a loop that is compiled for the widest vectors of the processor.
 ///
-/// The closure is best marked `#[inline(always)]`, and what it calls too: what is not inlined is
-/// not compiled anew.
+/// Mark the closure and the functions it calls `#[inline(always)]`: code that is not inlined is not
+/// compiled for these vectors.
 #[inline(always)]
 pub(crate) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(run)
 }
 
-/// A number that register tiles are computed with.
+/// A number type for register tiles.
 pub trait Tile: LinalgScalar {
-    /// How many rows a register tile has at most on this processor.
+    /// The largest number of rows of a register tile on this processor.
     #[must_use]
     fn tile_rows() -> usize {
         TILE_ROWS
@@ -49,7 +48,7 @@ pub trait Tile: LinalgScalar {
 
     /// `sums_ij = Σ_k a_ki b_kj`, k from 0 upwards, for one register tile.
     ///
-    /// `a` is a panel [K, rows], `b` a panel [K, 32]; rows beyond `rows` are left as they are.
+    /// `a` is a panel [K, rows], `b` a panel [K, 32]; rows beyond `rows` do not change.
     fn tile(rows: usize, a: &[Self], b: &[Self], sums: &mut Sums<Self>) {
         vectorized(
             #[inline(always)]
@@ -57,8 +56,7 @@ pub trait Tile: LinalgScalar {
         );
     }
 
-    /// The memory for the panels of one factor, which the running thread keeps from one product to the
-    /// next.
+    /// The buffer for the panels of one factor. Each thread keeps it from one product to the next.
     #[must_use]
     fn panel_memory(side: Side) -> &'static LocalKey<Cell<Vec<Self>>>;
 }
@@ -78,8 +76,8 @@ macro_rules! panel_memory {
     };
 }
 
-/// Fused: product and sum of a step are rounded once. The same bits on every processor that has
-/// fused multiply-add, which are all of x86-64-v3 and later and all 64-bit ARM; others round twice.
+/// Fused: each step rounds once. The bits are the same on every processor with fused multiply-add: all of
+/// x86-64-v3 and later, and all 64-bit ARM. Others round twice.
 impl Tile for f32 {
     fn tile_rows() -> usize {
         struct Rows;
@@ -109,7 +107,7 @@ impl Tile for Complex<f64> {
     panel_memory!(Complex<f64>);
 }
 
-/// In the order of the definition, product and sum rounded one after the other.
+/// Sums in the order of the definition; product and sum are rounded separately.
 #[inline(always)]
 fn portable_tile<T: LinalgScalar>(rows: usize, a: &[T], b: &[T], sums: &mut Sums<T>) {
     let (b, _) = b.as_chunks::<TILE_COLUMNS>();
@@ -140,7 +138,7 @@ impl WithSimd for FusedTile<'_> {
         if S::F32_LANES < 4 {
             return portable_tile(rows, a, b, sums);
         }
-        // The number of rows must be known when compiling, so that all sums stay in registers.
+        // The number of rows must be known at compile time, so that all sums stay in registers.
         match rows {
             1 => fused_tile::<S, 1>(simd, a, b, sums),
             2 => fused_tile::<S, 2>(simd, a, b, sums),
@@ -158,7 +156,7 @@ impl WithSimd for FusedTile<'_> {
     }
 }
 
-/// Two vectors of columns at a time for all rows: ROWS × 2 sums in registers.
+/// Computes two vectors of columns at a time for all rows, with ROWS × 2 sums in registers.
 #[inline(always)]
 fn fused_tile<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[f32], sums: &mut Sums<f32>) {
     let (a, _) = a.as_chunks::<ROWS>();

@@ -1,5 +1,5 @@
-//! The backends of `examples/backends` on the golden suite, where what they need is there: a C
-//! compiler, a Python with NumPy (and PyTorch) and safetensors. Where it is not, that is said.
+//! Runs the backends of `examples/backends` on the golden suite. They need a C compiler, and a Python with
+//! NumPy (and PyTorch) and safetensors. Without these, a test prints that it was skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ fn backend(name: &str) -> PathBuf {
     root().join("examples/backends").join(name)
 }
 
-/// What `golden check` prints, and whether it passes.
+/// The output of `golden check`, and whether it passes.
 fn check(out: &Path, profile: &str) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_vsepp"))
         .current_dir(root())
@@ -26,7 +26,7 @@ fn check(out: &Path, profile: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// How many cases of the suite a backend of some programs has; of all programs where none is named.
+/// The number of the suite's cases for some programs, or for all programs if none is named.
 fn cases_of(programs: &[&str]) -> usize {
     let suite = Suite::open(&root().join("fixtures/golden")).unwrap();
     suite.manifest.cases.iter().filter(|case| programs.is_empty() || programs.contains(&case.program.name())).count()
@@ -64,7 +64,7 @@ fn the_python_backends_pass_in_both_precisions() {
         // PYTHON names another interpreter, such as one of a virtual environment.
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
         if !runs(Command::new(&python).args(["-c", &format!("import {modules}")])) {
-            say(&format!("skipped: {name} ({python} has not {modules})"));
+            say(&format!("skipped: {name} ({python} lacks {modules})"));
             continue;
         }
         for profile in ["f64", "f32"] {

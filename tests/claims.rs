@@ -1,11 +1,9 @@
-//! What README and docs say about the program, compared with the program: counts, tables of settings,
-//! pasted output, command lines.
+//! Compares README and docs with the program: counts, tables of settings, pasted output, command lines.
 //!
-//! A count is found by its noun: "170 known mistakes" is checked wherever it is written, because a
-//! number stands before " known mistakes". So a count needs no mark; another wording of it does need a
-//! line here.
+//! A count is found by its noun: any number before " known mistakes" is compared. So a count needs no
+//! mark, but another wording needs a line here.
 
-// Numbers of a page are compared with the program's, not computed.
+// The numbers of a page are compared exactly with the program's.
 #![allow(clippy::float_cmp)]
 
 use std::collections::BTreeMap;
@@ -69,8 +67,7 @@ fn pasted(page_name: &str, words: &str) -> String {
     found.unwrap_or_else(|| panic!("{page_name}: no text block has {words:?}")).1
 }
 
-/// Whether a pasted text is what was printed. Its lines may be broken elsewhere, and … is in the place
-/// of what is left out.
+/// Whether a pasted text agrees with the printed text. Line breaks may differ, and … marks an omission.
 fn agree(pasted: &str, printed: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let printed = words(printed);
@@ -103,7 +100,7 @@ fn counts(text: &str, noun: &str) -> Vec<(usize, String)> {
     found.filter(|(_, number)| !number.is_empty()).collect()
 }
 
-/// What is wrong with the numbers before the nouns on the pages.
+/// The wrong numbers before the nouns on the pages.
 fn wrong_counts(pages: &[(String, String)], nouns: &[(&str, usize)]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (noun, right) in nouns {
@@ -143,18 +140,18 @@ fn counts_are_those_of_the_program() {
     let pages = pages();
     let mut wrong = wrong_counts(&pages, &nouns);
     for (name, text) in &pages {
-        // Output of a check of the whole suite; a case of one's own has other numbers.
+        // Output of a check of the whole suite. Checks of other suites have other numbers.
         let of_core = text.lines().filter(|line| line.starts_with("suite core, ")).collect::<Vec<_>>().join("\n");
         wrong.extend(wrong_counts(&[(name.clone(), of_core)], &[(" cases there,", cases)]));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The README has these, so that a new wording does not take them out of the test.
+    // README must have these, so that a new wording cannot disable the test.
     for noun in [" small cases", " known mistakes", " problems, largest error", " awkward sentences"] {
         assert_eq!(counts(&pages[0].1, noun).len(), 1, "README.md: a number before {noun:?}");
     }
     assert!(page("README.md").contains("of ten whole models") && gradcheck::models().len() == 10);
 
-    // A wrong one is found.
+    // The test finds a wrong number.
     let spoiled = [("README.md".to_owned(), pages[0].1.replace(&format!("{cases} small"), "194 small"))];
     assert_eq!(wrong_counts(&spoiled, &nouns).len(), 1);
 }
@@ -189,12 +186,12 @@ fn the_figures_of_the_gradient_checks_are_those_of_the_program() {
 #[test]
 fn the_readmes_training_is_what_the_program_prints() {
     if cfg!(debug_assertions) {
-        println!("skipped: the training takes seconds in release, and longer here");
+        println!("skipped: the training is slow without --release");
         return;
     }
     #[cfg(target_arch = "x86_64")]
     if !std::arch::is_x86_feature_detected!("fma") {
-        println!("skipped: without fused multiply-add the numbers have other bits");
+        println!("skipped: this processor has no fused multiply-add, so the numbers have other bits");
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -202,14 +199,14 @@ fn the_readmes_training_is_what_the_program_prints() {
     let found = String::from_utf8(output.stdout).expect("UTF-8");
     let expected = pasted("README.md", "best epoch");
     assert!(found.starts_with(&expected), "README.md has\n{expected}\nand `vsepp train` prints\n{found}");
-    // Its table of measured recall names the same sum.
+    // The table in docs/training.md has the same sum.
     let rsum = found.lines().find_map(|line| line.trim().strip_prefix("rsum ")).expect("a line with rsum");
     assert!(page("docs/training.md").contains(&format!("**{rsum}**")), "docs/training.md: seed 0 of MH has {rsum}");
 }
 
 #[test]
 fn the_readmes_diagnosis_is_what_the_program_prints() {
-    // What a GRU of another library shows, with the reset before the product: its results.
+    // A GRU of another library with the reset before the product writes only its results.
     let folder = tempfile::tempdir().expect("a folder");
     let planted = Mistakes::from([Mistake::by_id("reset-before-product").expect("a known mistake")]);
     let suite = suite();
@@ -235,7 +232,7 @@ fn the_readmes_diagnosis_is_what_the_program_prints() {
     let expected = pasted("README.md", "reset-before-product");
     assert!(agree(&expected, &found), "README.md has\n{expected}\nand the program prints\n{found}");
     let other = expected.replacen("9.8 ×", "9.7 ×", 1);
-    assert!(other != expected && !agree(&other, &found), "another figure is found");
+    assert!(other != expected && !agree(&other, &found), "the test finds a wrong figure");
 }
 
 #[test]
@@ -267,7 +264,7 @@ fn the_tables_of_presets_and_settings_are_those_of_the_program() {
 
 /// The table of `docs/training.md`: one row for each setting.
 fn table_of_settings() -> String {
-    let mut table = "| flag | original | default | scenes | is |\n|---|---|---|---|---|\n".to_owned();
+    let mut table = "| flag | original | default | scenes | meaning |\n|---|---|---|---|---|\n".to_owned();
     for setting in Config::settings() {
         let value = |value: &Option<String>| match (value.as_deref(), setting.kind) {
             (Some("true"), Kind::Switch) => "on".to_owned(),
@@ -326,7 +323,7 @@ fn the_figures_of_the_scenes_are_those_of_the_program() {
 
 #[test]
 fn every_command_line_has_flags_that_exist() {
-    // With --help at its end a command is read and not run.
+    // With --help at its end a command is parsed and not run.
     let folder = tempfile::tempdir().expect("a folder");
     let mut tried = 0;
     for (name, text) in pages() {

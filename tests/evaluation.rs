@@ -1,4 +1,4 @@
-//! Ranks and recall against NumPy's, and the real data where it is there.
+//! Ranks and recall against NumPy's, and a training on real data if they are there.
 
 use std::io::Write;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn ranks_and_recall_equal_numpys_with_ties() {
     assert!(ranks.tied_images > 0 && ranks.tied_captions > 0, "the fixture has ties");
     let found = evaluate(images.view(), captions.view(), &starts, Measure::Cosine).unwrap();
     let check = |found: Recall, expected: &Direction| {
-        // Means of at most 200 small integers: exact to some ulp.
+        // Means of at most 200 small integers are exact up to a few ulp.
         for (found, expected) in [
             (found.r1, expected.r1),
             (found.r5, expected.r5),
@@ -62,8 +62,8 @@ fn ranks_and_recall_equal_numpys_with_ties() {
 fn an_epoch_on_real_captions_learns() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/coco-objects");
     if !folder.exists() {
-        // Past the test harness, which keeps what a passing test prints to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: ../shared/data/coco-objects is not there");
+        // Written to stderr directly, because the test harness hides the output of a passing test.
+        let _ = writeln!(std::io::stderr(), "skipped: ../shared/data/coco-objects does not exist");
         return;
     }
     let [train, dev, test] = Source::Folder(folder).splits(["train", "dev", "test"]).unwrap();

@@ -1,5 +1,5 @@
-//! Readers survive any input: files that were right once, spoiled in thousands of ways, are an error
-//! or give what they say; nothing panics, and no more memory is taken than the file has, and 16 MiB.
+//! Readers survive any input. Valid files are corrupted in thousands of ways; each result is an error or
+//! valid content. Nothing panics, and a reader takes at most the file's size plus 16 MiB of memory.
 
 // A counting allocator is an unsafe trait; the crate itself has no unsafe code.
 #![allow(unsafe_code)]
@@ -22,7 +22,7 @@ use vsepp::model::Config;
 use vsepp::report::{golden_page, golden_report};
 use vsepp::train::RunFolder;
 
-/// The system's allocator, counting what is held.
+/// The system's allocator, which counts the allocated bytes.
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -33,7 +33,7 @@ fn grow(bytes: usize) {
     MOST.fetch_max(held, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it is.
+// SAFETY: every call goes unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
@@ -61,12 +61,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One test at a time: they share the count.
+/// The tests run one at a time, because they share the count.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const ALLOWED: usize = 16 << 20;
 
-/// Numbers in an order that is always the same (xorshift64*).
+/// A fixed sequence of pseudo-random numbers (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -84,7 +84,8 @@ impl Dice {
     }
 }
 
-/// Spoils a file in one to three ways: bits, lengths, digits, what is cut off, doubled or exchanged.
+/// Corrupts a file in one to three ways: it changes bits, lengths or digits, or cuts, doubles or exchanges
+/// pieces.
 fn spoil(right: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = right.to_vec();
     for _ in 0..=dice.below(3) {
@@ -108,7 +109,7 @@ fn spoil(right: &[u8], dice: &mut Dice) -> Vec<u8> {
                     *to = from;
                 }
             }
-            // The next number that is written in digits.
+            // The next number in decimal digits.
             _ => {
                 let digit = |byte: &u8| byte.is_ascii_digit();
                 let Some(start) = bytes[at..].iter().position(digit).map(|n| at + n) else { continue };
@@ -134,11 +135,11 @@ fn spoil(right: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// Spoils a file and reads it, again and again. Tells how often it was refused.
+/// Corrupts a file and reads it, `times` times. Returns how often it was refused.
 fn try_all(name: &str, path: &Path, right: &[u8], times: usize, read: impl Fn(&Path) -> bool) -> usize {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     std::fs::write(path, right).unwrap();
-    assert!(read(path), "{name}: the file is right as it is");
+    assert!(read(path), "{name}: the unchanged file is valid");
     let mut refused = 0;
     for n in 0..times {
         let bytes = spoil(right, &mut dice);
@@ -160,7 +161,7 @@ fn tensors() -> TensorWriter {
     writer
 }
 
-/// Everything that can be asked of a file of tensors.
+/// Reads a file of tensors in every way.
 fn read_tensors(path: &Path) -> bool {
     let Ok(file) = TensorFile::read(path) else { return false };
     let names: Vec<String> = file.names().map(str::to_owned).collect();
@@ -199,7 +200,7 @@ fn spoiled_files_of_tensors() {
     assert!((1000..4000).contains(&refused), "npy: {refused} of 4000 were refused");
 }
 
-/// The same tensors in an archive that is compressed.
+/// The same tensors in a compressed archive.
 fn deflated() -> Vec<u8> {
     use std::io::{Cursor, Read, Write};
     use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
@@ -228,7 +229,7 @@ fn spoiled_texts() {
     try_all("captions", &path("train_caps.txt"), captions.as_bytes(), 2000, |_| {
         Split::read(folder.path(), "train").is_ok_and(|split| split.captions.len().is_multiple_of(split.images.len()))
     });
-    // What is no text is not read to its end.
+    // A file that is not text is not read to its end.
     std::fs::File::create(path("train_caps.txt")).and_then(|file| file.set_len(1 << 30)).unwrap();
     let before = HELD.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
@@ -248,7 +249,7 @@ fn spoiled_texts() {
     });
 }
 
-/// Small cases of the suite, one of each kind of program and of what is special.
+/// Small cases of the suite: one of each program and of each special kind.
 fn cases() -> (Suite, Vec<GoldenCase>) {
     let suite = Suite::open(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")).unwrap();
     let mut kinds = Vec::new();
@@ -297,13 +298,14 @@ fn spoiled_manifests() {
     let refused = try_all("manifest", &path, manifest.as_bytes(), 200, |_| {
         let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &Checking::default(), |_| {});
         let Ok(checkup) = Suite::open(folder.path()).and_then(check) else { return false };
-        // Whatever was found, it can be shown.
+        // Any result can be shown.
         !golden_page(&checkup).is_empty() && !golden_report(&checkup).is_empty()
     });
     assert!((50..200).contains(&refused), "{refused} of 200 were refused");
 }
 
-/// What no checksum keeps out: a manifest and a file that agree with each other, and are nonsense.
+/// A manifest and a file can agree with each other, so that every checksum is right, and still be
+/// nonsense.
 #[test]
 fn cases_that_make_no_sense() {
     let _alone = ALONE.lock();
@@ -320,7 +322,7 @@ fn cases_that_make_no_sense() {
         let profile = dice.of(&profiles);
         match check_case(&case, &found, profile) {
             Err(_) => refused += 1,
-            // The diagnosis takes its time.
+            // The diagnosis is slow.
             Ok(report) if n % 10 == 0 => {
                 let checked = [Checked { golden: case, found, report }];
                 let _ = diagnose(&checked, profile, false);
@@ -353,7 +355,7 @@ fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
             }
         }
         3 if !expected.is_empty() => {
-            // As in a file that agrees with its manifest.
+            // The file agrees with its manifest.
             let name = expected[dice.below(expected.len())].clone();
             let other = array(dice);
             if let Some(tensor) = case.entry.tensors.iter_mut().find(|tensor| tensor.name == name) {
@@ -391,15 +393,15 @@ fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
     }
 }
 
-/// The source files in a folder and below.
+/// The source files in a folder and its subfolders.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     paths.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
-/// Kind, size and memory are looked at where files are opened: nowhere else may one be opened to be read.
+/// `files` checks kind, size and memory when it opens a file. No other module may open files for reading.
 #[test]
-fn files_are_opened_at_one_door() {
+fn only_the_module_files_opens_files() {
     let src = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     for path in sources(&src) {
@@ -410,7 +412,7 @@ fn files_are_opened_at_one_door() {
         let source = std::fs::read_to_string(&path).unwrap();
         let program = source.split("#[cfg(test)]").next().unwrap();
         let opens = |line: &str| ["fs::read(", "read_to_string(", "File::open("].iter().any(|call| line.contains(call));
-        // The system's own files are not other people's.
+        // The system's own files are trusted.
         let lines = program.lines().enumerate().filter(|(_, line)| opens(line) && !line.contains("\"/proc/"));
         found.extend(lines.map(|(n, line)| format!("src/{name}:{}: {}", n + 1, line.trim())));
     }

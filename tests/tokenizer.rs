@@ -1,5 +1,6 @@
-//! The tokenizer against NLTK: sentence by sentence on awkward ones, and by a digest on 24,760 COCO
-//! captions, which are not part of this repository, where they are in `../shared/data/coco-objects`. `fixtures/tokenizer/make_fixture.py` made what is expected.
+//! The tokenizer against NLTK: sentence by sentence on awkward sentences, and by digest on 24,760 COCO
+//! captions. The captions are not part of this repository; the test runs if they are in
+//! `../shared/data/coco-objects`. `fixtures/tokenizer/make_fixture.py` made the expected values.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,14 +23,14 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The lines of a text. `str::lines` will not do: it takes a carriage return from a line's end, and
-/// here that belongs to the sentence.
+/// The lines of a text. `str::lines` is not suitable: it removes a carriage return at the end of a line,
+/// and here that belongs to the sentence.
 fn lines(text: &str) -> Vec<&str> {
     text.strip_suffix('\n').unwrap_or(text).split('\n').collect()
 }
 
-/// The digest that `coco_objects.sha256` has for a split: the tokens of a caption joined with a
-/// blank, a line feed after each caption.
+/// The digest of a split in `coco_objects.sha256`: the tokens of a caption joined with blanks, and a line
+/// feed after each caption.
 fn digest(captions: &str) -> String {
     let mut hash = Sha256::new();
     for caption in lines(captions) {
@@ -76,7 +77,7 @@ fn awkward_sentences() {
 fn coco_captions() {
     let folder: PathBuf = root().join("../shared/data/coco-objects");
     if !folder.is_dir() {
-        // Past the test harness, which keeps what a passing test prints to itself.
+        // Written to stderr directly, because the test harness hides the output of a passing test.
         let _ = writeln!(
             std::io::stderr(),
             "skipped: 24,760 COCO captions were not compared with NLTK's tokens; they are not part of this repository \

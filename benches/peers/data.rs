@@ -10,7 +10,7 @@ use vsepp::nn::{Module, PrefixTree};
 
 use super::{Options, What};
 
-/// What a side works on; drawn with a fixed seed, the same in every process.
+/// The data of a side, drawn with a fixed seed, the same in every process.
 pub(super) enum Data {
     Step(Batch<f32>),
     Encode(Vec<Vec<u32>>),
@@ -29,7 +29,7 @@ impl Data {
     }
 }
 
-/// Writes the data and the parameters that all begin with; counts the captions' states.
+/// Writes the data and the initial parameters of all sides; counts the captions' states.
 pub(super) fn write(options: &Options, file: &Path) -> Result<Option<Counts>> {
     let mut writer = TensorWriter::default();
     let captions = match Data::draw(options)? {

@@ -1,14 +1,15 @@
-"""Ranks of images and captions both ways, from embeddings, in three other manners.
+"""Ranks of images and captions in both directions, from embeddings, by three other methods.
 
     python evaluation_peers.py --batch FILE.safetensors --threads N --method numpy|pytorch|loop
 
-FILE holds `images` [N, D] and `captions` [5N, D], captions 5i … 5i + 4 belonging to image i. See
-protocol.py for what is read and printed; the value is the sum of the six recalls.
+FILE holds `images` [N, D] and `captions` [5N, D]; captions 5i … 5i + 4 belong to image i. protocol.py
+describes input and output; the value is the sum of the six recalls.
 
-`numpy` and `pytorch` compute all scores in one product and count who is ahead. `loop` is what the
-original's evaluation does: for every image score all captions, sort them and look up where its own five
-stand; then for the five captions of every image score all images, sort them and look up where it stands.
-NumPy's threads are the environment's (OMP_NUM_THREADS, OPENBLAS_NUM_THREADS), which the parent sets.
+`numpy` and `pytorch` compute all scores in one product and count the rivals ahead. `loop` does what the
+original's evaluation does: for every image it scores all captions, sorts them and looks up the positions of
+the image's own five; then for the five captions of every image it scores all images, sorts them and looks up
+the position of the image. The parent sets NumPy's threads in the environment (OMP_NUM_THREADS,
+OPENBLAS_NUM_THREADS).
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
     python jax_step.py --batch FILE.safetensors --threads N
 
 FILE holds `captions` [B, T] int64 padded with 0, `lengths` [B] int64, `images` [B, F] float32, and the
-parameters under their names in the checkpoints. See protocol.py for what is read and printed; the value
-is the loss before the step.
+parameters under their names in the checkpoints. protocol.py describes input and output; the value is the
+loss before the step.
 
-Captions are padded to the longest of the batch, and a caption that has ended keeps its state: shapes that
-change from batch to batch would be compiled anew each time. All input products are one product; the
-recurrence is `lax.scan`, `--unroll N` steps at a time (0: all of them, which computes what one step at a
-time does and takes longer to compile). Compiling and sorting by length are done before the clock.
+Captions are padded to the longest of the batch, and a caption that has ended keeps its state: JAX would
+compile anew for every new shape. All input products are one product; the recurrence is `lax.scan`,
+`--unroll N` steps at a time (0: all of them, which gives the same result and takes longer to compile).
+Compiling and sorting by length are not timed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser = arguments("JAX's training step", "captions, lengths, images, parameters")
     parser.add_argument("--unroll", type=int, default=1, metavar="N")
     args = parser.parse_args()
-    # XLA reads how many threads to start when it is loaded, and from the environment alone.
+    # XLA reads the number of threads when it is loaded, and only from the environment.
     os.environ["NPROC"] = str(args.threads)
     os.environ["JAX_PLATFORMS"] = "cpu"
     if args.threads == 1:
@@ -43,7 +43,7 @@ def main() -> None:
     tensors = load_file(args.batch)
     order = np.argsort(-tensors["lengths"], kind="stable")
     images, captions, lengths = (tensors[name][order] for name in ("images", "captions", "lengths"))
-    # Arguments of the compiled step, no constants in it: a training's change with every step.
+    # Arguments of the compiled step, not constants in it: in a training they change with every step.
     batch = (jnp.asarray(images), jnp.asarray(captions.astype(np.int32)), jnp.asarray(lengths.astype(np.int32)))
     names = [name for name in tensors if name.startswith(("img_enc.", "txt_enc."))]
     parameters = {name: jnp.asarray(tensors[name]) for name in names}
@@ -78,7 +78,7 @@ def main() -> None:
         cost_im = jnp.where(right, 0, jnp.maximum(MARGIN + scores - own[None, :], 0))
         return cost_s.max(axis=1).sum() + cost_im.max(axis=0).sum()
 
-    # The old parameters' and moments' memory is used for the new ones.
+    # The new parameters and moments reuse the memory of the old ones.
     @partial(jax.jit, donate_argnums=(0, 1, 2))
     def step(p, m, v, t, batch):
         loss, g = jax.value_and_grad(loss_of)(p, *batch)

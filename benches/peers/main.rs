@@ -3,23 +3,23 @@
 //! ```text
 //! cargo bench --bench peers                                  # a training step, paper size, all threads
 //! cargo bench --bench peers -- --size coco --threads 1
-//! cargo bench --bench peers -- --captions train_caps.txt     # sentences of your own
+//! cargo bench --bench peers -- --captions train_caps.txt     # your own sentences
 //! cargo bench --bench peers -- --what encode                 # 25,000 captions, against PyTorch
 //! cargo bench --bench peers -- --what evaluate               # ranks, against NumPy, PyTorch, the original's loop
 //! ```
 //!
 //! A step is forward, backward, the global norm, and Adam with the clipped gradient. The peers are
 //! `PyTorch` (`pytorch_step.py`, packed sequences), JAX (`jax_step.py`, compiled) and candle (`candle/`).
-//! Every side, this crate's too, is a process of its own, so that its peak of memory is its own; they
-//! take turns run by run, A B C D A B C D, so that all meet the same machine in the same state. What to
-//! look at is the median of the rounds' ratios. All start with the same parameters: their losses before
-//! and after the first step must agree, else they do not compute the same, and the exit code is 1.
+//! Every side, including this crate's, is a separate process with its own peak memory. They take turns run
+//! by run, A B C D A B C D, so that all find the machine in the same state. The figure to compare is the
+//! median of the ratios per round. All sides start with the same parameters. Their losses before and after
+//! the first step must agree; otherwise they do not compute the same, and the exit code is 1.
 //!
-//! The Python peers take part where `$VSEPP_PYTHON` or `python3` can import what they need, candle where
-//! its crates have been downloaded; who is skipped is told, and how to install it.
+//! The Python peers run if `$VSEPP_PYTHON` or `python3` can import what they need, candle if its crates have
+//! been downloaded. The report lists the skipped peers and how to install them.
 //!
-//! `cargo test --benches` starts this file without `--bench`: one round of this crate's side alone, at
-//! the smallest size.
+//! `cargo test --benches` starts this file without `--bench`: one round of this crate's side, at the
+//! smallest size.
 
 mod data;
 mod ours;
@@ -38,13 +38,13 @@ use vsepp::bench::{Captions, Size, cores, load};
 use report::{Report, SideReport};
 use side::{Round, Side, Starter};
 
-/// Between two runs: the threads of the side that has just finished may spin for some milliseconds.
+/// The pause between two runs, because the threads of the last side may spin for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Times the same work in vsepp and in other frameworks, in turn.
 #[derive(Clone, Parser)]
 struct Options {
-    /// What is done
+    /// The work to time
     #[arg(long, value_enum, default_value = "step")]
     what: What,
     /// Dimensions of the model
@@ -53,10 +53,10 @@ struct Options {
     /// Threads of every side [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Rounds that count [default: 10 for steps, else 3]
+    /// Timed rounds [default: 10 for steps, else 3]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Draw the sentences from this file, one a line, instead of making them up
+    /// Draw the sentences from this file, one per line, instead of making them up
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
     /// Captions to encode
@@ -65,7 +65,7 @@ struct Options {
     /// Images to rank, with five captions each
     #[arg(long, value_name = "N", default_value_t = 1000)]
     evaluate: usize,
-    /// Only these peers (pytorch, jax, candle, numpy, loop); "none" for this crate alone
+    /// Only these peers (pytorch, jax, candle, numpy, loop); "none" for only this crate
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peers: Option<Vec<String>>,
     /// Print one JSON object instead of a table
@@ -74,7 +74,7 @@ struct Options {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be this crate's side
+    /// Act as this crate's side
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -85,7 +85,7 @@ enum What {
     Step,
     /// Captions to joint embeddings
     Encode,
-    /// Ranks both ways, from embeddings
+    /// Ranks in both directions, from embeddings
     Evaluate,
 }
 
@@ -98,15 +98,15 @@ impl What {
         }
     }
 
-    /// Rounds before those that count.
+    /// Rounds for warming up.
     fn warm_up(self) -> usize {
         if self == Self::Step { 2 } else { 1 }
     }
 
-    /// The value of the first two runs that all sides must agree on, and within what share of it.
+    /// The value of the first two runs on which all sides must agree, and the relative tolerance.
     fn agreement(self) -> (&'static str, f64) {
         match self {
-            // Some hundred times what the order of sums in f32 makes of it.
+            // Some hundred times the effect of the order of sums in f32.
             Self::Step => ("loss", 1e-5),
             Self::Encode => ("mean |g|", 1e-5),
             // A rank changes where two scores nearly tie: a few of thousands of queries.

@@ -1,4 +1,4 @@
-//! This crate's side: it speaks the peers' protocol (`protocol.py`).
+//! This crate's side of the peers' protocol (`protocol.py`).
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use vsepp::bench::{Subject, Training, peak_rss_mib};
 use super::Options;
 use super::data::Data;
 
-/// Runs once for each line "run", and ends with the input.
+/// Runs once for each line "run", and ends at the end of the input.
 pub(super) fn serve(options: &Options) -> Result<()> {
     let threads = options.threads();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
@@ -27,7 +27,7 @@ pub(super) fn serve(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What is timed, and the value that must agree.
+/// The timed work. It returns the value that must agree.
 fn work(options: &Options) -> Result<Box<dyn FnMut() -> Result<f64> + Send>> {
     Ok(match Data::draw(options)? {
         Data::Step(batch) => {

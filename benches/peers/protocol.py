@@ -1,9 +1,9 @@
-"""How `cargo bench --bench peers` talks to a side, and what all sides have in common.
+"""The protocol between `cargo bench --bench peers` and a side, and the code that all sides share.
 
-A side prints one JSON line when it is ready, {"ready", "peer", "version", "threads"}, then for each
-line "run" on standard input does its work once and prints {"seconds", "value", "peak_rss_mb"}. It ends
-with the input. `value` must agree with the other sides': a loss, a mean, a sum of recalls. The peak of
-memory is that of the whole process since its start, the framework itself included.
+A side prints one JSON line when it is ready, {"ready", "peer", "version", "threads"}. Then, for each line
+"run" on standard input, it does its work once and prints {"seconds", "value", "peak_rss_mb"}. It ends at
+the end of the input. `value` must agree with the other sides: a loss, a mean, a sum of recalls. The peak
+memory is that of the whole process since its start, including the framework.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def arguments(description: str, file_help: str) -> argparse.ArgumentParser:
 
 
 def serve(peer: str, version: str, threads: int, work: Callable[[], float]) -> None:
-    """Does the work once for each line, and tells how long it took."""
+    """Does the work once for each line, and reports the time."""
     _say(ready=True, peer=peer, version=version, threads=threads)
     for line in sys.stdin:
         if line.strip() != "run":

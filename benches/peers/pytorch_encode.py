@@ -1,12 +1,12 @@
-"""PyTorch's encoding of captions: sorted by length, 128 at a time, packed, without gradients.
+"""Encodes captions in PyTorch: sorted by length, 128 at a time, packed, without gradients.
 
     python pytorch_encode.py --batch FILE.safetensors --threads N
 
 FILE holds `captions` [M, T] int64 padded with 0, `lengths` [M] int64, and the parameters under their
-names in the checkpoints. See protocol.py for what is read and printed; the value is the mean magnitude
-of the embeddings' entries.
+names in the checkpoints. protocol.py describes input and output; the value is the mean magnitude of the
+embeddings' entries.
 
-Sorting and cutting into batches is done once, before the clock.
+Sorting and splitting into batches are done once and not timed.
 """
 
 from __future__ import annotations

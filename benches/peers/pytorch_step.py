@@ -3,11 +3,11 @@
     python pytorch_step.py --batch FILE.safetensors --threads N
 
 FILE holds `captions` [B, T] int64 padded with 0, `lengths` [B] int64, `images` [B, F] float32, and the
-parameters under their names in the checkpoints. See protocol.py for what is read and printed; the value
-is the loss before the step.
+parameters under their names in the checkpoints. protocol.py describes input and output; the value is the
+loss before the step.
 
-Sorting the batch by length is done once, before the clock. `--fused` takes Adam's fused kernel, which is
-not PyTorch's default.
+Sorting the batch by length is done once and not timed. `--fused` uses Adam's fused kernel, which is not
+PyTorch's default.
 """
 
 from __future__ import annotations

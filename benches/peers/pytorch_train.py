@@ -2,12 +2,12 @@
 
     python pytorch_train.py --data DIR --seed 0 --max-violation
 
-DIR holds {train,dev,test}_ims.npy and {train,dev,test}_caps.txt, one caption a line. Captions are
+DIR holds {train,dev,test}_ims.npy and {train,dev,test}_caps.txt, one caption per line. Captions are
 lower-cased and split by NLTK's `word_tokenize`, which needs the `punkt_tab` data (`NLTK_DATA` is
 honoured); tokens are cached in the folder of `--token-cache`. The vocabulary is the training words
 seen at least `--min-count` times, in order of first occurrence, after <pad> <start> <end> <unk>.
 
-Prints one JSON line an epoch: {"epoch", "lr", "train_loss", "dev", "dev_rsum", "seconds"}, then one
+Prints one JSON line per epoch: {"epoch", "lr", "train_loss", "dev", "dev_rsum", "seconds"}, then one
 for the test split with the parameters of the best dev rsum: {"best_epoch", "best_dev_rsum",
 "test"}. `train_loss` is the mean over the epoch's batches of the loss, which is a sum over a batch.
 """
@@ -44,7 +44,7 @@ class Split:
 
 
 def tokenize(path: Path, cache_dir: Path) -> list[list[str]]:
-    """The words of each line of a caption file, from the cache when the same text was met before."""
+    """The words of each line of a caption file, from the cache if the same text is in it."""
     text = path.read_text(encoding="utf-8")
     cached = cache_dir / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
     if cached.exists():
@@ -95,7 +95,7 @@ def embed_split(model: Vse, split: Split, batch_size: int) -> tuple[np.ndarray, 
 
 
 def ranks_of(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Rank from 0 of column right[r] in row r: rivals with more, or as much at a lower index."""
+    """Rank from 0 of column right[r] in row r: rivals with a greater score, or an equal one and a lower index."""
     own = scores[np.arange(len(scores)), right][:, None]
     lower = np.arange(scores.shape[1])[None, :] < right[:, None]
     return ((scores > own) | ((scores == own) & lower)).sum(axis=1)
@@ -107,7 +107,7 @@ def recall(ranks: np.ndarray) -> dict[str, float]:
 
 
 def evaluate(model: Vse, split: Split, batch_size: int) -> tuple[dict[str, dict[str, float]], float]:
-    """Recall both ways, and rsum: the sum of the six recalls."""
+    """Recall in both directions, and rsum, the sum of the six recalls."""
     f, g = embed_split(model, split, batch_size)
     scores = f @ g.T
     n, per_image = len(f), len(g) // len(f)

@@ -1,4 +1,4 @@
-//! What came out, for people and for programs.
+//! The report, for people and for programs.
 
 use serde::Serialize;
 use vsepp::bench::{Counts, Spread};
@@ -7,27 +7,27 @@ use vsepp::model::Architecture;
 use super::Options;
 use super::side::{Round, Side, Skipped};
 
-/// All that is printed; seconds and MiB.
+/// The printed figures, in seconds and MiB.
 #[derive(Serialize)]
 pub(super) struct Report {
     what: &'static str,
     size: &'static str,
     threads: usize,
     rounds: usize,
-    /// Rounds before those that count.
+    /// Rounds for warming up.
     warm_up: usize,
-    /// Of the machine, before the first run.
+    /// The machine's load before the first run.
     load: Option<f64>,
     captions: String,
-    /// Of the batch, or of all captions that are encoded.
+    /// The counts of the batch, or of all encoded captions.
     counts: Option<Counts>,
     /// Images that are ranked against five times as many captions.
     images: Option<usize>,
     architecture: Architecture,
     parameters: u128,
-    /// What `value` is.
+    /// The name of `value`.
     value: &'static str,
-    /// The largest relative difference of the first two values that is the same computation.
+    /// The largest relative difference of the first two values that counts as the same computation.
     tolerance: f64,
     /// Whether all sides' first two values agree.
     pub(super) agree: bool,
@@ -40,12 +40,13 @@ pub(super) struct SideReport {
     peer: String,
     version: String,
     seconds: Spread,
-    /// Of the first and of the last run.
+    /// The values of the first and of the last run.
     value: [f64; 2],
-    /// Of the first two values, relative to ours: the second tells of gradients, clipping and Adam.
+    /// The relative difference of the first two values from ours. The second value depends on gradients,
+    /// clipping and Adam.
     difference: f64,
     peak_rss_mb: Option<f64>,
-    /// Seconds of ours over seconds of this side, round by round.
+    /// Our seconds divided by those of this side, round by round.
     ratio: Spread,
 }
 
@@ -132,9 +133,9 @@ impl Report {
         if let Some(images) = self.images {
             println!("{images} images and {} captions", 5 * images);
         }
-        println!("threads {}, rounds {}, after {} that do not count", self.threads, self.rounds, self.warm_up);
+        println!("threads {}, rounds {}, after {} for warming up", self.threads, self.rounds, self.warm_up);
         if let Some(load) = self.load.filter(|&load| load > 0.5) {
-            println!("load {load:.1} before the first run: on a busy machine, trust one thread only");
+            println!("load {load:.1} before the first run: on a busy machine, trust only one thread");
         }
         println!(
             "\n{:20}{:>10}{:>10}{:>10}{:>9}{:>7}{:>7}{:>10}   {}",
@@ -153,7 +154,7 @@ impl Report {
             );
         }
         for Skipped { peer, install } in &self.skipped {
-            println!("skipped: {peer} is not there; {install}");
+            println!("skipped: {peer} is not installed; {install}");
         }
     }
 }

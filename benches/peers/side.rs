@@ -1,4 +1,4 @@
-//! Processes that do the same work, a run for each line that they are sent.
+//! Processes that do the same work, one run for each line on their input.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ struct Ready {
     threads: usize,
 }
 
-/// What a side tells of one run.
+/// A side's report of one run.
 #[derive(Clone, Copy, Deserialize)]
 pub(super) struct Round {
     pub(super) seconds: f64,
@@ -32,7 +32,7 @@ pub(super) struct Round {
     pub(super) peak_rss_mb: Option<f64>,
 }
 
-/// A peer that is not there.
+/// A peer that is not installed.
 #[derive(Serialize)]
 pub(super) struct Skipped {
     pub(super) peer: &'static str,
@@ -41,7 +41,7 @@ pub(super) struct Skipped {
 }
 
 impl Side {
-    /// This very program, once more.
+    /// Another process of this program.
     pub(super) fn ours(options: &Options) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--serve", "--what", options.what.name(), "--size", options.size.name()]);
@@ -80,7 +80,7 @@ impl Side {
 
     /// The next line that it prints.
     fn line<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T> {
-        let Some(line) = self.output.next() else { bail!("{} ended early; its message stands above", self.name()) };
+        let Some(line) = self.output.next() else { bail!("{} ended early; see its message above", self.name()) };
         let line = line?;
         serde_json::from_str(&line).with_context(|| format!("{} said: {line}", self.name()))
     }
@@ -92,14 +92,14 @@ impl Side {
 }
 
 impl Drop for Side {
-    /// It ends when its input does.
+    /// The process ends when its input is closed.
     fn drop(&mut self) {
         drop(self.input.take());
         self.process.wait().ok();
     }
 }
 
-/// A peer that may be there.
+/// A peer that may be installed.
 pub(super) struct Starter {
     /// Its name on the command line.
     pub(super) key: &'static str,
@@ -113,7 +113,7 @@ enum Program {
 }
 
 impl Starter {
-    /// Those that do this work.
+    /// The peers for this work.
     pub(super) fn all(what: What) -> Vec<Self> {
         let python = |key, script, more, packages| Self { key, program: Program::Python(script, more, packages) };
         match what {
@@ -131,7 +131,7 @@ impl Starter {
         }
     }
 
-    /// None where it is not installed.
+    /// Starts the peer; `None` if it is not installed.
     pub(super) fn start(&self, file: &Path, threads: usize) -> Result<Option<Side>> {
         let mut command = match self.program {
             Program::Python(script, more, packages) => {
@@ -145,7 +145,7 @@ impl Starter {
             }
             Program::Candle => {
                 let mut build = candle("build");
-                eprintln!("candle: building, where its crates are there");
+                eprintln!("candle: building, if its crates are there");
                 if !succeeds(build.arg("--offline")) {
                     return Ok(None);
                 }
@@ -177,7 +177,7 @@ fn python() -> PathBuf {
     std::env::var_os("VSEPP_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
 
-/// Its crates are its own, so it is no part of this package; cargo knows where it puts what it builds.
+/// A cargo command for the candle peer, which is a separate package with its own crates.
 fn candle(verb: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args([verb, "--release", "--locked", "--manifest-path"]).arg(folder().join("candle/Cargo.toml"));

@@ -1,6 +1,6 @@
 /* A backend for the golden suite in plain C11: the programs `gru_cell` and `loss`, forward and
- * backward, in one file and with nothing but libc and libm. It is meant to be read by someone who
- * brings VSE++ to another language: every loop is written out, and nothing is clever.
+ * backward, in one file, using only libc and libm. It is a model for ports to other languages: every loop
+ * is written out, and the code is plain.
  *
  *     cc -O2 -std=c11 -Wall -Wextra -Werror c_backend.c -lm -o c_backend
  *     ./c_backend SUITE OUT                    every case of the two programs in the folder SUITE
@@ -82,7 +82,7 @@ static uint64_t little_endian(const unsigned char *bytes, int count) {
  *     {"in.x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …,
  *      "__metadata__": {"vsepp": "{\"program\":\"loss\", …}"}}
  *
- * Nothing in it is believed: every length and offset is compared with what is there. */
+ * The program trusts nothing in it: every length and offset is compared with the file. */
 typedef struct {
     char name[128], dtype[8];
     int rank;
@@ -106,8 +106,8 @@ static bool take(const char **at, char wanted) {
     return **at == wanted ? (++*at, true) : false;
 }
 
-/* A JSON string. `room` counts the 0 behind it. \" becomes ", and \n or \u00e9 lose their backslash:
- * they stand in no name and no key that is looked for here. */
+/* A JSON string. `room` includes the final 0. \" becomes ", and \n or \u00e9 lose their backslash: they
+ * occur in no name and no key that this program looks for. */
 static bool take_string(const char **at, char *text, size_t room) {
     size_t length = 0;
     for (bool open = take(at, '"'); open && **at && length < room; length++) {
@@ -133,12 +133,12 @@ static int take_sizes(const char **at, size_t *sizes, int room) {
     return count;
 }
 
-/* What stands behind a tensor's name: dtype, shape and data_offsets, in any order. */
+/* The value after a tensor's name: dtype, shape and data_offsets, in any order. */
 static bool take_tensor(const char **at, const char *name, const unsigned char *data, size_t data_size) {
     size_t offsets[2] = {1, 0};
     char key[16];
     if (tensor_count == 1024 || strlen(name) >= sizeof tensors->name || find(name))
-        return fail(MALFORMED, "%.60s: a name that is there twice or too long, or a tensor too many", name);
+        return fail(MALFORMED, "%.60s: a duplicate or too long name, or too many tensors", name);
     Tensor *tensor = &tensors[tensor_count];
     *tensor = (Tensor){.rank = -1, .count = 1};
     strcpy(tensor->name, name);
@@ -267,8 +267,8 @@ static int64_t *ids(const char *name, size_t length) {
     return values;
 }
 
-/* What stands behind `"key":` in the case's JSON, or NULL. A key inside a text has its quotes
- * escaped and is not found. */
+/* The value after `"key":` in the case's JSON, or NULL. A key inside a text has escaped quotes and is not
+ * found. */
 static const char *setting(const char *key) {
     size_t length = strlen(key);
     for (const char *at = metadata; at && (at = strstr(at, key)); at += length)
@@ -334,7 +334,7 @@ static bool write_outputs(const char *path) {
     for (int i = 0; i < output_count; i++) {
         const Output *out = &outputs[i];
         size_t count = out->rows * (out->columns ? out->columns : 1);
-        for (size_t k = 0; k < count; k++) { /* little-endian, whatever the machine is */
+        for (size_t k = 0; k < count; k++) { /* little-endian on any machine */
             uint64_t bits = 0;
             uint32_t half;
             const unsigned char *value = (const unsigned char *)out->data + k * out->item;
@@ -422,7 +422,7 @@ static void gru_cell(void) {
             size_t at_r = i * 3 * H + k, at_z = at_r + H, at_n = at_z + H;
             dn[at] = d_next[at] * (1 - z[at]);
             dz[at] = d_next[at] * (h[at] - n[at]);
-            dh[at] = d_next[at] * z[at]; /* the direct way; the way through c is added below */
+            dh[at] = d_next[at] * z[at]; /* the direct part; the part through c is added below */
             da[at_n] = dn[at] * (1 - n[at] * n[at]);
             dr[at] = da[at_n] * c[at_n];
             dc[at_n] = da[at_n] * r[at]; /* only here do a and c differ */
@@ -446,12 +446,12 @@ static void gru_cell(void) {
  * several greatest the first takes the whole gradient.
  */
 
-/* Of the `count` costs that stand `step` apart, the place of the greatest; -1 where none is > 0. */
+/* The index of the greatest of `count` costs, `step` apart; -1 if none is > 0. */
 static int64_t hardest(const real *cost, size_t count, size_t step) {
     int64_t place = -1;
     real greatest = 0;
     for (size_t k = 0; k < count; k++)
-        if (cost[k * step] > greatest) { /* strictly: of equals the first stays */
+        if (cost[k * step] > greatest) { /* strictly: among equals the first stays */
             greatest = cost[k * step];
             place = (int64_t)k;
         }

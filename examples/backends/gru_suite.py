@@ -1,9 +1,9 @@
-"""The golden suite's GRU cases through somebody's GRU layer: what the `layout_*.py` share.
+"""Runs the golden suite's GRU cases with a library's GRU layer; the `layout_*.py` share this file.
 
-`main(layout, gru)` takes a suite's folder and a folder to write from the command line, runs every case
-of `gru_cell` and `gru`, and writes its outputs. `gru(x, lengths, h0, weights)` is one layer: it returns
-all states [B, T, H] and each row's last one [B, H]; `weights` are the tensors `layout.<layout>.l{k}.*`
-of the case by the rest of their names.
+`main(layout, gru)` takes a suite's folder and an output folder from the command line, runs every case of
+`gru_cell` and `gru`, and writes its outputs. `gru(x, lengths, h0, weights)` is one layer: it returns all
+states [B, T, H] and each row's last state [B, H]; `weights` are the case's tensors
+`layout.<layout>.l{k}.*`, keyed by the rest of their names.
 """
 
 import json

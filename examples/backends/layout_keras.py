@@ -1,4 +1,4 @@
-"""The golden suite's GRU cases through Keras' own GRU layer.
+"""Runs the golden suite's GRU cases with Keras's own GRU layer.
 
     python -m pip install keras==3.15.1 jax==0.10.2 safetensors==0.8.0 numpy==2.4.6   # Python 3.11
     vsepp golden make --layout keras --out SUITE
@@ -6,8 +6,8 @@
     vsepp golden check OUT --profile f32
 
 The weights are the tensors `layout.keras.l{k}.kernel`, `.recurrent_kernel` and `.bias` of each case,
-set as they are. `reset_after=True` is Keras' default and is what the layout is for. The mask ends
-each row at its own length; behind it Keras repeats the last state.
+unchanged. The layout is for `reset_after=True`, Keras's default. The mask ends each row at its own length;
+after that Keras repeats the last state.
 """
 
 import os
@@ -21,7 +21,7 @@ from gru_suite import main
 
 
 def gru(x, lengths, h0, weights):
-    """One layer: all states [B, T, H], and each row's last one [B, H]."""
+    """One layer: all states [B, T, H], and each row's last state [B, H]."""
     layer = keras.layers.GRU(h0.shape[1], reset_after=True, return_sequences=True, return_state=True)
     layer.build(x.shape)
     layer.set_weights([weights["kernel"], weights["recurrent_kernel"], weights["bias"]])

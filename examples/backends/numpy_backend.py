@@ -1,27 +1,28 @@
-"""A backend for the golden suite in NumPy: every forward and every backward line written by hand.
+"""A backend for the golden suite in NumPy: every forward and backward line is written by hand.
 
 Run
     python -m pip install "numpy>=2" safetensors
     python numpy_backend.py SUITE OUT [--precision f64|f32] [--case ID ...]
     vsepp golden check OUT --suite SUITE --profile f64
 
-SUITE holds manifest.json and one <id>.safetensors a case; OUT receives <id>.safetensors with every
-tensor the suite knows: intermediates (mid.*), results (out.*), gradients (grad.*), Adam (opt.*).
+SUITE holds manifest.json and one <id>.safetensors per case; OUT receives <id>.safetensors with every
+tensor of the suite: intermediates (mid.*), results (out.*), gradients (grad.*), Adam (opt.*).
 
 Read
-    From top to bottom: the layers, each forward beside its backward, then the programs that are made
-    of them. A label such as (GRU-3) is the name of an equation; (GRU-3') is its backward line. The
-    tensors of a case live in one dictionary `t`, under the names of the suite.
+    Read from top to bottom: first the layers, each forward function followed by its backward function,
+    then the programs that use them. A label such as (GRU-3) is the name of an equation; (GRU-3') is its
+    backward line. The tensors of a case are in one dictionary `t`, under the names of the suite.
 
 Adapt
-    Copy the file, keep `main` and the checks, and replace the body of one program after another by
-    your own. A program returns the tensors it has; leave out those that yours does not have.
+    Copy the file, keep `main` and the checks, and replace the bodies of the programs, one after another,
+    with your own. A program returns the tensors it has; leave out those that yours does not have.
 
 Letters: B pairs, T time steps, V words, E word dimension, H hidden size, D joint dimension, F image
-feature dimension, N and M rows, α margin. d_x is the derivative of the loss by x, of x's shape.
+feature dimension, N and M rows, α margin. d_x is the derivative of the loss with respect to x, in x's
+shape.
 
-Precision: everything is computed in the chosen type. Python's own floats do not widen a NumPy array,
-NumPy's float64 scalars do; that is why constants come from `math`. `save` checks it.
+Precision: everything is computed in the chosen type. Python's floats do not widen a NumPy array, but
+NumPy's float64 scalars do. So constants come from `math`, and `save` checks the type.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def require_finite(name: str, x: Array) -> None:
 
 
 def shapes(program: str, config: Config) -> dict[str, str]:
-    """What a program is given, with the shapes. Without a caption projection H is D."""
+    """A program's inputs, with their shapes. Without a caption projection H is D."""
     joint = "D" if config.get("caption_projection") else "H"
     ids = {"image_ids": "B"} if config.get("mask_same_image") else {}
     rnn: dict[str, str] = {}
@@ -99,12 +100,12 @@ def check(program: str, config: Config, given: Tensors, params: Tensors) -> None
         require(len(shape) == len(wanted) and 0 not in shape, message)
         for size, letter in zip(shape, wanted, strict=True):
             factor = 3 if letter.startswith("3") else 1
-            # The first tensor that has a letter says its size, the others must agree.
+            # The first tensor with a letter determines its size; the others must agree.
             require(size == factor * sizes.setdefault(letter.removeprefix("3"), size // factor), message)
     if "lengths" in given:
         low, high = int(given["lengths"].min()), int(given["lengths"].max())
         require(low >= 1 and high <= sizes["T"], f"lengths {low} to {high} are not within 1 to {sizes['T']}")
-    if "captions" in given:  # the ids of the padding too: any may stand there, but a valid one
+    if "captions" in given:  # also the ids of the padding, which may be any valid ids
         low, high = int(given["captions"].min()), int(given["captions"].max())
         require(low >= 0 and high < sizes["V"], f"word ids {low} to {high} are not within 0 to {sizes['V'] - 1}")
     if "images" in given:
@@ -140,7 +141,7 @@ def gru_step(a: Array, c: Array, h: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def gru_step_backward(d_next: Array, r: Array, z: Array, n: Array, c: Array, h: Array) -> dict[str, Array]:
-    """(GRU-4') to (GRU-1'): from dh' the derivatives by n, z, r, a, c, and by h where it enters (GRU-4)."""
+    """(GRU-4') to (GRU-1'): from dh' the derivatives for n, z, r, a, c, and for h where it enters (GRU-4)."""
     c_n = np.split(c, 3, axis=1)[2]
     d_n = d_next * (1 - z)  # (GRU-4')
     d_z = d_next * (h - n)
@@ -149,15 +150,15 @@ def gru_step_backward(d_next: Array, r: Array, z: Array, n: Array, c: Array, h: 
     d_a_z = d_z * z * (1 - z)  # (GRU-2')
     d_a_r = d_r * r * (1 - r)  # (GRU-1')
     d_a = np.concatenate([d_a_r, d_a_z, d_a_n], axis=1)
-    d_c = np.concatenate([d_a_r, d_a_z, d_a_n * r], axis=1)  # c_n stands behind the reset gate, a_n does not
+    d_c = np.concatenate([d_a_r, d_a_z, d_a_n * r], axis=1)  # the reset gate multiplies c_n, not a_n
     return {"n": d_n, "z": d_z, "r": d_r, "a": d_a, "c": d_c, "h": d_next * z}
 
 
 def gru_forward(t: Tensors, x: Array, lengths: Array, h0: Array, params: Tensors, num_layers: int) -> Array:
     """All layers over all steps: x [B, T, E], h0 [L, B, H] → the top layer's last states [B, H].
 
-    At every step only the captions that have not ended take part, so nothing behind an end is ever
-    read. Leaves mid.l{k}.* in t; there the places behind an end stay 0.
+    Each step computes only the captions that have not ended, so nothing after an end is ever read. The
+    function leaves mid.l{k}.* in t; after an end they stay 0.
     """
     batch, steps, _ = x.shape
     hidden = h0.shape[2]
@@ -182,13 +183,13 @@ def gru_forward(t: Tensors, x: Array, lengths: Array, h0: Array, params: Tensors
 def gru_backward(
     t: Tensors, x: Array, lengths: Array, h0: Array, params: Tensors, num_layers: int, d_last: Array
 ) -> tuple[Array, Array]:
-    """Back through time, top layer first: d_last [B, H] → dx [B, T, E] and dh0 [L, B, H].
+    """Backward through time, top layer first: d_last [B, H] → dx [B, T, E] and dh0 [L, B, H].
 
-    Leaves grad.mid.l{k}.* and the gradients of the weights in t.
+    The function leaves grad.mid.l{k}.* and the gradients of the weights in t.
     """
     batch, steps, _ = x.shape
     d_h0 = np.zeros_like(h0)
-    # What reaches a layer's states from above: for the top layer only at each caption's last step.
+    # The gradient of a layer's states from above: for the top layer only at each caption's last step.
     d_states = np.zeros((batch, steps, h0.shape[2]), h0.dtype)
     d_states[np.arange(batch), lengths - 1] = d_last
 
@@ -205,7 +206,7 @@ def gru_backward(
             rows = np.flatnonzero(lengths > time)
             h = h0[k, rows] if time == 0 else t[f"mid.l{k}.h"][rows, time - 1]
             r, z, n, c = (t[f"mid.l{k}.{name}"][rows, time] for name in ("r", "z", "n", "c"))
-            # By a state: what comes from above, and what comes from the step after, kept in d_h0.
+            # The gradient of a state: from above, plus from the next step, kept in d_h0.
             d_next = d_states[rows, time] + d_h0[k, rows]
             d = gru_step_backward(d_next, r, z, n, c, h)
             d_below[rows, time], d_w_ih, d_b_ih = linear_backward(d["a"], below[rows, time], w_ih)
@@ -223,7 +224,7 @@ def gru_backward(
 
 
 def embedding_backward(d_words: Array, captions: Array, lengths: Array, weight: Array) -> Array:
-    """(EMB-1') dW[w] += dx for every token; a word that occurs twice gets both."""
+    """(EMB-1') dW[w] += dx for every token; a word that occurs twice gets both gradients."""
     d_weight = np.zeros_like(weight)
     for ids, d_rows, length in zip(captions, d_words, lengths, strict=True):
         np.add.at(d_weight, ids[:length], d_rows[:length])
@@ -235,7 +236,7 @@ def l2norm_forward(x: Array, name: str) -> tuple[Array, Array]:
     largest = np.abs(x).max(axis=1, keepdims=True)
     require_finite(name, largest)
     require(bool((largest > 0).all()), f"{name} has a row of zeros")
-    scaled = x / largest  # so that the squares of tiny and of huge rows stay in range
+    scaled = x / largest  # keeps the squares of tiny and of huge rows in range
     length = np.sqrt((scaled * scaled).sum(axis=1, keepdims=True))
     return (largest * length)[:, 0], scaled / length
 
@@ -255,7 +256,7 @@ def scores_forward(f: Array, g: Array, measure: str) -> Array:
 
 
 def scores_backward(d_scores: Array, scores: Array, f: Array, g: Array, measure: str) -> tuple[Array, Array]:
-    """The derivatives by f and g. The root of `order` has none where v = 0; there it counts as 0."""
+    """The derivatives for f and g. The root of `order` has none at v = 0; there it is 0."""
     if measure == "cosine":
         return d_scores @ g, d_scores.T @ f
     v = np.maximum(g[None, :, :] - f[:, None, :], 0)
@@ -268,7 +269,7 @@ def scores_backward(d_scores: Array, scores: Array, f: Array, g: Array, measure:
 
 
 def loss_forward(t: Tensors, scores: Array, config: Config, given: Tensors) -> None:
-    """(HINGE-1), (HINGE-2), then (SH-1) or (MH-1). Leaves mid.cost_*, mid.hardest_*, mid.active_*, out.loss."""
+    """(HINGE-1), (HINGE-2), then (SH-1) or (MH-1). Writes mid.cost_*, mid.hardest_*, mid.active_*, out.loss."""
     require_finite("scores", scores)
     everyone = np.arange(len(scores))
     excluded = everyone[:, None] == everyone[None, :]
@@ -283,7 +284,7 @@ def loss_forward(t: Tensors, scores: Array, config: Config, given: Tensors) -> N
     t["mid.cost_s"], t["mid.cost_im"] = cost_s, cost_im
 
     if config["max_violation"]:
-        # argmax gives the first of equals, which is the rule.
+        # argmax gives the first among equals, as the rule demands.
         t["mid.hardest_s"] = np.where(active_s.any(axis=1), cost_s.argmax(axis=1), -1)
         t["mid.hardest_im"] = np.where(active_im.any(axis=0), cost_im.argmax(axis=0), -1)
         active_s &= everyone[None, :] == t["mid.hardest_s"][:, None]
@@ -293,7 +294,7 @@ def loss_forward(t: Tensors, scores: Array, config: Config, given: Tensors) -> N
 
 
 def loss_backward(active_s: Array, active_im: Array, dtype: np.dtype) -> Array:
-    """(LOSS-1) every term that counts: +1 at its own place, −1 at the right pair it is compared with."""
+    """(LOSS-1) for every term that counts: +1 at its own place, −1 at its right pair."""
     active_s, active_im = active_s.astype(dtype), active_im.astype(dtype)
     return active_s + active_im - np.diag(active_s.sum(axis=1) + active_im.sum(axis=0))
 
@@ -318,7 +319,7 @@ class Adam:
         norm = np.sqrt(sum((g * g).sum() for g in gradients.values()))  # (CLIP-1)
         clip = norm.dtype.type(1)
         if self.grad_clip > 0:
-            clip = min(self.grad_clip / (norm + 1e-6), clip)  # (CLIP-2): only where it makes smaller
+            clip = min(self.grad_clip / (norm + 1e-6), clip)  # (CLIP-2): only if it shrinks the gradient
         self.step += 1
         step_size = self.learning_rate / (1 - self.BETA1**self.step)
         root = math.sqrt(1 - self.BETA2**self.step)
@@ -401,7 +402,7 @@ def optimiser(config: Config, given: Tensors, params: Tensors) -> Tensors:
     for name, p in params.items():
         require(given[f"grad.{name}"].shape == (config["steps"], *p.shape), f"grad.{name} does not fit {name}")
         require_finite(f"grad.{name}", given[f"grad.{name}"])
-    if "step" in given:  # goes on from a state
+    if "step" in given:  # continues from a given state
         adam.step = int(given["step"][0])
         for name, p in params.items():
             m, v = given[f"m.{name}"], given[f"v.{name}"]
@@ -454,7 +455,7 @@ def model_forward(config: Config, given: Tensors, params: Tensors) -> Tensors:
 
 
 def model_backward(t: Tensors, config: Config, given: Tensors, params: Tensors) -> None:
-    """All of `model_forward` undone, from the loss to the parameters."""
+    """The backward pass of `model_forward`, from the loss to the parameters."""
     s, f, g = t["out.scores"], t["out.image_embedding"], t["out.caption_embedding"]
     d_scores = t["grad.out.scores"] = loss_backward(t["mid.active_s"], t["mid.active_im"], s.dtype)
     d_f, d_g = scores_backward(d_scores, s, f, g, config["measure"])

@@ -5,14 +5,14 @@ Run
     python pytorch_backend.py SUITE OUT [--device cpu|cuda] [--precision f64|f32|tf32|bf16] [--case ID ...]
     vsepp golden check OUT --suite SUITE --profile f64
 
-SUITE holds manifest.json and one <id>.safetensors a case; OUT receives <id>.safetensors with what an
-implementation of this kind has. On CUDA nn.GRU is cuDNN's, so that is what is tested; its gates
-cannot be seen from outside, and their tensors are left out.
+SUITE holds manifest.json and one <id>.safetensors per case; OUT receives <id>.safetensors with the tensors
+that such an implementation has. On CUDA nn.GRU is cuDNN's, so this tests cuDNN. Its gates are not visible
+from outside, so their tensors are left out.
 
 Adapt
-    Copy the file. To test a layer of your own, put it in the place of the module of `Vse` or of the
-    program that uses it, and keep the rest. To test a whole model, keep `Record.keep`: a tensor that
-    goes through it is written under its name, its gradient under grad.<name>.
+    Copy the file. To test your own layer, replace the module in `Vse` or in the program that uses it, and
+    keep the rest. To test a whole model, keep `Record.keep`: it writes each tensor that it gets under its
+    name, and the gradient under grad.<name>.
 
 Precision
     f64   everything in double
@@ -20,7 +20,7 @@ Precision
     tf32  float, matrix products and cuDNN in TF32 (CUDA only)
     bf16  parameters, normalisation, loss and Adam in float; matrix products in bfloat16: the linear
           maps and the scores under torch.autocast, the GRU by casting its weights and inputs (see
-          `Setup.recurrent` for why). What is written is float.
+          `Setup.recurrent` for the reason). The output is float.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and in what type to compute."""
+    """The device and the type of the computation."""
 
     device: str
     precision: str
@@ -62,10 +62,10 @@ class Setup:
             return function(*inputs).to(self.dtype)
 
     def recurrent(self, module: nn.Module, *inputs: Tensor | PackedSequence) -> Any:
-        """Runs nn.GRU or nn.GRUCell, under bf16 wholly in bfloat16, from and to parameters in float.
+        """Runs nn.GRU or nn.GRUCell, under bf16 entirely in bfloat16, from and to parameters in float.
 
-        Not by autocast: on a CPU that leaves the states in float, and on CUDA it gives cuDNN's GRU
-        float16, whatever type it is asked for (so in PyTorch 2.15).
+        It does not use autocast: on a CPU autocast leaves the states in float, and on CUDA it gives cuDNN's
+        GRU float16 for any requested type (in PyTorch 2.15).
         """
         if self.precision != "bf16":
             return module(*inputs)
@@ -81,13 +81,13 @@ class Record(dict[str, Tensor]):
         self.kept: Tensors = {}
 
     def keep(self, name: str, x: Tensor) -> Tensor:
-        """Notes an intermediate tensor whose gradient is wanted too."""
+        """Records an intermediate tensor and, later, its gradient."""
         x.retain_grad()
         self.kept[name] = self[name] = x
         return x
 
     def backward(self, loss: Tensor, **inputs: Tensor) -> None:
-        """Backward; notes the gradients of all that was kept, and of the given inputs."""
+        """Runs backward; records the gradients of all kept tensors and of the given inputs."""
         loss.backward()
         self.kept |= {f"in.{name}": x for name, x in inputs.items()}
         self.update({f"grad.{name}": x.grad.clone() for name, x in self.kept.items()})
@@ -113,7 +113,7 @@ def require_finite(name: str, x: Tensor) -> None:
 
 
 def shapes(program: str, config: Config) -> dict[str, str]:
-    """What a program is given, with the shapes. Without a caption projection H is D."""
+    """A program's inputs, with their shapes. Without a caption projection H is D."""
     joint = "D" if config.get("caption_projection") else "H"
     ids = {"image_ids": "B"} if config.get("mask_same_image") else {}
     rnn: dict[str, str] = {}
@@ -154,12 +154,12 @@ def check(program: str, config: Config, given: Tensors, params: Tensors) -> None
         require(len(shape) == len(wanted) and 0 not in shape, message)
         for size, letter in zip(shape, wanted, strict=True):
             factor = 3 if letter.startswith("3") else 1
-            # The first tensor that has a letter says its size, the others must agree.
+            # The first tensor with a letter determines its size; the others must agree.
             require(size == factor * sizes.setdefault(letter.removeprefix("3"), size // factor), message)
     if "lengths" in given:
         low, high = int(given["lengths"].min()), int(given["lengths"].max())
         require(low >= 1 and high <= sizes["T"], f"lengths {low} to {high} are not within 1 to {sizes['T']}")
-    if "captions" in given:  # the ids of the padding too: any may stand there, but a valid one
+    if "captions" in given:  # also the ids of the padding, which may be any valid ids
         low, high = int(given["captions"].min()), int(given["captions"].max())
         require(low >= 0 and high < sizes["V"], f"word ids {low} to {high} are not within 0 to {sizes['V'] - 1}")
     if "images" in given:
@@ -170,14 +170,14 @@ def check(program: str, config: Config, given: Tensors, params: Tensors) -> None
 
 
 def filled(module: nn.Module, params: Tensors, setup: Setup, prefix: str = "") -> Any:
-    """The module in the chosen place and type, with the parameters of the case."""
+    """The module on the chosen device, in the chosen type, with the parameters of the case."""
     module.to(setup.device, setup.dtype)
     module.load_state_dict({name.removeprefix(prefix): p for name, p in params.items()})
     return module
 
 
 def normalise(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Norms [N] and rows of length 1. Not functional.normalize: that one has an epsilon."""
+    """Norms [N] and rows of length 1. functional.normalize is not used, because it has an epsilon."""
     norm = torch.linalg.vector_norm(x, dim=1)
     require(bool((norm > 0).all()), f"{name} has a row of zeros")
     require_finite(name, norm)
@@ -206,12 +206,12 @@ def hinge_loss(record: Record, scores: Tensor, config: Config, given: Tensors) -
         excluded = excluded | (given["image_ids"][:, None] == given["image_ids"][None, :])
 
     right = scores.diagonal()
-    # relu: at a hinge of exactly 0 its gradient is 0, as the specification has it.
+    # At a hinge of exactly 0, relu has gradient 0, as the specification demands.
     cost_s = (config["margin"] + scores - right[:, None]).relu().masked_fill(excluded, 0)
     cost_im = (config["margin"] + scores - right[None, :]).relu().masked_fill(excluded, 0)
     active_s, active_im = cost_s > 0, cost_im > 0
     if config["max_violation"]:
-        # Of equal costs max(dim) takes the first, and sends it the whole gradient; amax would share it.
+        # Among equal costs max(dim) takes the first and gives it the whole gradient; amax would share it.
         worst_s, hardest_s = cost_s.max(dim=1)
         worst_im, hardest_im = cost_im.max(dim=0)
         active_s = active_s & (everyone[None, :] == hardest_s[:, None])
@@ -252,14 +252,14 @@ def optimiser_tensors(optimizer: torch.optim.Adam, params: Tensors) -> Tensors:
 def gru_cell(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
     x, h, d_next = given["x"].requires_grad_(), given["h"].requires_grad_(), given["d_h_next"]
 
-    # nn.GRUCell gives the result and the gradients of what goes in.
+    # nn.GRUCell gives the result and the gradients of its inputs.
     record, weights = Record(), {name.removesuffix("_l0"): p for name, p in params.items()}
     cell = filled(nn.GRUCell(x.shape[1], h.shape[1]), weights, setup, "txt_enc.rnn.")
     record["out.h_next"] = setup.recurrent(cell, x, h).to(setup.dtype)
     record.backward((record["out.h_next"] * d_next).sum(), x=x, h=h)
     record |= {f"grad.txt_enc.rnn.{name}_l0": p.grad.clone() for name, p in cell.named_parameters()}
 
-    # It hides its gates; these lines show what they are.
+    # It hides its gates; these lines compute them.
     gates = Record()
     a = gates.keep("mid.a", setup.product(affine, x, cell.weight_ih, cell.bias_ih))
     c = gates.keep("mid.c", setup.product(affine, h, cell.weight_hh, cell.bias_hh))
@@ -275,7 +275,7 @@ def gru(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensor
     x, h0, layers = given["x"].requires_grad_(), given["h0"].requires_grad_(), config["num_layers"]
     record = Record()
     rnn = filled(nn.GRU(x.shape[2], h0.shape[2], layers, batch_first=True), params, setup, "txt_enc.rnn.")
-    # Packing takes the valid steps only: what stands behind a caption's end is never read.
+    # Packing takes only the valid steps: nothing after a caption's end is ever read.
     packed = pack_padded_sequence(x, given["lengths"].cpu(), batch_first=True, enforce_sorted=False)
     states, last = setup.recurrent(rnn, packed, h0)
     record[f"mid.l{layers - 1}.h"] = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])[0]
@@ -334,7 +334,7 @@ def optimiser(config: Config, given: Tensors, params: Tensors, setup: Setup) -> 
     for name, p in params.items():
         require(given[f"grad.{name}"].shape == (config["steps"], *p.shape), f"grad.{name} does not fit {name}")
         require_finite(f"grad.{name}", given[f"grad.{name}"])
-        if "step" in given:  # goes on from a state
+        if "step" in given:  # continues from a given state
             m, v = given[f"m.{name}"], given[f"v.{name}"]
             require(m.shape == p.shape == v.shape, f"the moments of {name} do not fit it")
             optimizer.state[p] = {"step": torch.tensor(float(given["step"][0])), "exp_avg": m, "exp_avg_sq": v}
@@ -425,7 +425,7 @@ PROGRAMS: dict[str, Callable[[Config, Tensors, Tensors, Setup], Tensors]] = {
 
 
 def load(path: Path, setup: Setup) -> tuple[Tensors, Tensors]:
-    """in.* and param.*, without their prefixes, in the chosen place and type."""
+    """in.* and param.*, without their prefixes, on the chosen device and in the chosen type."""
     given, params = {}, {}
     for name, x in load_file(path).items():
         x = x.to(setup.device, setup.dtype) if x.is_floating_point() else x.to(setup.device)

@@ -1,4 +1,4 @@
-//! The captions and images that are timed: from a file, or drawn with a fixed seed.
+//! Captions and images for the benchmarks: from a file, or drawn with a fixed seed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,16 +16,16 @@ use crate::model::{Architecture, Batch};
 use crate::random::{permutation, stream};
 use crate::real::Real;
 
-/// Words begin after `<pad>`, `<start>`, `<end>` and `<unk>`.
+/// The first id of an ordinary word, after `<pad>`, `<start>`, `<end>` and `<unk>`.
 const FIRST_WORD: u32 = Vocabulary::UNKNOWN + 1;
 
-/// Where captions come from.
+/// The source of captions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Captions {
-    /// Drawn: [`made_up`].
+    /// Drawn by [`made_up`].
     #[default]
     MadeUp,
-    /// A file with one caption a line.
+    /// A file with one caption per line.
     File(PathBuf),
 }
 
@@ -39,25 +39,29 @@ impl fmt::Display for Captions {
 }
 
 impl Captions {
-    /// So many captions as ids below V, `<start>` … `<end>`, the same ones every time. Of a file, they
-    /// are drawn without repetition; its V − 4 most frequent words are known.
+    /// `number` captions as ids below V, `<start>` … `<end>`, always the same ones. From a file they are
+    /// drawn without repetition; its V − 4 most frequent words get an id.
     ///
-    /// **Errors** if the file cannot be read or has not so many captions.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read or has too few captions.
     pub fn draw(&self, vocabulary: usize, number: usize) -> Result<Vec<Vec<u32>>> {
         match self {
             Self::MadeUp => Ok(made_up(vocabulary, number)),
             Self::File(path) => {
                 let text = read(path)?;
                 encode(&text, vocabulary, number).map_err(|found| {
-                    Error::file(path, format!("expected at least {number} captions, one a line, found {found}"))
+                    Error::file(path, format!("expected at least {number} captions, one per line, found {found}"))
                 })
             }
         }
     }
 
-    /// How many there are; `None`: as many as are asked for.
+    /// The number of captions; `None` means any number.
     ///
-    /// **Errors** if the file cannot be read.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read.
     pub fn available(&self) -> Result<Option<usize>> {
         match self {
             Self::MadeUp => Ok(None),
@@ -67,7 +71,7 @@ impl Captions {
 }
 
 fn read(path: &Path) -> Result<String> {
-    /// As of a data set.
+    /// The same limit as for a data set.
     const MOST: u64 = 1 << 32;
     read_text(path, MOST).map(|text| text.to_lowercase())
 }
@@ -76,8 +80,8 @@ fn lines(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.trim().is_empty()).collect()
 }
 
-/// Splits at white space: a benchmark needs the lengths, the repetitions and the shared beginnings of
-/// real sentences, not the tokenizer. Where there are too few lines, says how many there are.
+/// Splits at white space: a benchmark needs the lengths, the repetitions and the shared beginnings of real
+/// sentences, not the tokenizer. If there are too few lines, the error is their number.
 fn encode(text: &str, vocabulary: usize, number: usize) -> std::result::Result<Vec<Vec<u32>>, usize> {
     let lines = lines(text);
     if lines.len() < number {
@@ -97,7 +101,7 @@ fn encode(text: &str, vocabulary: usize, number: usize) -> std::result::Result<V
     Ok(order[..number].iter().map(|&line| ranks(lines[line])).collect())
 }
 
-/// `<start>`, the words by rank (of no rank: `<unk>`), `<end>`.
+/// `<start>`, the words by rank (`<unk>` for a word without a rank), `<end>`.
 fn enclose(ranks: impl Iterator<Item = usize>) -> Vec<u32> {
     let word = |rank| u32::try_from(rank).ok().and_then(|rank| FIRST_WORD.checked_add(rank));
     let words = ranks.map(|rank| word(rank).unwrap_or(Vocabulary::UNKNOWN));
@@ -106,16 +110,19 @@ fn enclose(ranks: impl Iterator<Item = usize>) -> Vec<u32> {
 
 /// Sentences with the lengths of MS-COCO's and words that follow Zipf's law.
 ///
-/// The first word is far more often the same ("a": two in three), so that beginnings are shared.
+/// Two thirds of the sentences begin with the same word, like COCO's "a", so that beginnings are shared.
 ///
-/// **Panics** if V leaves no word beside the four special ones.
+/// # Panics
+///
+/// Panics if V leaves no word besides the four special ones.
 #[must_use]
 pub fn made_up(vocabulary: usize, number: usize) -> Vec<Vec<u32>> {
-    /// Words in the shortest caption, and how many in a thousand have so many, one more, …
+    /// The number of words in the shortest caption, and how many captions in a thousand have this length,
+    /// one word more, …
     const SHORTEST: usize = 7;
     const LENGTHS: [f64; 15] = [8., 162., 226., 217., 150., 97., 59., 34., 18., 10., 7., 4., 3., 2., 3.];
     let words = vocabulary.saturating_sub(FIRST_WORD as usize);
-    assert!(words > 0, "V = {vocabulary}: expected at least one word beside the special ones");
+    assert!(words > 0, "V = {vocabulary}: expected at least one word besides the special ones");
     let (lengths, first, later) =
         (Weighted::new(LENGTHS.into_iter()), Weighted::zipf(words, 2.1), Weighted::zipf(words, 1.05));
     let mut rng = stream(SEED, "bench/captions");
@@ -128,7 +135,7 @@ pub fn made_up(vocabulary: usize, number: usize) -> Vec<Vec<u32>> {
     (0..number).map(caption).collect()
 }
 
-/// Numbers 0, 1, … drawn with given weights: their running sums.
+/// Draws the numbers 0, 1, … with given weights; it holds the running sums.
 struct Weighted(Vec<f64>);
 
 impl Weighted {
@@ -156,7 +163,8 @@ pub(super) fn uniform(rng: &mut impl RngCore) -> f64 {
     f64::from(rng.next_u32() >> 8) / f64::from(1 << 24)
 }
 
-/// Captions with features drawn from U(0, 1), as if after a rectifier; every pair shows another image.
+/// A batch of these captions. Every pair has its own image, with features drawn from U(0, 1), as after a
+/// rectifier.
 #[must_use]
 pub fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
     let mut rng = stream(SEED, "bench/images");
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_file_gives_its_frequent_words_the_low_ids() {
-        // "a" six times, "dog" twice, "cat" and "runs" once, of which V = 7 leaves the first by letter.
+        // "a" occurs six times, "dog" twice, "cat" and "runs" once. With V = 7 only "cat" fits, by alphabet.
         let text = "a dog a\n\n  a cat \na dog runs\na a\n";
         let captions = encode(text, 7, 4).unwrap();
         let mut sorted = captions.clone();
@@ -182,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_do_is_named() {
+    fn errors_name_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("caps.txt");
         let captions = Captions::File(path.clone());
@@ -190,13 +198,13 @@ mod tests {
         assert!(message.starts_with(&format!("{}: cannot read", path.display())), "{message}");
         std::fs::write(&path, "A dog.\n\nA cat.\n").unwrap();
         let message = captions.draw(10, 3).unwrap_err().to_string();
-        assert_eq!(message, format!("{}: expected at least 3 captions, one a line, found 2", path.display()));
+        assert_eq!(message, format!("{}: expected at least 3 captions, one per line, found 2", path.display()));
         assert_eq!((captions.available().unwrap(), Captions::MadeUp.available().unwrap()), (Some(2), None));
         assert_eq!(captions.draw(10, 2).unwrap().len(), 2);
     }
 
     #[test]
-    fn made_up_sentences_are_like_coco_s() {
+    fn made_up_sentences_resemble_coco() {
         let captions = made_up(11_755, 5000);
         assert_eq!(captions[..7], made_up(11_755, 7), "the same ones every time");
         let words = |caption: &Vec<u32>| caption.len() - 2;

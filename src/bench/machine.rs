@@ -1,12 +1,12 @@
-//! What the system tells about the machine and this process.
+//! Information from the system about the machine and this process.
 
-/// Threads that the machine runs at once.
+/// The number of threads that the machine can run at once.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The largest resident memory of this process so far, in MiB, where the system tells (Linux).
+/// The peak resident memory of this process, in MiB, if the system provides it (Linux).
 #[must_use]
 pub fn peak_rss_mib() -> Option<f64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
@@ -18,7 +18,7 @@ fn high_water_mark(status: &str) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// The mean number of running tasks in the last minute, where the system tells (Linux).
+/// The mean number of running tasks in the last minute, if the system provides it (Linux).
 #[must_use]
 pub fn load() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()

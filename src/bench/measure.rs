@@ -1,4 +1,4 @@
-//! Products and embeddings that are timed.
+//! Products and embeddings for the benchmarks.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
@@ -21,14 +21,15 @@ fn matrix(rows: usize, columns: usize, purpose: &str) -> Array2<f32> {
     Array2::from_shape_simple_fn((rows, columns), || (2.0 * uniform(&mut rng) - 1.0) as f32)
 }
 
-/// The machine's peak on so many threads: 10⁹ operations a second in a product of 2048³, two ways.
+/// The machine's peak on a number of threads, in 10⁹ operations per second of a product of 2048³, measured
+/// in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Peak {
     /// Threads.
     pub threads: usize,
     /// The crate's own product.
     pub linalg: f64,
-    /// `matrixmultiply`, given as many blocks of columns as there are threads: an independent measure.
+    /// `matrixmultiply` on one block of columns per thread, as an independent measure.
     pub matrixmultiply: f64,
 }
 
@@ -36,7 +37,7 @@ impl Peak {
     /// Rows, columns and sums of the product.
     pub const SIDE: usize = 2048;
 
-    /// Times both on the threads of the pool in which it is called; the least time counts.
+    /// Times both on the threads of the current pool; the minimum counts.
     #[must_use]
     pub fn measure(effort: Effort) -> Self {
         let side = Self::SIDE;
@@ -50,7 +51,7 @@ impl Peak {
         Self { threads, linalg: rate(own.min), matrixmultiply: rate(yardstick.min) }
     }
 
-    /// The faster of the two: what a share is a share of.
+    /// The faster of the two. Shares of the peak refer to it.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.linalg.max(self.matrixmultiply)
@@ -79,7 +80,7 @@ pub struct Operands {
 }
 
 impl Operands {
-    /// Made once.
+    /// Allocates and fills the operands.
     #[must_use]
     pub fn new(product: &Product) -> Self {
         let (m, k, n) = (product.rows(), product.k, product.n);
@@ -96,14 +97,14 @@ impl Operands {
         }
     }
 
-    /// Every call of the product, one after the other.
+    /// Computes all calls of the product in turn.
     pub fn run(&mut self) {
         let Product { form, m, .. } = &self.product;
         multiply(*form, m, self.a.view(), self.b.view(), self.c.view_mut());
     }
 }
 
-/// Images and captions that have been embedded, five captions an image, for an evaluation.
+/// Embedded images and captions, five captions per image, for an evaluation.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
     /// f [N, D].
@@ -113,15 +114,17 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Captions of an image.
+    /// Captions per image.
     pub const EACH: usize = 5;
 
-    /// Random directions; a caption lies so near to its image that recall is neither 0 nor 100 %.
+    /// Draws random directions. A caption is just so near to its image that recall is neither 0 nor 100 %.
     ///
-    /// **Errors** if a vector is zero everywhere.
+    /// # Errors
+    ///
+    /// Fails if a vector is zero.
     pub fn new(images: usize, dimension: usize) -> Result<Self> {
-        /// Length of what is added to an image's vector, in lengths of that vector, for D = 1024: the
-        /// best of some thousand strangers is then about as near. For a smaller D, less.
+        /// The length of the noise relative to the image's vector for D = 1024. The nearest of some thousand
+        /// other images is then about as near. For a smaller D it is less.
         const NOISE: f32 = 9.0;
         let mut f = matrix(images, dimension, "bench/embeddings/images");
         let mut g = matrix(images * Self::EACH, dimension, "bench/embeddings/captions");
@@ -134,14 +137,16 @@ impl Embeddings {
         Ok(Self { images: f, captions: g })
     }
 
-    /// Ranks both ways.
+    /// Ranks in both directions.
     ///
-    /// **Errors** as [`crate::eval::evaluate`].
+    /// # Errors
+    ///
+    /// The same as [`crate::eval::evaluate`].
     pub fn evaluate(&self) -> Result<Evaluation> {
         rank(self.images.view(), self.captions.view())
     }
 
-    /// The operations of the one product that both directions need.
+    /// The operations of the single product that both directions need.
     #[must_use]
     pub fn operations(&self) -> f64 {
         2.0 * self.images.nrows() as f64 * self.captions.nrows() as f64 * self.images.ncols() as f64
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_can_be_told_apart_but_not_all_of_them() {
+    fn some_but_not_all_embeddings_are_retrieved() {
         for dimension in [64, 1024] {
             let evaluation = Embeddings::new(200, dimension).unwrap().evaluate().unwrap();
             assert!((30.0..590.0).contains(&evaluation.rsum), "D = {dimension}: {}", evaluation.rsum);

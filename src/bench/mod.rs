@@ -1,17 +1,15 @@
-//! What a training step, an encoding and an evaluation cost, and how near that is to the machine's best.
+//! Measures the cost of a training step, an encoding and an evaluation, as a share of the machine's peak.
 //!
 //! ```text
 //! share of peak = (useful operations / seconds) / (operations / seconds of a product of 2048³)
 //! ```
 //!
-//! The product of 2048³ is timed in the same run, on the same number of threads: the machine's own
-//! measured peak, not the one of its data sheet. Useful are the 2mkn operations of every product that
-//! the prefix tree leaves ([`products`]); gates, norms, sums and Adam count as no operations, and cost
-//! time all the same.
+//! The product of 2048³ is timed in the same run, on the same number of threads. So the peak is measured,
+//! not taken from a data sheet. Useful operations are the 2mkn operations of every product that the prefix
+//! tree leaves ([`products`]). Gates, norms, sums and Adam take time but count as no operations.
 //!
-//! [`run`] measures all of it (`vsepp bench`). `benches/parts.rs` times the same things one by one, and
-//! `benches/peers/` sets them beside other frameworks. Times are medians; of a product that measures
-//! the peak, the least.
+//! [`run`] measures everything (`vsepp bench`). `benches/parts.rs` times single parts, and
+//! `benches/peers/` compares with other frameworks. Times are medians; for the peak, the minimum counts.
 
 mod captions;
 mod machine;
@@ -31,5 +29,5 @@ pub use spread::{Effort, Spread};
 pub use subject::{Laps, Subject, Training};
 pub use work::{Counts, Form, Pass, Product, operations, products};
 
-/// Seed of everything that is drawn here.
+/// The seed of all random numbers here.
 pub const SEED: u64 = 0;

@@ -1,4 +1,4 @@
-//! The whole measurement, and what comes out of it.
+//! The whole measurement and its report.
 
 use serde::Serialize;
 
@@ -13,16 +13,16 @@ use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::nn::PrefixTree;
 
-/// What is measured.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Sizes, in the order of the report.
     pub sizes: Vec<Size>,
-    /// Numbers of threads, each measured by itself.
+    /// Numbers of threads, each measured separately.
     pub threads: Vec<usize>,
     /// Where the captions come from.
     pub captions: Captions,
-    /// Steps that count, after two that do not.
+    /// Timed steps, after two for warming up.
     pub steps: usize,
     /// Captions to encode; 0: leave it out. `None`: 5,000, or as many as the file has.
     pub encode: Option<usize>,
@@ -30,17 +30,17 @@ pub struct Options {
     pub evaluate: usize,
 }
 
-/// Steps before those that count.
+/// Steps for warming up.
 const WARM_UP: usize = 2;
 
-/// All that was measured.
+/// The results of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Of this crate.
     pub version: &'static str,
-    /// Threads that the machine runs at once.
+    /// The number of threads that the machine can run at once.
     pub cores: usize,
-    /// Mean number of running tasks before the first measurement, where the system tells.
+    /// Mean number of running tasks before the first measurement, if the system provides it.
     pub load: Option<f64>,
     /// Where the captions come from.
     pub captions: String,
@@ -48,7 +48,7 @@ pub struct Report {
     pub peaks: Vec<Peak>,
     /// For each size.
     pub sizes: Vec<SizeReport>,
-    /// The largest resident memory of this process, in MiB, where the system tells.
+    /// The peak resident memory of this process, in MiB, if the system provides it.
     pub peak_rss_mib: Option<f64>,
 }
 
@@ -59,7 +59,7 @@ pub struct SizeReport {
     pub size: Size,
     /// Its dimensions.
     pub architecture: Architecture,
-    /// Numbers that are trained.
+    /// The number of trained parameters.
     pub parameters: u128,
     /// Of the batch.
     pub counts: Counts,
@@ -69,14 +69,14 @@ pub struct SizeReport {
     pub measured: Vec<Measured>,
 }
 
-/// A time, and what it means.
+/// A time, and the rate that it means.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Timing {
     /// Seconds.
     pub seconds: Spread,
-    /// 10⁹ useful operations a second, by the median.
+    /// 10⁹ useful operations per second, by the median.
     pub gflops: f64,
-    /// Of the peak on as many threads.
+    /// The share of the peak on the same number of threads.
     pub share: f64,
 }
 
@@ -94,23 +94,23 @@ pub struct Measured {
     pub threads: usize,
     /// The trainer's step.
     pub step: Timing,
-    /// Its parts, measured in steps of their own.
+    /// Its parts, measured in separate steps.
     pub forward: Timing,
     /// From the loss to the gradient.
     pub backward: Timing,
     /// Seconds of the global norm, clipping and Adam.
     pub update: Spread,
-    /// Seconds of a step in `f64`, which is the specification and not made to be fast.
+    /// Seconds of a step in `f64`, which serves as the specification and is not optimised.
     pub step_f64: Spread,
     /// Encoding captions.
     pub encoding: Option<Encoded>,
-    /// Ranking both ways.
+    /// Ranking in both directions.
     pub evaluation: Option<Evaluated>,
     /// Every product of the step.
     pub products: Vec<ProductTime>,
 }
 
-/// Captions that were encoded.
+/// The result for encoding captions.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Encoded {
     /// How many.
@@ -121,7 +121,7 @@ pub struct Encoded {
     pub captions_per_second: f64,
 }
 
-/// An evaluation.
+/// The result for an evaluation.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Evaluated {
     /// N.
@@ -145,7 +145,7 @@ pub struct ProductTime {
 }
 
 impl Options {
-    /// **Errors** if a number is out of range.
+    /// Fails if a number is out of range.
     pub fn check(&self) -> Result<()> {
         let range = |key, found: usize, least: usize, most: usize| {
             if (least..=most).contains(&found) {
@@ -159,7 +159,7 @@ impl Options {
         self.threads.iter().try_for_each(|&threads| range("threads", threads, 1, 1024))
     }
 
-    /// How many captions are encoded.
+    /// The number of captions to encode.
     fn number_to_encode(&self) -> Result<usize> {
         const DEFAULT: usize = 5000;
         match self.encode {
@@ -169,10 +169,12 @@ impl Options {
     }
 }
 
-/// Measures everything; tells `progress` what comes next.
+/// Measures everything, and passes `progress` the name of each measurement before it starts.
 ///
-/// **Errors** if a number is out of range, if the captions' file cannot be read or has too few of
-/// them, or if threads cannot be started.
+/// # Errors
+///
+/// Fails if a number is out of range, if the file of captions cannot be read or has too few, or if threads
+/// cannot be started.
 pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report> {
     options.check()?;
     let load = load();
@@ -195,8 +197,8 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report
             let peak = Peak::measure(Effort::times(1, options.steps.min(5)));
             report.peaks.push(peak);
             for (input, report) in inputs.iter().zip(&mut report.sizes) {
-                let tell = |what: &str| progress(&format!("{on}, {}: {what}", input.size.name()));
-                report.measured.push(input.measure(options, &peak, &tell)?);
+                let announce = |what: &str| progress(&format!("{on}, {}: {what}", input.size.name()));
+                report.measured.push(input.measure(options, &peak, &announce)?);
             }
             Ok::<(), Error>(())
         })?;
@@ -205,7 +207,7 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report
     Ok(report)
 }
 
-/// What one size works on.
+/// The data for one size.
 struct Input {
     size: Size,
     captions: Vec<Vec<u32>>,
@@ -236,33 +238,33 @@ impl Input {
         }
     }
 
-    /// Everything, on the threads of the pool in which it is called.
-    fn measure(&self, options: &Options, peak: &Peak, tell: &dyn Fn(&str)) -> Result<Measured> {
+    /// Measures everything on the threads of the current pool.
+    fn measure(&self, options: &Options, peak: &Peak, announce: &dyn Fn(&str)) -> Result<Measured> {
         let (_, architecture) = self.size.settings();
         let of_pass = |pass| operations(&self.products, pass);
 
-        tell("steps");
+        announce("steps");
         let images = batch::<f32>(&architecture, self.captions.clone());
         let steps = Effort::times(WARM_UP, options.steps);
         let mut training = Training::new(self.size)?;
         let step = steps.try_time(|| training.step(&images))?;
         drop(training);
 
-        tell("parts of a step");
+        announce("parts of a step");
         let mut subject = Subject::<f32>::new(self.size);
         let laps = steps.collect(|| subject.step(&images))?;
         let part = |part: fn(&Laps) -> f64| Spread::of(laps.iter().map(part));
         drop(images);
 
-        tell("captions");
+        announce("captions");
         let encoding = self.encode(&subject, options)?;
         drop(subject);
-        tell("evaluation");
+        announce("evaluation");
         let evaluation = self.evaluate(options, peak)?;
-        tell("products");
+        announce("products");
         let products = self.multiply(options, peak);
 
-        tell("a step in f64");
+        announce("a step in f64");
         let images = batch::<f64>(&architecture, self.captions.clone());
         let mut subject = Subject::<f64>::new(self.size);
         let step_f64 = Self::long(options).try_time(|| subject.step(&images))?;
@@ -280,7 +282,7 @@ impl Input {
         })
     }
 
-    /// How often something is timed that takes seconds: too long for a warm-up to matter.
+    /// The effort for something that takes seconds, too long for a warm-up to matter.
     fn long(options: &Options) -> Effort {
         Effort { warm_up: 0, repeats: options.steps.min(3), seconds: 2.0 }
     }
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_few_captions_is_encoded_whole() {
+    fn all_captions_of_a_small_file_are_encoded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("caps.txt");
         std::fs::write(&path, "a dog\n".repeat(130)).unwrap();
@@ -354,11 +356,11 @@ mod tests {
         assert_eq!(options.number_to_encode().unwrap(), 130);
         assert_eq!(Input::new(Size::Demo, &options).unwrap().to_encode.len(), 130);
         let message = run(&Options { encode: Some(131), ..options }, &|_| ()).unwrap_err().to_string();
-        assert!(message.contains("expected at least 131 captions, one a line, found 130"), "{message}");
+        assert!(message.contains("expected at least 131 captions, one per line, found 130"), "{message}");
     }
 
     #[test]
-    fn a_timing_is_by_the_median_and_its_share_by_the_best_peak() {
+    fn a_timing_uses_the_median_and_the_best_peak() {
         let peak = Peak { threads: 1, linalg: 50.0, matrixmultiply: 40.0 };
         let timing = Timing::new(Spread::of([1.0, 2.0, 4.0]), 20e9, &peak);
         assert_eq!((timing.gflops, timing.share), (10.0, 0.2));

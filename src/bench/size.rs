@@ -1,4 +1,4 @@
-//! The three sizes.
+//! The three model sizes of the benchmarks.
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ impl Size {
     /// From the smallest to the largest.
     pub const ALL: [Self; 3] = [Self::Demo, Self::Coco, Self::Paper];
 
-    /// As it is written on a command line.
+    /// The name on a command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Size {
         }
     }
 
-    /// The settings of a training, and what they make of V and F.
+    /// The settings of a training, and the architecture with this V and F.
     #[must_use]
     pub fn settings(self) -> (ValidConfig, Architecture) {
         let (word_dim, embed_size, img_dim, vocab_size) = match self {
@@ -43,7 +43,7 @@ impl Size {
             Self::Paper => (300, 1024, 4096, 11_755),
         };
         let config = Config { word_dim, embed_size, seed: super::SEED, ..Config::default() };
-        let config = config.check().expect("constants that are in range");
+        let config = config.check().expect("the constants are in range");
         let architecture = config.architecture(vocab_size, img_dim);
         (config, architecture)
     }
@@ -58,7 +58,7 @@ impl Size {
 impl FromStr for Size {
     type Err = Error;
 
-    /// **Errors** if there is no size of that name.
+    /// Fails if there is no size of that name.
     fn from_str(name: &str) -> Result<Self> {
         let size = Self::ALL.into_iter().find(|size| size.name() == name);
         size.ok_or_else(|| Error::config("size", format!("one of {}", Self::names().join(", ")), name))

@@ -1,4 +1,4 @@
-//! How often something is timed, and what is kept of the times.
+//! How often something is timed, and the statistics of the times.
 
 use std::time::Instant;
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use crate::error::Result;
 
-/// The middle, the least and the greatest of several numbers.
+/// The median, minimum and maximum of several numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one, or the mean of the middle two.
+    /// The middle number, or the mean of the middle two.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
-    /// How many there were.
+    /// The number of values.
     pub count: usize,
 }
 
 impl Spread {
-    /// Of some numbers. Without any, all is 0.
+    /// The statistics of some numbers; all fields are 0 if there are none.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
@@ -37,24 +37,26 @@ impl Spread {
 /// How often something is timed.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Times before those that count.
+    /// Warm-up runs, which are not timed.
     pub warm_up: usize,
-    /// Times that count, at most; once is the least.
+    /// The largest number of timed runs; there is at least one.
     pub repeats: usize,
-    /// No further time is begun after so many seconds, the warm-up not counted.
+    /// No further run starts after this many seconds, not counting the warm-up.
     pub seconds: f64,
 }
 
 impl Effort {
-    /// So many times, however long they take.
+    /// A fixed number of runs, however long they take.
     #[must_use]
     pub fn times(warm_up: usize, repeats: usize) -> Self {
         Self { warm_up, repeats, seconds: f64::INFINITY }
     }
 
-    /// Seconds of every time that counts, as `run` tells them.
+    /// Collects what `run` returns for each timed run.
     ///
-    /// **Errors** with the first error of `run`.
+    /// # Errors
+    ///
+    /// Fails with the first error of `run`.
     pub fn collect<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Vec<R>> {
         for _ in 0..self.warm_up {
             run()?;
@@ -67,7 +69,7 @@ impl Effort {
         Ok(results)
     }
 
-    /// The seconds that `run` takes.
+    /// Times `run`, in seconds.
     #[must_use]
     pub fn time(self, mut run: impl FnMut()) -> Spread {
         let spread = self.try_time(|| {
@@ -77,9 +79,11 @@ impl Effort {
         spread.unwrap_or_else(|_| unreachable!("no error is returned"))
     }
 
-    /// As [`Self::time`]; what `run` returns is dropped within its time.
+    /// The same as [`Self::time`] for a `run` that may fail. Dropping its result is part of the time.
     ///
-    /// **Errors** with the first error of `run`.
+    /// # Errors
+    ///
+    /// Fails with the first error of `run`.
     pub fn try_time<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Spread> {
         let seconds = self.collect(|| {
             let start = Instant::now();
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_does_not_count_and_once_is_the_least() {
+    fn the_warm_up_does_not_count_and_one_run_is_the_minimum() {
         let mut runs = 0;
         let mut count = |effort: Effort| {
             runs = 0;

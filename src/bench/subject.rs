@@ -1,6 +1,6 @@
-//! What is timed: a training as [`Trainer`] does it, and its parts one by one.
+//! The timed code: a training by [`Trainer`], and its parts one by one.
 //!
-//! Whatever is called of the model, the optimiser and the products is called here.
+//! All calls of the model, the optimiser and the products are in this file.
 
 use std::time::Instant;
 
@@ -19,14 +19,16 @@ use crate::real::Real;
 use crate::similarity::Measure;
 use crate::train::Trainer;
 
-/// A training of made-up words: the step that is timed is the trainer's own.
+/// A training on made-up words; it times the trainer's own step.
 #[derive(Debug)]
 pub struct Training(Trainer);
 
 impl Training {
     /// A freshly initialised model of that size.
     ///
-    /// **Errors** as [`Trainer::new`].
+    /// # Errors
+    ///
+    /// The same as [`Trainer::new`].
     pub fn new(size: Size) -> Result<Self> {
         let (config, architecture) = size.settings();
         let words = architecture.vocab_size - Vocabulary::SPECIAL.len();
@@ -41,12 +43,14 @@ impl Training {
 
     /// One step; returns the loss before it.
     ///
-    /// **Errors** as [`Trainer::step`].
+    /// # Errors
+    ///
+    /// The same as [`Trainer::step`].
     pub fn step(&mut self, batch: &Batch<f32>) -> Result<f64> {
         self.0.step(batch).map(|report| report.loss)
     }
 
-    /// The model as it is now.
+    /// The current model.
     #[must_use]
     pub fn model(&self) -> &Vse<f32> {
         &self.0.model
@@ -60,7 +64,7 @@ pub struct Subject<T> {
     config: ValidConfig,
     adam: Adam<T>,
     gradient: Parameters<T>,
-    /// The memory of a step, used again by the next.
+    /// The buffers of a step, which the next step reuses.
     pass: Pass<T>,
 }
 
@@ -89,7 +93,9 @@ impl<T: Real> Subject<T> {
 
     /// From the batch to the loss.
     ///
-    /// **Errors** as [`Vse::forward`].
+    /// # Errors
+    ///
+    /// The same as [`Vse::forward`].
     pub fn forward(&mut self, batch: &Batch<T>) -> Result<()> {
         self.model.forward(batch, &self.config.objective(0), Mode::Train, &mut self.pass)
     }
@@ -98,7 +104,7 @@ impl<T: Real> Subject<T> {
     ///
     /// # Errors
     ///
-    /// As [`Vse::backward`].
+    /// The same as [`Vse::backward`].
     pub fn backward(&mut self, batch: &Batch<T>) -> Result<()> {
         self.model.backward(batch, &mut self.pass, Write::Replace, &mut self.gradient, None)
     }
@@ -107,7 +113,7 @@ impl<T: Real> Subject<T> {
     ///
     /// # Errors
     ///
-    /// As [`Adam::update`].
+    /// The same as [`Adam::update`].
     pub fn update(&mut self) -> Result<()> {
         let scale = clip_coefficient(global_norm(&self.gradient), self.config.grad_clip);
         self.adam.update(&mut self.model.parameters, &self.gradient, self.config.learning_rate, scale)
@@ -115,7 +121,9 @@ impl<T: Real> Subject<T> {
 
     /// All three, each with its time.
     ///
-    /// **Errors** as [`Self::forward`].
+    /// # Errors
+    ///
+    /// The same as [`Self::forward`].
     pub fn step(&mut self, batch: &Batch<T>) -> Result<Laps> {
         let start = Instant::now();
         self.forward(batch)?;
@@ -129,23 +137,27 @@ impl<T: Real> Subject<T> {
 
     /// The joint embeddings of captions, [M, D].
     ///
-    /// **Errors** as [`Vse::embed_captions`].
+    /// # Errors
+    ///
+    /// The same as [`Vse::embed_captions`].
     pub fn encode(&self, captions: &[Vec<u32>]) -> Result<Array2<T>> {
         self.model.embed_captions(captions)
     }
 }
 
-/// Ranks both ways, the same number of captions for each image.
+/// Ranks in both directions, with the same number of captions for each image.
 ///
-/// **Errors** as [`evaluate`].
+/// # Errors
+///
+/// The same as [`evaluate`].
 pub(super) fn rank(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>) -> Result<Evaluation> {
     let each = captions.nrows() / images.nrows().max(1);
     let starts: Vec<usize> = (0..=images.nrows()).map(|image| image * each).collect();
     evaluate(images, captions, &starts, Measure::Cosine)
 }
 
-/// The calls of one product, of operands that lie in memory as `form` says: calls of `rows` rows of A
-/// and of C each. A B that several calls share is packed once, as the GRU does.
+/// Computes the calls of one product, with operands laid out as `form` says; `rows` has the rows of A
+/// and C per call. A B shared by several calls is packed once, as in the GRU.
 pub(super) fn multiply(
     form: Form,
     rows: &[usize],

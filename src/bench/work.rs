@@ -1,4 +1,4 @@
-//! What a step has to compute: counts, products, operations.
+//! The work of a step: counts, products, operations.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use serde::Serialize;
 use crate::model::Architecture;
 use crate::nn::PrefixTree;
 
-/// What the prefix tree makes of a batch of captions.
+/// The numbers of states and rows that the prefix tree leaves for a batch of captions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// B.
     pub pairs: usize,
-    /// The states that a padded or packed batch would compute.
+    /// Tokens: the states that a packed batch would compute.
     pub tokens: usize,
-    /// The states that are computed: one for every distinct beginning.
+    /// The computed states: one for every distinct beginning.
     pub states: usize,
-    /// Rows of the recurrent product: states (h₀ among them) that another one follows.
+    /// Rows of the recurrent product: states, including h₀, with a following state.
     pub parents: usize,
     /// Rows of the input product.
     pub distinct_words: usize,
 }
 
 impl Counts {
-    /// Of a batch.
+    /// The counts of a batch.
     #[must_use]
     pub fn of(tree: &PrefixTree) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Counts {
     }
 }
 
-/// The half of a step to which a product belongs.
+/// The pass of a step that computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pass {
@@ -46,7 +46,7 @@ pub enum Pass {
     Backward,
 }
 
-/// How the operands lie in memory, rows first. A product's speed depends on it.
+/// The layout of the operands in memory, rows first. A product's speed depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Form {
     /// C = A Bᵀ: a layer's output, x Wᵀ.
@@ -70,16 +70,16 @@ impl fmt::Display for Form {
     }
 }
 
-/// A product of a step, or one that is computed level by level: C [m, n] from [m, k] and [k, n].
+/// A product of a step: C [m, n] from [m, k] and [k, n], in one call or level by level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Product {
-    /// What it computes.
+    /// The name of its result.
     pub name: &'static str,
-    /// When.
+    /// The pass that computes it.
     pub pass: Pass,
-    /// Of which operands.
+    /// The layout of its operands.
     pub form: Form,
-    /// m of every call; more than one where the GRU goes through the levels of the tree.
+    /// m of every call; the GRU makes one call per level of the tree.
     pub m: Vec<usize>,
     /// k, the length of the sums.
     pub k: usize,
@@ -101,14 +101,14 @@ impl Product {
     }
 }
 
-/// The products of one training step, in the order in which they are computed. dℓ/dφ, which training
-/// on precomputed features does not need, is not among them.
+/// The products of one training step, in the order of computation. dℓ/dφ is not included, because training
+/// on precomputed features does not need it.
 #[must_use]
 pub fn products(architecture: &Architecture, tree: &PrefixTree) -> Vec<Product> {
     let Architecture { img_dim: f, word_dim: e, hidden_size: h, embed_size: d, .. } = *architecture;
     let (b, parents) = (tree.last().len(), tree.inner_nodes());
     let levels: Vec<usize> = tree.levels().iter().map(|level| level.parents.len()).collect();
-    // Above the first layer of the GRU every node, the root's row included, is an input of its own.
+    // Above the first layer of the GRU every node is a separate input, including the root.
     let layers: Vec<(usize, usize)> = (0..architecture.num_layers)
         .map(|k| if k == 0 { (tree.words().len(), e) } else { (tree.nodes(), h) })
         .collect();
@@ -159,7 +159,7 @@ mod tests {
         vec![vec![1, 5, 6, 7, 2], vec![1, 5, 6, 9, 2], vec![1, 5, 8, 2], vec![1, 5, 8, 2]]
     }
 
-    /// The distinct beginnings of the captions, the empty one included.
+    /// The distinct beginnings of the captions, including the empty one.
     fn prefixes() -> BTreeSet<Vec<u32>> {
         captions().iter().flat_map(|c| (0..=c.len()).map(|n| c[..n].to_vec())).collect()
     }

@@ -1,10 +1,10 @@
-//! The vocabulary: which words have an id.
+//! The vocabulary: the words that have an id.
 //!
-//! Ids 0 to 3 are `<pad>`, `<start>`, `<end>`, `<unk>`; then come the words that occur at least
+//! Ids 0 to 3 are `<pad>`, `<start>`, `<end>`, `<unk>`. Then come the words that occur at least
 //! `threshold` times in the **training** captions, in the order of their first occurrence. (The
-//! original's script counts train and dev for precomputed features, and the vocabulary files that it
-//! published were made from all splits: there the test split leaks into the model.) A caption becomes
-//! `<start> w1 … wn <end>`, a word without an id `<unk>`.
+//! original's script counts train and dev for precomputed features, and its published vocabulary files
+//! count all splits: there the test split leaks into the model.) A caption becomes
+//! `<start> w1 … wn <end>`; a word without an id becomes `<unk>`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -42,20 +42,20 @@ struct File {
 pub struct Encoded {
     /// `<start>` … `<end>` of each caption.
     pub captions: Vec<Vec<u32>>,
-    /// Words in all, `<start>` and `<end>` not counted.
+    /// The number of words, without `<start>` and `<end>`.
     pub words: usize,
-    /// Words that became `<unk>`.
+    /// The number of words that became `<unk>`.
     pub unknown: usize,
 }
 
 impl Vocabulary {
-    /// The padding's id.
+    /// The id of the padding.
     pub const PAD: u32 = 0;
     /// The id before the first word.
     pub const START: u32 = 1;
-    /// The id behind the last word.
+    /// The id after the last word.
     pub const END: u32 = 2;
-    /// The id of a word that has none.
+    /// The id of every word that has no own id.
     pub const UNKNOWN: u32 = 3;
     /// The words of ids 0 to 3.
     pub const SPECIAL: [&str; 4] = plausible::SPECIAL;
@@ -67,7 +67,8 @@ impl Vocabulary {
         Self::of_tokens(&tokenize_all(captions), threshold)
     }
 
-    /// The same from [`tokenize_all`], so that captions which are also encoded are tokenised once.
+    /// The same from the output of [`tokenize_all`], so that captions are tokenised only once if they are
+    /// encoded too.
     #[must_use]
     pub fn of_tokens(tokens: &[Vec<String>], threshold: usize) -> Self {
         let mut counts: HashMap<&str, usize> = HashMap::new();
@@ -80,7 +81,7 @@ impl Vocabulary {
             *count += 1;
         }
         let frequent = order.into_iter().filter(|word| counts[word] >= threshold);
-        // A caption may hold the text of a special word: it has its id already.
+        // A caption may contain the text of a special word, which already has its id.
         let frequent = frequent.filter(|word| !Self::SPECIAL.contains(word));
         Self::new(Self::SPECIAL.into_iter().chain(frequent).map(str::to_owned).collect(), threshold)
     }
@@ -90,13 +91,13 @@ impl Vocabulary {
         Self { words, ids, threshold }
     }
 
-    /// V, the special words included.
+    /// V, including the special words.
     #[must_use]
     pub fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// Never: there are always the special words.
+    /// Always false, because of the special words.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
@@ -108,7 +109,7 @@ impl Vocabulary {
         &self.words
     }
 
-    /// How often a word had to occur.
+    /// How often a word must occur to get an id.
     #[must_use]
     pub fn threshold(&self) -> usize {
         self.threshold
@@ -120,7 +121,7 @@ impl Vocabulary {
         self.ids.get(word).copied()
     }
 
-    /// A number that differs for different vocabularies; checkpoints keep it.
+    /// A hash that identifies the vocabulary. Checkpoints store it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         format!("{:016x}", fnv1a(self.words.join("\n").as_bytes()))
@@ -141,7 +142,7 @@ impl Vocabulary {
         Self::encoded(captions.par_iter().map(|caption| self.enclose(&tokenize(caption))).collect())
     }
 
-    /// The same from [`tokenize_all`].
+    /// The same from the output of [`tokenize_all`].
     #[must_use]
     pub fn encode_tokens(&self, tokens: &[Vec<String>]) -> Encoded {
         Self::encoded(tokens.par_iter().map(|words| self.enclose(words)).collect())
@@ -149,7 +150,7 @@ impl Vocabulary {
 
     fn encoded(captions: Vec<Vec<u32>>) -> Encoded {
         let words = captions.iter().map(|ids| ids.len() - 2).sum::<usize>();
-        // No word has this id by itself.
+        // No other word has this id.
         let unknown = captions.iter().flatten().filter(|&&id| id == Self::UNKNOWN).count();
         Encoded { captions, words, unknown }
     }
@@ -160,11 +161,13 @@ impl Vocabulary {
         std::iter::once(Self::START).chain(ids).chain([Self::END]).collect()
     }
 
-    /// Reads `vocab.json`, or the words in one of the forms that ports of the original write as JSON:
-    /// `{"word2idx": {word: id}}`, `{"idx2word": {id: word}}`, or one of the two objects by itself.
+    /// Reads `vocab.json`, or one of the JSON forms that ports of the original write:
+    /// `{"word2idx": {word: id}}`, `{"idx2word": {id: word}}`, or one of the two objects alone.
     ///
-    /// **Errors** if the file is missing, is none of them, begins with other than the special words, or
-    /// has a word twice. A pickle is not read; the error says how to convert it.
+    /// # Errors
+    ///
+    /// Fails if the file is missing, has another form, does not begin with the special words, or has a
+    /// word twice. A pickle is not read; the error says how to convert it.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let problem = "expected a regular file, found a folder; the original's --vocab_path is the folder of \
@@ -194,7 +197,7 @@ impl Vocabulary {
         if vocabulary.ids.len() != vocabulary.words.len() {
             let mut seen = HashMap::new();
             let twice = vocabulary.words.iter().enumerate().find(|(id, word)| seen.insert(*word, *id).is_some());
-            let problem = twice.map_or_else(String::new, |(id, word)| format!("word {id}: {word:?} is there twice"));
+            let problem = twice.map_or_else(String::new, |(id, word)| format!("word {id}: {word:?} occurs twice"));
             return Err(Error::file(path, problem));
         }
         Ok(vocabulary)
@@ -217,9 +220,11 @@ impl Vocabulary {
         format!("{:#}\n", json!({ "word2idx": word2idx, "idx2word": idx2word, "idx": self.len() }))
     }
 
-    /// Writes `vocab.json`, all or nothing.
+    /// Writes `vocab.json` atomically.
     ///
-    /// **Errors** if the disk refuses.
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         write_atomically(path, self.to_json().as_bytes())
     }
@@ -231,10 +236,10 @@ pub fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
     captions.par_iter().map(|caption| tokenize(caption)).collect()
 }
 
-/// The words of the JSON of a port of the original, in the order of their ids; none if it is none.
+/// The words in the JSON of a port of the original, in the order of their ids; `None` for other JSON.
 fn words_of_ports(path: &Path, value: &Value) -> Result<Option<Vec<String>>> {
     let Some(object) = value.as_object().filter(|object| !object.is_empty()) else { return Ok(None) };
-    // A vocabulary may hold the words `words`, `format` or `word2idx`, each with its id.
+    // The words `words`, `format` and `word2idx` may occur in a vocabulary, each with its id.
     if object.values().all(Value::is_u64) {
         return by_id(path, "", object.iter().map(|(word, id)| (word, id.as_u64()))).map(Some);
     }
@@ -275,7 +280,7 @@ fn by_id<'a>(
             Some(slot) if slot.is_none() => *slot = Some(word.clone()),
             _ => {
                 let found = id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-                let problem = format!("{place}{word:?}: expected an id of its own below {count}, found {found}");
+                let problem = format!("{place}{word:?}: expected a unique id below {count}, found {found}");
                 return Err(Error::file(path, problem));
             }
         }
@@ -283,13 +288,13 @@ fn by_id<'a>(
     Ok(words.into_iter().flatten().collect())
 }
 
-/// What to do with a vocabulary that Python pickled.
+/// How to convert a pickled vocabulary.
 fn pickled(path: &Path, kind: Kind) -> String {
-    // JSON's strings are Python's too.
+    // A JSON string is also a Python string.
     let file = Value::from(path.to_string_lossy().into_owned());
     format!(
-        "this is {}; it is not read, and nothing of it was executed. Python executes what a pickle says; if you trust \
-         it, this writes a vocabulary that is read here:\n  \
+        "this is {}; it is not read, and no code in it was executed. Python executes the code in a pickle; if you \
+         trust it, this writes a vocabulary that can be read here:\n  \
          import json, pickle, sys, types; Vocabulary = type(\"Vocabulary\", (), {{}}); sys.modules[\"vocab\"] = types.SimpleNamespace(Vocabulary=Vocabulary)\n  \
          v = pickle.load(open({file}, \"rb\"), encoding=\"utf-8\"); json.dump({{\"word2idx\": getattr(v, \"word2idx\", v)}}, open(\"vocab.json\", \"w\"))",
         kind.name()
@@ -324,7 +329,7 @@ mod tests {
 
     #[test]
     fn captions_that_are_tokenised_once_give_the_same() {
-        // Enough for every thread, so that an order could be lost.
+        // Enough captions for every thread, so that a wrong order would show.
         let many: Vec<String> = (0..2000).map(|n| format!("Word {} of {}.", n % 700, n % 90)).collect();
         let tokens = tokenize_all(&many);
         let vocabulary = Vocabulary::build(&many, 4);
@@ -355,28 +360,28 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             Vocabulary::read(&path).map(|v| v.words()[4..].to_vec()).map_err(|e| e.to_string())
         };
-        // Words that are keys of other forms.
+        // Words that are also keys of other forms.
         let flat = r#"{"words": 4, "<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "word2idx": 5}"#;
         assert_eq!(read(flat).unwrap(), ["words", "word2idx"]);
         let table = r#"{"0": "<pad>", "1": "<start>", "2": "<end>", "3": "<unk>", "5": "b", "4": "a"}"#;
         assert_eq!(read(table).unwrap(), ["a", "b"]);
         assert_eq!(read(&format!(r#"{{"idx2word": {table}, "idx": 6}}"#)).unwrap(), ["a", "b"]);
         let gap = table.replace("\"4\"", "\"6\"");
-        assert!(read(&gap).unwrap_err().ends_with("\"a\": expected an id of its own below 6, found 6"));
+        assert!(read(&gap).unwrap_err().ends_with("\"a\": expected a unique id below 6, found 6"));
         let twice = flat.replace('5', "4");
-        assert!(read(&twice).unwrap_err().contains("expected an id of its own below 6, found 4"));
+        assert!(read(&twice).unwrap_err().contains("expected a unique id below 6, found 4"));
         assert!(read(r#"{"idx2word": {"0": 1}}"#).unwrap_err().contains("idx2word: \"0\": expected a word, found 1"));
         assert!(read(r#"{"word2idx": "a"}"#).unwrap_err().contains("word2idx: expected an object"));
         assert!(read("{}").unwrap_err().contains("not a vocabulary"));
     }
 
     #[test]
-    fn a_pickle_is_not_read_but_known() {
+    fn a_pickle_is_recognised_but_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f8k \"x\".pkl");
         std::fs::write(&path, b"\x80\x02cvocab\nVocabulary\nq\x01)\x81.").unwrap();
         let message = Vocabulary::read(&path).unwrap_err().to_string();
-        for words in ["a Python pickle", "nothing of it was executed", "pickle.load(open(\"", "f8k \\\"x\\\".pkl"] {
+        for words in ["a Python pickle", "no code in it was executed", "pickle.load(open(\"", "f8k \\\"x\\\".pkl"] {
             assert!(message.contains(words), "{words}: {message}");
         }
         let message = Vocabulary::read(folder.path()).unwrap_err().to_string();
@@ -384,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_word_and_the_problem() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vocab.json");
         let message = |text: &str| {
@@ -397,8 +402,8 @@ mod tests {
         let words = |list: &str| format!(r#"{{"format": "vsepp-vocabulary-1", "threshold": 1, "words": [{list}]}}"#);
         assert!(message(&words(r#""<pad>", "a""#)).contains("word 1: expected <start>, found a"));
         let special = r#""<pad>","<start>","<end>","<unk>""#;
-        assert!(message(&words(&format!(r#"{special},"a","a""#))).contains("word 5: \"a\" is there twice"));
-        assert!(message(r#"{"word2idx": {"a": 7}}"#).contains("expected an id of its own below 1, found 7"));
+        assert!(message(&words(&format!(r#"{special},"a","a""#))).contains("word 5: \"a\" occurs twice"));
+        assert!(message(r#"{"word2idx": {"a": 7}}"#).contains("expected a unique id below 1, found 7"));
         assert!(message(r#"{"word2idx": {"a": 0, "a": 0}}"#).contains("the key \"a\" is there twice"));
         assert!(message(r#"{"word2idx": [[]]}"#).contains("expected"));
     }

@@ -1,7 +1,7 @@
-//! Recall by chance: what rsum is where the scores are noise.
+//! Chance level: the distribution of rsum for random scores.
 //!
-//! Let all N M scores be independent draws of one continuous distribution; without loss of generality
-//! each is uniform on (0, 1). Image n has k of the M captions. With s the distance of a right score
+//! Let all N M scores be independent draws from one continuous distribution, without loss of generality
+//! the uniform one on (0, 1). Image n has k of the M captions. Let s be the distance of a right score
 //! from 1, and K = 1, 5, 10:
 //!
 //! ```text
@@ -12,9 +12,9 @@
 //! E[X]   = Σ_K P_K,   E[X²] = 5 P_1 + 3 P_5 + P_10           the events are nested
 //! ```
 //!
-//! Images are independent of each other, but for rivals that they share, and so are captions. But the
-//! score of a right pair serves in both directions: where it is high, both ranks are good. Given s,
-//! the two are independent:
+//! Images are independent of each other, apart from shared rivals, and so are captions. But the score of
+//! a right pair counts in both directions: if it is high, both ranks are good. Given s, the two ranks are
+//! independent:
 //!
 //! ```text
 //! h(s)      = Σ_K P(Binomial(N − 1, s) < K)                  rivals of a caption's image that are ahead
@@ -24,12 +24,12 @@
 //! Var(rsum) = 100² · (Σ Var(X) / N² + Var(Y) / M + 2 Σ k Cov(X, Y) / (N M))
 //! ```
 //!
-//! What is left out, rivals that two queries share, is small: a simulation of whole score matrices
-//! differs by 3 % of the standard deviation.
+//! The effect of rivals shared by two queries is neglected. It is small: a simulation of whole score
+//! matrices differs by 3 % of the standard deviation.
 
 use std::collections::BTreeMap;
 
-/// rsum of random scores, and how far one outcome may be from it.
+/// Mean and standard deviation of rsum for random scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chance {
     /// The mean of rsum.
@@ -38,18 +38,18 @@ pub struct Chance {
     pub sd: f64,
 }
 
-/// Where recall is cut off.
+/// The K of R@K.
 const KS: [usize; 3] = [1, 5, 10];
 
 impl Chance {
-    /// So many standard deviations above the mean are still chance.
+    /// Up to this many standard deviations above the mean, rsum counts as chance.
     pub const NEAR: f64 = 3.0;
-    /// rsum of a model that is always right.
+    /// rsum of a perfect model.
     const MOST: f64 = 600.0;
 
-    /// Of images with the captions `starts[n]..starts[n + 1]`, evaluated in `folds` equal parts as
-    /// [`super::evaluate_folds`] does it. There must be at least one caption for each image, and
-    /// `folds` must divide the images.
+    /// Image n has the captions `starts[n]..starts[n + 1]`. The images are evaluated in `folds` equal
+    /// parts, as in [`super::evaluate_folds`]. Each image must have at least one caption, and `folds`
+    /// must divide the number of images.
     #[must_use]
     pub fn of(starts: &[usize], folds: usize) -> Self {
         let images = starts.len().saturating_sub(1);
@@ -61,9 +61,9 @@ impl Chance {
         Self { rsum: mean / n, sd: variance.max(0.0).sqrt() / n }
     }
 
-    /// Whether this rsum is what random scores give, or less: below the mean and [`Self::NEAR`]
-    /// standard deviations. Never where there are so few images that even the best possible rsum is
-    /// not twice as far from the mean: then nothing can be told.
+    /// Whether random scores explain this rsum: it is at most [`Self::NEAR`] standard deviations above
+    /// the mean. Always false if there are too few images to decide, that is if even the best possible
+    /// rsum is not twice as far from the mean.
     #[must_use]
     pub fn explains(&self, rsum: f64) -> bool {
         let near = Self::NEAR * self.sd;
@@ -71,7 +71,7 @@ impl Chance {
     }
 }
 
-/// Of one part, whose images have so many captions.
+/// Mean and variance of one part; `counts` has the number of captions of each image.
 fn mean_and_variance(counts: &[usize]) -> (f64, f64) {
     let (n, m) = (counts.len(), counts.iter().sum::<usize>());
     let (images, captions) = (n as f64, m as f64);
@@ -96,7 +96,7 @@ fn mean_and_variance(counts: &[usize]) -> (f64, f64) {
     (100.0 * mean, 1e4 * variance)
 }
 
-/// C(m − best, k) / C(m, k): none of k draws is among the best.
+/// C(m − best, k) / C(m, k): the probability that none of k draws is among the best.
 fn none_of(best: usize, k: usize, m: usize) -> f64 {
     (0..k).fold(1.0, |p, drawn| p * m.saturating_sub(best + drawn) as f64 / (m - drawn) as f64)
 }
@@ -106,7 +106,7 @@ fn few_ahead(n: usize, s: f64) -> f64 {
     let rivals = n as f64;
     let (mut term, mut below, mut sum) = (1.0, 0.0, 0.0);
     for ahead in 0..=KS[2] {
-        // Σ over K of what has been added so far, at each K.
+        // At each K, add the partial sum up to K.
         if KS.contains(&ahead) {
             sum += below;
         }
@@ -119,7 +119,7 @@ fn few_ahead(n: usize, s: f64) -> f64 {
     sum
 }
 
-/// Points s = e^(−w), w equally spaced: the functions change where s is about 1 / M or 1 / N.
+/// Points s = e^(−w) with w equally spaced, because the functions change where s is about 1 / M or 1 / N.
 struct Grid {
     s: Vec<f64>,
     step: f64,
@@ -183,8 +183,8 @@ mod tests {
             .collect()
     }
 
-    /// Mean and standard deviation of rsum over random scores. An image's vector is a unit vector, so
-    /// a caption's vector holds its scores.
+    /// Mean and standard deviation of rsum over random scores. The image vectors are unit vectors, so a
+    /// caption's vector holds its scores.
     fn simulated(counts: &[usize], folds: usize, times: usize) -> Chance {
         let (starts, mut rng) = (starts(counts), stream(0, "chance"));
         let (n, m) = (counts.len(), starts[counts.len()]);
@@ -201,17 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn mean_and_deviation_are_those_of_random_scores() {
+    fn mean_and_deviation_match_a_simulation() {
         let uneven: Vec<usize> = (0..40).map(|n| [3, 1][n % 2]).collect();
         let cases: [(&[usize], usize); 6] =
             [(&[5; 40], 1), (&[3; 12], 1), (&[1; 50], 1), (&uneven, 1), (&[5; 60], 3), (&[20; 30], 1)];
         for (counts, folds) in cases {
             const TIMES: usize = 1000;
             let (found, expected) = (Chance::of(&starts(counts), folds), simulated(counts, folds, TIMES));
-            // Four standard errors of a mean of so many draws.
+            // Four standard errors of the simulated mean.
             let error = 4.0 * expected.sd / (TIMES as f64).sqrt();
             assert!((found.rsum - expected.rsum).abs() < error, "{counts:?}: {found:?}, simulated {expected:?}");
-            // 3 % of shared rivals, and four standard errors of a standard deviation.
+            // 3 % for shared rivals, and four standard errors of the simulated standard deviation.
             let share = found.sd / expected.sd;
             assert!(
                 (share - 1.0).abs() < 0.03 + 4.0 / (2.0 * TIMES as f64).sqrt(),
@@ -226,7 +226,7 @@ mod tests {
         // four queries.
         let chance = Chance::of(&[0, 1, 2], 1);
         approx::assert_relative_eq!(chance.rsum, 500.0);
-        // 1000 images with five captions: 0.1 + 0.5 + 1 per cent one way; the other way
+        // 1000 images with five captions: 0.1 + 0.5 + 1 per cent in one direction. In the other,
         // P(rank < 1) is 5 / 5000, and so on.
         let even: Vec<usize> = (0..=1000).map(|n| 5 * n).collect();
         approx::assert_relative_eq!(Chance::of(&even, 1).rsum, 3.1956, max_relative = 1e-4);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chance_and_what_cannot_be_told() {
+    fn chance_is_detected_unless_there_are_too_few_images() {
         let even = |n: usize, k: usize| Chance::of(&(0..=n).map(|i| k * i).collect::<Vec<_>>(), 1);
         let forty = even(40, 5);
         for rsum in [0.0, 68.0, 70.5, 76.0, forty.rsum + 2.9 * forty.sd] {
@@ -244,10 +244,10 @@ mod tests {
         }
         assert!(!forty.explains(forty.rsum + 3.1 * forty.sd) && !forty.explains(181.2));
         for (n, k) in [(1, 1), (2, 1), (5, 5), (5, 1), (6, 5)] {
-            assert!(!even(n, k).explains(0.0), "{n} images with {k} captions: nothing can be told");
+            assert!(!even(n, k).explains(0.0), "{n} images with {k} captions are too few to decide");
         }
         assert_eq!(Chance::of(&[0], 1), Chance { rsum: 0.0, sd: 0.0 });
-        // Many images: still finite.
+        // The result is finite for many images too.
         let many = even(30_000, 5);
         assert!(many.rsum > 0.1 && many.sd > 0.0 && many.sd < many.rsum);
     }

@@ -1,12 +1,12 @@
-//! Files of joint embeddings: all that an evaluation needs, written here or anywhere.
+//! Files of joint embeddings, with everything that an evaluation needs. Any program can write them.
 //!
 //! ```text
-//! images     [N, D]  a row an image
-//! captions   [M, D]  a row a caption, in any order
+//! images     [N, D]  one row per image
+//! captions   [M, D]  one row per caption, in any order
 //! image_ids  [M]     the row of each caption's image; without it, M is a multiple of N and image i has
 //!                    the captions i M / N … (i + 1) M / N − 1
-//! vsepp              what else is known, as JSON: `format`, `measure`, `split`, `ids` (a name an image).
-//!                    In safetensors a key of the metadata, in npz an array of bytes (U8)
+//! vsepp              further information, as JSON: `format`, `measure`, `split`, `ids` (the images' names).
+//!                    In safetensors it is a key of the metadata, in npz an array of bytes (U8)
 //! ```
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::escape;
 use crate::files::{ElementType, TensorFile, TensorWriter};
 use crate::similarity::Measure;
 
-/// Images and captions in the joint space, and which belong together.
+/// Images and captions in the joint space, and which caption belongs to which image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
     /// f [N, D].
@@ -30,24 +30,24 @@ pub struct Embeddings {
     pub captions: Array2<f32>,
     /// Image n has the captions `starts[n]..starts[n + 1]`; `[N + 1]`.
     pub starts: Vec<usize>,
-    /// How they are compared, where the file says so.
+    /// The similarity measure, if the file gives it.
     pub measure: Option<Measure>,
-    /// The split they are of, where the file says so.
+    /// The split, if the file gives it.
     pub split: Option<String>,
-    /// The name of each image, `[N]`, where the file has them.
+    /// The name of each image, `[N]`, if the file has names.
     pub ids: Option<Vec<String>>,
-    /// What was noticed on reading.
+    /// Notes from reading the file.
     pub notes: Vec<String>,
 }
 
-/// What the arrays of a file are called.
+/// The names of a file's arrays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// The images' vectors.
     pub images: String,
     /// The captions' vectors.
     pub captions: String,
-    /// The image of each caption; a file need not have it unless it is named here.
+    /// The image of each caption. Optional in a file unless it is named here.
     pub image_ids: Option<String>,
 }
 
@@ -64,7 +64,7 @@ const IMAGE_IDS: &str = "image_ids";
 const ABOUT: &str = "vsepp";
 const FORMAT: &str = "vsepp-embeddings-1";
 
-/// What a file says of itself.
+/// The content of `vsepp`.
 #[derive(Default, Serialize, Deserialize)]
 struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,9 +77,11 @@ struct About {
     ids: Option<Vec<String>>,
 }
 
-/// Writes the embeddings of a split: safetensors, or npz where the name ends so.
+/// Writes the embeddings of a split as npz if the file name ends in `.npz`, otherwise as safetensors.
 ///
-/// **Errors** if the disk refuses.
+/// # Errors
+///
+/// Fails if the file cannot be written.
 pub fn write(
     path: &Path,
     images: ArrayView2<'_, f32>,
@@ -108,11 +110,14 @@ pub fn write(
 }
 
 impl Embeddings {
-    /// Reads a file of vectors, made here or anywhere.
+    /// Reads a file of vectors from any program.
     ///
-    /// **Errors** if an array is missing (with the names and shapes that are there), is no finite
-    /// matrix, or does not fit the others; if the map gives a caption no image of the file, or an image
-    /// no caption; or if there is no map, and the captions are no multiple of the images.
+    /// # Errors
+    ///
+    /// Fails if an array is missing (the message gives the names and shapes found), is not a finite
+    /// matrix, or does not fit the others; if the map gives a caption an image that does not exist, or an
+    /// image no caption; or if there is no map and the number of captions is not a multiple of the number
+    /// of images.
     pub fn read(path: &Path, names: &Names) -> Result<Self> {
         let file = TensorFile::read(path)?;
         let about = read_about(&file)?;
@@ -162,8 +167,8 @@ impl Embeddings {
             notes,
         };
         match map {
-            Some((name, map)) => found.follow(path, name, map)?,
-            None => found.deal_out(path, names)?,
+            Some((name, map)) => found.assign_by_map(path, name, map)?,
+            None => found.assign_equally(path, names)?,
         }
         if !ours {
             found.look_for_copies(path, &names.images)?;
@@ -175,14 +180,14 @@ impl Embeddings {
             return Err(Error::file(path, problem));
         }
         if found.images.nrows() != rows {
-            // They were names of rows, not of images.
+            // They are names of rows, not of images.
             found.ids = None;
         }
         Ok(found)
     }
 
-    /// Without a map: as many captions for each image.
-    fn deal_out(&mut self, path: &Path, names: &Names) -> Result<()> {
+    /// Without a map: every image has the same number of captions.
+    fn assign_equally(&mut self, path: &Path, names: &Names) -> Result<()> {
         let (n, m) = (self.images.nrows(), self.captions.nrows());
         if !m.is_multiple_of(n) {
             let hint = if n.is_multiple_of(m) {
@@ -202,8 +207,8 @@ impl Embeddings {
         Ok(())
     }
 
-    /// With a map: captions are put in the order of their images, those of one image as they were.
-    fn follow(&mut self, path: &Path, name: &str, map: Vec<usize>) -> Result<()> {
+    /// With a map: sorts the captions by image. The captions of one image keep their order.
+    fn assign_by_map(&mut self, path: &Path, name: &str, map: Vec<usize>) -> Result<()> {
         let n = self.images.nrows();
         let map = self.rows_of_captions(map);
         let mut counts = vec![0usize; self.images.nrows()];
@@ -233,8 +238,8 @@ impl Embeddings {
         Ok(())
     }
 
-    /// A map may number the images while the rows are captions: row c is then the image of caption c.
-    /// So it is if that leaves rows without a caption, and all rows of one number are alike.
+    /// A map may number the images although the rows are captions; row c is then the image of caption c.
+    /// This is assumed if some rows would have no caption and all rows with one number are equal.
     fn rows_of_captions(&mut self, map: Vec<usize>) -> Vec<usize> {
         let n = self.images.nrows();
         let mut first = HashMap::new();
@@ -255,11 +260,12 @@ impl Embeddings {
         kept.sort_unstable();
         let number: HashMap<usize, usize> = kept.iter().enumerate().map(|(new, &row)| (map[row], new)).collect();
         self.images = self.images.select(Axis(0), &kept);
-        self.notes.push(format!("the {n} rows of images are {distinct} images, one row a caption; R@K counts images"));
+        self.notes
+            .push(format!("the {n} rows of images are {distinct} images, one row per caption; R@K counts images"));
         map.iter().map(|image| number[image]).collect()
     }
 
-    /// As [`Split::new`] does it: where rows are captions, equal rows are one image.
+    /// As in [`Split::new`]: if rows are captions, equal rows are one image.
     fn look_for_copies(&mut self, path: &Path, name: &str) -> Result<()> {
         let copies = Copies::find(self.images.view());
         let one_each = self.starts.len() == self.captions.nrows() + 1;
@@ -269,15 +275,15 @@ impl Embeddings {
             if let Some(note) = note {
                 self.notes.push(format!("{name}: {note}"));
                 self.images = self.images.select(Axis(0), &firsts);
-                self.follow(path, name, image_of)?;
-                // Those that are images of their own still.
+                self.assign_by_map(path, name, image_of)?;
+                // Only those that are still separate images.
                 apart.retain(|(_, second)| firsts.contains(second));
             }
         }
         if let Some((first, second)) = apart.first() {
             self.notes.push(format!(
                 "{name}: {} row(s) equal an earlier row, the first of them row {second} (equal to row {first}); they \
-                 count as images of their own, so R@K may count copies. An array {IMAGE_IDS} can say which captions \
+                 count as separate images, so R@K may count copies. An array {IMAGE_IDS} can say which captions \
                  belong to one image",
                 apart.len()
             ));
@@ -345,7 +351,7 @@ fn read_map(file: &TensorFile, name: &str, images: &Array2<f32>, captions: &Arra
     Ok(rows.into_iter().map(|x| x as usize).collect())
 }
 
-/// What is there where the vectors were expected.
+/// The message for missing vectors, with the arrays found instead.
 fn missing(file: &TensorFile, names: &Names) -> String {
     const SHOWN: usize = 8;
     let matrices: Vec<(String, Vec<usize>)> = file
@@ -375,7 +381,7 @@ fn missing(file: &TensorFile, names: &Names) -> String {
         Some(((images, f), (captions, g))) if f[1] == g[1] && images != captions => {
             format!("{expected}; perhaps --names {images},{captions}")
         }
-        _ => format!("{expected}; --names IMAGES,CAPTIONS says what they are called"),
+        _ => format!("{expected}; --names IMAGES,CAPTIONS gives their names"),
     }
 }
 
@@ -389,7 +395,7 @@ fn shown(file: &TensorFile, name: &str) -> String {
     format!("{}{shape}", escape::name(name))
 }
 
-/// Arrays that look as if an evaluation should use them, and that it does not use.
+/// Notes on arrays that look relevant for an evaluation but are not used.
 fn unused(file: &TensorFile, names: &Names, mapped: bool, n: usize, m: usize) -> Vec<String> {
     let mut notes = Vec::new();
     for name in file.names().filter(|name| ![ABOUT, IMAGE_IDS, &names.images, &names.captions].contains(name)) {
@@ -397,7 +403,7 @@ fn unused(file: &TensorFile, names: &Names, mapped: bool, n: usize, m: usize) ->
             continue;
         }
         if name == "measure" {
-            notes.push("measure: an array of this name is not read; --measure says how vectors are compared".into());
+            notes.push("measure: an array of this name is not read; --measure sets how vectors are compared".into());
             continue;
         }
         let is_map = |tensor: &[f64]| m > 1 && tensor.iter().all(|x| x.fract() == 0.0 && (0.0..n as f64).contains(x));
@@ -414,7 +420,7 @@ fn unused(file: &TensorFile, names: &Names, mapped: bool, n: usize, m: usize) ->
                 "--names IMAGES,CAPTIONS,IMAGE_IDS can name it".to_owned()
             };
             let name = escape::name(name);
-            notes.push(format!("{name} [{m}] may be the image of each caption, and is not used; {how}"));
+            notes.push(format!("{name} [{m}] may be the image of each caption, but is not used; {how}"));
         }
     }
     notes

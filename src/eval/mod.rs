@@ -1,4 +1,4 @@
-//! Retrieval: ranks, recall, folds, what chance gives, files of vectors, search.
+//! Retrieval: ranks, recall, folds, the chance level, files of vectors, search.
 
 pub mod chance;
 pub mod embeddings;

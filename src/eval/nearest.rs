@@ -1,23 +1,25 @@
-//! Search: the best few of many.
+//! Search: the k best candidates for a query.
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::similarity::Measure;
 
-/// What a query is compared with.
+/// A query and its side.
 #[derive(Clone, Copy, Debug)]
 pub enum Query<'a> {
-    /// An image `[D]`, looking for captions.
+    /// An image `[D]` that looks for captions.
     Image(ArrayView1<'a, f32>),
-    /// A caption `[D]`, looking for images.
+    /// A caption `[D]` that looks for images.
     Caption(ArrayView1<'a, f32>),
 }
 
-/// The k best candidates [N, D] and their scores, best first; of equals the lower index first, as in
-/// (RANK-3).
+/// The k best candidates [N, D] and their scores, best first. Among equal scores the lower index comes
+/// first, as in (RANK-3).
 ///
-/// **Errors** if the dimensions differ, or if a score is not finite.
+/// # Errors
+///
+/// Fails if the dimensions differ, or if a score is not finite.
 pub fn nearest(
     query: Query<'_>,
     candidates: ArrayView2<'_, f32>,
@@ -54,7 +56,7 @@ mod tests {
     use ndarray::array;
 
     #[test]
-    fn the_best_come_first_and_of_equals_the_lower_index() {
+    fn the_best_come_first_and_among_equals_the_lower_index() {
         let candidates = array![[0.0f32, 1.0], [1.0, 0.0], [0.5, 0.5], [1.0, 0.0]];
         let query = array![1.0f32, 0.0];
         let found = nearest(Query::Caption(query.view()), candidates.view(), Measure::Cosine, 3).unwrap();
@@ -65,7 +67,7 @@ mod tests {
 
     #[test]
     fn order_knows_which_side_is_the_image() {
-        // The image (1, 1) lies above the caption (0, 0): no violation; the other way there is one.
+        // The image (1, 1) is above the caption (0, 0): no violation. Exchanged, there is one.
         let (one, zero) = (array![1.0f32, 1.0], array![[0.0f32, 0.0]]);
         let as_image = nearest(Query::Image(one.view()), zero.view(), Measure::Order, 1).unwrap();
         let as_caption = nearest(Query::Caption(one.view()), zero.view(), Measure::Order, 1).unwrap();

@@ -6,14 +6,14 @@
 //! (RANK-3)  ahead: a strictly greater score, or an equal score and a lower index
 //! ```
 //!
-//! Ranks count from 0. The best of an image's captions is the one with the greatest score, and of
-//! equals the first. Nothing is sorted, and of the score matrix only blocks exist: a rank is a count,
-//! and counts of blocks add up. Both directions come from one pass.
+//! Ranks count from 0. The best of an image's captions is the one with the greatest score, and among
+//! equals the first. Nothing is sorted, and only blocks of the score matrix exist: a rank is a count, and
+//! the counts of blocks add up. One pass gives both directions.
 //!
-//! The score of a right pair is computed by the same product as its rivals', in which an element
-//! depends on its two vectors alone ([`crate::linalg`]): equal vectors tie, to the bit.
+//! The same product computes the score of a right pair and those of its rivals. An element of it depends
+//! only on its two vectors ([`crate::linalg`]), so equal vectors tie exactly.
 
-// Scores tie when they are equal to the bit.
+// Scores tie if they are exactly equal.
 #![allow(clippy::float_cmp)]
 
 use ndarray::parallel::prelude::*;
@@ -24,14 +24,14 @@ use crate::linalg::{self, Panels};
 use crate::simd::vectorized;
 use crate::similarity::Measure;
 
-/// Images and captions of a block of scores: 1 MiB, which stays in a core's cache.
+/// Images and captions per block of scores: 1 MiB, which stays in a core's cache.
 const BLOCK: (usize, usize) = (252, 1024);
 
-/// Images, and captions, that are packed for the products at once; few in the tests, which compare
-/// with the definition across their borders.
+/// Images, and captions, packed at once for the products. The tests use a small number, to compare with
+/// the definition across the borders.
 const PACKED: usize = if cfg!(test) { 512 } else { 8 * BLOCK.1 };
 
-/// The ranks of all queries, and how many of them rest on a tie.
+/// The ranks of all queries, and the number that depend on a tie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranks {
     /// (RANK-1), `[N]`.
@@ -68,10 +68,12 @@ impl Count {
     }
 }
 
-/// Ranks images [N, D] and captions [M, D] against each other; image n has the captions
+/// Ranks images [N, D] and captions [M, D] against each other. Image n has the captions
 /// `starts[n]..starts[n + 1]`.
 ///
-/// **Errors** if the dimensions differ, if `starts` does not divide the captions among the images,
+/// # Errors
+///
+/// Fails if the dimensions differ, if `starts` does not divide the captions among the images,
 /// or if a number or a score is not finite.
 pub fn rank(
     images: ArrayView2<'_, f32>,
@@ -88,7 +90,7 @@ pub fn rank(
         let mut scorer = Scorer::new(some, measure);
         for first in (0..captions.nrows()).step_by(PACKED) {
             let last = captions.nrows().min(first + PACKED);
-            scorer.take(captions.slice(s![first..last, ..]));
+            scorer.pack_captions(captions.slice(s![first..last, ..]));
             let blocks: Vec<(usize, usize)> = (0..some.nrows())
                 .step_by(scorer.images_at_once())
                 .flat_map(|i| (first..last).step_by(BLOCK.1).map(move |c| (i, c)))
@@ -106,7 +108,7 @@ pub fn rank(
                 )
                 .collect();
             for ((i, c), counts) in blocks.into_iter().zip(counts) {
-                // Of several errors the first, on any number of threads.
+                // Reports the first error, for any number of threads.
                 let (row_counts, column_counts) = counts?;
                 rows[start + i..].iter_mut().zip(row_counts).for_each(|(count, more)| count.add(more));
                 columns[c..].iter_mut().zip(column_counts).for_each(|(count, more)| count.add(more));
@@ -123,12 +125,12 @@ pub fn rank(
     })
 }
 
-/// Scores, block by block: some images against some captions at a time.
+/// Computes scores block by block: some images against some captions.
 struct Scorer<'a> {
     measure: Measure,
     images: ArrayView2<'a, f32>,
     captions: ArrayView2<'a, f32>,
-    /// The factors of the inner products, where the scores are such.
+    /// The packed factors, if the scores are inner products.
     packed: Option<(Panels<f32>, Panels<f32>)>,
 }
 
@@ -142,20 +144,20 @@ impl<'a> Scorer<'a> {
         Self { measure, images, captions: images, packed }
     }
 
-    /// Changes to other captions.
-    fn take(&mut self, captions: ArrayView2<'a, f32>) {
+    /// Packs other captions.
+    fn pack_captions(&mut self, captions: ArrayView2<'a, f32>) {
         self.captions = captions;
         if let Some((_, right)) = &mut self.packed {
             right.pack_right(captions.t());
         }
     }
 
-    /// How many images a block has: whole panels.
+    /// Images per block: a whole number of panels.
     fn images_at_once(&self) -> usize {
         self.packed.as_ref().map_or(BLOCK.0, |(left, _)| (BLOCK.0 / left.width()).max(1) * left.width())
     }
 
-    /// The scores from image i and from caption c of those taken, [≤ 252, ≤ 1024].
+    /// The scores from image i and from caption c of the packed captions, [≤ 252, ≤ 1024].
     fn block(&self, i: usize, c: usize, scores: &mut Array2<f32>) {
         let rows = i..self.images.nrows().min(i + self.images_at_once());
         let columns = c..self.captions.nrows().min(c + BLOCK.1);
@@ -198,8 +200,8 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
     Ok(())
 }
 
-/// The first number that is not finite, and its place. All are looked at before one is looked for,
-/// which is quicker than to stop at the first.
+/// The first number that is not finite, and its index. A first pass tests all numbers without an early
+/// exit, which is faster.
 fn not_finite(matrix: ArrayView2<'_, f32>) -> Option<((usize, usize), f64)> {
     let finite = |row: ndarray::ArrayView1<'_, f32>| match row.to_slice() {
         Some(row) => vectorized(
@@ -215,8 +217,8 @@ fn not_finite(matrix: ArrayView2<'_, f32>) -> Option<((usize, usize), f64)> {
     matrix.indexed_iter().find(|(_, x)| !x.is_finite()).map(|(place, &x)| (place, f64::from(x)))
 }
 
-/// **Errors** if a score is not finite: finite vectors can be so long that their product overflows,
-/// and NaN would rank first in silence. The block's first image is i, its first caption c.
+/// Fails if a score is not finite: the product of long finite vectors can overflow, and NaN would
+/// silently rank first. The block begins at image i and caption c.
 fn check_scores(scores: &Array2<f32>, i: usize, c: usize) -> Result<()> {
     match not_finite(scores.view()) {
         None => Ok(()),
@@ -234,7 +236,7 @@ fn targets(
     starts: &[usize],
     measure: Measure,
 ) -> Result<(Vec<Target>, Vec<Target>)> {
-    /// Images whose right pairs are found at once; most of the product is not looked at.
+    /// Images per product when right pairs are scored; most of each product is not used.
     const IMAGES: usize = 32;
     let blocks: Vec<usize> = (0..images.nrows()).step_by(IMAGES).collect();
     let found: Vec<Result<(Vec<Target>, Vec<Target>)>> = blocks
@@ -260,7 +262,7 @@ fn targets(
             Ok((best, own))
         })
         .collect();
-    // Of several errors the first, on any number of threads.
+    // Reports the first error, for any number of threads.
     let found: Vec<_> = found.into_iter().collect::<Result<_>>()?;
     let (best, own): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     Ok((best.concat(), own.concat()))
@@ -278,7 +280,7 @@ fn count_rows(scores: &Array2<f32>, i: usize, c: usize, best: &[Target], starts:
         if equal > 0 {
             for (column, _) in scores.iter().enumerate().filter(|(_, s)| **s == target.score) {
                 let caption = c + column;
-                // The image's own captions are no rivals; those behind the best are never ahead of it.
+                // The image's own captions are not rivals, and none of them is ahead of the best.
                 if !(starts[image]..starts[image + 1]).contains(&caption) {
                     count.tied = true;
                     // (RANK-3)  ahead: a strictly greater score, or an equal score and a lower index
@@ -327,7 +329,7 @@ fn count_columns(scores: &Array2<f32>, i: usize, c: usize, own: &[Target]) -> Ve
     targets.iter().enumerate().map(count).collect()
 }
 
-/// How many scores are strictly greater than the target, and how many equal.
+/// The number of scores strictly greater than the target, and the number equal to it.
 fn compare(scores: &[f32], target: f32) -> (u32, u32) {
     vectorized(
         #[inline(always)]
@@ -395,7 +397,7 @@ mod tests {
 
     #[test]
     fn the_norm_of_an_image_moves_image_retrieval_and_not_caption_retrieval() {
-        // `no_imgnorm`: scaling an image scales its whole row of scores, but one entry of each column.
+        // `no_imgnorm`: scaling an image scales its whole row of scores, but only one entry of each column.
         let (images, captions) = (vectors(50, 3) + 0.25, vectors(150, 4) + 0.125);
         let scaled = Array2::from_shape_fn(images.dim(), |(i, j)| images[[i, j]] * [0.5, 1.0, 4.0][i % 3]);
         let starts = even(50, 3);
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn an_images_own_captions_are_no_rivals() {
+    fn an_images_own_captions_are_not_rivals() {
         let images = array![[1.0f32, 0.0], [0.0, 1.0]];
         let captions = array![[1.0f32, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]];
         let ranks = rank(images.view(), captions.view(), &[0, 2, 4], Measure::Cosine).unwrap();

@@ -27,29 +27,29 @@ pub struct Recall {
     pub medr: f64,
     /// Mean r, from 1.
     pub meanr: f64,
-    /// Queries whose rank rests on a tie (summed over folds, where there are folds).
+    /// Queries whose rank depends on a tie, summed over folds.
     pub tied: usize,
 }
 
 /// Both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// N: images in all.
+    /// N, the total number of images.
     pub images: usize,
-    /// M: captions in all.
+    /// M, the total number of captions.
     pub captions: usize,
-    /// Parts that were evaluated by themselves; 1: all at once.
+    /// The number of parts evaluated separately; 1 for a single evaluation.
     pub folds: usize,
     /// Caption retrieval.
     pub image_to_text: Recall,
     /// Image retrieval.
     pub text_to_image: Recall,
-    /// The six recalls together.
+    /// The sum of the six recalls.
     pub rsum: f64,
 }
 
 impl Recall {
-    /// (EVAL-1) and (EVAL-2) of ranks from 0. Without ranks all is 0.
+    /// (EVAL-1) and (EVAL-2) for ranks from 0. Without ranks, all figures are 0.
     #[must_use]
     pub fn new(ranks: &[usize], tied: usize) -> Self {
         if ranks.is_empty() {
@@ -61,7 +61,7 @@ impl Recall {
         let mut sorted = ranks.to_vec();
         sorted.sort_unstable();
         // (EVAL-2)  Med r = ⌊median(rank)⌋ + 1, Mean r = mean(rank) + 1
-        // The median of an even number of ranks is the mean of the middle two; ⌊·⌋ of that.
+        // The median of an even number of ranks is the mean of the middle two; it is rounded down.
         let median = usize::midpoint(sorted[(n - 1) / 2], sorted[n / 2]);
         let total = ranks.iter().sum::<usize>();
         Self {
@@ -78,7 +78,7 @@ impl Recall {
         self.r1 + self.r5 + self.r10
     }
 
-    /// Adds a fold's figures, a k-th of each.
+    /// Adds a k-th of each of a fold's figures.
     fn add_fold(&mut self, fold: &Self, folds: usize) {
         let k = folds as f64;
         self.r1 += fold.r1 / k;
@@ -90,9 +90,11 @@ impl Recall {
     }
 }
 
-/// Ranks both ways and their recall; shapes and errors as [`rank`].
+/// Ranks in both directions and their recall; shapes as in [`rank`].
 ///
-/// **Errors** as [`rank`].
+/// # Errors
+///
+/// The same as [`rank`].
 pub fn evaluate(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,
@@ -113,9 +115,11 @@ pub fn evaluate(
     })
 }
 
-/// (EVAL-4): as [`evaluate`] on `folds` equal sequential parts of the images, and the mean.
+/// (EVAL-4): [`evaluate`] on `folds` equal sequential parts of the images, and the mean of the figures.
 ///
-/// **Errors** as [`rank`], or if the images cannot be divided into so many equal parts.
+/// # Errors
+///
+/// The same as [`rank`]; also if the images cannot be divided into `folds` equal parts.
 pub fn evaluate_folds(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,

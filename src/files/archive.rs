@@ -1,7 +1,7 @@
-//! The directory of a zip archive, and one of its entries at a time: what reading an npz needs.
+//! Reading a zip archive as npz needs it: the directory, and one entry at a time.
 //!
-//! The directory at the end is what counts. It is compared with the file's size before anything is
-//! taken from it, its entries may not overlap, and an entry never gives more than it announces.
+//! Only the directory at the end of the file is used. It is compared with the file's size first, its
+//! entries must not overlap, and an entry never yields more bytes than its declared size.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,25 +12,25 @@ use flate2::read::DeflateDecoder;
 
 use crate::escape;
 
-/// An entry, as the directory has it.
+/// An entry of the directory.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) name: String,
     method: u16,
     encrypted: bool,
     crc: u32,
-    /// The bytes in the archive.
+    /// Its size in the archive, in bytes.
     packed: u64,
-    /// The bytes of its content.
+    /// The size of its content, in bytes.
     pub(super) size: u64,
-    /// Where its own header begins.
+    /// The offset of its own header.
     start: u64,
 }
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
-/// An entry's content, no more of it than was announced, with its checksum compared at the end.
+/// Reads an entry's content, up to the declared size, and compares the checksum at the end.
 pub(super) struct Content<R> {
     inner: R,
     left: u64,
@@ -40,11 +40,13 @@ pub(super) struct Content<R> {
 
 /// Reads the directory of an archive of `length` bytes.
 ///
-/// **Errors** if it is none, if it is not at the end, or if its entries overlap each other.
+/// # Errors
+///
+/// Fails if there is no directory at the end, or if its entries overlap.
 pub(super) fn read_directory(file: &mut File, length: u64) -> Result<Vec<Entry>, String> {
-    /// More than any file of arrays has: an entry is held in memory.
+    /// More than any file of arrays has. The limit bounds the memory for the entries.
     const ENTRIES: u64 = 1 << 14;
-    /// The record at the end, without its comment; a comment has at most 65,535 bytes.
+    /// The size of the record at the end without its comment; a comment has at most 65,535 bytes.
     const END: u64 = 22;
     let tail = read_at(file, length.saturating_sub(END + 0xffff), length.min(END + 0xffff)).map_err(explain)?;
     let at = (0..tail.len().saturating_sub(21)).rev().find(|&at| {
@@ -56,7 +58,7 @@ pub(super) fn read_directory(file: &mut File, length: u64) -> Result<Vec<Entry>,
     let (mut entries, mut size, mut start) =
         (u64::from(u16_at(end, 10)), u64::from(u32_at(end, 12)), u64::from(u32_at(end, 16)));
     let mut directory_end = end_at;
-    // Of more than 65,535 entries or 4 GiB: another record before this one, and a pointer to it.
+    // With more than 65,535 entries or 4 GiB there is another record before this one, and a pointer to it.
     if entries == 0xffff || size == 0xffff_ffff || start == 0xffff_ffff {
         let pointer = end_at.checked_sub(20).ok_or("its directory is cut off")?;
         let pointer = read_at(file, pointer, 20).map_err(explain)?;
@@ -89,7 +91,7 @@ pub(super) fn read_directory(file: &mut File, length: u64) -> Result<Vec<Entry>,
 }
 
 fn parse(directory: &[u8], entries: u64) -> Result<Vec<Entry>, String> {
-    /// A record up to its name, its extra field and its comment.
+    /// The size of a record without its name, its extra field and its comment.
     const FIXED: usize = 46;
     let cut = || "its directory is cut off".to_owned();
     let mut all = Vec::new();
@@ -121,7 +123,7 @@ fn parse(directory: &[u8], entries: u64) -> Result<Vec<Entry>, String> {
     if rest.is_empty() { Ok(all) } else { Err(format!("expected {entries} entries, found more")) }
 }
 
-/// The sizes and the place that do not fit into 32 bits.
+/// The sizes and the offset that do not fit into 32 bits.
 fn wide_fields(mut extra: &[u8]) -> impl Iterator<Item = u64> {
     let mut fields: &[u8] = &[];
     while extra.len() >= 4 {
@@ -135,9 +137,9 @@ fn wide_fields(mut extra: &[u8]) -> impl Iterator<Item = u64> {
     fields.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect::<Vec<_>>().into_iter()
 }
 
-/// **Errors** if two entries share bytes, or one reaches into the directory.
+/// Fails if two entries share bytes, or if one overlaps the directory.
 fn check_places(all: &[Entry], directory: u64) -> Result<(), String> {
-    /// The shortest header of an entry.
+    /// The size of an entry's shortest header.
     const HEADER: u64 = 30;
     let mut spans: Vec<&Entry> = all.iter().collect();
     spans.sort_by_key(|entry| entry.start);
@@ -152,7 +154,7 @@ fn check_places(all: &[Entry], directory: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// How many entries have each name.
+/// Counts the entries of each name.
 pub(super) fn count_names<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&'a str, usize> {
     let mut counts = HashMap::new();
     for name in names {
@@ -164,32 +166,35 @@ pub(super) fn count_names<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&
 impl Entry {
     /// Opens the entry.
     ///
-    /// **Errors** if it is compressed in a way that is not read here, or would grow beyond what
-    /// compression does to numbers.
+    /// # Errors
+    ///
+    /// Fails if its compression method is not supported, or if it would expand more than compressed
+    /// numbers can.
     pub(super) fn open<'f>(&self, file: &'f mut File) -> Result<Content<Box<dyn Read + 'f>>, String> {
-        /// What any entry may grow to.
+        /// Any entry may expand to this size.
         const SMALL: u64 = 1 << 24;
-        /// Arrays of numbers shrink to a tenth at best; one that shrinks so far is a trap.
+        /// Arrays of numbers shrink to a tenth at best. A larger entry that expands by more than this
+        /// factor is a zip bomb.
         const GROWTH: u64 = 256;
         if self.encrypted {
             return Err("cannot read the entry: it is encrypted".into());
         }
         let header = read_at(file, self.start, 30).map_err(unreadable)?;
         if !header.starts_with(b"PK\x03\x04") {
-            return Err("cannot read the entry: there is none at its place".into());
+            return Err("cannot read the entry: there is no entry at its offset".into());
         }
         let skipped = u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28));
         file.seek(SeekFrom::Start(self.start + 30 + skipped)).map_err(unreadable)?;
         let packed = file.take(self.packed);
         let inner: Box<dyn Read> = match self.method {
             STORED if self.packed == self.size => Box::new(packed),
-            STORED => return Err(format!("cannot read the entry: {} bytes announced as {}", self.packed, self.size)),
+            STORED => return Err(format!("cannot read the entry: {} bytes declared as {}", self.packed, self.size)),
             DEFLATED if self.size <= SMALL || self.size / GROWTH <= self.packed => {
                 Box::new(DeflateDecoder::new(packed))
             }
             DEFLATED => {
-                let problem = format!("{} bytes that would grow to {}", self.packed, self.size);
-                return Err(format!("cannot read the entry: {problem}, more than {GROWTH} times as many"));
+                let problem = format!("{} bytes that would expand to {}", self.packed, self.size);
+                return Err(format!("cannot read the entry: {problem}, more than {GROWTH} times as much"));
             }
             other => {
                 return Err(format!(
@@ -200,7 +205,7 @@ impl Entry {
         Ok(Content { inner, left: self.size, crc: Crc::new(), expected: self.crc })
     }
 
-    /// How many bytes of the content are in the archive for certain.
+    /// A number of content bytes that the archive is certain to have.
     pub(super) fn held(&self) -> u64 {
         self.size.min(self.packed)
     }
@@ -210,9 +215,9 @@ impl<R: Read> Read for Content<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if wanted == 0 && !buffer.is_empty() {
-            // At its end: the checksum, and nothing behind it.
+            // At the end no data may follow, and the checksum must agree.
             if self.inner.read(&mut [0])? > 0 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than announced"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than declared"));
             }
             if self.crc.sum() != self.expected {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "invalid checksum"));

@@ -1,4 +1,4 @@
-//! All or nothing.
+//! Atomic writing: a file is replaced completely or not at all.
 
 use std::fs::Metadata;
 use std::io::{ErrorKind, Write};
@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::escape;
 
-/// Writes a file so that at any moment there is the old one or the new one, never half of it: to a
-/// temporary file in the same folder, synced to disk, then renamed. A link is followed. A file that is
-/// replaced keeps its mode, and its owner where this process may set it; a new one gets what the umask
-/// leaves of 0666.
+/// Writes a file atomically: at any moment the path holds the complete old file or the complete new one.
+/// The bytes go to a temporary file in the same folder, which is synced and then renamed. A link is
+/// followed. A replaced file keeps its mode, and its owner if this process may set it; a new file gets
+/// mode 0666 less the umask.
 ///
-/// **Errors** if the folder is not there, if the path is taken by something else than a regular file
-/// or by a link to nothing, or if the disk refuses; the old file is then untouched.
+/// # Errors
+///
+/// Fails if the folder does not exist, if the path is neither free nor a regular file, if it is a
+/// dangling link, or if writing fails. The old file is then unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = check_target(path)?;
     let folder = folder_of(&target);
@@ -31,15 +33,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|source| Error::io(path, "write", source))
 }
 
-/// The file that writing to a path makes or replaces: the path itself, or what it is a link to.
+/// The file that writing to a path creates or replaces: the path itself, or the target of a link.
 ///
-/// **Errors** as [`write_atomically`], before anything is written.
+/// # Errors
+///
+/// The same as [`write_atomically`], before anything is written.
 pub fn check_target(path: &Path) -> Result<PathBuf> {
     let refuse = |problem: String| Err(Error::file(path, format!("cannot write: {problem}")));
     let target = match std::fs::canonicalize(path) {
         Ok(target) if target.is_file() => target,
-        Ok(_) => return refuse("it is there, and no regular file".into()),
-        Err(_) if path.is_symlink() => return refuse("it is a link to a file that is not there".into()),
+        Ok(_) => return refuse("it exists and is not a regular file".into()),
+        Err(_) if path.is_symlink() => return refuse("it is a link to a file that does not exist".into()),
         Err(e) if e.kind() == ErrorKind::NotFound => path.into(),
         Err(e) => return Err(Error::io(path, "write", e)),
     };
@@ -58,13 +62,13 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Temporary files are private unless they are asked to be otherwise; the umask applies.
+/// A builder of temporary files with the mode of the final file. By default they would be private.
 #[cfg(unix)]
 fn builder(before: Option<&Metadata>) -> tempfile::Builder<'static, 'static> {
     use std::os::unix::fs::PermissionsExt;
     let mode = before.map_or(0o666, |before| before.permissions().mode() & 0o777);
     let mut builder = tempfile::Builder::new();
-    // So that at no moment others may read what they may not read in the end, and this process may write.
+    // At no moment may others read more than in the end. This process must be able to write.
     builder.prefix(".vsepp-").permissions(std::fs::Permissions::from_mode(mode | 0o200));
     builder
 }
@@ -74,7 +78,7 @@ pub(crate) fn keep_owner_and_mode(path: &Path, before: &Metadata) -> std::io::Re
     use std::os::unix::fs::MetadataExt;
     let now = std::fs::metadata(path)?;
     if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
-        // Only the system's administrator may give files away; then the new owner is who writes.
+        // Only root may change the owner. Otherwise the file belongs to this process's user.
         let _ = std::os::unix::fs::chown(path, Some(before.uid()), Some(before.gid()));
     }
     std::fs::set_permissions(path, before.permissions())
@@ -92,7 +96,7 @@ pub(crate) fn keep_owner_and_mode(_: &Path, _: &Metadata) -> std::io::Result<()>
     Ok(())
 }
 
-/// A rename is only on disk when its folder is.
+/// Syncs a folder. A rename is on disk only after that.
 #[cfg(unix)]
 pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
@@ -108,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+    fn a_file_is_replaced_completely_and_no_temporary_file_remains() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         write_atomically(&path, b"one").unwrap();
@@ -117,7 +121,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         let missing = folder.path().join("no/such/b.txt");
         assert!(write_atomically(&missing, b"x").unwrap_err().to_string().contains("there is no folder"));
-        assert!(write_atomically(folder.path(), b"x").unwrap_err().to_string().contains("no regular file"));
+        assert!(write_atomically(folder.path(), b"x").unwrap_err().to_string().contains("not a regular file"));
     }
 
     #[cfg(unix)]
@@ -126,7 +130,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        // As an ordinary program makes one.
+        // The mode that an ordinary program gets.
         let usual = folder.path().join("usual");
         std::fs::write(&usual, b"x").unwrap();
         let path = folder.path().join("a");
@@ -141,19 +145,19 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_followed_and_a_link_to_nothing_refused() {
+    fn a_link_is_followed_and_a_dangling_link_refused() {
         use std::os::unix::fs::symlink;
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         symlink(&file, &link).unwrap();
         let problem = write_atomically(&link, b"x").unwrap_err().to_string();
-        assert!(problem.ends_with("link: cannot write: it is a link to a file that is not there"), "{problem}");
+        assert!(problem.ends_with("link: cannot write: it is a link to a file that does not exist"), "{problem}");
         assert!(!file.exists() && link.is_symlink());
         std::fs::write(&file, b"old").unwrap();
         write_atomically(&link, b"new").unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
         assert!(link.is_symlink());
         let null = write_atomically(Path::new("/dev/null"), b"x").unwrap_err().to_string();
-        assert!(null.contains("no regular file"), "{null}");
+        assert!(null.contains("not a regular file"), "{null}");
     }
 }

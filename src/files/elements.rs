@@ -1,4 +1,4 @@
-//! The types that numbers are stored in, and the way from their bytes to numbers.
+//! The types of stored numbers, and the conversion of their bytes.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -8,10 +8,10 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-/// The largest integer below which `f64` holds every one: 2⁵³.
+/// `f64` represents every integer up to this one, 2⁵³.
 const LARGEST_INTEGER: u64 = 1 << 53;
 
-/// How the numbers of a tensor are stored.
+/// The type of a tensor's stored numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementType {
     /// Half precision: 5 bits of exponent, 10 of fraction.
@@ -38,12 +38,12 @@ pub enum ElementType {
     U32,
     /// Unsigned, eight bytes.
     U64,
-    /// One byte: 0 is false and read as 0, all else is true and read as 1.
+    /// One byte: 0 is false and is read as 0; any other value is true and is read as 1.
     BOOL,
 }
 
 impl ElementType {
-    /// In the order in which messages list them.
+    /// All types, in the order of messages.
     pub(super) const ALL: [Self; 13] = [
         Self::F16,
         Self::BF16,
@@ -60,7 +60,7 @@ impl ElementType {
         Self::BOOL,
     ];
 
-    /// The name, the bytes of one number, the letters of NumPy where it has the type, and safetensors' type.
+    /// The name, the bytes per number, NumPy's letters if NumPy has the type, and safetensors' type.
     fn row(self) -> (&'static str, usize, Option<&'static str>, Dtype) {
         match self {
             Self::F16 => ("F16", 2, Some("f2"), Dtype::F16),
@@ -79,19 +79,19 @@ impl ElementType {
         }
     }
 
-    /// The bytes that one number takes.
+    /// Bytes per number.
     #[must_use]
     pub fn bytes(self) -> usize {
         self.row().1
     }
 
-    /// Whether the numbers are integers by their type. BOOL counts as one.
+    /// Whether the type is an integer type. BOOL counts as one.
     #[must_use]
     pub fn is_integer(self) -> bool {
         !matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }
 
-    /// NumPy's kind and width, as `f4`; NumPy has no BF16.
+    /// NumPy's kind and width, such as `f4`; NumPy has no BF16.
     pub(super) fn letters(self) -> Option<&'static str> {
         self.row().2
     }
@@ -100,11 +100,13 @@ impl ElementType {
         self.row().3
     }
 
-    /// Reads exactly `len` numbers, to the end of the reader. All formats are read here. Memory is
-    /// taken at once for as many numbers as `held` bytes have, which are known to be there; for more
-    /// it grows with what is read.
+    /// Reads exactly `len` numbers, to the end of the reader. All formats use this function. The first
+    /// `held` bytes are known to exist, so their memory is reserved at once; beyond them, memory grows
+    /// with the data.
     ///
-    /// **Errors** if there are fewer or more, if there is no memory for them, if an integer is beyond
+    /// # Errors
+    ///
+    /// Fails if there are fewer or more numbers, if there is not enough memory, if an integer is beyond
     /// ±2⁵³, or if `number` refuses one.
     pub(super) fn read<T>(
         self,
@@ -114,7 +116,7 @@ impl ElementType {
         held: u64,
         number: impl Fn(f64) -> Result<T, String>,
     ) -> Result<Vec<T>, Problem> {
-        /// Numbers converted at once.
+        /// Numbers per block.
         const BLOCK: usize = 1 << 16;
         let mut numbers = Vec::new();
         reserve(&mut numbers, self.held(len, held))?;
@@ -129,10 +131,14 @@ impl ElementType {
         Ok(numbers)
     }
 
-    /// Reads exactly `len` floating-point numbers as `f32`, to the end of the reader, and says whether
-    /// all are finite: to look while a block is at hand costs nothing. Otherwise as [`Self::read`].
+    /// Reads exactly `len` floating-point numbers as `f32`, to the end of the reader, and returns whether
+    /// all are finite: testing a block that is in the cache costs almost nothing. Otherwise the same as
+    /// [`Self::read`].
     ///
-    /// **Errors** as [`Self::read`], or if one is beyond the range of `f32`, or if they are integers.
+    /// # Errors
+    ///
+    /// The same as [`Self::read`]; also if a number is beyond the range of `f32`, or if the numbers are
+    /// integers.
     pub(super) fn read_f32(
         self,
         order: Order,
@@ -140,7 +146,7 @@ impl ElementType {
         len: usize,
         held: u64,
     ) -> Result<(Vec<f32>, bool), Problem> {
-        /// Bytes read at once: they are still in the cache when they are converted.
+        /// Bytes per block. A block is still in the cache when it is converted.
         const BLOCK: usize = 1 << 20;
         let per_block = BLOCK / self.bytes();
         let mut numbers = Vec::new();
@@ -163,14 +169,14 @@ impl ElementType {
         Ok((numbers, finite))
     }
 
-    /// How many of `len` numbers `held` bytes have.
+    /// The number of elements in `held` bytes, at most `len`.
     fn held(self, len: usize, held: u64) -> u64 {
         (len as u64).min(held / self.bytes() as u64)
     }
 
-    /// Converts a block, on all threads, and says whether all of it is finite.
+    /// Converts a block on all threads, and returns whether all of it is finite.
     fn convert(self, order: Order, bytes: &[u8], numbers: &mut [f32]) -> Result<bool, (Option<usize>, String)> {
-        /// Numbers that one thread converts at once.
+        /// Numbers per task.
         const PIECE: usize = 1 << 15;
         let pieces = numbers.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * self.bytes())).enumerate();
         let finite: Vec<Result<bool, (Option<usize>, String)>> = pieces
@@ -179,7 +185,7 @@ impl ElementType {
                 self.convert_block(order, from, to).map_err(failed)
             })
             .collect();
-        // Of several errors the first, on any number of threads.
+        // Reports the first error, for any number of threads.
         finite.into_iter().try_fold(true, |all, piece| Ok(all & piece?))
     }
 
@@ -189,7 +195,7 @@ impl ElementType {
     ///
     /// With the place in the block of the first number beyond the range of `f32`; without a place if
     /// they are integers.
-    #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
+    #[allow(clippy::cast_possible_truncation)] // rounding is intended
     pub(super) fn convert_block(
         self,
         order: Order,
@@ -203,10 +209,10 @@ impl ElementType {
             Self::F64 => each_f32(order, bytes, numbers, |b| f64::from_le_bytes(b) as f32),
             other => return Err((None, format!("expected floating-point numbers, found {other}"))),
         }
-        // No early end: the loop is then done several numbers at a time.
+        // No early exit, so that the loop is vectorised.
         let finite = numbers.iter().fold(true, |all, x| all & x.is_finite());
         if !finite {
-            // An infinity may have been a number: the slow way knows.
+            // An infinity may come from a finite number beyond the range of `f32`. The slow path finds it.
             let mut before = Vec::new();
             self.append(order, bytes, &mut before, to_f32).map_err(|problem| (Some(before.len()), problem))?;
         }
@@ -269,7 +275,7 @@ fn each<const N: usize, T>(
     Ok(())
 }
 
-/// Without a branch for each number, which is what makes it fast.
+/// Converts without a branch per number, for speed.
 fn each_f32<const N: usize>(order: Order, bytes: &[u8], numbers: &mut [f32], from: impl Fn([u8; N]) -> f32) {
     let pairs = numbers.iter_mut().zip(bytes.as_chunks::<N>().0);
     match order {
@@ -282,7 +288,7 @@ fn each_f32<const N: usize>(order: Order, bytes: &[u8], numbers: &mut [f32], fro
     }
 }
 
-/// Many at once, as the machine has an instruction for it.
+/// Converts many halves at once, because processors have an instruction for it.
 fn halves(order: Order, bytes: &[u8], numbers: &mut [f32]) {
     const ROW: usize = 256;
     let mut row = [f16::ZERO; ROW];
@@ -295,11 +301,11 @@ fn halves(order: Order, bytes: &[u8], numbers: &mut [f32]) {
     }
 }
 
-/// **Errors** if a byte is left.
+/// Fails if there are more bytes.
 fn expect_end(mut reader: impl Read) -> Result<(), Problem> {
     match reader.read(&mut [0])? {
         0 => Ok(()),
-        _ => Err(Problem::Content("expected the end, found more bytes than were announced".into())),
+        _ => Err(Problem::Content("expected the end, found more bytes than declared".into())),
     }
 }
 
@@ -307,7 +313,8 @@ fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> Result<(), Problem> {
     super::regular::reserve(numbers, more).map_err(Problem::Content)
 }
 
-/// Room for a block: more than that, so that not every block copies all that came before.
+/// Makes room for a block. It at least doubles the capacity, so that not every block copies all numbers
+/// before it.
 fn grow<T>(numbers: &mut Vec<T>, more: usize) -> Result<(), Problem> {
     if numbers.capacity() - numbers.len() >= more {
         return Ok(());
@@ -315,7 +322,7 @@ fn grow<T>(numbers: &mut Vec<T>, more: usize) -> Result<(), Problem> {
     reserve(numbers, more.max(numbers.len()) as u64)
 }
 
-/// An integer that `f64` holds, and its neighbours too: ids that differ stay different.
+/// Converts an integer exactly. Its neighbours are exact too, so different ids stay different.
 fn exact(x: i128) -> Result<f64, String> {
     if x.unsigned_abs() > LARGEST_INTEGER.into() {
         return Err(format!("expected an integer of at most ±2⁵³, found {x}"));
@@ -324,7 +331,7 @@ fn exact(x: i128) -> Result<f64, String> {
 }
 
 /// Rounds to `f32`; a number that is too large for it is an error, not infinity.
-#[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
+#[allow(clippy::cast_possible_truncation)] // rounding is intended
 pub(super) fn to_f32(x: f64) -> Result<f32, String> {
     let rounded = x as f32;
     if x.is_finite() && !rounded.is_finite() {
@@ -342,29 +349,29 @@ pub(super) fn alternatives<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// Every name, for messages.
+/// All type names, for messages.
 pub(super) fn all_names() -> String {
     alternatives(ElementType::ALL.iter().map(|element| element.row().0))
 }
 
-/// Why numbers could not be read. The caller adds the file's name.
+/// The reason why numbers could not be read. The caller adds the file's name.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// The operating system, or the decompression, refused.
+    /// The operating system or the decompression failed.
     Io(io::Error),
-    /// It ends before the last number.
+    /// The data end before the last number.
     Truncated,
-    /// So many bytes stand behind the last number.
+    /// This many bytes follow the last number.
     TooLong(u64),
-    /// The number at this position of the file, from 0, is not what it should be.
+    /// The number at this position, from 0, is wrong.
     At(usize, String),
-    /// The content is not what it should be.
+    /// The content is wrong.
     Content(String),
 }
 
 impl Problem {
     /// The message; `what` is the file or a part of it.
-    pub(super) fn tell(&self, what: &str) -> String {
+    pub(super) fn message(&self, what: &str) -> String {
         match self {
             Self::Io(source) => format!("cannot read the {what}: {source}"),
             Self::Truncated => format!("the {what} is truncated: expected more data than it holds"),
@@ -402,7 +409,7 @@ mod tests {
         let read = |element: ElementType, bytes: &[u8]| {
             element
                 .read(Order::Little, bytes, bytes.len() / 8, bytes.len() as u64, Ok)
-                .map_err(|problem| problem.tell("file"))
+                .map_err(|problem| problem.message("file"))
         };
         let most = 1i64 << 53;
         let signed = |x: i64| read(ElementType::I64, &[0, x].map(i64::to_le_bytes).concat());
@@ -422,9 +429,9 @@ mod tests {
         let read = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len(), 0, Ok).unwrap();
         assert!(read.iter().zip(&numbers).all(|(&x, &n)| x == f64::from(n)) && read.len() == numbers.len());
         let short = ElementType::I32.read(Order::Big, &bytes[..bytes.len() - 1], numbers.len(), 0, Ok);
-        assert_eq!(short.unwrap_err().tell("entry"), "the entry is truncated: expected more data than it holds");
+        assert_eq!(short.unwrap_err().message("entry"), "the entry is truncated: expected more data than it holds");
         let long = ElementType::I32.read(Order::Big, bytes.as_slice(), numbers.len() - 2, 0, Ok);
-        assert_eq!(long.unwrap_err().tell("entry"), "expected the end, found more bytes than were announced");
+        assert_eq!(long.unwrap_err().message("entry"), "expected the end, found more bytes than declared");
     }
 
     #[test]
@@ -434,7 +441,7 @@ mod tests {
         #[allow(clippy::cast_possible_truncation)] // what is expected of the reader too
         let expected: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
         let read = |element: ElementType, bytes: &[u8], len, held| {
-            element.read_f32(Order::Little, bytes, len, held).map_err(|problem| problem.tell("file"))
+            element.read_f32(Order::Little, bytes, len, held).map_err(|problem| problem.message("file"))
         };
         // Of what is compressed nothing is known.
         for held in [0, 1_000_000, bytes.len() as u64, u64::MAX] {

@@ -1,12 +1,12 @@
-//! What a file is, by how it begins: for messages that say what was found where something else was
-//! expected. Nothing is interpreted, and nothing of a pickle is executed.
+//! Recognises a file's kind by its first bytes, for messages that say what was found instead of the
+//! expected file. Nothing is interpreted, and no part of a pickle is executed.
 
 use std::io::Read;
 use std::path::Path;
 
 use super::regular::open_regular;
 
-/// Kinds of files that people have.
+/// Common kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One `NumPy` array.
@@ -23,25 +23,25 @@ pub enum Kind {
     Hdf5,
     /// Safetensors.
     Safetensors,
-    /// Another kind that is known but not read, in words.
+    /// Another known kind that is not read, described in words.
     Foreign(&'static str),
     /// Text that may be JSON.
     Json,
-    /// Nothing.
+    /// An empty file.
     Empty,
     /// None of these.
     Other,
 }
 
 impl Kind {
-    /// Looks at the first bytes of a regular file; `None` where there is no such file or it cannot be
-    /// read: opening it tells why.
+    /// The kind of a regular file by its first bytes; `None` if it does not exist or cannot be read:
+    /// opening it then gives the error.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         start_of(path, 512).map(|bytes| Self::of_bytes(&bytes))
     }
 
-    /// Looks at the first bytes of a file; 512 are enough.
+    /// The kind of a file by its first bytes; 512 are enough.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
         /// `torch.save` wrote this number first, pickled.
@@ -49,7 +49,8 @@ impl Kind {
         if bytes.is_empty() {
             return Self::Empty;
         }
-        // The header's length, and the header. First, for a length may have the bytes of `PK` or of a pickle.
+        // Safetensors: the header's length, then the header. This test comes first, because a length may
+        // look like `PK` or like a pickle.
         if bytes.get(8) == Some(&b'{') && bytes[..8].ends_with(&[0, 0]) {
             return Self::Safetensors;
         }
@@ -59,9 +60,9 @@ impl Kind {
         if bytes.starts_with(b"\x89HDF\r\n\x1a\n") {
             return Self::Hdf5;
         }
-        // An archive begins with its first entry, or with its end.
+        // An archive begins with its first entry, or with the end record if it is empty.
         if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-            // The first entry's name.
+            // The name of the first entry.
             let length = bytes.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
             let name = bytes.get(30..30 + length).unwrap_or_default();
             return if name.ends_with(b"/data.pkl") || name.ends_with(b"/.format_version") {
@@ -88,14 +89,14 @@ impl Kind {
         if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) { Self::Json } else { Self::Other }
     }
 
-    /// In words.
+    /// A description for messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Npy => "a .npy file (one NumPy array)",
             Self::Npz => "a zip archive (npz)",
-            Self::PyTorch => "a file of torch.save (a Python pickle in a zip archive)",
-            Self::OldPyTorch => "a file of torch.save before PyTorch 1.6 (Python pickles)",
+            Self::PyTorch => "a file from torch.save (a Python pickle in a zip archive)",
+            Self::OldPyTorch => "a file from torch.save before PyTorch 1.6 (Python pickles)",
             Self::Pickle => "a Python pickle",
             Self::Hdf5 => "an HDF5 file",
             Self::Safetensors => "a safetensors file",
@@ -106,7 +107,7 @@ impl Kind {
         }
     }
 
-    /// Whether reading it in Python may execute what it says.
+    /// Whether reading it in Python may execute code in it.
     #[must_use]
     pub fn is_pickle(self) -> bool {
         matches!(self, Self::PyTorch | Self::OldPyTorch | Self::Pickle)
@@ -119,7 +120,7 @@ impl Kind {
     }
 }
 
-/// The first bytes of a regular file, at most so many; `None` where it cannot be opened or read.
+/// At most `most` first bytes of a regular file; `None` if it cannot be opened or read.
 #[must_use]
 pub fn start_of(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -127,7 +128,7 @@ pub fn start_of(path: &Path, most: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// How other files begin that people put in the place of data.
+/// The first bytes of other files that people use by mistake.
 const FOREIGN: [(&[u8], &str); 12] = [
     (b"\x1f\x8b", "compressed by gzip: unpack it first"),
     (b"BZh", "compressed by bzip2: unpack it first"),
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_by_their_first_bytes() {
+    fn kinds_are_recognised_by_their_first_bytes() {
         let zip = |name: &str| {
             let mut bytes = b"PK\x03\x04".to_vec();
             bytes.resize(26, 0);

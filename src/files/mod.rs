@@ -1,8 +1,8 @@
-//! Files of tensors: `.npy` arrays, safetensors, npz; reading that survives any file, and writing
-//! without ever leaving half a file.
+//! Files of tensors: `.npy` arrays, safetensors, npz.
 //!
-//! A reader here trusts nothing that a file says of itself: sizes are compared with the file's own
-//! before memory is taken, and memory that is not there is an error.
+//! No file makes a reader panic. A reader does not trust what a file says about itself: it compares
+//! sizes with the file's size before it allocates memory, and a failed allocation is an error. A writer
+//! never leaves half a file.
 
 mod archive;
 mod atomic;
@@ -13,7 +13,8 @@ mod npy;
 mod positioned;
 mod regular;
 mod safetensors;
-mod tensors;
+mod tensor_file;
+mod tensor_writer;
 
 pub use atomic::{check_target, write_atomically};
 pub(crate) use atomic::{folder_of, keep_owner_and_mode, sync_folder};
@@ -26,4 +27,6 @@ pub(crate) use npy::npy;
 pub use npy::read_matrix;
 pub(crate) use regular::reserve;
 pub use regular::{open_regular, read_bytes, read_text};
-pub use tensors::{TensorFile, TensorWriter};
+pub(crate) use safetensors::{Places, SafetensorsHead};
+pub use tensor_file::TensorFile;
+pub use tensor_writer::TensorWriter;

@@ -1,4 +1,4 @@
-//! `.npy`: any array as an entry of an npz, matrices of `f16`, `f32` or `f64` as files of their own.
+//! `.npy`: any array as an entry of an npz, and matrices of `f16`, `f32` or `f64` as separate files.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ impl NpyMatrix {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
         let (mut file, length) = open_regular(path)?;
-        let head = Head::read::<f32>(&mut file, &TYPES).map_err(|problem| told(path, problem))?;
-        head.check_length(length).map_err(|problem| told(path, problem))?;
+        let head = Head::read::<f32>(&mut file, &TYPES).map_err(|problem| failed(path, problem))?;
+        head.check_length(length).map_err(|problem| failed(path, problem))?;
         let [rows, columns] = as_matrix(&head.shape).ok_or_else(|| {
             Error::file(path, format!("expected a matrix [rows, columns], found shape {:?}", head.shape))
         })?;
@@ -91,9 +91,9 @@ impl NpyMatrix {
         let (numbers, finite) =
             head.element.read_f32(head.order, numbers, head.len(), held).map_err(|problem| match problem {
                 Problem::At(at, problem) => Error::file(path, format!("{}{problem}", place(at))),
-                other => told(path, other),
+                other => failed(path, other),
             })?;
-        let array = head.arrange(numbers).map_err(|problem| told(path, problem))?;
+        let array = head.arrange(numbers).map_err(|problem| failed(path, problem))?;
         let matrix =
             array.into_shape_with_order((self.rows, self.columns)).map_err(|e| Error::file(path, e.to_string()))?;
         if !finite {
@@ -122,7 +122,9 @@ impl NpyMatrix {
         for numbers in numbers.chunks_mut(BLOCK / element.bytes()) {
             let block = &mut bytes[..numbers.len() * element.bytes()];
             let place = |number: usize| (number / self.columns, number % self.columns);
-            self.file.read(block, start + (at * element.bytes()) as u64).map_err(|e| self.failed(place(at).0, &e))?;
+            self.file
+                .read(block, start + (at * element.bytes()) as u64)
+                .map_err(|e| self.row_failed(place(at).0, &e))?;
             let finite = element.convert_block(order, block, numbers).map_err(|(within, problem)| {
                 let (row, column) = place(at + within.unwrap_or(0));
                 Error::file(&self.path, format!("row {row}, column {column}: {problem}"))
@@ -136,7 +138,7 @@ impl NpyMatrix {
         Ok(())
     }
 
-    fn failed(&self, row: usize, error: &io::Error) -> Error {
+    fn row_failed(&self, row: usize, error: &io::Error) -> Error {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             let (rows, path) = (self.rows, &self.path);
             return Error::file(
@@ -165,10 +167,10 @@ impl Read for FromHere<'_> {
     }
 }
 
-fn told(path: &Path, problem: Problem) -> Error {
+fn failed(path: &Path, problem: Problem) -> Error {
     match problem {
         Problem::Io(source) => Error::io(path, "read", source),
-        other => Error::file(path, other.tell("file")),
+        other => Error::file(path, other.message("file")),
     }
 }
 
@@ -194,7 +196,7 @@ fn not_finite(path: &Path, tensor: &str, x: f32, (row, column): (usize, usize)) 
     Error::file(path, format!("{tensor}{x} in row {row}, column {column}: every value must be finite"))
 }
 
-/// What comes before the numbers.
+/// The header of an array.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) element: ElementType,
@@ -202,21 +204,24 @@ pub(super) struct Head {
     pub(super) shape: Vec<usize>,
     /// Whether the first index runs fastest.
     by_columns: bool,
-    /// The bytes up to the first number.
+    /// The number of bytes before the first number.
     bytes: u64,
 }
 
 impl Head {
-    /// Of little-endian numbers whose last index runs fastest.
+    /// A header for little-endian numbers whose last index runs fastest.
     pub(super) fn plain(element: ElementType, shape: Vec<usize>) -> Self {
         Self { element, order: Order::Little, shape, by_columns: false, bytes: 0 }
     }
 
+    /// Reads a header.
+    ///
     /// # Errors
     ///
-    /// If it is none, of another type, or of a shape of which no array of `T` can be.
+    /// Fails if there is no valid header, if the type is not one of `types`, or if no array of `T` can have
+    /// the shape.
     pub(super) fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
-        /// `NumPy` has 64 at most.
+        /// `NumPy` allows at most 64.
         const AXES: usize = 64;
         let header = read_header(file)?;
         let bytes = header.len() as u64;
@@ -227,7 +232,7 @@ impl Head {
         if header.shape.len() > AXES {
             return Err(refuse(&format!("expected at most {AXES} axes, found {}", header.shape.len())));
         }
-        // (0, 2⁴⁰, 2⁴⁰) holds no number, and yet no array can have this shape.
+        // An empty shape can be too large too: (0, 2⁴⁰, 2⁴⁰).
         let (element, order) = element_type(&header.type_descriptor, types)?;
         let widest = size_of::<T>().max(element.bytes());
         let size = header.shape.iter().try_fold(widest, |n, &axis| n.checked_mul(axis.max(1)));
@@ -237,16 +242,16 @@ impl Head {
         Ok(Self { element, order, shape: header.shape, by_columns: header.layout == Layout::Fortran, bytes })
     }
 
-    /// How many numbers follow.
+    /// The number of elements.
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The bytes of the numbers.
+    /// The size of the numbers in bytes.
     ///
     /// # Errors
     ///
-    /// If the whole, of `length` bytes, is longer or shorter than the header says.
+    /// If the array, of `length` bytes in total, is longer or shorter than the header says.
     pub(super) fn check_length(&self, length: u64) -> std::result::Result<u64, Problem> {
         let numbers = (self.len() * self.element.bytes()) as u64;
         match length.checked_sub(self.bytes).and_then(|rest| rest.checked_sub(numbers)) {
@@ -256,7 +261,7 @@ impl Head {
         }
     }
 
-    /// The index of the number at a position of the file; none in an empty array.
+    /// The index of the number at a position of the file; `None` in an empty array.
     pub(super) fn index(&self, mut at: usize) -> Option<Vec<usize>> {
         let mut index = vec![0; self.shape.len()];
         let axes: Vec<usize> =
@@ -276,18 +281,18 @@ impl Head {
         }
         let reversed: Vec<usize> = self.shape.iter().rev().copied().collect();
         let array = ArrayD::from_shape_vec(IxDyn(&reversed), numbers).map_err(failed)?.reversed_axes();
-        let mut turned = Vec::new();
-        reserve(&mut turned, array.len() as u64).map_err(Problem::Content)?;
-        turned.extend(array.iter().copied());
-        ArrayD::from_shape_vec(IxDyn(&self.shape), turned).map_err(failed)
+        let mut transposed = Vec::new();
+        reserve(&mut transposed, array.len() as u64).map_err(Problem::Content)?;
+        transposed.extend(array.iter().copied());
+        ArrayD::from_shape_vec(IxDyn(&self.shape), transposed).map_err(failed)
     }
 }
 
-/// The type behind a descriptor such as `<f4`.
+/// The type of a descriptor such as `<f4`.
 ///
 /// # Errors
 ///
-/// With the types that may stand there.
+/// With the allowed types.
 fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
     let named = |letters: &str| types.iter().copied().find(|element| element.letters() == Some(letters));
     let found = match descriptor {
@@ -307,7 +312,7 @@ fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Resul
     })
 }
 
-/// What a `.npy` file begins with, for numbers in little-endian order, the last index running fastest.
+/// The header of a `.npy` file with little-endian numbers, the last index running fastest.
 ///
 /// # Errors
 ///
@@ -323,10 +328,10 @@ fn refuse(problem: &str) -> Problem {
     Problem::Content(format!("not a .npy file that can be read: {problem}"))
 }
 
-/// The magic string, the version, the length and the header, if it can be one: the parser behind it
-/// takes its time over nested brackets, and its stack.
+/// Reads the magic string, the version, the length and the header. It refuses nested brackets, on which the
+/// parser would use much time and stack.
 fn read_header(file: &mut impl Read) -> std::result::Result<Vec<u8>, Problem> {
-    /// Far longer than the header of an array, which has about a hundred bytes.
+    /// Far longer than an array's header, which has about a hundred bytes.
     const LONGEST: usize = 4096;
     /// `{'descr': …, 'shape': (…)}` has two.
     const BRACKETS: usize = 2;
@@ -400,12 +405,12 @@ mod tests {
         assert!(matrix == expected && matrix.is_standard_layout(), "column order is turned");
     }
 
-    /// Rows that end nowhere near the end of a block, of 1 MiB in the file.
+    /// No row ends near the end of a block, which has 1 MiB in the file.
     #[test]
     fn the_blocks_of_a_long_file_are_joined() {
         type ToBytes = fn(f32) -> Vec<u8>;
         let (rows, columns) = (1021, 771);
-        // Halves without a remainder in every type, of either sign.
+        // Multiples of ½ that are exact in every type, of either sign.
         let expected = Array2::from_shape_fn((rows, columns), |(r, c)| ((r * columns + c) % 2003) as f32 / 2.0 - 500.0);
         let shape = format!("({rows}, {columns})");
         let to: [(&str, ToBytes); 6] = [
@@ -425,7 +430,7 @@ mod tests {
             assert!(message(&[&data, [0; 3].as_slice()].concat()).contains("found 3 more byte"), "{descriptor}");
             let mut spoiled = data;
             let infinity = to(f32::NEG_INFINITY);
-            // In no type's last block.
+            // Not in the last block of any type.
             let at = infinity.len() * (301 * columns - 1);
             spoiled[at..][..infinity.len()].copy_from_slice(&infinity);
             assert!(message(&spoiled).contains("-inf in row 300, column 770"), "{descriptor}");

@@ -1,4 +1,5 @@
-//! Opening files: what is no regular file is refused before it is opened, what is too large before it is read.
+//! Opening files. Anything but a regular file is refused before it is opened, and a file that is too
+//! large before it is read.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -6,12 +7,14 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Opens a regular file, through links, and gives its length.
+/// Opens a regular file, following links, and returns it with its length.
 ///
-/// **Errors** if it is missing, or a folder, a pipe, a device or a socket: reading those may never end.
+/// # Errors
+///
+/// Fails if the file is missing, or is a folder, a pipe, a device or a socket: reading those may never end.
 pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     let failed = |e| Error::io(path, "read", e);
-    // Before opening: that of a pipe waits for a writer.
+    // Before opening, because opening a pipe waits for a writer.
     check_kind(path, &std::fs::metadata(path).map_err(failed)?)?;
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
@@ -21,7 +24,9 @@ pub fn open_regular(path: &Path) -> Result<(File, u64)> {
 
 /// The bytes of a regular file of at most `most` bytes.
 ///
-/// **Errors** as [`open_regular`], if it is larger, or if there is no memory for it.
+/// # Errors
+///
+/// The same as [`open_regular`]; also if the file is larger, or if there is not enough memory.
 pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, length) = open_regular(path)?;
     if length > most {
@@ -35,7 +40,10 @@ pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
 
 /// The text of a regular file of at most `most` bytes, UTF-8.
 ///
-/// **Errors** as [`read_bytes`], or with the line of the first byte that is not UTF-8.
+/// # Errors
+///
+/// The same as [`read_bytes`]; also if the file is not UTF-8 (the message gives the line of the first
+/// wrong byte).
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
     String::from_utf8(read_bytes(path, most)?).map_err(|e| {
         let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
@@ -44,23 +52,25 @@ pub fn read_text(path: &Path, most: u64) -> Result<String> {
     })
 }
 
-/// Room for more numbers.
+/// Reserves room for more numbers.
 ///
-/// **Errors** with the size, if there is no memory for them.
+/// # Errors
+///
+/// Fails if there is not enough memory; the message gives the size.
 pub(crate) fn reserve<T>(numbers: &mut Vec<T>, more: u64) -> std::result::Result<(), String> {
     let bytes = more.saturating_mul(size_of::<T>() as u64);
     let fits = bytes <= SMALL || memory_left().is_none_or(|left| bytes <= left);
     match usize::try_from(more) {
         Ok(more) if fits && numbers.try_reserve_exact(more).is_ok() => Ok(()),
-        _ => Err(format!("there is no memory for it: it takes {bytes} bytes")),
+        _ => Err(format!("not enough memory: it takes {bytes} bytes")),
     }
 }
 
-/// Memory that is asked for without a look at what is left.
+/// Up to this size, memory is reserved without checking how much is left.
 const SMALL: u64 = 1 << 28;
 
-/// An estimate of the memory that this process may still take, where the system says: Linux grants
-/// more than it has, and ends the process when it is used.
+/// An estimate of the memory that this process may still use, if the system provides it. Linux grants
+/// more than it has, and kills the process when the memory is used.
 fn memory_left() -> Option<u64> {
     let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -74,7 +84,7 @@ fn memory_left() -> Option<u64> {
             Some("memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             _ => return Vec::new(),
         };
-        // A container sees its own group as the root. "max", or no such file: no limit that is known.
+        // A container sees its own group as the root. "max", or a missing file, means no known limit.
         let group = parts.next().unwrap_or_default();
         let read = |file: String| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
         [format!("{folder}{group}/{file}"), format!("{folder}/{file}")].into_iter().filter_map(read).collect()
@@ -131,7 +141,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_never_ends_is_not_opened() {
+    fn devices_and_pipes_are_not_opened() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
@@ -144,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_not_there_is_an_error() {
+    fn a_failed_allocation_is_an_error() {
         let problem = reserve(&mut Vec::<f32>::new(), 1 << 60).unwrap_err();
-        assert_eq!(problem, "there is no memory for it: it takes 4611686018427387904 bytes");
+        assert_eq!(problem, "not enough memory: it takes 4611686018427387904 bytes");
         assert!(reserve(&mut Vec::<f64>::new(), u64::MAX).is_err());
         let mut few = Vec::<f32>::new();
         reserve(&mut few, 3).unwrap();
         assert!(few.capacity() >= 3);
-        assert!(memory_left().is_none_or(|left| left > SMALL), "a look at what is left finds something");
+        assert!(memory_left().is_none_or(|left| left > SMALL), "this machine has more memory left");
     }
 }

@@ -1,36 +1,95 @@
-//! The header of a safetensors file: eight bytes of length, JSON, then the numbers.
+//! The header of a safetensors file: eight bytes of length, then JSON. The numbers follow.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::elements::{ElementType, all_names};
+use super::regular::reserve;
+use crate::error::{self, Error};
 use crate::escape;
 
-/// Far longer than the header of any model: what a header says is held in memory.
+/// Far longer than the header of any model. The limit bounds the memory that a header takes.
 pub(super) const LONGEST_HEADER: u64 = 1 << 24;
+
+/// The only key that this crate writes into `__metadata__`: safetensors writes several keys in random order.
+pub(super) const METADATA_KEY: &str = "vsepp";
 
 /// A tensor's place in the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
-    pub(super) element: ElementType,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Place {
+    pub(crate) element: ElementType,
+    pub(crate) shape: Vec<usize>,
     /// From the beginning of the file.
-    pub(super) start: u64,
-    pub(super) bytes: u64,
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
 }
 
-/// Tensors by name; one of an unknown type is an error only where it is asked for.
-pub(super) type Places = BTreeMap<String, Result<Place, String>>;
+/// Tensors by name. A tensor of an unknown type is an error only when it is requested.
+pub(crate) type Places = BTreeMap<String, Result<Place, String>>;
 
-/// What a header says: the tensors, and the text under one key of the metadata.
+impl Place {
+    /// The tensor's bytes in those of the whole file.
+    pub(crate) fn of<'f>(&self, file: &'f [u8]) -> Option<&'f [u8]> {
+        let start = usize::try_from(self.start).ok()?;
+        file.get(start..)?.get(..usize::try_from(self.bytes).ok()?)
+    }
+}
+
+/// Everything in a safetensors file but the numbers.
+pub(crate) struct SafetensorsHead {
+    /// The eight bytes of length and the header, as in the file.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) places: Places,
+    /// The text that this crate wrote into the metadata.
+    pub(crate) metadata: Option<String>,
+}
+
+impl SafetensorsHead {
+    /// Reads the beginning of a file of `length` bytes, whose header may have at most `longest` bytes.
+    /// `begin` holds the first bytes if some have been read already, at most eight.
+    ///
+    /// Fails with a message that begins with `what` if the file is truncated or does not fit its header.
+    pub(crate) fn read(
+        path: &Path,
+        (file, length): (&mut File, u64),
+        begin: Vec<u8>,
+        longest: u64,
+        what: &str,
+    ) -> error::Result<Self> {
+        let failed = |e| Error::io(path, "read", e);
+        let broken = |problem: String| Error::file(path, format!("{what}: {problem}"));
+        let mut bytes = begin;
+        file.take(8 - bytes.len() as u64).read_to_end(&mut bytes).map_err(failed)?;
+        let header = <[u8; 8]>::try_from(&bytes[..])
+            .map_err(|_| broken(format!("expected at least 8 bytes, found {length}")))?;
+        let header = u64::from_le_bytes(header);
+        if header > length - 8 {
+            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
+        }
+        if header > longest {
+            return Err(broken(format!("expected a header of at most {longest} bytes, found {header}")));
+        }
+        reserve(&mut bytes, header).map_err(broken)?;
+        file.take(header).read_to_end(&mut bytes).map_err(failed)?;
+        let (places, metadata) = read_header(&bytes[8..], length, METADATA_KEY).map_err(broken)?;
+        Ok(Self { bytes, places, metadata })
+    }
+}
+
+/// Reads a header: the tensors, and the text under one key of the metadata.
 ///
-/// **Errors** if the header is none, or if what it says does not fit a file of `length` bytes to the
-/// last: no hole, no overlap, nothing behind the end.
-pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Places, Option<String>), String> {
+/// # Errors
+///
+/// Fails if the header is malformed, or if the tensors do not fill a file of `length` bytes exactly,
+/// without gaps or overlaps.
+fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Places, Option<String>), String> {
     let mut deserializer = serde_json::Deserializer::from_slice(header);
     let (infos, metadata) = HeaderSeed { key }
         .deserialize(&mut deserializer)
@@ -59,7 +118,8 @@ pub(super) fn read_header(header: &[u8], length: u64, key: &str) -> Result<(Plac
     Ok((places, metadata))
 }
 
-/// **Errors** if the bytes are not as many as type and shape need; within, if the type is not read here.
+/// The place of a tensor. The outer error means that its size does not fit type and shape; the inner
+/// error, that its type is unknown.
 fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
     let (from, to) = info.data_offsets;
     let named = |element: &ElementType| element.to_string() == info.dtype;
@@ -67,7 +127,7 @@ fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
         return Ok(Err(format!("expected {}, found {}", all_names(), escape::name(&info.dtype))));
     };
     let shape = &info.shape.0;
-    // As eight bytes each: so wide are the numbers that they become. (0, 2⁴⁰, 2⁴⁰) is no array either.
+    // Each number becomes eight bytes in memory. An empty shape can be too large too: (0, 2⁴⁰, 2⁴⁰).
     let size = shape.iter().try_fold(8usize, |n, &axis| n.checked_mul(axis.max(1)));
     if size.is_none_or(|n| isize::try_from(n).is_err()) {
         return Err(format!("no array can have the shape {shape:?}"));
@@ -79,7 +139,7 @@ fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
     Ok(Ok(Place { element, shape: shape.clone(), start: start + from, bytes }))
 }
 
-/// What a header says of a tensor.
+/// A header's entry for one tensor.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Info {
@@ -88,7 +148,7 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
-/// Of at most [`Shape::AXES`] axes.
+/// A shape of at most [`Shape::AXES`] axes.
 struct Shape(Vec<usize>);
 
 impl Shape {
@@ -118,7 +178,7 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// Reads the header's object; a name that is there twice is refused.
+/// Reads the header's object; a duplicate name is refused.
 struct HeaderSeed<'k> {
     key: &'k str,
 }
@@ -138,14 +198,14 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         f.write_str("an object of tensors")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        /// Of a thousand layers there are fewer.
+        /// Enough for a thousand layers.
         const TENSORS: usize = 1 << 14;
         let (mut infos, mut metadata) = (BTreeMap::new(), None);
         let mut seen = false;
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 if std::mem::replace(&mut seen, true) {
-                    return Err(A::Error::custom("__metadata__ is there twice"));
+                    return Err(A::Error::custom("__metadata__ occurs twice"));
                 }
                 metadata = map.next_value_seed(MetadataSeed { key: self.key })?;
                 continue;
@@ -157,7 +217,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 Entry::Vacant(place) => place.insert(map.next_value::<Info>()?),
                 Entry::Occupied(twice) => {
                     let name = escape::name(twice.key());
-                    return Err(A::Error::custom(format!("the tensor {name} is there twice")));
+                    return Err(A::Error::custom(format!("the tensor {name} occurs twice")));
                 }
             };
         }
@@ -165,7 +225,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
     }
 }
 
-/// Reads the text under one key; all others are passed over.
+/// Reads the text under one key and skips all other keys.
 struct MetadataSeed<'k> {
     key: &'k str,
 }
@@ -188,7 +248,7 @@ impl<'de> Visitor<'de> for MetadataSeed<'_> {
             if name != self.key {
                 map.next_value::<IgnoredAny>()?;
             } else if found.replace(map.next_value::<String>()?).is_some() {
-                return Err(A::Error::custom(format!("the metadata key {name} is there twice")));
+                return Err(A::Error::custom(format!("the metadata key {name} occurs twice")));
             }
         }
         Ok(found)
@@ -204,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_read() {
+    fn a_header_that_fits_is_read() {
         let header = r#"{"__metadata__":{"other":"x","vsepp":"{\"a\":1}"},
             "b":{"dtype":"F32","shape":[2,1],"data_offsets":[2,10]},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},
             "c":{"dtype":"F8_E8M0","shape":[7],"data_offsets":[10,17]},"d":{"dtype":"F64","shape":[0,9],"data_offsets":[10,10]}}  "#;
@@ -218,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn a_header_that_does_not_fit_is_refused() {
         let tensor = |rest: &str| format!("{{\"a\":{{\"dtype\":\"U8\",{rest}}}}}");
         let many = format!("\"shape\":[{}1],\"data_offsets\":[0,1]", "1,".repeat(64));
         let cases: [(&str, u64, &str); 14] = [
@@ -238,11 +298,11 @@ mod tests {
             (&tensor("\"shape\":[2]"), 2, "missing field `data_offsets`"),
             ("[]", 0, "expected an object of tensors"),
             ("{}x", 0, "trailing characters"),
-            (r#"{"__metadata__":{"vsepp":"a","vsepp":"b"}}"#, 0, "the metadata key vsepp is there twice"),
+            (r#"{"__metadata__":{"vsepp":"a","vsepp":"b"}}"#, 0, "the metadata key vsepp occurs twice"),
             (
                 r#"{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}"#,
                 2,
-                "the tensor a is there twice",
+                "the tensor a occurs twice",
             ),
         ];
         for (header, data, problem) in cases {

@@ -1,20 +1,21 @@
 //! Matrix products and reductions.
 //!
-//! The model's are all here, but for the sum of an order violation, which [`crate::similarity`] takes in
-//! the same fixed order. [`crate::golden`] has sums of its own, to compare with.
+//! The model uses no others, except the sum of an order violation: [`crate::similarity`] computes it in
+//! the same fixed order. [`crate::golden`] has its own sums, for comparison.
 //!
-//! Two promises hold for everything here:
+//! Everything here makes two guarantees:
 //!
-//! - **The same bits for any number of threads.** Rows and columns are split into blocks whose
-//!   borders depend on the shapes and the processor, never on the threads; a sum is never split,
-//!   unless its order is fixed.
-//! - **An element of a product depends on its row of *a* and its column of *b* alone**, not on
-//!   their places nor on how many others are multiplied with them. Retrieval relies on it:
-//!   equal vectors have equal scores, so ties are ties.
+//! - **The same bits for any number of threads.** Rows and columns are split into blocks. Their borders
+//!   depend on the shapes and the processor, never on the threads. A sum is never split unless its order
+//!   is fixed.
+//! - **An element of a product depends only on its row of *a* and its column of *b***, not on their
+//!   indices or on how many others are multiplied with them. Retrieval relies on this: equal vectors have
+//!   equal scores, so ties are exact.
 //!
-//! `f32`, for training, fuses the multiplication and the addition of a step: one rounding, and the same
-//! bits on every processor that can ([`crate::simd`]). `f64`, the specification, rounds both, which
-//! gives the same bits on every machine. Both sum from k = 0 upwards.
+//! In `f32`, used for training, each step fuses the multiplication and the addition. It rounds once, and
+//! the bits are the same on every processor that has this instruction ([`crate::simd`]). In `f64`, used
+//! for the specification, each step rounds twice, so the bits are the same on every machine. Both sum
+//! from k = 0 upwards.
 
 mod panels;
 mod product;
@@ -28,11 +29,11 @@ pub use reduce::{add_to_rows, column_sums, dot, reshape, squared_norm};
 /// Whether a result overwrites or accumulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// They are replaced, whatever they were.
+    /// The result replaces the old values.
     Replace,
-    /// The result is added to them.
+    /// The result is added to the old values.
     Add,
 }
 
-/// Work smaller than this many elementary operations is not worth a second thread.
+/// Below this many elementary operations, a second thread does not pay.
 pub(crate) const PARALLEL_WORK: usize = 1 << 15;

@@ -1,10 +1,9 @@
-//! A factor of a product, laid out as the product reads it.
+//! A factor of a product, packed in the order in which the product reads it.
 //!
-//! A register tile multiplies some rows of A with 32 columns of B and walks along K. So that it
-//! reads memory from front to back, the lines of a factor (rows of A, columns of B) are grouped into
-//! **panels**, and within a panel the k-th numbers of all its lines stand together: [K, width].
-//! Packing costs a copy, M K + K N numbers for M K N multiplications. A weight that many products of
-//! a step share, the GRU's `W_hh`, is packed once.
+//! A register tile multiplies some rows of A with 32 columns of B, one k after the other. To read memory
+//! sequentially, the lines of a factor (rows of A, columns of B) are grouped into **panels**. Within a
+//! panel the k-th numbers of all its lines are adjacent: [K, width]. Packing copies M K + K N numbers for
+//! M K N multiplications. A weight shared by many products of a step, the GRU's `W_hh`, is packed once.
 
 use std::ops::Range;
 
@@ -14,11 +13,11 @@ use rayon::prelude::*;
 use super::PARALLEL_WORK;
 use crate::simd::{TILE_COLUMNS, Tile};
 
-/// The lines of one factor in panels; see the module's text.
+/// The lines of one factor in panels; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Panels<T> {
     data: Vec<T>,
-    /// Lines in a panel; the last one is filled up with zeros.
+    /// Lines per panel; the last panel is filled with zeros.
     width: usize,
     /// M or N.
     lines: usize,
@@ -33,15 +32,14 @@ impl<T> Default for Panels<T> {
 }
 
 impl<T: Tile + Send + Sync> Panels<T> {
-    /// Packs the columns of B [K, N], whatever this held before.
+    /// Packs the columns of B [K, N], overwriting the old content.
     pub fn pack_right(&mut self, b: ArrayView2<'_, T>) {
         self.pack(b.reversed_axes(), TILE_COLUMNS);
     }
 
-    /// Packs the rows of A [M, K], whatever this held before.
+    /// Packs the rows of A [M, K], overwriting the old content.
     pub fn pack_left(&mut self, a: ArrayView2<'_, T>) {
-        // As few panels as there must be, and these as even as can be: 13 rows are 7 and 6, not 12
-        // and 1.
+        // As few panels as possible, of nearly equal height: 13 rows become 7 and 6, not 12 and 1.
         let panels = a.nrows().div_ceil(T::tile_rows()).max(1);
         self.pack(a, a.nrows().div_ceil(panels).max(1));
     }
@@ -67,7 +65,7 @@ impl<T: Tile + Send + Sync> Panels<T> {
 }
 
 impl<T> Panels<T> {
-    /// Panels over memory that was used before.
+    /// Empty panels that reuse an old buffer.
     pub(super) fn over(data: Vec<T>) -> Self {
         Self { data, ..Self::default() }
     }
@@ -82,12 +80,12 @@ impl<T> Panels<T> {
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
-    /// Lines in a panel; the last may have fewer.
+    /// Lines per panel; the last may have fewer.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
-    /// How many panels there are.
+    /// The number of panels.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lines.div_ceil(self.width)
@@ -96,12 +94,12 @@ impl<T> Panels<T> {
     pub(super) fn panel(&self, number: usize) -> &[T] {
         &self.data[number * self.width * self.depth..][..self.width * self.depth]
     }
-    /// How many lines some panels hold.
+    /// The number of lines in some panels.
     #[must_use]
     pub fn lines_in(&self, panels: Range<usize>) -> usize {
         (panels.end * self.width).min(self.lines) - (panels.start * self.width).min(self.lines)
     }
-    /// How many of a panel's lines are none of its filling.
+    /// The number of a panel's lines without the filling.
     pub(super) fn lines_of(&self, number: usize) -> usize {
         self.width.min(self.lines - number * self.width)
     }
@@ -109,16 +107,16 @@ impl<T> Panels<T> {
 
 /// Writes lines [≤ width, K] as [K, width].
 fn pack_panel<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
-    /// Numbers along K at a time: a few cache lines of each line.
+    /// Numbers along K per group: a few cache lines of each line.
     const STEP: usize = 128;
     let (count, depth) = lines.dim();
     if count < width {
         panel.fill(T::zero());
     }
     if lines.strides()[0] == 1 {
-        // The numbers of one k are neighbours already.
+        // The numbers of one k are already adjacent.
         for (group, line) in panel.chunks_exact_mut(width).zip(lines.columns()) {
-            group[..count].copy_from_slice(line.to_slice().expect("its numbers are neighbours"));
+            group[..count].copy_from_slice(line.to_slice().expect("its numbers are adjacent"));
         }
         return;
     }

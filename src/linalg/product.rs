@@ -4,9 +4,9 @@
 //! C [M, N] = A [M, K] · B [K, N],   c_ij = Σ_k a_ik b_kj,  k from 0 upwards
 //! ```
 //!
-//! Both factors are packed into [`Panels`]; a **tile** of C, some rows by 32 columns, is summed over
-//! all of K in registers; and the tiles are dealt out to the threads in blocks. Neither the tile nor
-//! the block changes the order of a sum.
+//! Both factors are packed into [`Panels`]. A **tile** of C, some rows by 32 columns, is summed over all
+//! of K in registers. The threads share the tiles in blocks. Neither tiles nor blocks change the order of
+//! a sum.
 
 use std::ops::Range;
 
@@ -19,7 +19,9 @@ use crate::simd::{Side, Sums, TILE_COLUMNS, TILE_ROWS};
 
 /// C = A · B for A *M × K* and B *K × N*.
 ///
-/// **Panics** if the inner dimensions differ: shapes are checked where data enters the crate.
+/// # Panics
+///
+/// Panics if the inner dimensions differ: shapes are checked where data enters the crate.
 #[must_use]
 pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
@@ -27,16 +29,16 @@ pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T
     c
 }
 
-/// As [`matmul`], into the place of C, whatever it held.
+/// The same as [`matmul`], but overwrites C.
 pub fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
     matmul_write(a, b, Write::Replace, c);
 }
 
-/// C = A · B or C += A · B. What is added is the whole sum.
+/// C = A · B or C += A · B. The whole sum is computed first and then added.
 pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
     assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
-    // Taken, not borrowed: while it waits for others, this thread may begin another product.
+    // Taken, not borrowed: while this thread waits for others, it may begin another product.
     let mut panels = Panels::over(T::panel_memory(Side::Right).take());
     let columns = at_once(b.nrows(), TILE_COLUMNS);
     for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
@@ -46,7 +48,7 @@ pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write
     T::panel_memory(Side::Right).set(panels.into_memory());
 }
 
-/// As [`matmul_write`], with a B that was packed before.
+/// The same as [`matmul_write`], with B already packed.
 pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
     assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
@@ -57,23 +59,23 @@ pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Writ
         panels.pack_left(a);
         let factors = Factors { a: &panels, b, write };
         let work = a.nrows() * a.ncols() * b.lines();
-        // Eight blocks, unless they would be too small to be worth a task or larger than needed.
+        // Eight blocks, unless they would be too small for a task or larger than needed.
         let block = (work / 8).clamp(1 << 20, 1 << 27);
         factors.split(0..panels.count(), 0..b.count(), c, block);
     }
     T::panel_memory(Side::Left).set(panels.into_memory());
 }
 
-/// Most numbers of a factor that are packed at once: bounds the memory that a product asks for.
+/// The largest number of elements packed at once. It bounds the memory of a product.
 const PACKED: usize = 1 << 23;
 
-/// How many lines of K numbers are packed at once, a multiple of a tile's.
+/// The number of lines of K numbers packed at once, a multiple of a tile's.
 fn at_once(depth: usize, tile: usize) -> usize {
     (PACKED / depth.max(1)).max(1).next_multiple_of(tile)
 }
 
-/// A block of A · B of two packed factors, into the place of C: the rows and the columns of some
-/// panels, on the running thread alone. For callers that schedule blocks themselves.
+/// Computes one block of A · B from two packed factors, given by ranges of panels, and writes it to C. It
+/// runs on the calling thread only, for callers that schedule blocks themselves.
 pub fn matmul_panels<T: Scalar>(
     a: &Panels<T>,
     b: &Panels<T>,
@@ -87,7 +89,7 @@ pub fn matmul_panels<T: Scalar>(
     Factors { a, b, write: Write::Replace }.block(rows, columns, c);
 }
 
-/// The two factors of a product, and what becomes of what is there.
+/// The two factors of a product, and how the result is written.
 #[derive(Clone, Copy)]
 struct Factors<'a, T> {
     a: &'a Panels<T>,
@@ -96,8 +98,7 @@ struct Factors<'a, T> {
 }
 
 impl<T: Scalar> Factors<'_, T> {
-    /// Halves the longer side of C, at the border of a panel, until a block has at most `block`
-    /// multiplications.
+    /// Halves the longer side of C, at a panel border, until a block has at most `block` multiplications.
     fn split(self, rows: Range<usize>, columns: Range<usize>, c: ArrayViewMut2<'_, T>, block: usize) {
         let (m, n) = c.dim();
         if m * n * self.a.depth() <= block || rows.len().max(columns.len()) < 2 {
@@ -118,8 +119,8 @@ impl<T: Scalar> Factors<'_, T> {
         }
     }
 
-    /// One block of C, tile by tile. So many rows at a time that their panels stay in the second
-    /// level of a core's cache while the columns pass by.
+    /// One block of C, tile by tile. It goes through all columns for as many rows at a time as fit the
+    /// second level of a core's cache.
     fn block(self, rows: Range<usize>, columns: Range<usize>, mut c: ArrayViewMut2<'_, T>) {
         const CACHED: usize = 384 << 10;
         let (height, depth) = (self.a.width(), self.a.depth());
@@ -144,7 +145,7 @@ impl<T: Scalar> Factors<'_, T> {
 fn store<T: Scalar>(sums: &Sums<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     let put = |c: &mut T, sum: T| *c = if write == Write::Add { *c + sum } else { sum };
     for (sums, mut c) in sums.iter().zip(c.outer_iter_mut()) {
-        // A whole row of a tile has a length that the compiler knows.
+        // The compiler knows the length of a whole tile row.
         match c.as_slice_mut().and_then(|c| <&mut [T; TILE_COLUMNS]>::try_from(c).ok()) {
             Some(c) => c.iter_mut().zip(sums).for_each(|(c, &sum)| put(c, sum)),
             None => c.iter_mut().zip(sums).for_each(|(c, &sum)| put(c, sum)),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn keeping_adds_to_what_was_there() {
+    fn adding_keeps_the_old_values() {
         let (a, b) = (matrix::<f64>(5, 7, 3), matrix::<f64>(7, 4, 4));
         let mut c = Array2::ones((5, 4));
         matmul_write(a.view(), b.view(), Write::Add, c.view_mut());
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(c, Array2::<f32>::zeros((3, 2)));
         c.fill(1.0);
         matmul_into(Array2::<f32>::zeros((3, 0)).view(), Array2::zeros((0, 2)).view(), c.view_mut());
-        assert_eq!(c, Array2::<f32>::zeros((3, 2)), "whatever it held");
+        assert_eq!(c, Array2::<f32>::zeros((3, 2)), "the old values are overwritten");
         assert_eq!(matmul(Array2::<f32>::zeros((0, 3)).view(), Array2::zeros((3, 2)).view()).dim(), (0, 2));
         assert_eq!(matmul(Array2::<f32>::zeros((2, 3)).view(), Array2::zeros((3, 0)).view()).dim(), (2, 0));
     }

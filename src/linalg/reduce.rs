@@ -8,10 +8,10 @@ use super::{PARALLEL_WORK, Write};
 use crate::real::Scalar;
 use crate::simd::vectorized;
 
-/// Σ x∘y of two rows of equal length.
+/// Σ x∘y for two rows of equal length.
 ///
-/// Sixteen running sums, one for each residue of the index, added at the end from the first to the
-/// last: fast on any vector unit, and the same bits on every machine.
+/// It keeps sixteen running sums, one for each residue of the index, and adds them at the end from the
+/// first to the last. This is fast on any vector unit and gives the same bits on every machine.
 #[must_use]
 pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
     const LANES: usize = 16;
@@ -34,10 +34,10 @@ pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
     )
 }
 
-/// Σ x² of a whole tensor given as a slice, in `f64`.
+/// Σ x² of a whole tensor, given as a slice, in `f64`.
 ///
-/// Halves are summed by themselves, down to blocks of fixed length, and then added: the order is that
-/// of a binary tree over the blocks, whichever thread sums them.
+/// The two halves are summed separately, recursively down to blocks of fixed length, and then added. The
+/// order is that of a binary tree over the blocks, for any number of threads.
 #[must_use]
 pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
     const BLOCK: usize = 1 << 14;
@@ -68,7 +68,7 @@ pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
 
 /// `total[j] = Σ_i x_ij` or `+= Σ_i x_ij`, rows from the first to the last: the gradient of a bias.
 pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Array1<T>) {
-    /// Columns a task sums; a border that depends on nothing but the shape.
+    /// Columns per task. The borders depend only on the shape.
     const COLUMNS: usize = 256;
     let sum = |(x, total): (ArrayView2<'_, T>, &mut [T])| {
         let mut sums = [T::zero(); COLUMNS];
@@ -114,15 +114,14 @@ pub(crate) fn add<T: Scalar>(x: &mut [T], y: &[T]) {
     );
 }
 
-/// How many rows of elementwise work are worth a task of their own.
+/// The number of rows of elementwise work per task.
 pub(crate) fn rows_at_once(width: usize) -> usize {
     (PARALLEL_WORK / (8 * width.max(1))).max(1)
 }
 
-/// Gives a matrix another shape and keeps its memory; its numbers are whatever was there.
+/// Changes a matrix's shape and keeps its memory. Its values are then unspecified.
 ///
-/// The buffers of a step are shaped anew for every batch, and no memory is asked for once the largest
-/// has been seen.
+/// The buffers of a step get a new shape for every batch. After the largest batch they allocate nothing.
 pub fn reshape<T: Clone + Default>(matrix: &mut Array2<T>, shape: (usize, usize)) {
     if matrix.dim() != shape || !matrix.is_standard_layout() {
         let (mut data, _) = std::mem::take(matrix).into_raw_vec_and_offset();
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dot_and_squared_norm_are_the_sums_they_say() {
+    fn dot_and_squared_norm_equal_plain_sums() {
         let x: Vec<f64> = (0..1003).map(|i| f64::from(i % 7) - 3.0).collect();
         let y: Vec<f64> = (0..1003).map(|i| f64::from(i % 5) - 2.0).collect();
         // Small integers: every order of summation gives the same value.

@@ -1,4 +1,4 @@
-//! What a benchmark found, as tables.
+//! The results of a benchmark, as tables.
 
 use std::fmt::Write;
 
@@ -7,17 +7,17 @@ use crate::bench::{Form, Measured, Peak, Product, Report, SizeReport, Spread, Ti
 
 /// Width of the names.
 const NAME: usize = 48;
-/// Width of the figures of one number of threads.
+/// Width of the figures for one number of threads.
 const FIGURES: usize = 25;
 
-/// Peak, then a table a size: a column for every number of threads.
+/// The peak, then one table per size, with a column for each number of threads.
 #[must_use]
 pub fn bench_report(report: &Report) -> String {
     let mut out = format!("vsepp {}, {}", report.version, threads(report.cores).replace("thread", "core"));
     if let Some(load) = report.load {
         let _ = write!(out, ", load {load:.1}");
         if load > 0.5 {
-            out.push_str(" at the beginning: the machine was busy");
+            out.push_str(" at the start: the machine was busy");
         }
     }
     let _ = writeln!(out, "\ncaptions: {}\n", report.captions);
@@ -28,7 +28,7 @@ pub fn bench_report(report: &Report) -> String {
     if let Some(peak) = report.peak_rss_mib {
         let _ = writeln!(out, "\npeak memory of this process: {} MiB", whole(peak));
     }
-    out.push_str("Times are medians; --json has least and greatest too.\n");
+    out.push_str("Times are medians; --json also has minimum and maximum.\n");
     out
 }
 
@@ -36,12 +36,12 @@ fn threads(n: usize) -> String {
     if n == 1 { "1 thread".into() } else { format!("{n} threads") }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a figure for people
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a figure for display
 fn whole(x: f64) -> String {
     thousands(x.round() as usize)
 }
 
-/// A line of a table: its name, then a cell for every number of threads.
+/// Appends a line of a table: its name, then a cell for each number of threads.
 fn line(out: &mut String, name: &str, cells: impl Iterator<Item = String>) {
     let _ = write!(out, "  {name:<NAME$}");
     for cell in cells {
@@ -131,7 +131,7 @@ fn milliseconds(seconds: &Spread) -> String {
     format!("{:>9.2}", 1e3 * seconds.median)
 }
 
-/// A time alone, under the times of the other lines.
+/// A time without other figures, aligned with the times of the other lines.
 fn seconds(seconds: &Spread) -> String {
     format!("{}{:16}", milliseconds(seconds), "")
 }
@@ -140,7 +140,7 @@ fn timing(timing: &Timing) -> String {
     format!("{}{:>8.1}{:>6.0} %", milliseconds(&timing.seconds), timing.gflops, 100.0 * timing.share)
 }
 
-/// Its name, and what is multiplied.
+/// A product's name and its sizes.
 fn product(p: &Product) -> String {
     let levels = if p.m.len() > 1 { format!(", {} levels", p.m.len()) } else { String::new() };
     let form = match p.form {
@@ -157,7 +157,7 @@ mod tests {
     use crate::bench::{Captions, Options, Size, run};
 
     #[test]
-    fn the_tables_have_a_column_for_every_number_of_threads() {
+    fn the_tables_have_a_column_for_each_number_of_threads() {
         let options = Options {
             sizes: vec![Size::Demo],
             threads: vec![1, 2],

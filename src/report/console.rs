@@ -1,4 +1,4 @@
-//! The console: a bar while an epoch runs, a line when it is done. All on stderr.
+//! The console: a progress bar during an epoch and a line at its end, on stderr.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use crate::error::Result;
 use crate::escape;
 use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, StepReport};
 
-/// Shows a training on stderr; the bar only where stderr is a terminal.
+/// Shows a training on stderr. There is a progress bar only if stderr is a terminal.
 #[derive(Debug)]
 pub struct Console {
     bar: ProgressBar,
     epochs: usize,
     batches: usize,
-    /// Whether training with SH first is possible and was not asked for.
+    /// Whether training with SH first is possible and not already set.
     warmup_is_open: bool,
-    /// Seconds of a step, smoothed.
+    /// Smoothed seconds per step.
     pace: Option<f64>,
     /// When the program was started.
     begun: Instant,
 }
 
-/// A line on stderr, with control characters made visible. If stderr is closed or full, the line is lost and
-/// work goes on.
+/// Prints a line on stderr, with control characters escaped. If stderr is closed or full, the line is lost
+/// and the program continues.
 pub fn say(text: &str) {
-    /// Characters of a line that are shown: a message may quote a line of any file.
+    /// The number of characters shown, because a message may quote a long line of a file.
     const LONGEST: usize = 2000;
     for line in escape::text(text).split('\n') {
         let _ = match line.char_indices().nth(LONGEST) {
@@ -44,13 +44,13 @@ impl Default for Console {
 }
 
 impl Console {
-    /// Reports how long it took until all was ready, counted from `begun`.
+    /// Reports the time until the first step, counted from `begun`.
     #[must_use]
     pub fn since(begun: Instant) -> Self {
         Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, warmup_is_open: false, pace: None, begun }
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar.
     fn say(&self, text: &str) {
         self.bar.suspend(|| say(text));
     }
@@ -60,7 +60,7 @@ impl Console {
         self.pace = Some(pace);
         let epochs = self.epochs.saturating_sub(step.epoch) as f64;
         let left = epochs * self.batches as f64 + step.batches.saturating_sub(step.batch) as f64;
-        // A training that is to end when it is stopped may have any number of epochs.
+        // The number of epochs may be huge if a training is meant to run until it is stopped.
         let left = Duration::try_from_secs_f64(pace * left).unwrap_or(Duration::MAX);
         self.bar.set_length(step.batches as u64);
         self.bar.set_position(step.batch as u64);
@@ -81,7 +81,7 @@ impl Console {
             "sum" => "SH",
             other => other,
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a pace, for people
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for display
         let pairs_per_second = thousands(e.pairs_per_second.round() as usize);
         let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);
         let same = if e.same_image_pairs > 0 { format!("  same-image {}", e.same_image_pairs) } else { String::new() };
@@ -109,7 +109,7 @@ impl Console {
     }
 }
 
-/// What was seen, what it means, and which flag to try.
+/// The warning: the figures, what they mean, and the flags to try.
 fn collapse_warning(c: &Collapse, warmup_is_open: bool) -> String {
     let warmup = if warmup_is_open { ", or train the first epochs with SH (--warmup-epochs 1)" } else { "" };
     format!(
@@ -134,10 +134,13 @@ impl Observer for Console {
             Event::Started { config, parameters, pairs, batches, progress } => {
                 (self.epochs, self.batches) = (config.num_epochs, *batches);
                 self.warmup_is_open = config.max_violation && config.warmup_epochs == 0;
-                let from =
-                    if progress.step > 0 { format!(", going on after step {}", progress.step) } else { String::new() };
+                let from = if progress.step > 0 {
+                    format!(", continuing after step {}", progress.step)
+                } else {
+                    String::new()
+                };
                 self.say(&format!(
-                    "{} parameters; {} pairs an epoch in {} batches of {}{from}; ready after {:.2} s",
+                    "{} parameters; {} pairs per epoch in {} batches of {}{from}; ready after {:.2} s",
                     thousands(*parameters),
                     thousands(*pairs),
                     batches,
@@ -146,7 +149,7 @@ impl Observer for Console {
                 ));
                 let style = ProgressStyle::with_template("  {bar:16} {pos}/{len}  {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
-                // Hidden by itself where stderr is no terminal.
+                // It hides itself if stderr is not a terminal.
                 self.bar = ProgressBar::new(*batches as u64).with_style(style);
             }
             Event::Step(step) => self.step(step),

@@ -1,7 +1,7 @@
-//! `metrics.jsonl`: one JSON object a line.
+//! `metrics.jsonl`: one JSON object per line.
 //!
-//! `{"event": "step", …}` every `log_step` steps, `"validation"` and `"epoch"` with the dev
-//! evaluation, `"collapse"`. Every line has the `step` it belongs to.
+//! The events are `"step"` every `log_step` steps, `"validation"` and `"epoch"` with the dev evaluation,
+//! and `"collapse"`. Every line has its `step`.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::train::{Event, Observer, Run};
 
-/// Writes the lines of `metrics.jsonl` of a run; the run puts them into the file.
+/// Formats the lines of a run's `metrics.jsonl`; the run writes them to the file.
 #[derive(Debug)]
 pub struct JsonLines<'a> {
     run: &'a Run,
@@ -17,7 +17,7 @@ pub struct JsonLines<'a> {
 }
 
 impl<'a> JsonLines<'a> {
-    /// A line every `log_step` steps.
+    /// Reports every `log_step`-th step.
     #[must_use]
     pub fn new(run: &'a Run, log_step: usize) -> Self {
         Self { run, log_step: log_step as u64 }

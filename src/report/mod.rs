@@ -1,4 +1,4 @@
-//! Showing what happens: observers of a training's events, and tables.
+//! Output for people and programs: observers of a training's events, and tables.
 
 pub mod bench;
 pub mod console;

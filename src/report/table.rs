@@ -19,7 +19,7 @@ pub fn thousands(n: usize) -> String {
     out
 }
 
-/// R@K both ways.
+/// R@K in both directions.
 #[must_use]
 pub fn evaluation_table(title: &str, e: &Evaluation) -> String {
     let mut out = format!("{title}: {} images, {} captions", thousands(e.images), thousands(e.captions));
@@ -45,7 +45,7 @@ pub fn evaluation_table(title: &str, e: &Evaluation) -> String {
     if tied > 0 {
         let _ = writeln!(
             out,
-            "  ties: the rank of {} image and {} caption queries rests on the rule for equal scores (lower index first)",
+            "  ties: for {} image and {} caption queries, equal scores decide the rank (the lower index is first)",
             thousands(e.image_to_text.tied),
             thousands(e.text_to_image.tied)
         );
@@ -53,12 +53,12 @@ pub fn evaluation_table(title: &str, e: &Evaluation) -> String {
     out
 }
 
-/// A median, whole unless it is a mean of folds.
+/// A median. It is a whole number unless it is a mean over folds.
 fn trim(medr: f64) -> String {
     if medr.fract() == 0.0 { format!("{medr:.0}") } else { format!("{medr:.1}") }
 }
 
-/// One line a problem; with `blocks`, one line a block too.
+/// One line per problem; with `blocks`, also one line per block.
 #[must_use]
 pub fn gradcheck_table(reports: &[Report], blocks: bool) -> String {
     let width = reports.iter().map(|report| report.problem.chars().count()).max().unwrap_or(0);
@@ -95,7 +95,7 @@ pub fn gradcheck_table(reports: &[Report], blocks: bool) -> String {
     let directions = reports.first().map_or(0, |report| report.taylor.directions);
     let _ = writeln!(
         out,
-        "\n{} of {} problems pass: every entry within {:.0e} of its block's largest by complex step,\nTaylor slopes within {:.2} … {:.2} on {directions} directions each.",
+        "\n{} of {} problems pass: by complex steps, every entry is within {:.0e} of its block's largest;\nTaylor slopes are within {:.2} … {:.2} in {directions} directions each.",
         reports.len() - failed,
         reports.len(),
         crate::gradcheck::TOLERANCE,
@@ -110,12 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
-    fn the_table_has_both_directions_and_tells_of_ties() {
+    fn the_table_has_both_directions_and_reports_ties() {
         let recall = Recall { r1: 12.34, r5: 40.0, r10: 100.0, medr: 3.0, meanr: 7.25, tied: 2 };
         let e = Evaluation {
             images: 1000,
@@ -128,6 +128,6 @@ mod tests {
         let table = evaluation_table("test", &e);
         assert!(table.starts_with("test: 1,000 images, 5,000 captions, mean of 5 folds"));
         assert!(table.contains("image → captions     12.3   40.0  100.0       3      7.2"), "{table}");
-        assert!(table.contains("ties: the rank of 2 image and 2 caption queries"));
+        assert!(table.contains("ties: for 2 image and 2 caption queries"));
     }
 }

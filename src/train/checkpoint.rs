@@ -12,16 +12,13 @@ use std::io::Read;
 use std::path::Path;
 
 use ndarray::{ArrayD, Dimension};
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::progress::Progress;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
-use crate::files::digest;
-use crate::files::{TensorWriter, open_regular, reserve};
+use crate::files::{ElementType, Places, SafetensorsHead, TensorWriter, digest, open_regular, reserve};
 use crate::model::{Architecture, Config, Parameters, Vse};
 use crate::nn::Module;
 use crate::optim::{Adam, Moments};
@@ -130,17 +127,16 @@ impl Checkpoint {
         let head = Head::read(path)?;
         let checkpoint = head.checkpoint(path)?;
         let broken = |problem: String| Error::file(path, problem);
-        let has_adam = head.tensors.tensors().keys().any(|name| name.starts_with("adam."));
+        let has_adam = head.tensors.keys().any(|name| name.starts_with("adam."));
         check_tensors(&head.tensors, &checkpoint.architecture, has_adam).map_err(broken)?;
         let (bytes, found) = head.read_rest(path)?;
-        let data = &bytes[head.bytes.len()..];
         if found != checkpoint.digest {
             let problem =
                 format!("the file was damaged or changed: expected the digest {}, found {found}", checkpoint.digest);
             return Err(broken(problem));
         }
         checkpoint.check().map_err(broken)?;
-        let read = |name: &str, shape: &[usize]| read_tensor(&head.tensors, data, name, shape).map_err(broken);
+        let read = |name: &str, shape: &[usize]| read_tensor(&head.tensors, &bytes, name, shape).map_err(broken);
         let mut parameters = Parameters::zeros(&checkpoint.architecture);
         parameters.fill(|name, shape| read(name, shape))?;
         let moments = |(name, shape): (String, Vec<usize>)| {
@@ -197,13 +193,14 @@ impl Checkpoint {
     }
 }
 
-/// The beginning of a safetensors file: everything but the numbers.
+/// An open checkpoint, without its numbers.
 struct Head {
     file: File,
+    length: u64,
     /// The header and the eight bytes with its length.
     bytes: Vec<u8>,
-    length: u64,
-    tensors: Metadata,
+    tensors: Places,
+    json: Option<String>,
 }
 
 impl Head {
@@ -211,36 +208,15 @@ impl Head {
     const LARGEST: u64 = 1 << 20;
 
     fn read(path: &Path) -> Result<Self> {
-        let failed = |e| Error::io(path, "read", e);
-        let broken =
-            |problem: String| Error::file(path, format!("not a safetensors file, or a truncated one: {problem}"));
         let (mut file, length) = open_regular(path)?;
-        let mut bytes = vec![0; 8];
-        if length < 8 {
-            return Err(broken(format!("expected at least 8 bytes, found {length}")));
-        }
-        file.read_exact(&mut bytes).map_err(failed)?;
-        let header = u64::from_le_bytes(bytes[..].try_into().unwrap_or_default());
-        if header > length - 8 {
-            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
-        }
-        if header > Self::LARGEST {
-            let problem =
-                format!("not a checkpoint: expected a header of at most {} bytes, found {header}", Self::LARGEST);
-            return Err(Error::file(path, problem));
-        }
-        (&mut file).take(header).read_to_end(&mut bytes).map_err(failed)?;
-        let tensors: Metadata = serde_json::from_slice(&bytes[8..]).map_err(|e| broken(e.to_string()))?;
-        let expected = bytes.len() as u64 + tensors.data_len() as u64;
-        if expected != length {
-            return Err(broken(format!("expected {expected} bytes, by its header, found {length}")));
-        }
-        Ok(Self { file, bytes, length, tensors })
+        let what = "not a checkpoint, or a truncated file";
+        let head = SafetensorsHead::read(path, (&mut file, length), Vec::new(), Self::LARGEST, what)?;
+        Ok(Self { file, length, bytes: head.bytes, tensors: head.places, json: head.metadata })
     }
 
     /// The metadata of a checkpoint of any version.
     fn metadata(&self, path: &Path) -> Result<Value> {
-        let json = self.tensors.metadata().as_ref().and_then(|metadata| metadata.get("vsepp")).ok_or_else(|| {
+        let json = self.json.as_ref().ok_or_else(|| {
             Error::file(path, "not a checkpoint of this program: expected the metadata key `vsepp`, found none")
         })?;
         serde_json::from_str(json).map_err(|e| not_ours(path, &e))
@@ -295,8 +271,7 @@ fn digest_place(bytes: &mut [u8]) -> Option<&mut [u8]> {
 }
 
 /// Whether the file has the tensors of the architecture, of their types and shapes, and no others.
-fn check_tensors(file: &Metadata, architecture: &Architecture, has_adam: bool) -> std::result::Result<(), String> {
-    let found = file.tensors();
+fn check_tensors(found: &Places, architecture: &Architecture, has_adam: bool) -> std::result::Result<(), String> {
     let prefixes: &[&str] = if has_adam { &["", "adam.m.", "adam.v."] } else { &[""] };
     let tensors = architecture.tensors();
     let all = prefixes.iter().flat_map(|prefix| tensors.iter().map(move |(name, s)| (format!("{prefix}{name}"), s)));
@@ -314,9 +289,9 @@ fn check_tensors(file: &Metadata, architecture: &Architecture, has_adam: bool) -
         }
     }
     for (name, shape) in expected {
-        let tensor = found[&name];
-        if tensor.dtype != Dtype::F32 {
-            return Err(format!("{name}: expected numbers of type F32, found {}", tensor.dtype));
+        let tensor = found[&name].as_ref().map_err(|problem| format!("{name}: {problem}"))?;
+        if tensor.element != ElementType::F32 {
+            return Err(format!("{name}: expected numbers of type F32, found {}", tensor.element));
         }
         if tensor.shape != *shape {
             return Err(format!("{name}: expected shape {shape:?}, found {:?}", tensor.shape));
@@ -325,8 +300,9 @@ fn check_tensors(file: &Metadata, architecture: &Architecture, has_adam: bool) -
     Ok(())
 }
 
-fn read_tensor(file: &Metadata, data: &[u8], name: &str, shape: &[usize]) -> std::result::Result<ArrayD<f32>, String> {
-    let bytes = file.info(name).and_then(|TensorInfo { data_offsets: (from, to), .. }| data.get(*from..*to));
+fn read_tensor(places: &Places, file: &[u8], name: &str, shape: &[usize]) -> std::result::Result<ArrayD<f32>, String> {
+    let place = places.get(name).and_then(|place| place.as_ref().ok());
+    let bytes = place.and_then(|place| place.of(file));
     let bytes = bytes.ok_or_else(|| format!("{name}: its numbers are not in the file"))?;
     let mut tensor = ArrayD::zeros(shape);
     for (x, number) in tensor.iter_mut().zip(bytes.as_chunks().0) {

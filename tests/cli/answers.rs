@@ -1,5 +1,5 @@
-//! What evaluation, embedding and search answer, and what they say about it; what command lines of the
-//! original are answered.
+//! The results and notes of evaluation, embedding and search, and the answers to command lines of the
+//! original.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,19 +29,19 @@ const CHANCE: &str = "recall is at chance";
 const COLOURS: [&str; 8] = ["red", "green", "blue", "white", "black", "brown", "pink", "grey"];
 const THINGS: [&str; 5] = ["dog", "cat", "boat", "kite", "clock"];
 
-/// Forty images, each of a colour and a thing, as ones among zeros; with captions that say so, or with
-/// those of the image before.
+/// Forty images, each with a colour and a thing, encoded as ones among zeros. The captions describe the
+/// image itself or the one before it.
 fn pictures(data: &Path, splits: &[&str], late: usize, captions_of: impl Fn(usize) -> usize) {
     std::fs::create_dir_all(data).unwrap();
     for split in splits {
         let order = permutation(&mut stream(1, split), 40);
         let (mut rows, mut captions) = (Vec::new(), String::new());
         for (place, &image) in order.iter().enumerate() {
-            let told = order[(place + 40 - late) % 40];
+            let reply = order[(place + 40 - late) % 40];
             for take in 0..captions_of(place) {
                 rows.push(image);
                 let form = ["a {c} {t}", "the {t} is {c}", "one {c} {t} ."][take % 3];
-                captions += &form.replace("{c}", COLOURS[told % 8]).replace("{t}", THINGS[told / 8]);
+                captions += &form.replace("{c}", COLOURS[reply % 8]).replace("{t}", THINGS[reply / 8]);
                 captions.push('\n');
             }
         }
@@ -64,7 +64,7 @@ fn train_pictures(run: &str, more: &[&str], folder: &Path) -> String {
 fn a_file_of_embeddings_evaluates_to_the_bit_as_its_run() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // One to four captions an image; rows stand once for each caption.
+    // One to four captions per image, and one row per caption.
     pictures(&folder.join("pictures"), &["train", "dev", "test"], 0, |place| 1 + place % 4);
     train_pictures("cosine", &["--num-epochs", "2"], folder);
     train_pictures("order", &["--num-epochs", "2", "--preset", "order++"], folder);
@@ -84,13 +84,13 @@ fn a_file_of_embeddings_evaluates_to_the_bit_as_its_run() {
     }
     let read = Embeddings::read(&folder.join("e.npz"), &Names::default()).unwrap();
     assert_eq!((read.measure.unwrap().to_string(), read.split.as_deref()), ("order-squared".into(), Some("test")));
-    // Another measure than the file's is used, and said.
+    // A measure other than the file's is used, with a note.
     let message = said(&["eval", "--embeddings", "e.npz", "--measure", "cosine"], folder);
     assert!(message.contains("compared by order-squared; --measure cosine is used"), "{message}");
 }
 
-/// A file of vectors that fit each other exactly: a unit vector an image, and for each of its captions
-/// the same.
+/// A file of vectors that match exactly: one unit vector for each image, and the same vector for each of
+/// its captions.
 struct Vectors {
     images: Array2<f32>,
     captions: Array2<f32>,
@@ -129,7 +129,7 @@ fn the_map_of_a_file_is_used_and_checked() {
     vectors.write(&file, Some(&right));
     let found = json(&eval, folder);
     assert_eq!((&found["rsum"], &found["images"], &found["captions"]), (&600.0.into(), &4.into(), &8.into()));
-    // Without it the same vectors are dealt out, and are wrong.
+    // Without it, equal numbers of captions are assumed, and the result is wrong.
     vectors.write(&file, None);
     assert_ne!(json(&eval, folder)["rsum"], 600.0);
     let cases: [(&[i64], &str); 6] = [
@@ -154,7 +154,7 @@ fn the_map_of_a_file_is_used_and_checked() {
     writer.add("image_ids", &ndarray::arr1(&[2.0f64, 0.0, 1.0, 0.5, 3.0, 2.0, 2.0, 0.0]).view().into_dyn());
     writer.write_npz(&file).unwrap();
     refused(&eval, folder, &["image_ids: caption 3: expected a whole number, found 0.5"]);
-    // A map by another name is pointed out, and used when it is named.
+    // A map with another name gives a note, and is used when it is named.
     let mut writer = vectors.writer(["images", "captions"]);
     writer.add_integers("cap2img", &[8], &right).unwrap();
     writer.write_npz(&file).unwrap();
@@ -188,7 +188,7 @@ fn images_that_a_file_holds_five_times_count_once() {
         let found = json(&eval, folder);
         assert_eq!((&found["images"], &found["rsum"]), (&12.into(), &600.0.into()), "{map:?}");
     }
-    // Equal rows that are not neighbours, because all images come again and again; and rows that are nearly equal.
+    // Equal rows that are not neighbours, because all images repeat in rounds; and rows that are nearly equal.
     let rounds: Vec<usize> = (0..60).map(|row| row % 12 * 5).collect();
     let apart = Vectors {
         images: vectors.images.select(Axis(0), &rounds),
@@ -200,7 +200,7 @@ fn images_that_a_file_holds_five_times_count_once() {
     assert_eq!(notes(&message).len(), 1, "{message}");
     let found = json(&eval, folder);
     assert_eq!((&found["images"], &found["rsum"]), (&12.into(), &600.0.into()));
-    // One copy among many images is not a habit: it stays an image.
+    // One copy among many images is no pattern: it stays an image.
     let once: Vec<usize> = (0..12).map(|row| row % 11 * 5).collect();
     let one =
         Vectors { images: vectors.images.select(Axis(0), &once), captions: vectors.captions.select(Axis(0), &once) };
@@ -249,7 +249,7 @@ fn other_names_and_other_files_are_known() {
     );
     assert_eq!(json(&["eval", "--embeddings", "e.npz", "--names", "captions,images", "--json"], folder)["rsum"], 600.0);
     vectors.writer(["a", "b"]).write_safetensors(&folder.join("e.safetensors"), None).unwrap();
-    refused(&["eval", "--embeddings", "e.safetensors"], folder, &["--names IMAGES,CAPTIONS says what they are called"]);
+    refused(&["eval", "--embeddings", "e.safetensors"], folder, &["--names IMAGES,CAPTIONS gives their names"]);
     // Metadata that another program wrote.
     let about = r#"{"measure": "order", "ids": ["x", "y", "z"]}"#;
     vectors
@@ -276,7 +276,7 @@ fn other_names_and_other_files_are_known() {
     let files: [(&str, &[u8], &str); 6] = [
         ("scores.npy", b"\x93NUMPY\x01\x00", "a .npy file (one NumPy array): expected two arrays in one file"),
         ("e.pkl", b"\x80\x04\x95", "a Python pickle"),
-        ("e.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a file of torch.save before PyTorch 1.6"),
+        ("e.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a file from torch.save before PyTorch 1.6"),
         ("e.h5", b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
         ("e.json", b"{\"images\": [[1, 2]]}", "text, perhaps JSON"),
         ("empty.npz", b"", "an empty file"),
@@ -288,16 +288,16 @@ fn other_names_and_other_files_are_known() {
 }
 
 #[test]
-fn chance_is_noticed_and_health_is_not() {
+fn chance_level_gives_a_note_and_a_good_result_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (all, data) = (["train", "dev", "test"], folder.join("pictures"));
     pictures(&data, &all, 1, |_| 3);
     let message = train_pictures("late", &["--num-epochs", "4"], folder);
-    let told: Vec<&str> = notes(&message).into_iter().filter(|note| note.contains(CHANCE)).collect();
-    assert_eq!(told.len(), 1, "{message}");
+    let reply: Vec<&str> = notes(&message).into_iter().filter(|note| note.contains(CHANCE)).collect();
+    assert_eq!(reply.len(), 1, "{message}");
     assert!(
-        told[0].contains("dev: rsum") && told[0].contains("test: rsum") && told[0].contains("by chance 77."),
+        reply[0].contains("dev: rsum") && reply[0].contains("test: rsum") && reply[0].contains("by chance 77."),
         "{message}"
     );
     let message = said(&["eval", "--run", "late"], folder);
@@ -311,7 +311,7 @@ fn chance_is_noticed_and_health_is_not() {
     assert!(!message.contains(CHANCE), "{message}");
     assert!(!said(&["eval", "--run", "healthy"], folder).contains(CHANCE));
 
-    // Vectors in another order. With five images nothing can be told.
+    // Vectors in another order. Five images are too few to decide.
     for (images, fires) in [(40, true), (5, false)] {
         let image_of: Vec<i64> = (0..5 * images).map(|caption| caption / 5).collect();
         let mut vectors = Vectors::new(&image_of);
@@ -380,9 +380,9 @@ fn every_flag_of_the_original_is_answered_as_the_page_says() {
             let hyphens = [&["train", &flag], &words[1..], &["--print-config"]].concat();
             assert_eq!(ok(&hyphens, folder), text(&output.stdout), "{typed}");
         } else {
-            let told: Vec<&str> = codes(here).chain(here.starts_with("leave").then_some("leave it out")).collect();
-            assert!(!told.is_empty(), "{typed}: nothing to compare");
-            refused(&args[..args.len() - 1], folder, &told);
+            let reply: Vec<&str> = codes(here).chain(here.starts_with("leave").then_some("leave it out")).collect();
+            assert!(!reply.is_empty(), "{typed}: nothing to compare");
+            refused(&args[..args.len() - 1], folder, &reply);
         }
     }
     let expected: BTreeSet<String> = ORIGINAL.split_whitespace().map(str::to_owned).collect();
@@ -408,7 +408,7 @@ fn evaluation_and_vocabulary_of_the_original_are_answered() {
 }
 
 #[test]
-fn no_tip_leads_astray() {
+fn every_suggestion_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let cases: [(&[&str], &str, &[&str]); 13] = [
@@ -426,14 +426,14 @@ fn no_tip_leads_astray() {
         (&["train", "--num_epoch", "1"], "tip: a similar argument exists: '--num-epochs'", &[]),
         (&["test"], "unrecognized subcommand 'test'", &["tip"]),
     ];
-    for (args, told, not) in cases {
-        refused(args, folder, &[told]);
+    for (args, reply, not) in cases {
+        refused(args, folder, &[reply]);
         let message = text(&vsepp(args, folder).stderr);
         for word in not {
             assert!(!message.contains(word), "{args:?}: {word:?} in: {message}");
         }
     }
-    // Values are no flags: they keep their underscores.
+    // Values are not flags and keep their underscores.
     let settings: toml::Table =
         ok(&["train", "--print-config", "--num_epochs=3", "--vocab_path", "."], folder).parse().unwrap();
     assert_eq!(settings["num_epochs"].as_integer(), Some(3));
@@ -441,12 +441,14 @@ fn no_tip_leads_astray() {
 }
 
 #[test]
-fn the_loss_is_told_where_the_originals_differs() {
+fn a_note_names_the_loss_where_the_originals_differs() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let told = |more: &[&str]| said(&[&["train", "--print-config"], more].concat(), folder);
-    assert!(told(&["--no_imgnorm"]).contains("--preset vse0") && told(&["--no-imgnorm"]).contains("SH is the default"));
-    assert!(told(&["--measure", "order", "--use_abs"]).contains("--preset order0"));
+    let reply = |more: &[&str]| said(&[&["train", "--print-config"], more].concat(), folder);
+    assert!(
+        reply(&["--no_imgnorm"]).contains("--preset vse0") && reply(&["--no-imgnorm"]).contains("SH is the default")
+    );
+    assert!(reply(&["--measure", "order", "--use_abs"]).contains("--preset order0"));
     std::fs::write(folder.join("c.toml"), "max_violation = true\n").unwrap();
     let quiet: [&[&str]; 7] = [
         &["--no-imgnorm", "--max-violation"],
@@ -458,7 +460,7 @@ fn the_loss_is_told_where_the_originals_differs() {
         &[],
     ];
     for more in quiet {
-        assert_eq!(told(more), "", "{more:?}");
+        assert_eq!(reply(more), "", "{more:?}");
     }
 }
 
@@ -474,7 +476,7 @@ fn type_all(suggested: &str, folder: &Path) -> usize {
 }
 
 #[test]
-fn what_is_suggested_works_when_typed() {
+fn suggested_commands_work_when_typed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
@@ -549,18 +551,18 @@ fn parameters_of_other_programs_take_the_rest_from_a_run() {
     }
 }
 
-/// Small inputs that people have; they are not part of this repository.
+/// Small realistic inputs, which are not part of this repository.
 fn cases() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: {} is not there", folder.display());
+    println!("skipped: {} does not exist", folder.display());
     None
 }
 
 #[test]
-fn the_cases_are_answered_rightly() {
+fn the_shared_cases_have_the_right_answers() {
     let Some(cases) = cases() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

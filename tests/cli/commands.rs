@@ -1,4 +1,4 @@
-//! Every command once, and what each refuses.
+//! Runs every command once, and checks what each refuses.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -42,14 +42,14 @@ fn from_data_to_recall_and_search() {
 }
 
 #[test]
-fn what_a_training_waits_for_is_told() {
+fn a_training_reports_its_waiting_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
     let output = vsepp(&as_refs(&train("run", "2", &[])), folder);
-    let told = text(&output.stderr);
-    assert!(told.contains("36 pairs an epoch in 5 batches of 8; ready after "), "{told}");
-    assert_eq!(told.lines().filter(|line| line.contains(" pairs/s, waited ")).count(), 2, "{told}");
+    let reply = text(&output.stderr);
+    assert!(reply.contains("36 pairs per epoch in 5 batches of 8; ready after "), "{reply}");
+    assert_eq!(reply.lines().filter(|line| line.contains(" pairs/s, waited ")).count(), 2, "{reply}");
     let metrics = std::fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let shares: Vec<f64> = lines.filter_map(|line| line["waiting"].as_f64()).collect();
@@ -65,7 +65,7 @@ fn runs_are_kept_and_resumed() {
     ok(&as_refs(&args), folder);
     refused(&as_refs(&args), folder, &["run: the folder has a run already"]);
     ok(&as_refs(&train("run", "4", &["--force"])), folder);
-    // A run that comes to nothing costs no earlier one.
+    // A failed run does not remove an earlier one.
     let before = std::fs::read(folder.join("run/best.safetensors")).unwrap();
     let mut diverging = train("run", "4", &["--force"]);
     let rate = diverging.iter().position(|a| a == "1e-2").unwrap();
@@ -76,10 +76,10 @@ fn runs_are_kept_and_resumed() {
     refused(&["eval", "--run", "run", "--normalize"], folder, &["--normalize"]);
     refused(&as_refs(&train("none", "4", &["--word-threshold", "1000"])), folder, &["word_threshold = 1000"]);
     refused(&["train", "--run", "run", "--resume", "--margin", "0.3"], folder, &["margin = 0.3", "expected 0.2"]);
-    // More epochs may be asked for: four and then two are six.
+    // The number of epochs may be raised: four and then two are six.
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "6"], folder);
     ok(&as_refs(&train("six", "6", &[])), folder);
-    // And they are remembered: from any folder, without saying it again.
+    // The run remembers them: it can be resumed from any folder without repeating the flags.
     ok(&["train", "--run", "run", "--resume", "--data", "data", "--num-epochs", "8"], folder);
     let config: toml::Table = std::fs::read_to_string(folder.join("run/config.toml")).unwrap().parse().unwrap();
     assert_eq!(config["num_epochs"].as_integer(), Some(8));
@@ -119,7 +119,7 @@ fn ctrl_c_saves_and_resuming_gives_the_same_bits() {
     let ((a, parameters, adam), (b, parameters_b, adam_b)) = (read("straight"), read("stopped"));
     assert_eq!((parameters, adam), (parameters_b, adam_b));
     assert_eq!((a.progress.step, a.progress.best), (b.progress.step, b.progress.best));
-    // The figures too, but for the times.
+    // The figures agree too, except for the times.
     let metrics = |run: &str| -> Vec<Value> {
         let lines = std::fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
         let strip = |line: &str| {
@@ -148,7 +148,7 @@ fn bad_data_is_refused_with_its_place() {
             None => std::fs::remove_file(data.join(name)).unwrap(),
         }
         refused(&as_refs(&args), folder, words);
-        assert!(!folder.join("run").exists(), "{words:?}: nothing is left behind");
+        assert!(!folder.join("run").exists(), "{words:?}: nothing remains");
         std::fs::write(data.join("train_caps.txt"), &captions).unwrap();
         std::fs::write(data.join("train_ims.npy"), &images).unwrap();
     };
@@ -221,7 +221,7 @@ fn settings_out_of_range_are_refused() {
         let mut args = vec!["train", "--data", "data", "--run", "run"];
         args.extend(flags);
         refused(&args, folder, words);
-        assert!(!folder.join("run").exists(), "{words:?}: nothing is left behind");
+        assert!(!folder.join("run").exists(), "{words:?}: nothing remains");
     }
     std::fs::write(folder.join("c.toml"), "margin = 0.1\nmargn = 2\n").unwrap();
     refused(&["train", "--config", "c.toml"], folder, &["c.toml", "line 2", "margn"]);
@@ -317,7 +317,7 @@ fn vocabularies_are_built_shown_and_converted() {
     assert_eq!((&original["word2idx"]["a"], &original["idx2word"]["4"]), (&Value::from(4), &Value::from("a")));
     ok(&["vocab", "convert", "o.json", "--to", "text", "--out", "v.txt"], folder);
     assert_eq!(std::fs::read_to_string(folder.join("v.txt")).unwrap().lines().count(), words.lines().count());
-    // A vocabulary made elsewhere can be trained with.
+    // A training can use a vocabulary from elsewhere.
     ok(&as_refs(&train("run", "4", &["--vocab-path", "o.json"])), folder);
 }
 
@@ -342,7 +342,7 @@ fn gradcheck_passes_and_has_json() {
 }
 
 #[test]
-fn bench_measures_and_names_what_does_not_do() {
+fn bench_measures_and_refuses_bad_settings() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let small = ["bench", "--size", "demo", "--steps", "1", "--encode", "9", "--evaluate", "3", "--threads", "2"];

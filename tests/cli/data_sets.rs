@@ -1,7 +1,7 @@
 //! Data folders of many kinds: what is read, noted and refused.
 //!
-//! The content is the same in all: images and captions that the test makes, in another shape each time.
-//! A reader is right when it gives the figures of the plain folder to the last digit.
+//! All folders have the same content in different forms. A reader is right if it gives the figures of the
+//! plain folder to the last digit.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ fn place(split: &str) -> (usize, usize) {
 
 type Rows = Array2<f32>;
 
-/// A folder of all splits, each of which is changed before it is written.
+/// A folder with all splits; `change` edits each split before it is written.
 fn folder(
     within: &Path,
     name: &str,
@@ -80,7 +80,8 @@ fn plain(within: &Path, name: &str) -> PathBuf {
     folder(within, name, |_, rows, lines| (rows, lines))
 }
 
-/// The caption lines of a folder, changed one by one. The image's number within its split comes along.
+/// A folder whose caption lines are changed one by one. `change` also gets the image's number within its
+/// split.
 fn lines(within: &Path, name: &str, change: impl Fn(&str, usize, usize, &str) -> String) -> PathBuf {
     folder(within, name, |split, rows, lines| {
         let changed = lines.iter().enumerate();
@@ -95,7 +96,7 @@ fn five_times(rows: &Rows) -> Rows {
 const SETTINGS: [&str; 10] =
     ["--embed-size", "32", "--word-dim", "16", "--learning-rate", "5e-3", "--num-epochs", "4", "--batch-size", "32"];
 
-/// Trains, expects success, returns the figures of test and what was said.
+/// Trains, expects success, returns the figures of test and stderr.
 fn train(within: &Path, data: &Path, run: &str) -> (Value, String) {
     let data = data.to_str().unwrap();
     let output = vsepp(&[&["train", "--data", data, "--run", run, "--json"], &SETTINGS[..]].concat(), within);
@@ -109,7 +110,7 @@ fn notes(said: &str) -> Vec<&str> {
     said.lines().filter(|line| line.starts_with("note: ")).collect()
 }
 
-/// A folder whose reading gives what the plain one gives, with a note that has these words.
+/// A folder that gives the figures of the plain one, and a note with these words.
 type Same = (PathBuf, &'static str);
 
 fn same_captions(at: &Path) -> Vec<Same> {
@@ -136,13 +137,13 @@ fn same_captions(at: &Path) -> Vec<Same> {
 
 fn same_rows(at: &Path) -> Vec<Same> {
     let five = |_: &str, rows: Rows, lines| (five_times(&rows), lines);
-    // Image by image is round by round: all first captions, then all second ones.
+    // The images come in rounds: all first captions, then all second ones.
     let rounds = |_: &str, rows: Rows, lines: Vec<String>| {
         let order = (0..PER_IMAGE).flat_map(|k| (0..rows.nrows()).map(move |n| n * PER_IMAGE + k));
         let turned = order.map(|at| lines[at].clone()).collect();
         (concatenate![Axis(0), rows, rows, rows, rows, rows], turned)
     };
-    // Computed five times, equal to six digits, and named.
+    // Features computed five times, equal to six digits, with names.
     let nearly = |split: &str, rows: Rows, lines: Vec<String>| {
         let mut five = five_times(&rows);
         for (n, mut row) in five.outer_iter_mut().enumerate() {
@@ -151,7 +152,7 @@ fn same_rows(at: &Path) -> Vec<Same> {
         let named = lines.iter().enumerate().map(|(n, line)| format!("{}\t{line}", names(split)[n / PER_IMAGE]));
         (five, named.collect())
     };
-    // Captions of the last image first, and ids that are the numbers of the names.
+    // The captions of the last image come first, and the ids are the numbers in the names.
     let mixed = folder(at, "ids", |split, rows, lines| {
         let named =
             (0..lines.len()).map(|n| format!("{}#{}\t{}", names(split)[n / PER_IMAGE], n % PER_IMAGE, lines[n]));
@@ -286,7 +287,7 @@ fn copies_that_stay_are_noted_with_numbers() {
     let expected = "note: test: 80 of the 100 images differ from an earlier one by less than 1e-6 of its length, without being \
                     equal (first: rows 0 and 1";
     assert!(said.contains(expected), "{said}");
-    // The copies need not be neighbours, and one image may be twice among images.
+    // The copies need not be neighbours, and an image may occur twice among others.
     let twice = folder(at, "twice", |split, mut rows, lines| {
         if split == "test" {
             let (copy, near) = (rows.row(3).to_owned(), rows.row(4).mapv(|x| x * (1.0 + 2.0 * f32::EPSILON)));
@@ -331,7 +332,7 @@ fn splits_that_share_images_are_noted_with_numbers() {
 }
 
 #[test]
-fn captions_that_are_none_are_refused_with_their_line() {
+fn lines_that_are_not_captions_are_refused_with_their_number() {
     let at = tempfile::tempdir().unwrap();
     let at = at.path();
     let cases: Vec<(&str, PathBuf, &[&str])> = vec![
@@ -410,7 +411,7 @@ fn captions_that_are_none_are_refused_with_their_line() {
 }
 
 #[test]
-fn a_folder_of_something_else_is_answered_by_what_it_holds() {
+fn the_error_for_another_folder_names_its_content() {
     let at = tempfile::tempdir().unwrap();
     let at = at.path();
     let make = |name: &str, files: &[&str]| {
@@ -449,7 +450,7 @@ fn a_folder_of_something_else_is_answered_by_what_it_holds() {
     std::fs::remove_file(no_dev.join("dev_caps.txt")).unwrap();
     std::fs::remove_file(no_dev.join("dev_ims.npy")).unwrap();
     expect("no-dev", &["no split dev", "The splits that are there: test, train", "--hold-out N"]);
-    no_dev_is_held_out(at);
+    last_images_become_dev(at);
     for (file, words) in [
         ("train_ims.h5", ["HDF5", "h5py.File('train_ims.h5')"]),
         ("train_ims.pt", ["PyTorch", "torch.load('train_ims.pt'"]),
@@ -465,8 +466,8 @@ fn a_folder_of_something_else_is_answered_by_what_it_holds() {
     expect("regions", &["train_ims.npy", "shape [60, 36, 16]", "36 vectors an image", "mean(axis=1)"]);
 }
 
-/// The last images of train are dev, in training and in what follows it.
-fn no_dev_is_held_out(at: &Path) {
+/// Without a dev split the last images of train become dev, in training and in later commands.
+fn last_images_become_dev(at: &Path) {
     let args = [&["train", "--data", "no-dev", "--run", "held", "--hold-out", "10", "--json"], &SETTINGS[..]].concat();
     let output = vsepp(&args, at);
     let said = text(&output.stderr);
@@ -480,7 +481,7 @@ fn no_dev_is_held_out(at: &Path) {
     ok(&["train", "--run", "held", "--resume", "--num-epochs", "5"], at);
     let args = ["train", "--data", "no-dev", "--run", "x", "--hold-out", "60"];
     refused(&args, at, &["hold_out = 60", "1 to 59, of the 60 images of train"]);
-    // A dev split that is there is used.
+    // An existing dev split is used.
     let plain = plain(at, "with-dev");
     let (figures, said) = train(at, &plain, "all");
     assert!(notes(&said).is_empty(), "{said}");
@@ -491,7 +492,7 @@ fn no_dev_is_held_out(at: &Path) {
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["test"], figures);
 }
 
-/// What a case of `shared/cases` must give.
+/// The expected result of a case of `shared/cases`.
 enum Right {
     /// The figures of `base`.
     Same,
@@ -508,7 +509,7 @@ fn the_shared_cases() {
     use Right::{Note, Noted, Refused, Same};
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
     if !shared.is_dir() {
-        eprintln!("SKIPPED: {} is not there", shared.display());
+        eprintln!("SKIPPED: {} does not exist", shared.display());
         return;
     }
     let at = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Files, names and numbers that are made to break a reader or a terminal.
+//! Files, names and numbers made to break a reader or a terminal.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -14,7 +14,7 @@ use vsepp::files::TensorWriter;
 
 use super::{as_refs, data, json, ok, refused, text, train, vsepp};
 
-/// A file that claims to be as long as it is, and holds nothing but its beginning.
+/// A sparse file: it really has the claimed length, but holds only its beginning.
 fn sparse(path: &Path, begin: &[u8], length: u64) {
     let mut file = File::create(path).unwrap();
     file.write_all(begin).unwrap();
@@ -39,14 +39,14 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Through a shell, which sets the umask, or opens stdout.
+/// Runs a script in a shell, which sets the umask or redirects stdout.
 fn shell(script: &str, folder: &Path) -> Output {
     let script = script.replace("vsepp", env!("CARGO_BIN_EXE_vsepp"));
     Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap()
 }
 
 #[test]
-fn what_is_no_regular_file_is_not_read() {
+fn only_regular_files_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     data(at);
@@ -59,7 +59,7 @@ fn what_is_no_regular_file_is_not_read() {
         }
         let found = format!("expected a regular file, found {kind}");
         refused(&["eval", "--embeddings", name], at, &[name, &found]);
-        // Of a folder the message says more.
+        // For a folder the message says more.
         refused(&["vocab", "show", name], at, &[name, kind]);
         refused(&["train", "--config", name, "--print-config"], at, &[name, &found]);
         refused(&["golden", "make", "--inputs", name, "--out", "o.safetensors"], at, &[name, &found]);
@@ -76,7 +76,7 @@ fn what_is_no_regular_file_is_not_read() {
         fs::create_dir(&suite).unwrap();
         symlink(&path, suite.join("manifest.json")).unwrap();
         refused(&["golden", "list", "--suite", &suite.display().to_string()], at, &["manifest.json", &found]);
-        // Of a backend's folder, it is a failure of its case.
+        // In a backend's folder, such a file fails its case.
         symlink(&path, suite.join("gru-cell-smallest.safetensors")).unwrap();
         let core = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/golden");
         let suite = suite.display().to_string();
@@ -93,13 +93,13 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
     let at = folder.path();
     data(at);
     let images = at.join("data/train_ims.npy");
-    // It is as long as it says: 197 GB. No machine that runs this test has so much memory to spare.
+    // The file has the length that it declares, 197 GB. No machine that runs this test has that much memory.
     let header = npy_header("(48096000, 1024)");
     let length = header.len() as u64 + 48_096_000 * 4096;
     let by_columns = String::from_utf8_lossy(&header[10..]).replace("False", "True ").into_bytes();
     sparse(&images, &[&header[..10], &by_columns].concat(), length);
     let train = ["train", "--data", "data", "--run", "r"];
-    refused(&train, at, &["train_ims.npy: ", "there is no memory for it: it takes 197001216000 bytes"]);
+    refused(&train, at, &["train_ims.npy: ", "not enough memory: it takes 197001216000 bytes"]);
     // Rows are read when they are needed, and the numbers of rows and captions are compared before.
     sparse(&images, &header, length);
     refused(&train, at, &["train_caps.txt: expected a multiple of the 48096000 row(s) of features"]);
@@ -113,7 +113,7 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
     let eval = ["eval", "--embeddings", "a"];
     let header = safetensors(&tensor("[48096000,1024]", 197_001_216_000), b"");
     sparse(&at.join("a"), &header, header.len() as u64 + 197_001_216_000);
-    refused(&eval, at, &["a: images: there is no memory for it: it takes 197001216000 bytes"]);
+    refused(&eval, at, &["a: images: not enough memory: it takes 197001216000 bytes"]);
     for (bytes, problem) in [
         (safetensors(&tensor("[1000000000,1000]", 16), &[0; 16]), "expected 4000000000000 bytes for F32"),
         (safetensors(&tensor("[4611686018427387904,4]", 0), b""), "no array can have the shape"),
@@ -184,7 +184,7 @@ fn a_manifest_stays_in_its_folder_and_says_what_it_is() {
 }
 
 #[test]
-fn names_and_words_are_shown_and_not_obeyed() {
+fn names_and_words_are_displayed_and_not_interpreted() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let words =
@@ -200,13 +200,13 @@ fn names_and_words_are_shown_and_not_obeyed() {
     assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["words"], json!(words), "and yet it says the same");
     let convert = ["vocab", "convert", "v.json", "--to", "text", "--out", "v.txt"];
     refused(&convert, at, &["word 5: \"c\\nd\\te\" has a line break"]);
-    // Names of files, of tensors, and what stands on the command line.
+    // Names of files and of tensors, and arguments.
     refused(&["vocab", "show", "a\u{1b}[2J\nerror: b\u{202e}"], at, &["a\\u001b[2J\\nerror: b\\u202e: cannot read"]);
     let mut writer = TensorWriter::default();
     writer.add("x\u{1b}[2J\nerror: y", &array![1.0f32].view().into_dyn());
     writer.write_npz(&at.join("e.npz")).unwrap();
     refused(&["eval", "--embeddings", "e.npz"], at, &["found only: x\\u001b[2J\\nerror: y"]);
-    // Of an argument, the parser itself leaves out what begins with ESC.
+    // The argument parser itself removes what begins with ESC.
     refused(&["--a\u{1b}[2Jb\u{202e}"], at, &["unexpected argument '--ab\\u202e'"]);
     refused(&["golden", "list", "--suite", "s\u{1b}c\nx"], at, &["s\\u001bc\\nx"]);
     let odd = OsStr::from_bytes(b"v\xff.json");
@@ -266,7 +266,7 @@ fn nothing_that_exists_is_replaced_without_force() {
         let args = [command, &[out]].concat();
         refused(&args, at, &[file, "exists already; --force overwrites it"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "{args:?}");
-        // With --force it is replaced: through a link, what the link points to.
+        // With --force it is replaced; for a link, its target.
         let target = at.join("target");
         fs::rename(&path, &target).unwrap();
         symlink(&target, &path).unwrap();
@@ -274,12 +274,12 @@ fn nothing_that_exists_is_replaced_without_force() {
         let output = vsepp(&forced, at);
         assert_ne!(output.status.code(), Some(2), "{forced:?}: {}", text(&output.stderr));
         assert!(path.is_symlink() && fs::read(&target).unwrap() != b"mine", "{forced:?}");
-        // A link to nothing, and what is no file, are refused in any case.
+        // A dangling link, and anything but a file, is always refused.
         fs::remove_file(&target).unwrap();
-        refused(&forced, at, &[file, "it is a link to a file that is not there"]);
+        refused(&forced, at, &[file, "it is a link to a file that does not exist"]);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        refused(&forced, at, &[file, "it is there, and no regular file"]);
+        refused(&forced, at, &[file, "it exists and is not a regular file"]);
         assert!(!target.exists());
     }
     fs::create_dir(at.join("suite")).unwrap();
@@ -293,7 +293,7 @@ fn nothing_that_exists_is_replaced_without_force() {
     refused(
         &["golden", "check", "found", "--suite", suite, "--report", "/dev/null"],
         at,
-        &["/dev/null", "no regular file"],
+        &["/dev/null", "not a regular file"],
     );
 }
 
@@ -316,7 +316,7 @@ fn a_result_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_written_is_said() {
+fn a_folder_without_write_permission_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let closed = folder.path().join("closed");
     fs::create_dir(&closed).unwrap();

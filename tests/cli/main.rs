@@ -1,4 +1,4 @@
-//! The program as its users meet it: commands, files, messages, exit codes.
+//! Tests of the program from outside: commands, files, messages, exit codes.
 #![cfg(unix)]
 
 mod answers;
@@ -18,8 +18,8 @@ fn vsepp(args: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vsepp")).args(args).current_dir(folder).output().unwrap()
 }
 
-/// The program, to be stopped by a signal. A signal that is ignored here (the tests may run under `nohup`,
-/// or in the background of a script) would stay ignored: it gets its default meaning back.
+/// The program, with default signal handling. The tests may run under `nohup` or in the background of a
+/// script, where signals are ignored, and an ignored signal stays ignored in a child process.
 fn stoppable() -> Command {
     let program = env!("CARGO_BIN_EXE_vsepp");
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -48,7 +48,7 @@ fn json(args: &[&str], folder: &Path) -> Value {
     serde_json::from_str(&ok(args, folder)).unwrap()
 }
 
-/// Runs, expects exit code 2, nothing on stdout, and every one of some words on stderr.
+/// Runs, expects exit code 2, nothing on stdout, and all of some words on stderr.
 fn refused(args: &[&str], folder: &Path, words: &[&str]) {
     let output = vsepp(args, folder);
     let message = text(&output.stderr);

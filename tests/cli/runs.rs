@@ -27,7 +27,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// **Panics** after a minute: a test that fails must end.
+/// Waits, at most for a minute, so that a failing test ends.
 fn wait_for(mut what: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !what() {
@@ -36,8 +36,8 @@ fn wait_for(mut what: impl FnMut() -> bool) {
     }
 }
 
-/// Kills a training: in one round of three at any moment of its first milliseconds, in one while a
-/// checkpoint is written, in one after a checkpoint has become visible, however fast the machine is.
+/// Kills a training. Of three rounds, one kills it in its first milliseconds, one while a checkpoint is
+/// written, and one after a checkpoint has become visible, on a machine of any speed.
 fn kill_somewhere(child: &mut Child, run: &Path, round: u64, dice: &mut Dice) {
     let staged = run.join(".vsepp-next");
     let newest = || std::fs::metadata(RunFolder::at(run).last()).ok().map(|about| about.ino());
@@ -47,7 +47,7 @@ fn kill_somewhere(child: &mut Child, run: &Path, round: u64, dice: &mut Dice) {
         2 => wait_for(|| newest() != before || child.try_wait().unwrap().is_some()),
         _ => {}
     }
-    // From a millisecond to a tenth of a second: a disk may take any of these for a checkpoint.
+    // From a millisecond to a tenth of a second, because the time for a checkpoint depends on the disk.
     let most = 1 << (10 + dice.below(8));
     std::thread::sleep(Duration::from_micros(dice.below(most)));
     child.kill().unwrap();
@@ -64,7 +64,7 @@ fn in_bash(script: &str, folder: &Path) -> Output {
     Command::new("bash").args(["-c", &script]).current_dir(folder).output().unwrap()
 }
 
-/// The state of a run but for times: its newest model, its optimiser, its progress, its figures.
+/// The state of a run without times: its newest model, its optimiser, its progress, its figures.
 fn state(run: &Path) -> (Parameters<f32>, Option<Adam<f32>>, Value, Vec<Value>) {
     fn without_times(value: &mut Value) {
         match value {
@@ -97,7 +97,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 const FILES: [&str; 5] = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl", "vocab.json"];
 
-/// Numbers that look random, the same in every test run.
+/// Pseudo-random numbers, the same in every test run.
 struct Dice(u64);
 
 impl Dice {
@@ -119,7 +119,7 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bits() {
     std::fs::write(run.join("notes.txt"), "mine").unwrap();
     std::fs::write(run.join("config.toml.old"), "mine").unwrap();
     let (mut dice, mut with_checkpoint) = (Dice(1), 0);
-    // Started again, or taken up again: one of the two is always possible.
+    // Either a restart or a resume is always possible.
     let next = || if RunFolder::at(&run).last().exists() { resume("killed") } else { saving("killed", "12", &[]) };
     for round in 0..50 {
         kill_somewhere(&mut start(&next(), folder), &run, round, &mut dice);
@@ -164,7 +164,7 @@ fn force_keeps_the_old_run_whole_until_the_new_one_is() {
         }
     }
     assert!(was_old > 3 && was_new > 3, "{was_old} kills left the old run, {was_new} the new one");
-    // Before its first epoch has ended the new run has no best model, and that of the old one is not its.
+    // Before the end of its first epoch the new run has no best model, and must not show the old one's.
     let args = "train --data data --run run --force --seed 7 --val-step 1 --batch-size 1 --embed-size 8 --word-dim 4";
     let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
     std::fs::remove_dir_all(folder.join("run")).unwrap();
@@ -187,7 +187,7 @@ fn force_replaces_runs_and_nothing_else() {
     data(folder);
     let args = train("run", "2", &["--force"]);
     let run = folder.join("run");
-    // A new folder and an empty one are as without --force.
+    // For a new or an empty folder, --force changes nothing.
     ok(&as_refs(&args), folder);
     assert_eq!(names(&run), FILES);
     std::fs::remove_dir_all(&run).unwrap();
@@ -201,13 +201,13 @@ fn force_replaces_runs_and_nothing_else() {
         assert_eq!(std::fs::read(run.join(name)).unwrap(), b"mine");
     }
     assert_eq!(names(&run), ["config.toml", "last.safetensors", "thesis.tex"]);
-    // Among a user's files a run may begin, where none is in its way.
+    // A run may begin in a folder with other files, if no name collides.
     std::fs::remove_file(run.join("config.toml")).unwrap();
     std::fs::remove_file(run.join("last.safetensors")).unwrap();
     ok(&as_refs(&train("run", "2", &[])), folder);
     ok(&as_refs(&args), folder);
     assert_eq!(std::fs::read(run.join("thesis.tex")).unwrap(), b"mine");
-    // A run that comes to nothing leaves the old one as it is.
+    // A failed run does not change the old one.
     let before: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
     let output = vsepp(
         &as_refs(&train("run", "2", &["--force", "--no-imgnorm", "--grad-clip", "0", "--margin", "1e6"])),
@@ -223,7 +223,7 @@ fn force_replaces_runs_and_nothing_else() {
 }
 
 #[test]
-fn one_training_at_a_time_has_a_folder() {
+fn a_folder_allows_one_training_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
@@ -233,7 +233,7 @@ fn one_training_at_a_time_has_a_folder() {
     refused(&as_refs(&resume("run")), folder, &busy);
     refused(&as_refs(&train("run", "1", &["--force"])), folder, &busy);
     refused(&as_refs(&train("run", "1", &[])), folder, &busy);
-    // Who only reads needs no lock.
+    // Commands that only read need no lock.
     for _ in 0..20 {
         ok(&["search", "--run", "run", "--checkpoint", "last", "red"], folder);
     }
@@ -244,7 +244,7 @@ fn one_training_at_a_time_has_a_folder() {
     ok(&["train", "--run", "run", "--resume", "--num-epochs", &epochs], folder);
     assert_eq!(names(&folder.join("run")), FILES);
 
-    // Started at once with the default name each gets its own.
+    // Runs started at once with the default name get different folders.
     let args = || train("x", "1", &[]).into_iter().filter(|arg| arg != "--run" && arg != "x").collect::<Vec<_>>();
     let mut children: Vec<Child> = (0..8).map(|_| start(&args(), folder)).collect();
     assert!(children.iter_mut().all(|child| child.wait().unwrap().code() == Some(0)));
@@ -290,7 +290,7 @@ fn a_stop_before_the_first_step_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let data = data(folder);
-    // Enough to read that the signal comes meanwhile.
+    // Enough data that the signal arrives during reading.
     let (captions, images) = (data.join("train_caps.txt"), data.join("train_ims.npy"));
     std::fs::write(&captions, std::fs::read_to_string(&captions).unwrap().repeat(10_000)).unwrap();
     ndarray_npy::write_npy(&images, &ndarray::Array2::<f32>::ones((120_000, 6))).unwrap();
@@ -302,13 +302,13 @@ fn a_stop_before_the_first_step_leaves_nothing() {
 }
 
 #[test]
-fn a_full_disk_ends_with_a_message_and_the_state_before() {
+fn a_full_disk_gives_a_message_and_keeps_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
     ok(&as_refs(&train("whole", "6", &[])), folder);
     let size = std::fs::metadata(folder.join("whole/last.safetensors")).unwrap().len() / 1024;
-    // A new run that cannot be saved leaves nothing; one that goes on keeps what it has.
+    // A new run that cannot be saved leaves nothing; a resumed run keeps its last checkpoint.
     let args = |run: &str| train(run, "6", &[]).join(" ");
     let output = in_bash(&format!("ulimit -f {}; VSEPP {}", size / 2, args("new")), folder);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
@@ -328,7 +328,7 @@ fn a_full_disk_ends_with_a_message_and_the_state_before() {
     assert!(before.0 == after.0 && before.1 == after.1 && before.2 == after.2);
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "6"], folder);
     assert_eq!(state(&folder.join("run")), state(&folder.join("whole")));
-    // The figures alone can fill it too.
+    // The figures alone can fill the disk too.
     let output = in_bash(
         &format!("ulimit -f {}; VSEPP {} --log-step 1", size * 2, train("long", "100000", &[]).join(" ")),
         folder,
@@ -428,20 +428,20 @@ fn the_files_of_a_run_belong_together() {
             refused(&more, folder, &["margin = 0.3: expected 0.2, with which the run was begun"]);
         },
     );
-    // Another dev split is another choice of the best epoch.
+    // Another dev split could select another best epoch.
     let dev = folder.join("data/dev_caps.txt");
     let captions = metrics(&dev);
     std::fs::write(&dev, captions.replacen("red", "blue", 1)).unwrap();
     refused(&more, folder, &["dev: expected the data that the run was begun with (36 captions of 12 images"]);
     std::fs::write(&dev, captions).unwrap();
-    // What came after the checkpoint is removed: a torn line, whole ones, anything.
+    // Everything after the checkpoint is removed: a torn line, whole lines, anything.
     let before = metrics(&run.join("metrics.jsonl"));
     let torn = format!("{before}{{\"event\":\"step\",\"step\":11}}\n{{\"event\":\"st");
     std::fs::write(run.join("metrics.jsonl"), torn).unwrap();
     ok(&more, folder);
     ok(&as_refs(&train("three", "3", &["--log-step", "1"])), folder);
     assert_eq!(state(&run), state(&folder.join("three")));
-    // Without the file a new one begins.
+    // If the file is missing, a new one begins.
     std::fs::remove_file(run.join("metrics.jsonl")).unwrap();
     let output = vsepp(&["train", "--run", "run", "--resume", "--num-epochs", "4"], folder);
     assert!(text(&output.stderr).contains("metrics.jsonl is missing: a new one begins"), "{}", text(&output.stderr));
@@ -485,7 +485,7 @@ fn permissions_and_names_are_respected() {
 }
 
 #[test]
-fn large_numbers_come_back() {
+fn large_numbers_are_saved_and_restored() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
@@ -509,7 +509,7 @@ fn large_numbers_come_back() {
     );
     let (checkpoint, ..) = Checkpoint::read(&folder.join("run/last.safetensors")).unwrap();
     assert_eq!((checkpoint.config.seed, checkpoint.progress.epoch), (u64::MAX, 2));
-    // Without end, until it is stopped.
+    // A training that runs until it is stopped.
     let mut child = start(&saving("endless", &largest, &[]), folder);
     wait_for(|| folder.join("endless/best.safetensors").exists());
     signal(&child, "-TERM");
@@ -562,7 +562,7 @@ fn a_model_that_is_only_described_takes_no_memory() {
     ] {
         std::fs::write(&path, &whole).unwrap();
         describing(&path, |about| about["architecture"]["embed_size"] = size.clone());
-        // 400 MB of addresses: the program starts with them, and 10⁹ parameters do not fit.
+        // An address space of 400 MB: the program can start, but 10⁹ parameters do not fit.
         let script = "ulimit -v 1000000; VSEPP eval --run run --checkpoint run/best.safetensors --threads 1";
         let output = in_bash(script, folder);
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
@@ -579,13 +579,13 @@ fn a_run_needs_neither_the_old_place_of_its_data_nor_the_file_of_its_vocabulary(
     ok(&as_refs(&train("run", "2", &["--vocab-path", "v.json"])), folder);
     std::fs::remove_file(folder.join("v.json")).unwrap();
     std::fs::rename(folder.join("data"), folder.join("moved")).unwrap();
-    // No step is taken, so best.safetensors still has the old place.
+    // There is no further step, so best.safetensors still has the old path.
     ok(&["train", "--run", "run", "--resume", "--data", "moved"], folder);
     ok(&["eval", "--run", "run"], folder);
 }
 
 #[test]
-fn a_lock_that_is_no_file_is_refused() {
+fn a_lock_that_is_not_a_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);

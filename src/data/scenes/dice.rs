@@ -1,27 +1,26 @@
 //! The random numbers of the scenes: one `ChaCha8` stream for each purpose and image.
 //!
-//! Everything is drawn from `u32` by integer formulas written here, so that neither a new version
-//! of a distribution nor a 32-bit machine can move a pixel. A stream of its own for each purpose
-//! means that one more draw in the grammar changes no picture, and one more image changes no other
-//! image.
+//! The integer formulas in this file turn `u32` draws into numbers, so neither a new version of a
+//! distribution nor a 32-bit machine can change a pixel. Each purpose has its own stream: an additional
+//! draw in the grammar changes no picture, and an additional image changes no other image.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::Part;
 
-/// What a stream of random numbers is for.
+/// The purpose of a stream of random numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
-    /// Which scene it is: its kind and its free attributes.
+    /// The scene: its kind and its free attributes.
     Scene,
-    /// How the scene was "photographed": positions, sizes, light, grain.
+    /// The picture of the scene: positions, sizes, light, grain.
     Photograph,
-    /// What is said of it: attributes kept, words, order.
+    /// The captions: attributes kept, words, order.
     Captions,
 }
 
-/// A stream of random numbers and the few ways in which the scenes draw from it.
+/// A stream of random numbers, with the draws that the scenes need.
 #[derive(Clone, Debug)]
 pub(super) struct Dice {
     rng: ChaCha8Rng,
@@ -39,37 +38,37 @@ impl Dice {
         Self { rng }
     }
 
-    /// An integer of `0..n`: the high word of `u32 · n`. Off uniform by less than `n / 2³²`.
+    /// An integer in `0..n`: the high word of `u32 · n`. It differs from uniform by less than `n / 2³²`.
     pub(super) fn below(&mut self, n: u32) -> u32 {
         let product = u64::from(self.rng.next_u32()) * u64::from(n);
         (product >> 32) as u32 // the high word: below n by construction
     }
 
-    /// An integer of `low..=high`.
+    /// An integer in `low..=high`.
     pub(super) fn between(&mut self, low: i32, high: i32) -> i32 {
         let span = high.abs_diff(low) + 1;
         low.saturating_add_unsigned(self.below(span))
     }
 
-    /// True `percent` times in a hundred.
+    /// True with a probability of `percent` %.
     pub(super) fn percent(&mut self, percent: u32) -> bool {
         self.below(100) < percent
     }
 
-    /// One of the items, each equally often.
+    /// One of the items, uniformly.
     pub(super) fn pick<T: Copy, const N: usize>(&mut self, items: &[T; N]) -> T {
         const { assert!(N > 0, "nothing to pick from") };
         items[self.index(N)]
     }
 
-    /// An index of `0..n`, for tables.
+    /// An index in `0..n`, for tables.
     pub(super) fn index(&mut self, n: usize) -> usize {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         self.below(n) as usize // u32 fits usize wherever a picture fits memory
     }
 
-    /// Bell-shaped noise: the sum of four uniform bytes, centred, of standard deviation
-    /// `√(4·(256² − 1)/12)` ≈ 148 and never beyond ±510.
+    /// Bell-shaped noise: the centred sum of four uniform bytes. Its standard deviation is
+    /// `√(4·(256² − 1)/12)` ≈ 148, and it is within ±510.
     pub(super) fn bell(&mut self) -> i32 {
         let bytes = self.rng.next_u32().to_le_bytes();
         bytes.into_iter().map(i32::from).sum::<i32>() - 510

@@ -1,25 +1,25 @@
-//! Looks at a picture: pixels → features, by a fixed bank of filters.
+//! Computes image features from the pixels with a fixed bank of filters.
 //!
-//! Nothing is learned here and nothing knows the scene: the only argument is the [`Picture`]. The
-//! bank is a classical one, a soft colour histogram beside a histogram of oriented gradients (Dalal
-//! and Triggs, CVPR 2005), each over a grid of cells:
+//! Nothing is learned here, and the scene is not used: the only argument is the [`Picture`]. The bank is
+//! classical: a soft colour histogram and a histogram of oriented gradients (Dalal and Triggs, CVPR 2005),
+//! each over a grid of cells:
 //!
-//! - **colour**: in each of 4 × 4 cells, how much of each of 27 colours there is;
-//! - **edges**: in each of 8 × 8 cells, how strong the edges of each of 8 directions are.
+//! - **colour**: in each of 4 × 4 cells, the amount of each of 27 colours;
+//! - **edges**: in each of 8 × 8 cells, the strength of the edges in each of 8 directions.
 //!
-//! A feature is the square root of a cell's mean response, which keeps a loud edge from drowning a
-//! quiet one. The responses are integers and so are their sums: no order of addition can change
-//! them. One division and one square root, both exactly rounded by IEEE 754, end each feature, so
-//! that its bits are the same on every machine. [`Standardiser`] then centres the features.
+//! A feature is the square root of a cell's mean response, so that strong edges do not hide weak ones. The
+//! responses are integers, and so are their sums: the order of addition cannot change them. Each feature
+//! then takes one division and one square root, which IEEE 754 rounds correctly, so its bits are the same
+//! on every machine. [`Standardiser`] then centres the features.
 
 use ndarray::{Array1, Array2, Axis, s};
 
 use super::Picture;
 
-/// Cells along a side of the grid for colour.
+/// Cells along a side of the colour grid.
 const COLOUR_CELLS: usize = 4;
 
-/// Cells along a side of the grid for edges.
+/// Cells along a side of the edge grid.
 const EDGE_CELLS: usize = 8;
 
 /// Levels of each of red, green and blue: none, half, full.
@@ -28,31 +28,31 @@ const LEVELS: usize = 3;
 /// Points of the colour cube.
 const COLOURS: usize = LEVELS * LEVELS * LEVELS;
 
-/// The half of the range of a channel, the distance between two levels.
+/// Half the range of a channel, which is the distance between two levels.
 const HALF: i32 = 128;
 
-/// Directions in which brightness may rise, up to sign, 22.5° apart: normals of length 65 in whole
-/// numbers. 25² + 60² = 65² exactly; 2·46² is 65² and a little (4232 for 4225).
+/// The directions of an edge's normal, up to sign, 22.5° apart, as integer vectors of length 65.
+/// 25² + 60² = 65² exactly; 2·46² is slightly more than 65² (4232 instead of 4225).
 const NORMALS: [(i32, i32); 8] = [(65, 0), (60, 25), (46, 46), (25, 60), (0, 65), (-25, 60), (-46, 46), (-60, 25)];
 
-/// The features that speak of colour come first.
+/// The colour features come first.
 const COLOUR_FEATURES: usize = COLOUR_CELLS * COLOUR_CELLS * COLOURS;
 
-/// The features that speak of edges follow.
+/// The edge features follow.
 const EDGE_FEATURES: usize = EDGE_CELLS * EDGE_CELLS * NORMALS.len();
 
 /// Number of features of a picture: 432 for colour and 512 for edges.
 pub const FEATURES: usize = COLOUR_FEATURES + EDGE_FEATURES;
 
-/// The features of a picture, [`FEATURES`] of them, all ≥ 0.
+/// The [`FEATURES`] features of a picture, all ≥ 0.
 pub(super) fn features(picture: &Picture) -> Vec<f32> {
     let colour = pool(picture, COLOUR_CELLS, |x, y| colours(picture.pixel(x, y)));
     let edges = pool(picture, EDGE_CELLS, |x, y| edge(picture, x, y));
     colour.chain(edges).collect()
 }
 
-/// The square root of each response's mean over each cell of a `cells` × `cells` grid: cells in
-/// rows, the responses of a cell side by side.
+/// The square root of each response's mean over each cell of a `cells` × `cells` grid. The cells are in
+/// row order, and the responses of a cell are adjacent.
 fn pool<const N: usize>(
     picture: &Picture,
     cells: usize,
@@ -69,20 +69,20 @@ fn pool<const N: usize>(
     }
     let pixels = (picture.width * picture.height) as f64 / (cells * cells) as f64;
     sums.into_iter().flatten().map(move |sum| {
-        let mean = sum as f64 / pixels; // exact: a sum is below 2⁵³
+        let mean = sum as f64 / pixels; // the conversion is exact: a sum is below 2⁵³
         single(mean.sqrt())
     })
 }
 
 /// Rounds a feature to the precision of the model's input.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is what is asked for")]
+#[expect(clippy::cast_possible_truncation, reason = "rounding is intended")]
 fn single(feature: f64) -> f32 {
     feature as f32
 }
 
-/// Shares a pixel among the eight points of the colour cube around it, nearer ones more: along each
-/// channel, weight 1 − |v − level|/128 (here times 128) for levels 0, 128 and 256, and their
-/// product over the channels. The 27 shares sum to 128³.
+/// Distributes a pixel among the eight nearest points of the colour cube; nearer points get more. Along
+/// each channel the weight is 1 − |v − level|/128 (here times 128) for the levels 0, 128 and 256; a share
+/// is the product over the channels. The 27 shares sum to 128³.
 fn colours(rgb: [i32; 3]) -> [i32; COLOURS] {
     let [red, green, blue] = rgb.map(|value| [0, HALF, 2 * HALF].map(|level| (HALF - (value - level).abs()).max(0)));
     let mut shares = [0; COLOURS];
@@ -93,13 +93,13 @@ fn colours(rgb: [i32; 3]) -> [i32; COLOURS] {
     shares
 }
 
-/// The edge at a pixel, entered under its direction alone: 65 times the strength of the gradient
-/// along the normal nearest to it.
+/// The edge at a pixel: for the normal nearest to the gradient, 65 times the gradient's component along
+/// it; 0 for all others.
 fn edge(picture: &Picture, x: usize, y: usize) -> [i32; NORMALS.len()] {
     let (gx, gy) = gradient(picture, x, y);
     let strengths = NORMALS.map(|(nx, ny)| (nx * gx + ny * gy).abs());
     let mut response = [0; NORMALS.len()];
-    // Of equally strong directions the first wins, so that the answer does not hang on a tie.
+    // Among equally strong directions the first is taken, so that ties are well defined.
     let mut winner = 0;
     for (k, &strength) in strengths.iter().enumerate() {
         if strength > strengths[winner] {
@@ -110,8 +110,8 @@ fn edge(picture: &Picture, x: usize, y: usize) -> [i32; NORMALS.len()] {
     response
 }
 
-/// Sobel's derivatives to the right and downwards (a central difference, smoothed across), of the
-/// channel in which the gradient is longest. Beyond the border the border's pixels go on.
+/// Sobel derivatives to the right and downwards (a central difference, smoothed across), for the channel
+/// with the longest gradient. Beyond the border, the border's pixels are repeated.
 fn gradient(picture: &Picture, x: usize, y: usize) -> (i32, i32) {
     let columns = [x.saturating_sub(1), x, (x + 1).min(picture.width - 1)];
     let rows = [y.saturating_sub(1), y, (y + 1).min(picture.height - 1)];
@@ -130,12 +130,12 @@ fn gradient(picture: &Picture, x: usize, y: usize) -> (i32, i32) {
     longest
 }
 
-/// Centres the features, and makes colours and edges equally loud.
+/// Centres the features, and gives colours and edges the same variance.
 ///
-/// From every feature its mean over the training split is taken away; what is left is divided by
-/// one number for all colours and one for all edges, the root of their mean variance. One number
-/// for a whole family, because dividing each feature by its own deviation would blow up those that
-/// almost never change: they hold nothing but grain.
+/// It subtracts from every feature its mean over the training split, and divides by one number for all
+/// colours and one for all edges: the root of their mean variance. A whole family shares one number,
+/// because dividing each feature by its own deviation would amplify the features that almost never
+/// change, and those hold only grain.
 #[derive(Clone, Debug)]
 pub(super) struct Standardiser {
     mean: Array1<f64>,
@@ -143,8 +143,8 @@ pub(super) struct Standardiser {
 }
 
 impl Standardiser {
-    /// Measures the training split. Without images, or without variance, nothing is divided.
-    /// Sums run from the first row to the last, so that their bits are fixed.
+    /// Measures the training split. Without images, or without variance, the divisor is 1. Sums run from
+    /// the first row to the last, so their bits are fixed.
     pub(super) fn measure(features: &Array2<f32>) -> Self {
         let rows = features.nrows().max(1) as f64;
         let mut mean = Array1::zeros(FEATURES);
@@ -185,7 +185,7 @@ impl Standardiser {
 mod tests {
     use super::*;
 
-    /// A picture of 48 × 48 pixels by a function of the place.
+    /// A picture of 48 × 48 pixels from a function of x and y.
     fn picture(rgb: impl Fn(usize, usize) -> [u8; 3]) -> Picture {
         let mut bytes = Vec::new();
         for y in 0..48 {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pixel_is_shared_without_remainder() {
+    fn the_shares_of_a_pixel_have_a_fixed_sum() {
         for rgb in [[0, 0, 0], [255, 255, 255], [128, 3, 77], [200, 100, 50]] {
             assert_eq!(colours(rgb).iter().sum::<i32>(), HALF * HALF * HALF);
         }
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn an_edge_answers_in_its_cell_and_direction() {
-        // Dark on the left, bright from column 27 on: edges at columns 26 and 27, cells' column 4,
-        // and brightness rises to the right, direction 0.
+        // Dark on the left, bright from column 27 on. So the edges are at columns 26 and 27, in cell
+        // column 4, and brightness rises to the right, direction 0.
         let features = features(&picture(|x, _| if x < 27 { [0; 3] } else { [200; 3] }));
         for (k, &x) in features[COLOUR_FEATURES..].iter().enumerate() {
             let (column, direction) = (k / NORMALS.len() % EDGE_CELLS, k % NORMALS.len());
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_measure_divides_nothing() {
+    fn without_images_nothing_is_scaled() {
         let mut one = Array2::from_elem((1, FEATURES), 2.0_f32);
         let standardiser = Standardiser::measure(&one);
         standardiser.apply(&mut one);

@@ -1,17 +1,17 @@
-//! Says what is in a scene: description → captions, by a small grammar.
+//! Describes a scene with captions from a small grammar.
 //!
 //! ```text
 //! caption  = [opening] objects [place]  |  place verb objects
-//! objects  = thing relation landmark    |  landmark relation thing   (the relation turned round)
+//! objects  = thing relation landmark    |  landmark relation thing   (with the relation inverted)
 //! thing    = article [small] [pattern] [colour] (shape | "thing")
 //! landmark = article [big] [colour] (shape | "thing")
 //! place    = [ground] [sky]             |  [sky] [ground]
 //! ```
 //!
-//! Each of the eight attributes is kept with probability 3/4 and otherwise left out, so no caption
-//! is sure to tell everything and two captions of one picture tell different things. A missing
-//! shape is a "thing" or "shape", a missing relation "and" or "with"; everything else missing is
-//! not there. Words vary as well: most have a synonym.
+//! Each of the eight attributes is kept with probability 3/4 and otherwise left out. So few captions are
+//! complete, and two captions of one picture mention different things. A missing shape becomes "thing" or
+//! "shape", a missing relation "and" or "with"; other missing attributes are omitted. Words vary too: most
+//! have a synonym.
 
 use super::dice::Dice;
 use super::world::{Colour, Fill, Ground, Relation, Scene, Shape, Sky};
@@ -19,8 +19,8 @@ use super::world::{Colour, Fill, Ground, Relation, Scene, Shape, Sky};
 /// How often an attribute is kept, in percent.
 const KEPT: u32 = 75;
 
-/// How often the size of an object is said, in percent. It is no attribute: the thing is always the
-/// small one.
+/// How often the size of an object is mentioned, in percent. Size is not an attribute: the thing is always
+/// the smaller object.
 const SIZE_SAID: u32 = 50;
 
 /// How often the landmark is named first, in percent.
@@ -32,7 +32,7 @@ const PLACE_FIRST: u32 = 33;
 /// How often the sky is named before the ground, in percent.
 const SKY_FIRST: u32 = 33;
 
-/// Two ways to say one thing. The same word twice: it has no synonym.
+/// A word and its synonym. A word without a synonym is repeated.
 type Words = [&'static str; 2];
 
 const SMALL: [&str; 3] = ["small", "little", "tiny"];
@@ -40,9 +40,9 @@ const BIG: [&str; 3] = ["big", "large", "huge"];
 const NAMELESS: [&str; 2] = ["thing", "shape"];
 const OPENINGS: [&str; 4] = ["", "", "", "there is "];
 const VERBS: [&str; 3] = ["there is", "we see", "is"];
-/// The thing … the landmark, when it is not said how they stand.
+/// "thing … landmark" without a relation.
 const AND: &str = "and";
-/// The landmark … the thing, when it is not said how they stand.
+/// "landmark … thing" without a relation.
 const WITH: &str = "with";
 
 /// One caption of a scene: lower-case words with single spaces between them.
@@ -58,12 +58,12 @@ pub(super) fn caption(scene: Scene, dice: &mut Dice) -> String {
     format!("{opening}{objects}{gap}{place}")
 }
 
-/// Says an attribute or leaves it out.
+/// Mentions an attribute or leaves it out.
 fn keep(words: &Words, dice: &mut Dice) -> Option<&'static str> {
     dice.percent(KEPT).then(|| dice.pick(words))
 }
 
-/// "a tiny striped red disc left of a blue square", or the other way round.
+/// "a tiny striped red disc left of a blue square", or with the landmark first.
 fn objects(scene: Scene, dice: &mut Dice) -> String {
     let thing = [
         dice.percent(SIZE_SAID).then(|| dice.pick(&SMALL)),
@@ -82,7 +82,7 @@ fn objects(scene: Scene, dice: &mut Dice) -> String {
     }
 }
 
-/// "an orange thing": article, the adjectives that are said, noun.
+/// "an orange thing": article, the mentioned adjectives, noun.
 fn noun_phrase(adjectives: &[Option<&'static str>], noun: Option<&'static str>, dice: &mut Dice) -> String {
     let noun = noun.unwrap_or_else(|| dice.pick(&NAMELESS));
     let words: Vec<&str> = adjectives.iter().flatten().copied().chain([noun]).collect();
@@ -91,7 +91,7 @@ fn noun_phrase(adjectives: &[Option<&'static str>], noun: Option<&'static str>, 
     format!("{article} {}", words.join(" "))
 }
 
-/// "on sand at night", either part, or nothing.
+/// "on sand at night", one of the two parts, or nothing.
 fn place(scene: Scene, dice: &mut Dice) -> String {
     let ground = keep(&ground_words(scene.kind.ground), dice);
     let sky = keep(&sky_words(scene.kind.sky), dice);
@@ -211,7 +211,7 @@ mod tests {
     use super::super::world::KINDS;
     use super::*;
 
-    /// Every word the grammar can say.
+    /// Every word of the grammar.
     fn words() -> BTreeSet<&'static str> {
         let mut phrases = vec!["a", "an", AND, WITH];
         phrases.extend(SMALL.iter().chain(&BIG).chain(&NAMELESS).chain(&OPENINGS).chain(&VERBS));
@@ -255,7 +255,7 @@ mod tests {
                 }
             }
         }
-        // All skies and grounds occur in the kinds: what these scenes leave unsaid is about things.
+        // All skies and grounds occur in the kinds. Only attributes of things may be missing.
         assert!(said.len() > 100, "{}", said.len());
     }
 
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relation_turned_round_says_the_same() {
+    fn an_inverted_relation_means_the_same() {
         for caption in captions(example()) {
             let at = |words: [&str; 2]| words.iter().find_map(|word| caption.find(word));
             let thing_first = at(["arch", "gate"]).zip(at(["ring", "hoop"])).map(|(a, b)| a < b);

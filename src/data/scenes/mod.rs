@@ -1,28 +1,27 @@
-//! The built-in data: a small world of pictures and what is said of them.
+//! The built-in data: a small world of pictures and their captions.
 //!
-//! Without a data set the program draws its own. A scene is a landmark on some ground under some
-//! sky, and a smaller thing beside it (`world.rs`); it is drawn as 48 × 48 pixels (`render.rs`) and
-//! described by five captions from a small grammar (`grammar.rs`). The model never sees the
-//! description: its image features are computed from the pixels alone by a fixed bank of filters
-//! (`filters.rs`), as the features of the paper come from a fixed CNN.
+//! Without a data set the program draws its own data. A scene is a landmark on some ground under some sky,
+//! and a smaller thing next to it (`world.rs`). It is drawn as 48 × 48 pixels (`render.rs`) and described
+//! by five captions from a small grammar (`grammar.rs`). The model never sees the description: a fixed
+//! bank of filters computes its image features only from the pixels (`filters.rs`), as the features of the
+//! paper come from a fixed CNN.
 //!
 //! # Why it is hard
 //!
-//! The paper's claim is about *hard negatives*: captions that fit another image almost. A world of
-//! unrelated pictures has none, and there the maximum of hinges wins nothing. This one is full of
-//! them. Ground, sky, landmark and its colour come together, in one of 25 kinds ([`KINDS`]), so
-//! that of 128 pairs in a batch about five are of one kind and agree in half of all that can be
-//! said. They differ in the thing alone: its shape, colour, pattern and place, a small part of the
-//! picture, blurred by jitter, light and grain. And since every caption leaves a quarter of the
-//! attributes out, no single word settles it. Of the negatives in a batch 24 in 25 differ in kind
-//! and are easy; the sum of hinges sums over all of them, the maximum looks at the hardest alone.
+//! The paper's claim is about *hard negatives*: captions that almost fit another image. Unrelated pictures
+//! have none, and there the maximum of hinges has no advantage. The scenes have many. Ground, sky,
+//! landmark and its colour are fixed together by one of 25 kinds ([`KINDS`]). So of 128 pairs in a batch
+//! about five are of the same kind and agree in half of their attributes. They differ only in the thing:
+//! its shape, colour, pattern and place, which is a small part of the picture with jitter, light and
+//! grain. And every caption leaves out a quarter of the attributes on average, so no single word decides.
+//! Of the negatives in a batch, 24 in 25 are of another kind and are easy. The sum of hinges sums over all
+//! of them; the maximum uses only the hardest.
 //!
 //! # The same bits everywhere
 //!
-//! Random numbers are integers from `ChaCha8` streams, one for each image and purpose; pictures are
-//! integer arithmetic; features are integer sums, one division, one square root and the
-//! standardisation, in a fixed order. No number depends on the machine, its mathematical library or
-//! the number of threads.
+//! Random numbers are integers from `ChaCha8` streams, one for each image and purpose. Pictures use
+//! integer arithmetic. Features are integer sums, one division, one square root and the standardisation,
+//! in a fixed order. No number depends on the machine, its mathematical library or the number of threads.
 
 mod dice;
 mod filters;
@@ -41,17 +40,17 @@ pub use filters::FEATURES;
 pub use picture::Picture;
 pub use world::{Colour, Fill, Ground, KINDS, Kind, Relation, Scene, Shape, Sky};
 
-/// Captions of an image.
+/// Captions per image.
 pub const CAPTIONS_PER_IMAGE: usize = 5;
 
-/// Which world, and how much of it.
+/// The world's seed and the sizes of the splits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScenesConfig {
-    /// The seed of the world. It is not the training's: all trainings share one world.
+    /// The seed of the world. It is not the seed of a training: all trainings share one world.
     pub seed: u64,
     /// Images to train on.
     pub train: usize,
-    /// Images to choose the best epoch by.
+    /// Images for choosing the best epoch.
     pub dev: usize,
     /// Images to report on.
     pub test: usize,
@@ -63,7 +62,7 @@ impl Default for ScenesConfig {
     }
 }
 
-/// One of the three parts of the data. No image is in two.
+/// One of the three parts of the data. They share no image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// To train on.
@@ -94,11 +93,11 @@ pub struct Scenes {
     pub test: SceneSplit,
 }
 
-/// Draws the world, photographs it, looks at the pictures and describes the scenes.
+/// Draws the scenes, their pictures and captions, and computes the features.
 ///
-/// Equal configurations give equal bits, on every machine and with any number of threads. The
-/// features are standardised by the training split; pictures and captions of a row depend on the
-/// seed, the split and the row alone.
+/// Equal configurations give equal bits, on every machine and with any number of threads. The features
+/// are standardised by the training split. The pictures and captions of a row depend only on the seed, the
+/// split and the row.
 #[must_use]
 pub fn generate(config: &ScenesConfig) -> Scenes {
     let mut scenes = Scenes {
@@ -113,20 +112,20 @@ pub fn generate(config: &ScenesConfig) -> Scenes {
     scenes
 }
 
-/// The scene behind a row of a split: what its picture shows and its captions speak of.
+/// The scene of a row of a split, shown by its picture and described by its captions.
 #[must_use]
 pub fn scene(config: &ScenesConfig, split: Part, row: usize) -> Scene {
     Scene::draw(&mut Dice::new(config.seed, split, row, Purpose::Scene))
 }
 
-/// The picture behind a row of a split, any row: the sizes of the configuration do not limit it.
+/// The picture of a row of a split. Any row is valid; the sizes of the configuration do not limit it.
 #[must_use]
 pub fn picture(config: &ScenesConfig, split: Part, row: usize) -> Picture {
     let mut dice = Dice::new(config.seed, split, row, Purpose::Photograph);
     render::render(scene(config, split, row), &mut dice)
 }
 
-/// The captions of a row of a split, any row.
+/// The captions of a row of a split. Any row is valid.
 #[must_use]
 pub fn captions(config: &ScenesConfig, split: Part, row: usize) -> [String; CAPTIONS_PER_IMAGE] {
     let scene = scene(config, split, row);
@@ -134,8 +133,8 @@ pub fn captions(config: &ScenesConfig, split: Part, row: usize) -> [String; CAPT
     std::array::from_fn(|_| grammar::caption(scene, &mut dice))
 }
 
-/// Raw features and captions of a split. Each row draws from streams of its own, so that the
-/// threads may take the rows in any order.
+/// Raw features and captions of a split. Each row has its own streams, so threads may process the rows in
+/// any order.
 fn generate_split(seed: u64, split: Part, rows: usize) -> SceneSplit {
     let config = ScenesConfig { seed, ..ScenesConfig::default() };
     let mut images = Array2::zeros((rows, FEATURES));
@@ -181,8 +180,8 @@ mod tests {
         hash
     }
 
-    /// The world is part of the specification: if this number changes, every published figure that
-    /// was measured on the scenes must be measured again.
+    /// The world is part of the specification. If this number changes, every published figure from the
+    /// scenes must be measured again.
     #[test]
     fn the_world_is_always_the_same() {
         assert_eq!(digest(&generate(&small())), 15_609_691_289_584_911_685);
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_as_asked_even_zero() {
+    fn sizes_are_those_of_the_configuration_even_zero() {
         for (train, dev, test) in [(0, 0, 0), (0, 2, 1), (1, 0, 0), (3, 1, 2)] {
             let config = ScenesConfig { train, dev, test, ..small() };
             let scenes = generate(&config);
@@ -238,7 +237,7 @@ mod tests {
         }
     }
 
-    /// One scene photographed twice: the features are near each other, and not the same.
+    /// Two pictures of one scene have similar but different features.
     #[test]
     fn a_scene_looks_alike_and_never_the_same() {
         let config = small();

@@ -1,4 +1,4 @@
-//! A picture and its file.
+//! A picture and its PNG file.
 
 /// A picture: rows from top to bottom, pixels from left to right, each red, green, blue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Picture {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Three bytes a pixel, `width · height · 3` in all.
+    /// Three bytes per pixel, `width · height · 3` in total.
     pub rgb: Vec<u8>,
 }
 
@@ -19,12 +19,12 @@ impl Picture {
         [red.into(), green.into(), blue.into()]
     }
 
-    /// The picture as a PNG file: true colour, 8 bits a channel, not compressed (which needs no
-    /// compressor and costs little at this size).
+    /// The picture as a PNG file: true colour, 8 bits per channel, uncompressed. This needs no compressor
+    /// and costs little at this size.
     ///
     /// # Panics
     ///
-    /// If a field does not fit: a side beyond `u32`, or fewer bytes than width and height promise.
+    /// Panics if a side exceeds `u32`, or if there are fewer bytes than width and height need.
     #[must_use]
     pub fn to_png(&self) -> Vec<u8> {
         let side = |pixels: usize| u32::try_from(pixels).expect("a picture's side fits u32");
@@ -39,7 +39,7 @@ impl Picture {
         file
     }
 
-    /// The rows as PNG wants them, each behind the number of its filter: 0, none.
+    /// The rows in PNG's form, each after the number of its filter: 0, none.
     fn filtered_rows(&self) -> Vec<u8> {
         let mut rows = Vec::with_capacity(self.height * (1 + 3 * self.width));
         for y in 0..self.height {

@@ -1,12 +1,10 @@
-//! Draws a scene: description → pixels.
+//! Draws a scene as pixels.
 //!
-//! Everything is integer arithmetic, so a picture has the same bytes on every machine. Lengths are
-//! in sixteenths of a pixel ([`UNIT`]); a pixel is the mean of 2 × 2 samples, which smooths the
-//! edges.
+//! Everything is integer arithmetic, so a picture has the same bytes on every machine. Lengths are in
+//! sixteenths of a pixel ([`UNIT`]). A pixel is the mean of 2 × 2 samples, which smooths the edges.
 //!
-//! No two pictures of one scene are alike. Each is "photographed" anew: the horizon, the objects'
-//! places and sizes, every colour, the light and the grain of the film are drawn for the picture
-//! alone. This is the noise the image features inherit.
+//! Two pictures of one scene differ. The horizon, the objects' places and sizes, every colour, the light
+//! and the grain are drawn for each picture. This is the noise in the image features.
 
 use super::Picture;
 use super::dice::Dice;
@@ -15,22 +13,22 @@ use super::world::{Colour, Fill, Ground, Relation, Scene, Shape, Sky};
 /// Width and height of a picture, in pixels.
 const SIDE: u8 = 48;
 
-/// Sixteenths of a pixel in a pixel.
+/// Units of length per pixel.
 const UNIT: i32 = 16;
 
-/// How far a channel of a colour may stray from its table, to either side.
+/// The largest deviation of a colour channel from its table, in either direction.
 const COLOUR_JITTER: i32 = 16;
 
-/// Grain of the film: the standard deviation of the noise on a channel of a pixel, of 255.
+/// The grain: the standard deviation of the noise on a channel of a pixel, out of 255.
 const GRAIN: i32 = 10;
 
 /// The standard deviation of [`Dice::bell`].
 const BELL: i32 = 148;
 
-/// A colour as red, green and blue of `0..=255`, with room to compute.
+/// A colour as red, green and blue in `0..=255`, as integers that leave room for arithmetic.
 type Rgb = [i32; 3];
 
-/// Draws `scene`, photographed with the dice's draws.
+/// Draws a picture of `scene`; `dice` decides everything that varies.
 pub(super) fn render(scene: Scene, dice: &mut Dice) -> Picture {
     let photograph = Photograph::take(scene, dice);
     let mut rgb = Vec::with_capacity(3 * usize::from(SIDE) * usize::from(SIDE));
@@ -43,12 +41,12 @@ pub(super) fn render(scene: Scene, dice: &mut Dice) -> Picture {
     Picture { width: SIDE.into(), height: SIDE.into(), rgb }
 }
 
-/// A channel as a byte; what is too dark or too bright is black or white, as on film.
+/// A channel as a byte, clamped to `0..=255`.
 fn byte(channel: i32) -> u8 {
     u8::try_from(channel.clamp(0, 255)).unwrap_or(u8::MAX)
 }
 
-/// Everything that is decided once for a picture.
+/// The draws that are made once per picture.
 struct Photograph {
     /// First row of the ground, in pixels.
     horizon: i32,
@@ -97,7 +95,7 @@ impl Photograph {
         sum.map(|total| total * self.light / 400)
     }
 
-    /// What is seen at one point: the thing before the landmark before the ground and the sky.
+    /// The colour at one point. The thing covers the landmark, which covers ground and sky.
     fn sample(&self, x: i32, y: i32) -> Rgb {
         let surface = if self.thing.covers(x, y) {
             &self.thing.surface
@@ -112,15 +110,15 @@ impl Photograph {
     }
 }
 
-/// Where the two objects stand.
+/// The positions of the two objects.
 struct Placement {
     landmark: (i32, i32),
     thing: (i32, i32),
 }
 
 impl Placement {
-    /// Puts the landmark near the middle, a little away from the thing's side, and the thing where
-    /// the relation says.
+    /// Places the landmark near the middle, slightly away from the thing, and the thing as the relation
+    /// says.
     fn draw(relation: Relation, landmark_radius: i32, thing_radius: i32, dice: &mut Dice) -> Self {
         let (right, down) = match relation {
             Relation::LeftOf => (-1, 0),
@@ -153,8 +151,8 @@ impl Body {
     }
 }
 
-/// Whether the point `(x, y)`, from the centre, x to the right and y down, is inside the shape of
-/// radius `r`. Inequalities between polynomials with integer coefficients.
+/// Whether the point `(x, y)`, relative to the centre, x to the right and y down, is inside the shape of
+/// radius `r`. The tests are inequalities between polynomials with integer coefficients.
 fn inside(shape: Shape, x: i32, y: i32, r: i32) -> bool {
     let (u, v) = (x.abs(), y.abs());
     let (wide, narrow) = (u.max(v), u.min(v));
@@ -195,8 +193,8 @@ fn star(x: i32, y: i32, r: i32) -> bool {
         let (bx, by) = CORNERS[(k + 1) % CORNERS.len()];
         let (ax, ay, bx, by) = (ax * r, ay * r, bx * r, by * r);
         if (ay > y) != (by > y) {
-            // The edge crosses the height y; is its crossing to the right of x? Without a division:
-            // the sign of the cross product, turned by the edge's direction.
+            // The edge crosses the height y. Is the crossing to the right of x? The sign of the cross
+            // product and the edge's direction decide, without a division.
             let cross = i64::from(bx - ax) * i64::from(y - ay) - i64::from(by - ay) * i64::from(x - ax);
             odd ^= (cross > 0) == (by > ay);
         }
@@ -204,16 +202,16 @@ fn star(x: i32, y: i32, r: i32) -> bool {
     odd
 }
 
-/// A colour with a second one in a pattern over it.
+/// A colour with a pattern of a second colour.
 struct Surface {
     base: Rgb,
     accent: Rgb,
     pattern: Pattern,
-    /// Where the pattern starts, in pixels.
+    /// The offset of the pattern, in pixels.
     phase: (i32, i32),
 }
 
-/// Where the second colour lies. The number is the period in pixels.
+/// The pattern of the second colour. The number is the period in pixels.
 #[derive(Clone, Copy)]
 enum Pattern {
     Plain,
@@ -251,8 +249,8 @@ impl Surface {
         if accented { self.accent } else { self.base }
     }
 
-    /// The second colour of ground and sky, moved half-way to the first: patterned, yet calmer than
-    /// the objects.
+    /// The second colour of ground and sky, moved half-way to the first, so that their patterns are weaker
+    /// than those of the objects.
     fn softened(base: Rgb, accent: Rgb) -> Rgb {
         [0, 1, 2].map(|k| i32::midpoint(base[k], accent[k]))
     }
@@ -295,8 +293,7 @@ impl Surface {
         Self::new(base, Self::softened(base, accent), pattern, dice)
     }
 
-    /// The surface of an object: the colour, patterned with a darker shade of itself (black, which
-    /// has none, with a lighter one).
+    /// The surface of an object: the colour with a pattern in a darker shade (for black, a lighter one).
     fn painted(colour: Colour, fill: Fill, dice: &mut Dice) -> Self {
         let base = match colour {
             Colour::Red => [210, 40, 40],
@@ -359,7 +356,7 @@ mod tests {
             let photograph = Photograph::take(scene, dice);
             for body in [&photograph.landmark, &photograph.thing] {
                 for at in [body.centre.0, body.centre.1] {
-                    // A radius may stick out by two pixels, no more.
+                    // An object may extend beyond the border by at most two pixels.
                     assert!(at - body.radius >= -2 * UNIT, "{scene:?}");
                     assert!(at + body.radius <= (i32::from(SIDE) + 2) * UNIT, "{scene:?}");
                 }

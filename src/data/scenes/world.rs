@@ -1,11 +1,9 @@
-//! What can be in a scene, and how often: the description from which a picture is drawn and
-//! captions are spoken.
+//! The description of a scene, from which a picture and captions are made.
 //!
-//! A scene has eight attributes. Four are **tied**: they belong to one of 25 [`KINDS`] of scene and
-//! always come together, as a beach brings its sand, its sky and its sail. They fill most of the
-//! picture. Four are **free**: a smaller thing, its colour, its pattern and its place beside the
-//! landmark, each drawn by itself. They fill little of the picture, and they alone tell two scenes
-//! of one kind apart.
+//! A scene has eight attributes. Four are **tied**: one of 25 [`KINDS`] of scene fixes them together, as a
+//! beach comes with sand and a certain sky. They fill most of the picture. Four are **free**: the shape of
+//! a smaller thing, its colour, its pattern and its place next to the landmark, each drawn independently.
+//! They fill little of the picture, and two scenes of one kind differ only in them.
 
 use super::dice::Dice;
 
@@ -54,11 +52,11 @@ attribute! {
 }
 
 attribute! {
-    /// Where the thing is, seen from the landmark.
+    /// The place of the thing relative to the landmark.
     Relation { LeftOf, RightOf, Above, Below, InFrontOf }
 }
 
-/// A kind of scene: the four attributes that come together.
+/// A kind of scene: the four tied attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kind {
     /// The lower half of the picture.
@@ -75,8 +73,8 @@ const fn kind(ground: Ground, sky: Sky, landmark: Shape, colour: Colour) -> Kind
     Kind { ground, sky, landmark, colour }
 }
 
-/// The 25 kinds of scene. Every value occurs two or three times in its column, so that no single
-/// attribute gives the kind away; two kinds agree in two attributes at most.
+/// The 25 kinds of scene. Every value occurs two or three times in its column, so no single attribute
+/// determines the kind. Two kinds agree in at most two attributes.
 pub const KINDS: [Kind; 25] = [
     kind(Ground::Sand, Sky::Clear, Shape::Triangle, Colour::White),
     kind(Ground::Sand, Sky::Sunset, Shape::Disc, Colour::Red),
@@ -116,13 +114,13 @@ pub struct Scene {
     pub colour: Colour,
     /// The pattern of the thing.
     pub fill: Fill,
-    /// Where the thing is, seen from the landmark.
+    /// The place of the thing relative to the landmark.
     pub relation: Relation,
 }
 
 impl Scene {
-    /// Draws a scene: the kind and each free attribute uniformly and independently. Only the
-    /// thing's colour looks at anything else: it is never the landmark's.
+    /// Draws a scene: the kind and each free attribute uniformly and independently, except that the thing
+    /// never has the landmark's colour.
     pub(super) fn draw(dice: &mut Dice) -> Self {
         let kind = dice.pick(&KINDS);
         let others = Colour::ALL.len() - 1;
@@ -176,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_single_attribute_gives_the_kind_away() {
+    fn no_single_attribute_determines_the_kind() {
         let columns: [fn(&Kind) -> usize; 4] = [
             |kind| kind.ground as usize,
             |kind| kind.sky as usize,

@@ -1,25 +1,25 @@
-//! The classes of characters that the rules name.
+//! The character classes of the rules.
 //!
-//! NLTK runs on two regular expression engines and on Python's string methods. They agree in ASCII
-//! but for the four separators below, and differ outside it. For the same tokens each rule has to
-//! ask the same one, so the functions say whose class they are.
+//! NLTK uses two regular expression engines and Python's string methods. Within ASCII they differ only in
+//! the four separators below; beyond ASCII they differ more. To give the same tokens, each rule must use
+//! the class of the same engine, so each function says which engine it follows.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
-/// White space to Python's string methods (`str.split`, `str.strip`) and to its `re`: Unicode's
-/// white space and the four information separators of ASCII.
+/// White space for Python's string methods (`str.split`, `str.strip`) and for `re`: Unicode's white space
+/// and the four information separators of ASCII.
 pub(super) fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// White space to the `regex` engine (`\s`), which all Punkt rules and most word rules use: that of
-/// Unicode, without the separators.
+/// White space for the `regex` engine (`\s`), which all Punkt rules and most word rules use: Unicode's,
+/// without the separators.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace()
 }
 
-/// A word character to the `regex` engine (`\w`): Unicode's definition, in which a combining mark
-/// belongs to the word and a superscript digit does not.
+/// A word character for the `regex` engine (`\w`): by Unicode's definition a combining mark belongs to the
+/// word and a superscript digit does not.
 pub(super) fn is_word(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';
@@ -30,8 +30,8 @@ pub(super) fn is_word(c: char) -> bool {
         || matches!(c.general_category(), GeneralCategory::DecimalNumber | GeneralCategory::ConnectorPunctuation)
 }
 
-/// A word character to Python's `re` (`\w`), which the contractions use: letters and numbers of
-/// every kind and the underscore. A combining mark is outside the word.
+/// A word character for Python's `re` (`\w`), which the contractions use: letters and numbers of every
+/// kind and the underscore. A combining mark is not part of the word.
 pub(super) fn is_python_word(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';

@@ -23,19 +23,19 @@
 //! | (P-1) … (P-6) | sentences, by Punkt with its English parameters | `punkt` |
 //! | (T-1) … (T-26) | words of each sentence, by the Penn Treebank rules as NLTK extends them | `treebank` |
 //!
-//! Sentences matter because a period becomes a token of its own only at a sentence's end:
+//! Sentences matter because a period becomes a separate token only at the end of a sentence:
 //!
 //! ```
 //! # use vsepp::data::tokenizer::tokenize;
 //! assert_eq!(tokenize("Two dogs run. One sits."), ["two", "dogs", "run", ".", "one", "sits", "."]);
 //! assert_eq!(tokenize("Mr. Smith sits."), ["mr.", "smith", "sits", "."]);
-//! // Nothing follows this period, so it ends the text whatever the word before it is.
+//! // Nothing follows this period, so it ends the text after any word.
 //! assert_eq!(tokenize("A photo of Mr."), ["a", "photo", "of", "mr", "."]);
 //! ```
 //!
-//! The words are pieces of the text with two exceptions: a straight double quote (or two
-//! apostrophes) becomes ` `` ` where it opens and `''` where it closes, and `cannot`, `gonna`, `'tis`
-//! and a few like them come apart.
+//! The words are pieces of the text with two exceptions. A straight double quote (or two apostrophes)
+//! becomes ` `` ` if it opens a quotation and `''` if it closes one. `cannot`, `gonna`, `'tis` and a few
+//! similar words are split in two.
 //!
 //! # Sources
 //!
@@ -46,12 +46,12 @@
 //!
 //! # Agreement
 //!
-//! `tests/tokenizer.rs` compares with NLTK's own output, sentence by sentence. The rules here are
-//! written from that behaviour; the time they take is linear in the length of the text.
+//! `tests/tokenizer.rs` compares with NLTK's output, sentence by sentence. The rules here reproduce that
+//! behaviour; they take time linear in the length of the text.
 //!
-//! What a letter or a capital is depends on the version of Unicode: here on those of the Rust
-//! toolchain and of `unicode-properties`, there on those of Python and of its `regex` package. A
-//! character that one of them does not know yet can be treated differently.
+//! Whether a character is a letter or a capital depends on the version of Unicode: here on those of the
+//! Rust toolchain and of `unicode-properties`, in NLTK on those of Python and of its `regex` package.
+//! Characters that are new in one of these versions may be treated differently.
 
 // The name MacIntyre is not code.
 #![allow(clippy::doc_markdown)]
@@ -63,7 +63,7 @@ mod treebank;
 
 /// The tokens of `text`: what NLTK's `word_tokenize(text.lower())` returns.
 ///
-/// Any text will do; a blank one has no tokens. No token is empty.
+/// Any text is valid; a blank text has no tokens. No token is empty.
 ///
 /// ```
 /// use vsepp::data::tokenizer::tokenize;
@@ -86,8 +86,8 @@ pub fn tokenize(text: &str) -> Vec<String> {
 mod tests {
     use super::tokenize;
 
-    /// What a line of the text file `awkward.txt` cannot hold: line feeds and control characters.
-    /// The expected tokens are NLTK's.
+    /// Line feeds and control characters, which a line of `awkward.txt` cannot hold. The expected tokens
+    /// are NLTK's.
     #[test]
     fn control_characters() {
         let cases: &[(&str, &[&str])] = &[
@@ -111,8 +111,8 @@ mod tests {
         }
     }
 
-    /// Time grows with the length of a text, not with its square: with a square, this would take most
-    /// of a minute for each unit.
+    /// The time is linear in the length of a text. If it were quadratic, each unit would take most of a
+    /// minute.
     #[test]
     fn long_texts() {
         let units = [".", ". ", "'", "\"", "a.", "a!", "a'", "?! ", " ", "``", "a-b.-", "\u{301}", "a. 'b' "];

@@ -1,30 +1,29 @@
 //! Sentences: the Punkt algorithm with its English parameters, for lower-cased text.
 //!
-//! Punkt looks only at the places where a sentence may end, and decides each one from the words
-//! around it.
+//! Punkt examines only the places where a sentence may end, and decides each from the words around it.
 //!
 //! | label | rule |
 //! |---|---|
-//! | (P-1) | *Candidates*: `.`, `?` or `!` before a punctuation mark that cannot be inside a word, or before white space and another word. The candidates of one blank-delimited word count as one: its last. |
+//! | (P-1) | *Candidates*: `.`, `?` or `!` before a punctuation mark that cannot be inside a word, or before white space and another word. Of several candidates in one blank-delimited word, only the last counts. |
 //! | (P-2) | *Context*: from the beginning of the candidate's word to the end of what follows it. It is cut into tokens (see [`tokens`]). |
-//! | (P-3) | *First pass*, by the token alone: `.`, `?`, `!` are a break; two periods or more are an ellipsis, no break; a word with a final period is a break unless it, or its part after the last hyphen, is a known abbreviation. |
-//! | (P-4) | *Second pass*, by the token and the next: a break after an initial (`j.`) or a number (`5.`) is taken back if the next token does not look like the beginning of a sentence. |
+//! | (P-3) | *First pass*, from the token only: `.`, `?`, `!` are a break; two periods or more are an ellipsis, not a break; a word with a final period is a break unless it, or its part after the last hyphen, is a known abbreviation. |
+//! | (P-4) | *Second pass*, from the token and the next one: a break after an initial (`j.`) or a number (`5.`) is removed if the next token does not look like the beginning of a sentence. |
 //! | (P-5) | The candidate ends a sentence if a token of its context other than the last is a break. The next sentence begins at the next word, or at once if a punctuation mark follows. |
 //! | (P-6) | *Realignment*: closing quotes and brackets that would begin a sentence go to the one before it. |
 //!
-//! Lower case leaves no trace of the rest of the second pass. Two heuristics of Kiss and Strunk
-//! need a capital to make a break of an abbreviation or an ellipsis (orthographic context, frequent
-//! sentence starters); and wherever a collocation of the English parameters would take back a break,
-//! (P-4) takes it back as well. `english` holds what remains of the parameters;
-//! the script that writes it checks these claims.
+//! In lower-case text the rest of the second pass has no effect. Two heuristics of Kiss and Strunk
+//! (orthographic context, frequent sentence starters) need a capital to turn an abbreviation or an
+//! ellipsis into a break. And wherever a collocation of the English parameters would remove a break, (P-4)
+//! removes it too. `english` holds the parameters that remain; the script that writes it checks these
+//! claims.
 
 use std::ops::Range;
 
 use super::characters::{is_digit, is_python_space, is_space, is_word};
 use super::english::{ABBREVIATIONS, LOWER_CASE_STARTERS};
 
-/// The sentences of `text`, in order, as ranges of its characters. None is empty. White space
-/// before the first sentence belongs to it; what lies between two sentences belongs to none.
+/// The sentences of `text`, in order, as ranges of its characters. None is empty. White space before the
+/// first sentence belongs to it; white space between two sentences belongs to neither.
 pub(super) fn sentences(text: &[char]) -> Vec<Range<usize>> {
     let mut cuts = Vec::new();
     let mut begin = 0;
@@ -43,7 +42,7 @@ pub(super) fn sentences(text: &[char]) -> Vec<Range<usize>> {
 struct Candidate {
     /// The characters that decide (P-2).
     context: Range<usize>,
-    /// Just past the mark: where the sentence would end.
+    /// Just past the mark, where the sentence would end.
     end: usize,
     /// Where the next sentence would begin.
     resume: usize,
@@ -61,9 +60,8 @@ fn candidates(text: &[char]) -> Vec<Candidate> {
         let Some((context_end, resume)) = following(text, end) else {
             continue;
         };
-        // The blanks that delimit a word here are those of ASCII alone. The search begins at the
-        // latest mark, which is no blank, so a blank at offset 0 can only be the text's first
-        // character.
+        // Here only ASCII blanks delimit a word. The search begins at the latest mark, which is not a
+        // blank, so a blank at offset 0 can only be the text's first character.
         let start = match text[word.end..at].iter().rposition(|&c| is_ascii_space(c)) {
             Some(blank) if blank > 0 => word.end + blank + 1,
             _ => word.start,
@@ -79,8 +77,8 @@ fn candidates(text: &[char]) -> Vec<Candidate> {
     found
 }
 
-/// What follows a mark that ends at `end`, if it can end a sentence: the end of the context and the
-/// beginning of the next sentence.
+/// If a mark that ends at `end` can end a sentence: the end of the context and the beginning of the next
+/// sentence.
 fn following(text: &[char], end: usize) -> Option<(usize, usize)> {
     let rest = &text[end..];
     if ends_word(*rest.first()?) {
@@ -98,14 +96,14 @@ fn following(text: &[char], end: usize) -> Option<(usize, usize)> {
 fn contains_break(context: &[char]) -> bool {
     let mut tokens: Vec<Token> = context
         .split(|&c| c == '\n')
-        // Python's blanks, so that a line of separators has no tokens although they are no blanks
-        // to the rules for tokens.
+        // Python's white space: a line of separators has no tokens, although the rules for tokens do not
+        // count separators as white space.
         .filter(|line| !line.iter().all(|&c| is_python_space(c)))
         .flat_map(tokens)
         .map(Token::first_pass)
         .collect();
     for i in 1..tokens.len() {
-        tokens[i - 1].is_break &= !tokens[i - 1].is_taken_back(&tokens[i]);
+        tokens[i - 1].is_break &= !tokens[i - 1].is_removed(&tokens[i]);
     }
     tokens.pop();
     tokens.iter().any(|token| token.is_break)
@@ -133,7 +131,7 @@ impl<'a> Token<'a> {
     }
 
     /// (P-4).
-    fn is_taken_back(&self, next: &Token) -> bool {
+    fn is_removed(&self, next: &Token) -> bool {
         let is_initial = matches!(self.text, [c, '.'] if is_word(*c) && !is_digit(*c));
         let is_number = self.text.ends_with(&['.']) && is_number(self.text);
         if !is_initial && !is_number {
@@ -147,20 +145,20 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// Whether the case of a word speaks against it being the first of a sentence.
+    /// Whether the case of a word shows that it does not begin a sentence.
     fn continues_sentence(word: &[char], after_initial: bool) -> bool {
         match word {
             [c, ..] if c.is_lowercase() => !contains(&LOWER_CASE_STARTERS, word),
-            // Some capitals have no lower case (ℝ, 𝐀). No word of the parameters begins with one,
-            // and a word never seen in lower case is taken for a name: "j. ℝ".
+            // Some capitals have no lower case (ℝ, 𝐀). No word of the parameters begins with one, and
+            // Punkt takes a word that it has never seen in lower case for a name: "j. ℝ".
             [c, ..] => after_initial && c.is_uppercase(),
             [] => false,
         }
     }
 }
 
-/// Whether a token is a number: digits with inner commas, periods and hyphens, one of the first two
-/// and a minus sign before them if need be.
+/// Whether a token is a number: digits with inner commas, periods and hyphens, optionally after a minus
+/// sign and a comma or period.
 fn is_number(token: &[char]) -> bool {
     let token = token.strip_prefix(&['-']).unwrap_or(token);
     match token {
@@ -171,10 +169,10 @@ fn is_number(token: &[char]) -> bool {
     }
 }
 
-/// The tokens of a line of a context. Punctuation is split from words but for periods, hyphens and
-/// what stands inside a word. In this order, at each place:
+/// The tokens of a line of a context. Punctuation is split from words, except for periods, hyphens and
+/// punctuation inside a word. At each place, the first of these that matches is a token:
 ///
-/// 1. two hyphens or more, two periods or more, three periods or more with single blanks between;
+/// 1. two or more hyphens, two or more periods, three or more periods with single blanks between them;
 /// 2. a word: up to the next white space, punctuation that ends a word, or run as in 1;
 /// 3. any other character.
 fn tokens(line: &[char]) -> Vec<&[char]> {
@@ -187,7 +185,7 @@ fn tokens(line: &[char]) -> Vec<&[char]> {
         }
         let length = match run_length(rest) {
             0 if begins_word(first) => {
-                // At the line's end a word ends in any case.
+                // A word always ends at the end of the line.
                 1 + (1..rest.len()).take_while(|&end| !word_ends_before(&rest[end..])).count()
             }
             0 => 1,
@@ -200,8 +198,8 @@ fn tokens(line: &[char]) -> Vec<&[char]> {
     tokens
 }
 
-/// The length of the hyphens, periods or spaced periods that `rest` begins with; 0 if there are
-/// fewer than make a token.
+/// The length of the run of hyphens, periods or spaced periods at the start of `rest`; 0 if the run is too
+/// short to be a token.
 fn run_length(rest: &[char]) -> usize {
     match rest {
         ['-', '-', ..] => rest.iter().take_while(|&&c| c == '-').count(),
@@ -214,13 +212,13 @@ fn run_length(rest: &[char]) -> usize {
     }
 }
 
-/// Whether `rest`, all that follows, puts an end to the word before it.
+/// Whether `rest`, the remaining line, ends the word before it.
 fn word_ends_before(rest: &[char]) -> bool {
     let stops = |rest: &[char]| rest.first().is_none_or(|&c| is_space(c) || ends_word(c)) || starts_run(rest);
     stops(rest) || (rest[0] == ',' && stops(&rest[1..]))
 }
 
-/// Whether [`run_length`] is not 0, without measuring: asked at every character of a word.
+/// Whether [`run_length`] is not 0. It is faster, because it is called at every character of a word.
 fn starts_run(rest: &[char]) -> bool {
     match rest {
         ['-', '-', ..] | ['.', '.', ..] => true,
@@ -246,8 +244,8 @@ fn realign(text: &[char], cuts: &[Range<usize>]) -> Vec<Range<usize>> {
     sentences
 }
 
-/// How many closing quotes and brackets `sentence` begins with, and how many blanks follow them. If
-/// something else than a blank, a dash or the end follows, they open the sentence: none.
+/// The number of closing quotes and brackets at the start of `sentence`, and of the blanks after them. If
+/// anything but a blank, a dash or the end follows, they open the sentence, and the result is 0.
 fn closers(sentence: &[char]) -> (usize, usize) {
     let closers = sentence.iter().take_while(|&&c| closes(c)).count();
     let rest = &sentence[closers..];

@@ -1,10 +1,9 @@
 //! Words: the Penn Treebank rules as NLTK's `NLTKWordTokenizer` extends them.
 //!
-//! Each rule rewrites the whole sentence, mostly by putting blanks around something; the words are
-//! what stands between blanks in the end. A later rule sees what the earlier ones wrote, so the
-//! order is part of the definition. Within a rule matches go from left to right and do not overlap:
-//! what one match has used is not there for the next. `␣` stands for a blank, `x` for any one
-//! character but those named, and `→` shows what is written.
+//! Each rule rewrites the whole sentence, mostly by inserting blanks around something; at the end, the
+//! words are the pieces between blanks. A later rule reads the output of the earlier ones, so the order is
+//! part of the definition. Within a rule, matches go from left to right and do not overlap. `␣` means a
+//! blank, `x` any single character except those named, and `→` shows the replacement.
 //!
 //! | label | rule |
 //! |---|---|
@@ -15,13 +14,13 @@
 //! | (T-4) | `"` or `''` after a blank, `(`, `[`, `{` or `<` → `` ␣``␣ `` |
 //! | (T-5) | `'` before a word and not after one → `'␣`, unless the word is `re`, `ve`, `ll`, `m`, `t`, `s`, `d` or `n` |
 //! | | **Punctuation** |
-//! | (T-6) | the final period, followed by closing marks and blanks alone: both are set apart |
+//! | (T-6) | the final period, followed only by closing marks and blanks: both are separated |
 //! | (T-7) | `:` and `,` before anything but a digit: a blank on both sides |
 //! | (T-8) | a `:` or `,` that ends the sentence: a blank on both sides |
 //! | (T-9) | runs of two periods or more: a blank on both sides |
 //! | (T-10) | `;`, `@`, `#`, `$`, `%`, `&`: a blank on both sides |
 //! | (T-11) | the dashes U+2012 to U+2015: a blank on both sides |
-//! | (T-12) | the final period, followed by ASCII closing marks alone: a blank before it, one after them |
+//! | (T-12) | the final period, followed only by ASCII closing marks: a blank before it, one after them |
 //! | (T-13) | `?`, `!`: a blank on both sides |
 //! | (T-14) | `x'␣` → `x␣'␣` |
 //! | (T-15) | `*`: a blank on both sides |
@@ -31,19 +30,19 @@
 //! | | **Closing quotes** |
 //! | (T-19) | `»`, `”`, `’`: a blank on both sides |
 //! | (T-20) | `''`: a blank on both sides |
-//! | (T-21) | every `"` left → `␣''␣` |
+//! | (T-21) | every remaining `"` → `␣''␣` |
 //! | (T-22) | every run of white space → one blank |
 //! | | **Contractions** |
 //! | (T-23) | `x's␣`, `x'm␣`, `x'd␣`, `x'␣` → a blank before the apostrophe, and one more after |
 //! | (T-24) | `x'll␣`, `x're␣`, `x've␣`, `xn't␣` → the same, before the `n` of `n't` |
-//! | (T-25) | the words `cannot`, `d'ye`, `gimme`, `gonna`, `gotta`, `lemme`, `more'n`, and `wanna` before white space, come apart: `can␣not`, `d␣'ye`, `gim␣me`, … |
+//! | (T-25) | the words `cannot`, `d'ye`, `gimme`, `gonna`, `gotta`, `lemme`, `more'n`, and `wanna` before white space, are split: `can␣not`, `d␣'ye`, `gim␣me`, … |
 //! | (T-26) | after a blank, `'tis` → `'t␣is`, then `'twas` → `'t␣was` |
 //!
-//! The period inside a sentence stays with its word ("st. james"): that is why there are sentences.
+//! A period inside a sentence stays with its word ("st. james"). This is why sentences are needed.
 
 use super::characters::{is_digit, is_python_space, is_python_word, is_space, is_word};
 
-/// The two parts of each word of (T-25), and whether white space has to follow.
+/// The two parts of each word of (T-25), and whether white space must follow.
 const CONTRACTIONS: [(&str, &str, bool); 8] = [
     ("can", "not", false),
     ("d", "'ye", false),
@@ -57,7 +56,7 @@ const CONTRACTIONS: [(&str, &str, bool); 8] = [
 
 /// Appends the words of `sentence`, which is in lower case, to `words`.
 pub(super) fn words(sentence: &[char], words: &mut Vec<String>) {
-    // Room for a few blanks more.
+    // Room for a few more blanks.
     let mut text = Rewriter { text: Vec::with_capacity(sentence.len() + 16), spare: Vec::new() };
     text.text.extend_from_slice(sentence);
 
@@ -121,8 +120,8 @@ fn opening_quotes(text: &mut Rewriter) {
     );
 }
 
-/// The words that (T-5) leaves with their apostrophe. The pattern ignores case, and the long `ſ`,
-/// which is in lower case already, is a form of `s` to it.
+/// The words that keep their apostrophe in (T-5). The pattern ignores case, and it treats the long `ſ`,
+/// which is already lower case, as a form of `s`.
 fn is_clitic(word: &[char]) -> bool {
     matches!(word, ['r' | 'v', 'e'] | ['l', 'l'] | ['m' | 't' | 's' | 'ſ' | 'd' | 'n'])
 }
@@ -130,8 +129,8 @@ fn is_clitic(word: &[char]) -> bool {
 /// (T-6) to (T-17).
 fn punctuation(text: &mut Rewriter) {
     text.final_period(|c| matches!(c, ']' | ')' | '}' | '>' | '"' | '\'' | '»' | '”' | '’' | ' '), " . ");
-    // A `:` or `,` that ends the sentence is left to (T-8). A pair is used up: of "::" the second
-    // mark has no blanks of its own.
+    // A `:` or `,` that ends the sentence is left to (T-8). A match consumes two characters: in "::" the
+    // second mark gets no blanks.
     text.rewrite(
         |c| matches!(c, ':' | ','),
         |m| match *m.rest {
@@ -192,7 +191,7 @@ fn closing_quotes(text: &mut Rewriter) {
 
 /// (T-23) to (T-26).
 fn contractions(text: &mut Rewriter) {
-    // Without an apostrophe there is nothing for any rule but (T-25) to do.
+    // Without an apostrophe only (T-25) can match.
     let has_apostrophe = text.text.contains(&'\'');
     if has_apostrophe {
         text.rewrite(
@@ -228,7 +227,7 @@ fn contractions(text: &mut Rewriter) {
                 });
                 if matches {
                     m.out.push(' ');
-                    return m.come_apart(first, second);
+                    return m.split_word(first, second);
                 }
             }
             0
@@ -239,11 +238,11 @@ fn contractions(text: &mut Rewriter) {
             text.rewrite(
                 |c| c == '\'',
                 |m| match m.after_word("'t", second) {
-                    // The blank before it is written already.
+                    // The blank before it is already written.
                     Some(after)
                         if m.free.last() == Some(&' ') && !after.first().is_some_and(|&c| is_python_word(c)) =>
                     {
-                        m.come_apart("'t", second)
+                        m.split_word("'t", second)
                     }
                     _ => 0,
                 },
@@ -252,30 +251,30 @@ fn contractions(text: &mut Rewriter) {
     }
 }
 
-/// A sentence under rewriting.
+/// A sentence that the rules rewrite.
 struct Rewriter {
     text: Vec<char>,
-    /// What the rule at work has written; kept for its memory between rules.
+    /// The output of the current rule. The buffer is kept between rules.
     spare: Vec<char>,
 }
 
-/// A place where a rule may match, and what it writes to.
+/// A place where a rule may match, and the rule's output.
 struct Match<'a> {
-    /// The character before, used by an earlier match of the rule or not.
+    /// The character before, even if an earlier match of the rule consumed it.
     before: Option<char>,
-    /// The characters before that no earlier match of the rule has used.
+    /// The characters before that no earlier match of the rule has consumed.
     free: &'a [char],
-    /// The place and what follows: the trigger is its first character.
+    /// The text from here on. Its first character is the trigger.
     rest: &'a [char],
-    /// What is written so far; it ends with `free`, unchanged.
+    /// The output so far; it ends with `free`, unchanged.
     out: &'a mut Vec<char>,
 }
 
 impl Rewriter {
     /// Applies a rule at every character that `trigger` accepts. The rule writes the replacement and
-    /// returns the number of characters it stands for; 0 means no match, and nothing written.
+    /// returns the number of characters that it replaces; 0 means no match and no output.
     fn rewrite(&mut self, trigger: impl Fn(char) -> bool, rule: impl Fn(&mut Match) -> usize) {
-        // Most rules have nothing to do in most sentences: those are not copied.
+        // Most rules do not match in most sentences. Such a sentence is not copied.
         let Some(first) = self.text.iter().position(|&c| trigger(c)) else {
             return;
         };
@@ -306,14 +305,13 @@ impl Rewriter {
         std::mem::swap(&mut self.text, &mut self.spare);
     }
 
-    /// Puts a blank on both sides of each character that `is_mark` accepts.
+    /// Inserts a blank on both sides of each character that `is_mark` accepts.
     fn pad_each(&mut self, is_mark: impl Fn(char) -> bool) {
         self.rewrite(is_mark, |m| m.pad(1));
     }
 
-    /// (T-6), (T-12): writes the last period as `period` and a blank after the closing marks that
-    /// follow it, if nothing else follows but white space, and something other than a period stands
-    /// before it.
+    /// (T-6), (T-12): writes the last period as `period`, and a blank after the closing marks that follow
+    /// it, if only white space comes after them and the character before it is not a period.
     fn final_period(&mut self, closes: impl Fn(char) -> bool, period: &str) {
         let Some(dot) = self.text.iter().rposition(|&c| c == '.') else {
             return;
@@ -335,7 +333,7 @@ impl Match<'_> {
         self.run_after(0, class)
     }
 
-    /// The same, `skip` characters further on.
+    /// The same, starting `skip` characters later.
     fn run_after(&self, skip: usize, class: impl Fn(char) -> bool) -> usize {
         self.rest[skip..].iter().take_while(|&&c| class(c)).count()
     }
@@ -354,8 +352,8 @@ impl Match<'_> {
         length
     }
 
-    /// (T-23), (T-24): the same for `length` characters that end with a blank, after a character
-    /// that is neither a blank nor an apostrophe. The blank is used up, too.
+    /// (T-23), (T-24): the same for `length` characters that end with a blank, after a character that is
+    /// neither a blank nor an apostrophe. The match consumes the blank too.
     fn split_off(&mut self, length: usize) -> usize {
         if matches!(self.free.last(), None | Some(' ' | '\'')) {
             return 0;
@@ -363,8 +361,8 @@ impl Match<'_> {
         self.pad(length - 1) + 1
     }
 
-    /// What follows `first` and `second`, if the text goes on with them. Their patterns ignore case;
-    /// `ı` and `ſ`, lower case already, are forms of `i` and `s` to them.
+    /// The text after `first` and `second`, if the text continues with them. The patterns ignore case and
+    /// treat `ı` and `ſ`, which are already lower case, as forms of `i` and `s`.
     fn after_word(&self, first: &str, second: &str) -> Option<&[char]> {
         let mut rest = self.rest;
         for expected in first.chars().chain(second.chars()) {
@@ -383,7 +381,7 @@ impl Match<'_> {
     }
 
     /// Writes the two parts of a contraction, with a blank after each.
-    fn come_apart(&mut self, first: &str, second: &str) -> usize {
+    fn split_word(&mut self, first: &str, second: &str) -> usize {
         // Both are ASCII, so bytes are characters.
         let (first, rest) = self.rest.split_at(first.len());
         self.out.extend_from_slice(first);

@@ -1,5 +1,5 @@
-//! VSE++'s training step in candle, one for each line on standard input: a peer for
-//! `cargo bench --bench peers`, which starts it.
+//! VSE++'s training step in candle, one step for each line on standard input. `cargo bench --bench peers`
+//! starts it.
 //!
 //! ```text
 //! vsepp-candle-peer --batch FILE.safetensors --threads N
@@ -9,9 +9,9 @@
 //! parameters under their names in the checkpoints. Prints one JSON line when it is ready, then
 //! {"seconds", "value", `"peak_rss_mb"`} for each line "run": `value` is the loss before the step.
 //!
-//! Like `PyTorch`'s packed sequences, the GRU computes at each time step only the captions that are
-//! not yet at their end; all input products are one product. Sorting by length is done before the
-//! clock. `AdamW` without decay is Adam. Threads are `RAYON_NUM_THREADS`, which the parent sets.
+//! As with `PyTorch`'s packed sequences, the GRU computes at each time step only the captions that have not
+//! ended; all input products are one product. Sorting by length is not timed. `AdamW` without decay is
+//! Adam. The parent sets the threads with `RAYON_NUM_THREADS`.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -27,7 +27,7 @@ use serde_json::json;
 const MARGIN: f64 = 0.2;
 const GRAD_CLIP: f64 = 2.0;
 const LEARNING_RATE: f64 = 2e-4;
-/// In one order; the gradient's norm runs over all of them.
+/// The parameters' names in a fixed order; the gradient's norm runs over all of them.
 const NAMES: [&str; 7] = [
     "img_enc.fc.weight",
     "img_enc.fc.bias",
@@ -76,7 +76,7 @@ fn arguments() -> Result<(PathBuf, usize)> {
     Ok((batch.context("--batch is needed")?, threads.context("--threads is needed")?))
 }
 
-/// The largest resident memory so far, where the system tells (Linux).
+/// The peak resident memory, if the system provides it (Linux).
 fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -89,7 +89,7 @@ struct Batch {
     images: Tensor,
     /// The ids of all captions that have a token at time t, one time step after the other.
     ids: Tensor,
-    /// How many captions have a token at time t: falling.
+    /// The number of captions that have a token at time t, in falling order.
     active: Vec<usize>,
 }
 
@@ -173,7 +173,7 @@ impl Model {
         normalise(&Tensor::cat(&ended, 0)?)
     }
 
-    /// Scales all gradients where their global norm is too large.
+    /// Scales all gradients if their global norm is too large.
     fn clip(&self, gradients: &mut GradStore) -> Result<()> {
         let mut square = 0.0;
         for parameter in &self.parameters {

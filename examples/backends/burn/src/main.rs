@@ -1,4 +1,4 @@
-//! The golden suite's GRU cases through burn's own `Gru`.
+//! Runs the golden suite's GRU cases with burn's own `Gru`.
 //!
 //! ```text
 //! vsepp golden make --layout burn --out SUITE
@@ -8,8 +8,8 @@
 //!
 //! burn 0.22.1 with its CPU backend flex (the older backend ndarray is deprecated there), safetensors
 //! 0.8, Rust 1.95. The weights are the tensors `layout.burn.l{k}.update_gate.input_transform.weight`, …
-//! of each case, set as they are. `reset_after` is burn's default. burn knows no lengths: it computes
-//! all steps, and the row's own last state is picked.
+//! of each case, unchanged. `reset_after` is burn's default. burn has no lengths: it computes all steps, and
+//! this program picks each row's last state.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -57,7 +57,7 @@ fn layer(case: &SafeTensors, k: usize, inputs: usize, hidden: usize, device: &De
             let name = format!("layout.burn.l{k}.{gate}_gate.{half}_transform");
             let weight = Array::read(case, &format!("{name}.weight"))?;
             let bias = Array::read(case, &format!("{name}.bias"))?;
-            // burn itself would take any shape.
+            // burn itself accepts any shape.
             assert_eq!(
                 (weight.shape.as_slice(), bias.shape.as_slice()),
                 (&[width, hidden][..], &[hidden][..]),

@@ -1,45 +1,38 @@
-//! Named tensors in one file: safetensors (read and written), npz (read and written).
+//! Reading named tensors: safetensors and npz.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ndarray::{Array2, ArrayD, ArrayViewD, Ix2};
-use safetensors::serialize;
-use safetensors::tensor::TensorView;
-use zip::result::ZipError;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
+use ndarray::{Array2, ArrayD, Ix2};
 
 use super::archive::{Entry, count_names, read_directory};
-use super::atomic::write_atomically;
 use super::elements::{ElementType, Problem};
-use super::npy::{Head, check_finite, header};
-use super::regular::{open_regular, reserve};
-use super::safetensors::{LONGEST_HEADER, Place, read_header};
+use super::npy::{Head, check_finite};
+use super::regular::open_regular;
+use super::safetensors::{LONGEST_HEADER, Place, SafetensorsHead};
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::real::Real;
 
-/// The one key of the `__metadata__` that this crate writes: more would come in random order.
-const METADATA_KEY: &str = "vsepp";
+/// The ending that npz adds to a tensor's name.
+pub(super) const SUFFIX: &str = ".npy";
 
-/// A file of tensors that is open. What it holds is known; the numbers of a tensor are read when they
-/// are asked for.
+/// An open file of tensors. Names, types and shapes are known; the numbers of a tensor are read on
+/// request.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    /// One reader at a time: they share the place in the file.
+    /// Locked for each read, because readers share the position in the file.
     file: Mutex<File>,
-    /// A tensor that cannot be read is an error only where it is asked for.
+    /// A tensor that cannot be read is an error only when it is requested.
     tensors: BTreeMap<String, std::result::Result<Stored, String>>,
     metadata: Option<String>,
 }
 
-/// Where a tensor is.
+/// The place of a tensor.
 #[derive(Clone, Debug)]
 enum Stored {
     /// In a safetensors file.
@@ -49,13 +42,13 @@ enum Stored {
 }
 
 impl Stored {
-    /// What messages call it.
+    /// The word for it in messages.
     fn what(&self) -> &'static str {
         if matches!(self, Self::Plain(_)) { "tensor" } else { "entry" }
     }
 }
 
-/// Type and shape of a tensor, and what reads its numbers.
+/// Type and shape of a tensor, and the reader of its numbers.
 struct Opened<'f> {
     head: Head,
     reader: Box<dyn Read + 'f>,
@@ -63,38 +56,30 @@ struct Opened<'f> {
 }
 
 impl TensorFile {
-    /// Opens a safetensors or npz file, told apart by how it begins.
+    /// Opens a safetensors or npz file. The first bytes tell which it is.
     ///
-    /// **Errors** if it is missing, no regular file, truncated, or neither.
+    /// # Errors
+    ///
+    /// Fails if the file is missing, not a regular file, truncated, or of another format.
     pub fn read(path: &Path) -> Result<Self> {
         let (mut file, length) = open_regular(path)?;
         let mut begin = Vec::new();
         (&mut file).take(8).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
-        // A safetensors header of 19,280 bytes begins with `PK` too: its length is the first eight bytes.
+        // A safetensors file whose header has 19,280 bytes begins with `PK` too: the first eight bytes
+        // are the length.
         let (tensors, metadata) = if begin.starts_with(b"PK") && begin[2..] != [0; 6] {
             (Self::of_npz(path, &mut file, length)?, None)
         } else {
-            Self::of_safetensors(path, &begin, &mut file, length)?
+            Self::of_safetensors(path, begin, &mut file, length)?
         };
         Ok(Self { path: path.into(), file: Mutex::new(file), tensors, metadata })
     }
 
-    fn of_safetensors(path: &Path, begin: &[u8], file: &mut File, length: u64) -> Result<(Tensors, Option<String>)> {
-        let broken =
-            |e: String| Error::file(path, format!("neither a safetensors nor an npz file, or a truncated one ({e})"));
-        let header = <[u8; 8]>::try_from(begin).map_err(|_| broken(format!("expected 8 bytes, found {length}")))?;
-        let header = u64::from_le_bytes(header);
-        if header > length - 8 {
-            return Err(broken(format!("expected a header of {header} bytes, found {}", length - 8)));
-        }
-        if header > LONGEST_HEADER {
-            return Err(broken(format!("expected a header of at most {LONGEST_HEADER} bytes, found {header}")));
-        }
-        let mut bytes = Vec::new();
-        reserve(&mut bytes, header).map_err(broken)?;
-        file.take(header).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", e))?;
-        let (places, metadata) = read_header(&bytes, length, METADATA_KEY).map_err(broken)?;
-        Ok((places.into_iter().map(|(name, place)| (name, place.map(Stored::Plain))).collect(), metadata))
+    fn of_safetensors(path: &Path, begin: Vec<u8>, file: &mut File, length: u64) -> Result<(Tensors, Option<String>)> {
+        let what = "neither a safetensors nor an npz file, or a truncated one";
+        let head = SafetensorsHead::read(path, (file, length), begin, LONGEST_HEADER, what)?;
+        let tensors = head.places.into_iter().map(|(name, place)| (name, place.map(Stored::Plain)));
+        Ok((tensors.collect(), head.metadata))
     }
 
     fn of_npz(path: &Path, file: &mut File, length: u64) -> Result<Tensors> {
@@ -118,35 +103,41 @@ impl TensorFile {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The JSON that this crate wrote into the file's metadata, if it did.
+    /// The JSON that this crate wrote into the file's metadata, if any.
     #[must_use]
     pub fn metadata(&self) -> Option<&str> {
         self.metadata.as_deref()
     }
 
-    /// Where it is.
+    /// The file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The type that a tensor's numbers have in the file. No number is read.
+    /// The type of a tensor's numbers in the file. Reads no numbers.
     ///
-    /// **Errors** with the names that are there, if it is not, or if it cannot be read.
+    /// # Errors
+    ///
+    /// Fails if there is no such tensor (the message lists the names) or if it cannot be read.
     pub fn element_type(&self, name: &str) -> Result<ElementType> {
         self.open::<u8, _>(name, |opened| Ok(opened.head.element))
     }
 
-    /// A tensor's shape. No number is read.
+    /// A tensor's shape. Reads no numbers.
     ///
-    /// **Errors** as [`TensorFile::element_type`].
+    /// # Errors
+    ///
+    /// The same as [`TensorFile::element_type`].
     pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
         self.open::<u8, _>(name, |opened| Ok(opened.head.shape))
     }
 
-    /// Reads a tensor. The numbers are `f64`, which holds those of every type exactly.
+    /// Reads a tensor as `f64`, which represents the numbers of every type exactly.
     ///
-    /// **Errors** as [`TensorFile::element_type`], if there is no memory for it, or if an integer is
+    /// # Errors
+    ///
+    /// The same as [`TensorFile::element_type`]; also if there is not enough memory, or if an integer is
     /// beyond ±2⁵³.
     pub fn get(&self, name: &str) -> Result<ArrayD<f64>> {
         self.open::<f64, _>(name, |opened| {
@@ -156,19 +147,23 @@ impl TensorFile {
         })
     }
 
-    /// Reads a tensor of a known shape, which is compared first.
+    /// Reads a tensor after comparing its shape with the expected one.
     ///
-    /// **Errors** as [`TensorFile::get`], or with both shapes, if they differ.
+    /// # Errors
+    ///
+    /// The same as [`TensorFile::get`]; also if the shapes differ (the message gives both).
     pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f64>> {
         self.check_shape(name, shape)?;
         self.get(name)
     }
 
-    /// Reads floating-point numbers of a known shape as `f32`, every one of them finite: the weights
-    /// of a model. Type and shape are compared first.
+    /// Reads the weights of a model: finite floating-point numbers of a known shape, as `f32`. Type and
+    /// shape are compared first.
     ///
-    /// **Errors** as [`TensorFile::get_shaped`], if they are integers, or with the index of one that is
-    /// not finite or too large for `f32`.
+    /// # Errors
+    ///
+    /// The same as [`TensorFile::get_shaped`]; also if the numbers are integers, or if one is not finite
+    /// or too large for `f32` (the message gives its index).
     pub fn weights(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f32>> {
         self.check_shape(name, shape)?;
         let weights = self.open::<f32, _>(name, |opened| read_f32(opened, |index| format!("{index:?}: ")))?;
@@ -183,14 +178,16 @@ impl TensorFile {
 
     /// Reads a finite matrix as `f32`.
     ///
-    /// **Errors** as [`TensorFile::get`], if it has another number of dimensions, or with row and
-    /// column of a number that is not finite or too large for `f32`.
+    /// # Errors
+    ///
+    /// The same as [`TensorFile::get`]; also if the tensor is not a matrix, or if a number is not finite
+    /// or too large for `f32` (the message gives row and column).
     pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let shape = self.shape(name)?;
         if shape.len() != 2 {
             return Err(self.problem(name, &format!("expected a matrix, found shape {shape:?}")));
         }
-        // It takes no byte, and a loop over its rows may never end.
+        // Such a matrix takes no bytes, and its number of rows may be huge.
         if shape[0] > 0 && shape[1] == 0 {
             return Err(self.problem(name, &format!("expected at least one column, found shape {shape:?}")));
         }
@@ -201,9 +198,11 @@ impl TensorFile {
         Ok(matrix)
     }
 
-    /// Reads a tensor of bytes (U8), in the order of the file where the last index runs fastest.
+    /// Reads a tensor of bytes (U8), the last index running fastest.
     ///
-    /// **Errors** as [`TensorFile::get`], or if it is of another type.
+    /// # Errors
+    ///
+    /// The same as [`TensorFile::get`]; also if the tensor has another type.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let element = self.element_type(name)?;
         if element != ElementType::U8 {
@@ -211,7 +210,7 @@ impl TensorFile {
         }
         self.open::<u8, _>(name, |opened| {
             let Opened { head, reader, held } = opened;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // they were bytes
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the numbers come from bytes
             let bytes = head.element.read(head.order, reader, head.len(), held, |x| Ok(x as u8))?;
             Ok(head.arrange(bytes)?.into_raw_vec_and_offset().0)
         })
@@ -229,7 +228,7 @@ impl TensorFile {
         Error::file(&self.path, format!("{}: {problem}", escape::name(name)))
     }
 
-    /// Opens a tensor that will be read as an array of `T`.
+    /// Opens a tensor to read it as an array of `T`.
     fn open<T, R>(&self, name: &str, read: impl FnOnce(Opened<'_>) -> std::result::Result<R, Problem>) -> Result<R> {
         let stored = match self.tensors.get(name) {
             Some(Ok(stored)) => stored,
@@ -248,7 +247,7 @@ impl TensorFile {
             Stored::Plain(place) => open_plain(place, &mut file),
             Stored::Entry(entry) => open_entry::<T>(entry, &mut file),
         };
-        opened.and_then(read).map_err(|problem| self.problem(name, &problem.tell(stored.what())))
+        opened.and_then(read).map_err(|problem| self.problem(name, &problem.message(stored.what())))
     }
 }
 
@@ -267,7 +266,7 @@ fn open_entry<'f, T>(entry: &Entry, file: &'f mut File) -> std::result::Result<O
     Ok(Opened { head, reader: Box::new(content), held: entry.held() })
 }
 
-/// Numbers as `f32`; `place` says where one is that does not fit.
+/// Reads numbers as `f32`; `place` describes the position of a number that does not fit.
 fn read_f32(opened: Opened<'_>, place: impl Fn(&[usize]) -> String) -> std::result::Result<ArrayD<f32>, Problem> {
     let Opened { head, reader, held } = opened;
     let numbers = head.element.read_f32(head.order, reader, head.len(), held);
@@ -281,244 +280,23 @@ fn read_f32(opened: Opened<'_>, place: impl Fn(&[usize]) -> String) -> std::resu
     head.arrange(numbers)
 }
 
-/// A checkpoint has millions of numbers: an iterator of single bytes would take ten times as long.
-fn to_bytes<T: Real, const N: usize>(tensor: &ArrayViewD<'_, T>, number: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    let mut bytes = vec![0; N * tensor.len()];
-    for (to, &x) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(tensor) {
-        *to = number(x);
-    }
-    bytes
-}
-
-/// What an entry's name has after the tensor's.
-const SUFFIX: &str = ".npy";
-
 fn stem(name: &str) -> &str {
     name.strip_suffix(SUFFIX).unwrap_or(name)
 }
 
-/// `ZipError` does not tell its cause.
-fn explain(error: ZipError) -> String {
-    match error {
-        ZipError::Io(cause) => cause.to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// Tensors on their way into a file.
-#[derive(Debug, Default)]
-pub struct TensorWriter {
-    /// The bytes are little-endian, the last index running fastest.
-    tensors: BTreeMap<String, (ElementType, Vec<usize>, Vec<u8>)>,
-}
-
-impl TensorWriter {
-    /// Adds a tensor, in its own precision. One of the same name is replaced.
-    pub fn add<T: Real>(&mut self, name: impl Into<String>, tensor: &ArrayViewD<'_, T>) {
-        // f32 has 4 bytes and is kept as it is; f64 likewise.
-        #[allow(clippy::cast_possible_truncation)]
-        let (element, bytes) = if size_of::<T>() == 4 {
-            (ElementType::F32, to_bytes(tensor, |x| (x.re() as f32).to_le_bytes()))
-        } else {
-            (ElementType::F64, to_bytes(tensor, |x| x.re().to_le_bytes()))
-        };
-        self.tensors.insert(name.into(), (element, tensor.shape().to_vec(), bytes));
-    }
-
-    /// Adds integers as I64, the last index running fastest. A tensor of the same name is replaced.
-    /// [`TensorFile`] reads none beyond ±2⁵³ back.
-    ///
-    /// **Errors** if there are more or fewer than the shape holds.
-    pub fn add_integers(&mut self, name: impl Into<String>, shape: &[usize], values: &[i64]) -> Result<()> {
-        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.add_stored(name.into(), ElementType::I64, shape, bytes)
-    }
-
-    /// Adds bytes as U8, the last index running fastest. A tensor of the same name is replaced.
-    ///
-    /// **Errors** if there are more or fewer than the shape holds.
-    pub fn add_bytes(&mut self, name: impl Into<String>, shape: &[usize], values: &[u8]) -> Result<()> {
-        self.add_stored(name.into(), ElementType::U8, shape, values.to_vec())
-    }
-
-    fn add_stored(&mut self, name: String, element: ElementType, shape: &[usize], bytes: Vec<u8>) -> Result<()> {
-        let found = bytes.len() / element.bytes();
-        if shape.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis)) != Some(found) {
-            return Err(Error::mismatch(format!(
-                "{name}: expected as many numbers as shape {shape:?} holds, found {found}"
-            )));
-        }
-        self.tensors.insert(name, (element, shape.to_vec(), bytes));
-        Ok(())
-    }
-
-    /// The bytes of a safetensors file with one metadata key. The same tensors give the same bytes.
-    ///
-    /// **Errors** if the format cannot hold them: its header has a largest size.
-    pub fn to_safetensors(&self, metadata: Option<String>) -> Result<Vec<u8>> {
-        let failed =
-            |e: safetensors::SafeTensorError| Error::mismatch(format!("cannot be written as safetensors: {e}"));
-        let mut views = Vec::with_capacity(self.tensors.len());
-        for (name, (element, shape, bytes)) in &self.tensors {
-            views.push((name, TensorView::new(element.safetensors(), shape.clone(), bytes).map_err(failed)?));
-        }
-        // What no reader would take back is not written.
-        if let Some(json) = metadata.as_ref().filter(|json| json.len() as u64 > LONGEST_HEADER / 2) {
-            let problem = format!("expected metadata of at most {} bytes, found {}", LONGEST_HEADER / 2, json.len());
-            return Err(Error::mismatch(format!("cannot be written as safetensors: {problem}")));
-        }
-        let metadata = metadata.map(|json| HashMap::from([(METADATA_KEY.to_owned(), json)]));
-        serialize(views, metadata).map_err(failed)
-    }
-
-    /// Writes safetensors with one metadata key, all or nothing. The same tensors give the same bytes.
-    ///
-    /// **Errors** if the disk refuses.
-    pub fn write_safetensors(&self, path: &Path, metadata: Option<String>) -> Result<()> {
-        let bytes = self.to_safetensors(metadata).map_err(|e| Error::file(path, e.to_string()))?;
-        write_atomically(path, &bytes)
-    }
-
-    /// The bytes of an npz file as `numpy.savez` would write it: entries in alphabetical order, not
-    /// compressed, all of 1 January 1980. The same tensors give the same bytes.
-    ///
-    /// **Errors** if the format cannot hold them: a name has at most 65531 bytes.
-    pub fn to_npz(&self) -> Result<Vec<u8>> {
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .last_modified_time(DateTime::default());
-        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, (element, shape, bytes)) in &self.tensors {
-            let mut write = || {
-                // The archive's writer would panic.
-                if name.len() + SUFFIX.len() > usize::from(u16::MAX) {
-                    return Err(format!("expected a name of at most 65531 bytes, found {}", name.len()));
-                }
-                let header = header(*element, shape)?;
-                // Sizes of 4 GiB and more need the fields of zip64.
-                let large = u32::try_from(header.len() + bytes.len()).is_err();
-                archive.start_file(format!("{name}{SUFFIX}"), options.large_file(large)).map_err(explain)?;
-                archive.write_all(&header).and_then(|()| archive.write_all(bytes)).map_err(|e| e.to_string())
-            };
-            write().map_err(|e| Error::mismatch(format!("{name}: cannot be written as npz: {e}")))?;
-        }
-        let archive =
-            archive.finish().map_err(|e| Error::mismatch(format!("cannot be written as npz: {}", explain(e))))?;
-        Ok(archive.into_inner())
-    }
-
-    /// Writes npz, all or nothing. The same tensors give the same bytes.
-    ///
-    /// **Errors** if the disk refuses.
-    pub fn write_npz(&self, path: &Path) -> Result<()> {
-        let bytes = self.to_npz().map_err(|e| Error::file(path, e.to_string()))?;
-        write_atomically(path, &bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::npy::npy;
-    use super::*;
+    use std::io::{Cursor, Write};
+
     use ndarray::array;
-    use safetensors::Dtype;
+    use safetensors::tensor::TensorView;
+    use safetensors::{Dtype, serialize};
+    use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
 
-    #[test]
-    fn safetensors_round_trip_is_exact_and_deterministic() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.safetensors");
-        let mut writer = TensorWriter::default();
-        writer.add("b", &array![[1.0f32, -2.5]].view().into_dyn());
-        writer.add("a", &array![1.0f64 / 3.0].view().into_dyn());
-        writer.write_safetensors(&path, Some("{\"x\":1}".into())).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        writer.write_safetensors(&path, Some("{\"x\":1}".into())).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
-        let file = TensorFile::read(&path).unwrap();
-        assert_eq!(file.metadata(), Some("{\"x\":1}"));
-        assert_eq!(file.get("a").unwrap()[[0]], 1.0 / 3.0);
-        assert_eq!(file.matrix("b").unwrap(), array![[1.0f32, -2.5]]);
-    }
-
-    #[test]
-    fn what_is_added_comes_back_in_its_own_type() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut writer = TensorWriter::default();
-        // In memory column by column.
-        writer.add("vectors", &array![[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]].t().to_owned().view().into_dyn());
-        writer.add("third", &array![1.0f64 / 3.0].view().into_dyn());
-        writer.add_integers("ids", &[2, 1, 2], &[1 << 53, -(1 << 53), 0, -1]).unwrap();
-        writer.add_integers("step", &[], &[7]).unwrap();
-        writer.add_bytes("names", &[3], b"a\n\xff").unwrap();
-        writer.add_bytes("nothing", &[0, 4], b"").unwrap();
-        let names = ["ids", "names", "nothing", "step", "third", "vectors"];
-        let types = [ElementType::I64, ElementType::U8, ElementType::U8, ElementType::I64];
-        let types = [types.as_slice(), &[ElementType::F64, ElementType::F32]].concat();
-        for file in ["a.safetensors", "a.npz"] {
-            let path = folder.path().join(file);
-            let write = || {
-                if file == "a.npz" { writer.write_npz(&path) } else { writer.write_safetensors(&path, None) }.unwrap();
-                std::fs::read(&path).unwrap()
-            };
-            let bytes = write();
-            assert_eq!(write(), bytes, "{file}");
-            let direct = if file == "a.npz" { writer.to_npz() } else { writer.to_safetensors(None) };
-            assert_eq!(direct.unwrap(), bytes, "{file}");
-            let file = TensorFile::read(&path).unwrap();
-            assert!(file.names().eq(names));
-            assert_eq!(names.map(|name| file.element_type(name).unwrap()).to_vec(), types);
-            assert_eq!(file.matrix("vectors").unwrap(), array![[1.0f32, 3.0, 5.0], [2.0, 4.0, 6.0]]);
-            assert_eq!(file.get("third").unwrap(), array![1.0 / 3.0].into_dyn());
-            let most = 9_007_199_254_740_992.0;
-            assert_eq!(file.get("ids").unwrap(), array![[[most, -most]], [[0.0, -1.0]]].into_dyn());
-            assert_eq!(file.get_shaped("step", &[]).unwrap().first(), Some(&7.0));
-            assert_eq!(file.get("names").unwrap(), array![97.0, 10.0, 255.0].into_dyn());
-            assert_eq!(file.bytes("names").unwrap(), b"a\n\xff");
-            assert!(file.bytes("ids").unwrap_err().to_string().ends_with("ids: expected bytes (U8), found I64"));
-            assert_eq!(file.get("nothing").unwrap().shape(), [0, 4]);
-        }
-    }
-
-    #[test]
-    fn what_the_shape_does_not_hold_is_not_added() {
-        let mut writer = TensorWriter::default();
-        let problem = |result: Result<()>| result.unwrap_err().to_string();
-        assert_eq!(
-            problem(writer.add_integers("ids", &[2, 2], &[1, 2, 3])),
-            "ids: expected as many numbers as shape [2, 2] holds, found 3"
-        );
-        assert!(problem(writer.add_bytes("b", &[], b"")).ends_with("shape [] holds, found 0"));
-        assert!(problem(writer.add_bytes("b", &[usize::MAX, 2], b"ab")).ends_with("holds, found 2"));
-        assert!(writer.tensors.is_empty());
-    }
-
-    #[test]
-    fn an_npz_is_sorted_and_has_no_time() {
-        let mut writer = TensorWriter::default();
-        writer.add_bytes("b", &[1], b"x").unwrap();
-        writer.add_bytes("a", &[1], b"y").unwrap();
-        let mut archive = zip::ZipArchive::new(Cursor::new(writer.to_npz().unwrap())).unwrap();
-        for (index, name) in ["a.npy", "b.npy"].into_iter().enumerate() {
-            let entry = archive.by_index(index).unwrap();
-            assert_eq!((entry.name(), entry.compression()), (name, CompressionMethod::Stored));
-            assert_eq!(entry.last_modified().unwrap().to_string(), "1980-01-01 00:00:00");
-        }
-    }
-
-    #[test]
-    fn what_an_npz_cannot_hold_is_said() {
-        let mut writer = TensorWriter::default();
-        writer.tensors.insert("half".into(), (ElementType::BF16, vec![1], vec![0, 0]));
-        let problem = |writer: &TensorWriter| writer.to_npz().unwrap_err().to_string();
-        assert_eq!(problem(&writer), "half: cannot be written as npz: NumPy has no type BF16");
-        let mut writer = TensorWriter::default();
-        writer.add_bytes("n".repeat(65531), &[0], b"").unwrap();
-        writer.to_npz().unwrap();
-        writer.add_bytes("n".repeat(65532), &[0], b"").unwrap();
-        assert!(problem(&writer).ends_with("npz: expected a name of at most 65531 bytes, found 65532"));
-        let path = Path::new("no/such/a.npz");
-        assert!(writer.write_npz(path).unwrap_err().to_string().starts_with("no/such/a.npz: nnn"));
-    }
+    use super::super::npy::npy;
+    use super::super::tensor_writer::TensorWriter;
+    use super::*;
 
     fn read_bytes(name: &str, bytes: &[u8]) -> Result<TensorFile> {
         let folder = tempfile::tempdir().unwrap();
@@ -566,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn safetensors_that_are_not_exact_are_an_error_where_they_are_asked_for() {
+    fn safetensors_that_are_not_exact_are_an_error_only_when_requested() {
         let (large, complex) = ((1u64 << 53 | 1).to_le_bytes(), [0; 8]);
         let views = [
             ("ids", TensorView::new(Dtype::U64, vec![1], &large).unwrap()),
@@ -585,7 +363,7 @@ mod tests {
         assert_eq!(message(file.element_type("complex")), problem);
     }
 
-    /// An archive of entries as they are.
+    /// An archive with these entries.
     fn zip(entries: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
         let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
         for (name, bytes) in entries {
@@ -652,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_entry_is_an_error_where_it_is_asked_for() {
+    fn a_bad_entry_is_an_error_only_when_it_is_requested() {
         let good = npy("<i2", false, "(1,)", &[5, 1]);
         let mut nested = b"\x93NUMPY\x01\x00".to_vec();
         nested.extend(3000u16.to_le_bytes());
@@ -692,24 +470,24 @@ mod tests {
             for (name, problem) in cases {
                 assert_eq!(message(file.get(name)), format!("a.npz: {name}: {problem}"));
                 if name != "ids" {
-                    // Type and shape are known without a number.
+                    // Type and shape are read without the numbers.
                     assert_eq!(message(file.shape(name)), format!("a.npz: {name}: {problem}"));
                 }
             }
         }
-        // A bit that is wrong.
+        // A wrong bit.
         entries.truncate(1);
         let mut bytes = zip(&entries, CompressionMethod::Stored);
         let at = bytes.windows(2).position(|pair| pair == [5, 1]).unwrap();
         bytes[at] = 4;
         let problem = message(read_npz(&bytes).unwrap().get("good"));
         assert_eq!(problem, "a.npz: good: cannot read the entry: invalid checksum");
-        // The directory, 46 bytes before a name, says where the entry begins: at the end, here.
+        // The directory has the entry's offset before its name. Point it to the end of the file.
         let at = bytes.windows(8).rposition(|name| name == b"good.npy").unwrap() - 4;
         let end = u32::try_from(bytes.len()).unwrap() - 2;
         bytes[at..at + 4].copy_from_slice(&end.to_le_bytes());
         assert!(message(read_npz(&bytes)).ends_with("(its entry good.npy overlaps the directory)"));
-        // Or somewhere within itself.
+        // Then to a place inside the entry.
         bytes[at..at + 4].copy_from_slice(&[0; 4]);
         bytes[0] = b'Q';
         bytes.splice(0..0, *b"PK");
@@ -717,17 +495,17 @@ mod tests {
         let start = u32::from_le_bytes(bytes[place..place + 4].try_into().unwrap()) + 2;
         bytes[place..place + 4].copy_from_slice(&start.to_le_bytes());
         let problem = message(read_npz(&bytes).unwrap().get("good"));
-        assert_eq!(problem, "a.npz: good: cannot read the entry: there is none at its place");
+        assert_eq!(problem, "a.npz: good: cannot read the entry: there is no entry at its offset");
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_refused() {
+    fn a_name_that_occurs_twice_is_refused() {
         let byte = |x: u8| npy("|u1", false, "(1,)", &[x]);
         let mut bytes = zip(
             &[("a.npy", byte(1)), ("b.npy", byte(2)), ("c.npy", byte(3)), ("c", byte(4))],
             CompressionMethod::Stored,
         );
-        // A writer does not write them; change the name in the entry and in the directory.
+        // The writer refuses duplicate names, so change the name in the entry and in the directory.
         for at in 0..bytes.len() - 5 {
             if &bytes[at..at + 5] == b"b.npy" {
                 bytes[at] = b'a';
@@ -741,7 +519,7 @@ mod tests {
         let before = [b"PK".as_slice(), &bytes].concat();
         assert!(
             message(read_npz(&before)).contains("expected a directory of"),
-            "places are counted from the beginning"
+            "offsets count from the beginning of the file"
         );
     }
 
@@ -755,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_tensor_and_the_problem() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         let mut writer = TensorWriter::default();
@@ -801,32 +579,32 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_gives_no_more_than_it_announces() {
+    fn an_entry_yields_at_most_its_declared_size() {
         let array = |numbers: usize| npy("|u1", false, &format!("({numbers},)"), &vec![0; numbers]);
         let size_at = |bytes: &[u8]| bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap() + 24;
-        // A million zeros that are announced as fewer, and as more.
-        for (numbers, announced, problem) in [
+        // A million zeros with a smaller and a larger declared size.
+        for (numbers, declared, problem) in [
             (1_000_000, 1_000, "the entry is truncated"),
-            (1_000_000, 20_000_000, "more than 256 times as many"),
+            (1_000_000, 20_000_000, "more than 256 times as much"),
             (1_000_000, 1_500_000, "expected the end of the entry, found 499872 more byte(s)"),
         ] {
             let mut bytes = zip(&[("a.npy", array(numbers))], CompressionMethod::Deflated);
             let at = size_at(&bytes);
-            bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(announced));
+            bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(declared));
             let found = message(read_npz(&bytes).unwrap().get("a"));
             assert!(found.contains(problem), "{found}");
         }
-        // The header agrees with what is announced; what is packed goes on.
+        // The header agrees with the declared size, but the packed data are longer.
         let mut entry = array(1_000);
         entry.resize(entry.len() + 100_000, 0);
         let mut bytes = zip(&[("a.npy", entry)], CompressionMethod::Deflated);
         let at = size_at(&bytes);
         bytes[at..at + 4].copy_from_slice(&1128u32.to_le_bytes());
         let found = message(read_npz(&bytes).unwrap().get("a"));
-        assert!(found.ends_with("it is longer than announced"), "{found}");
-        // A trap: 100 MB of zeros in 100 KB.
+        assert!(found.ends_with("it is longer than declared"), "{found}");
+        // A zip bomb: 100 MB of zeros in 100 KB.
         let bytes = zip(&[("a.npy", array(100_000_000))], CompressionMethod::Deflated);
-        assert!(message(read_npz(&bytes).unwrap().get("a")).contains("more than 256 times as many"));
+        assert!(message(read_npz(&bytes).unwrap().get("a")).contains("more than 256 times as much"));
     }
 
     #[test]
