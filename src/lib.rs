@@ -89,6 +89,7 @@ pub mod random;
 pub mod real;
 pub mod report;
 pub mod simd;
+pub mod spec;
 pub mod similarity;
 pub mod train;
 

@@ -1,0 +1,52 @@
+//! The specification: every equation of the model once, in its plainest form. Read this first.
+//!
+//! A function is a step of the paper. Its backward step is below it, and every line that computes an
+//! equation carries the label of `docs/02-equations.md`. Nothing here is fast: `nn`, `similarity`,
+//! `loss` and `optim` compute the same quickly, and `tests/spec.rs` compares them with this. The
+//! expected values of the golden suite are computed here.
+//!
+//! In reading order: [`layers`] (word vectors, linear map, L2 normalisation, absolute value), [`gru`],
+//! [`scores`], [`loss`] (SH and MH), [`optim`] (clipping, Adam), and [`model`], which puts it together.
+//!
+//! - The letters are those of `docs/01-notation.md`. Captions are padded: ids [B, T] and lengths `[B]`.
+//! - A backward function takes dy, the gradient of the loss by the output y, and returns the gradients
+//!   by the inputs. A gradient has the type and the shape of its value.
+//! - Sums start at 0 and run upwards; product and sum are rounded apart. So `f64` gives the same bits on
+//!   every machine.
+//! - The forward half runs on any [`Scalar`]: a branch looks at the real part.
+
+// The fields are the letters of the equations; every file uses what is here.
+#![allow(missing_docs, clippy::must_use_candidate, clippy::wildcard_imports)]
+
+pub mod gru;
+pub mod layers;
+pub mod loss;
+pub mod model;
+pub mod optim;
+pub mod scores;
+
+use crate::real::{Real, Scalar};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayViewMutD, s};
+
+/// `Σ_k x_k y_k`
+fn dot<T: Scalar>(x: ArrayView1<'_, T>, y: ArrayView1<'_, T>) -> T {
+    assert_eq!(x.len(), y.len(), "x · y");
+    x.iter().zip(y).fold(T::zero(), |sum, (&x, &y)| sum + x * y)
+}
+
+/// y = W x: [M, N] and `[N]` give `[M]`.
+fn product<T: Scalar>(w: &Array2<T>, x: ArrayView1<'_, T>) -> Array1<T> {
+    w.outer_iter().map(|row| dot(row, x)).collect()
+}
+
+/// dx = dy W
+fn product_backward<T: Scalar>(dy: ArrayView1<'_, T>, w: &Array2<T>) -> Array1<T> {
+    let mut dx = Array1::zeros(w.ncols());
+    w.outer_iter().zip(dy).for_each(|(w, &dy)| dx.scaled_add(dy, &w));
+    dx
+}
+
+/// dW += dyᵀ x
+fn add_weight_gradient<T: Scalar>(dw: &mut Array2<T>, dy: ArrayView1<'_, T>, x: ArrayView1<'_, T>) {
+    dw.outer_iter_mut().zip(dy).for_each(|(mut dw, &dy)| dw.scaled_add(dy, &x));
+}
