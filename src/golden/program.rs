@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::ArrayD;
+use ndarray::{Array1, Array2, ArrayD};
 use serde::{Deserialize, Serialize};
 
 use super::plain::Trace;
 use crate::loss::{HingeLoss, Violation};
+use crate::real::Real;
 use crate::similarity::Measure;
 
 /// The tensors that a case gives: `in.*` and `param.*`.
@@ -103,9 +104,56 @@ impl Margins {
     /// Nothing is near.
     pub const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
 
-    pub(super) fn see(place: &mut Option<f64>, value: f64) {
+    fn see(place: &mut Option<f64>, value: f64) {
         if value.is_finite() {
             *place = Some(place.map_or(value, |least| least.min(value)));
+        }
+    }
+
+    pub(super) fn see_norms<T: Real>(&mut self, norms: &Array1<T>) {
+        norms.iter().for_each(|norm| Self::see(&mut self.norm, norm.re()));
+    }
+
+    /// |x| has a kink at 0.
+    pub(super) fn see_signs<T: Real>(&mut self, x: &Array2<T>) {
+        x.iter().for_each(|x| Self::see(&mut self.sign, x.re().abs()));
+    }
+
+    /// −‖v‖ has a kink where v = 0: where the largest g − f is 0.
+    pub(super) fn see_order<T: Real>(&mut self, measure: Measure, f: &Array2<T>, g: &Array2<T>) {
+        if measure == Measure::Order {
+            for f in f.outer_iter() {
+                for g in g.outer_iter() {
+                    let largest = f.iter().zip(g).map(|(f, g)| g.re() - f.re()).fold(f64::NEG_INFINITY, f64::max);
+                    Self::see(&mut self.sign, largest.abs());
+                }
+            }
+        }
+    }
+
+    /// The smallest |hinge| of a negative before [·]₊, and the smallest gap between the two hardest
+    /// negatives of a query that has an active one (MH).
+    pub(super) fn see_loss<T: Real>(&mut self, hinge: HingeLoss, scores: &Array2<T>, image_ids: Option<&[usize]>) {
+        let batch = scores.nrows();
+        let negative = |i: usize, j: usize| i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
+        for rows in [true, false] {
+            for query in 0..batch {
+                let place = |other: usize| if rows { (query, other) } else { (other, query) };
+                let places = (0..batch).map(place).filter(|&(i, j)| negative(i, j));
+                let mut raw: Vec<f64> =
+                    places.map(|at| hinge.margin + scores[at].re() - scores[(query, query)].re()).collect();
+                raw.sort_by(|a, b| b.total_cmp(a));
+                if hinge.violation == Violation::Max {
+                    raw.first().into_iter().for_each(|x| Self::see(&mut self.hinge, x.abs()));
+                    if let [first, second, ..] = raw[..]
+                        && first > 0.0
+                    {
+                        Self::see(&mut self.hardest, first - second);
+                    }
+                } else {
+                    raw.iter().for_each(|x| Self::see(&mut self.hinge, x.abs()));
+                }
+            }
         }
     }
 

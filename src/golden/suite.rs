@@ -25,10 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::arithmetic::Arithmetic;
 use super::cases::Expected;
-use super::mistakes::Mistakes;
-use super::plain::Plain;
 use super::program::{Inputs, Margins, Program, Settings};
 use super::tolerance::{Extent, Tolerances};
 use crate::error::{Error, Result};
@@ -241,9 +238,7 @@ impl GoldenCase {
                 "expected every tensor of a {program} in the file, found computed ones"
             )));
         }
-        let none = Mistakes::new();
-        let plain = Plain::new(Arithmetic::PLAIN, &none);
-        let mut trace = self.entry.program.run::<f64>(&self.settings()?, &self.inputs, &plain)?.trace.entries;
+        let mut trace = self.entry.program.specified(&self.settings()?, &self.inputs)?.trace.entries;
         for tensor in self.entry.tensors.iter().filter(|tensor| tensor.computed) {
             let name = &tensor.name;
             let place = trace.iter().position(|entry| entry.name == *name).ok_or_else(|| {

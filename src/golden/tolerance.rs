@@ -365,7 +365,7 @@ pub fn lengths_of(inputs: &Inputs) -> Option<Vec<usize>> {
 /// **Errors** as [`Program::run`].
 pub fn measure(program: Program, settings: &Settings, inputs: &Inputs, profiles: &[Profile]) -> Result<Measured> {
     let none = Mistakes::new();
-    let golden = program.run::<f64>(settings, inputs, &Plain::new(Arithmetic::PLAIN, &none))?;
+    let golden = program.specified(settings, inputs)?;
     let lengths = lengths_of(inputs);
     let mut tolerances = vec![Tolerances::new(); golden.trace.entries.len()];
     let mut score_error = std::collections::BTreeMap::new();

@@ -1,9 +1,8 @@
 //! The gated recurrent unit. The reset gate acts after the product, as in `PyTorch` and cuDNN.
-
 use super::*;
 
 /// One layer's `W_ih` [3H, E], `W_hh` [3H, H], `b_ih` `[3H]`, `b_hh` `[3H]`: the H rows of r, of z, of n.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct GruLayer<T> {
     pub weight_ih: Array2<T>,
     pub weight_hh: Array2<T>,
@@ -31,8 +30,7 @@ impl<T: Scalar> Gru<T> {
         Self { x, h0, a, c, r, z, n, h }
     }
 
-    /// The state before token t: the one that the token before it has left.
-    fn before(&self, b: usize, t: usize) -> ArrayView1<'_, T> {
+    fn state_before(&self, b: usize, t: usize) -> ArrayView1<'_, T> {
         if t == 0 { self.h0.row(b) } else { self.h.slice(s![b, t - 1, ..]) }
     }
 }
@@ -42,8 +40,8 @@ pub fn gru<T: Scalar>(w: &GruLayer<T>, x: Array3<T>, h0: Array2<T>, lengths: &[u
     let (hidden, mut y) = (h0.ncols(), Gru::new(x, h0));
     for (b, &length) in lengths.iter().enumerate() {
         for t in 0..length {
-            let h = y.before(b, t).to_owned();
-            let a = product(&w.weight_ih, y.x.slice(s![b, t, ..])) + &w.bias_ih; // (GRU-0)  a = W_ih x + b_ih
+            let (x, h) = (y.x.slice(s![b, t, ..]), y.state_before(b, t).to_owned());
+            let a = product(&w.weight_ih, x) + &w.bias_ih; // (GRU-0)  a = W_ih x + b_ih
             let c = product(&w.weight_hh, h.view()) + &w.bias_hh; // (GRU-0)  c = W_hh h + b_hh
             for k in 0..hidden {
                 let (at, in_r, in_z, in_n) = ([b, t, k], k, hidden + k, 2 * hidden + k);
@@ -62,14 +60,13 @@ pub fn gru<T: Scalar>(w: &GruLayer<T>, x: Array3<T>, h0: Array2<T>, lengths: &[u
 /// dh, the gradient of every state by what reads it above this layer, gives that of everything else.
 /// On a padded caption a state has one child: the state after the next token.
 pub fn gru_backward<T: Real>(w: &GruLayer<T>, y: &Gru<T>, dh: &Array3<T>, lengths: &[usize]) -> (Gru<T>, GruLayer<T>) {
-    let (hidden, one) = (y.h0.ncols(), T::one());
+    let (hidden, gates, one) = (y.h0.ncols(), w.bias_hh.len(), T::one());
     let mut d = Gru { h: dh.clone(), ..Gru::new(Array3::zeros(y.x.dim()), Array2::zeros(y.h0.dim())) };
-    let (weight_ih, weight_hh) = (Array2::zeros(w.weight_ih.dim()), Array2::zeros(w.weight_hh.dim()));
-    let mut dw =
-        GruLayer { weight_ih, weight_hh, bias_ih: Array1::zeros(3 * hidden), bias_hh: Array1::zeros(3 * hidden) };
+    let [weight_ih, weight_hh] = [w.weight_ih.dim(), w.weight_hh.dim()].map(Array2::zeros);
+    let mut dw = GruLayer { weight_ih, weight_hh, bias_ih: Array1::zeros(gates), bias_hh: Array1::zeros(gates) };
     for (b, &length) in lengths.iter().enumerate() {
         for t in (0..length).rev() {
-            let h = y.before(b, t);
+            let h = y.state_before(b, t);
             let mut dh = Array1::zeros(hidden);
             for k in 0..hidden {
                 let (at, in_r, in_z, in_n) = ([b, t, k], [b, t, k], [b, t, hidden + k], [b, t, 2 * hidden + k]);
@@ -90,7 +87,7 @@ pub fn gru_backward<T: Real>(w: &GruLayer<T>, y: &Gru<T>, dh: &Array3<T>, length
         }
         for t in 0..length {
             let (da, dc) = (d.a.slice(s![b, t, ..]), d.c.slice(s![b, t, ..]));
-            add_weight_gradient(&mut dw.weight_hh, dc, y.before(b, t)); // (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
+            add_weight_gradient(&mut dw.weight_hh, dc, y.state_before(b, t)); // (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
             dw.bias_hh += &dc;
             // (GRU-0′)  dW_ih += daᵀ x, db_ih += Σ da, dx = da W_ih
             add_weight_gradient(&mut dw.weight_ih, da, y.x.slice(s![b, t, ..]));

@@ -1,29 +1,23 @@
 //! Word vectors, linear map, L2 normalisation, absolute value.
-
 use super::*;
 
 /// A table W [V, E] and word ids [B, T] give x [B, T, E].
 pub fn words<T: Scalar>(table: &Array2<T>, ids: &Array2<usize>) -> Array3<T> {
-    let mut x = Array3::zeros((ids.nrows(), ids.ncols(), table.ncols()));
-    for ((b, t), &w) in ids.indexed_iter() {
-        x.slice_mut(s![b, t, ..]).assign(&table.row(w)); // (EMB-1)  x = W[w]
-    }
-    x
+    let shape = (ids.nrows(), ids.ncols(), table.ncols());
+    Array3::from_shape_fn(shape, |(b, t, e)| table[[ids[[b, t]], e]]) // (EMB-1)  x = W[w]
 }
 
 /// dx [B, T, E] gives dW [V, E]: a word that occurs several times gets the sum of its gradients.
 pub fn words_backward<T: Real>(v: usize, ids: &Array2<usize>, lengths: &[usize], dx: &Array3<T>) -> Array2<T> {
     let mut dw = Array2::zeros((v, dx.dim().2));
-    for (b, &length) in lengths.iter().enumerate() {
-        for t in 0..length {
-            dw.row_mut(ids[[b, t]]).scaled_add(T::one(), &dx.slice(s![b, t, ..])); // (EMB-1′)  dW[w] += dx
-        }
+    for ((b, t), &w) in ids.indexed_iter().filter(|&((b, t), _)| t < lengths[b]) {
+        dw.row_mut(w).scaled_add(T::one(), &dx.slice(s![b, t, ..])); // (EMB-1′)  dW[w] += dx
     }
     dw
 }
 
 /// W [O, I] and b `[O]`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Linear<T> {
     pub weight: Array2<T>,
     pub bias: Array1<T>,
@@ -31,11 +25,8 @@ pub struct Linear<T> {
 
 /// x [N, I] gives y [N, O].
 pub fn linear<T: Scalar>(w: &Linear<T>, x: &Array2<T>) -> Array2<T> {
-    let mut y = Array2::zeros((x.nrows(), w.bias.len()));
-    for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
-        y.assign(&(product(&w.weight, x) + &w.bias)); // (LIN-1)  y = x Wᵀ + b
-    }
-    y
+    // (LIN-1)  y = x Wᵀ + b
+    Array2::from_shape_fn((x.nrows(), w.bias.len()), |(n, o)| dot(x.row(n), w.weight.row(o)) + w.bias[o])
 }
 
 /// dy [N, O] gives dW, db and dx [N, I].
@@ -53,7 +44,6 @@ pub fn linear_backward<T: Real>(w: &Linear<T>, x: &Array2<T>, dy: &Array2<T>) ->
 
 /// x [N, D] gives y [N, D], rows of norm 1, and the norms `[N]` that they had. There is no epsilon: a
 /// row of zeros has no direction, and its index is the error.
-#[allow(clippy::missing_errors_doc)]
 pub fn l2norm<T: Scalar>(x: &Array2<T>) -> Result<(Array2<T>, Array1<T>), usize> {
     let (mut y, mut norms) = (x.clone(), Array1::zeros(x.nrows()));
     for (row, mut y) in y.outer_iter_mut().enumerate() {
@@ -80,12 +70,10 @@ pub fn l2norm_backward<T: Real>(y: &Array2<T>, norms: &Array1<T>, dy: &Array2<T>
     dx
 }
 
-/// x gives y.
 pub fn abs<T: Scalar>(x: &Array2<T>) -> Array2<T> {
     x.mapv(|x| if x.re() < 0.0 { -x } else { x }) // (ABS-1)  y = |x|
 }
 
-/// dy gives dx.
 pub fn abs_backward<T: Real>(x: &Array2<T>, dy: &Array2<T>) -> Array2<T> {
     let sign = |x: T| T::from_f64(f64::from(i8::from(x > T::zero()) - i8::from(x < T::zero())));
     x.mapv(sign) * dy // (ABS-1′)  dx = sign(x) dy, sign(0) = 0

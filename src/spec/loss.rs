@@ -1,14 +1,13 @@
 //! The two losses of a batch: sum of hinges (SH) and max of hinges (MH). Sums, not means.
-
 use super::*;
 
 /// The hinges of captions for an image (s: a row of S is a query) and of images for a caption (im: a column
-/// is), [B, B], 0 where there is no negative; which of them the loss adds up; and the loss.
+/// is), [B, B], 0 where there is no negative; 1 where the loss counts them, else 0; and the loss.
 pub struct Loss<T> {
     pub cost_s: Array2<T>,
     pub cost_im: Array2<T>,
-    pub counts_s: Array2<bool>,
-    pub counts_im: Array2<bool>,
+    pub counts_s: Array2<T>,
+    pub counts_im: Array2<T>,
     pub loss: T,
 }
 
@@ -27,16 +26,15 @@ pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, max: bool, image_ids: Option<
     // A hinge of exactly 0 does not count; of equally hard negatives the first does.
     let counts = |cost: T, query: ArrayView1<'_, T>, place: usize| {
         let harder = |(k, other): (usize, &T)| other.re() > cost.re() || (k < place && other.re() == cost.re());
-        cost.re() > 0.0 && !(max && query.iter().enumerate().any(harder))
+        let is_left_out = cost.re() <= 0.0 || (max && query.iter().enumerate().any(harder));
+        if is_left_out { T::zero() } else { T::one() }
     };
     let counts_s = Array2::from_shape_fn(s.dim(), |(i, j)| counts(cost_s[[i, j]], cost_s.row(i), j));
     let counts_im = Array2::from_shape_fn(s.dim(), |(i, j)| counts(cost_im[[i, j]], cost_im.column(j), i));
-    let sum = |cost: &Array2<T>, counts: &Array2<bool>| {
-        cost.iter().zip(counts).filter(|(_, counts)| **counts).fold(T::zero(), |sum, (&cost, _)| sum + cost)
-    };
+    let sum = |terms: Array2<T>| terms.iter().fold(T::zero(), |sum, &term| sum + term);
     // (SH-1)  ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]
     // (MH-1)  ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]
-    let loss = sum(&cost_s, &counts_s) + sum(&cost_im, &counts_im);
+    let loss = sum(&cost_s * &counts_s) + sum(&cost_im * &counts_im);
     Loss { cost_s, cost_im, counts_s, counts_im, loss }
 }
 
@@ -47,9 +45,8 @@ pub fn loss_backward<T: Real>(loss: &Loss<T>) -> Array2<T> {
         // (LOSS-1)  a term of cost_s that counts: dS_ij += 1, dS_ii −= 1
         // (LOSS-1)  a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
         for (right, counts) in [(i, loss.counts_s[[i, j]]), (j, loss.counts_im[[i, j]])] {
-            let term = if counts { T::one() } else { T::zero() };
-            ds[[i, j]] += term;
-            ds[[right, right]] -= term;
+            ds[[i, j]] += counts;
+            ds[[right, right]] -= counts;
         }
     }
     ds

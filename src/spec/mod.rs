@@ -1,22 +1,16 @@
 //! The specification: every equation of the model once, in its plainest form. Read this first.
 //!
-//! A function is a step of the paper. Its backward step is below it, and every line that computes an
-//! equation carries the label of `docs/02-equations.md`. Nothing here is fast: `nn`, `similarity`,
-//! `loss` and `optim` compute the same quickly, and `tests/spec.rs` compares them with this. The
-//! expected values of the golden suite are computed here.
-//!
-//! In reading order: [`layers`] (word vectors, linear map, L2 normalisation, absolute value), [`gru`],
-//! [`scores`], [`loss`] (SH and MH), [`optim`] (clipping, Adam), and [`model`], which puts it together.
+//! In order: [`layers`], [`gru`], [`scores`], [`loss`], [`optim`], and [`model`], which puts them together.
+//! A backward step is below its forward step, and every line that computes an equation carries its label.
+//! `tests/spec.rs` compares the fast code with it, and the golden suite's expected values are computed here.
 //!
 //! - The letters are those of `docs/01-notation.md`. Captions are padded: ids [B, T] and lengths `[B]`.
 //! - A backward function takes dy, the gradient of the loss by the output y, and returns the gradients
 //!   by the inputs. A gradient has the type and the shape of its value.
-//! - Sums start at 0 and run upwards; product and sum are rounded apart. So `f64` gives the same bits on
-//!   every machine.
-//! - The forward half runs on any [`Scalar`]: a branch looks at the real part.
+//! - Sums start at 0 and run upwards, and products are rounded: `f64` gives the same bits on every machine.
+//! - Forward runs on any [`Scalar`]: a branch looks at the real part.
 
-// The fields are the letters of the equations; every file uses what is here.
-#![allow(missing_docs, clippy::must_use_candidate, clippy::wildcard_imports)]
+#![allow(missing_docs, clippy::missing_errors_doc, clippy::must_use_candidate, clippy::wildcard_imports)]
 
 pub mod gru;
 pub mod layers;
@@ -25,7 +19,7 @@ pub mod model;
 pub mod optim;
 pub mod scores;
 
-use crate::real::{Real, Scalar};
+use crate::real::{Real, Scalar, power};
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayViewMutD, s};
 
 /// `Σ_k x_k y_k`

@@ -1,11 +1,9 @@
 //! The model put together: forward, backward, a step of training.
-
 use super::{gru::*, layers::*, loss::*, optim::*, scores::*, *};
 use crate::error::{ErrorKind, Result};
 
-/// What is trained: `W_f`, `b_f`; the words' table; the GRU's layers; `W_g`, `b_g` if there is a caption
-/// projection. Gradients and Adam's moments have the same type.
-#[derive(Clone)]
+/// What is trained; or its gradients, or Adam's moments. `proj` is there with a caption projection.
+#[derive(Clone, Debug)]
 pub struct Parameters<T> {
     pub fc: Linear<T>,
     pub embed: Array2<T>,
@@ -13,18 +11,12 @@ pub struct Parameters<T> {
     pub proj: Option<Linear<T>>,
 }
 
-/// φ [B, F], padded word ids [B, T], lengths `[B]` from 1 to T, and ids `[B]` if captions of one image
-/// are no negatives of each other.
-pub struct Batch<T> {
+/// φ [B, F], word ids [B, T], lengths `[B]`, ids `[B]` if they mask pairs of one image; and the settings.
+pub struct Task<T> {
     pub images: Array2<T>,
     pub captions: Array2<usize>,
     pub lengths: Vec<usize>,
     pub image_ids: Option<Vec<usize>>,
-}
-
-/// What is computed.
-#[derive(Clone, Copy)]
-pub struct Switches {
     pub margin: f64,
     pub max_violation: bool,
     pub measure: Measure,
@@ -32,8 +24,7 @@ pub struct Switches {
     pub no_imgnorm: bool,
 }
 
-/// One side's vectors [B, D] before (NORM-1), after it, and after (ABS-1), and the norms that the first
-/// had; or the gradients of the vectors.
+/// One side's vectors [B, D] before (NORM-1), after it and after (ABS-1), or their gradients; and ‖x‖ `[B]`.
 pub struct Side<T> {
     pub projected: Array2<T>,
     pub unit: Array2<T>,
@@ -52,11 +43,8 @@ pub struct Pass<T> {
 }
 
 fn side<T: Scalar>(x: Array2<T>, side: &'static str, normalise: bool, use_abs: bool) -> Result<Side<T>> {
-    let (unit, norms) = if normalise {
-        l2norm(&x).map(|(y, norms)| (y, Some(norms))).map_err(|row| ErrorKind::ZeroNorm { side, row })?
-    } else {
-        (x.clone(), None)
-    };
+    let normalised = normalise.then(|| l2norm(&x)).transpose().map_err(|row| ErrorKind::ZeroNorm { side, row })?;
+    let (unit, norms) = normalised.map_or((x.clone(), None), |(unit, norms)| (unit, Some(norms)));
     let embedding = if use_abs { abs(&unit) } else { unit.clone() };
     Ok(Side { projected: x, unit, embedding, norms })
 }
@@ -81,51 +69,41 @@ pub fn last_backward<T: Real>(d_last: &Array2<T>, steps: usize, lengths: &[usize
     })
 }
 
-/// # Errors
-///
-/// If a row that is to be normalised is zero, or a score is not finite.
-pub fn forward<T: Scalar>(w: &Parameters<T>, batch: &Batch<T>, by: &Switches) -> Result<(Pass<T>, Loss<T>)> {
+/// The values and the loss. A row of zeros that is to be normalised is an error.
+pub fn forward<T: Scalar>(w: &Parameters<T>, task: &Task<T>) -> Result<(Pass<T>, Loss<T>)> {
     // (IMG-1)  f(i) = W_fᵀ φ(i) + b_f, then (NORM-1) unless no_imgnorm, then (ABS-1) if use_abs
-    let image = side(linear(&w.fc, &batch.images), "image", !by.no_imgnorm, by.use_abs)?;
-    let (mut rnn, mut x) = (Vec::new(), words(&w.embed, &batch.captions));
+    let image = side(linear(&w.fc, &task.images), "image", !task.no_imgnorm, task.use_abs)?;
+    let (mut rnn, mut x) = (Vec::new(), words(&w.embed, &task.captions));
     for layer in &w.rnn {
-        let y = gru(layer, x, Array2::zeros((batch.lengths.len(), layer.weight_hh.ncols())), &batch.lengths);
+        let y = gru(layer, x, Array2::zeros((task.lengths.len(), layer.weight_hh.ncols())), &task.lengths);
         x = y.h.clone();
         rnn.push(y);
     }
-    let last = last(&x, &batch.lengths);
+    let last = last(&x, &task.lengths);
     // (TXT-2)  g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
     let projected = w.proj.as_ref().map_or(last.clone(), |proj| linear(proj, &last));
-    let caption = side(projected, "caption", true, by.use_abs)?;
-    let scores = scores(by.measure, &image.embedding, &caption.embedding);
-    if let Some(((i, j), s)) = scores.indexed_iter().find(|(_, s)| !s.re().is_finite()) {
-        return Err(ErrorKind::NotFinite { tensor: "out.scores".into(), index: vec![i, j], value: s.re() }.into());
-    }
-    let loss = loss(&scores, by.margin, by.max_violation, batch.image_ids.as_deref());
-    Ok((Pass { images: batch.images.clone(), image, rnn, last, caption, scores }, loss))
+    let caption = side(projected, "caption", true, task.use_abs)?;
+    let scores = scores(task.measure, &image.embedding, &caption.embedding);
+    let loss = loss(&scores, task.margin, task.max_violation, task.image_ids.as_deref());
+    Ok((Pass { images: task.images.clone(), image, rnn, last, caption, scores }, loss))
 }
 
 /// dS [B, B] gives the gradients of the values that [`forward`] computed, and of the parameters.
-pub fn backward<T: Real>(
-    (w, y): (&Parameters<T>, &Pass<T>),
-    batch: &Batch<T>,
-    by: &Switches,
-    ds: Array2<T>,
-) -> (Pass<T>, Parameters<T>) {
-    let [df, dg] = scores_backward(by.measure, &y.image.embedding, &y.caption.embedding, &ds);
-    let (image, caption) = (side_backward(&y.image, df, by.use_abs), side_backward(&y.caption, dg, by.use_abs));
+pub fn backward<T: Real>(w: &Parameters<T>, task: &Task<T>, y: &Pass<T>, ds: Array2<T>) -> (Pass<T>, Parameters<T>) {
+    let [df, dg] = scores_backward(task.measure, &y.image.embedding, &y.caption.embedding, &ds);
+    let (image, caption) = (side_backward(&y.image, df, task.use_abs), side_backward(&y.caption, dg, task.use_abs));
     let (fc, images) = linear_backward(&w.fc, &y.images, &image.projected);
     let through_proj = w.proj.as_ref().map(|proj| linear_backward(proj, &y.last, &caption.projected));
     let (proj, last) = through_proj.map_or((None, caption.projected.clone()), |(d, last)| (Some(d), last));
-    let mut dh = last_backward(&last, batch.captions.ncols(), &batch.lengths);
+    let mut dh = last_backward(&last, task.captions.ncols(), &task.lengths);
     let (mut rnn, mut d_rnn) = (Vec::new(), Vec::new());
     for (layer, y) in w.rnn.iter().zip(&y.rnn).rev() {
-        let (d, d_layer) = gru_backward(layer, y, &dh, &batch.lengths);
+        let (d, d_layer) = gru_backward(layer, y, &dh, &task.lengths);
         dh = d.x.clone();
         rnn.insert(0, d);
         d_rnn.insert(0, d_layer);
     }
-    let embed = words_backward(w.embed.nrows(), &batch.captions, &batch.lengths, &dh);
+    let embed = words_backward(w.embed.nrows(), &task.captions, &task.lengths, &dh);
     (Pass { images, image, rnn, last, caption, scores: ds }, Parameters { fc, embed, rnn: d_rnn, proj })
 }
 
@@ -138,10 +116,11 @@ impl<T: Real> Parameters<T> {
             ("txt_enc.embed.weight".to_owned(), self.embed.view_mut().into_dyn()),
         ];
         for (k, layer) in self.rnn.iter_mut().enumerate() {
-            all.push((format!("txt_enc.rnn.weight_ih_l{k}"), layer.weight_ih.view_mut().into_dyn()));
-            all.push((format!("txt_enc.rnn.weight_hh_l{k}"), layer.weight_hh.view_mut().into_dyn()));
-            all.push((format!("txt_enc.rnn.bias_ih_l{k}"), layer.bias_ih.view_mut().into_dyn()));
-            all.push((format!("txt_enc.rnn.bias_hh_l{k}"), layer.bias_hh.view_mut().into_dyn()));
+            let name = |part: &str| format!("txt_enc.rnn.{part}_l{k}");
+            all.push((name("weight_ih"), layer.weight_ih.view_mut().into_dyn()));
+            all.push((name("weight_hh"), layer.weight_hh.view_mut().into_dyn()));
+            all.push((name("bias_ih"), layer.bias_ih.view_mut().into_dyn()));
+            all.push((name("bias_hh"), layer.bias_hh.view_mut().into_dyn()));
         }
         if let Some(proj) = &mut self.proj {
             all.push(("txt_enc.proj.weight".to_owned(), proj.weight.view_mut().into_dyn()));
@@ -152,7 +131,7 @@ impl<T: Real> Parameters<T> {
 }
 
 /// Step t of training moves the parameters w by their gradient g with Adam's moments m and v, which it
-/// updates. Returns the norm of the gradient, and what clipping multiplies it by.
+/// updates. Returns the norm of the gradient, and what clipping multiplies it task.
 pub fn step<T: Real>([w, g, m, v]: [&mut Parameters<T>; 4], t: u64, lr: f64, max_norm: f64) -> (T, T) {
     let (w, g, m, v) = (w.named(), g.named(), m.named(), v.named());
     let norm = global_norm(g.iter().map(|(_, g)| g));

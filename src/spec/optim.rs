@@ -1,14 +1,11 @@
 //! Clipping by the global norm, and Adam.
-
 use super::*;
-use crate::real::power;
 
 /// The norm of all gradients together, added up in blocks, which loses fewer digits than one long sum.
 pub fn global_norm<'a, T: Real>(gradients: impl IntoIterator<Item = &'a ArrayViewMutD<'a, T>>) -> T {
-    const BLOCK: usize = 1024;
     let mut total = T::zero();
     for g in gradients {
-        for block in g.iter().copied().collect::<Vec<T>>().chunks(BLOCK) {
+        for block in g.iter().copied().collect::<Vec<T>>().chunks(1024) {
             total += block.iter().fold(T::zero(), |sum, &g| sum + g * g);
         }
     }

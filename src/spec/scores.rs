@@ -1,5 +1,4 @@
 //! How well every image fits every caption.
-
 use super::*;
 
 /// How an image and a caption are compared: (SIM-1), (SIM-2) or (SIM-3).

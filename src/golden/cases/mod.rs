@@ -222,7 +222,7 @@ impl Case {
         const LARGEST: f64 = 1e-4;
         let none = Mistakes::new();
         let plain = Plain::new(Arithmetic::PLAIN, &none);
-        let exact = self.program.run::<f64>(&self.settings, &self.inputs, &plain)?.trace;
+        let exact = self.program.specified(&self.settings, &self.inputs)?.trace;
         let single = self.program.run::<f32>(&self.settings, &self.inputs, &plain)?.trace;
         let lengths = lengths_of(&self.inputs);
         Ok(exact.entries.iter().zip(&single.entries).all(|(exact, single)| {
@@ -233,9 +233,7 @@ impl Case {
 
     /// The distance from the nearest kink.
     fn kink(&self) -> Result<f64> {
-        let none = Mistakes::new();
-        let run = self.program.run::<f64>(&self.settings, &self.inputs, &Plain::new(Arithmetic::PLAIN, &none))?;
-        Ok(run.margins.kink())
+        Ok(self.program.specified(&self.settings, &self.inputs)?.margins.kink())
     }
 }
 

@@ -6,8 +6,8 @@ use super::Plain;
 use crate::error::{ErrorKind, Result};
 use crate::golden::arithmetic::Form;
 use crate::golden::mistakes::Mistake as M;
-use crate::nn::Linear;
 use crate::real::Real;
+use crate::spec::layers::Linear;
 
 /// Rows and what they were divided by.
 #[derive(Clone, Debug)]

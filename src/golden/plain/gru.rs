@@ -5,8 +5,8 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
 use super::{Plain, Trace};
 use crate::golden::arithmetic::Form;
 use crate::golden::mistakes::Mistake as M;
-use crate::nn::GruLayer;
 use crate::real::Real;
+use crate::spec::gru::GruLayer;
 
 /// Rows of different lengths in one array; behind a row's length stands anything.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Plain<'_> {
 
     /// Exchanges that undo themselves: done once when reading weights, once more on their gradients.
     fn rearrange<T: Real>(&self, w: &mut GruLayer<T>) {
-        let hidden = w.hidden_size();
+        let hidden = w.weight_hh.ncols();
         let swap = |rows: &mut Array2<T>| {
             let (mut r, z) = rows.multi_slice_mut((s![..hidden, ..], s![hidden..2 * hidden, ..]));
             ndarray::Zip::from(&mut r).and(z).for_each(std::mem::swap);
@@ -273,7 +273,7 @@ impl Plain<'_> {
     fn layer<T: Real>(&self, w: GruLayer<T>, x: Array3<T>, lengths: &[usize], h0: ArrayView2<'_, T>) -> Layer<T> {
         let way = self.arithmetic;
         let (batch, steps, inputs) = x.dim();
-        let hidden = w.hidden_size();
+        let hidden = w.weight_hh.ncols();
         let first = usize::from(self.wrong(M::FirstTokenSkipped));
         let flat = x.to_shape((batch * steps, inputs)).expect("the same numbers").into_owned();
         let a = way.store(way.product(flat.view(), w.weight_ih.t()) + &w.bias_ih);
