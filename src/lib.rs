@@ -80,6 +80,7 @@ pub mod eval;
 pub mod files;
 pub mod golden;
 pub mod gradcheck;
+pub mod interop;
 pub mod linalg;
 pub mod loss;
 pub mod model;

@@ -211,7 +211,7 @@ fn the_readmes_training_is_what_the_program_prints() {
 fn the_readmes_diagnosis_is_what_the_program_prints() {
     // What a GRU of another library shows, with the reset before the product: its results.
     let folder = tempfile::tempdir().expect("a folder");
-    let planted = Mistakes::from([Mistake::by_id("reset-before-product").expect("a known mistake")]);
+    let planted = Mistakes::from([Mistake::ResetBefore]);
     let suite = suite();
     for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
         let case = suite.load(entry).expect("a case");

@@ -874,6 +874,35 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
     println!("largest difference {worst:.1e}");
 }
 
+/// The expected values are computed with `vsepp::spec`; tolerances, mistakes and diagnosis with
+/// `vsepp::golden::plain`. Without mistakes and in exact order the two are one function.
+#[test]
+fn the_specification_and_the_plain_computation_give_the_same_bits() {
+    let (none, mut tensors, mut refused) = (Mistakes::new(), 0, 0);
+    for golden in suite() {
+        let (id, program, settings) = (&golden.entry.id, golden.entry.program, golden.settings().unwrap());
+        let plain = program.run::<f64>(&settings, &golden.inputs, &Plain::new(Arithmetic::PLAIN, &none));
+        match (program.specified(&settings, &golden.inputs), plain) {
+            (Ok(specified), Ok(plain)) => {
+                assert_eq!(specified.margins, plain.margins, "{id}");
+                assert_eq!(specified.trace.entries.len(), plain.trace.entries.len(), "{id}");
+                for (s, p) in specified.trace.entries.iter().zip(&plain.trace.entries) {
+                    assert_eq!((&s.name, s.kind, s.values.shape()), (&p.name, p.kind, p.values.shape()), "{id}");
+                    let same = s.values.iter().zip(&p.values).all(|(s, p)| s.to_bits() == p.to_bits());
+                    assert!(same, "{id}: {}", s.name);
+                    tensors += 1;
+                }
+            }
+            (Err(specified), Err(plain)) => {
+                assert_eq!(specified.to_string(), plain.to_string(), "{id}");
+                refused += 1;
+            }
+            (specified, plain) => panic!("{id}: {:?} and {:?}", specified.is_ok(), plain.is_ok()),
+        }
+    }
+    assert!(tensors > 3000 && refused > 5, "{tensors} tensors, {refused} refused");
+}
+
 /// Every mistake on the way forward comes with the backward pass that an autograd would give: where a
 /// planted output differs from the right one, the planted gradient of the inputs is its derivative.
 #[test]

@@ -11,6 +11,7 @@ use super::cases::Expected;
 use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorReport, UNSUPPORTED, check_case};
 use super::diagnose::{Checked, Diagnoses, diagnose};
 use super::program::Inputs;
+use super::stage::Stage;
 use super::suite::{CaseEntry, Format, GoldenCase, Suite, check_entry};
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ pub struct First {
 #[derive(Clone, Debug, Serialize)]
 pub struct StageReport {
     /// The stage.
-    pub stage: String,
+    pub stage: Stage,
     /// Tensors compared.
     pub tensors: usize,
     /// Of these, how many failed.
@@ -108,46 +109,6 @@ pub struct StageReport {
     /// The case and tensor that have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst_at: Option<(String, String)>,
-}
-
-/// The stages in the order of the data flow; `gru layer` stands for every layer.
-const STAGES: [&str; 27] = [
-    "image side",
-    "image embedding",
-    "words",
-    "gru layer",
-    "state",
-    "last state",
-    "caption side",
-    "caption embedding",
-    "projection",
-    "normalisation",
-    "scores",
-    "loss",
-    "backward: scores",
-    "backward: image embedding",
-    "backward: caption embedding",
-    "backward: normalisation",
-    "backward: projection",
-    "backward: image side",
-    "backward: caption side",
-    "backward: last state",
-    "backward: gru layer",
-    "backward: state",
-    "backward: gru input",
-    "backward: words",
-    "losses of the steps",
-    "clipping",
-    "adam",
-];
-
-/// The place of a stage in the data flow; backward the top layer comes first.
-fn rank(stage: &str) -> (usize, i64) {
-    let name = stage.trim_end_matches(|c: char| c.is_ascii_digit());
-    let layer: i64 = stage[name.len()..].parse().unwrap_or(0);
-    let name = name.trim_end();
-    let place = STAGES.iter().position(|&known| known == name).unwrap_or(STAGES.len());
-    (place, if stage.starts_with("backward") { -layer } else { layer })
 }
 
 /// The tensors of a file. Those that the case does not have are known by name alone: their numbers
@@ -341,7 +302,7 @@ fn stages(reports: &[CaseReport]) -> Vec<StageReport> {
         for tensor in &report.tensors {
             let place = stages.iter().position(|stage| stage.stage == tensor.stage).unwrap_or_else(|| {
                 stages.push(StageReport {
-                    stage: tensor.stage.clone(),
+                    stage: tensor.stage,
                     tensors: 0,
                     failed: 0,
                     missing: 0,
@@ -375,22 +336,6 @@ fn stages(reports: &[CaseReport]) -> Vec<StageReport> {
             }
         }
     }
-    stages.sort_by_key(|stage| rank(&stage.stage));
+    stages.sort_by_key(|stage| stage.stage.rank());
     stages
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stages_follow_the_data_flow() {
-        let mut stages =
-            ["adam", "backward: gru layer 0", "gru layer 1", "backward: gru layer 1", "words", "gru layer 0", "scores"];
-        stages.sort_by_key(|stage| rank(stage));
-        assert_eq!(
-            stages,
-            ["words", "gru layer 0", "gru layer 1", "scores", "backward: gru layer 1", "backward: gru layer 0", "adam"]
-        );
-    }
 }

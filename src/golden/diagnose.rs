@@ -20,10 +20,11 @@ use serde::Serialize;
 use super::arithmetic::{Arithmetic, Form};
 use super::cases::Expected;
 use super::compare::{CaseReport, FoundTensors, Status, check_case};
+use super::difference::{difference, lengths_of};
 use super::mistakes::{self, Mistake, Mistakes};
 use super::plain::{Kind, Plain};
 use super::suite::GoldenCase;
-use super::tolerance::{Profile, SAFETY, difference, lengths_of};
+use super::tolerance::{Profile, SAFETY};
 use crate::error::Result;
 use crate::real::{Real, Scalar};
 

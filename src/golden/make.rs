@@ -9,14 +9,17 @@ use rayon::prelude::*;
 use super::Arithmetic;
 use super::cases::{Case, Expected, FLAGS};
 use super::compare::{Found, check_case};
-use super::layouts::{self, Layout};
+use super::difference::{extent, is_padded, lengths_of};
+use super::inputs::{RNN, rnn};
 use super::mistakes::{self, Mistakes};
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
+use super::stage::Stage;
 use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, SCHEMA, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
+use crate::interop::{Layout, convert};
 use crate::nn::GruLayer;
 
 /// The equations' labels of a program.
@@ -176,16 +179,22 @@ impl Case {
         measured: &Measured,
         steps: bool,
     ) -> Result<Vec<TensorEntry>> {
-        let lengths = tolerance::lengths_of(&self.inputs);
-        let kept = |entry: &Entry<f64>| steps || !tolerance::is_padded(self.program, &entry.name);
+        let lengths = lengths_of(&self.inputs);
+        let kept = |entry: &Entry<f64>| steps || !is_padded(self.program, &entry.name);
         let entries = measured.golden.trace.entries.iter().zip(&measured.tolerances).filter(|(entry, _)| kept(entry));
         entries
             .map(|(entry, tolerances)| {
+                if self.program.stage(&entry.name) == Stage::UNKNOWN {
+                    let (name, program) = (&entry.name, self.program.name());
+                    return Err(Error::mismatch(format!(
+                        "{name}: expected a tensor of a stage of the program {program}"
+                    )));
+                }
                 let computed = self.program == Program::Loss && entry.values.len() >= COMPUTED;
                 let mut left_out = TensorWriter::default();
                 let into = if computed { &mut left_out } else { &mut *writer };
                 let mut out = add(into, &entry.name, entry.kind, false, &entry.values)?;
-                let extent = tolerance::extent(self.program, &entry.name, lengths.as_deref());
+                let extent = extent(self.program, &entry.name, lengths.as_deref());
                 out.computed = computed;
                 out.rows = extent.rows;
                 out.padded = extent.lengths.is_some();
@@ -203,9 +212,8 @@ impl Case {
     fn converted(&self, layout: Layout) -> Result<Vec<(String, ArrayD<f64>)>> {
         let mut all = Vec::new();
         for k in 0.. {
-            let get = |part: &str| self.inputs.get(&format!("param.txt_enc.rnn.{part}_l{k}"));
-            let (Some(w_ih), Some(w_hh), Some(b_ih), Some(b_hh)) =
-                (get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh"))
+            let [Some(w_ih), Some(w_hh), Some(b_ih), Some(b_hh)] =
+                RNN.map(|part| self.inputs.get(&format!("param.{}", rnn(part, k))))
             else {
                 break;
             };
@@ -215,8 +223,11 @@ impl Case {
                 bias_ih: shaped(b_ih)?,
                 bias_hh: shaped(b_hh)?,
             };
-            let converted = layouts::convert(&layer, layout);
-            all.extend(converted.into_iter().map(|(name, values)| (format!("layout.{layout}.l{k}.{name}"), values)));
+            all.extend(
+                convert(&layer, layout)
+                    .into_iter()
+                    .map(|(name, values)| (format!("layout.{layout}.l{k}.{name}"), values)),
+            );
         }
         Ok(all)
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plain::Trace;
 use crate::loss::{HingeLoss, Violation};
+use crate::model::Config;
 use crate::real::Real;
 use crate::similarity::Measure;
 
@@ -58,23 +59,28 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            margin: 0.2,
-            max_violation: true,
-            mask_same_image: false,
-            measure: Measure::Cosine,
-            use_abs: false,
-            no_imgnorm: false,
-            num_layers: 1,
-            caption_projection: false,
-            learning_rate: 2e-4,
-            grad_clip: 2.0,
-            steps: 0,
-        }
+        Self::of(&Config::default(), 0)
     }
 }
 
 impl Settings {
+    /// Those of a run, for so many steps.
+    pub(super) fn of(config: &Config, steps: usize) -> Self {
+        Self {
+            margin: config.margin,
+            max_violation: config.max_violation,
+            mask_same_image: config.mask_same_image,
+            measure: config.measure,
+            use_abs: config.use_abs,
+            no_imgnorm: config.no_imgnorm,
+            num_layers: config.num_layers,
+            caption_projection: config.caption_projection,
+            learning_rate: config.learning_rate,
+            grad_clip: config.grad_clip,
+            steps,
+        }
+    }
+
     /// Margin and kind of the loss.
     #[must_use]
     pub fn hinge(&self) -> HingeLoss {
@@ -213,45 +219,5 @@ impl Program {
             Self::Optimiser => "optimiser",
             Self::Model => "model",
         }
-    }
-
-    /// The stage of the data flow that makes a tensor.
-    #[must_use]
-    pub fn stage(self, name: &str) -> String {
-        let (back, plain) = match name.strip_prefix("grad.") {
-            Some(plain) => ("backward: ", plain),
-            None => ("", name),
-        };
-        let layer = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
-        let what = if let Some(rest) =
-            plain.strip_prefix("mid.l").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        {
-            format!("gru layer {}", layer(rest))
-        } else if let Some((_, rest)) = plain.split_once("_l").filter(|_| plain.starts_with("txt_enc.rnn.")) {
-            format!("gru layer {}", layer(rest))
-        } else {
-            match plain {
-                "mid.words" | "txt_enc.embed.weight" => "words",
-                "mid.last" | "out.last" => "last state",
-                "out.h_next" | "in.h" | "in.h0" => "state",
-                "in.x" if matches!(self, Self::Gru | Self::GruCell) => "gru input",
-                _ if self == Self::GruCell => "gru layer 0",
-                _ if plain.starts_with("mid.image.") || plain.starts_with("img_enc.") || plain == "in.images" => {
-                    if self == Self::Linear { "projection" } else { "image side" }
-                }
-                _ if plain.starts_with("mid.caption.") || plain.starts_with("txt_enc.proj.") => "caption side",
-                "out.image_embedding" | "in.image_embedding" => "image embedding",
-                "out.caption_embedding" | "in.caption_embedding" => "caption embedding",
-                "out.scores" | "in.scores" => "scores",
-                "mid.norm" | "out.y" | "in.x" if self == Self::L2norm => "normalisation",
-                "out.y" | "in.x" => "projection",
-                "opt.losses" => "losses of the steps",
-                "opt.norms" | "opt.clip" => "clipping",
-                _ if plain.starts_with("opt.") => "adam",
-                _ => "loss",
-            }
-            .to_owned()
-        };
-        format!("{back}{what}")
     }
 }

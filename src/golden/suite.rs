@@ -26,8 +26,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::cases::Expected;
+use super::difference::Extent;
 use super::program::{Inputs, Margins, Program, Settings};
-use super::tolerance::{Extent, Tolerances};
+use super::tolerance::Tolerances;
 use crate::error::{Error, Result};
 use crate::escape::is_obeyed;
 use crate::files::{TensorFile, read_text};
@@ -139,7 +140,8 @@ mod figures {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::golden::tolerance::{Deviation, Profile, Tolerances};
+    use crate::golden::difference::Deviation;
+    use crate::golden::tolerance::{Profile, Tolerances};
 
     pub(super) fn serialize<S: Serializer>(tolerances: &Tolerances, serializer: S) -> Result<S::Ok, S::Error> {
         let figures = |allowed: &Deviation| match <[f64; 3]>::from(*allowed) {

@@ -7,7 +7,8 @@ use ndarray::ArrayD;
 use super::table::thousands;
 use crate::escape;
 use crate::golden::check::Checkup;
-use crate::golden::compare::{Status, TensorReport, index_of};
+use crate::golden::compare::{Status, TensorReport};
+use crate::golden::difference::index_of;
 use crate::golden::diagnose::{Diagnosis, Reach};
 use crate::golden::mistakes::ALL;
 use crate::golden::suite::{CaseEntry, GoldenCase, Manifest};
@@ -62,11 +63,11 @@ pub fn golden_report(checkup: &Checkup) -> String {
         thousands(c.tensors)
     );
     if !checkup.stages.is_empty() {
-        let width = checkup.stages.iter().map(|s| s.stage.len()).max().unwrap_or(5);
+        let width = checkup.stages.iter().map(|s| s.stage.to_string().len()).max().unwrap_or(5);
         let _ = writeln!(out, "  {:<width$}  tensors   worst error / tolerance", "stage");
     }
     for stage in &checkup.stages {
-        let width = checkup.stages.iter().map(|s| s.stage.len()).max().unwrap_or(5);
+        let width = checkup.stages.iter().map(|s| s.stage.to_string().len()).max().unwrap_or(5);
         let mark = match (stage.failed, stage.tensors) {
             (0, 0) => '-',
             (0, _) => ' ',

@@ -19,10 +19,11 @@ use rand_chacha::ChaCha8Rng;
 pub use models::paper;
 
 use super::arithmetic::Arithmetic;
+use super::difference::{difference, extent, lengths_of};
+use super::inputs::rnn;
 use super::mistakes::Mistakes;
 use super::plain::Plain;
 use super::program::{Inputs, Program, Settings};
-use super::tolerance::{difference, extent, lengths_of};
 use crate::error::{Error, Result};
 use crate::random::{Symmetric, permutation, stream};
 use crate::similarity::Measure;
@@ -244,7 +245,7 @@ fn named<const N: usize>(tensors: [(&str, ArrayD<f64>); N]) -> Inputs {
 
 /// The parameters of a GRU layer, U(±a), under the original's names.
 fn add_layer(inputs: &mut Inputs, draw: &mut Draw, k: usize, input: usize, hidden: usize, a: f64) {
-    let name = |part: &str| format!("param.txt_enc.rnn.{part}_l{k}");
+    let name = |part: &str| format!("param.{}", rnn(part, k));
     inputs.insert(name("weight_ih"), draw.array((3 * hidden, input), a).into_dyn());
     inputs.insert(name("weight_hh"), draw.array((3 * hidden, hidden), a).into_dyn());
     inputs.insert(name("bias_ih"), draw.array(3 * hidden, a).into_dyn());

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::text::{class, code, count, escape, short, sign, units};
+use super::text::{class, code, count, escape, sign, units};
 use crate::golden::check::Checkup;
 use crate::golden::compare::Status;
+use crate::golden::stage::Stage;
 
 /// The axis goes from 10⁻⁴ to 10⁴ tolerances.
 const DECADES: f64 = 4.0;
@@ -14,7 +15,7 @@ const MOST: usize = 600;
 
 /// The tensors of one name in all cases.
 struct Row {
-    stage: String,
+    stage: Stage,
     name: String,
     cases: usize,
     failed: usize,
@@ -38,9 +39,9 @@ fn rows(checkup: &Checkup) -> Vec<Row> {
         let compared = |status| matches!(status, Status::Passed | Status::Remark | Status::Failed);
         for tensor in report.tensors.iter().filter(|tensor| compared(tensor.status)) {
             let name = pattern(&tensor.name);
-            let place = *places.entry((tensor.stage.clone(), name.clone())).or_insert_with(|| {
+            let place = *places.entry((tensor.stage.to_string(), name.clone())).or_insert_with(|| {
                 rows.push(Row {
-                    stage: tensor.stage.clone(),
+                    stage: tensor.stage,
                     name,
                     cases: 0,
                     failed: 0,
@@ -60,8 +61,8 @@ fn rows(checkup: &Checkup) -> Vec<Row> {
             }
         }
     }
-    let order = |stage: &str| checkup.stages.iter().position(|known| known.stage == stage);
-    rows.sort_by_key(|row| order(&row.stage).unwrap_or(usize::MAX));
+    let order = |stage: Stage| checkup.stages.iter().position(|known| known.stage == stage);
+    rows.sort_by_key(|row| order(row.stage).unwrap_or(usize::MAX));
     rows
 }
 
@@ -113,15 +114,15 @@ pub(super) fn section(checkup: &Checkup) -> String {
         let _ = write!(out, "<span style=\"left:{at}%\">{text}</span>");
     }
     out += "</div></th><th scope=\"col\">worst</th><th scope=\"col\">compared</th></tr></thead>";
-    let mut stage: Option<&str> = None;
+    let mut stage = None;
     for row in rows.iter().take(MOST) {
-        if stage != Some(&row.stage) {
+        if stage != Some(row.stage) {
             if stage.is_some() {
                 out += "</tbody>";
             }
-            let name = if row.stage.is_empty() { "(no stage)".into() } else { short(&row.stage) };
+            let name = row.stage;
             let _ = write!(out, "<tbody><tr class=\"stage\"><th scope=\"rowgroup\" colspan=\"4\">{name}</th></tr>");
-            stage = Some(&row.stage);
+            stage = Some(row.stage);
         }
         out += &draw(row);
     }

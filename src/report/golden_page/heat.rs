@@ -7,10 +7,12 @@ use ndarray::ArrayD;
 
 use super::text::{both, code, count, error_of, escape, index, short, units, value};
 use crate::golden::check::Checkup;
-use crate::golden::compare::{Status, TensorReport, index_of};
+use crate::golden::compare::{Status, TensorReport};
 use crate::golden::diagnose::Checked;
+use crate::golden::difference::index_of;
+use crate::golden::difference::{Deviation, Extent, lengths_of};
 use crate::golden::suite::TensorEntry;
-use crate::golden::tolerance::{Deviation, Extent, LARGE, lengths_of};
+use crate::golden::tolerance::LARGE;
 
 /// How many cases have a picture.
 const SHOWN: usize = 12;
@@ -370,7 +372,7 @@ fn figure(case: &Checked, checkup: &Checkup) -> String {
         return out;
     };
     let problem = tensor.problem.as_deref().unwrap_or("not within its tolerance");
-    let _ = write!(out, "<p>{} ({}): {}.", code(&tensor.name), short(&tensor.stage), short(problem));
+    let _ = write!(out, "<p>{} ({}): {}.", code(&tensor.name), tensor.stage, short(problem));
     let entry = case.golden.entry.tensors.iter().find(|entry| entry.name == tensor.name);
     let allowed = tensor.tolerance.or_else(|| entry.and_then(|entry| entry.tolerance.get(&checkup.profile).copied()));
     let allowed: Deviation = allowed.unwrap_or_default();

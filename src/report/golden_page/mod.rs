@@ -157,7 +157,7 @@ fn divergence(first: &First, checkup: &Checkup) -> String {
 /// What is known of a tensor that failed.
 fn facts(tensor: &TensorReport, note: &str) -> String {
     let mut rows = vec![
-        ("stage", short(&tensor.stage)),
+        ("stage", tensor.stage.to_string()),
         ("what", short(tensor.problem.as_deref().unwrap_or("not within its tolerance"))),
     ];
     if let Some(found) = &tensor.found {
