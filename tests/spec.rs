@@ -6,7 +6,9 @@ use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, array};
 use num_complex::Complex;
-use vsepp::model::{Batch, Config, Parameters, ValidConfig, Vse};
+use vsepp::linalg::Write;
+use vsepp::model::{Batch, Config, Parameters, Pass, ValidConfig, Vse};
+use vsepp::nn::{Mode, Module};
 use vsepp::optim::{Adam, clip_coefficient, global_norm};
 use vsepp::real::{Real, Scalar};
 use vsepp::similarity::Measure;
@@ -50,40 +52,43 @@ struct Fast {
     adam: Adam<f64>,
 }
 
-/// What one forward and backward pass gives.
-struct Pass {
-    scores: Array2<f64>,
-    loss: f64,
-    d_images: Array2<f64>,
-    gradient: Parameters<f64>,
-}
-
 type Named = Vec<(String, ArrayD<f64>)>;
-
-fn named(parameters: &Parameters<f64>) -> Named {
-    parameters.named().into_iter().map(|(name, tensor)| (name, tensor.to_owned())).collect()
-}
 
 impl Fast {
     fn new(config: ValidConfig) -> Self {
         let model = Vse::init(config.architecture(WORDS, FEATURES), 3);
-        let adam = Adam::new(&model.architecture);
+        let adam = Adam::new(&model.parameters);
         Self { config, model, adam }
     }
 
-    fn pass(&self, batch: &Batch<f64>) -> Pass {
-        let forward = self.model.forward(batch, &self.config.objective(0)).unwrap();
-        let mut gradient = Parameters::zeros(&self.model.architecture);
-        let d_images = self.model.backward_with_features(batch, &forward, &mut gradient);
-        Pass { scores: forward.scores, loss: forward.hinges.loss, d_images, gradient }
+    fn zeros(&self) -> Parameters<f64> {
+        Parameters::zeros(&self.model.architecture)
+    }
+
+    /// Forward and backward: what was computed, the gradients of the parameters, and dℓ/dφ.
+    fn pass(&self, batch: &Batch<f64>) -> (Pass<f64>, Parameters<f64>, Array2<f64>) {
+        let (mut pass, mut gradient, mut d_images) = (Pass::default(), self.zeros(), Array2::zeros((0, 0)));
+        self.model.forward(batch, &self.config.objective(0), Mode::Train, &mut pass).unwrap();
+        self.model.backward(batch, &mut pass, Write::Replace, &mut gradient, Some(&mut d_images)).unwrap();
+        (pass, gradient, d_images)
     }
 
     /// Clips and moves the parameters; returns the gradient's norm.
     fn step(&mut self, gradient: &Parameters<f64>) -> f64 {
         let norm = global_norm(gradient);
         let clip = clip_coefficient(norm, self.config.grad_clip);
-        self.adam.update(&mut self.model.parameters, gradient, self.config.learning_rate, clip);
+        self.adam.update(&mut self.model.parameters, gradient, self.config.learning_rate, clip).unwrap();
         norm
+    }
+
+    /// Parameters, first moments, second moments.
+    fn state(&self) -> [Named; 3] {
+        let moments = &self.adam.moments;
+        [
+            self.model.parameters.tensors(),
+            moments.iter().map(|moments| (moments.name.clone(), moments.m.clone())).collect(),
+            moments.iter().map(|moments| (moments.name.clone(), moments.v.clone())).collect(),
+        ]
     }
 }
 
@@ -158,29 +163,32 @@ fn the_fast_model_computes_what_the_specification_says() {
         let task = task::<f64>(&config, &batch);
         let (lr, max_norm) = (config.learning_rate, config.grad_clip);
         let mut fast = Fast::new(config.clone());
-        let mut w = specified(&config, &named(&fast.model.parameters));
-        let zeros = named(&Parameters::zeros(&fast.model.architecture));
+        let mut w = specified(&config, &fast.model.parameters.tensors());
+        let zeros = fast.zeros().tensors();
         let (mut m, mut v) = (specified(&config, &zeros), specified(&config, &zeros));
         for t in 1..=STEPS {
             let (y, loss) = spec::model::forward(&w, &task).unwrap();
             let (d, mut gradient) = spec::model::backward(&w, &task, &y, spec::loss::loss_backward(&loss));
-            let pass = fast.pass(&batch);
+            let (pass, fast_gradient, d_images) = fast.pass(&batch);
             let mut see = |what: &str, fast: ArrayD<f64>, spec: ArrayD<f64>| {
                 worst = worst.max(compare(&format!("configuration {number}, step {t}: {what}"), &fast, &spec));
             };
-            see("scores", pass.scores.clone().into_dyn(), y.scores.into_dyn());
-            see("loss", array![pass.loss].into_dyn(), array![loss.loss].into_dyn());
-            see("d images", pass.d_images.clone().into_dyn(), d.images.into_dyn());
+            see("scores", pass.scores.into_dyn(), y.scores.into_dyn());
+            see("loss", array![pass.terms.loss].into_dyn(), array![loss.loss].into_dyn());
+            see("d images", d_images.into_dyn(), d.images.into_dyn());
             assert!(loss.loss > 0.0, "configuration {number}: a loss of 0 would compare nothing");
-            for ((name, fast), (_, spec)) in named(&pass.gradient).into_iter().zip(gradient.named()) {
+            for ((name, fast), (_, spec)) in fast_gradient.tensors().into_iter().zip(gradient.named()) {
                 see(&format!("gradient of {name}"), fast, spec.to_owned());
             }
-            let norm = fast.step(&pass.gradient);
+            let norm = fast.step(&fast_gradient);
             let (spec_norm, _) = spec::model::step([&mut w, &mut gradient, &mut m, &mut v], t, lr, max_norm);
             see("norm", array![norm].into_dyn(), array![spec_norm].into_dyn());
-            let after = [(&fast.model.parameters, &mut w), (&fast.adam.m, &mut m), (&fast.adam.v, &mut v)];
-            for (what, (fast, spec)) in ["", "m of ", "v of "].into_iter().zip(after) {
-                for ((name, fast), (_, spec)) in named(fast).into_iter().zip(spec.named()) {
+            for ((what, fast), spec) in
+                ["", "m of ", "v of "].into_iter().zip(fast.state()).zip([&mut w, &mut m, &mut v])
+            {
+                assert_eq!(fast.len(), spec.named().len());
+                for ((name, fast), (spec_name, spec)) in fast.into_iter().zip(spec.named()) {
+                    assert_eq!(name, spec_name);
                     see(&format!("{what}{name}"), fast, spec.to_owned());
                 }
             }
@@ -217,7 +225,7 @@ fn the_gradients_of_the_specification_are_derivatives() {
     let batch = batch();
     for (number, config) in configurations().into_iter().enumerate() {
         let real = task(&config, &batch);
-        let mut w = specified(&config, &named(&Fast::new(config.clone()).model.parameters));
+        let mut w = specified(&config, &Fast::new(config.clone()).model.parameters.tensors());
         let (y, loss) = spec::model::forward(&w, &real).unwrap();
         let (_, mut gradient) = spec::model::backward(&w, &real, &y, spec::loss::loss_backward(&loss));
         let complex = task(&config, &batch);
@@ -287,19 +295,49 @@ fn edges_of_the_norm() {
     assert!((norms[0] / 5e-200 - 1.0).abs() < 1e-15 && (norms[1] / 5e200 - 1.0).abs() < 1e-15, "{norms}");
 }
 
-#[test]
-fn it_is_read_in_one_sitting_and_by_itself() {
+/// The source files of the specification.
+fn sources() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/spec");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let texts: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+#[test]
+fn it_is_read_in_one_sitting_and_by_itself() {
+    let texts = sources();
     let lines: usize = texts.iter().map(|text| text.lines().count()).sum();
     assert!(texts.len() >= 5 && lines <= 500, "{lines} lines in {} files", texts.len());
-    for line in texts.iter().flat_map(|text| text.lines()) {
-        let Some((_, path)) = line.split_once("crate::").filter(|_| !line.trim_start().starts_with("//")) else {
-            continue;
-        };
-        assert!(path.starts_with("real::") || path.starts_with("error::"), "the specification uses {line:?}");
+    for line in texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with("//")) {
+        for (at, _) in line.match_indices("crate::") {
+            let path = &line[at + "crate::".len()..];
+            assert!(path.starts_with("real::") || path.starts_with("error::"), "the specification uses {line:?}");
+        }
     }
+}
+
+/// `docs/02-equations.md` says so. (GRU-5) is (TXT-1) in the words of a layer.
+#[test]
+fn every_equation_of_the_model_is_in_it() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/02-equations.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let code = sources().concat();
+    let families =
+        ["EMB", "LIN", "GRU", "NORM", "ABS", "IMG", "TXT", "SIM", "HINGE", "SH", "MH", "LOSS", "CLIP", "ADAM"];
+    let mut found = 0;
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_start_matches("| ")).collect();
+        let Some(label) = cells[0].strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) else { continue };
+        let family = label.split('-').next().unwrap();
+        if cells.len() != 4 || !families.contains(&family) || label.starts_with("GRU-5") {
+            continue;
+        }
+        for equation in cells[1].split("<br>") {
+            let equation = equation.trim_matches('`').replace("\\|", "|");
+            assert!(code.contains(&format!("// ({label})  {equation}")), "({label})  {equation}");
+            found += 1;
+        }
+    }
+    assert!(found >= 40, "{found} equations");
 }
 
 /// Generic over the number type, as it says.

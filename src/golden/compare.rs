@@ -158,7 +158,9 @@ impl CaseReport {
 
 /// Compares what a backend wrote for a case.
 ///
-/// **Errors** if the case itself is broken, never because of what was found.
+/// # Errors
+///
+/// If the case itself is broken, never because of what was found.
 pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
     let says = |name: &str| found.get(name).map(|found| found.values.iter().any(|&x| x != 0.0));
     let rejected = says(REJECTED);

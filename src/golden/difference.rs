@@ -145,7 +145,7 @@ pub fn extent<'a>(program: Program, name: &str, lengths: Option<&'a [usize]>) ->
     Extent { rows: program == Program::L2norm, lengths: lengths.filter(|_| is_padded(program, name)) }
 }
 
-/// Whether a tensor is [B, T, …] with something behind each row's end.
+/// Whether a tensor is [B, T, …] with something after the end of each row.
 #[must_use]
 pub fn is_padded(program: Program, name: &str) -> bool {
     let plain = name.strip_prefix("grad.").unwrap_or(name);

@@ -379,3 +379,19 @@ fn whole_numbers(name: &str, x: &ArrayD<f64>, limit: usize, what: &str) -> Resul
     }
     Ok(x.mapv(|value| value as usize))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Config};
+
+    #[test]
+    fn the_names_are_those_of_a_model() {
+        for (num_layers, caption_projection) in [(1, false), (2, true), (3, false)] {
+            let config = Config { embed_size: 4, num_layers, caption_projection, ..Config::default() };
+            let architecture: Architecture = config.check().unwrap().architecture(7, 5);
+            let names: Vec<String> = architecture.tensors().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(parameter_names(num_layers, caption_projection), names);
+        }
+    }
+}

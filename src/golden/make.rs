@@ -1,4 +1,4 @@
-//! Making a suite: golden values, tolerances, what each case catches, and the files.
+//! MakeOptions a suite: golden values, tolerances, what each case catches, and the files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -113,7 +113,7 @@ fn add(writer: &mut TensorWriter, name: &str, kind: Kind, single: bool, values: 
 
 /// What of a case is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Making<'a> {
+pub struct MakeOptions<'a> {
     /// The profiles whose tolerances are measured.
     pub profiles: &'a [Profile],
     /// Layouts in which the GRU's weights are added.
@@ -129,25 +129,27 @@ pub struct Making<'a> {
 impl Case {
     /// Computes everything that is written of this case.
     ///
-    /// **Errors** as [`Program::run`], unless the case is one that must be refused.
-    pub fn make(&self, making: Making<'_>) -> Result<Written> {
+    /// # Errors
+    ///
+    /// As [`Program::run`], unless the case is one that must be refused.
+    pub fn make(&self, options: MakeOptions<'_>) -> Result<Written> {
         let mut writer = TensorWriter::default();
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for (name, values) in &self.inputs {
             let kind = if is_integer(name) { Kind::Index } else { Kind::Real };
-            tensors.push(add(&mut writer, name, kind, making.single, values)?);
+            tensors.push(add(&mut writer, name, kind, options.single, values)?);
         }
-        for &layout in making.layouts {
+        for &layout in options.layouts {
             for (name, values) in self.converted(layout)? {
-                tensors.push(add(&mut writer, &name, Kind::Real, making.single, &values)?);
+                tensors.push(add(&mut writer, &name, Kind::Real, options.single, &values)?);
             }
         }
         let mut margins = Margins::NONE;
         let mut expected = BTreeMap::new();
         if self.expected != Expected::Invalid {
-            let measured = tolerance::measure(self.program, &self.settings, &self.inputs, making.profiles)?;
+            let measured = tolerance::measure(self.program, &self.settings, &self.inputs, options.profiles)?;
             margins = measured.golden.margins;
-            tensors.extend(self.expected_entries(&mut writer, &measured, making.steps)?);
+            tensors.extend(self.expected_entries(&mut writer, &measured, options.steps)?);
             expected = measured.golden.trace.entries.into_iter().map(|entry| (entry.name, entry.values)).collect();
         }
         let keys = self.program.keys();
@@ -166,7 +168,7 @@ impl Case {
             kills: Vec::new(),
             tensors,
         };
-        if making.kills && self.expected == Expected::Valid {
+        if options.kills && self.expected == Expected::Valid {
             let golden = GoldenCase { entry: entry.clone(), inputs: self.inputs.clone(), expected };
             entry.kills = kills(&golden)?;
         }
@@ -255,18 +257,20 @@ fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
 
 /// Writes a suite into a folder: the cases, the manifest, its schema.
 ///
-/// **Errors** if a case cannot be computed, or if the disk refuses.
+/// # Errors
+///
+/// If a case cannot be computed, or if the disk refuses.
 pub fn write(
     folder: &Path,
     name: &str,
     cases: &[Case],
     format: Format,
-    making: Making<'_>,
+    options: MakeOptions<'_>,
     done: impl Fn(&str) + Sync,
 ) -> Result<Manifest> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
     let write_one = |case: &Case| {
-        let Written { entry, tensors } = case.make(making)?;
+        let Written { entry, tensors } = case.make(options)?;
         let path = folder.join(format!("{}.{}", case.id, format.extension()));
         let short = CaseEntry { tensors: Vec::new(), ..entry.clone() };
         write_file(&path, &tensors, &short, format)?;
@@ -293,7 +297,9 @@ pub fn write(
 
 /// Writes one case's file; its entry goes into the metadata, which npz has not.
 ///
-/// **Errors** if the disk refuses.
+/// # Errors
+///
+/// If the disk refuses.
 pub fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
     match format {
         Format::Safetensors => tensors.write_safetensors(path, Some(json(entry)?)),

@@ -16,7 +16,9 @@ use crate::spec::model::Parameters;
 impl Program {
     /// Computes.
     ///
-    /// **Errors** if an input is missing, has not the shape that the others imply, or is one that
+    /// # Errors
+    ///
+    /// If an input is missing, has not the shape that the others imply, or is one that
     /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
     /// are not finite).
     pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {

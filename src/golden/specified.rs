@@ -177,7 +177,8 @@ impl Specified<'_> {
 
     fn l2norm(&mut self) -> Result<()> {
         let (x, dy) = self.read.l2norm()?;
-        let (y, norms) = layers::l2norm(&x).map_err(|row| ErrorKind::ZeroNorm { side: "image", row })?;
+        let (y, norms) =
+            layers::l2norm(&x).map_err(|row| ErrorKind::ZeroNorm { tensor: "image embedding".into(), row })?;
         self.margins.see_norms(&norms);
         self.trace.real("mid.norm", &norms);
         self.trace.real("out.y", &y);

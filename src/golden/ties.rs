@@ -59,7 +59,9 @@ struct Query {
 impl Choices {
     /// The choices of a case where there is more than one; none elsewhere.
     ///
-    /// **Errors** if the case's config is broken.
+    /// # Errors
+    ///
+    /// If the case's config is broken.
     pub fn of(golden: &GoldenCase, profile: Profile) -> Result<Option<Self>> {
         let program = golden.entry.program;
         if !matches!(program, Program::Loss | Program::Model) {

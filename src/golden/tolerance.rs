@@ -19,7 +19,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::{Arithmetic, Form, Order, Rounding, Wobble};
+use super::arithmetic::{Arithmetic, Form, Order, Rounding, UlpError};
 use super::difference::{Deviation, difference, extent, lengths_of};
 use super::mistakes::Mistakes;
 use super::plain::{Kind, Plain, Trace};
@@ -31,7 +31,7 @@ use crate::error::Result;
 /// and every known mistake is off by at least 10 T.
 pub const SAFETY: f64 = 8.0;
 /// Tensors of at least this many numbers have a bound on their mean error too. Of n errors of random
-/// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift stands out.
+/// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift shows.
 pub const LARGE: usize = 4096;
 /// The least E of the largest error and of the Frobenius norm, in units of u: one rounding of a value.
 pub const FLOOR: f64 = 1.0;
@@ -101,14 +101,14 @@ impl Profile {
     #[must_use]
     pub fn ways(self) -> Vec<Arithmetic> {
         let plain = Arithmetic::PLAIN;
-        let way = |order, wobble| Arithmetic { order, wobble, ..plain };
+        let way = |order, ulp_error| Arithmetic { order, ulp_error, ..plain };
         let rearranged = |way: Arithmetic| Arithmetic { form: Form::Rearranged, ..way };
         let low = |nearest: Rounding, bits: u32| {
             let operands = |operands| Arithmetic { operands, ..plain };
             let kept = |rounding| Arithmetic { operands: rounding, storage: rounding, ..plain };
             let mut ways = vec![
                 operands(nearest),
-                rearranged(Arithmetic { order: Order::Split(3), wobble: Wobble::Random(1), ..operands(nearest) }),
+                rearranged(Arithmetic { order: Order::Split(3), ulp_error: UlpError::Random(1), ..operands(nearest) }),
             ];
             ways.extend((1..=4).map(|seed| operands(Rounding::Dithered { bits, seed })));
             if self == Self::Tf32 {
@@ -125,21 +125,21 @@ impl Profile {
         match self {
             Self::F64 | Self::F32 => vec![
                 plain,
-                way(Order::Backward, Wobble::None),
-                way(Order::Split(2), Wobble::None),
-                way(Order::Split(4), Wobble::None),
-                way(Order::Fused, Wobble::None),
-                way(Order::Forward, Wobble::Ulps(4)),
-                way(Order::Forward, Wobble::Ulps(-4)),
-                way(Order::Forward, Wobble::Random(1)),
-                way(Order::Backward, Wobble::Random(2)),
+                way(Order::Backward, UlpError::None),
+                way(Order::Split(2), UlpError::None),
+                way(Order::Split(4), UlpError::None),
+                way(Order::Fused, UlpError::None),
+                way(Order::Forward, UlpError::Ulps(4)),
+                way(Order::Forward, UlpError::Ulps(-4)),
+                way(Order::Forward, UlpError::Random(1)),
+                way(Order::Backward, UlpError::Random(2)),
                 rearranged(plain),
-                rearranged(way(Order::Split(3), Wobble::Random(3))),
-                rearranged(way(Order::Fused, Wobble::Random(4))),
-                rearranged(way(Order::Split(8), Wobble::Random(5))),
-                rearranged(way(Order::Backward, Wobble::Random(6))),
+                rearranged(way(Order::Split(3), UlpError::Random(3))),
+                rearranged(way(Order::Fused, UlpError::Random(4))),
+                rearranged(way(Order::Split(8), UlpError::Random(5))),
+                rearranged(way(Order::Backward, UlpError::Random(6))),
                 Arithmetic { form: Form::Interpolated, ..plain },
-                Arithmetic { form: Form::Interpolated, ..way(Order::Split(3), Wobble::Random(7)) },
+                Arithmetic { form: Form::Interpolated, ..way(Order::Split(3), UlpError::Random(7)) },
             ],
             Self::Tf32 => low(Rounding::Tf32, 10),
             Self::Bf16 => low(Rounding::Bf16, 7),
@@ -205,7 +205,9 @@ pub struct Measured {
 
 /// The golden values and the tolerances under some profiles.
 ///
-/// **Errors** as [`Program::run`].
+/// # Errors
+///
+/// As [`Program::run`].
 pub fn measure(program: Program, settings: &Settings, inputs: &Inputs, profiles: &[Profile]) -> Result<Measured> {
     let none = Mistakes::new();
     let golden = program.specified(settings, inputs)?;

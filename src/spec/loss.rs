@@ -42,11 +42,10 @@ pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, max: bool, image_ids: Option<
 pub fn loss_backward<T: Real>(loss: &Loss<T>) -> Array2<T> {
     let mut ds = Array2::zeros(loss.cost_s.dim());
     for (i, j) in ndarray::indices(ds.dim()) {
-        // (LOSS-1)  a term of cost_s that counts: dS_ij += 1, dS_ii −= 1
-        // (LOSS-1)  a term of cost_im that counts: dS_ij += 1, dS_jj −= 1
-        for (right, counts) in [(i, loss.counts_s[[i, j]]), (j, loss.counts_im[[i, j]])] {
-            ds[[i, j]] += counts;
-            ds[[right, right]] -= counts;
+        // (LOSS-1)  a term of weight w = ∂ℓ/∂(S_ij − d_k): dS_ij += w, dS_kk −= w
+        for (k, w) in [(i, loss.counts_s[[i, j]]), (j, loss.counts_im[[i, j]])] {
+            ds[[i, j]] += w;
+            ds[[k, k]] -= w;
         }
     }
     ds

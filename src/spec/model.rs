@@ -42,9 +42,10 @@ pub struct Pass<T> {
     pub scores: Array2<T>,
 }
 
-fn side<T: Scalar>(x: Array2<T>, side: &'static str, normalise: bool, use_abs: bool) -> Result<Side<T>> {
-    let normalised = normalise.then(|| l2norm(&x)).transpose().map_err(|row| ErrorKind::ZeroNorm { side, row })?;
-    let (unit, norms) = normalised.map_or((x.clone(), None), |(unit, norms)| (unit, Some(norms)));
+fn side<T: Scalar>(x: Array2<T>, of: &str, normalise: bool, use_abs: bool) -> Result<Side<T>> {
+    let zero = |row| ErrorKind::ZeroNorm { tensor: of.into(), row };
+    let y = normalise.then(|| l2norm(&x)).transpose().map_err(zero)?;
+    let (unit, norms) = y.map_or((x.clone(), None), |(unit, norms)| (unit, Some(norms)));
     let embedding = if use_abs { abs(&unit) } else { unit.clone() };
     Ok(Side { projected: x, unit, embedding, norms })
 }
@@ -72,7 +73,7 @@ pub fn last_backward<T: Real>(d_last: &Array2<T>, steps: usize, lengths: &[usize
 /// The values and the loss. A row of zeros that is to be normalised is an error.
 pub fn forward<T: Scalar>(w: &Parameters<T>, task: &Task<T>) -> Result<(Pass<T>, Loss<T>)> {
     // (IMG-1)  f(i) = W_fᵀ φ(i) + b_f, then (NORM-1) unless no_imgnorm, then (ABS-1) if use_abs
-    let image = side(linear(&w.fc, &task.images), "image", !task.no_imgnorm, task.use_abs)?;
+    let image = side(linear(&w.fc, &task.images), "image embedding", !task.no_imgnorm, task.use_abs)?;
     let (mut rnn, mut x) = (Vec::new(), words(&w.embed, &task.captions));
     for layer in &w.rnn {
         let y = gru(layer, x, Array2::zeros((task.lengths.len(), layer.weight_hh.ncols())), &task.lengths);
@@ -82,7 +83,7 @@ pub fn forward<T: Scalar>(w: &Parameters<T>, task: &Task<T>) -> Result<(Pass<T>,
     let last = last(&x, &task.lengths);
     // (TXT-2)  g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
     let projected = w.proj.as_ref().map_or(last.clone(), |proj| linear(proj, &last));
-    let caption = side(projected, "caption", true, task.use_abs)?;
+    let caption = side(projected, "caption embedding", true, task.use_abs)?;
     let scores = scores(task.measure, &image.embedding, &caption.embedding);
     let loss = loss(&scores, task.margin, task.max_violation, task.image_ids.as_deref());
     Ok((Pass { images: task.images.clone(), image, rnn, last, caption, scores }, loss))

@@ -179,7 +179,9 @@ impl Sketch {
 
     /// Inputs drawn until all parameters are distinct and no kink is near.
     ///
-    /// **Errors** if that does not succeed: then the case asks for too much.
+    /// # Errors
+    ///
+    /// If that does not succeed: then the case asks for too much.
     fn draw(self, inputs: impl Fn(&mut Draw) -> Inputs) -> Result<Case> {
         const ATTEMPTS: usize = 20_000;
         for attempt in 0..ATTEMPTS {
@@ -218,7 +220,7 @@ impl Case {
         })
     }
 
-    /// Whether `f32` can tell anything about every tensor: not where a gradient cancels to nothing.
+    /// Whether `f32` is precise enough for every tensor. It is not where a gradient cancels to nothing.
     fn is_well_conditioned(&self) -> Result<bool> {
         const LARGEST: f64 = 1e-4;
         let none = Mistakes::new();
@@ -266,7 +268,7 @@ fn lengths(lengths: &[usize]) -> ArrayD<f64> {
     lengths.iter().map(|&length| length as f64).collect::<Array1<f64>>().into_dyn()
 }
 
-/// NaN behind each row's end.
+/// NaN after the end of each row.
 fn poison(mut x: Array3<f64>, lengths: &[usize]) -> ArrayD<f64> {
     for (b, &length) in lengths.iter().enumerate() {
         x.slice_mut(s![b, length.., ..]).fill(f64::NAN);
@@ -277,7 +279,9 @@ fn poison(mut x: Array3<f64>, lengths: &[usize]) -> ArrayD<f64> {
 /// All cases of the suite, in the order of the manifest. New ones are added at the end of their
 /// family; an id is never given to another case.
 ///
-/// **Errors** if a case cannot be drawn as it asks.
+/// # Errors
+///
+/// If a case cannot be drawn as it asks.
 pub fn core() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     gru::gru_cells(&mut cases)?;

@@ -8,7 +8,7 @@ use crate::golden::mistakes::Mistake as M;
 use crate::real::Real;
 use crate::spec::gru::GruLayer;
 
-/// Rows of different lengths in one array; behind a row's length stands anything.
+/// Rows of different lengths in one array. After the end of a row there may be anything.
 #[derive(Clone, Debug)]
 pub struct Padded<T> {
     /// [B, T, I]
@@ -17,7 +17,7 @@ pub struct Padded<T> {
     pub lengths: Vec<usize>,
 }
 
-/// What one layer has computed; 0 behind a row's end.
+/// What one layer has computed; 0 after the end of a row.
 #[derive(Clone, Debug)]
 struct Layer<T> {
     /// The weights as they were read, and as backward reads them.
@@ -52,7 +52,7 @@ impl<T> Pass<T> {
     }
 }
 
-/// The way back through all layers.
+/// The gradients of all layers.
 #[derive(Clone, Debug)]
 pub(crate) struct Back<T> {
     /// By the parameters.

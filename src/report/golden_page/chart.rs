@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::text::{class, code, count, escape, sign, units};
-use crate::golden::check::Checkup;
+use crate::golden::check::CheckReport;
 use crate::golden::compare::Status;
 use crate::golden::stage::Stage;
 
@@ -32,7 +32,7 @@ fn pattern(name: &str) -> String {
     start.map_or_else(|| name.to_owned(), |start| format!("{start}*"))
 }
 
-fn rows(checkup: &Checkup) -> Vec<Row> {
+fn rows(checkup: &CheckReport) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
     for report in &checkup.reports {
@@ -97,7 +97,7 @@ fn draw(row: &Row) -> String {
 }
 
 /// The section with the chart.
-pub(super) fn section(checkup: &Checkup) -> String {
+pub(super) fn section(checkup: &CheckReport) -> String {
     let rows = rows(checkup);
     if rows.is_empty() {
         return String::new();
@@ -105,7 +105,7 @@ pub(super) fn section(checkup: &Checkup) -> String {
     let mut out = format!(
         "<section id=\"errors\"><h2>Error against tolerance</h2><p>{} of {} names. A mark is the worst of all cases, the bar \
          reaches down to the best; right of the line at 1 a tensor fails. Arrows point to what lies beyond the axis. \
-         <code>opt.m.*</code> stands for all moments of that kind.</p>",
+         <code>opt.m.*</code> is all moments of that kind.</p>",
         count(checkup.counts.tensors, "tensor"),
         rows.len()
     );

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::text::{class, code, count, escape, label, sign, units};
-use crate::golden::check::{Checkup, StageReport};
+use crate::golden::check::{CheckReport, StageReport};
 use crate::golden::compare::Status;
 use crate::golden::stage::{Stage, Step};
 use crate::report::thousands;
@@ -95,7 +95,7 @@ impl Node<'_> {
 
 /// The picture in the making.
 struct Picture<'a> {
-    checkup: &'a Checkup,
+    checkup: &'a CheckReport,
     nodes: Vec<Node<'a>>,
     /// From, to.
     arrows: Vec<[(usize, usize); 2]>,
@@ -252,7 +252,7 @@ impl<'a> Picture<'a> {
 }
 
 /// The diagram of all stages that were there.
-fn diagram(checkup: &Checkup) -> String {
+fn diagram(checkup: &CheckReport) -> String {
     let mut picture = Picture { checkup, nodes: Vec::new(), arrows: Vec::new(), labels: Vec::new(), below: EDGE };
     picture.model();
     picture.row("after all gradients", &AFTER.map(Stage::forward));
@@ -265,7 +265,7 @@ fn diagram(checkup: &Checkup) -> String {
 }
 
 /// The section with the diagram, and the same as a table.
-pub(super) fn section(checkup: &Checkup) -> String {
+pub(super) fn section(checkup: &CheckReport) -> String {
     if checkup.stages.is_empty() {
         return String::new();
     }
