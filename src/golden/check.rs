@@ -1,4 +1,4 @@
-//! CheckOptions what a backend wrote: a folder against a suite, or one file against one case.
+//! Checks what a backend wrote: a folder against a suite, or one file against one case.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

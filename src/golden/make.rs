@@ -1,4 +1,4 @@
-//! MakeOptions a suite: golden values, tolerances, what each case catches, and the files.
+//! Makes a suite: golden values, tolerances, what each case catches, and the files.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -157,7 +157,9 @@ impl Margins {
                         Self::see(&mut self.hardest, first - second);
                     }
                 } else {
-                    raw.iter().for_each(|x| Self::see(&mut self.hinge, x.abs()));
+                    for x in raw {
+                        Self::see(&mut self.hinge, x.abs());
+                    }
                 }
             }
         }

@@ -145,7 +145,7 @@ impl Specified<'_> {
         let (mut layers, mut weights) = (Vec::new(), Vec::new());
         for (layer, y) in inputs.layers.iter().zip(&y).rev() {
             let (d, dw) = gru_backward(layer, y, &dh, &inputs.lengths);
-            dh = d.x.clone();
+            dh.clone_from(&d.x);
             layers.insert(0, d);
             weights.insert(0, dw);
         }

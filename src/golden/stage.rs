@@ -142,11 +142,9 @@ impl Stage {
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = format!("{}{}", if self.backward { "backward: " } else { "" }, self.step.name());
-        if self.step == Step::GruLayer {
-            text += &format!(" {}", self.layer);
-        }
-        f.pad(&text)
+        let backward = if self.backward { "backward: " } else { "" };
+        let layer = if self.step == Step::GruLayer { format!(" {}", self.layer) } else { String::new() };
+        f.pad(&format!("{backward}{}{layer}", self.step.name()))
     }
 }
 

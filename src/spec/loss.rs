@@ -11,7 +11,7 @@ pub struct Loss<T> {
     pub loss: T,
 }
 
-/// S [B, B], with the right pairs d on its diagonal, gives ℓ_MH, or ℓ_SH unless `max`. Captions of one
+/// S [B, B], with the right pairs d on its diagonal, gives the loss MH, or SH unless `max`. Captions of one
 /// image, by `image_ids` `[B]`, are no negatives of each other.
 pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, max: bool, image_ids: Option<&[usize]>) -> Loss<T> {
     let hinge = |(i, j): (usize, usize), d: T| {
@@ -25,7 +25,7 @@ pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, max: bool, image_ids: Option<
     let cost_im = Array2::from_shape_fn(s.dim(), |(i, j)| hinge((i, j), s[[j, j]]));
     // A hinge of exactly 0 does not count; of equally hard negatives the first does.
     let counts = |cost: T, query: ArrayView1<'_, T>, place: usize| {
-        let harder = |(k, other): (usize, &T)| other.re() > cost.re() || (k < place && other.re() == cost.re());
+        let harder = |(k, other): (usize, &T)| other.re() > cost.re() || (k < place && other.re() >= cost.re());
         let is_left_out = cost.re() <= 0.0 || (max && query.iter().enumerate().any(harder));
         if is_left_out { T::zero() } else { T::one() }
     };

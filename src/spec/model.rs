@@ -74,13 +74,12 @@ pub fn last_backward<T: Real>(d_last: &Array2<T>, steps: usize, lengths: &[usize
 pub fn forward<T: Scalar>(w: &Parameters<T>, task: &Task<T>) -> Result<(Pass<T>, Loss<T>)> {
     // (IMG-1)  f(i) = W_fᵀ φ(i) + b_f, then (NORM-1) unless no_imgnorm, then (ABS-1) if use_abs
     let image = side(linear(&w.fc, &task.images), "image embedding", !task.no_imgnorm, task.use_abs)?;
-    let (mut rnn, mut x) = (Vec::new(), words(&w.embed, &task.captions));
+    let mut rnn: Vec<Gru<T>> = Vec::new();
     for layer in &w.rnn {
-        let y = gru(layer, x, Array2::zeros((task.lengths.len(), layer.weight_hh.ncols())), &task.lengths);
-        x = y.h.clone();
-        rnn.push(y);
+        let x = rnn.last().map_or_else(|| words(&w.embed, &task.captions), |below| below.h.clone());
+        rnn.push(gru(layer, x, Array2::zeros((task.lengths.len(), layer.weight_hh.ncols())), &task.lengths));
     }
-    let last = last(&x, &task.lengths);
+    let last = last(&rnn[rnn.len() - 1].h, &task.lengths);
     // (TXT-2)  g(c) = ψ(c), or W_gᵀ ψ(c) + b_g with caption_projection, then (NORM-1), then (ABS-1) if use_abs
     let projected = w.proj.as_ref().map_or(last.clone(), |proj| linear(proj, &last));
     let caption = side(projected, "caption embedding", true, task.use_abs)?;
@@ -100,7 +99,7 @@ pub fn backward<T: Real>(w: &Parameters<T>, task: &Task<T>, y: &Pass<T>, ds: Arr
     let (mut rnn, mut d_rnn) = (Vec::new(), Vec::new());
     for (layer, y) in w.rnn.iter().zip(&y.rnn).rev() {
         let (d, d_layer) = gru_backward(layer, y, &dh, &task.lengths);
-        dh = d.x.clone();
+        dh.clone_from(&d.x);
         rnn.insert(0, d);
         d_rnn.insert(0, d_layer);
     }

@@ -7,9 +7,11 @@
 
 mod dense;
 mod gru;
+mod last;
 mod loss;
 mod optimiser;
 mod scores;
+mod weights;
 
 use ndarray::{Array, ArrayD, ArrayView2, Dimension};
 
