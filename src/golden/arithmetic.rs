@@ -6,7 +6,7 @@
 //! cores round them, results kept in 16 bits. [`super::tolerance`] measures how far these are apart.
 
 use half::{bf16, f16};
-use ndarray::{Array1, Array2, ArrayD, ArrayView2, ArrayViewMut2, Axis, Dimension};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Dimension};
 use rayon::prelude::*;
 
 use crate::real::Real;
@@ -128,7 +128,7 @@ impl Arithmetic {
 
     /// C = A · B, every element a sum over k in this order.
     #[must_use]
-    pub fn product<T: Real>(&self, a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
+    pub(crate) fn product<T: Real>(&self, a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
         /// Rows of C that share one pass over B.
         const ROWS: usize = 8;
         assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
@@ -183,7 +183,7 @@ impl Arithmetic {
 
     /// Σ of some terms, in this order.
     #[must_use]
-    pub fn sum<T: Real>(&self, terms: &[T]) -> T {
+    pub(crate) fn sum<T: Real>(&self, terms: &[T]) -> T {
         let parts = self.parts(terms.len());
         let part = |indices: &Vec<usize>| indices.iter().fold(T::zero(), |sum, &k| sum + terms[k]);
         parts.iter().map(part).fold(T::zero(), |total, sum| total + sum)
@@ -191,7 +191,7 @@ impl Arithmetic {
 
     /// Σ x∘y, in this order; no operand is rounded.
     #[must_use]
-    pub fn dot<T: Real>(&self, x: &[T], y: &[T]) -> T {
+    pub(crate) fn dot<T: Real>(&self, x: &[T], y: &[T]) -> T {
         let term =
             |sum: T, k: usize| if self.order == Order::Fused { fused(x[k], y[k], sum) } else { sum + x[k] * y[k] };
         let parts = self.parts(x.len());
@@ -200,19 +200,19 @@ impl Arithmetic {
 
     /// Σ over the rows of a matrix: the gradient of a bias.
     #[must_use]
-    pub fn column_sums<T: Real>(&self, x: ArrayView2<'_, T>) -> Array1<T> {
+    pub(crate) fn column_sums<T: Real>(&self, x: ArrayView2<'_, T>) -> Array1<T> {
         x.columns().into_iter().map(|column| self.sum(&column.to_vec())).collect()
     }
 
     /// σ(x), as exactly as this backend has it.
     #[must_use]
-    pub fn sigmoid<T: Real>(&self, x: T) -> T {
+    pub(crate) fn sigmoid<T: Real>(&self, x: T) -> T {
         self.off(x, x.sigmoid())
     }
 
     /// tanh(x), as exactly as this backend has it.
     #[must_use]
-    pub fn tanh<T: Real>(&self, x: T) -> T {
+    pub(crate) fn tanh<T: Real>(&self, x: T) -> T {
         self.off(x, x.tanh())
     }
 
@@ -231,17 +231,11 @@ impl Arithmetic {
 
     /// A result on its way to memory.
     #[must_use]
-    pub fn store<T: Real, D: Dimension>(&self, mut x: ndarray::Array<T, D>) -> ndarray::Array<T, D> {
+    pub(crate) fn store<T: Real, D: Dimension>(&self, mut x: ndarray::Array<T, D>) -> ndarray::Array<T, D> {
         if self.storage != Rounding::Exact {
             x.mapv_inplace(|x| self.storage.round(x));
         }
         x
-    }
-
-    /// As [`Self::store`], for inputs: what is loaded into this backend.
-    #[must_use]
-    pub fn load<T: Real>(&self, x: &ArrayD<f64>) -> ArrayD<T> {
-        self.store(x.mapv(T::from_f64))
     }
 }
 

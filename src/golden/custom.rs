@@ -20,7 +20,7 @@ use crate::model::Config;
 /// # Errors
 ///
 /// If a file cannot be read, a tensor is missing, or a setting is unknown or out of range.
-pub fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
+pub(crate) fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
     let file = TensorFile::read(inputs)?;
     let names: Vec<String> = file.names().map(Into::into).collect();
     let mut tensors = Inputs::new();

@@ -41,7 +41,7 @@ pub struct Extent<'a> {
 impl Extent<'_> {
     /// Whether the element at a flat position of a tensor of this shape is compared.
     #[must_use]
-    pub fn holds(&self, shape: &[usize], flat: usize) -> bool {
+    pub(crate) fn holds(&self, shape: &[usize], flat: usize) -> bool {
         // A manifest may call a tensor padded that is none: then all of it counts.
         let (Some(lengths), [batch, steps, rest @ ..]) = (self.lengths, shape) else { return true };
         let inner: usize = rest.iter().product();
@@ -54,7 +54,7 @@ impl Extent<'_> {
     /// The scale of each row, or one scale for all: the largest |value| that is compared, 1 where all
     /// are 0.
     #[must_use]
-    pub fn scales(&self, values: &ArrayD<f64>) -> Vec<f64> {
+    pub(crate) fn scales(&self, values: &ArrayD<f64>) -> Vec<f64> {
         let shape = values.shape();
         let by_rows = self.rows && !shape.is_empty();
         let row = if by_rows { shape[1..].iter().product::<usize>().max(1) } else { values.len().max(1) };
@@ -84,7 +84,7 @@ pub struct Difference {
 
 /// Compares two tensors of one shape.
 #[must_use]
-pub fn difference(expected: &ArrayD<f64>, found: &ArrayD<f64>, extent: Extent<'_>) -> Difference {
+pub(crate) fn difference(expected: &ArrayD<f64>, found: &ArrayD<f64>, extent: Extent<'_>) -> Difference {
     let shape = expected.shape().to_vec();
     let scales = extent.scales(expected);
     let row = expected.len().max(1).div_ceil(scales.len().max(1));
@@ -130,7 +130,7 @@ pub fn difference(expected: &ArrayD<f64>, found: &ArrayD<f64>, extent: Extent<'_
 impl Deviation {
     /// The larger of each figure.
     #[must_use]
-    pub fn largest(self, other: Self) -> Self {
+    pub(crate) fn largest(self, other: Self) -> Self {
         Self {
             max: self.max.max(other.max),
             frobenius: self.frobenius.max(other.frobenius),
@@ -141,13 +141,13 @@ impl Deviation {
 
 /// Which elements of a tensor count, by its name.
 #[must_use]
-pub fn extent<'a>(program: Program, name: &str, lengths: Option<&'a [usize]>) -> Extent<'a> {
+pub(crate) fn extent<'a>(program: Program, name: &str, lengths: Option<&'a [usize]>) -> Extent<'a> {
     Extent { rows: program == Program::L2norm, lengths: lengths.filter(|_| is_padded(program, name)) }
 }
 
 /// Whether a tensor is [B, T, …] with something after the end of each row.
 #[must_use]
-pub fn is_padded(program: Program, name: &str) -> bool {
+pub(crate) fn is_padded(program: Program, name: &str) -> bool {
     let plain = name.strip_prefix("grad.").unwrap_or(name);
     match program {
         Program::Gru => plain.starts_with("mid.l") || plain == "in.x",
@@ -160,13 +160,13 @@ pub fn is_padded(program: Program, name: &str) -> bool {
 /// The rows' lengths, where a case has them.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the program
-pub fn lengths_of(inputs: &Inputs) -> Option<Vec<usize>> {
+pub(crate) fn lengths_of(inputs: &Inputs) -> Option<Vec<usize>> {
     inputs.get("in.lengths").map(|lengths| lengths.iter().map(|&length| length as usize).collect())
 }
 
 /// The index of a flat position.
 #[must_use]
-pub fn index_of(shape: &[usize], mut flat: usize) -> Vec<usize> {
+pub(crate) fn index_of(shape: &[usize], mut flat: usize) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (place, &size) in index.iter_mut().zip(shape).rev() {
         *place = flat % size.max(1);

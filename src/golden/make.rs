@@ -300,7 +300,7 @@ pub fn write(
 /// # Errors
 ///
 /// If the disk refuses.
-pub fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
+pub(crate) fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
     match format {
         Format::Safetensors => tensors.write_safetensors(path, Some(json(entry)?)),
         Format::Npz => tensors.write_npz(path),

@@ -118,19 +118,19 @@ impl Stage {
 
     /// The values of a step.
     #[must_use]
-    pub const fn forward(step: Step) -> Self {
+    pub(crate) const fn forward(step: Step) -> Self {
         Self { step, layer: 0, backward: false }
     }
 
     /// The gradients of the same values.
     #[must_use]
-    pub const fn gradient(self) -> Self {
+    pub(crate) const fn gradient(self) -> Self {
         Self { backward: true, ..self }
     }
 
     /// The place in the data flow, to sort by. In the backward pass the top layer comes first.
     #[must_use]
-    pub fn rank(self) -> (usize, usize) {
+    pub(crate) fn rank(self) -> (usize, usize) {
         let place = |order: &[Step], offset| {
             order.iter().position(|&step| step == self.step).map(|place: usize| offset + place)
         };
@@ -157,7 +157,7 @@ impl Serialize for Stage {
 impl Program {
     /// The stage of the data flow that makes a tensor; [`Stage::UNKNOWN`] of a name that no program has.
     #[must_use]
-    pub fn stage(self, name: &str) -> Stage {
+    pub(crate) fn stage(self, name: &str) -> Stage {
         let (backward, name) = name.strip_prefix("grad.").map_or((false, name), |plain| (true, plain));
         let (step, layer) =
             if let Some(layer) = gru_layer(name) { (Step::GruLayer, layer) } else { (self.step(name), 0) };

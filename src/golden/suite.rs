@@ -128,7 +128,7 @@ impl TensorEntry {
 
     /// Which of its elements are compared, and on what scale.
     #[must_use]
-    pub fn extent<'a>(&self, lengths: Option<&'a [usize]>) -> Extent<'a> {
+    pub(crate) fn extent<'a>(&self, lengths: Option<&'a [usize]>) -> Extent<'a> {
         Extent { rows: self.rows, lengths: lengths.filter(|_| self.padded) }
     }
 }
@@ -218,7 +218,7 @@ impl GoldenCase {
     /// # Errors
     ///
     /// If a tensor is missing, has another shape or other bytes than the manifest says.
-    pub fn from_file(entry: CaseEntry, file: &TensorFile) -> Result<Self> {
+    pub(crate) fn from_file(entry: CaseEntry, file: &TensorFile) -> Result<Self> {
         let (mut inputs, mut expected) = (Inputs::new(), BTreeMap::new());
         for tensor in entry.tensors.iter().filter(|tensor| !tensor.computed) {
             let values = file.get_shaped(&tensor.name, &tensor.shape)?;

@@ -82,7 +82,7 @@ impl Profile {
 
     /// p: how many significant bits a number has, the leading one included.
     #[must_use]
-    pub fn significant_bits(self) -> u32 {
+    pub(crate) fn significant_bits(self) -> u32 {
         match self {
             Self::F64 => f64::MANTISSA_DIGITS,
             Self::F32 => f32::MANTISSA_DIGITS,
@@ -93,7 +93,7 @@ impl Profile {
 
     /// u = 2⁻ᵖ: the largest relative error of rounding a number to the nearest.
     #[must_use]
-    pub fn unit_roundoff(self) -> f64 {
+    pub(crate) fn unit_roundoff(self) -> f64 {
         (0..self.significant_bits()).fold(1.0, |u, _| u / 2.0)
     }
 
@@ -157,7 +157,7 @@ impl std::fmt::Display for Profile {
 impl Deviation {
     /// This deviation in units of a tolerance: accepted up to 1. The mean counts for large tensors.
     #[must_use]
-    pub fn in_units_of(self, tolerance: Self, numbers: usize) -> f64 {
+    pub(crate) fn in_units_of(self, tolerance: Self, numbers: usize) -> f64 {
         let part = |found: f64, allowed: f64| if found == 0.0 { 0.0 } else { found / allowed };
         let units = part(self.max, tolerance.max).max(part(self.frobenius, tolerance.frobenius));
         if numbers >= LARGE { units.max(part(self.bias, tolerance.bias)) } else { units }
@@ -208,7 +208,12 @@ pub struct Measured {
 /// # Errors
 ///
 /// As [`Program::run`].
-pub fn measure(program: Program, settings: &Settings, inputs: &Inputs, profiles: &[Profile]) -> Result<Measured> {
+pub(crate) fn measure(
+    program: Program,
+    settings: &Settings,
+    inputs: &Inputs,
+    profiles: &[Profile],
+) -> Result<Measured> {
     let none = Mistakes::new();
     let golden = program.specified(settings, inputs)?;
     let lengths = lengths_of(inputs);

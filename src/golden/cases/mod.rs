@@ -212,7 +212,7 @@ impl Case {
     /// Whether no two numbers of a parameter are equal, those of the case that are zero on purpose
     /// aside.
     #[must_use]
-    pub fn is_distinct(&self) -> bool {
+    pub(crate) fn is_distinct(&self) -> bool {
         self.inputs.iter().filter(|(name, _)| name.starts_with("param.")).all(|(_, tensor)| {
             let mut bits: Vec<u64> = tensor.iter().filter(|&&x| x != 0.0).map(|x| x.to_bits()).collect();
             bits.sort_unstable();
