@@ -28,10 +28,12 @@
 //!
 //! # Reading order
 //!
-//! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
+//! [`spec`] first: every equation of the model once, in its plainest form. Then the fast code:
+//! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]. Then
 //! [`data`], [`eval`], [`train`]. All of it uses [`real`] (numbers), [`linalg`] (matrix products) over
 //! [`simd`] (the vector unit), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`]
-//! measures what it costs. [`golden`] checks other implementations against all this.
+//! measures what it costs. [`golden`] checks other implementations against all this; [`interop`] holds
+//! weights in the layouts of other libraries.
 //!
 //! # One training step
 //!
@@ -80,6 +82,7 @@ pub mod eval;
 pub mod files;
 pub mod golden;
 pub mod gradcheck;
+pub mod interop;
 pub mod linalg;
 pub mod loss;
 pub mod model;
@@ -90,6 +93,7 @@ pub mod real;
 pub mod report;
 pub mod simd;
 pub mod similarity;
+pub mod spec;
 pub mod train;
 
 pub use error::{Error, ErrorKind, Result};

@@ -208,7 +208,7 @@ fn the_readmes_training_is_what_the_program_prints() {
 fn the_readmes_diagnosis_is_what_the_program_prints() {
     // A GRU of another library with the reset before the product writes only its results.
     let folder = tempfile::tempdir().expect("a folder");
-    let planted = Mistakes::from([Mistake::by_id("reset-before-product").expect("a known mistake")]);
+    let planted = Mistakes::from([Mistake::ResetBefore]);
     let suite = suite();
     for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
         let case = suite.load(entry).expect("a case");

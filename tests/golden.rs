@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 use vsepp::files::ElementType;
 use vsepp::golden::Arithmetic;
-use vsepp::golden::arithmetic::{Form, Order, Rounding, Wobble};
+use vsepp::golden::arithmetic::{Form, Order, Rounding, UlpError};
 use vsepp::golden::cases::{self, Expected};
 use vsepp::golden::compare::{Found, FoundTensors, REJECTED, Status, UNSUPPORTED, check_case};
 use vsepp::golden::diagnose::{Checked, Reach, diagnose};
-use vsepp::golden::make::{self, Making};
+use vsepp::golden::make::{self, MakeOptions};
 use vsepp::golden::mistakes::{self, Mistake, Mistakes};
 use vsepp::golden::plain::{Kind, Plain};
 use vsepp::golden::program::Program;
@@ -88,8 +88,8 @@ const F32: Profile = Profile::F32;
 fn regenerating_gives_the_same_bytes() {
     let out = tempfile::tempdir().unwrap();
     let all = cases::core().unwrap();
-    let making = Making { profiles: &Profile::ALL, layouts: &[], steps: true, kills: true, single: true };
-    make::write(out.path(), "core", &all, Format::Safetensors, making, |_| ()).unwrap();
+    let options = MakeOptions { profiles: &Profile::ALL, layouts: &[], steps: true, kills: true, single: true };
+    make::write(out.path(), "core", &all, Format::Safetensors, options, |_| ()).unwrap();
     let names = |folder: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(folder).unwrap();
         entries
@@ -369,17 +369,17 @@ fn what_a_large_loss_does_not_store_is_computed_and_compared() {
 
 /// Honest ways that were not among those that were measured.
 fn honest() -> Vec<Arithmetic> {
-    let way = |order, wobble, form| Arithmetic { order, wobble, form, ..Arithmetic::PLAIN };
+    let way = |order, ulp_error, form| Arithmetic { order, ulp_error, form, ..Arithmetic::PLAIN };
     let (definition, rearranged, interpolated) = (Form::Definition, Form::Rearranged, Form::Interpolated);
     vec![
-        way(Order::Split(5), Wobble::None, definition),
-        way(Order::Split(16), Wobble::Random(77), rearranged),
-        way(Order::Fused, Wobble::Ulps(3), interpolated),
-        way(Order::Backward, Wobble::Random(101), rearranged),
-        way(Order::Forward, Wobble::Random(202), interpolated),
-        way(Order::Split(7), Wobble::Ulps(-4), rearranged),
-        way(Order::Fused, Wobble::Random(303), rearranged),
-        way(Order::Backward, Wobble::Ulps(4), definition),
+        way(Order::Split(5), UlpError::None, definition),
+        way(Order::Split(16), UlpError::Random(77), rearranged),
+        way(Order::Fused, UlpError::Ulps(3), interpolated),
+        way(Order::Backward, UlpError::Random(101), rearranged),
+        way(Order::Forward, UlpError::Random(202), interpolated),
+        way(Order::Split(7), UlpError::Ulps(-4), rearranged),
+        way(Order::Fused, UlpError::Random(303), rearranged),
+        way(Order::Backward, UlpError::Ulps(4), definition),
     ]
 }
 
@@ -500,8 +500,12 @@ fn plant(mistake: Mistake, way: Arithmetic) -> Outcome {
 #[test]
 fn mutation_bench_every_mistake_is_rejected_and_nearly_all_are_named() {
     // The mutant computes in another order than the one it is compared with.
-    let way =
-        Arithmetic { order: Order::Split(3), wobble: Wobble::Random(9), form: Form::Rearranged, ..Arithmetic::PLAIN };
+    let way = Arithmetic {
+        order: Order::Split(3),
+        ulp_error: UlpError::Random(9),
+        form: Form::Rearranged,
+        ..Arithmetic::PLAIN
+    };
     let outcomes: Vec<Outcome> = mistakes::ALL.par_iter().map(|d| plant(d.mistake, way)).collect();
     let (mut right, mut wrong) = (0, Vec::new());
     for o in &outcomes {
@@ -533,7 +537,7 @@ fn mutation_bench_every_mistake_is_rejected_and_nearly_all_are_named() {
 #[test]
 fn mistakes_are_named_from_outputs_and_parameter_gradients_alone() {
     // What most backends write: no mid.*, no grad.mid.*.
-    let way = Arithmetic { order: Order::Backward, wobble: Wobble::Random(4), ..Arithmetic::PLAIN };
+    let way = Arithmetic { order: Order::Backward, ulp_error: UlpError::Random(4), ..Arithmetic::PLAIN };
     let partial = |found: FoundTensors| -> FoundTensors {
         found.into_iter().filter(|(name, _)| !name.starts_with("mid.") && !name.starts_with("grad.mid.")).collect()
     };
@@ -683,7 +687,7 @@ fn what_is_missing_is_said_and_under_complete_it_fails() {
     let out = tempfile::tempdir().unwrap();
     let suite = Suite::open(&folder()).unwrap();
     let check = |complete| {
-        let checking = vsepp::golden::check::Checking {
+        let checking = vsepp::golden::check::CheckOptions {
             cases: vec!["model-vsepp".into(), "rejected-zero-row".into()],
             complete,
             diagnose_large: false,
@@ -757,7 +761,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
     }
     let cases = ["gru-cell-smallest", "loss-mh-b3-m0.2", id].map(String::from).to_vec();
     let check = |complete| {
-        let checking = vsepp::golden::check::Checking { cases: cases.clone(), complete, ..Default::default() };
+        let checking = vsepp::golden::check::CheckOptions { cases: cases.clone(), complete, ..Default::default() };
         vsepp::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
     };
     assert!(check(false).passed && !check(true).passed, "under --complete it must be said");
@@ -872,6 +876,35 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
         }
     }
     println!("largest difference {worst:.1e}");
+}
+
+/// The expected values are computed with `vsepp::spec`; tolerances, mistakes and diagnosis with
+/// `vsepp::golden::plain`. Without mistakes and in exact order the two are one function.
+#[test]
+fn the_specification_and_the_plain_computation_give_the_same_bits() {
+    let (none, mut tensors, mut refused) = (Mistakes::new(), 0, 0);
+    for golden in suite() {
+        let (id, program, settings) = (&golden.entry.id, golden.entry.program, golden.settings().unwrap());
+        let plain = program.run::<f64>(&settings, &golden.inputs, &Plain::new(Arithmetic::PLAIN, &none));
+        match (program.specified(&settings, &golden.inputs), plain) {
+            (Ok(specified), Ok(plain)) => {
+                assert_eq!(specified.margins, plain.margins, "{id}");
+                assert_eq!(specified.trace.entries.len(), plain.trace.entries.len(), "{id}");
+                for (s, p) in specified.trace.entries.iter().zip(&plain.trace.entries) {
+                    assert_eq!((&s.name, s.kind, s.values.shape()), (&p.name, p.kind, p.values.shape()), "{id}");
+                    let same = s.values.iter().zip(&p.values).all(|(s, p)| s.to_bits() == p.to_bits());
+                    assert!(same, "{id}: {}", s.name);
+                    tensors += 1;
+                }
+            }
+            (Err(specified), Err(plain)) => {
+                assert_eq!(specified.to_string(), plain.to_string(), "{id}");
+                refused += 1;
+            }
+            (specified, plain) => panic!("{id}: {:?} and {:?}", specified.is_ok(), plain.is_ok()),
+        }
+    }
+    assert!(tensors > 3000 && refused > 5, "{tensors} tensors, {refused} refused");
 }
 
 /// Every mistake on the way forward comes with the backward pass that an autograd would give: where a

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ndarray::{Array2, ArrayD, IxDyn, array};
 use vsepp::data::{Split, Vocabulary};
 use vsepp::files::{TensorFile, TensorWriter, read_matrix};
-use vsepp::golden::check::{Checking, check_folder};
+use vsepp::golden::check::{CheckOptions, check_folder};
 use vsepp::golden::compare::{Found, FoundTensors, check_case};
 use vsepp::golden::diagnose::{Checked, diagnose};
 use vsepp::golden::suite::{GoldenCase, Manifest, Suite};
@@ -296,7 +296,7 @@ fn spoiled_manifests() {
             .unwrap();
     let path = folder.path().join("manifest.json");
     let refused = try_all("manifest", &path, manifest.as_bytes(), 200, |_| {
-        let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &Checking::default(), |_| {});
+        let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &CheckOptions::default(), |_| {});
         let Ok(checkup) = Suite::open(folder.path()).and_then(check) else { return false };
         // Any result can be shown.
         !golden_page(&checkup).is_empty() && !golden_report(&checkup).is_empty()

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::escape;
 use crate::files::write_atomically;
 use crate::golden::cases::{self, Case};
-use crate::golden::check::{Checking, check_file, check_folder};
+use crate::golden::check::{CheckOptions, check_file, check_folder};
 use crate::golden::custom;
-use crate::golden::layouts::Layout;
-use crate::golden::make::{self, Making};
+use crate::golden::make::{self, MakeOptions};
 use crate::golden::suite::{Format, Suite};
 use crate::golden::tolerance::Profile;
+use crate::interop::Layout;
 use crate::report::{golden_case, golden_list, golden_mistakes, golden_report, golden_tensor, tensor_of, thousands};
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
@@ -240,7 +240,7 @@ fn make(args: MakeArgs) -> Result<Output> {
     let format = if matches!(args.format, FormatName::Npz) { Format::Npz } else { Format::Safetensors };
     let files: Vec<String> = all.iter().map(|case| format!("{}.{}", case.id, format.extension())).collect();
     check_folder_free(&args.out, &files, args.force)?;
-    let making = Making {
+    let options = MakeOptions {
         profiles: &profiles,
         layouts: &args.layout,
         steps: if paper { args.steps } else { !args.no_steps },
@@ -249,7 +249,7 @@ fn make(args: MakeArgs) -> Result<Output> {
     };
     let bar = counting(all.len(), "computing");
     let name = if paper { "paper" } else { "core" };
-    let manifest = make::write(&args.out, name, &all, format, making, |_| bar.inc(1))?;
+    let manifest = make::write(&args.out, name, &all, format, options, |_| bar.inc(1))?;
     bar.finish_and_clear();
     let tensors: usize = manifest.cases.iter().map(|case| case.tensors.len()).sum();
     let text = format!(
@@ -303,9 +303,14 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         given => given,
     };
     let bar = super::busy("computing, and measuring tolerances".into());
-    let making =
-        Making { profiles, layouts: &args.layout, steps: !args.no_steps, kills: false, single: not_single.is_none() };
-    let written = case.make(making).with_context(|| escape::path(inputs))?;
+    let options = MakeOptions {
+        profiles,
+        layouts: &args.layout,
+        steps: !args.no_steps,
+        kills: false,
+        single: not_single.is_none(),
+    };
+    let written = case.make(options).with_context(|| escape::path(inputs))?;
     make::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;
     bar.finish_and_clear();
     let expected = written.entry.tensors.iter().filter(|t| !t.is_input()).count();
@@ -342,25 +347,25 @@ fn is_single(tensor: &ndarray::ArrayD<f64>) -> bool {
 }
 
 fn check(args: CheckArgs) -> Result<Output> {
-    let checking = Checking { cases: args.case, complete: args.complete, diagnose_large: args.diagnose };
+    let options = CheckOptions { cases: args.case, complete: args.complete, diagnose_large: args.diagnose };
     let profile = args.profile.into();
     if let Some(path) = &args.report {
         check_free(path, args.force)?;
     }
-    let checkup = if let Some(expected) = &args.expected {
-        check_file(expected, &args.found, profile, &checking)?
+    let report = if let Some(expected) = &args.expected {
+        check_file(expected, &args.found, profile, &options)?
     } else {
         let suite = open(&args.suite)?;
         let bar = counting(suite.manifest.cases.len(), "checking");
-        let checkup = check_folder(&suite, &args.found, profile, &checking, |_| bar.inc(1))?;
+        let report = check_folder(&suite, &args.found, profile, &options, |_| bar.inc(1))?;
         bar.finish_and_clear();
-        checkup
+        report
     };
     if let Some(path) = &args.report {
-        write_atomically(path, crate::report::golden_page(&checkup).as_bytes())?;
+        write_atomically(path, crate::report::golden_page(&report).as_bytes())?;
         note(&format!("the page is {}", escape::path(path)));
     }
-    Ok(Output { text: golden_report(&checkup), json: serde_json::to_value(&checkup)?, exit: u8::from(!checkup.passed) })
+    Ok(Output { text: golden_report(&report), json: serde_json::to_value(&report)?, exit: u8::from(!report.passed) })
 }
 
 #[cfg(test)]

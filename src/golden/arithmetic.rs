@@ -1,13 +1,12 @@
 //! How a backend may add and round: the freedom that an honest implementation has.
 //!
-//! The plain computation of [`super::plain`] takes every product, sum, σ and tanh from here. One
-//! code then gives the golden values (`f64`, sums from k = 0), and the same equations as other
-//! honest backends compute them: other orders of summation, fused multiply-add, σ and tanh that are
-//! off by a few units in the last place, operands rounded as tensor cores round them, results kept
-//! in 16 bits. [`super::tolerance`] measures how far these lie apart.
+//! The plain computation of [`super::plain`] takes every product, sum, σ and tanh from here, and so
+//! computes the same equations as other honest backends do: other orders of summation, fused
+//! multiply-add, σ and tanh that are off by a few units in the last place, operands rounded as tensor
+//! cores round them, results kept in 16 bits. [`super::tolerance`] measures how far these are apart.
 
 use half::{bf16, f16};
-use ndarray::{Array1, Array2, ArrayD, ArrayView2, ArrayViewMut2, Axis, Dimension};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, Dimension};
 use rayon::prelude::*;
 
 use crate::real::Real;
@@ -30,7 +29,7 @@ pub enum Order {
 pub enum Rounding {
     /// Not at all.
     Exact,
-    /// To 10 bits behind the binary point, to nearest.
+    /// To 10 bits after the binary point, to nearest.
     Tf32,
     /// To 10 bits, the rest cut off: what tensor cores do with plain `f32` operands.
     Tf32Truncated,
@@ -38,7 +37,7 @@ pub enum Rounding {
     Bf16,
     /// To half precision.
     F16,
-    /// To so many bits behind the binary point, up or down by chance (drawn from the value and the
+    /// To this many bits after the binary point, up or down by chance (drawn from the value and the
     /// seed): the error of rounding, but another one every time.
     Dithered {
         /// The bits that are kept.
@@ -80,7 +79,7 @@ impl Rounding {
 
 /// By how much σ and tanh are off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wobble {
+pub enum UlpError {
     /// Not at all.
     None,
     /// So many units in the last place, every time.
@@ -99,7 +98,7 @@ pub struct Arithmetic {
     /// Rounding of every result that is kept (not of the optimiser's, whose master copies are `f32`).
     pub storage: Rounding,
     /// The error of σ and tanh.
-    pub wobble: Wobble,
+    pub ulp_error: UlpError,
     /// In which of several forms, equal on paper, the equations are written.
     pub form: Form,
 }
@@ -123,13 +122,13 @@ impl Arithmetic {
         order: Order::Forward,
         operands: Rounding::Exact,
         storage: Rounding::Exact,
-        wobble: Wobble::None,
+        ulp_error: UlpError::None,
         form: Form::Definition,
     };
 
     /// C = A · B, every element a sum over k in this order.
     #[must_use]
-    pub fn product<T: Real>(&self, a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
+    pub(crate) fn product<T: Real>(&self, a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
         /// Rows of C that share one pass over B.
         const ROWS: usize = 8;
         assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
@@ -184,7 +183,7 @@ impl Arithmetic {
 
     /// Σ of some terms, in this order.
     #[must_use]
-    pub fn sum<T: Real>(&self, terms: &[T]) -> T {
+    pub(crate) fn sum<T: Real>(&self, terms: &[T]) -> T {
         let parts = self.parts(terms.len());
         let part = |indices: &Vec<usize>| indices.iter().fold(T::zero(), |sum, &k| sum + terms[k]);
         parts.iter().map(part).fold(T::zero(), |total, sum| total + sum)
@@ -192,7 +191,7 @@ impl Arithmetic {
 
     /// Σ x∘y, in this order; no operand is rounded.
     #[must_use]
-    pub fn dot<T: Real>(&self, x: &[T], y: &[T]) -> T {
+    pub(crate) fn dot<T: Real>(&self, x: &[T], y: &[T]) -> T {
         let term =
             |sum: T, k: usize| if self.order == Order::Fused { fused(x[k], y[k], sum) } else { sum + x[k] * y[k] };
         let parts = self.parts(x.len());
@@ -201,19 +200,19 @@ impl Arithmetic {
 
     /// Σ over the rows of a matrix: the gradient of a bias.
     #[must_use]
-    pub fn column_sums<T: Real>(&self, x: ArrayView2<'_, T>) -> Array1<T> {
+    pub(crate) fn column_sums<T: Real>(&self, x: ArrayView2<'_, T>) -> Array1<T> {
         x.columns().into_iter().map(|column| self.sum(&column.to_vec())).collect()
     }
 
     /// σ(x), as exactly as this backend has it.
     #[must_use]
-    pub fn sigmoid<T: Real>(&self, x: T) -> T {
+    pub(crate) fn sigmoid<T: Real>(&self, x: T) -> T {
         self.off(x, x.sigmoid())
     }
 
     /// tanh(x), as exactly as this backend has it.
     #[must_use]
-    pub fn tanh<T: Real>(&self, x: T) -> T {
+    pub(crate) fn tanh<T: Real>(&self, x: T) -> T {
         self.off(x, x.tanh())
     }
 
@@ -222,27 +221,21 @@ impl Arithmetic {
         fn half_ulp<T>() -> f64 {
             if size_of::<T>() == 4 { f64::from(f32::EPSILON) / 2.0 } else { f64::EPSILON / 2.0 }
         }
-        let ulps = match self.wobble {
-            Wobble::None => return y,
-            Wobble::Ulps(n) => f64::from(n),
-            Wobble::Random(seed) => (mixed(x.re().to_bits() ^ seed) % 9) as f64 - 4.0,
+        let ulps = match self.ulp_error {
+            UlpError::None => return y,
+            UlpError::Ulps(n) => f64::from(n),
+            UlpError::Random(seed) => (mixed(x.re().to_bits() ^ seed) % 9) as f64 - 4.0,
         };
         y + y * T::from_f64(ulps * half_ulp::<T>())
     }
 
     /// A result on its way to memory.
     #[must_use]
-    pub fn store<T: Real, D: Dimension>(&self, mut x: ndarray::Array<T, D>) -> ndarray::Array<T, D> {
+    pub(crate) fn store<T: Real, D: Dimension>(&self, mut x: ndarray::Array<T, D>) -> ndarray::Array<T, D> {
         if self.storage != Rounding::Exact {
             x.mapv_inplace(|x| self.storage.round(x));
         }
         x
-    }
-
-    /// As [`Self::store`], for inputs: what is loaded into this backend.
-    #[must_use]
-    pub fn load<T: Real>(&self, x: &ArrayD<f64>) -> ArrayD<T> {
-        self.store(x.mapv(T::from_f64))
     }
 }
 
@@ -307,12 +300,12 @@ mod tests {
 
     #[test]
     fn wobble_stays_within_four_ulp() {
-        for wobble in [Wobble::Ulps(4), Wobble::Ulps(-4), Wobble::Random(3)] {
-            let way = Arithmetic { wobble, ..Arithmetic::PLAIN };
+        for ulp_error in [UlpError::Ulps(4), UlpError::Ulps(-4), UlpError::Random(3)] {
+            let way = Arithmetic { ulp_error, ..Arithmetic::PLAIN };
             for i in -200..200 {
                 let x = i as f32 * 0.043;
                 let (y, off) = (Arithmetic::PLAIN.sigmoid(x), way.sigmoid(x));
-                assert!(y.to_bits().abs_diff(off.to_bits()) <= 4, "{x} {wobble:?}");
+                assert!(y.to_bits().abs_diff(off.to_bits()) <= 4, "{x} {ulp_error:?}");
             }
         }
         let kept = Arithmetic { storage: Rounding::Bf16, ..Arithmetic::PLAIN }.store(array![1.0f32 / 3.0]);

@@ -1,4 +1,4 @@
-//! Checking what a backend wrote: a folder against a suite, or one file against one case.
+//! Checks what a backend wrote: a folder against a suite, or one file against one case.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use super::cases::Expected;
 use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorReport, UNSUPPORTED, check_case};
 use super::diagnose::{Checked, Diagnoses, diagnose};
 use super::program::Inputs;
+use super::stage::Stage;
 use super::suite::{CaseEntry, Format, GoldenCase, Suite, check_entry};
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use crate::files::TensorFile;
 
 /// What to check, and how.
 #[derive(Clone, Debug, Default)]
-pub struct Checking {
+pub struct CheckOptions {
     /// Only these cases; all where empty.
     pub cases: Vec<String>,
     /// Whatever is missing fails.
@@ -30,7 +31,7 @@ pub struct Checking {
 
 /// The result of a check.
 #[derive(Debug, Serialize)]
-pub struct Checkup {
+pub struct CheckReport {
     /// Something was compared, and nothing failed.
     pub passed: bool,
     /// Under which profile.
@@ -94,7 +95,7 @@ pub struct First {
 #[derive(Clone, Debug, Serialize)]
 pub struct StageReport {
     /// The stage.
-    pub stage: String,
+    pub stage: Stage,
     /// Tensors compared.
     pub tensors: usize,
     /// Of these, how many failed.
@@ -110,50 +111,12 @@ pub struct StageReport {
     pub worst_at: Option<(String, String)>,
 }
 
-/// The stages in the order of the data flow; `gru layer` stands for every layer.
-const STAGES: [&str; 27] = [
-    "image side",
-    "image embedding",
-    "words",
-    "gru layer",
-    "state",
-    "last state",
-    "caption side",
-    "caption embedding",
-    "projection",
-    "normalisation",
-    "scores",
-    "loss",
-    "backward: scores",
-    "backward: image embedding",
-    "backward: caption embedding",
-    "backward: normalisation",
-    "backward: projection",
-    "backward: image side",
-    "backward: caption side",
-    "backward: last state",
-    "backward: gru layer",
-    "backward: state",
-    "backward: gru input",
-    "backward: words",
-    "losses of the steps",
-    "clipping",
-    "adam",
-];
-
-/// The place of a stage in the data flow; backward the top layer comes first.
-fn rank(stage: &str) -> (usize, i64) {
-    let name = stage.trim_end_matches(|c: char| c.is_ascii_digit());
-    let layer: i64 = stage[name.len()..].parse().unwrap_or(0);
-    let name = name.trim_end();
-    let place = STAGES.iter().position(|&known| known == name).unwrap_or(STAGES.len());
-    (place, if stage.starts_with("backward") { -layer } else { layer })
-}
-
 /// The tensors of a file. Those that the case does not have are known by name alone: their numbers
 /// are not read.
 ///
-/// **Errors** if a tensor is of a type that is not read, or far larger than the case's.
+/// # Errors
+///
+/// If a tensor is of a type that is not read, or far larger than the case's.
 fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
     /// Numbers up to which a tensor of a wrong size is read all the same.
     const FEW: usize = 1 << 16;
@@ -191,24 +154,26 @@ fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
 
 /// Checks a folder of `<id>.safetensors` or `.npz` against a suite.
 ///
-/// **Errors** if the folder or the suite cannot be read, if the suite is damaged, or if a case is
+/// # Errors
+///
+/// If the folder or the suite cannot be read, if the suite is damaged, or if a case is
 /// named that does not exist. A file that cannot be read is a failure of its case.
 pub fn check_folder(
     suite: &Suite,
     folder: &Path,
     profile: Profile,
-    checking: &Checking,
+    options: &CheckOptions,
     done: impl Fn(&str) + Sync,
-) -> Result<Checkup> {
+) -> Result<CheckReport> {
     if !folder.is_dir() {
         return Err(Error::file(folder, "expected a folder of <case>.safetensors or .npz files, found none"));
     }
     let all = &suite.manifest.cases;
-    if let Some(unknown) = checking.cases.iter().find(|id| all.iter().all(|case| case.id != **id)) {
+    if let Some(unknown) = options.cases.iter().find(|id| all.iter().all(|case| case.id != **id)) {
         return Err(Error::mismatch(format!("there is no case {unknown} in the suite {}", suite.manifest.suite)));
     }
     let asked: Vec<&CaseEntry> =
-        all.iter().filter(|case| checking.cases.is_empty() || checking.cases.contains(&case.id)).collect();
+        all.iter().filter(|case| options.cases.is_empty() || options.cases.contains(&case.id)).collect();
     let checked: Result<Vec<Checked>> = asked
         .par_iter()
         .map(|entry| {
@@ -224,15 +189,17 @@ pub fn check_folder(
             Ok(checked)
         })
         .collect();
-    let mut checkup = summary(suite.manifest.suite.clone(), checked?, profile, checking);
+    let mut checkup = summary(suite.manifest.suite.clone(), checked?, profile, options);
     checkup.unknown_files = unknown_files(folder, all)?;
     Ok(checkup)
 }
 
 /// Checks one file against one case, as `golden make --inputs` writes it.
 ///
-/// **Errors** if the case's file cannot be read or is damaged.
-pub fn check_file(expected: &Path, found: &Path, profile: Profile, checking: &Checking) -> Result<Checkup> {
+/// # Errors
+///
+/// If the case's file cannot be read or is damaged.
+pub fn check_file(expected: &Path, found: &Path, profile: Profile, options: &CheckOptions) -> Result<CheckReport> {
     let file = TensorFile::read(expected)?;
     let entry = file.metadata().ok_or_else(|| {
         Error::file(expected, "expected a file that `vsepp golden make --inputs` wrote, found no case in its metadata")
@@ -247,7 +214,7 @@ pub fn check_file(expected: &Path, found: &Path, profile: Profile, checking: &Ch
     let name = golden.entry.id.clone();
     let found = found_in(&TensorFile::read(found)?, &golden.entry)?;
     let checked = check_one(golden, Ok(found), profile)?;
-    Ok(summary(name, vec![checked], profile, checking))
+    Ok(summary(name, vec![checked], profile, options))
 }
 
 fn check_one(golden: GoldenCase, found: Result<FoundTensors>, profile: Profile) -> Result<Checked> {
@@ -274,13 +241,13 @@ fn unknown_files(folder: &Path, all: &[CaseEntry]) -> Result<Vec<String>> {
     Ok(unknown)
 }
 
-fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, checking: &Checking) -> Checkup {
-    if checking.complete {
+fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: &CheckOptions) -> CheckReport {
+    if options.complete {
         for case in &mut checked {
             demand(&mut case.report);
         }
     }
-    let diagnosis = diagnose(&checked, profile, checking.diagnose_large);
+    let diagnosis = diagnose(&checked, profile, options.diagnose_large);
     let reports: Vec<CaseReport> = checked.iter().map(|case| case.report.clone()).collect();
     let of = |status: Status| reports.iter().filter(|report| report.status == status).count();
     let tensors = |status: Status| reports.iter().map(|report| report.count(status)).sum::<usize>();
@@ -304,7 +271,7 @@ fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, checking:
     let evidence = checked
         .iter()
         .any(|case| matches!(case.report.status, Status::Passed | Status::Remark) && (only_refusals || values(case)));
-    Checkup {
+    CheckReport {
         passed: counts.failed == 0 && evidence,
         profile,
         suite,
@@ -341,7 +308,7 @@ fn stages(reports: &[CaseReport]) -> Vec<StageReport> {
         for tensor in &report.tensors {
             let place = stages.iter().position(|stage| stage.stage == tensor.stage).unwrap_or_else(|| {
                 stages.push(StageReport {
-                    stage: tensor.stage.clone(),
+                    stage: tensor.stage,
                     tensors: 0,
                     failed: 0,
                     missing: 0,
@@ -375,22 +342,6 @@ fn stages(reports: &[CaseReport]) -> Vec<StageReport> {
             }
         }
     }
-    stages.sort_by_key(|stage| rank(&stage.stage));
+    stages.sort_by_key(|stage| stage.stage.rank());
     stages
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stages_follow_the_data_flow() {
-        let mut stages =
-            ["adam", "backward: gru layer 0", "gru layer 1", "backward: gru layer 1", "words", "gru layer 0", "scores"];
-        stages.sort_by_key(|stage| rank(stage));
-        assert_eq!(
-            stages,
-            ["words", "gru layer 0", "gru layer 1", "scores", "backward: gru layer 1", "backward: gru layer 0", "adam"]
-        );
-    }
 }

@@ -12,12 +12,14 @@ use serde::Serialize;
 
 use super::arithmetic::Arithmetic;
 use super::cases::Expected;
+use super::difference::{Deviation, Difference, Extent, difference, index_of, is_padded, lengths_of};
 use super::mistakes::Mistakes;
 use super::plain::{Kind, Plain};
 use super::program::Program;
+use super::stage::Stage;
 use super::suite::{GoldenCase, TensorEntry};
 use super::ties::Choices;
-use super::tolerance::{Deviation, Extent, Profile, difference, is_padded, lengths_of};
+use super::tolerance::Profile;
 use crate::error::{Error, Result};
 use crate::files::ElementType;
 
@@ -69,7 +71,7 @@ pub struct TensorReport {
     /// Its name.
     pub name: String,
     /// The stage of the data flow that makes it.
-    pub stage: String,
+    pub stage: Stage,
     /// The outcome.
     pub status: Status,
     /// The error in units of the tolerance: up to 1 is accepted; none where nothing was compared, and
@@ -156,7 +158,9 @@ impl CaseReport {
 
 /// Compares what a backend wrote for a case.
 ///
-/// **Errors** if the case itself is broken, never because of what was found.
+/// # Errors
+///
+/// If the case itself is broken, never because of what was found.
 pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
     let says = |name: &str| found.get(name).map(|found| found.values.iter().any(|&x| x != 0.0));
     let rejected = says(REJECTED);
@@ -210,8 +214,9 @@ pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -
         .expected_entries()
         .map(|entry| {
             let extent = entry.extent(lengths.as_deref());
-            let mut report = check_tensor(entry, &expected[&entry.name], found.get(&entry.name), profile, extent);
-            report.stage = golden.entry.program.stage(&entry.name);
+            let stage = golden.entry.program.stage(&entry.name);
+            let found = found.get(&entry.name);
+            let mut report = check_tensor(entry, stage, &expected[&entry.name], found, profile, extent);
             if let (Status::Passed, Some(remark)) = (report.status, remarks.get(&entry.name)) {
                 (report.status, report.problem) = (Status::Remark, Some(remark.clone()));
             }
@@ -299,8 +304,8 @@ fn take_choice(
     let failures = |expected: &BTreeMap<String, ArrayD<f64>>| {
         let wrong = golden.expected_entries().filter(|entry| {
             let extent = entry.extent(lengths.as_deref());
-            check_tensor(entry, &expected[&entry.name], found.get(&entry.name), profile, extent).status
-                == Status::Failed
+            let (expected, found) = (&expected[&entry.name], found.get(&entry.name));
+            check_tensor(entry, Stage::UNKNOWN, expected, found, profile, extent).status == Status::Failed
         });
         wrong.count()
     };
@@ -351,10 +356,10 @@ fn takes(profile: Profile, exact: bool, element: ElementType) -> std::result::Re
     if real.0 { Ok(()) } else { Err(real.1) }
 }
 
-/// Compares one tensor; the caller says its stage.
-#[must_use]
-pub fn check_tensor(
+/// Compares one tensor of a stage.
+fn check_tensor(
     entry: &TensorEntry,
+    stage: Stage,
     expected: &ArrayD<f64>,
     found: Option<&Found>,
     profile: Profile,
@@ -362,7 +367,7 @@ pub fn check_tensor(
 ) -> TensorReport {
     let mut report = TensorReport {
         name: entry.name.clone(),
-        stage: String::new(),
+        stage,
         status: Status::Missing,
         units: None,
         deviation: None,
@@ -422,7 +427,7 @@ fn describe(
     expected: &ArrayD<f64>,
     found: &ArrayD<f64>,
     extent: Extent<'_>,
-    d: &super::tolerance::Difference,
+    d: &Difference,
     tolerance: Deviation,
 ) -> String {
     let shape = expected.shape();
@@ -460,15 +465,4 @@ fn describe(
         extent.holds(shape, flat) && !within
     });
     format!("{} of {wrong} values are off", off.count())
-}
-
-/// The index of a flat position.
-#[must_use]
-pub fn index_of(shape: &[usize], mut flat: usize) -> Vec<usize> {
-    let mut index = vec![0; shape.len()];
-    for (place, &size) in index.iter_mut().zip(shape).rev() {
-        *place = flat % size.max(1);
-        flat /= size.max(1);
-    }
-    index
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::cases::{Case, Expected};
+use super::inputs::{EMBED, FC, PROJ, parameter_names, rnn};
 use super::program::{Inputs, Program, Settings};
 use crate::error::{Error, Result};
 use crate::files::{TensorFile, read_text};
@@ -16,8 +17,10 @@ use crate::model::Config;
 /// and `steps`. How many layers there are, and whether there is a projection, follows from the
 /// tensors; a setting that contradicts them is an error.
 ///
-/// **Errors** if a file cannot be read, a tensor is missing, or a setting is unknown or out of range.
-pub fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
+/// # Errors
+///
+/// If a file cannot be read, a tensor is missing, or a setting is unknown or out of range.
+pub(crate) fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
     let file = TensorFile::read(inputs)?;
     let names: Vec<String> = file.names().map(Into::into).collect();
     let mut tensors = Inputs::new();
@@ -33,12 +36,14 @@ pub fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
             return Err(Error::file(inputs, format!("{name}: {value} at {index:?}: every value must be finite")));
         }
     }
+    let first = format!("param.{}", rnn("weight_hh", 0));
+    let any_layer = first.trim_end_matches('0');
     let is_layer = |name: &String| {
-        let number = name.strip_prefix("param.txt_enc.rnn.weight_hh_l");
+        let number = name.strip_prefix(any_layer);
         number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
     };
     let layers = tensors.keys().filter(|name| is_layer(name)).count();
-    let projection = tensors.contains_key("param.txt_enc.proj.weight");
+    let projection = tensors.contains_key(&format!("param.{PROJ}.weight"));
     let settings = match config {
         Some(path) => read_settings(path, layers, projection, &tensors)?,
         None => Settings { num_layers: layers.max(1), caption_projection: projection, steps: 1, ..Settings::default() },
@@ -59,21 +64,14 @@ pub fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
     Ok(case)
 }
 
-/// **Errors** with a tensor that the model does not have.
+/// # Errors
+///
+/// With a tensor that the model does not have.
 fn check_names(path: &Path, tensors: &Inputs, settings: &Settings) -> Result<()> {
-    let mut known: Vec<String> =
-        ["in.images", "in.captions", "in.lengths", "in.image_ids", "param.img_enc.fc.weight", "param.img_enc.fc.bias"]
-            .map(Into::into)
-            .into();
-    known.push("param.txt_enc.embed.weight".into());
-    for k in 0..settings.num_layers {
-        known.extend(
-            ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|part| format!("param.txt_enc.rnn.{part}_l{k}")),
-        );
-    }
-    if settings.caption_projection {
-        known.extend(["weight", "bias"].map(|part| format!("param.txt_enc.proj.{part}")));
-    }
+    let inputs = ["in.images", "in.captions", "in.lengths", "in.image_ids"].map(str::to_owned);
+    let parameters = parameter_names(settings.num_layers, settings.caption_projection);
+    let known: Vec<String> =
+        inputs.into_iter().chain(parameters.into_iter().map(|name| format!("param.{name}"))).collect();
     match tensors.keys().find(|name| !known.contains(name)) {
         None => Ok(()),
         Some(name) => {
@@ -97,14 +95,14 @@ fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs)
     };
     // What the tensors say, where the file says something too.
     let dimension = |name: &str, axis: usize| {
-        tensors.get(name).and_then(|t| t.shape().get(axis)).and_then(|&n| i64::try_from(n).ok())
+        tensors.get(&format!("param.{name}")).and_then(|t| t.shape().get(axis)).and_then(|&n| i64::try_from(n).ok())
     };
     let facts = [
         ("num_layers", i64::try_from(layers).ok()),
-        ("embed_size", dimension("param.img_enc.fc.weight", 0)),
-        ("img_dim", dimension("param.img_enc.fc.weight", 1)),
-        ("word_dim", dimension("param.txt_enc.embed.weight", 1)),
-        ("hidden_size", dimension("param.txt_enc.rnn.weight_hh_l0", 1)),
+        ("embed_size", dimension(&format!("{FC}.weight"), 0)),
+        ("img_dim", dimension(&format!("{FC}.weight"), 1)),
+        ("word_dim", dimension(EMBED, 1)),
+        ("hidden_size", dimension(&rnn("weight_hh", 0), 1)),
     ];
     for (key, fact) in facts {
         let (Some(said), Some(fact)) = (table.get(key), fact) else { continue };
@@ -114,22 +112,10 @@ fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs)
     }
     if let Some(said) = table.get("caption_projection").filter(|said| said.as_bool() != Some(projection)) {
         let has = if projection { "there is" } else { "there is no" };
-        return Err(Error::file(path, format!("caption_projection = {said}: {has} param.txt_enc.proj.weight")));
+        return Err(Error::file(path, format!("caption_projection = {said}: {has} param.{PROJ}.weight")));
     }
     let config: Config = table.try_into().map_err(|e| Error::file(path, format!("{e}")))?;
     let config = Config { num_layers: layers.max(1), caption_projection: projection, ..config };
     let config = config.check().map_err(|e| Error::file(path, e.to_string()))?;
-    Ok(Settings {
-        margin: config.margin,
-        max_violation: config.max_violation,
-        mask_same_image: config.mask_same_image,
-        measure: config.measure,
-        use_abs: config.use_abs,
-        no_imgnorm: config.no_imgnorm,
-        num_layers: layers.max(1),
-        caption_projection: projection,
-        learning_rate: config.learning_rate,
-        grad_clip: config.grad_clip,
-        steps,
-    })
+    Ok(Settings::of(&config, steps))
 }

@@ -20,10 +20,11 @@ use serde::Serialize;
 use super::arithmetic::{Arithmetic, Form};
 use super::cases::Expected;
 use super::compare::{CaseReport, FoundTensors, Status, check_case};
+use super::difference::{difference, lengths_of};
 use super::mistakes::{self, Mistake, Mistakes};
 use super::plain::{Kind, Plain};
 use super::suite::GoldenCase;
-use super::tolerance::{Profile, SAFETY, difference, lengths_of};
+use super::tolerance::{Profile, SAFETY};
 use crate::error::Result;
 use crate::real::{Real, Scalar};
 
@@ -56,10 +57,10 @@ struct Explanation {
     explains: Reach,
 }
 
-/// A mistake, or several that cannot be told apart, and the failing cases that it explains.
+/// A mistake, or several that the written tensors do not distinguish, and the failing cases that it explains.
 #[derive(Clone, Debug, Serialize)]
 pub struct Diagnosis {
-    /// The mistake's id; several where what was written cannot tell them apart.
+    /// The mistake's id; several where the written tensors do not distinguish them.
     pub mistakes: Vec<String>,
     /// What the backend computes.
     pub says: String,
@@ -215,7 +216,7 @@ impl Checked {
         };
         match reach(false) {
             Some(Reach::All) => Some(Reach::All),
-            // A first divergence behind the loss is one of the way back.
+            // A first divergence after the loss is one of the backward pass.
             part if self.first()?.starts_with("grad.") || self.first()?.starts_with("opt.") => part,
             part => part.max(reach(true)),
         }
@@ -281,12 +282,12 @@ fn undetermined(planted: &Mistakes, name: &str) -> bool {
         || (planted.contains(&Mistake::Truncated) && name == "grad.in.h0")
 }
 
-/// What stands behind the last point of a name.
+/// What comes after the last point of a name.
 fn last_part(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// Mistakes that cannot be told apart, and the places of the cases that they explain.
+/// Mistakes that the written tensors do not distinguish, and the places of the cases that they explain.
 struct Choice {
     alike: Vec<Mistake>,
     cases: Vec<usize>,

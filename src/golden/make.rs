@@ -1,4 +1,4 @@
-//! Making a suite: golden values, tolerances, what each case catches, and the files.
+//! Makes a suite: golden values, tolerances, what each case catches, and the files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,14 +9,17 @@ use rayon::prelude::*;
 use super::Arithmetic;
 use super::cases::{Case, Expected, FLAGS};
 use super::compare::{Found, check_case};
-use super::layouts::{self, Layout};
+use super::difference::{extent, is_padded, lengths_of};
+use super::inputs::{RNN, rnn};
 use super::mistakes::{self, Mistakes};
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
+use super::stage::Stage;
 use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, SCHEMA, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
+use crate::interop::{Layout, convert};
 use crate::nn::GruLayer;
 
 /// The equations' labels of a program.
@@ -110,7 +113,7 @@ fn add(writer: &mut TensorWriter, name: &str, kind: Kind, single: bool, values: 
 
 /// What of a case is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Making<'a> {
+pub struct MakeOptions<'a> {
     /// The profiles whose tolerances are measured.
     pub profiles: &'a [Profile],
     /// Layouts in which the GRU's weights are added.
@@ -126,25 +129,27 @@ pub struct Making<'a> {
 impl Case {
     /// Computes everything that is written of this case.
     ///
-    /// **Errors** as [`Program::run`], unless the case is one that must be refused.
-    pub fn make(&self, making: Making<'_>) -> Result<Written> {
+    /// # Errors
+    ///
+    /// As [`Program::run`], unless the case is one that must be refused.
+    pub fn make(&self, options: MakeOptions<'_>) -> Result<Written> {
         let mut writer = TensorWriter::default();
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for (name, values) in &self.inputs {
             let kind = if is_integer(name) { Kind::Index } else { Kind::Real };
-            tensors.push(add(&mut writer, name, kind, making.single, values)?);
+            tensors.push(add(&mut writer, name, kind, options.single, values)?);
         }
-        for &layout in making.layouts {
+        for &layout in options.layouts {
             for (name, values) in self.converted(layout)? {
-                tensors.push(add(&mut writer, &name, Kind::Real, making.single, &values)?);
+                tensors.push(add(&mut writer, &name, Kind::Real, options.single, &values)?);
             }
         }
         let mut margins = Margins::NONE;
         let mut expected = BTreeMap::new();
         if self.expected != Expected::Invalid {
-            let measured = tolerance::measure(self.program, &self.settings, &self.inputs, making.profiles)?;
+            let measured = tolerance::measure(self.program, &self.settings, &self.inputs, options.profiles)?;
             margins = measured.golden.margins;
-            tensors.extend(self.expected_entries(&mut writer, &measured, making.steps)?);
+            tensors.extend(self.expected_entries(&mut writer, &measured, options.steps)?);
             expected = measured.golden.trace.entries.into_iter().map(|entry| (entry.name, entry.values)).collect();
         }
         let keys = self.program.keys();
@@ -163,7 +168,7 @@ impl Case {
             kills: Vec::new(),
             tensors,
         };
-        if making.kills && self.expected == Expected::Valid {
+        if options.kills && self.expected == Expected::Valid {
             let golden = GoldenCase { entry: entry.clone(), inputs: self.inputs.clone(), expected };
             entry.kills = kills(&golden)?;
         }
@@ -176,16 +181,22 @@ impl Case {
         measured: &Measured,
         steps: bool,
     ) -> Result<Vec<TensorEntry>> {
-        let lengths = tolerance::lengths_of(&self.inputs);
-        let kept = |entry: &Entry<f64>| steps || !tolerance::is_padded(self.program, &entry.name);
+        let lengths = lengths_of(&self.inputs);
+        let kept = |entry: &Entry<f64>| steps || !is_padded(self.program, &entry.name);
         let entries = measured.golden.trace.entries.iter().zip(&measured.tolerances).filter(|(entry, _)| kept(entry));
         entries
             .map(|(entry, tolerances)| {
+                if self.program.stage(&entry.name) == Stage::UNKNOWN {
+                    let (name, program) = (&entry.name, self.program.name());
+                    return Err(Error::mismatch(format!(
+                        "{name}: expected a tensor of a stage of the program {program}"
+                    )));
+                }
                 let computed = self.program == Program::Loss && entry.values.len() >= COMPUTED;
                 let mut left_out = TensorWriter::default();
                 let into = if computed { &mut left_out } else { &mut *writer };
                 let mut out = add(into, &entry.name, entry.kind, false, &entry.values)?;
-                let extent = tolerance::extent(self.program, &entry.name, lengths.as_deref());
+                let extent = extent(self.program, &entry.name, lengths.as_deref());
                 out.computed = computed;
                 out.rows = extent.rows;
                 out.padded = extent.lengths.is_some();
@@ -203,9 +214,8 @@ impl Case {
     fn converted(&self, layout: Layout) -> Result<Vec<(String, ArrayD<f64>)>> {
         let mut all = Vec::new();
         for k in 0.. {
-            let get = |part: &str| self.inputs.get(&format!("param.txt_enc.rnn.{part}_l{k}"));
-            let (Some(w_ih), Some(w_hh), Some(b_ih), Some(b_hh)) =
-                (get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh"))
+            let [Some(w_ih), Some(w_hh), Some(b_ih), Some(b_hh)] =
+                RNN.map(|part| self.inputs.get(&format!("param.{}", rnn(part, k))))
             else {
                 break;
             };
@@ -215,8 +225,11 @@ impl Case {
                 bias_ih: shaped(b_ih)?,
                 bias_hh: shaped(b_hh)?,
             };
-            let converted = layouts::convert(&layer, layout);
-            all.extend(converted.into_iter().map(|(name, values)| (format!("layout.{layout}.l{k}.{name}"), values)));
+            all.extend(
+                convert(&layer, layout)
+                    .into_iter()
+                    .map(|(name, values)| (format!("layout.{layout}.l{k}.{name}"), values)),
+            );
         }
         Ok(all)
     }
@@ -244,18 +257,20 @@ fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
 
 /// Writes a suite into a folder: the cases, the manifest, its schema.
 ///
-/// **Errors** if a case cannot be computed, or if the disk refuses.
+/// # Errors
+///
+/// If a case cannot be computed, or if the disk refuses.
 pub fn write(
     folder: &Path,
     name: &str,
     cases: &[Case],
     format: Format,
-    making: Making<'_>,
+    options: MakeOptions<'_>,
     done: impl Fn(&str) + Sync,
 ) -> Result<Manifest> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
     let write_one = |case: &Case| {
-        let Written { entry, tensors } = case.make(making)?;
+        let Written { entry, tensors } = case.make(options)?;
         let path = folder.join(format!("{}.{}", case.id, format.extension()));
         let short = CaseEntry { tensors: Vec::new(), ..entry.clone() };
         write_file(&path, &tensors, &short, format)?;
@@ -282,8 +297,10 @@ pub fn write(
 
 /// Writes one case's file; its entry goes into the metadata, which npz has not.
 ///
-/// **Errors** if the disk refuses.
-pub fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
+/// # Errors
+///
+/// If the disk refuses.
+pub(crate) fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
     match format {
         Format::Safetensors => tensors.write_safetensors(path, Some(json(entry)?)),
         Format::Npz => tensors.write_npz(path),

@@ -40,7 +40,7 @@ mistakes! {
         "ids count from 0, with <pad> = 0: use the id itself as the row";
     WordGradientOverwritten, "word-gradient-overwritten",
         "word gradients of which the last occurrence overwrites the others",
-        "a word that stands several times gets the sum: dW[w] += dx, atomically or by a sorted segment sum";
+        "a word that occurs several times gets the sum: dW[w] += dx, atomically or by a sorted segment sum";
     WordGradientAveraged, "word-gradient-averaged",
         "word gradients divided by how often the word occurs",
         "add the gradients of all occurrences and do not divide (scale_grad_by_freq = False)";
@@ -71,7 +71,7 @@ mistakes! {
     BiasesDropped, "biases-dropped", "a GRU without biases", "a = W_ih x + b_ih and c = W_hh h + b_hh";
     InputBiasForBoth, "input-bias-for-both", "a GRU with b_ih in the place of b_hh", "c = W_hh h + b_hh: two biases, not one twice";
     BiasesSwapped, "biases-swapped", "a GRU with b_ih and b_hh exchanged",
-        "b_ih goes to the input side, b_hh to the recurrent side; they differ for n, where r stands before b_hn";
+        "b_ih goes to the input side, b_hh to the recurrent side; they differ for n, where r multiplies b_hn alone";
     RecurrentBiasOutsideReset, "recurrent-bias-outside-reset",
         "b_hn outside the reset gate: n = tanh(a_n + r ∘ (W_hn h) + b_hn)",
         "n = tanh(a_n + r ∘ (W_hn h + b_hn)): the bias is inside; only b_hr and b_hz may be merged with b_ir and b_iz";
@@ -96,7 +96,7 @@ mistakes! {
     LastAtPaddedEnd, "last-at-padded-end",
         "the state at the padded end of the batch, after padding has been read", "take each row's state at its own last token, t = length − 1";
     LastOfZeros, "last-of-zeros",
-        "the last column of states that are 0 behind each row's end", "take each row's state at its own last token, t = length − 1";
+        "the last column of states, which is 0 for every row that ends earlier", "take each row's state at its own last token, t = length − 1";
     LastBeforeEnd, "last-off-by-one", "the state one token too early", "take each row's state at t = length − 1: after <end>, not before it";
     LastFirst, "last-is-first", "the state after the first token", "take each row's state at its own last token, t = length − 1";
     FirstTokenSkipped, "first-token-skipped", "captions without their first token", "a caption is <start> w₁ … wₙ <end>: all of them are read";
@@ -138,7 +138,7 @@ mistakes! {
     FeaturesNormalised, "features-normalised", "image features L2-normalised before img_enc.fc", "use precomputed features as they are";
     LinearBiasAveraged, "linear-bias-averaged", "a projection's bias gradient divided by the batch size", "db = Σ dy over the batch";
     LinearWeightAveraged, "linear-weight-averaged", "a projection's weight gradient divided by the batch size", "dW = dyᵀ x, summed over the batch";
-    LinearBackwardUnnormalised, "linear-backward-by-output", "a projection's gradients made of the gradient behind the normalisation", "go back through the normalisation first, then dW = dyᵀ x";
+    LinearBackwardUnnormalised, "linear-backward-by-output", "a projection's gradients from the gradient of the normalised vectors", "go back through the normalisation first, then dW = dyᵀ x";
 
     // Normalisation and absolute value
     NormOverColumns, "norm-over-columns", "columns normalised in the place of rows", "every row has norm 1: reduce over the dimension D";
@@ -224,7 +224,7 @@ mistakes! {
     NoBiasCorrection, "adam-no-bias-correction", "Adam without bias correction", "m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)";
     NoFirstCorrection, "adam-no-first-correction", "Adam without the correction of m", "m̂ = m / (1 − β₁ᵗ)";
     NoSecondCorrection, "adam-no-second-correction", "Adam without the correction of v", "v̂ = v / (1 − β₂ᵗ)";
-    EpsilonInsideRoot, "adam-epsilon-inside-root", "√(v̂ + ε) in the place of √v̂ + ε", "ε stands outside the root";
+    EpsilonInsideRoot, "adam-epsilon-inside-root", "√(v̂ + ε) instead of √v̂ + ε", "add ε outside the root";
     EpsilonBeforeCorrection, "adam-epsilon-before-correction", "ε added to √v before the bias correction (the paper's ε-hat; TensorFlow 1)", "√v̂ + ε, with v̂ = v / (1 − β₂ᵗ)";
     EpsilonDropped, "adam-epsilon-dropped", "Adam without ε", "√v̂ + ε, ε = 1e-8";
     Epsilon1e7, "adam-epsilon-1e-7", "ε = 1e-7 (Keras)", "ε = 1e-8";
@@ -253,12 +253,6 @@ impl Mistake {
     pub fn describe(self) -> &'static Description {
         &ALL[self as usize]
     }
-
-    /// By its id.
-    #[must_use]
-    pub fn by_id(id: &str) -> Option<Self> {
-        ALL.iter().find(|description| description.id == id).map(|description| description.mistake)
-    }
 }
 
 /// The mistakes with which a computation is made: none, one, or several together.
@@ -272,11 +266,10 @@ mod tests {
     fn the_table_is_in_the_order_of_the_names_and_ids_are_unique() {
         for (place, description) in ALL.iter().enumerate() {
             assert_eq!(description.mistake as usize, place);
-            assert_eq!(Mistake::by_id(description.id), Some(description.mistake));
+            assert_eq!(ALL.iter().position(|other| other.id == description.id), Some(place), "{}", description.id);
             assert_eq!(description.mistake.describe().id, description.id);
             assert!(!description.says.ends_with('.') && !description.fix.ends_with('.'), "{}", description.id);
         }
         assert!(ALL.len() >= 40);
-        assert_eq!(Mistake::by_id("none such"), None);
     }
 }

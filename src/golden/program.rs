@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::ArrayD;
+use ndarray::{Array1, Array2, ArrayD};
 use serde::{Deserialize, Serialize};
 
 use super::plain::Trace;
 use crate::loss::{HingeLoss, Violation};
+use crate::model::Config;
+use crate::real::Real;
 use crate::similarity::Measure;
 
 /// The tensors that a case gives: `in.*` and `param.*`.
@@ -57,23 +59,28 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            margin: 0.2,
-            max_violation: true,
-            mask_same_image: false,
-            measure: Measure::Cosine,
-            use_abs: false,
-            no_imgnorm: false,
-            num_layers: 1,
-            caption_projection: false,
-            learning_rate: 2e-4,
-            grad_clip: 2.0,
-            steps: 0,
-        }
+        Self::of(&Config::default(), 0)
     }
 }
 
 impl Settings {
+    /// Those of a run, for so many steps.
+    pub(super) fn of(config: &Config, steps: usize) -> Self {
+        Self {
+            margin: config.margin,
+            max_violation: config.max_violation,
+            mask_same_image: config.mask_same_image,
+            measure: config.measure,
+            use_abs: config.use_abs,
+            no_imgnorm: config.no_imgnorm,
+            num_layers: config.num_layers,
+            caption_projection: config.caption_projection,
+            learning_rate: config.learning_rate,
+            grad_clip: config.grad_clip,
+            steps,
+        }
+    }
+
     /// Margin and kind of the loss.
     #[must_use]
     pub fn hinge(&self) -> HingeLoss {
@@ -103,9 +110,58 @@ impl Margins {
     /// Nothing is near.
     pub const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
 
-    pub(super) fn see(place: &mut Option<f64>, value: f64) {
+    fn see(place: &mut Option<f64>, value: f64) {
         if value.is_finite() {
             *place = Some(place.map_or(value, |least| least.min(value)));
+        }
+    }
+
+    pub(super) fn see_norms<T: Real>(&mut self, norms: &Array1<T>) {
+        norms.iter().for_each(|norm| Self::see(&mut self.norm, norm.re()));
+    }
+
+    /// |x| has a kink at 0.
+    pub(super) fn see_signs<T: Real>(&mut self, x: &Array2<T>) {
+        x.iter().for_each(|x| Self::see(&mut self.sign, x.re().abs()));
+    }
+
+    /// −‖v‖ has a kink where v = 0: where the largest g − f is 0.
+    pub(super) fn see_order<T: Real>(&mut self, measure: Measure, f: &Array2<T>, g: &Array2<T>) {
+        if measure == Measure::Order {
+            for f in f.outer_iter() {
+                for g in g.outer_iter() {
+                    let largest = f.iter().zip(g).map(|(f, g)| g.re() - f.re()).fold(f64::NEG_INFINITY, f64::max);
+                    Self::see(&mut self.sign, largest.abs());
+                }
+            }
+        }
+    }
+
+    /// The smallest |hinge| of a negative before [·]₊, and the smallest gap between the two hardest
+    /// negatives of a query that has an active one (MH).
+    pub(super) fn see_loss<T: Real>(&mut self, hinge: HingeLoss, scores: &Array2<T>, image_ids: Option<&[usize]>) {
+        let batch = scores.nrows();
+        let negative = |i: usize, j: usize| i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
+        for rows in [true, false] {
+            for query in 0..batch {
+                let place = |other: usize| if rows { (query, other) } else { (other, query) };
+                let places = (0..batch).map(place).filter(|&(i, j)| negative(i, j));
+                let mut raw: Vec<f64> =
+                    places.map(|at| hinge.margin + scores[at].re() - scores[(query, query)].re()).collect();
+                raw.sort_by(|a, b| b.total_cmp(a));
+                if hinge.violation == Violation::Max {
+                    raw.first().into_iter().for_each(|x| Self::see(&mut self.hinge, x.abs()));
+                    if let [first, second, ..] = raw[..]
+                        && first > 0.0
+                    {
+                        Self::see(&mut self.hardest, first - second);
+                    }
+                } else {
+                    for x in raw {
+                        Self::see(&mut self.hinge, x.abs());
+                    }
+                }
+            }
         }
     }
 
@@ -165,45 +221,5 @@ impl Program {
             Self::Optimiser => "optimiser",
             Self::Model => "model",
         }
-    }
-
-    /// The stage of the data flow that makes a tensor.
-    #[must_use]
-    pub fn stage(self, name: &str) -> String {
-        let (back, plain) = match name.strip_prefix("grad.") {
-            Some(plain) => ("backward: ", plain),
-            None => ("", name),
-        };
-        let layer = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
-        let what = if let Some(rest) =
-            plain.strip_prefix("mid.l").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        {
-            format!("gru layer {}", layer(rest))
-        } else if let Some((_, rest)) = plain.split_once("_l").filter(|_| plain.starts_with("txt_enc.rnn.")) {
-            format!("gru layer {}", layer(rest))
-        } else {
-            match plain {
-                "mid.words" | "txt_enc.embed.weight" => "words",
-                "mid.last" | "out.last" => "last state",
-                "out.h_next" | "in.h" | "in.h0" => "state",
-                "in.x" if matches!(self, Self::Gru | Self::GruCell) => "gru input",
-                _ if self == Self::GruCell => "gru layer 0",
-                _ if plain.starts_with("mid.image.") || plain.starts_with("img_enc.") || plain == "in.images" => {
-                    if self == Self::Linear { "projection" } else { "image side" }
-                }
-                _ if plain.starts_with("mid.caption.") || plain.starts_with("txt_enc.proj.") => "caption side",
-                "out.image_embedding" | "in.image_embedding" => "image embedding",
-                "out.caption_embedding" | "in.caption_embedding" => "caption embedding",
-                "out.scores" | "in.scores" => "scores",
-                "mid.norm" | "out.y" | "in.x" if self == Self::L2norm => "normalisation",
-                "out.y" | "in.x" => "projection",
-                "opt.losses" => "losses of the steps",
-                "opt.norms" | "opt.clip" => "clipping",
-                _ if plain.starts_with("opt.") => "adam",
-                _ => "loss",
-            }
-            .to_owned()
-        };
-        format!("{back}{what}")
     }
 }

@@ -1,28 +1,28 @@
 //! How each program runs: inputs are checked, the plain computation does the work, and every value
 //! goes into the trace.
 
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3, s};
+use ndarray::{Array2, Array3, Axis};
 
+use super::inputs::{Batch, EMBED, FC, GruInputs, PROJ, Reader, rnn};
 use super::mistakes::Mistake as M;
 use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace};
 use super::program::{Inputs, Margins, Program, Run, Settings};
-use crate::error::{Error, ErrorKind, Result};
-use crate::nn::{GruLayer, Linear};
+use crate::error::{Error, Result};
 use crate::real::Real;
-use crate::similarity::Measure;
+use crate::spec::gru::GruLayer;
+use crate::spec::layers::Linear;
+use crate::spec::model::Parameters;
 
 impl Program {
     /// Computes.
     ///
-    /// **Errors** if an input is missing, has not the shape that the others imply, or is one that
+    /// # Errors
+    ///
+    /// If an input is missing, has not the shape that the others imply, or is one that
     /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
     /// are not finite).
     pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
-        /// As many as a case of the user's own may have.
-        const STEPS: usize = 100_000;
-        if settings.steps > STEPS {
-            return Err(Error::config("steps", format!("at most {STEPS}"), settings.steps));
-        }
+        check_steps(settings)?;
         let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
         match self {
             Self::GruCell => run.gru_cell()?,
@@ -39,29 +39,24 @@ impl Program {
     }
 }
 
-/// A program on its way.
+/// # Errors
+///
+/// If there are more steps than a case of the user's own may have.
+pub(super) fn check_steps(settings: &Settings) -> Result<()> {
+    const STEPS: usize = 100_000;
+    if settings.steps > STEPS {
+        return Err(Error::config("steps", format!("at most {STEPS}"), settings.steps));
+    }
+    Ok(())
+}
+
+/// A program as it runs.
 struct Runner<'a, 'p, T> {
     settings: &'a Settings,
     inputs: &'a Inputs,
     plain: &'a Plain<'p>,
     trace: Trace<T>,
     margins: Margins,
-}
-
-/// All parameters of a model as arrays.
-struct Weights<T> {
-    fc: Linear<T>,
-    table: Array2<T>,
-    gru: Vec<GruLayer<T>>,
-    proj: Option<Linear<T>>,
-}
-
-/// The batch of a model.
-struct Batch<T> {
-    images: Array2<T>,
-    captions: Array2<usize>,
-    lengths: Vec<usize>,
-    image_ids: Option<Vec<usize>>,
 }
 
 /// What a pass through the model gives to the optimiser.
@@ -71,111 +66,19 @@ struct ModelPass<T> {
 }
 
 impl<T: Real> Runner<'_, '_, T> {
-    // --- inputs -----------------------------------------------------------------------------------
-
-    fn get(&self, name: &str) -> Result<&ArrayD<f64>> {
-        self.inputs
-            .get(name)
-            .ok_or_else(|| Error::mismatch(format!("{name}: expected this tensor among the inputs, found none")))
+    fn reader(&self) -> Reader<'_> {
+        let (arithmetic, strict) = (self.plain.arithmetic, self.plain.mistakes.is_empty());
+        Reader { inputs: self.inputs, settings: self.settings, arithmetic, strict }
     }
-
-    /// An input of so many dimensions; `shape` says them in letters.
-    fn dimensions<D: ndarray::Dimension>(&self, name: &str, shape: &str) -> Result<ndarray::Array<f64, D>> {
-        let tensor = self.get(name)?;
-        let found = tensor.shape().to_vec();
-        tensor.clone().into_dimensionality::<D>().map_err(|_| Error::shape(name, shape, &found))
-    }
-
-    fn load<D: ndarray::Dimension>(&self, x: &ndarray::Array<f64, D>) -> ndarray::Array<T, D> {
-        self.plain.arithmetic.store(x.mapv(T::from_f64))
-    }
-
-    fn vector(&self, name: &str, length: usize, shape: &str) -> Result<Array1<T>> {
-        let x = self.dimensions::<Ix1>(name, shape)?;
-        if x.len() == length {
-            Ok(self.load(&x))
-        } else {
-            Err(Error::shape(name, format!("{shape} with {length} numbers"), x.shape()))
-        }
-    }
-
-    fn matrix(&self, name: &str, rows: Option<usize>, columns: Option<usize>, shape: &str) -> Result<Array2<T>> {
-        let x = self.dimensions::<Ix2>(name, shape)?;
-        let fits = rows.is_none_or(|n| n == x.nrows()) && columns.is_none_or(|n| n == x.ncols());
-        if fits && !x.is_empty() {
-            return Ok(self.load(&x));
-        }
-        let size = |n: Option<usize>| n.map_or("any".into(), |n| n.to_string());
-        Err(Error::shape(name, format!("{shape} = [{}, {}], not empty", size(rows), size(columns)), x.shape()))
-    }
-
-    /// Whole numbers below a limit.
-    fn indices(&self, name: &str, limit: usize, what: &str) -> Result<ArrayD<usize>> {
-        whole_numbers(name, self.get(name)?, limit, what)
-    }
-
-    /// `in.lengths` `[B]`, each from 1 to T.
-    fn lengths(&self, batch: usize, steps: usize) -> Result<Vec<usize>> {
-        let lengths = self.indices("in.lengths", usize::MAX, "length")?;
-        if lengths.shape() != [batch] {
-            return Err(Error::shape("in.lengths", format!("[B = {batch}]"), lengths.shape()));
-        }
-        if let Some((row, length)) = lengths.iter().enumerate().find(|&(_, length)| !(1..=steps).contains(length)) {
-            let problem = format!("in.lengths: row {row}: expected a length from 1 to T = {steps}, found {length}");
-            return Err(Error::mismatch(problem));
-        }
-        Ok(lengths.into_iter().collect())
-    }
-
-    /// The parameter's name without `param.`, of the GRU.
-    fn rnn(name: &str, k: usize) -> String {
-        format!("txt_enc.rnn.{name}_l{k}")
-    }
-
-    fn gru_layers(&self, layers: usize, inputs: Option<usize>) -> Result<Vec<GruLayer<T>>> {
-        if layers == 0 {
-            return Err(Error::config("num_layers", "at least 1", layers));
-        }
-        let mut all: Vec<GruLayer<T>> = Vec::new();
-        for k in 0..layers {
-            let name = |part: &str| format!("param.{}", Self::rnn(part, k));
-            let hidden = all.first().map(GruLayer::hidden_size);
-            let weight_hh = self.matrix(&name("weight_hh"), hidden.map(|h| 3 * h), hidden, "[3H, H]")?;
-            let hidden = weight_hh.ncols();
-            if weight_hh.nrows() != 3 * hidden {
-                return Err(Error::shape(&name("weight_hh"), "[3H, H]", weight_hh.shape()));
-            }
-            let inputs = if k == 0 { inputs } else { Some(hidden) };
-            all.push(GruLayer {
-                weight_ih: self.matrix(
-                    &name("weight_ih"),
-                    Some(3 * hidden),
-                    inputs,
-                    if k == 0 { "[3H, E]" } else { "[3H, H]" },
-                )?,
-                weight_hh,
-                bias_ih: self.vector(&name("bias_ih"), 3 * hidden, "[3H]")?,
-                bias_hh: self.vector(&name("bias_hh"), 3 * hidden, "[3H]")?,
-            });
-        }
-        Ok(all)
-    }
-
-    // --- programs ---------------------------------------------------------------------------------
 
     fn gru_cell(&mut self) -> Result<()> {
-        let x = self.matrix("in.x", None, None, "[B, E]")?;
-        let gru = self.gru_layers(1, Some(x.ncols()))?;
-        let (batch, hidden) = (x.nrows(), gru[0].hidden_size());
-        let h = self.matrix("in.h", Some(batch), Some(hidden), "[B, H]")?;
-        let d = self.matrix("in.d_h_next", Some(batch), Some(hidden), "[B, H]")?;
-        let padded = Padded { values: x.insert_axis(Axis(1)), lengths: vec![1; batch] };
+        let GruInputs { layers, x, lengths, h0, d_last } = self.reader().gru_cell()?;
         let mut inner = Trace::default();
         // A cell knows nothing of sequences, nor can it go wrong there.
         let mistakes = self.plain.mistakes.iter().copied().filter(|mistake| !OF_SEQUENCES.contains(mistake)).collect();
         let plain = Plain { mistakes: &mistakes, d_scores: None, ..*self.plain };
-        let pass = plain.gru(&gru, &padded, &h.insert_axis(Axis(0)), &mut inner);
-        let back = plain.back().gru_backward(&pass, d.view(), &mut inner);
+        let pass = plain.gru(&layers, &Padded { values: x, lengths }, &h0, &mut inner);
+        let back = plain.back().gru_backward(&pass, d_last.view(), &mut inner);
         let take = |trace: &mut Trace<T>, from: &str, to: &str, kept: bool| {
             if let Some(values) = inner.get(from).filter(|_| kept) {
                 trace.real(to, &values.index_axis(Axis(1), 0).to_owned());
@@ -195,25 +98,15 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 
     fn add_gru_gradient(&mut self, d: &GruLayer<T>, k: usize) {
-        self.trace.real(format!("grad.{}", Self::rnn("weight_ih", k)), &d.weight_ih);
-        self.trace.real(format!("grad.{}", Self::rnn("weight_hh", k)), &d.weight_hh);
-        self.trace.real(format!("grad.{}", Self::rnn("bias_ih", k)), &d.bias_ih);
-        self.trace.real(format!("grad.{}", Self::rnn("bias_hh", k)), &d.bias_hh);
+        self.trace.real(format!("grad.{}", rnn("weight_ih", k)), &d.weight_ih);
+        self.trace.real(format!("grad.{}", rnn("weight_hh", k)), &d.weight_hh);
+        self.trace.real(format!("grad.{}", rnn("bias_ih", k)), &d.bias_ih);
+        self.trace.real(format!("grad.{}", rnn("bias_hh", k)), &d.bias_hh);
     }
 
     fn gru(&mut self) -> Result<()> {
-        let x = self.dimensions::<Ix3>("in.x", "[B, T, E]")?;
-        let (batch, steps, inputs) = x.dim();
-        let lengths = self.lengths(batch, steps)?;
-        let gru = self.gru_layers(self.settings.num_layers, Some(inputs))?;
-        let hidden = gru[0].hidden_size();
-        let h0 = self.dimensions::<Ix3>("in.h0", "[L, B, H]")?;
-        if h0.dim() != (gru.len(), batch, hidden) {
-            return Err(Error::shape("in.h0", format!("[L = {}, B = {batch}, H = {hidden}]", gru.len()), h0.shape()));
-        }
-        let (x, h0) = (self.load(&x), self.load(&h0));
-        let d_last = self.matrix("in.d_last", Some(batch), Some(hidden), "[B, H]")?;
-        let pass = self.plain.gru(&gru, &Padded { values: x, lengths }, &h0, &mut self.trace);
+        let GruInputs { layers, x, lengths, h0, d_last } = self.reader().gru()?;
+        let pass = self.plain.gru(&layers, &Padded { values: x, lengths }, &h0, &mut self.trace);
         self.trace.real("out.last", &pass.last);
         let back = self.plain.back().gru_backward(&pass, d_last.view(), &mut self.trace);
         for (k, d) in back.layers.iter().enumerate().rev() {
@@ -224,65 +117,33 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(())
     }
 
-    fn captions(&self, vocabulary: usize) -> Result<(Array2<usize>, Vec<usize>)> {
-        let captions = self.dimensions::<Ix2>("in.captions", "[B, T]")?;
-        let (batch, steps) = captions.dim();
-        if captions.is_empty() {
-            return Err(Error::shape("in.captions", "[B, T], not empty", captions.shape()));
-        }
-        let lengths = self.lengths(batch, steps)?;
-        // Behind a caption's end anything may stand; the id is kept if it is one.
-        let mut ids = captions;
-        for (b, &length) in lengths.iter().enumerate() {
-            for id in ids.slice_mut(s![b, length..]) {
-                if !(*id >= 0.0 && id.fract() == 0.0 && *id < vocabulary as f64) {
-                    *id = 0.0;
-                }
-            }
-        }
-        let ids = whole_numbers("in.captions", &ids.into_dyn(), vocabulary, "word id")?;
-        Ok((ids.into_dimensionality::<Ix2>().expect("as before"), lengths))
-    }
-
     fn embedding(&mut self) -> Result<()> {
-        let table = self.matrix("param.txt_enc.embed.weight", None, None, "[V, E]")?;
-        let (ids, lengths) = self.captions(table.nrows())?;
-        let d = self.dimensions::<Ix3>("in.d_words", "[B, T, E]")?;
-        if d.dim() != (ids.nrows(), ids.ncols(), table.ncols()) {
-            let expected = format!("[B = {}, T = {}, E = {}]", ids.nrows(), ids.ncols(), table.ncols());
-            return Err(Error::shape("in.d_words", expected, d.shape()));
-        }
-        let d = self.load(&d);
+        let (table, ids, lengths, d) = self.reader().embedding()?;
         self.trace.real("mid.words", &self.plain.words(table.view(), &ids));
         let d_table = self.plain.back().words_backward(table.nrows(), &ids, &lengths, &d);
-        self.trace.real("grad.txt_enc.embed.weight", &d_table);
+        self.trace.real(format!("grad.{EMBED}"), &d_table);
         Ok(())
     }
 
-    fn projection(&self, name: &str, outputs: Option<usize>, inputs: Option<usize>, shape: &str) -> Result<Linear<T>> {
-        let weight = self.matrix(&format!("param.{name}.weight"), outputs, inputs, shape)?;
-        let bias = self.vector(&format!("param.{name}.bias"), weight.nrows(), "[D]")?;
-        Ok(Linear { weight, bias })
+    fn add_linear_gradient(&mut self, path: &str, d: &Linear<T>) {
+        self.trace.real(format!("grad.{path}.weight"), &d.weight);
+        self.trace.real(format!("grad.{path}.bias"), &d.bias);
     }
 
     fn linear(&mut self) -> Result<()> {
-        let x = self.matrix("in.x", None, None, "[N, I]")?;
-        let layer = self.projection("img_enc.fc", None, Some(x.ncols()), "[O, I]")?;
-        let d_y = self.matrix("in.d_y", Some(x.nrows()), Some(layer.weight.nrows()), "[N, O]")?;
+        let (layer, x, d_y) = self.reader().linear()?;
         let y = self.plain.linear(&layer, x.view(), M::FcBiasDropped);
         let (d, d_x) = self.plain.back().linear_backward(&layer, x.view(), d_y.view(), M::FcBiasDropped);
         self.trace.real("out.y", &y);
-        self.trace.real("grad.img_enc.fc.weight", &d.weight);
-        self.trace.real("grad.img_enc.fc.bias", &d.bias);
+        self.add_linear_gradient(FC, &d);
         self.trace.real("grad.in.x", &d_x);
         Ok(())
     }
 
     fn l2norm(&mut self) -> Result<()> {
-        let x = self.matrix("in.x", None, None, "[N, D]")?;
-        let d_y = self.matrix("in.d_y", Some(x.nrows()), Some(x.ncols()), "[N, D]")?;
+        let (x, d_y) = self.reader().l2norm()?;
         let norm = self.plain.l2norm(x, "image", &[M::NormSkipped])?;
-        norm.norms.iter().for_each(|norm| Margins::see(&mut self.margins.norm, norm.re()));
+        self.margins.see_norms(&norm.norms);
         self.trace.real("mid.norm", &norm.norms);
         self.trace.real("out.y", &norm.output);
         self.trace.real("grad.in.x", &self.plain.back().l2norm_backward(&norm, d_y.view()));
@@ -290,10 +151,8 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 
     fn scores(&mut self) -> Result<()> {
-        let f = self.matrix("in.image_embedding", None, None, "[N, D]")?;
-        let g = self.matrix("in.caption_embedding", None, Some(f.ncols()), "[M, D]")?;
-        let d = self.matrix("in.d_scores", Some(f.nrows()), Some(g.nrows()), "[N, M]")?;
-        self.see_order_kinks(&f, &g);
+        let (f, g, d) = self.reader().scores()?;
+        self.margins.see_order(self.settings.measure, &f, &g);
         let scores = self.plain.scores(self.settings.measure, f.view(), g.view());
         let (df, dg) = self.plain.back().scores_backward(self.settings.measure, f.view(), g.view(), &scores, &d);
         self.trace.real("out.scores", &scores);
@@ -302,104 +161,25 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(())
     }
 
-    /// −‖v‖ has a kink where v = 0: where the largest g − f is 0.
-    fn see_order_kinks(&mut self, f: &Array2<T>, g: &Array2<T>) {
-        if self.settings.measure == Measure::Order {
-            for f in f.outer_iter() {
-                for g in g.outer_iter() {
-                    let largest = f.iter().zip(g).map(|(f, g)| g.re() - f.re()).fold(f64::NEG_INFINITY, f64::max);
-                    Margins::see(&mut self.margins.sign, largest.abs());
-                }
-            }
-        }
-    }
-
-    fn image_ids(&self, batch: usize) -> Result<Option<Vec<usize>>> {
-        if !self.settings.mask_same_image {
-            return Ok(None);
-        }
-        let ids = self.indices("in.image_ids", usize::MAX, "image id")?;
-        if ids.shape() != [batch] {
-            return Err(Error::shape("in.image_ids", format!("[B = {batch}]"), ids.shape()));
-        }
-        Ok(Some(ids.into_iter().collect()))
-    }
-
-    /// **Errors** if a score is not finite: a loss of NaN teaches nothing.
-    fn check_scores(&self, name: &str, scores: &Array2<T>) -> Result<()> {
-        let bad = scores.indexed_iter().find(|(_, s)| !s.is_finite());
-        match bad.filter(|_| self.plain.mistakes.is_empty()) {
-            None => Ok(()),
-            Some(((i, j), s)) => {
-                Err(ErrorKind::NotFinite { tensor: name.into(), index: vec![i, j], value: s.re() }.into())
-            }
-        }
-    }
-
-    fn see_loss(&mut self, costs: &super::plain::Costs<T>, scores: &Array2<T>, image_ids: Option<&[usize]>) {
-        let (hinge, hardest) = costs.margins(self.settings.hinge(), scores.view(), image_ids);
-        Margins::see(&mut self.margins.hinge, hinge);
-        Margins::see(&mut self.margins.hardest, hardest);
-    }
-
     fn loss(&mut self) -> Result<()> {
-        let scores = self.dimensions::<Ix2>("in.scores", "[B, B]")?;
-        let batch = scores.nrows();
-        let scores = self.matrix("in.scores", Some(batch), Some(batch), "[B, B]")?;
-        self.check_scores("in.scores", &scores)?;
-        let image_ids = self.image_ids(batch)?;
+        let (scores, image_ids) = self.reader().loss()?;
         let hinge = self.settings.hinge();
         let costs = self.plain.loss(hinge, scores.view(), image_ids.as_deref(), &mut self.trace);
-        self.see_loss(&costs, &scores, image_ids.as_deref());
+        self.margins.see_loss(hinge, &scores, image_ids.as_deref());
         self.trace.real("grad.in.scores", &self.plain.back().loss_backward(&costs, scores.view(), hinge.margin));
         Ok(())
     }
 
     fn optimiser(&mut self) -> Result<()> {
-        let names: Vec<String> =
-            self.inputs.keys().filter_map(|name| name.strip_prefix("param.")).map(Into::into).collect();
-        let mut parameters: Tensors<T> = Vec::new();
-        for name in &names {
-            parameters.push((name.clone(), self.get(&format!("param.{name}"))?.mapv(T::from_f64)));
-        }
-        if parameters.is_empty() {
-            return Err(Error::mismatch("param.*: expected at least one parameter, found none"));
-        }
+        let mut parameters: Tensors<T> = self.reader().optimiser_parameters()?;
         let mut optimiser = Optimiser::new(&parameters);
-        if self.inputs.contains_key("in.step") && !self.plain.mistakes.contains(&M::StateForgotten) {
-            let step = self.indices("in.step", 1 << 40, "step")?;
-            optimiser.step = step.first().copied().unwrap_or(0) as u64;
-            for (k, name) in names.iter().enumerate() {
-                for (letter, moment) in [("m", &mut optimiser.m[k].1), ("v", &mut optimiser.v[k].1)] {
-                    let given = format!("in.{letter}.{name}");
-                    let values = self.get(&given)?;
-                    if values.shape() != moment.shape() {
-                        return Err(Error::shape(&given, format!("{:?}", moment.shape()), values.shape()));
-                    }
-                    moment.assign(&values.mapv(T::from_f64));
-                }
-            }
+        if !self.wrong(M::StateForgotten) {
+            let state = self.reader().optimiser_state(&parameters)?;
+            (optimiser.step, optimiser.m, optimiser.v) = (state.step, state.m, state.v);
         }
         let (mut norms, mut clips) = (Vec::new(), Vec::new());
         for step in 0..self.settings.steps {
-            let mut gradient: Tensors<T> = Vec::new();
-            for (name, p) in &parameters {
-                let given = format!("in.grad.{name}");
-                let all = self.get(&given)?;
-                let mut expected = vec![self.settings.steps];
-                expected.extend(p.shape());
-                if all.shape() != expected {
-                    return Err(Error::shape(&given, format!("{expected:?} (a gradient for each step)"), all.shape()));
-                }
-                let g = all.index_axis(Axis(0), step).as_standard_layout().mapv(T::from_f64);
-                if self.plain.mistakes.is_empty()
-                    && let Some((at, g)) = g.indexed_iter().find(|(_, g)| !g.is_finite())
-                {
-                    let index = ndarray::Dimension::slice(&at).to_vec();
-                    return Err(ErrorKind::NotFinite { tensor: given, index, value: g.re() }.into());
-                }
-                gradient.push((name.clone(), g));
-            }
+            let gradient = self.reader().optimiser_gradient(&parameters, step)?;
             let (lr, clip) = (self.settings.learning_rate, self.settings.grad_clip);
             let found = self.plain.step(&mut optimiser, &mut parameters, &gradient, lr, clip);
             norms.push(found.norm);
@@ -420,38 +200,14 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 
     fn model(&mut self) -> Result<()> {
-        let images = self.matrix("in.images", None, None, "[B, F]")?;
-        if let Some(((i, j), x)) = images.indexed_iter().find(|(_, x)| !x.is_finite()) {
-            return Err(ErrorKind::NotFinite { tensor: "in.images".into(), index: vec![i, j], value: x.re() }.into());
-        }
-        let fc = self.projection("img_enc.fc", None, Some(images.ncols()), "[D, F]")?;
-        let table = self.matrix("param.txt_enc.embed.weight", None, None, "[V, E]")?;
-        let gru = self.gru_layers(self.settings.num_layers, Some(table.ncols()))?;
-        let (joint, hidden) = (fc.weight.nrows(), gru[0].hidden_size());
-        let proj = if self.settings.caption_projection {
-            Some(self.projection("txt_enc.proj", Some(joint), Some(hidden), "[D, H]")?)
-        } else if hidden == joint {
-            None
-        } else {
-            return Err(Error::mismatch(format!(
-                "expected H = D without a caption projection (param.txt_enc.proj.*), found H = {hidden} and D = {joint}"
-            )));
-        };
-        let (captions, lengths) = self.captions(table.nrows())?;
-        if captions.nrows() != images.nrows() {
-            let expected = format!("[B = {}, T]", images.nrows());
-            return Err(Error::shape("in.captions", expected, captions.shape()));
-        }
-        let image_ids = self.image_ids(images.nrows())?;
-        let batch = Batch { images, captions, lengths, image_ids };
-        let mut weights = Weights { fc, table, gru, proj };
+        let (mut weights, batch) = self.reader().model()?;
         let first = self.model_pass(&weights, &batch)?;
 
         let steps = self.settings.steps;
         if steps == 0 {
             return Ok(());
         }
-        let mut parameters = weights.tensors();
+        let mut parameters = tensors(&mut weights);
         let mut optimiser = Optimiser::new(&parameters);
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
         let mut pass = first;
@@ -461,7 +217,9 @@ impl<T: Real> Runner<'_, '_, T> {
             losses.push(pass.loss);
             norms.push(found.norm);
             if step + 1 < steps {
-                weights.set(&parameters);
+                for ((_, mut into), (_, from)) in weights.named().into_iter().zip(&parameters) {
+                    into.assign(from);
+                }
                 let kept = std::mem::take(&mut self.trace.entries);
                 pass = self.model_pass(&weights, &batch)?;
                 self.trace.entries = kept;
@@ -474,18 +232,18 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 
     /// Forward and backward once.
-    fn model_pass(&mut self, w: &Weights<T>, batch: &Batch<T>) -> Result<ModelPass<T>> {
+    fn model_pass(&mut self, w: &Parameters<T>, batch: &Batch<T>) -> Result<ModelPass<T>> {
         let (plain, settings) = (self.plain, self.settings);
         let image = self.image_side(w, batch)?;
         let caption = self.caption_side(w, batch)?;
         let (f, g) = (image.head.embedding.view(), caption.head.embedding.view());
-        self.see_order_kinks(&image.head.embedding, &caption.head.embedding);
+        self.margins.see_order(settings.measure, &image.head.embedding, &caption.head.embedding);
         let scores = plain.scores(settings.measure, f, g);
         self.trace.real("out.scores", &scores);
-        self.check_scores("out.scores", &scores)?;
+        self.reader().check_finite("out.scores", &scores)?;
         let hinge = settings.hinge();
         let costs = plain.loss(hinge, scores.view(), batch.image_ids.as_deref(), &mut self.trace);
-        self.see_loss(&costs, &scores, batch.image_ids.as_deref());
+        self.margins.see_loss(hinge, &scores, batch.image_ids.as_deref());
 
         let d_scores = plain.back().loss_backward(&costs, scores.view(), hinge.margin);
         self.trace.real("grad.out.scores", &d_scores);
@@ -493,8 +251,8 @@ impl<T: Real> Runner<'_, '_, T> {
         self.trace.real("grad.out.image_embedding", &d_image);
         self.trace.real("grad.out.caption_embedding", &d_caption);
         let fc = self.image_side_backward(w, &image, d_image);
-        let (table, gru, proj) = self.caption_side_backward(w, batch, &caption, d_caption);
-        Ok(ModelPass { loss: costs.loss, gradient: Weights { fc, table, gru, proj }.tensors() })
+        let (embed, rnn, proj) = self.caption_side_backward(w, batch, &caption, d_caption);
+        Ok(ModelPass { loss: costs.loss, gradient: tensors(&mut Parameters { fc, embed, rnn, proj }) })
     }
 
     fn wrong(&self, mistake: M) -> bool {
@@ -510,7 +268,7 @@ impl<T: Real> Runner<'_, '_, T> {
         let mut out = Side { norm: None, unit: x, embedding: Array2::zeros((0, 0)) };
         if side == "caption" || !self.settings.no_imgnorm || self.wrong(M::ImageNormForced) {
             let norm = self.plain.l2norm(out.unit.clone(), side, &skip)?;
-            norm.norms.iter().for_each(|norm| Margins::see(&mut self.margins.norm, norm.re()));
+            self.margins.see_norms(&norm.norms);
             self.trace.real(format!("mid.{side}.norm"), &norm.norms);
             out.unit.clone_from(&norm.output);
             out.norm = Some(norm);
@@ -518,7 +276,7 @@ impl<T: Real> Runner<'_, '_, T> {
         out.embedding.clone_from(&out.unit);
         if self.use_abs() {
             self.trace.real(format!("mid.{side}.unit"), &out.unit);
-            out.unit.iter().for_each(|x| Margins::see(&mut self.margins.sign, x.re().abs()));
+            self.margins.see_signs(&out.unit);
             out.embedding = self.plain.abs(&out.unit, &abs_dropped);
         }
         self.trace.real(format!("out.{side}_embedding"), &out.embedding);
@@ -540,7 +298,7 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 
     /// (IMG-1)
-    fn image_side(&mut self, w: &Weights<T>, batch: &Batch<T>) -> Result<ImageSide<T>> {
+    fn image_side(&mut self, w: &Parameters<T>, batch: &Batch<T>) -> Result<ImageSide<T>> {
         let features = if self.wrong(M::FeaturesNormalised) {
             self.plain.l2norm(batch.images.clone(), "image", &[])?.output
         } else {
@@ -552,7 +310,7 @@ impl<T: Real> Runner<'_, '_, T> {
         Ok(ImageSide { features, head })
     }
 
-    fn image_side_backward(&mut self, w: &Weights<T>, image: &ImageSide<T>, d_embedding: Array2<T>) -> Linear<T> {
+    fn image_side_backward(&mut self, w: &Parameters<T>, image: &ImageSide<T>, d_embedding: Array2<T>) -> Linear<T> {
         let by_output =
             self.plain.back().mistakes.contains(&M::LinearBackwardUnnormalised).then(|| d_embedding.clone());
         let d = self.head_backward(&image.head, d_embedding, "image", ABS_OF_IMAGES);
@@ -560,19 +318,18 @@ impl<T: Real> Runner<'_, '_, T> {
         self.trace.real("grad.mid.image.projected", &d);
         let (d_fc, d_features) =
             self.plain.back().linear_backward(&w.fc, image.features.view(), d.view(), M::FcBiasDropped);
-        self.trace.real("grad.img_enc.fc.weight", &d_fc.weight);
-        self.trace.real("grad.img_enc.fc.bias", &d_fc.bias);
+        self.add_linear_gradient(FC, &d_fc);
         self.trace.real("grad.in.images", &d_features);
         d_fc
     }
 
     /// (TXT-1) and (TXT-2)
-    fn caption_side(&mut self, w: &Weights<T>, batch: &Batch<T>) -> Result<CaptionSide<T>> {
-        let (rows, hidden) = (batch.captions.nrows(), w.gru[0].hidden_size());
-        let words = self.plain.words(w.table.view(), &batch.captions);
+    fn caption_side(&mut self, w: &Parameters<T>, batch: &Batch<T>) -> Result<CaptionSide<T>> {
+        let (rows, hidden) = (batch.captions.nrows(), w.rnn[0].weight_hh.ncols());
+        let words = self.plain.words(w.embed.view(), &batch.captions);
         self.trace.real("mid.words", &words);
         let padded = Padded { values: words, lengths: batch.lengths.clone() };
-        let pass = self.plain.gru(&w.gru, &padded, &Array3::zeros((w.gru.len(), rows, hidden)), &mut self.trace);
+        let pass = self.plain.gru(&w.rnn, &padded, &Array3::zeros((w.rnn.len(), rows, hidden)), &mut self.trace);
         self.trace.real("mid.last", &pass.last);
         let mut vectors = pass.last.clone();
         if let Some(proj) = &w.proj {
@@ -586,7 +343,7 @@ impl<T: Real> Runner<'_, '_, T> {
     #[allow(clippy::type_complexity)] // table, GRU, projection
     fn caption_side_backward(
         &mut self,
-        w: &Weights<T>,
+        w: &Parameters<T>,
         batch: &Batch<T>,
         caption: &CaptionSide<T>,
         d_embedding: Array2<T>,
@@ -597,8 +354,7 @@ impl<T: Real> Runner<'_, '_, T> {
             self.trace.real("grad.mid.caption.projected", &d);
             let last = caption.pass.last.view();
             let (d_layer, d_last) = self.plain.back().linear_backward(proj, last, d.view(), M::ProjectionBiasDropped);
-            self.trace.real("grad.txt_enc.proj.weight", &d_layer.weight);
-            self.trace.real("grad.txt_enc.proj.bias", &d_layer.bias);
+            self.add_linear_gradient(PROJ, &d_layer);
             d_proj = Some(d_layer);
             d = d_last;
         }
@@ -609,8 +365,8 @@ impl<T: Real> Runner<'_, '_, T> {
         }
         self.trace.real("grad.mid.words", &back.x);
         let d_table =
-            self.plain.back().words_backward(w.table.nrows(), &batch.captions, caption.pass.lengths(), &back.x);
-        self.trace.real("grad.txt_enc.embed.weight", &d_table);
+            self.plain.back().words_backward(w.embed.nrows(), &batch.captions, caption.pass.lengths(), &back.x);
+        self.trace.real(format!("grad.{EMBED}"), &d_table);
         (d_table, back.layers, d_proj)
     }
 }
@@ -654,62 +410,7 @@ struct CaptionSide<T> {
     head: Side<T>,
 }
 
-/// A tensor's numbers as indices below a limit.
-///
-/// **Errors** with the first that is none.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked
-fn whole_numbers(name: &str, x: &ArrayD<f64>, limit: usize, what: &str) -> Result<ArrayD<usize>> {
-    for (at, &value) in x.indexed_iter() {
-        if !(value >= 0.0 && value.fract() == 0.0 && value < 9e15 && (value as usize) < limit) {
-            let below = if limit == usize::MAX { String::new() } else { format!(" below {limit}") };
-            let index = ndarray::Dimension::slice(&at);
-            let problem = format!("{name}: {what} {value} at {index:?}: expected a whole number from 0{below}");
-            return Err(Error::mismatch(problem));
-        }
-    }
-    Ok(x.mapv(|value| value as usize))
-}
-
-impl<T: Real> Weights<T> {
-    /// By name, in the order of [`crate::model::Parameters::named`].
-    fn tensors(&self) -> Tensors<T> {
-        let mut all: Tensors<T> = vec![
-            ("img_enc.fc.weight".into(), self.fc.weight.clone().into_dyn()),
-            ("img_enc.fc.bias".into(), self.fc.bias.clone().into_dyn()),
-            ("txt_enc.embed.weight".into(), self.table.clone().into_dyn()),
-        ];
-        for (k, layer) in self.gru.iter().enumerate() {
-            all.push((format!("txt_enc.rnn.weight_ih_l{k}"), layer.weight_ih.clone().into_dyn()));
-            all.push((format!("txt_enc.rnn.weight_hh_l{k}"), layer.weight_hh.clone().into_dyn()));
-            all.push((format!("txt_enc.rnn.bias_ih_l{k}"), layer.bias_ih.clone().into_dyn()));
-            all.push((format!("txt_enc.rnn.bias_hh_l{k}"), layer.bias_hh.clone().into_dyn()));
-        }
-        if let Some(proj) = &self.proj {
-            all.push(("txt_enc.proj.weight".into(), proj.weight.clone().into_dyn()));
-            all.push(("txt_enc.proj.bias".into(), proj.bias.clone().into_dyn()));
-        }
-        all
-    }
-
-    /// The numbers of [`Self::tensors`] back into the arrays.
-    fn set(&mut self, tensors: &Tensors<T>) {
-        fn put<T: Real, D: ndarray::Dimension>(into: &mut ndarray::Array<T, D>, from: Option<&ArrayD<T>>) {
-            let from = from.and_then(|x| x.view().into_dimensionality::<D>().ok()).expect("as many as before");
-            into.assign(&from);
-        }
-        let mut tensors = tensors.iter().map(|(_, tensor)| tensor);
-        put(&mut self.fc.weight, tensors.next());
-        put(&mut self.fc.bias, tensors.next());
-        put(&mut self.table, tensors.next());
-        for layer in &mut self.gru {
-            put(&mut layer.weight_ih, tensors.next());
-            put(&mut layer.weight_hh, tensors.next());
-            put(&mut layer.bias_ih, tensors.next());
-            put(&mut layer.bias_hh, tensors.next());
-        }
-        if let Some(proj) = &mut self.proj {
-            put(&mut proj.weight, tensors.next());
-            put(&mut proj.bias, tensors.next());
-        }
-    }
+/// A copy of all tensors, with their names.
+fn tensors<T: Real>(parameters: &mut Parameters<T>) -> Tensors<T> {
+    parameters.named().into_iter().map(|(name, tensor)| (name, tensor.to_owned())).collect()
 }

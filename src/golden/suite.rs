@@ -25,12 +25,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::arithmetic::Arithmetic;
 use super::cases::Expected;
-use super::mistakes::Mistakes;
-use super::plain::Plain;
+use super::difference::Extent;
 use super::program::{Inputs, Margins, Program, Settings};
-use super::tolerance::{Extent, Tolerances};
+use super::tolerance::Tolerances;
 use crate::error::{Error, Result};
 use crate::escape::is_obeyed;
 use crate::files::{TensorFile, read_text};
@@ -130,7 +128,7 @@ impl TensorEntry {
 
     /// Which of its elements are compared, and on what scale.
     #[must_use]
-    pub fn extent<'a>(&self, lengths: Option<&'a [usize]>) -> Extent<'a> {
+    pub(crate) fn extent<'a>(&self, lengths: Option<&'a [usize]>) -> Extent<'a> {
         Extent { rows: self.rows, lengths: lengths.filter(|_| self.padded) }
     }
 }
@@ -142,7 +140,8 @@ mod figures {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::golden::tolerance::{Deviation, Profile, Tolerances};
+    use crate::golden::difference::Deviation;
+    use crate::golden::tolerance::{Profile, Tolerances};
 
     pub(super) fn serialize<S: Serializer>(tolerances: &Tolerances, serializer: S) -> Result<S::Ok, S::Error> {
         let figures = |allowed: &Deviation| match <[f64; 3]>::from(*allowed) {
@@ -201,7 +200,9 @@ impl Format {
 impl GoldenCase {
     /// The settings, with the defaults of what the program does not read.
     ///
-    /// **Errors** if a key is unknown.
+    /// # Errors
+    ///
+    /// If a key is unknown.
     pub fn settings(&self) -> Result<Settings> {
         serde_json::from_value(Value::Object(self.entry.config.clone()))
             .map_err(|e| Error::mismatch(format!("case {}: config: {e}", self.entry.id)))
@@ -214,8 +215,10 @@ impl GoldenCase {
 
     /// A case from its entry and its file; what is not in the file is computed.
     ///
-    /// **Errors** if a tensor is missing, has another shape or other bytes than the manifest says.
-    pub fn from_file(entry: CaseEntry, file: &TensorFile) -> Result<Self> {
+    /// # Errors
+    ///
+    /// If a tensor is missing, has another shape or other bytes than the manifest says.
+    pub(crate) fn from_file(entry: CaseEntry, file: &TensorFile) -> Result<Self> {
         let (mut inputs, mut expected) = (Inputs::new(), BTreeMap::new());
         for tensor in entry.tensors.iter().filter(|tensor| !tensor.computed) {
             let values = file.get_shaped(&tensor.name, &tensor.shape)?;
@@ -241,9 +244,7 @@ impl GoldenCase {
                 "expected every tensor of a {program} in the file, found computed ones"
             )));
         }
-        let none = Mistakes::new();
-        let plain = Plain::new(Arithmetic::PLAIN, &none);
-        let mut trace = self.entry.program.run::<f64>(&self.settings()?, &self.inputs, &plain)?.trace.entries;
+        let mut trace = self.entry.program.specified(&self.settings()?, &self.inputs)?.trace.entries;
         for tensor in self.entry.tensors.iter().filter(|tensor| tensor.computed) {
             let name = &tensor.name;
             let place = trace.iter().position(|entry| entry.name == *name).ok_or_else(|| {
@@ -297,16 +298,18 @@ pub struct Suite {
 impl Suite {
     /// Reads the manifest of a folder.
     ///
-    /// **Errors** if it is not there, is no manifest, or is of another format.
+    /// # Errors
+    ///
+    /// If it is not there, is no manifest, or is of another format.
     pub fn open(folder: &Path) -> Result<Self> {
         /// Many times the manifest of either suite.
         const MOST: u64 = 1 << 24;
         let path = folder.join("manifest.json");
         let text = read_text(&path, MOST)?;
-        let told = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
+        let not_a_manifest = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
         // First without keeping anything: what is held of a file takes more memory than the file.
-        serde_json::from_str::<IgnoredAny>(&text).map_err(told)?;
-        let mut manifest: Manifest = serde_json::from_str(&text).map_err(told)?;
+        serde_json::from_str::<IgnoredAny>(&text).map_err(not_a_manifest)?;
+        let mut manifest: Manifest = serde_json::from_str(&text).map_err(not_a_manifest)?;
         if manifest.format != FORMAT {
             let problem = format!("expected format {FORMAT}, found {}", manifest.format);
             return Err(Error::file(&path, problem));
@@ -336,7 +339,9 @@ impl Suite {
 
     /// A case with its numbers.
     ///
-    /// **Errors** if its file is missing, or is not what the manifest says.
+    /// # Errors
+    ///
+    /// If its file is missing, or is not what the manifest says.
     pub fn load(&self, entry: &CaseEntry) -> Result<GoldenCase> {
         let path = Format::Safetensors.extension();
         let path = self.folder.join(format!("{}.{path}", entry.id));
@@ -345,7 +350,9 @@ impl Suite {
     }
 }
 
-/// **Errors** with a name that would not be shown as it is or is there twice, or an id that is no
+/// # Errors
+///
+/// With a name that would not be shown as it is or is there twice, or an id that is no
 /// file's name: a case is in the suite's own folder.
 pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
     let hidden = |name: &str| name.chars().any(is_obeyed);
@@ -367,7 +374,9 @@ pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
 impl Manifest {
     /// JSON with one line a tensor.
     ///
-    /// **Errors** never, but for numbers that JSON cannot hold.
+    /// # Errors
+    ///
+    /// Never, but for numbers that JSON cannot hold.
     pub fn to_text(&self) -> Result<String> {
         let mut out = String::from("{\n");
         let _ = writeln!(out, "  \"format\": {},\n  \"suite\": {},\n  \"flags\": {{", self.format, json(&self.suite)?);

@@ -59,7 +59,9 @@ struct Query {
 impl Choices {
     /// The choices of a case where there is more than one; none elsewhere.
     ///
-    /// **Errors** if the case's config is broken.
+    /// # Errors
+    ///
+    /// If the case's config is broken.
     pub fn of(golden: &GoldenCase, profile: Profile) -> Result<Option<Self>> {
         let program = golden.entry.program;
         if !matches!(program, Program::Loss | Program::Model) {
@@ -132,7 +134,7 @@ impl Choices {
 
     /// Whether indices of hardest negatives, or a mask of what counts, are among the right choices.
     #[must_use]
-    pub fn accepts(&self, kind: &str, rows: bool, found: &ArrayD<f64>) -> bool {
+    pub(crate) fn accepts(&self, kind: &str, rows: bool, found: &ArrayD<f64>) -> bool {
         let queries = if rows { &self.rows } else { &self.columns };
         if kind == "hardest" {
             let Ok(found) = found.view().into_dimensionality::<Ix1>() else { return false };
@@ -181,7 +183,7 @@ impl Choices {
 
     /// Whether weights exist that give this gradient of the scores.
     #[must_use]
-    pub fn accepts_gradient(&self, d: &Array2<f64>) -> bool {
+    pub(crate) fn accepts_gradient(&self, d: &Array2<f64>) -> bool {
         let n = self.batch;
         if d.dim() != (n, n) || d.iter().any(|x| !x.is_finite()) {
             return false;

@@ -17,10 +17,10 @@
 //! lists them: [`SAFETY`] 8, [`LARGE`] 4096, [`FLOOR`] 1 and [`MEAN_FLOOR`] ¼ (in units of u),
 //! [`KINK_BAND`] 3, [`TELLS_NOTHING`] ½, [`STEADY_STEPS`] 2.
 
-use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::{Arithmetic, Form, Order, Rounding, Wobble};
+use super::arithmetic::{Arithmetic, Form, Order, Rounding, UlpError};
+use super::difference::{Deviation, difference, extent, lengths_of};
 use super::mistakes::Mistakes;
 use super::plain::{Kind, Plain, Trace};
 use super::program::{Inputs, Program, Run, Settings};
@@ -31,7 +31,7 @@ use crate::error::Result;
 /// and every known mistake is off by at least 10 T.
 pub const SAFETY: f64 = 8.0;
 /// Tensors of at least this many numbers have a bound on their mean error too. Of n errors of random
-/// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift stands out.
+/// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift shows.
 pub const LARGE: usize = 4096;
 /// The least E of the largest error and of the Frobenius norm, in units of u: one rounding of a value.
 pub const FLOOR: f64 = 1.0;
@@ -82,7 +82,7 @@ impl Profile {
 
     /// p: how many significant bits a number has, the leading one included.
     #[must_use]
-    pub fn significant_bits(self) -> u32 {
+    pub(crate) fn significant_bits(self) -> u32 {
         match self {
             Self::F64 => f64::MANTISSA_DIGITS,
             Self::F32 => f32::MANTISSA_DIGITS,
@@ -93,7 +93,7 @@ impl Profile {
 
     /// u = 2⁻ᵖ: the largest relative error of rounding a number to the nearest.
     #[must_use]
-    pub fn unit_roundoff(self) -> f64 {
+    pub(crate) fn unit_roundoff(self) -> f64 {
         (0..self.significant_bits()).fold(1.0, |u, _| u / 2.0)
     }
 
@@ -101,14 +101,14 @@ impl Profile {
     #[must_use]
     pub fn ways(self) -> Vec<Arithmetic> {
         let plain = Arithmetic::PLAIN;
-        let way = |order, wobble| Arithmetic { order, wobble, ..plain };
+        let way = |order, ulp_error| Arithmetic { order, ulp_error, ..plain };
         let rearranged = |way: Arithmetic| Arithmetic { form: Form::Rearranged, ..way };
         let low = |nearest: Rounding, bits: u32| {
             let operands = |operands| Arithmetic { operands, ..plain };
             let kept = |rounding| Arithmetic { operands: rounding, storage: rounding, ..plain };
             let mut ways = vec![
                 operands(nearest),
-                rearranged(Arithmetic { order: Order::Split(3), wobble: Wobble::Random(1), ..operands(nearest) }),
+                rearranged(Arithmetic { order: Order::Split(3), ulp_error: UlpError::Random(1), ..operands(nearest) }),
             ];
             ways.extend((1..=4).map(|seed| operands(Rounding::Dithered { bits, seed })));
             if self == Self::Tf32 {
@@ -125,21 +125,21 @@ impl Profile {
         match self {
             Self::F64 | Self::F32 => vec![
                 plain,
-                way(Order::Backward, Wobble::None),
-                way(Order::Split(2), Wobble::None),
-                way(Order::Split(4), Wobble::None),
-                way(Order::Fused, Wobble::None),
-                way(Order::Forward, Wobble::Ulps(4)),
-                way(Order::Forward, Wobble::Ulps(-4)),
-                way(Order::Forward, Wobble::Random(1)),
-                way(Order::Backward, Wobble::Random(2)),
+                way(Order::Backward, UlpError::None),
+                way(Order::Split(2), UlpError::None),
+                way(Order::Split(4), UlpError::None),
+                way(Order::Fused, UlpError::None),
+                way(Order::Forward, UlpError::Ulps(4)),
+                way(Order::Forward, UlpError::Ulps(-4)),
+                way(Order::Forward, UlpError::Random(1)),
+                way(Order::Backward, UlpError::Random(2)),
                 rearranged(plain),
-                rearranged(way(Order::Split(3), Wobble::Random(3))),
-                rearranged(way(Order::Fused, Wobble::Random(4))),
-                rearranged(way(Order::Split(8), Wobble::Random(5))),
-                rearranged(way(Order::Backward, Wobble::Random(6))),
+                rearranged(way(Order::Split(3), UlpError::Random(3))),
+                rearranged(way(Order::Fused, UlpError::Random(4))),
+                rearranged(way(Order::Split(8), UlpError::Random(5))),
+                rearranged(way(Order::Backward, UlpError::Random(6))),
                 Arithmetic { form: Form::Interpolated, ..plain },
-                Arithmetic { form: Form::Interpolated, ..way(Order::Split(3), Wobble::Random(7)) },
+                Arithmetic { form: Form::Interpolated, ..way(Order::Split(3), UlpError::Random(7)) },
             ],
             Self::Tf32 => low(Rounding::Tf32, 10),
             Self::Bf16 => low(Rounding::Bf16, 7),
@@ -154,142 +154,10 @@ impl std::fmt::Display for Profile {
     }
 }
 
-/// How far a tensor may lie from the golden one, or how far it does, in parts of its scale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "[f64; 3]", into = "[f64; 3]")]
-pub struct Deviation {
-    /// The largest error.
-    pub max: f64,
-    /// The Frobenius norm of the error, in parts of that of the tensor.
-    pub frobenius: f64,
-    /// |mean error|
-    pub bias: f64,
-}
-
-impl From<[f64; 3]> for Deviation {
-    fn from([max, frobenius, bias]: [f64; 3]) -> Self {
-        Self { max, frobenius, bias }
-    }
-}
-
-impl From<Deviation> for [f64; 3] {
-    fn from(d: Deviation) -> Self {
-        [d.max, d.frobenius, d.bias]
-    }
-}
-
-/// Which elements of a tensor are compared, and on what scale.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Extent<'a> {
-    /// Each row (first dimension) has its own scale.
-    pub rows: bool,
-    /// Only t < length of each row is compared, in a tensor [B, T, …].
-    pub lengths: Option<&'a [usize]>,
-}
-
-impl Extent<'_> {
-    /// Whether the element at a flat position of a tensor of this shape is compared.
-    #[must_use]
-    pub fn holds(&self, shape: &[usize], flat: usize) -> bool {
-        // A manifest may call a tensor padded that is none: then all of it counts.
-        let (Some(lengths), [batch, steps, rest @ ..]) = (self.lengths, shape) else { return true };
-        let inner: usize = rest.iter().product();
-        if *batch != lengths.len() || inner * steps == 0 {
-            return true;
-        }
-        (flat / inner) % steps < lengths[flat / inner / steps]
-    }
-
-    /// The scale of each row, or one scale for all: the largest |value| that is compared, 1 where all
-    /// are 0.
-    #[must_use]
-    pub fn scales(&self, values: &ArrayD<f64>) -> Vec<f64> {
-        let shape = values.shape();
-        let by_rows = self.rows && !shape.is_empty();
-        let row = if by_rows { shape[1..].iter().product::<usize>().max(1) } else { values.len().max(1) };
-        let mut scales = vec![0.0f64; values.len().div_ceil(row)];
-        for (flat, &x) in values.iter().enumerate() {
-            if x.is_finite() && self.holds(shape, flat) {
-                scales[flat / row] = scales[flat / row].max(x.abs());
-            }
-        }
-        scales.iter().map(|&scale| if scale == 0.0 { 1.0 } else { scale }).collect()
-    }
-}
-
-/// What was found when two tensors were compared.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
-    /// In parts of the scale.
-    pub deviation: Deviation,
-    /// The flat position of the largest error, or of the first value whose kind (finite, NaN,
-    /// infinite) is not the expected one.
-    pub worst: usize,
-    /// A value is NaN or infinite where the expected one is not, or the other way round.
-    pub pattern: bool,
-    /// How many numbers were compared.
-    pub compared: usize,
-}
-
-/// Compares two tensors of one shape.
-#[must_use]
-pub fn difference(expected: &ArrayD<f64>, found: &ArrayD<f64>, extent: Extent<'_>) -> Difference {
-    let shape = expected.shape().to_vec();
-    let scales = extent.scales(expected);
-    let row = expected.len().max(1).div_ceil(scales.len().max(1));
-    let mut out = Difference { deviation: Deviation::default(), worst: 0, pattern: false, compared: 0 };
-    let (mut squares, mut reference, mut sum) = (0.0, 0.0, 0.0);
-    for (flat, (&e, &f)) in expected.iter().zip(found.iter()).enumerate() {
-        if !extent.holds(&shape, flat) {
-            continue;
-        }
-        out.compared += 1;
-        let same_kind = e.is_nan() == f.is_nan()
-            && (e.is_finite() == f.is_finite())
-            && (e.is_finite() || e.is_nan() || e.signum() * f.signum() > 0.0);
-        if !same_kind {
-            if !out.pattern {
-                (out.pattern, out.worst) = (true, flat);
-            }
-            continue;
-        }
-        if !e.is_finite() {
-            continue;
-        }
-        let scale = scales[flat / row];
-        let error = (f - e) / scale;
-        squares += error * error;
-        reference += (e / scale) * (e / scale);
-        sum += error;
-        if error.abs() > out.deviation.max {
-            out.deviation.max = error.abs();
-            if !out.pattern {
-                out.worst = flat;
-            }
-        }
-    }
-    out.deviation.frobenius = (squares / if reference == 0.0 { 1.0 } else { reference }).sqrt();
-    out.deviation.bias = if out.compared == 0 { 0.0 } else { f64::abs(sum) / out.compared as f64 };
-    if out.pattern {
-        out.deviation = Deviation { max: f64::INFINITY, frobenius: f64::INFINITY, bias: f64::INFINITY };
-    }
-    out
-}
-
 impl Deviation {
-    /// The larger of each figure.
-    #[must_use]
-    pub fn largest(self, other: Self) -> Self {
-        Self {
-            max: self.max.max(other.max),
-            frobenius: self.frobenius.max(other.frobenius),
-            bias: self.bias.max(other.bias),
-        }
-    }
-
     /// This deviation in units of a tolerance: accepted up to 1. The mean counts for large tensors.
     #[must_use]
-    pub fn in_units_of(self, tolerance: Self, numbers: usize) -> f64 {
+    pub(crate) fn in_units_of(self, tolerance: Self, numbers: usize) -> f64 {
         let part = |found: f64, allowed: f64| if found == 0.0 { 0.0 } else { found / allowed };
         let units = part(self.max, tolerance.max).max(part(self.frobenius, tolerance.frobenius));
         if numbers >= LARGE { units.max(part(self.bias, tolerance.bias)) } else { units }
@@ -335,37 +203,19 @@ pub struct Measured {
     pub score_error: std::collections::BTreeMap<Profile, f64>,
 }
 
-/// Which elements of a tensor count, by its name.
-#[must_use]
-pub fn extent<'a>(program: Program, name: &str, lengths: Option<&'a [usize]>) -> Extent<'a> {
-    Extent { rows: program == Program::L2norm, lengths: lengths.filter(|_| is_padded(program, name)) }
-}
-
-/// Whether a tensor is [B, T, …] with something behind each row's end.
-#[must_use]
-pub fn is_padded(program: Program, name: &str) -> bool {
-    let plain = name.strip_prefix("grad.").unwrap_or(name);
-    match program {
-        Program::Gru => plain.starts_with("mid.l") || plain == "in.x",
-        Program::Embedding => plain == "mid.words",
-        Program::Model => plain == "mid.words" || (plain.starts_with("mid.l") && plain != "mid.last"),
-        _ => false,
-    }
-}
-
-/// The rows' lengths, where a case has them.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the program
-pub fn lengths_of(inputs: &Inputs) -> Option<Vec<usize>> {
-    inputs.get("in.lengths").map(|lengths| lengths.iter().map(|&length| length as usize).collect())
-}
-
 /// The golden values and the tolerances under some profiles.
 ///
-/// **Errors** as [`Program::run`].
-pub fn measure(program: Program, settings: &Settings, inputs: &Inputs, profiles: &[Profile]) -> Result<Measured> {
+/// # Errors
+///
+/// As [`Program::run`].
+pub(crate) fn measure(
+    program: Program,
+    settings: &Settings,
+    inputs: &Inputs,
+    profiles: &[Profile],
+) -> Result<Measured> {
     let none = Mistakes::new();
-    let golden = program.run::<f64>(settings, inputs, &Plain::new(Arithmetic::PLAIN, &none))?;
+    let golden = program.specified(settings, inputs)?;
     let lengths = lengths_of(inputs);
     let mut tolerances = vec![Tolerances::new(); golden.trace.entries.len()];
     let mut score_error = std::collections::BTreeMap::new();
@@ -447,32 +297,6 @@ fn widened(trace: &Trace<f32>) -> Trace<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{arr1, arr2};
-
-    #[test]
-    fn differences_by_hand() {
-        let expected = arr2(&[[1.0, -4.0], [0.0, 2.0]]).into_dyn();
-        let found = arr2(&[[1.0, -4.0], [0.4, 2.2]]).into_dyn();
-        let d = difference(&expected, &found, Extent::default());
-        assert!((d.deviation.max - 0.1).abs() < 1e-15 && d.worst == 2 && d.compared == 4);
-        assert!((d.deviation.frobenius - (0.16f64 + 0.04).sqrt() / 21f64.sqrt()).abs() < 1e-15);
-        assert!((d.deviation.bias - 0.6 / 16.0).abs() < 1e-15);
-        let by_row = difference(&expected, &found, Extent { rows: true, lengths: None });
-        assert!((by_row.deviation.max - 0.2).abs() < 1e-15, "the second row's scale is 2");
-    }
-
-    #[test]
-    fn behind_a_rows_end_nothing_is_compared() {
-        let expected = arr2(&[[1.0, 0.0], [2.0, 3.0]]).into_dyn().into_shape_with_order(vec![2, 2, 1]).unwrap();
-        let mut found = expected.clone();
-        found[[0, 1, 0]] = f64::NAN;
-        let extent = Extent { rows: false, lengths: Some(&[1, 2]) };
-        let d = difference(&expected, &found, extent);
-        assert!(!d.pattern && d.compared == 3 && d.deviation.max == 0.0);
-        found[[1, 1, 0]] = f64::INFINITY;
-        let d = difference(&expected, &found, extent);
-        assert!(d.pattern && d.worst == 3 && d.deviation.max.is_infinite());
-    }
 
     /// u by rounding: the largest relative error over numbers from 1 to 2, on a grid that is finer
     /// than the precision and has its midpoints.
@@ -506,9 +330,5 @@ mod tests {
         for (x, up) in [(1.23e-7, 1.3e-7), (9.91e-3, 1e-2), (2e-5, 2e-5), (0.0, 0.0)] {
             assert_eq!(two_digits(x), up);
         }
-        assert_eq!(
-            difference(&arr1(&[0.0]).into_dyn(), &arr1(&[1e-3]).into_dyn(), Extent::default()).deviation.max,
-            1e-3
-        );
     }
 }

@@ -6,9 +6,10 @@ use ndarray::ArrayD;
 
 use super::table::thousands;
 use crate::escape;
-use crate::golden::check::Checkup;
-use crate::golden::compare::{Status, TensorReport, index_of};
+use crate::golden::check::CheckReport;
+use crate::golden::compare::{Status, TensorReport};
 use crate::golden::diagnose::{Diagnosis, Reach};
+use crate::golden::difference::index_of;
 use crate::golden::mistakes::ALL;
 use crate::golden::suite::{CaseEntry, GoldenCase, Manifest};
 
@@ -51,7 +52,7 @@ fn power_of_ten(x: f64) -> String {
 
 /// What `vsepp golden check` prints.
 #[must_use]
-pub fn golden_report(checkup: &Checkup) -> String {
+pub fn golden_report(checkup: &CheckReport) -> String {
     let c = &checkup.counts;
     let mut out = format!(
         "suite {}, profile {}: {} of {} cases there, {} tensors compared\n\n",
@@ -62,11 +63,11 @@ pub fn golden_report(checkup: &Checkup) -> String {
         thousands(c.tensors)
     );
     if !checkup.stages.is_empty() {
-        let width = checkup.stages.iter().map(|s| s.stage.len()).max().unwrap_or(5);
+        let width = checkup.stages.iter().map(|s| s.stage.to_string().len()).max().unwrap_or(5);
         let _ = writeln!(out, "  {:<width$}  tensors   worst error / tolerance", "stage");
     }
     for stage in &checkup.stages {
-        let width = checkup.stages.iter().map(|s| s.stage.len()).max().unwrap_or(5);
+        let width = checkup.stages.iter().map(|s| s.stage.to_string().len()).max().unwrap_or(5);
         let mark = match (stage.failed, stage.tensors) {
             (0, 0) => '-',
             (0, _) => ' ',
@@ -129,7 +130,7 @@ pub fn golden_report(checkup: &Checkup) -> String {
     out
 }
 
-fn not_checked(out: &mut String, checkup: &Checkup) {
+fn not_checked(out: &mut String, checkup: &CheckReport) {
     let missing: Vec<String> =
         checkup.reports.iter().filter(|r| r.status == Status::Missing).map(|r| r.id.clone()).collect();
     if !missing.is_empty() {
@@ -181,7 +182,7 @@ fn place(tensor: &TensorReport) -> String {
     out
 }
 
-fn failures(out: &mut String, checkup: &Checkup) {
+fn failures(out: &mut String, checkup: &CheckReport) {
     let c = &checkup.counts;
     let _ = writeln!(out, "FAILED: {} of {}", c.failed, count(c.failed + c.passed + c.remarks, "case"));
     if let Some(first) = &checkup.first {

@@ -45,7 +45,7 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
-/// Ids [B, T] with something behind each row's end.
+/// Ids [B, T] with something after the end of each row.
 pub(super) fn padded<C: AsRef<[usize]>>(captions: &[C], steps: usize, padding: f64) -> ArrayD<f64> {
     let mut ids = Array2::from_elem((captions.len(), steps), padding);
     for (mut row, caption) in ids.outer_iter_mut().zip(captions) {

@@ -19,10 +19,11 @@ use rand_chacha::ChaCha8Rng;
 pub use models::paper;
 
 use super::arithmetic::Arithmetic;
+use super::difference::{difference, extent, lengths_of};
+use super::inputs::rnn;
 use super::mistakes::Mistakes;
 use super::plain::Plain;
 use super::program::{Inputs, Program, Settings};
-use super::tolerance::{difference, extent, lengths_of};
 use crate::error::{Error, Result};
 use crate::random::{Symmetric, permutation, stream};
 use crate::similarity::Measure;
@@ -178,7 +179,9 @@ impl Sketch {
 
     /// Inputs drawn until all parameters are distinct and no kink is near.
     ///
-    /// **Errors** if that does not succeed: then the case asks for too much.
+    /// # Errors
+    ///
+    /// If that does not succeed: then the case asks for too much.
     fn draw(self, inputs: impl Fn(&mut Draw) -> Inputs) -> Result<Case> {
         const ATTEMPTS: usize = 20_000;
         for attempt in 0..ATTEMPTS {
@@ -209,7 +212,7 @@ impl Case {
     /// Whether no two numbers of a parameter are equal, those of the case that are zero on purpose
     /// aside.
     #[must_use]
-    pub fn is_distinct(&self) -> bool {
+    pub(crate) fn is_distinct(&self) -> bool {
         self.inputs.iter().filter(|(name, _)| name.starts_with("param.")).all(|(_, tensor)| {
             let mut bits: Vec<u64> = tensor.iter().filter(|&&x| x != 0.0).map(|x| x.to_bits()).collect();
             bits.sort_unstable();
@@ -217,12 +220,12 @@ impl Case {
         })
     }
 
-    /// Whether `f32` can tell anything about every tensor: not where a gradient cancels to nothing.
+    /// Whether `f32` is precise enough for every tensor. It is not where a gradient cancels to nothing.
     fn is_well_conditioned(&self) -> Result<bool> {
         const LARGEST: f64 = 1e-4;
         let none = Mistakes::new();
         let plain = Plain::new(Arithmetic::PLAIN, &none);
-        let exact = self.program.run::<f64>(&self.settings, &self.inputs, &plain)?.trace;
+        let exact = self.program.specified(&self.settings, &self.inputs)?.trace;
         let single = self.program.run::<f32>(&self.settings, &self.inputs, &plain)?.trace;
         let lengths = lengths_of(&self.inputs);
         Ok(exact.entries.iter().zip(&single.entries).all(|(exact, single)| {
@@ -233,9 +236,7 @@ impl Case {
 
     /// The distance from the nearest kink.
     fn kink(&self) -> Result<f64> {
-        let none = Mistakes::new();
-        let run = self.program.run::<f64>(&self.settings, &self.inputs, &Plain::new(Arithmetic::PLAIN, &none))?;
-        Ok(run.margins.kink())
+        Ok(self.program.specified(&self.settings, &self.inputs)?.margins.kink())
     }
 }
 
@@ -246,7 +247,7 @@ fn named<const N: usize>(tensors: [(&str, ArrayD<f64>); N]) -> Inputs {
 
 /// The parameters of a GRU layer, U(±a), under the original's names.
 fn add_layer(inputs: &mut Inputs, draw: &mut Draw, k: usize, input: usize, hidden: usize, a: f64) {
-    let name = |part: &str| format!("param.txt_enc.rnn.{part}_l{k}");
+    let name = |part: &str| format!("param.{}", rnn(part, k));
     inputs.insert(name("weight_ih"), draw.array((3 * hidden, input), a).into_dyn());
     inputs.insert(name("weight_hh"), draw.array((3 * hidden, hidden), a).into_dyn());
     inputs.insert(name("bias_ih"), draw.array(3 * hidden, a).into_dyn());
@@ -267,7 +268,7 @@ fn lengths(lengths: &[usize]) -> ArrayD<f64> {
     lengths.iter().map(|&length| length as f64).collect::<Array1<f64>>().into_dyn()
 }
 
-/// NaN behind each row's end.
+/// NaN after the end of each row.
 fn poison(mut x: Array3<f64>, lengths: &[usize]) -> ArrayD<f64> {
     for (b, &length) in lengths.iter().enumerate() {
         x.slice_mut(s![b, length.., ..]).fill(f64::NAN);
@@ -278,7 +279,9 @@ fn poison(mut x: Array3<f64>, lengths: &[usize]) -> ArrayD<f64> {
 /// All cases of the suite, in the order of the manifest. New ones are added at the end of their
 /// family; an id is never given to another case.
 ///
-/// **Errors** if a case cannot be drawn as it asks.
+/// # Errors
+///
+/// If a case cannot be drawn as it asks.
 pub fn core() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     gru::gru_cells(&mut cases)?;

@@ -63,7 +63,7 @@ pub(super) fn model_inputs(draw: &mut Draw, sizes: Sizes, settings: &Settings, t
     let mut texts = captions(draw, sizes);
     let mut images = draw.array((batch, features), 1.0);
     if twins {
-        // A caption and an image that stand twice, each with another partner.
+        // A caption and an image that occur twice, each with another partner.
         let twin = texts[1].clone();
         texts[4] = twin;
         let image = images.row(2).to_owned();
@@ -236,7 +236,9 @@ pub(super) fn trajectories(cases: &mut Vec<Case>) -> Result<()> {
 
 /// The cases at the size of the paper: V 11,755, E 300, H = D 1024, F 4096, B 128.
 ///
-/// **Errors** if a case cannot be drawn.
+/// # Errors
+///
+/// If a case cannot be drawn.
 pub fn paper() -> Result<Vec<Case>> {
     const PAPER: Sizes = Sizes {
         batch: 128,

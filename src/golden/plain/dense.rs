@@ -6,8 +6,8 @@ use super::Plain;
 use crate::error::{ErrorKind, Result};
 use crate::golden::arithmetic::Form;
 use crate::golden::mistakes::Mistake as M;
-use crate::nn::Linear;
 use crate::real::Real;
+use crate::spec::layers::Linear;
 
 /// Rows and what they were divided by.
 #[derive(Clone, Debug)]
@@ -98,7 +98,9 @@ impl Plain<'_> {
 
     /// (NORM-1), row by row. `skip` are the mistakes of leaving it out here.
     ///
-    /// **Errors** if a row is zero, unless a mistake is planted: then it is what it becomes.
+    /// # Errors
+    ///
+    /// If a row is zero, unless a mistake is planted: then it is what it becomes.
     pub(crate) fn l2norm<T: Real>(&self, x: Array2<T>, side: &'static str, skip: &[M]) -> Result<Normalised<T>> {
         let skipped = skip.iter().any(|&mistake| self.wrong(mistake));
         let (mut output, mut norms) = (x.clone(), Array1::zeros(x.nrows()));

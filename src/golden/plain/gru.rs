@@ -5,10 +5,10 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
 use super::{Plain, Trace};
 use crate::golden::arithmetic::Form;
 use crate::golden::mistakes::Mistake as M;
-use crate::nn::GruLayer;
 use crate::real::Real;
+use crate::spec::gru::GruLayer;
 
-/// Rows of different lengths in one array; behind a row's length stands anything.
+/// Rows of different lengths in one array. After the end of a row there may be anything.
 #[derive(Clone, Debug)]
 pub struct Padded<T> {
     /// [B, T, I]
@@ -17,9 +17,9 @@ pub struct Padded<T> {
     pub lengths: Vec<usize>,
 }
 
-/// What one layer has computed; 0 behind a row's end.
+/// What one layer has computed; 0 after the end of a row.
 #[derive(Clone, Debug)]
-struct Layer<T> {
+pub(super) struct Layer<T> {
     /// The weights as they were read, and as backward reads them.
     weights: GruLayer<T>,
     /// x [B, T, I]
@@ -30,7 +30,7 @@ struct Layer<T> {
     r: Array3<T>,
     z: Array3<T>,
     n: Array3<T>,
-    h: Array3<T>,
+    pub(super) h: Array3<T>,
     /// The state before each step, [B, T, H].
     before: Array3<T>,
 }
@@ -38,8 +38,8 @@ struct Layer<T> {
 /// A forward pass through all layers, ready to go back.
 #[derive(Clone, Debug)]
 pub struct Pass<T> {
-    layers: Vec<Layer<T>>,
-    lengths: Vec<usize>,
+    pub(super) layers: Vec<Layer<T>>,
+    pub(super) lengths: Vec<usize>,
     /// The state of each row at its own last token, [B, H].
     pub last: Array2<T>,
 }
@@ -52,7 +52,7 @@ impl<T> Pass<T> {
     }
 }
 
-/// The way back through all layers.
+/// The gradients of all layers.
 #[derive(Clone, Debug)]
 pub(crate) struct Back<T> {
     /// By the parameters.
@@ -103,177 +103,11 @@ impl Plain<'_> {
         pass
     }
 
-    /// The layer whose states are taken.
-    fn top<T>(&self, pass: &Pass<T>) -> usize {
-        if self.wrong(M::BottomLayer) { 0 } else { pass.layers.len() - 1 }
-    }
-
-    /// Which step's state is the row's: t = length − 1. None is h₀.
-    fn last_step(&self, length: usize) -> Option<usize> {
-        if self.wrong(M::LastBeforeEnd) {
-            length.checked_sub(2)
-        } else if self.wrong(M::LastFirst) {
-            Some(0)
-        } else {
-            Some(length - 1)
-        }
-    }
-
-    /// To which row of the batch a row goes.
-    fn rows<T>(&self, pass: &Pass<T>) -> Vec<usize> {
-        let mut rows: Vec<usize> = (0..pass.lengths.len()).collect();
-        if self.wrong(M::RowsNotRestored) {
-            rows.sort_by_key(|&b| std::cmp::Reverse(pass.lengths[b]));
-        }
-        rows
-    }
-
-    /// (TXT-1): [B, H].
-    fn last<T: Real>(&self, pass: &Pass<T>, h0: &Array3<T>) -> Array2<T> {
-        let (top, layer) = (self.top(pass), &pass.layers[self.top(pass)]);
-        let (batch, steps, hidden) = layer.h.dim();
-        let mut last = Array2::zeros((batch, hidden));
-        for (mut out, &b) in last.outer_iter_mut().zip(&self.rows(pass)) {
-            let length = pass.lengths[b];
-            let states = layer.h.slice(s![b, ..length, ..]);
-            if self.wrong(M::MeanPooling) {
-                out.assign(&(states.sum_axis(Axis(0)) / T::from_f64(length as f64)));
-            } else if self.wrong(M::MaxPooling) {
-                out.assign(&states.map_axis(Axis(0), |h| h[largest(h)]));
-            } else if self.wrong(M::LastOfZeros) && length < steps {
-                out.fill(T::zero());
-            } else {
-                match self.last_step(length) {
-                    Some(t) => out.assign(&states.row(t)),
-                    None => out.assign(&h0.slice(s![top, b, ..])),
-                }
-            }
-        }
-        last
-    }
-
-    /// From the gradient of the last states to that of every state of the top layer, [B, T, H].
-    fn last_backward<T: Real>(&self, pass: &Pass<T>, d_last: ArrayView2<'_, T>) -> Array3<T> {
-        let layer = &pass.layers[self.top(pass)];
-        let steps = layer.h.dim().1;
-        let mut d_states = Array3::zeros(layer.h.raw_dim());
-        for (d, &b) in d_last.outer_iter().zip(&self.rows(pass)) {
-            let length = pass.lengths[b];
-            let mut d_row = d_states.slice_mut(s![b, .., ..]);
-            if self.wrong(M::MeanPooling) {
-                for mut d_state in d_row.outer_iter_mut().take(length) {
-                    d_state.assign(&(&d / T::from_f64(length as f64)));
-                }
-            } else if self.wrong(M::MaxPooling) {
-                for (k, &d) in d.iter().enumerate() {
-                    d_row[[largest(layer.h.slice(s![b, ..length, k])), k]] = d;
-                }
-            } else if (self.wrong(M::LastOfZeros) || self.wrong(M::GradientAtPaddedEnd)) && length < steps {
-            } else if let Some(t) = self.last_step(length) {
-                d_row.row_mut(t).assign(&d);
-            }
-        }
-        d_states
-    }
-
-    /// The weights of layer k as this backend reads them.
-    fn read_weights<T: Real>(&self, layer: &GruLayer<T>, first: &GruLayer<T>, k: usize) -> GruLayer<T> {
-        let mut w = layer.clone();
-        if k > 0 && self.wrong(M::LayersShareWeights) {
-            w.weight_hh.assign(&first.weight_hh);
-        }
-        self.rearrange(&mut w);
-        if self.wrong(M::BiasesSwapped) {
-            std::mem::swap(&mut w.bias_ih, &mut w.bias_hh);
-        }
-        if self.wrong(M::InputBiasForBoth) {
-            w.bias_hh.assign(&w.bias_ih);
-        }
-        if self.wrong(M::InputBiasDropped) || self.wrong(M::BiasesDropped) {
-            w.bias_ih.fill(T::zero());
-        }
-        if self.wrong(M::RecurrentBiasDropped) || self.wrong(M::BiasesDropped) {
-            w.bias_hh.fill(T::zero());
-        }
-        w
-    }
-
-    /// Exchanges that undo themselves: done once when reading weights, once more on their gradients.
-    fn rearrange<T: Real>(&self, w: &mut GruLayer<T>) {
-        let hidden = w.hidden_size();
-        let swap = |rows: &mut Array2<T>| {
-            let (mut r, z) = rows.multi_slice_mut((s![..hidden, ..], s![hidden..2 * hidden, ..]));
-            ndarray::Zip::from(&mut r).and(z).for_each(std::mem::swap);
-        };
-        let swap_bias = |bias: &mut Array1<T>| (0..hidden).for_each(|k| bias.swap(k, hidden + k));
-        let (input, recurrent) = (self.wrong(M::GatesSwappedInInput), self.wrong(M::GatesSwappedInRecurrent));
-        let (weights, biases) = (self.wrong(M::GatesSwappedInWeights), self.wrong(M::GatesSwappedInBiases));
-        if input || weights {
-            swap(&mut w.weight_ih);
-        }
-        if recurrent || weights {
-            swap(&mut w.weight_hh);
-        }
-        if input || biases {
-            swap_bias(&mut w.bias_ih);
-        }
-        if recurrent || biases {
-            swap_bias(&mut w.bias_hh);
-        }
-        let transpose = |weight: &mut Array2<T>| {
-            for mut block in weight.axis_chunks_iter_mut(Axis(0), hidden) {
-                let turned = block.t().to_owned();
-                block.assign(&turned);
-            }
-        };
-        if self.wrong(M::RecurrentTransposed) {
-            transpose(&mut w.weight_hh);
-        }
-        if self.wrong(M::InputTransposed) && w.weight_ih.ncols() == hidden {
-            transpose(&mut w.weight_ih);
-        }
-        if self.wrong(M::InputStridesSwapped) && w.weight_ih.is_square() {
-            w.weight_ih.swap_axes(0, 1);
-            w.weight_ih = w.weight_ih.as_standard_layout().into_owned();
-        }
-    }
-
-    /// The weights' gradients, put back where the weights came from.
-    fn return_gradient<T: Real>(&self, mut d: GruLayer<T>) -> GruLayer<T> {
-        if self.wrong(M::InputBiasForBoth) {
-            d.bias_ih = &d.bias_ih + &d.bias_hh;
-            d.bias_hh.fill(T::zero());
-        }
-        if self.wrong(M::InputBiasDropped) || self.wrong(M::BiasesDropped) {
-            d.bias_ih.fill(T::zero());
-        }
-        if self.wrong(M::RecurrentBiasDropped) || self.wrong(M::BiasesDropped) {
-            d.bias_hh.fill(T::zero());
-        }
-        if self.wrong(M::BiasesSwapped) {
-            std::mem::swap(&mut d.bias_ih, &mut d.bias_hh);
-        }
-        self.rearrange(&mut d);
-        d
-    }
-
-    /// Where the blocks of r, z and n are.
-    fn blocks(&self) -> [usize; 3] {
-        let orders = [
-            (M::GatesRnz, [0, 2, 1]),
-            (M::GatesZrn, [1, 0, 2]),
-            (M::GatesZnr, [2, 0, 1]),
-            (M::GatesNrz, [1, 2, 0]),
-            (M::GatesNzr, [2, 1, 0]),
-        ];
-        orders.into_iter().find(|&(mistake, _)| self.wrong(mistake)).map_or([0, 1, 2], |(_, blocks)| blocks)
-    }
-
     /// One layer, one time step after another.
     fn layer<T: Real>(&self, w: GruLayer<T>, x: Array3<T>, lengths: &[usize], h0: ArrayView2<'_, T>) -> Layer<T> {
         let way = self.arithmetic;
         let (batch, steps, inputs) = x.dim();
-        let hidden = w.hidden_size();
+        let hidden = w.weight_hh.ncols();
         let first = usize::from(self.wrong(M::FirstTokenSkipped));
         let flat = x.to_shape((batch * steps, inputs)).expect("the same numbers").into_owned();
         let a = way.store(way.product(flat.view(), w.weight_ih.t()) + &w.bias_ih);
@@ -644,11 +478,6 @@ impl Plain<'_> {
             bias_hh: way.store(d.bias_hh),
         }
     }
-}
-
-/// The first of the largest.
-fn largest<T: Real>(x: ndarray::ArrayView1<'_, T>) -> usize {
-    (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }
 
 fn zeros_like<T: Real>(w: &GruLayer<T>) -> GruLayer<T> {

@@ -236,36 +236,3 @@ fn softplus<T: Real>(x: T) -> T {
     let x = x.re();
     T::from_f64(x.max(0.0) + libm::log1p(libm::exp(-x.abs())))
 }
-
-impl<T: Real> Costs<T> {
-    /// The smallest |hinge| of a negative before [·]₊, and the smallest gap between the two hardest
-    /// negatives of a query that has an active one (MH): how far this batch is from a kink.
-    #[must_use]
-    pub fn margins(&self, hinge: HingeLoss, scores: ArrayView2<'_, T>, image_ids: Option<&[usize]>) -> (f64, f64) {
-        let batch = scores.nrows();
-        let negative = |i: usize, j: usize| i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
-        let (mut smallest, mut gap) = (f64::INFINITY, f64::INFINITY);
-        for rows in [true, false] {
-            for query in 0..batch {
-                let place = |other: usize| if rows { (query, other) } else { (other, query) };
-                let mut raw: Vec<f64> = (0..batch)
-                    .map(place)
-                    .filter(|&(i, j)| negative(i, j))
-                    .map(|at| hinge.margin + scores[at].re() - scores[(query, query)].re())
-                    .collect();
-                raw.sort_by(|a, b| b.total_cmp(a));
-                if hinge.violation == Violation::Max {
-                    smallest = raw.first().map_or(smallest, |x| smallest.min(x.abs()));
-                    if let [first, second, ..] = raw[..]
-                        && first > 0.0
-                    {
-                        gap = gap.min(first - second);
-                    }
-                } else {
-                    smallest = raw.iter().fold(smallest, |m, x| m.min(x.abs()));
-                }
-            }
-        }
-        (smallest, gap)
-    }
-}

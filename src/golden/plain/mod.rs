@@ -1,18 +1,17 @@
-//! The plain computation: the equations as most kernels have them, with everything kept.
+//! The plain computation: the equations as most kernels have them, in any arithmetic and with any mistake.
 //!
-//! The model of [`crate::model`] computes on a prefix tree and keeps what backward needs. Kernels
-//! pad the captions to [B, T] and go one time step after another, row by row; their authors want to
-//! see every intermediate value, and its gradient. This is that computation, written apart from the
-//! other so that the two can check each other (`tests/golden.rs` compares them), slow and simple.
-//!
-//! Every line stands for itself, in any honest [`Arithmetic`], and any [`Mistake`] can be planted:
-//! wherever `wrong(…)` is asked, the branch taken otherwise is the specification.
+//! It pads captions to [B, T], goes one time step after another, and keeps every intermediate value. The
+//! tolerances and the diagnosis need what [`crate::spec`] must not have: any honest [`Arithmetic`], and
+//! any planted [`Mistake`]. Wherever a line checks `wrong(…)`, the other branch is the specification.
+//! Without mistakes and in exact order both give the same bits (`tests/golden.rs`).
 
 mod dense;
 mod gru;
+mod last;
 mod loss;
 mod optimiser;
 mod scores;
+mod weights;
 
 use ndarray::{Array, ArrayD, ArrayView2, Dimension};
 
@@ -32,11 +31,11 @@ pub struct Plain<'a> {
     pub arithmetic: Arithmetic,
     /// The mistakes that are planted.
     pub mistakes: &'a Mistakes,
-    /// A gradient of the scores to go on with, in the place of the one that (LOSS-1) gives: where
-    /// hardest negatives tie, several are right.
+    /// A gradient of the scores that replaces that of (LOSS-1): where hardest negatives tie, several are
+    /// right.
     pub d_scores: Option<ArrayView2<'a, f64>>,
-    /// The mistakes are made on the way forward alone; the way back is the right one, on the wrong
-    /// values: what a backend with a hand-written backward pass does.
+    /// Make the mistakes in the forward pass alone. The backward pass is right, on the wrong values: so
+    /// does a backend whose backward pass is written by hand.
     pub forward_only: bool,
 }
 

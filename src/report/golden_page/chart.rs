@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::text::{class, code, count, escape, short, sign, units};
-use crate::golden::check::Checkup;
+use super::text::{class, code, count, escape, sign, units};
+use crate::golden::check::CheckReport;
 use crate::golden::compare::Status;
+use crate::golden::stage::Stage;
 
 /// The axis goes from 10⁻⁴ to 10⁴ tolerances.
 const DECADES: f64 = 4.0;
@@ -14,7 +15,7 @@ const MOST: usize = 600;
 
 /// The tensors of one name in all cases.
 struct Row {
-    stage: String,
+    stage: Stage,
     name: String,
     cases: usize,
     failed: usize,
@@ -31,16 +32,16 @@ fn pattern(name: &str) -> String {
     start.map_or_else(|| name.to_owned(), |start| format!("{start}*"))
 }
 
-fn rows(checkup: &Checkup) -> Vec<Row> {
+fn rows(checkup: &CheckReport) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
     for report in &checkup.reports {
         let compared = |status| matches!(status, Status::Passed | Status::Remark | Status::Failed);
         for tensor in report.tensors.iter().filter(|tensor| compared(tensor.status)) {
             let name = pattern(&tensor.name);
-            let place = *places.entry((tensor.stage.clone(), name.clone())).or_insert_with(|| {
+            let place = *places.entry((tensor.stage.to_string(), name.clone())).or_insert_with(|| {
                 rows.push(Row {
-                    stage: tensor.stage.clone(),
+                    stage: tensor.stage,
                     name,
                     cases: 0,
                     failed: 0,
@@ -60,8 +61,8 @@ fn rows(checkup: &Checkup) -> Vec<Row> {
             }
         }
     }
-    let order = |stage: &str| checkup.stages.iter().position(|known| known.stage == stage);
-    rows.sort_by_key(|row| order(&row.stage).unwrap_or(usize::MAX));
+    let order = |stage: Stage| checkup.stages.iter().position(|known| known.stage == stage);
+    rows.sort_by_key(|row| order(row.stage).unwrap_or(usize::MAX));
     rows
 }
 
@@ -96,7 +97,7 @@ fn draw(row: &Row) -> String {
 }
 
 /// The section with the chart.
-pub(super) fn section(checkup: &Checkup) -> String {
+pub(super) fn section(checkup: &CheckReport) -> String {
     let rows = rows(checkup);
     if rows.is_empty() {
         return String::new();
@@ -104,7 +105,7 @@ pub(super) fn section(checkup: &Checkup) -> String {
     let mut out = format!(
         "<section id=\"errors\"><h2>Error against tolerance</h2><p>{} of {} names. A mark is the worst of all cases, the bar \
          reaches down to the best; right of the line at 1 a tensor fails. Arrows point to what lies beyond the axis. \
-         <code>opt.m.*</code> stands for all moments of that kind.</p>",
+         <code>opt.m.*</code> is all moments of that kind.</p>",
         count(checkup.counts.tensors, "tensor"),
         rows.len()
     );
@@ -113,15 +114,15 @@ pub(super) fn section(checkup: &Checkup) -> String {
         let _ = write!(out, "<span style=\"left:{at}%\">{text}</span>");
     }
     out += "</div></th><th scope=\"col\">worst</th><th scope=\"col\">compared</th></tr></thead>";
-    let mut stage: Option<&str> = None;
+    let mut stage = None;
     for row in rows.iter().take(MOST) {
-        if stage != Some(&row.stage) {
+        if stage != Some(row.stage) {
             if stage.is_some() {
                 out += "</tbody>";
             }
-            let name = if row.stage.is_empty() { "(no stage)".into() } else { short(&row.stage) };
+            let name = row.stage;
             let _ = write!(out, "<tbody><tr class=\"stage\"><th scope=\"rowgroup\" colspan=\"4\">{name}</th></tr>");
-            stage = Some(&row.stage);
+            stage = Some(row.stage);
         }
         out += &draw(row);
     }

@@ -1,11 +1,12 @@
-//! The data flow as a diagram: forward goes down on the left, backward comes up on the right, so that
-//! a stage and its gradient stand side by side.
+//! The data flow as a diagram. Forward goes down on the left, backward comes up on the right, and a
+//! stage and its gradient are in one row.
 
 use std::fmt::Write;
 
 use super::text::{class, code, count, escape, label, sign, units};
-use crate::golden::check::{Checkup, StageReport};
+use crate::golden::check::{CheckReport, StageReport};
 use crate::golden::compare::Status;
+use crate::golden::stage::{Stage, Step};
 use crate::report::thousands;
 
 const WIDTH: usize = 158;
@@ -14,14 +15,14 @@ const ACROSS: usize = 18;
 const DOWN: usize = 26;
 const EDGE: usize = 10;
 
-/// The caption's lane from above; `gru layer` stands for every layer.
-const CAPTION: [&str; 5] = ["words", "gru layer", "last state", "caption side", "caption embedding"];
-/// The image's lane, beside the last two of the caption's.
-const IMAGE: [&str; 2] = ["image side", "image embedding"];
-/// What is checked by itself, each beside its gradient.
-const ALONE: [&str; 4] = ["projection", "normalisation", "state", "gru input"];
+/// The caption's lane from the top; [`Step::GruLayer`] is every layer.
+const CAPTION: [Step; 5] = [Step::Words, Step::GruLayer, Step::LastState, Step::CaptionSide, Step::CaptionEmbedding];
+/// The image's lane, in the rows of the last two of the caption's.
+const IMAGE: [Step; 2] = [Step::ImageSide, Step::ImageEmbedding];
+/// What is checked by itself, each in a row with its gradient.
+const ALONE: [Step; 4] = [Step::Projection, Step::Normalisation, Step::State, Step::GruInput];
 /// What follows when all gradients are there.
-const AFTER: [&str; 3] = ["losses of the steps", "clipping", "adam"];
+const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 
 /// The outcome of a stage.
 pub(super) fn outcome(stage: &StageReport) -> Status {
@@ -66,8 +67,7 @@ impl Node<'_> {
         };
         let at = s.worst_at.as_ref().map(|(case, tensor)| format!("; worst: {tensor} in {case}")).unwrap_or_default();
         let title = format!("{}: {what}{at}", s.stage);
-        // A stage that this program does not know could have any name.
-        let name: String = s.stage.replace("backward: ", "∂ ").chars().take(24).collect();
+        let name = s.stage.to_string().replace("backward: ", "∂ ");
         let kind = class(status);
         let (x, y, middle) = (self.left, self.top, self.middle());
         let _ = write!(
@@ -95,7 +95,7 @@ impl Node<'_> {
 
 /// The picture in the making.
 struct Picture<'a> {
-    checkup: &'a Checkup,
+    checkup: &'a CheckReport,
     nodes: Vec<Node<'a>>,
     /// From, to.
     arrows: Vec<[(usize, usize); 2]>,
@@ -105,27 +105,28 @@ struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    fn stage(&self, name: &str) -> Option<&'a StageReport> {
-        self.checkup.stages.iter().find(|stage| stage.stage == name)
+    fn stage(&self, stage: Stage) -> Option<&'a StageReport> {
+        self.checkup.stages.iter().find(|report| report.stage == stage)
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.stage(name).is_some() || self.stage(&format!("backward: {name}")).is_some()
+    /// Whether the values or the gradients of a forward stage are there.
+    fn has(&self, stage: Stage) -> bool {
+        self.stage(stage).is_some() || self.stage(stage.gradient()).is_some()
     }
 
     /// Adds a stage if it is there; a column counts in halves.
-    fn add(&mut self, name: &str, halves: usize, top: usize) -> Option<usize> {
-        let stage = self.stage(name)?;
+    fn add(&mut self, stage: Stage, halves: usize, top: usize) -> Option<usize> {
+        let stage = self.stage(stage)?;
         self.nodes.push(Node { stage, left: EDGE + halves * (WIDTH + ACROSS) / 2, top });
         Some(self.nodes.len() - 1)
     }
 
     /// Adds a lane's stages from above and the arrows between them; returns the last.
-    fn lane(&mut self, names: &[(String, usize)], halves: usize, back: bool) -> Option<usize> {
+    fn lane(&mut self, stages: &[(Stage, usize)], halves: usize, back: bool) -> Option<usize> {
         let mut above: Option<usize> = None;
-        for (name, top) in names {
-            let name = if back { format!("backward: {name}") } else { name.clone() };
-            let Some(node) = self.add(&name, halves, *top) else { continue };
+        for &(stage, top) in stages {
+            let stage = if back { stage.gradient() } else { stage };
+            let Some(node) = self.add(stage, halves, top) else { continue };
             if let Some(above) = above {
                 self.between(above, node, back);
             }
@@ -153,42 +154,36 @@ impl<'a> Picture<'a> {
     fn model(&mut self) {
         let start = self.below;
         self.below += DOWN;
-        let layers: Vec<String> = (0..self.checkup.stages.len())
-            .map(|layer| format!("gru layer {layer}"))
-            .filter(|name| self.has(name))
+        let layers: Vec<Stage> = (0..self.checkup.stages.len())
+            .map(|layer| Stage { layer, ..Stage::forward(Step::GruLayer) })
+            .filter(|&stage| self.has(stage))
             .collect();
-        let captions: Vec<String> = CAPTION
+        // The image's stage in the row of a caption's.
+        let in_row = |step: Step| CAPTION[3..].iter().position(|&beside| beside == step).map(|place| IMAGE[place]);
+        let captions: Vec<Stage> = CAPTION
             .iter()
-            .flat_map(|&name| if name == "gru layer" { layers.clone() } else { vec![name.to_owned()] })
-            .filter(|name| {
-                self.has(name)
-                    || CAPTION[3..].contains(&name.as_str()) && self.has(IMAGE[usize::from(name == CAPTION[4])])
-            })
+            .flat_map(|&step| if step == Step::GruLayer { layers.clone() } else { vec![Stage::forward(step)] })
+            .filter(|&stage| self.has(stage) || in_row(stage.step).is_some_and(|image| self.has(Stage::forward(image))))
             .collect();
-        let captions: Vec<(String, usize)> = captions.into_iter().map(|name| (name, self.next_row())).collect();
-        let images: Vec<(String, usize)> = IMAGE
-            .iter()
-            .zip(&CAPTION[3..])
-            .filter_map(|(image, beside)| {
-                Some(((*image).to_owned(), captions.iter().find(|(name, _)| name == beside)?.1))
-            })
-            .collect();
+        let captions: Vec<(Stage, usize)> = captions.into_iter().map(|stage| (stage, self.next_row())).collect();
+        let images: Vec<(Stage, usize)> =
+            captions.iter().filter_map(|&(stage, top)| Some((Stage::forward(in_row(stage.step)?), top))).collect();
         let ends = [(&images, 0, false), (&captions, 2, false), (&captions, 4, true), (&images, 6, true)]
             .map(|(names, halves, back)| (self.lane(names, halves, back), back));
-        let rows = ["scores", "loss"].map(|name| self.has(name).then(|| self.next_row()));
+        let [scores, loss] = [Step::Scores, Step::Loss].map(Stage::forward);
+        let rows = [scores, loss].map(|stage| self.has(stage).then(|| self.next_row()));
         let top = |row: Option<usize>| row.unwrap_or_default();
-        let scores = [self.add("scores", 1, top(rows[0])), self.add("backward: scores", 5, top(rows[0]))];
+        let scores = [self.add(scores, 1, top(rows[0])), self.add(scores.gradient(), 5, top(rows[0]))];
         for (end, back) in ends {
             if let (Some(end), Some(scores)) = (end, scores[usize::from(back)]) {
                 self.between(end, scores, back);
             }
         }
-        let loss = self.add("loss", 1, top(rows[1]));
-        let back = self.add("backward: loss", 5, top(rows[1]));
+        let loss = self.add(loss, 1, top(rows[1]));
         if let (Some(scores), Some(loss)) = (scores[0], loss) {
             self.between(scores, loss, false);
         }
-        if let (Some(loss), Some(to)) = (loss, back.or(scores[1])) {
+        if let (Some(loss), Some(to)) = (loss, scores[1]) {
             let (from, to) = (&self.nodes[loss], &self.nodes[to]);
             let right = (from.left + WIDTH, from.top + HEIGHT / 2);
             self.arrows.push([right, (to.middle(), to.bottom())]);
@@ -207,20 +202,21 @@ impl<'a> Picture<'a> {
     }
 
     /// A row of stages under a heading.
-    fn row(&mut self, words: &'static str, names: &[String]) {
-        let there: Vec<&String> = names.iter().filter(|name| self.stage(name).is_some()).collect();
+    fn row(&mut self, words: &'static str, stages: &[Stage]) {
+        let there: Vec<Stage> = stages.iter().copied().filter(|&stage| self.stage(stage).is_some()).collect();
         for (k, four) in there.chunks(4).enumerate() {
             if k == 0 {
                 self.labels.push((usize::MAX, self.below + 12, words));
                 self.below += DOWN;
             }
             let top = self.next_row();
-            for (column, name) in four.iter().enumerate() {
-                let node = self.add(name, 2 * column, top);
-                let gradient = name.starts_with("backward: ") || *name == "adam";
-                if let (Some(node), true, true) = (node, gradient, column > 0) {
+            for (column, &stage) in four.iter().enumerate() {
+                let node = self.add(stage, 2 * column, top);
+                let follows = stage.backward || stage.step == Step::Adam;
+                if let (Some(node), true, true) = (node, follows, column > 0) {
                     let (from, to) = (&self.nodes[node - 1], &self.nodes[node]);
-                    if from.stage.stage == name.replace("backward: ", "") || from.stage.stage == "clipping" {
+                    let before = from.stage.stage;
+                    if before.gradient() == stage || before.step == Step::Clipping {
                         let y = from.top + HEIGHT / 2;
                         self.arrows.push([(from.left + WIDTH, y), (to.left, y)]);
                     }
@@ -256,21 +252,20 @@ impl<'a> Picture<'a> {
 }
 
 /// The diagram of all stages that were there.
-fn diagram(checkup: &Checkup) -> String {
+fn diagram(checkup: &CheckReport) -> String {
     let mut picture = Picture { checkup, nodes: Vec::new(), arrows: Vec::new(), labels: Vec::new(), below: EDGE };
     picture.model();
-    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>();
-    picture.row("after all gradients", &names(&AFTER));
-    let beside: Vec<String> = ALONE.iter().flat_map(|&name| [name.to_owned(), format!("backward: {name}")]).collect();
-    picture.row("layers by themselves: what they give, and their gradients", &beside);
-    let drawn: Vec<&String> = picture.nodes.iter().map(|node| &node.stage.stage).collect();
-    let others = checkup.stages.iter().map(|stage| &stage.stage).filter(|name| !drawn.contains(name)).cloned();
+    picture.row("after all gradients", &AFTER.map(Stage::forward));
+    let alone = ALONE.map(Stage::forward).map(|stage| [stage, stage.gradient()]);
+    picture.row("layers by themselves: what they give, and their gradients", alone.as_flattened());
+    let drawn: Vec<Stage> = picture.nodes.iter().map(|node| node.stage.stage).collect();
+    let others = checkup.stages.iter().map(|stage| stage.stage).filter(|stage| !drawn.contains(stage));
     picture.row("other stages", &others.collect::<Vec<_>>());
     picture.draw()
 }
 
 /// The section with the diagram, and the same as a table.
-pub(super) fn section(checkup: &Checkup) -> String {
+pub(super) fn section(checkup: &CheckReport) -> String {
     if checkup.stages.is_empty() {
         return String::new();
     }
@@ -282,7 +277,7 @@ pub(super) fn section(checkup: &Checkup) -> String {
             out,
             "The first stage that breaks is <strong>{}</strong>. What follows it may be wrong because of it alone: fix it \
              first. {failed} of {} break.",
-            short_name(stage),
+            stage.stage,
             count(checkup.stages.len(), "stage")
         ),
         None => write!(out, "No stage breaks."),
@@ -303,7 +298,7 @@ pub(super) fn section(checkup: &Checkup) -> String {
     }
     out += "</tr></thead><tbody>";
     for stage in &checkup.stages {
-        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td>{}</td>", short_name(stage), label(outcome(stage)));
+        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td>{}</td>", stage.stage, label(outcome(stage)));
         for n in [stage.tensors, stage.failed, stage.missing, stage.not_judged] {
             let _ = write!(out, "<td class=\"n\">{}</td>", thousands(n));
         }
@@ -312,8 +307,4 @@ pub(super) fn section(checkup: &Checkup) -> String {
         let _ = write!(out, "<td class=\"n\">{worst}</td><td>{}</td></tr>", at.unwrap_or_default());
     }
     out + "</tbody></table></div></details></section>"
-}
-
-fn short_name(stage: &StageReport) -> String {
-    if stage.stage.is_empty() { "(no stage)".into() } else { super::text::short(&stage.stage) }
 }

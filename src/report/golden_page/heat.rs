@@ -6,31 +6,35 @@ use std::fmt::Write;
 use ndarray::ArrayD;
 
 use super::text::{both, code, count, error_of, escape, index, short, units, value};
-use crate::golden::check::Checkup;
-use crate::golden::compare::{Status, TensorReport, index_of};
+use crate::golden::check::CheckReport;
+use crate::golden::compare::{Status, TensorReport};
 use crate::golden::diagnose::Checked;
+use crate::golden::difference::index_of;
+use crate::golden::difference::{Deviation, Extent, lengths_of};
 use crate::golden::suite::TensorEntry;
-use crate::golden::tolerance::{Deviation, Extent, LARGE, lengths_of};
+use crate::golden::tolerance::LARGE;
 
 /// How many cases have a picture.
 const SHOWN: usize = 12;
 /// How many cells a picture has in each direction.
 const CELLS: usize = 64;
 /// Up to so many cells each tells its numbers.
-const TOLD: usize = 256;
+const LABELLED: usize = 256;
 
 /// A tensor and what was found, folded to two dimensions: the leading ones by the last.
 struct Folded<'a> {
     expected: &'a ArrayD<f64>,
     found: Vec<f64>,
-    /// In units of the tolerance; none behind a row's end, infinite where no number says how far.
+    /// In units of the tolerance; none after the end of a row, infinite where no number says how far.
     errors: Vec<Option<f64>>,
     rows: usize,
     columns: usize,
 }
 
 impl<'a> Folded<'a> {
-    /// **Errors** with the reason, in words, why there is nothing to draw.
+    /// # Errors
+    ///
+    /// With the reason, in words, why there is nothing to draw.
     fn new(case: &'a Checked, tensor: &TensorReport, allowed: f64) -> Result<Self, String> {
         let entry = case.golden.entry.tensors.iter().find(|entry| entry.name == tensor.name);
         let (Some(entry), Some(expected)) = (entry, case.golden.expected.get(&tensor.name)) else {
@@ -152,9 +156,9 @@ fn letters(name: &str, dimensions: usize) -> Option<Vec<&'static str>> {
     (letters.len() == dimensions).then(|| letters.to_vec())
 }
 
-/// One direction of a picture: where its cells lie, and what stands beside them.
+/// One direction of a picture: where its cells are, and the labels next to them.
 struct Axis {
-    /// Cells of a group, with a gap behind each.
+    /// Cells of a group; a gap follows each.
     group: usize,
     gap: usize,
     side: usize,
@@ -233,8 +237,8 @@ fn draw(folded: &Folded<'_>, grid: &Grid, tensor: &TensorReport) -> String {
     for (at, text) in &down.ticks {
         let _ = write!(out, "<text class=\"row\" x=\"{}\" y=\"{}\">{text}</text>", LEFT - 6, TOP + at + 4);
     }
-    if rows * columns <= TOLD {
-        told(&mut out, folded, grid, &down, &across);
+    if rows * columns <= LABELLED {
+        labelled(&mut out, folded, grid, &down, &across);
     } else {
         plain(&mut out, grid, &down, &across);
     }
@@ -245,15 +249,15 @@ fn draw(folded: &Folded<'_>, grid: &Grid, tensor: &TensorReport) -> String {
     out + "</svg>"
 }
 
-/// Cells that tell their numbers.
-fn told(out: &mut String, folded: &Folded<'_>, grid: &Grid, down: &Axis, across: &Axis) {
+/// Cells with their numbers in a tooltip.
+fn labelled(out: &mut String, folded: &Folded<'_>, grid: &Grid, down: &Axis, across: &Axis) {
     let side = down.side;
     for (flat, &error) in grid.cells.iter().enumerate() {
         let (row, column) = (flat / grid.size[1], flat % grid.size[1]);
         let (x, y) = (LEFT + across.at(column), TOP + down.at(row));
         let (class, digit) = shade(error);
         let title = match error {
-            None => "behind the row's end: not compared".into(),
+            None => "after the end of the row: not compared".into(),
             Some(error) if grid.is_binned() => format!("at most {} tolerances", units(Some(error))),
             Some(error) => {
                 let expected = folded.expected.iter().nth(flat).copied().unwrap_or(f64::NAN);
@@ -358,7 +362,7 @@ fn figures(tensor: &TensorReport) -> String {
 }
 
 /// The picture of a failing case and what goes with it.
-fn figure(case: &Checked, checkup: &Checkup) -> String {
+fn figure(case: &Checked, checkup: &CheckReport) -> String {
     let report = &case.report;
     let mut out = format!("<figure><figcaption><h3>{}</h3>", code(&report.id));
     let Some(tensor) = report.headline() else {
@@ -370,7 +374,7 @@ fn figure(case: &Checked, checkup: &Checkup) -> String {
         return out;
     };
     let problem = tensor.problem.as_deref().unwrap_or("not within its tolerance");
-    let _ = write!(out, "<p>{} ({}): {}.", code(&tensor.name), short(&tensor.stage), short(problem));
+    let _ = write!(out, "<p>{} ({}): {}.", code(&tensor.name), tensor.stage, short(problem));
     let entry = case.golden.entry.tensors.iter().find(|entry| entry.name == tensor.name);
     let allowed = tensor.tolerance.or_else(|| entry.and_then(|entry| entry.tolerance.get(&checkup.profile).copied()));
     let allowed: Deviation = allowed.unwrap_or_default();
@@ -416,7 +420,7 @@ fn legend() -> String {
         (Some(1e5), "up to 10⁵"),
         (Some(1e6), "more"),
         (Some(f64::INFINITY), "beyond measure: NaN, infinite, or a whole number that differs"),
-        (None, "behind a row's end: not compared"),
+        (None, "after the end of a row: not compared"),
     ];
     let mut out = String::from("<ul class=\"legend\" aria-label=\"Colours, in tolerances\">");
     for (error, words) in meanings {
@@ -431,7 +435,7 @@ fn legend() -> String {
 }
 
 /// The cases to show: one of each family and tensor, then a second of each, and so on; in the order of the suite.
-fn chosen(checkup: &Checkup) -> Vec<&Checked> {
+fn chosen(checkup: &CheckReport) -> Vec<&Checked> {
     let failing: Vec<&Checked> = checkup.checked.iter().filter(|case| case.report.status == Status::Failed).collect();
     let kind = |case: &Checked| (case.report.family.clone(), case.report.headline().map(|tensor| tensor.name.clone()));
     let mut seen = BTreeMap::new();
@@ -448,7 +452,7 @@ fn chosen(checkup: &Checkup) -> Vec<&Checked> {
 }
 
 /// The section with the pictures.
-pub(super) fn section(checkup: &Checkup) -> String {
+pub(super) fn section(checkup: &CheckReport) -> String {
     let all = checkup.checked.iter().filter(|case| case.report.status == Status::Failed).count();
     if all == 0 {
         return String::new();

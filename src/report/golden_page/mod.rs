@@ -16,7 +16,7 @@ use std::fmt::Write;
 
 use self::text::{both, code, count, error_of, index, names, short, sign, value};
 use super::table::thousands;
-use crate::golden::check::{Checkup, First};
+use crate::golden::check::{CheckReport, First};
 use crate::golden::compare::{Status, TensorReport};
 use crate::golden::diagnose::{Diagnosis, Reach};
 use crate::golden::mistakes::ALL;
@@ -34,7 +34,7 @@ const SHARED: &str = "<svg width=\"0\" height=\"0\" class=\"shared\" aria-hidden
 
 /// A check's result as one HTML page.
 #[must_use]
-pub fn golden_page(checkup: &Checkup) -> String {
+pub fn golden_page(checkup: &CheckReport) -> String {
     let (word, kind) = if checkup.passed { ("passed", "ok") } else { ("failed", "bad") };
     let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     out += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
@@ -70,7 +70,7 @@ fn contents(sections: &[(&str, &str, &String)]) -> String {
 }
 
 /// The result in one line, and the counts.
-fn verdict(checkup: &Checkup) -> String {
+fn verdict(checkup: &CheckReport) -> String {
     let c = &checkup.counts;
     let checked = c.passed + c.remarks + c.failed;
     let (status, words) = match (checkup.passed, c.failed) {
@@ -125,13 +125,13 @@ fn verdict(checkup: &Checkup) -> String {
 }
 
 /// The first divergence and what explains it.
-fn first(checkup: &Checkup) -> String {
+fn first(checkup: &CheckReport) -> String {
     let Some(first) = &checkup.first else { return unit_of(checkup) };
     format!("<div class=\"lead\">{}{}</div>{}", divergence(first, checkup), diagnosis(checkup), unit_of(checkup))
 }
 
 /// What the errors are measured in.
-fn unit_of(checkup: &Checkup) -> String {
+fn unit_of(checkup: &CheckReport) -> String {
     format!(
         "<p class=\"soft\">Errors are in units of the tolerance: up to 1 is accepted. A tensor's tolerance is {SAFETY} times the \
          largest error, in parts of its scale, of several honest ways to compute it in {}.</p>",
@@ -139,7 +139,7 @@ fn unit_of(checkup: &Checkup) -> String {
     )
 }
 
-fn divergence(first: &First, checkup: &Checkup) -> String {
+fn divergence(first: &First, checkup: &CheckReport) -> String {
     let mut out = String::from("<section id=\"first\"><h2>First divergence</h2>");
     let entry = checkup.checked.iter().map(|case| &case.golden.entry).find(|entry| entry.id == first.case);
     let note = entry.map(|entry| short(&entry.note)).unwrap_or_default();
@@ -157,7 +157,7 @@ fn divergence(first: &First, checkup: &Checkup) -> String {
 /// What is known of a tensor that failed.
 fn facts(tensor: &TensorReport, note: &str) -> String {
     let mut rows = vec![
-        ("stage", short(&tensor.stage)),
+        ("stage", tensor.stage.to_string()),
         ("what", short(tensor.problem.as_deref().unwrap_or("not within its tolerance"))),
     ];
     if let Some(found) = &tensor.found {
@@ -177,7 +177,7 @@ fn facts(tensor: &TensorReport, note: &str) -> String {
     out + "</tbody></table>"
 }
 
-fn diagnosis(checkup: &Checkup) -> String {
+fn diagnosis(checkup: &CheckReport) -> String {
     let d = &checkup.diagnosis;
     let mut out = String::from("<section id=\"diagnosis\"><h2>Diagnosis</h2>");
     for named in &d.named {
@@ -241,7 +241,7 @@ fn explained(d: &Diagnosis) -> String {
         names(&d.cases)
     );
     let ids = d.mistakes.iter().map(|id| code(id)).collect::<Vec<_>>().join(" or ");
-    let apart = if d.mistakes.len() > 1 { "; what was written cannot tell them apart" } else { "" };
+    let apart = if d.mistakes.len() > 1 { "; the written tensors do not distinguish them" } else { "" };
     let _ = write!(out, "<p class=\"soft\">Known as {ids}{apart}.</p>");
     if !d.spared.is_empty() {
         let _ = write!(

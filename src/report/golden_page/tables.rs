@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::text::{code, count, label, names, short, units};
-use crate::golden::check::Checkup;
+use crate::golden::check::CheckReport;
 use crate::golden::compare::{CaseReport, Status};
 use crate::report::thousands;
 
 /// The table of all cases, failing ones first.
-pub(super) fn cases(checkup: &Checkup) -> String {
+pub(super) fn cases(checkup: &CheckReport) -> String {
     let mut out = String::from("<section id=\"cases\"><h2>All cases</h2><div class=\"wide\"><table><thead><tr>");
     for head in ["case", "family", "outcome", "worst error in tolerances", "first failing tensor", "remark"] {
         let _ = write!(out, "<th scope=\"col\">{head}</th>");
@@ -46,7 +46,7 @@ pub(super) fn cases(checkup: &Checkup) -> String {
 }
 
 /// Names of tensors, each with the number of cases in which it has an outcome.
-fn tensors(checkup: &Checkup, status: Status) -> Vec<String> {
+fn tensors(checkup: &CheckReport, status: Status) -> Vec<String> {
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
     for report in checkup.reports.iter().filter(|report| report.status != Status::Missing) {
         for tensor in report.tensors.iter().filter(|tensor| tensor.status == status) {
@@ -58,7 +58,7 @@ fn tensors(checkup: &Checkup, status: Status) -> Vec<String> {
 }
 
 /// What was not checked, and what nobody asked for.
-pub(super) fn unchecked(checkup: &Checkup) -> String {
+pub(super) fn unchecked(checkup: &CheckReport) -> String {
     let missing: Vec<String> =
         checkup.reports.iter().filter(|r| r.status == Status::Missing).map(|r| r.id.clone()).collect();
     let given = |name: &str| name.starts_with("in.") || name.starts_with("param.");

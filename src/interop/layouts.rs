@@ -23,22 +23,22 @@
 //!            bias [1, 1, 4, H]: z, r, b_in, b_hn
 //! ```
 //!
-//! Matrices are transposed where E or H stands before the gates: keras, flax, burn and onednn.
+//! Matrices are transposed where E or H comes before the gates: keras, flax, burn and onednn.
 //!
-//! **Merged** means that the library has one bias for r, `b_ir + b_hr`, and one for z, `b_iz + b_hz`: only
-//! the sums enter (GRU-1) and (GRU-2). In (GRU-3) the reset gate stands between the two, so that `b_in`
-//! and `b_hn` stay apart everywhere. Since a sum passes its gradient on to both its terms, *each* of the
-//! two `PyTorch` gradients, by `b_ir` and by `b_hr`, equals the merged one. Optimisers do not see it that
-//! way: clipping by norm and Adam on one merged bias give other steps than on two.
+//! **Merged** means that the library has one bias for r, `b_ir + b_hr`, and one for z, `b_iz + b_hz`: (GRU-1)
+//! and (GRU-2) use only the sums. (GRU-3) multiplies `b_hn` by the reset gate but not `b_in`, so every
+//! library keeps these two. A sum passes its gradient on to both terms: *each* of the two `PyTorch`
+//! gradients, by `b_ir` and by `b_hr`, equals the merged one. An optimiser still takes other steps on one
+//! merged bias than on two: the norm of the gradient differs, and so do Adam's updates.
 //!
-//! What has to be set for the library to compute (GRU-1) to (GRU-4) at all:
+//! Settings that the library needs in order to compute (GRU-1) to (GRU-4):
 //!
 //! ```text
 //! cudnn      CUDNN_GRU with CUDNN_RNN_DOUBLE_BIAS; cudnnGetRNNWeightParams says where each block lies
 //! onnx       linear_before_reset = 1; the default, 0, applies the reset before the product
 //! webnn-*    resetAfter, which is the default; layout is "zrn" by default. The shapes are those of gru
 //!            with one direction; gruCell takes them without the first axis
-//! keras      reset_after, which is the default; without it the bias is [3H] and the function another
+//! keras      reset_after, which is the default; without it the bias is [3H] and the function differs
 //! flax       linen.GRUCell. The GRUCell of nnx has no b_hn: it cannot hold these weights
 //! mlx        nothing; old releases hold Wx and Wh transposed
 //! burn       reset_after, which is the default
@@ -48,10 +48,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ndarray::{Array1, Array2, ArrayD, ArrayViewMutD, s};
+use ndarray::{ArrayD, s};
 
 use crate::error::{Error, Result};
-use crate::nn::gru::GruLayer;
+use crate::nn::GruLayer;
 use crate::real::Scalar;
 
 /// How a library holds the weights of a GRU layer; see the module's table.
@@ -91,7 +91,7 @@ impl Layout {
         Self::OneDnn,
     ];
 
-    /// Its name on the command line and in the golden suite.
+    /// Its name, on the command line for example.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -105,12 +105,6 @@ impl Layout {
             Self::Burn => "burn",
             Self::OneDnn => "onednn",
         }
-    }
-
-    /// Whether every number can be had back. Where it cannot, the biases of r and z are merged.
-    #[must_use]
-    pub fn lossless(self) -> bool {
-        !matches!(self, Self::Flax | Self::Mlx | Self::OneDnn)
     }
 }
 
@@ -260,52 +254,6 @@ pub fn convert<T: Scalar>(layer: &GruLayer<T>, layout: Layout) -> Vec<(String, A
     tensors(layout, e, h).into_iter().map(convert).collect()
 }
 
-/// The layer of E = `input` and H = `hidden` whose tensors these are, in any order.
-///
-/// The two sizes must be told, since a flat vector does not. What is merged goes to `bias_ih`, and
-/// `bias_hh` is 0 there: the same function, but not the numbers that once were merged.
-///
-/// **Errors** if a tensor is missing, is not of this layout, or has another shape.
-pub fn restore<T: Scalar>(
-    found: &[(String, ArrayD<T>)],
-    layout: Layout,
-    input: usize,
-    hidden: usize,
-) -> Result<GruLayer<T>> {
-    let expected = tensors(layout, input, hidden);
-    if let Some((name, _)) = found.iter().find(|(name, _)| expected.iter().all(|tensor| tensor.name != *name)) {
-        let names: Vec<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-        return Err(Error::mismatch(format!("layout {layout} has no tensor {name}; expected {}", names.join(", "))));
-    }
-    let mut layer = GruLayer {
-        weight_ih: Array2::zeros((3 * hidden, input)),
-        weight_hh: Array2::zeros((3 * hidden, hidden)),
-        bias_ih: Array1::zeros(3 * hidden),
-        bias_hh: Array1::zeros(3 * hidden),
-    };
-    for tensor in expected {
-        let shape = format!("{:?} (E = {input}, H = {hidden})", tensor.shape);
-        let Some((_, values)) = found.iter().find(|(name, _)| *name == tensor.name) else {
-            return Err(Error::mismatch(format!("{}: expected {shape}, found no such tensor", tensor.name)));
-        };
-        if values.shape() != tensor.shape {
-            return Err(Error::shape(&tensor.name, shape, values.shape()));
-        }
-        let mut values: Vec<T> = values.iter().copied().collect();
-        if tensor.transposed {
-            let rows = tensor.blocks.len() * hidden;
-            values = transpose(&values, values.len().checked_div(rows).unwrap_or(0), rows);
-        }
-        let mut values = values.into_iter();
-        for block in tensor.blocks {
-            for (place, value) in write(&mut layer, block).iter_mut().zip(values.by_ref()) {
-                *place = value;
-            }
-        }
-    }
-    Ok(layer)
-}
-
 /// The rows of a gate in what is stacked r, z, n.
 fn rows(gate: usize, hidden: usize) -> std::ops::Range<usize> {
     gate * hidden..(gate + 1) * hidden
@@ -324,17 +272,6 @@ fn read<T: Scalar>(layer: &GruLayer<T>, (part, gate): Block) -> Vec<T> {
     }
 }
 
-/// Where a block's numbers belong.
-fn write<T: Scalar>(layer: &mut GruLayer<T>, (part, gate): Block) -> ArrayViewMutD<'_, T> {
-    let rows = rows(gate, layer.hidden_size());
-    match part {
-        Part::Input => layer.weight_ih.slice_mut(s![rows, ..]).into_dyn(),
-        Part::Hidden => layer.weight_hh.slice_mut(s![rows, ..]).into_dyn(),
-        Part::InputBias | Part::Merged => layer.bias_ih.slice_mut(s![rows]).into_dyn(),
-        Part::HiddenBias => layer.bias_hh.slice_mut(s![rows]).into_dyn(),
-    }
-}
-
 /// From [rows, columns], row by row, to [columns, rows].
 fn transpose<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     (0..columns).flat_map(|j| (0..rows).map(move |i| values[i * columns + j])).collect()
@@ -344,10 +281,10 @@ fn transpose<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use ndarray::{Array1, Array2, Array3};
+
     use super::*;
-    use crate::linalg::Write;
-    use crate::nn::PrefixTree;
-    use crate::nn::gru::{GruLayerCache, Inputs};
+    use crate::spec::gru as spec;
 
     /// E = 3, H = 2, all numbers distinct: `W_ih` 1 … 18, `W_hh` 21 … 32, `b_ih` 41 … 46, `b_hh` 51 … 56.
     fn counted() -> GruLayer<f64> {
@@ -495,24 +432,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_converted_can_be_restored() {
-        for layout in Layout::ALL {
-            let (layer, mut tensors) = (counted(), convert(&counted(), layout));
-            tensors.reverse(); // names count, not places
-            let restored = restore(&tensors, layout, 3, 2).unwrap();
-            if layout.lossless() {
-                assert_eq!(restored, layer, "{layout}");
-                continue;
-            }
-            assert_eq!((&restored.weight_ih, &restored.weight_hh), (&layer.weight_ih, &layer.weight_hh), "{layout}");
-            assert_eq!(restored.bias_ih.to_vec(), [92.0, 94.0, 96.0, 98.0, 45.0, 46.0], "{layout}");
-            assert_eq!(restored.bias_hh.to_vec(), [0.0, 0.0, 0.0, 0.0, 55.0, 56.0], "{layout}");
-            // Merging what is merged changes nothing any more.
-            assert_eq!(restore(&convert(&restored, layout), layout, 3, 2).unwrap(), restored, "{layout}");
-        }
-    }
-
-    #[test]
     fn the_memory_order_of_the_matrices_does_not_matter() {
         let mut layer = counted();
         layer.weight_ih = layer.weight_ih.t().as_standard_layout().reversed_axes().into_owned();
@@ -622,15 +541,14 @@ mod tests {
 
     #[test]
     fn both_gradients_of_a_merged_bias_equal_the_merged_one() {
-        // Two captions of three steps; every state has a gradient of its own.
-        let layer = plausible();
-        let tree = PrefixTree::new(&[[0u32, 1, 0], [1, 1, 0]]);
-        let words = Array2::from_shape_fn((2, 3), |(i, j)| (i * 3 + j) as f64 * 0.4 - 0.9);
-        let (x, mut cache) = (Inputs::Words(words.view()), GruLayerCache::default());
-        layer.forward(&tree, x, &mut cache);
-        cache.dh = Array2::from_shape_fn((tree.nodes(), 2), |(i, j)| 1.0 - (i * 2 + j) as f64 * 0.23);
-        let mut gradient = layer.clone();
-        layer.backward(&tree, x, &mut cache, Write::Replace, &mut gradient, None);
+        // Two rows of three steps; every state has a gradient of its own.
+        let GruLayer { weight_ih, weight_hh, bias_ih, bias_hh } = plausible();
+        let layer = spec::GruLayer { weight_ih, weight_hh, bias_ih, bias_hh };
+        let x = Array3::from_shape_fn((2, 3, 3), |(b, t, i)| ((b + t) * 3 + i) as f64 * 0.4 - 0.9);
+        let dh = Array3::from_shape_fn((2, 3, 2), |(b, t, i)| 1.0 - ((b * 3 + t) * 2 + i) as f64 * 0.23);
+        let lengths = [3, 3];
+        let y = spec::gru(&layer, x, Array2::zeros((2, 2)), &lengths);
+        let (_, gradient) = spec::gru_backward(&layer, &y, &dh, &lengths);
         for k in 0..4 {
             approx::assert_abs_diff_eq!(gradient.bias_ih[k], gradient.bias_hh[k], epsilon = 1e-15);
         }
@@ -645,22 +563,5 @@ mod tests {
         let message = "pytorch".parse::<Layout>().unwrap_err().to_string();
         let names = "cudnn, onnx, webnn-rzn, webnn-zrn, keras, flax, mlx, burn, onednn";
         assert_eq!(message, format!("layout = pytorch: expected one of {names}"));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let good = convert(&counted(), Layout::Keras);
-        let message =
-            |tensors: &[(String, ArrayD<f64>)]| restore(tensors, Layout::Keras, 3, 2).unwrap_err().to_string();
-
-        let mut turned = good.clone();
-        turned[0].1 = good[0].1.clone().reversed_axes();
-        assert_eq!(message(&turned), "kernel: expected [3, 6] (E = 3, H = 2), found [6, 3]");
-        assert_eq!(message(&good[..2]), "bias: expected [2, 6] (E = 3, H = 2), found no such tensor");
-        let mut renamed = good.clone();
-        renamed[1].0 = "recurrent".into();
-        assert_eq!(message(&renamed), "layout keras has no tensor recurrent; expected kernel, recurrent_kernel, bias");
-        let sizes = restore(&convert(&counted(), Layout::Cudnn), Layout::Cudnn, 2, 3).unwrap_err().to_string();
-        assert_eq!(sizes, "weights: expected [63] (E = 2, H = 3), found [42]");
     }
 }

@@ -1,0 +1,244 @@
+//! The stages of the data flow: which step of the model makes a tensor.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::inputs::{EMBED, FC, PROJ};
+use super::program::Program;
+
+/// A step of the data flow, in forward order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// (IMG-1) before the embedding itself.
+    ImageSide,
+    /// f
+    ImageEmbedding,
+    /// (EMB-1)
+    Words,
+    /// (GRU-0) to (GRU-4) of one layer.
+    GruLayer,
+    /// The state before or after a step of the GRU.
+    State,
+    /// (TXT-1)
+    LastState,
+    /// (TXT-2) before the embedding itself.
+    CaptionSide,
+    /// g
+    CaptionEmbedding,
+    /// (LIN-1) by itself.
+    Projection,
+    /// (NORM-1) by itself.
+    Normalisation,
+    /// (SIM-1), (SIM-2), (SIM-3)
+    Scores,
+    /// (HINGE-1) to (MH-1)
+    Loss,
+    /// What the GRU reads, where it is checked by itself.
+    GruInput,
+    /// The loss of every step of a trajectory.
+    LossesOfTheSteps,
+    /// (CLIP-1), (CLIP-2)
+    Clipping,
+    /// (ADAM-1) to (ADAM-3)
+    Adam,
+    /// No tensor of a program that this version knows.
+    Unknown,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ImageSide => "image side",
+            Self::ImageEmbedding => "image embedding",
+            Self::Words => "words",
+            Self::GruLayer => "gru layer",
+            Self::State => "state",
+            Self::LastState => "last state",
+            Self::CaptionSide => "caption side",
+            Self::CaptionEmbedding => "caption embedding",
+            Self::Projection => "projection",
+            Self::Normalisation => "normalisation",
+            Self::Scores => "scores",
+            Self::Loss => "loss",
+            Self::GruInput => "gru input",
+            Self::LossesOfTheSteps => "losses of the steps",
+            Self::Clipping => "clipping",
+            Self::Adam => "adam",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Forward steps, then gradients, then the optimiser.
+const FORWARD: [Step; 12] = [
+    Step::ImageSide,
+    Step::ImageEmbedding,
+    Step::Words,
+    Step::GruLayer,
+    Step::State,
+    Step::LastState,
+    Step::CaptionSide,
+    Step::CaptionEmbedding,
+    Step::Projection,
+    Step::Normalisation,
+    Step::Scores,
+    Step::Loss,
+];
+const BACKWARD: [Step; 12] = [
+    Step::Scores,
+    Step::ImageEmbedding,
+    Step::CaptionEmbedding,
+    Step::Normalisation,
+    Step::Projection,
+    Step::ImageSide,
+    Step::CaptionSide,
+    Step::LastState,
+    Step::GruLayer,
+    Step::State,
+    Step::GruInput,
+    Step::Words,
+];
+const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
+
+/// A step, or the gradients of what it makes. Its text is `backward: gru layer 1`, for example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Which step.
+    pub step: Step,
+    /// Which layer, of a [`Step::GruLayer`].
+    pub layer: usize,
+    /// Gradients, not values.
+    pub backward: bool,
+}
+
+impl Stage {
+    /// A tensor of no program.
+    pub const UNKNOWN: Self = Self::forward(Step::Unknown);
+
+    /// The values of a step.
+    #[must_use]
+    pub(crate) const fn forward(step: Step) -> Self {
+        Self { step, layer: 0, backward: false }
+    }
+
+    /// The gradients of the same values.
+    #[must_use]
+    pub(crate) const fn gradient(self) -> Self {
+        Self { backward: true, ..self }
+    }
+
+    /// The place in the data flow, to sort by. In the backward pass the top layer comes first.
+    #[must_use]
+    pub(crate) fn rank(self) -> (usize, usize) {
+        let place = |order: &[Step], offset| {
+            order.iter().position(|&step| step == self.step).map(|place: usize| offset + place)
+        };
+        let forward = || place(&FORWARD, 0).or_else(|| place(&AFTER, FORWARD.len() + BACKWARD.len()));
+        let rank = if self.backward { place(&BACKWARD, FORWARD.len()) } else { forward() };
+        (rank.unwrap_or(usize::MAX), if self.backward { usize::MAX - self.layer } else { self.layer })
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backward = if self.backward { "backward: " } else { "" };
+        let layer = if self.step == Step::GruLayer { format!(" {}", self.layer) } else { String::new() };
+        f.pad(&format!("{backward}{}{layer}", self.step.name()))
+    }
+}
+
+impl Serialize for Stage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Program {
+    /// The stage of the data flow that makes a tensor; [`Stage::UNKNOWN`] of a name that no program has.
+    #[must_use]
+    pub(crate) fn stage(self, name: &str) -> Stage {
+        let (backward, name) = name.strip_prefix("grad.").map_or((false, name), |plain| (true, plain));
+        let (step, layer) =
+            if let Some(layer) = gru_layer(name) { (Step::GruLayer, layer) } else { (self.step(name), 0) };
+        Stage { step, layer, backward: backward && step != Step::Unknown }
+    }
+
+    /// The step of a tensor that belongs to no layer by its name.
+    fn step(self, name: &str) -> Step {
+        let below = |path: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        match name {
+            EMBED | "mid.words" => Step::Words,
+            "mid.last" | "out.last" => Step::LastState,
+            "out.h_next" | "in.h" | "in.h0" => Step::State,
+            "in.x" if matches!(self, Self::Gru | Self::GruCell) => Step::GruInput,
+            "mid.a" | "mid.c" | "mid.r" | "mid.z" | "mid.n" if self == Self::GruCell => Step::GruLayer,
+            _ if below(FC) && self == Self::Linear => Step::Projection,
+            _ if below(FC) || below("mid.image") || name == "in.images" => Step::ImageSide,
+            _ if below(PROJ) || below("mid.caption") => Step::CaptionSide,
+            "out.image_embedding" | "in.image_embedding" => Step::ImageEmbedding,
+            "out.caption_embedding" | "in.caption_embedding" => Step::CaptionEmbedding,
+            "out.scores" | "in.scores" => Step::Scores,
+            "mid.norm" | "out.y" | "in.x" if self == Self::L2norm => Step::Normalisation,
+            "out.y" | "in.x" if self == Self::Linear => Step::Projection,
+            "mid.cost_s" | "mid.cost_im" | "mid.hardest_s" | "mid.hardest_im" | "mid.active_s" | "mid.active_im"
+            | "out.loss" => Step::Loss,
+            "opt.losses" => Step::LossesOfTheSteps,
+            "opt.norms" | "opt.clip" => Step::Clipping,
+            _ if ["opt.m.", "opt.v.", "opt.param."].iter().any(|start| name.starts_with(start)) => Step::Adam,
+            _ => Step::Unknown,
+        }
+    }
+}
+
+/// k of `mid.l{k}.…` and of `txt_enc.rnn.…_l{k}`.
+fn gru_layer(name: &str) -> Option<usize> {
+    let values = name.strip_prefix("mid.l").and_then(|rest| rest.split_once('.')).map(|(layer, _)| layer);
+    let weights = || name.strip_prefix("txt_enc.rnn.").and_then(|rest| rest.rsplit_once("_l")).map(|(_, layer)| layer);
+    values.or_else(weights)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_follow_the_data_flow() {
+        let layer = |layer| Stage { layer, ..Stage::forward(Step::GruLayer) };
+        let [words, scores, adam] = [Step::Words, Step::Scores, Step::Adam].map(Stage::forward);
+        let mut stages =
+            [Stage::UNKNOWN, adam, layer(0).gradient(), layer(1), layer(1).gradient(), words, layer(0), scores];
+        stages.sort_by_key(|stage| stage.rank());
+        let expected = [
+            "words",
+            "gru layer 0",
+            "gru layer 1",
+            "scores",
+            "backward: gru layer 1",
+            "backward: gru layer 0",
+            "adam",
+            "unknown",
+        ];
+        assert_eq!(stages.map(|stage| stage.to_string()), expected);
+    }
+
+    #[test]
+    fn a_tensor_that_no_program_has_is_of_no_stage() {
+        let known = [
+            (Program::Model, "grad.txt_enc.rnn.bias_hh_l1", "backward: gru layer 1"),
+            (Program::Model, "mid.l12.h", "gru layer 12"),
+            (Program::GruCell, "grad.mid.z", "backward: gru layer 0"),
+            (Program::Linear, "img_enc.fc.bias", "projection"),
+            (Program::Model, "grad.img_enc.fc.bias", "backward: image side"),
+            (Program::Optimiser, "opt.param.p0", "adam"),
+        ];
+        for (program, name, stage) in known {
+            assert_eq!(program.stage(name).to_string(), stage, "{name}");
+        }
+        for name in ["mid.lx.h", "mid.l.h", "out.losses", "grad.nothing", "opt.k.x", "", "txt_enc.rnn.bias"] {
+            assert_eq!(Program::Model.stage(name), Stage::UNKNOWN, "{name}");
+        }
+        // Another program's tensor is not this one's.
+        assert_eq!(Program::Loss.stage("mid.z"), Stage::UNKNOWN);
+    }
+}
