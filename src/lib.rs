@@ -70,15 +70,8 @@
 //! ```
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
-pub mod bench;
-#[doc(hidden)]
-pub mod cli;
-pub mod data;
 pub mod error;
 pub mod escape;
-pub mod eval;
-pub mod files;
-pub mod golden;
 pub mod gradcheck;
 pub mod linalg;
 pub mod loss;
@@ -87,9 +80,30 @@ pub mod nn;
 pub mod optim;
 pub mod random;
 pub mod real;
-pub mod report;
 pub mod simd;
 pub mod similarity;
+
+#[cfg(feature = "files")]
+pub mod data;
+#[cfg(feature = "files")]
+pub mod eval;
+#[cfg(feature = "files")]
+pub mod files;
+#[cfg(feature = "files")]
+pub mod golden;
+#[cfg(feature = "files")]
 pub mod train;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod bench;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod report;
+
+/// The arrays of this crate's arguments and results.
+pub use ndarray;
 
 pub use error::{Error, ErrorKind, Result};

@@ -9,6 +9,7 @@ mod atomic;
 mod elements;
 mod kind;
 mod npy;
+mod npy_header;
 mod regular;
 mod safetensors;
 mod tensors;

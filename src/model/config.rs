@@ -155,6 +155,7 @@ impl Config {
     /// where the data lies).
     ///
     /// **Errors** with the first setting that differs.
+    #[cfg(feature = "files")]
     pub fn check_resumes(&self, before: &Self) -> Result<()> {
         use serde_json::{Map, Value};
         // JSON, because the integers of a table in TOML end at 2⁶³.
@@ -418,6 +419,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "files")]
     #[test]
     fn a_run_goes_on_with_its_own_settings() {
         let before = Config::default();

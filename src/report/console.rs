@@ -12,7 +12,7 @@ use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, Ste
 
 /// Shows a training on stderr; the bar only where stderr is a terminal.
 #[derive(Debug)]
-pub struct Console {
+pub(crate) struct Console {
     bar: ProgressBar,
     epochs: usize,
     batches: usize,
@@ -26,7 +26,7 @@ pub struct Console {
 
 /// A line on stderr, with control characters made visible. If stderr is closed or full, the line is lost and
 /// work goes on.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     /// Characters of a line that are shown: a message may quote a line of any file.
     const LONGEST: usize = 2000;
     for line in escape::text(text).split('\n') {
@@ -46,7 +46,7 @@ impl Default for Console {
 impl Console {
     /// Reports how long it took until all was ready, counted from `begun`.
     #[must_use]
-    pub fn since(begun: Instant) -> Self {
+    pub(crate) fn since(begun: Instant) -> Self {
         Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, warmup_is_open: false, pace: None, begun }
     }
 

@@ -11,7 +11,7 @@ use crate::train::{Event, Observer, Run};
 
 /// Writes the lines of `metrics.jsonl` of a run; the run puts them into the file.
 #[derive(Debug)]
-pub struct JsonLines<'a> {
+pub(crate) struct JsonLines<'a> {
     run: &'a Run,
     log_step: u64,
 }
@@ -19,7 +19,7 @@ pub struct JsonLines<'a> {
 impl<'a> JsonLines<'a> {
     /// A line every `log_step` steps.
     #[must_use]
-    pub fn new(run: &'a Run, log_step: usize) -> Self {
+    pub(crate) fn new(run: &'a Run, log_step: usize) -> Self {
         Self { run, log_step: log_step as u64 }
     }
 
