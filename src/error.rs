@@ -3,7 +3,7 @@
 //! Every message names the thing, the place (file, line, tensor, index), what was expected and what
 //! was found. Bad data, files and settings get one of these, never a panic. A panic means a mistake in a
 //! call: shapes that do not fit a layer, for example, as in `ndarray`. Nothing is printed but by
-//! [`crate::report`], to stderr.
+//! `report`, to stderr.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

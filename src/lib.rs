@@ -30,8 +30,8 @@
 //!
 //! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]: the mathematics. Then
 //! [`data`], [`eval`], [`train`]. All of it uses [`real`] (numbers), [`linalg`] (matrix products) over
-//! [`simd`] (the vector unit), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`]
-//! measures what it costs. [`golden`] checks other implementations against all this.
+//! [`simd`] (the vector unit), [`random`] and [`files`]. [`golden`] checks other implementations against all
+//! this. `report` shows what happens, `bench` measures what it costs, `cli` is the command line.
 //!
 //! # One training step
 //!
@@ -68,6 +68,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | none | the mathematics |
+//! | `files` | [`files`], [`data`], [`eval`], [`train`], [`golden`] |
+//! | `cli` (default) | the program |
+// A link to what a feature leaves out.
+#![cfg_attr(not(feature = "files"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod error;
@@ -105,5 +115,10 @@ mod report;
 
 /// The arrays of this crate's arguments and results.
 pub use ndarray;
+
+/// The page of crates.io: its example is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/crate.md")]
+struct CratePage;
 
 pub use error::{Error, ErrorKind, Result};
