@@ -109,6 +109,7 @@ pub mod train;
 pub mod bench;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+#[allow(rustdoc::invalid_html_tags)] // the doc comments of arguments are help texts
 pub mod cli;
 #[cfg(feature = "cli")]
 mod report;

@@ -9,7 +9,7 @@
 //! the prefix tree leaves ([`products`]); gates, norms, sums and Adam count as no operations, and cost
 //! time all the same.
 //!
-//! [`run`] measures all of it (`vsepp bench`). `benches/parts.rs` times the same things one by one, and
+//! `run` measures all of it (`vsepp bench`). `benches/parts.rs` times the same things one by one, and
 //! `benches/peers/` sets them beside other frameworks. Times are medians; of a product that measures
 //! the peak, the least.
 
