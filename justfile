@@ -9,6 +9,8 @@ fmt:
 # Lints
 lint:
     cargo clippy --all-targets -- -D warnings
+    cargo clippy --all-targets --no-default-features -- -D warnings
+    cargo clippy --all-targets --no-default-features --features files -- -D warnings
 
 # Tests: the command in README
 test:

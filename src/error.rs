@@ -3,7 +3,7 @@
 //! Every message names the thing, the place (file, line, tensor, index), what was expected and what
 //! was found. Bad data, files and settings get one of these, never a panic. A panic means a mistake in a
 //! call: shapes that do not fit a layer, for example, as in `ndarray`. Nothing is printed but by
-//! [`crate::report`], to stderr.
+//! `report`, to stderr.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,13 @@ impl Error {
         ErrorKind::Config { key: key.into(), expected: expected.into(), found }.into()
     }
 
+    pub(crate) fn mismatch(problem: impl Into<String>) -> Self {
+        ErrorKind::Mismatch(problem.into()).into()
+    }
+}
+
+#[cfg_attr(not(feature = "files"), allow(dead_code))]
+impl Error {
     pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
         ErrorKind::Io { path: path.into(), action, source }.into()
     }
@@ -138,10 +145,6 @@ impl Error {
 
     pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>) -> Self {
         ErrorKind::File { path: path.into(), line: Some(line), problem: problem.into() }.into()
-    }
-
-    pub(crate) fn mismatch(problem: impl Into<String>) -> Self {
-        ErrorKind::Mismatch(problem.into()).into()
     }
 }
 

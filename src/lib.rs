@@ -31,9 +31,9 @@
 //! [`spec`] first: every equation of the model once, in its plainest form. Then the fast code:
 //! [`nn`] (layers), [`similarity`], [`loss`], [`model`], [`optim`], [`gradcheck`]. Then
 //! [`data`], [`eval`], [`train`]. All of it uses [`real`] (numbers), [`linalg`] (matrix products) over
-//! [`simd`] (the vector unit), [`random`] and [`files`]; [`report`] shows what happens, [`mod@bench`]
-//! measures what it costs. [`golden`] checks other implementations against all this; [`interop`] holds
-//! weights in the layouts of other libraries.
+//! [`simd`] (the vector unit), [`random`] and [`files`]. [`golden`] checks other implementations against all
+//! this; [`interop`] holds weights in the layouts of other libraries. `report` shows what happens, `bench`
+//! measures what it costs, `cli` is the command line.
 //!
 //! # One training step
 //!
@@ -70,17 +70,20 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | none | the mathematics |
+//! | `files` | [`files`], [`data`], [`eval`], [`train`], [`golden`] |
+//! | `cli` (default) | the program |
+// A link to what a feature leaves out.
+#![cfg_attr(not(feature = "files"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
-pub mod bench;
-#[doc(hidden)]
-pub mod cli;
-pub mod data;
 pub mod error;
 pub mod escape;
-pub mod eval;
-pub mod files;
-pub mod golden;
 pub mod gradcheck;
 pub mod interop;
 pub mod linalg;
@@ -90,10 +93,37 @@ pub mod nn;
 pub mod optim;
 pub mod random;
 pub mod real;
-pub mod report;
 pub mod simd;
 pub mod similarity;
 pub mod spec;
+
+#[cfg(feature = "files")]
+pub mod data;
+#[cfg(feature = "files")]
+pub mod eval;
+#[cfg(feature = "files")]
+pub mod files;
+#[cfg(feature = "files")]
+pub mod golden;
+#[cfg(feature = "files")]
 pub mod train;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod bench;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+#[allow(rustdoc::invalid_html_tags)] // the doc comments of arguments are help texts
+pub mod cli;
+#[cfg(feature = "cli")]
+mod report;
+
+/// The arrays of this crate's arguments and results.
+pub use ndarray;
+
+/// The page of crates.io: its example is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/crate.md")]
+struct CratePage;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,14 +1,19 @@
 //! Runs the backends of `examples/backends` on the golden suite. They need a C compiler, and a Python with
 //! NumPy (and PyTorch) and safetensors. Without these, a test prints that it was skipped.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use vsepp::golden::suite::Suite;
-use vsepp::report::say;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A line on the real stderr: the test runner captures what `eprintln!` prints.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn backend(name: &str) -> PathBuf {

@@ -20,7 +20,6 @@ use vsepp::golden::program::Program;
 use vsepp::golden::suite::Suite;
 use vsepp::gradcheck;
 use vsepp::model::{Config, Kind, Preset};
-use vsepp::report::thousands;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -98,6 +97,14 @@ fn counts(text: &str, noun: &str) -> Vec<(usize, String)> {
     };
     let found = text.match_indices(noun).map(|(at, _)| (text[..at].matches('\n').count() + 1, number(&text[..at])));
     found.filter(|(_, number)| !number.is_empty()).collect()
+}
+
+/// 12345 → `12,345`, as the pages write numbers.
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    groups.join(",")
 }
 
 /// The wrong numbers before the nouns on the pages.

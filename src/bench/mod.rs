@@ -8,7 +8,7 @@
 //! not taken from a data sheet. Useful operations are the 2mkn operations of every product that the prefix
 //! tree leaves ([`products`]). Gates, norms, sums and Adam take time but count as no operations.
 //!
-//! [`run`] measures everything (`vsepp bench`). `benches/parts.rs` times single parts, and
+//! `run` measures everything (`vsepp bench`). `benches/parts.rs` times single parts, and
 //! `benches/peers/` compares with other frameworks. Times are medians; for the peak, the minimum counts.
 
 mod captions;

@@ -10,6 +10,7 @@ mod digest;
 mod elements;
 mod kind;
 mod npy;
+mod npy_header;
 mod positioned;
 mod regular;
 mod safetensors;

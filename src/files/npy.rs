@@ -4,10 +4,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayD, IxDyn};
-use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
-use py_literal::Value;
 
 use super::elements::{ElementType, Order, Problem, alternatives};
+use super::npy_header::{Header, MAGIC};
 use super::positioned::Positioned;
 use super::regular::{open_regular, reserve};
 use crate::error::{Error, Result};
@@ -223,23 +222,18 @@ impl Head {
     pub(super) fn read<T>(file: &mut impl Read, types: &[ElementType]) -> std::result::Result<Self, Problem> {
         /// `NumPy` allows at most 64.
         const AXES: usize = 64;
-        let header = read_header(file)?;
-        let bytes = header.len() as u64;
-        let header = Header::from_reader(&mut header.as_slice()).map_err(|e| match e {
-            ReadHeaderError::Io(_) => refuse("it ends within the header"),
-            ReadHeaderError::Parse(e) => refuse(&format!("error parsing header: {e}")),
-        })?;
+        let (header, bytes) = read_header(file)?;
         if header.shape.len() > AXES {
             return Err(refuse(&format!("expected at most {AXES} axes, found {}", header.shape.len())));
         }
         // An empty shape can be too large too: (0, 2⁴⁰, 2⁴⁰).
-        let (element, order) = element_type(&header.type_descriptor, types)?;
+        let (element, order) = element_type(&header.descr, types)?;
         let widest = size_of::<T>().max(element.bytes());
         let size = header.shape.iter().try_fold(widest, |n, &axis| n.checked_mul(axis.max(1)));
         if size.is_none_or(|n| isize::try_from(n).is_err()) {
             return Err(refuse("overflow computing length from shape"));
         }
-        Ok(Self { element, order, shape: header.shape, by_columns: header.layout == Layout::Fortran, bytes })
+        Ok(Self { element, order, shape: header.shape, by_columns: header.fortran_order, bytes })
     }
 
     /// The number of elements.
@@ -293,12 +287,8 @@ impl Head {
 /// # Errors
 ///
 /// With the allowed types.
-fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
+fn element_type(found: &str, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
     let named = |letters: &str| types.iter().copied().find(|element| element.letters() == Some(letters));
-    let found = match descriptor {
-        Value::String(found) => found.clone(),
-        other => other.to_string(),
-    };
     let element = match found.split_at_checked(1) {
         Some(("<", letters)) => named(letters).map(|element| (element, Order::Little)),
         Some((">", letters)) => named(letters).map(|element| (element, Order::Big)),
@@ -320,40 +310,30 @@ fn element_type(descriptor: &Value, types: &[ElementType]) -> std::result::Resul
 pub(super) fn header(element: ElementType, shape: &[usize]) -> std::result::Result<Vec<u8>, String> {
     let letters = element.letters().ok_or_else(|| format!("NumPy has no type {element}"))?;
     let order = if element.bytes() == 1 { '|' } else { '<' };
-    let type_descriptor = Value::String(format!("{order}{letters}"));
-    Header { type_descriptor, layout: Layout::Standard, shape: shape.to_vec() }.to_bytes().map_err(|e| e.to_string())
+    Header { descr: format!("{order}{letters}"), fortran_order: false, shape: shape.to_vec() }.to_bytes()
 }
 
 fn refuse(problem: &str) -> Problem {
     Problem::Content(format!("not a .npy file that can be read: {problem}"))
 }
 
-/// Reads the magic string, the version, the length and the header. It refuses nested brackets, on which the
-/// parser would use much time and stack.
-fn read_header(file: &mut impl Read) -> std::result::Result<Vec<u8>, Problem> {
+/// Reads the header, and says how many bytes come before the numbers.
+fn read_header(file: &mut impl Read) -> std::result::Result<(Header, u64), Problem> {
     /// Far longer than an array's header, which has about a hundred bytes.
     const LONGEST: usize = 4096;
-    /// `{'descr': …, 'shape': (…)}` has two.
-    const BRACKETS: usize = 2;
-    let mut header = Vec::new();
-    file.take(12).read_to_end(&mut header)?;
-    if header.len() < 12 || !header.starts_with(b"\x93NUMPY") {
+    let mut bytes = Vec::new();
+    file.take(12).read_to_end(&mut bytes)?;
+    let Some(start) = bytes.first_chunk().filter(|start| start.starts_with(MAGIC)) else {
         return Err(refuse("it does not begin as one"));
-    }
-    let (start, length) = match header[6] {
-        1 => (10, usize::from(u16::from_le_bytes([header[8], header[9]]))),
-        _ => (12, u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize),
     };
+    let (begin, length) = Header::place(start).map_err(|e| refuse(&e))?;
     if length > LONGEST {
         return Err(refuse(&format!("expected a header of at most {LONGEST} bytes, found {length}")));
     }
-    let rest = (start + length).saturating_sub(header.len());
-    file.take(rest as u64).read_to_end(&mut header)?;
-    let brackets = header[start.min(header.len())..].iter().filter(|byte| b"([{".contains(byte)).count();
-    if brackets > BRACKETS {
-        return Err(refuse("its header does not describe a plain array"));
-    }
-    Ok(header)
+    let end = begin + length;
+    file.take(end.saturating_sub(bytes.len()) as u64).read_to_end(&mut bytes)?;
+    let dict = bytes.get(begin..end).ok_or_else(|| refuse("it ends within the header"))?;
+    Ok((Header::parse(dict).map_err(|e| refuse(&e))?, end as u64))
 }
 
 /// A `.npy` file of version 1.0.
@@ -477,7 +457,7 @@ mod tests {
             let mut file = b"\x93NUMPY\x01\x00".to_vec();
             file.extend(u16::try_from(nested(n).len()).unwrap().to_le_bytes());
             file.extend(nested(n).bytes());
-            assert!(message(file).contains("does not describe a plain array"));
+            assert!(message(file).contains("in the header: expected {, found"));
         }
         assert!(message(b"\x93NUMPY\x02\x00\xff\xff\xff\xff\xff".to_vec()).contains("at most 4096 bytes"));
         let missing = read_matrix(Path::new("no_such.npy")).unwrap_err().to_string();

@@ -457,7 +457,7 @@ mod tests {
             ("complex", "expected numbers of type f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1, found <c8"),
             ("unordered", "expected numbers of type f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1, found |i2"),
             ("readme.txt", "not a .npy file that can be read: it does not begin as one"),
-            ("nested", "not a .npy file that can be read: its header does not describe a plain array"),
+            ("nested", "not a .npy file that can be read: the header does not end in a newline"),
             ("endless", "not a .npy file that can be read: expected a header of at most 4096 bytes, found 4294967295"),
             ("folder/", "not a .npy file that can be read: it does not begin as one"),
             ("overflow", "not a .npy file that can be read: overflow computing length from shape"),

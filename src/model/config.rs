@@ -142,6 +142,7 @@ impl Config {
     /// # Errors
     ///
     /// Names the first setting that differs.
+    #[cfg(feature = "files")]
     pub fn check_resumes(&self, before: &Self) -> Result<()> {
         use serde_json::{Map, Value};
         // JSON, because the integers of a table in TOML end at 2⁶³.
@@ -295,6 +296,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "files")]
     #[test]
     fn a_run_goes_on_with_its_own_settings() {
         let before = Config::default();

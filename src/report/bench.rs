@@ -12,7 +12,7 @@ const FIGURES: usize = 25;
 
 /// The peak, then one table per size, with a column for each number of threads.
 #[must_use]
-pub fn bench_report(report: &Report) -> String {
+pub(crate) fn bench_report(report: &Report) -> String {
     let mut out = format!("vsepp {}, {}", report.version, threads(report.cores).replace("thread", "core"));
     if let Some(load) = report.load {
         let _ = write!(out, ", load {load:.1}");

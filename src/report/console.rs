@@ -12,7 +12,7 @@ use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, Ste
 
 /// Shows a training on stderr. There is a progress bar only if stderr is a terminal.
 #[derive(Debug)]
-pub struct Console {
+pub(crate) struct Console {
     bar: ProgressBar,
     epochs: usize,
     batches: usize,
@@ -26,7 +26,7 @@ pub struct Console {
 
 /// Prints a line on stderr, with control characters escaped. If stderr is closed or full, the line is lost
 /// and the program continues.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     /// The number of characters shown, because a message may quote a long line of a file.
     const LONGEST: usize = 2000;
     for line in escape::text(text).split('\n') {
@@ -46,7 +46,7 @@ impl Default for Console {
 impl Console {
     /// Reports the time until the first step, counted from `begun`.
     #[must_use]
-    pub fn since(begun: Instant) -> Self {
+    pub(crate) fn since(begun: Instant) -> Self {
         Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, warmup_is_open: false, pace: None, begun }
     }
 

@@ -52,7 +52,7 @@ fn power_of_ten(x: f64) -> String {
 
 /// What `vsepp golden check` prints.
 #[must_use]
-pub fn golden_report(checkup: &CheckReport) -> String {
+pub(crate) fn golden_report(checkup: &CheckReport) -> String {
     let c = &checkup.counts;
     let mut out = format!(
         "suite {}, profile {}: {} of {} cases there, {} tensors compared\n\n",
@@ -286,7 +286,7 @@ fn sentence(d: &Diagnosis) -> String {
 
 /// What `vsepp golden list` prints.
 #[must_use]
-pub fn golden_list(manifest: &Manifest) -> String {
+pub(crate) fn golden_list(manifest: &Manifest) -> String {
     let mut out = String::new();
     let mut families: Vec<&str> = Vec::new();
     for case in &manifest.cases {
@@ -314,7 +314,7 @@ pub fn golden_list(manifest: &Manifest) -> String {
 
 /// What `vsepp golden list --mistakes` prints.
 #[must_use]
-pub fn golden_mistakes() -> String {
+pub(crate) fn golden_mistakes() -> String {
     let width = ALL.iter().map(|d| d.id.len()).max().unwrap_or(4);
     let mut out = String::new();
     for d in ALL {
@@ -325,7 +325,7 @@ pub fn golden_mistakes() -> String {
 
 /// What `vsepp golden show` prints of a case.
 #[must_use]
-pub fn golden_case(case: &CaseEntry, manifest: &Manifest) -> String {
+pub(crate) fn golden_case(case: &CaseEntry, manifest: &Manifest) -> String {
     let mut out = format!("{}: {}\n", case.id, case.note);
     let _ = writeln!(out, "  program    {} ({})", case.program.name(), case.equations.join(", "));
     let config: Vec<String> = case.config.iter().map(|(key, value)| format!("{key} = {value}")).collect();
@@ -377,7 +377,7 @@ pub fn golden_case(case: &CaseEntry, manifest: &Manifest) -> String {
 
 /// What `vsepp golden show --tensor` prints: a number a line with its index.
 #[must_use]
-pub fn golden_tensor(name: &str, values: &ArrayD<f64>) -> String {
+pub(crate) fn golden_tensor(name: &str, values: &ArrayD<f64>) -> String {
     let mut out = format!("{name} {:?}\n", values.shape());
     for (flat, x) in values.iter().enumerate() {
         let _ = writeln!(out, "  {:?} {x}", index_of(values.shape(), flat));
@@ -387,6 +387,6 @@ pub fn golden_tensor(name: &str, values: &ArrayD<f64>) -> String {
 
 /// The numbers of a case's tensor, given or expected.
 #[must_use]
-pub fn tensor_of<'a>(case: &'a GoldenCase, name: &str) -> Option<&'a ArrayD<f64>> {
+pub(crate) fn tensor_of<'a>(case: &'a GoldenCase, name: &str) -> Option<&'a ArrayD<f64>> {
     case.inputs.get(name).or_else(|| case.expected.get(name))
 }

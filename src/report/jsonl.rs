@@ -11,7 +11,7 @@ use crate::train::{Event, Observer, Run};
 
 /// Formats the lines of a run's `metrics.jsonl`; the run writes them to the file.
 #[derive(Debug)]
-pub struct JsonLines<'a> {
+pub(crate) struct JsonLines<'a> {
     run: &'a Run,
     log_step: u64,
 }
@@ -19,7 +19,7 @@ pub struct JsonLines<'a> {
 impl<'a> JsonLines<'a> {
     /// Reports every `log_step`-th step.
     #[must_use]
-    pub fn new(run: &'a Run, log_step: usize) -> Self {
+    pub(crate) fn new(run: &'a Run, log_step: usize) -> Self {
         Self { run, log_step: log_step as u64 }
     }
 

@@ -7,7 +7,7 @@ use crate::gradcheck::Report;
 
 /// 12345 → `12,345`.
 #[must_use]
-pub fn thousands(n: usize) -> String {
+pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -21,7 +21,7 @@ pub fn thousands(n: usize) -> String {
 
 /// R@K in both directions.
 #[must_use]
-pub fn evaluation_table(title: &str, e: &Evaluation) -> String {
+pub(crate) fn evaluation_table(title: &str, e: &Evaluation) -> String {
     let mut out = format!("{title}: {} images, {} captions", thousands(e.images), thousands(e.captions));
     if e.folds > 1 {
         let _ = write!(out, ", mean of {} folds", e.folds);
@@ -60,7 +60,7 @@ fn trim(medr: f64) -> String {
 
 /// One line per problem; with `blocks`, also one line per block.
 #[must_use]
-pub fn gradcheck_table(reports: &[Report], blocks: bool) -> String {
+pub(crate) fn gradcheck_table(reports: &[Report], blocks: bool) -> String {
     let width = reports.iter().map(|report| report.problem.chars().count()).max().unwrap_or(0);
     let longest = reports.iter().filter_map(Report::worst).map(|block| block.name.len()).max().unwrap_or(0);
     let mut out = format!("     {:<width$}  numbers    error  {:<longest$}  slopes           near a kink\n", "", "in");

@@ -1,7 +1,6 @@
 //! Training: steps, epochs, validation, model selection, checkpoints.
 //!
-//! The trainer prints nothing. It tells an [`Observer`] what happens ([`Event`]); [`crate::report`]
-//! shows it.
+//! The trainer prints nothing. It tells an [`Observer`] what happens ([`Event`]); `report` shows it.
 
 pub mod checkpoint;
 pub mod collapse;

@@ -34,7 +34,7 @@ const SHARED: &str = "<svg width=\"0\" height=\"0\" class=\"shared\" aria-hidden
 
 /// A check's result as one HTML page.
 #[must_use]
-pub fn golden_page(checkup: &CheckReport) -> String {
+pub(crate) fn golden_page(checkup: &CheckReport) -> String {
     let (word, kind) = if checkup.passed { ("passed", "ok") } else { ("failed", "bad") };
     let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     out += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
