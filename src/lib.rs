@@ -80,6 +80,8 @@
 //! | `cli` (default) | the program |
 // A link to what a feature leaves out.
 #![cfg_attr(not(feature = "files"), allow(rustdoc::broken_intra_doc_links))]
+// What only the command line uses is not public.
+#![cfg_attr(all(feature = "files", not(feature = "cli")), allow(dead_code))]
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod error;

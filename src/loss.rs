@@ -20,7 +20,7 @@
 //! **Sums, not means**, over the batch. Part of the specification:
 //!
 //! - a hinge that is exactly 0 has gradient 0 (a term counts only if it is > 0);
-//! - of several hardest negatives the one with the lowest index takes the whole gradient;
+//! - among several hardest negatives the one with the lowest index gets the whole gradient;
 //! - Σ dS = 0, since every term adds w and −w; with B = 1 there is no negative, and all is 0.
 //!
 //! A loss of your own implements [`Loss`]: `examples/loss.rs` defines one, checks its gradient and trains
@@ -128,11 +128,11 @@ pub trait Loss: Debug + Send + Sync {
     /// have been to `terms.possible`. S is square and finite.
     fn forward<T: Scalar>(&self, scores: ArrayView2<'_, T>, negatives: Negatives<'_>, terms: &mut Terms<T>);
 
-    /// The part of one query with so many negatives, when all scores are equal. The collapse detector
-    /// compares the loss with it.
+    /// The loss of one query with this number of negatives, when all scores are equal. The collapse
+    /// detector compares the loss with it.
     fn at_collapse(&self, negatives: usize) -> f64;
 
-    /// What the reports call it.
+    /// The name in reports.
     fn name(&self) -> &'static str;
 
     /// Called by the trainer before the steps of an epoch, from 0, for a loss that changes.
@@ -142,7 +142,7 @@ pub trait Loss: Debug + Send + Sync {
 }
 
 impl<T: Scalar> Terms<T> {
-    /// A loss of S [B, B], in the memory of one that is no longer needed.
+    /// The loss of S [B, B]; the terms reuse the buffers of `self`.
     ///
     /// # Errors
     ///
@@ -243,7 +243,7 @@ impl Loss for HingeLoss {
                         terms.push(query, negative, T::one());
                     }
                     // (MH-1)  ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]
-                    // Strictly greater: of equals the first stays.
+                    // Strictly greater: among equals the first stays.
                     Violation::Max if hardest.is_none_or(|(_, most): (usize, T)| cost.re() > most.re()) => {
                         hardest = Some((negative, cost));
                     }
@@ -273,7 +273,7 @@ impl Loss for HingeLoss {
     }
 }
 
-/// SH in the first epochs, whatever the loss is after them (`--warmup-epochs`).
+/// SH in the first epochs, then another loss (`--warmup-epochs`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmUp {
     loss: HingeLoss,
@@ -282,7 +282,7 @@ pub struct WarmUp {
 }
 
 impl WarmUp {
-    /// So many epochs of SH, then `loss`.
+    /// `epochs` epochs of SH, then `loss`.
     #[must_use]
     pub fn new(loss: HingeLoss, epochs: usize) -> Self {
         Self { loss, epochs, epoch: 0 }

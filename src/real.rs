@@ -150,15 +150,15 @@ fn pow2(n: i32) -> f32 {
 
 /// Splits y into (n, r, q): y = n ln 2 + r with |r| ≤ ln 2 / 2, and eʳ − 1 = r + q.
 ///
-/// r is the larger part, and q carries what r lost to rounding beside r²/2 + r³/6 + …, so that
-/// their sum is rounded only once.
+/// r is the larger part. q is r²/2 + r³/6 + … plus the rounding error of r, so that their sum is rounded
+/// only once.
 #[inline(always)]
 fn exp_parts(y: f32) -> (i32, f32, f32) {
     /// ln 2 in two parts, the first with so few bits that n · `LN2_HI` is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
-    /// 1.5 · 2²³, where the last place of an f32 is 1: adding it rounds to an integer, which then
-    /// stands in the last bits.
+    /// 1.5 · 2²³, where the last place of an f32 is 1: adding it rounds to an integer, which is then in
+    /// the last bits.
     const SHIFT: f32 = 12_582_912.0;
     let shifted = y * std::f32::consts::LOG2_E + SHIFT;
     let integer = shifted.to_bits().wrapping_sub(SHIFT.to_bits()).cast_signed();
@@ -233,7 +233,7 @@ mod tests {
         let shifted = x * std::f64::consts::LOG2_E + SHIFT;
         let r = (shifted - SHIFT) * std::f64::consts::LN_2 - x;
         let exp_r = INVERSE_FACTORIALS.iter().rev().fold(0.0, |sum, c| c + sum * r);
-        // The integer stands in the last bits of `shifted`.
+        // The integer is in the last bits of `shifted`.
         exp_r * f64::from_bits((1023 - (shifted.to_bits() & 0xfff)) << 52)
     }
 

@@ -13,8 +13,7 @@ use super::{Output, busy};
 /// the machine's own measured peak they reach.
 ///
 /// The peak is a product of 2048³ in the same run, on the same number of threads. Only the products'
-/// operations count as useful, those that are left when common beginnings of captions are computed
-/// once.
+/// operations count as useful, after common beginnings of captions are merged.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
                         vsepp bench                                   # all sizes, 1 thread and all; a minute or two\n  \
@@ -25,13 +24,13 @@ use super::{Output, busy};
                         paper (E 300, D 1024, F 4096, V 11,755); B is 128. Other programs on the machine\n\
                         disturb the times: close them first.")]
 pub(crate) struct Args {
-    /// Size of the model; may stand more than once [default: all three]
+    /// Size of the model; repeatable [default: all three]
     #[arg(long = "size", value_name = "SIZE", value_parser = PossibleValuesParser::new(Size::names()).try_map(|name| name.parse::<Size>()))]
     sizes: Vec<Size>,
-    /// Captions from a file, one a line [default: made up, with COCO's lengths and shared beginnings]
+    /// Captions from a file, one per line [default: made up, with COCO's lengths and shared beginnings]
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
-    /// Steps that count, after two that do not
+    /// Timed steps, after two for warming up
     #[arg(long, value_name = "N", default_value_t = 10)]
     steps: usize,
     /// Captions to encode; 0: leave it out [default: 5000, or as many as the file has]

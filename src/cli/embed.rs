@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// File to write: .safetensors or .npz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Replace the file, if it is there already
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }

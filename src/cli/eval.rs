@@ -38,12 +38,12 @@ pub(crate) struct Args {
     /// Mean over N equal parts of the images (COCO 1K: 5)
     #[arg(long, value_name = "N", default_value_t = 1)]
     folds: usize,
-    /// Vectors from anywhere: safetensors or npz with `images` [N, D], `captions` [M, D] and, unless each
-    /// image has as many captions in the order of the images, `image_ids` [M]
+    /// Vectors from any program: safetensors or npz with `images` [N, D], `captions` [M, D] and
+    /// `image_ids` [M]; the last is optional if all images have the same number of captions, in order
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
-    /// How the arrays of --embeddings are called: the images, the captions and, where there is one, the
-    /// image of each caption [default: `images,captions,image_ids`]
+    /// Names of the arrays in --embeddings: images, captions and, optionally, the image of each caption
+    /// [default: `images,captions,image_ids`]
     #[arg(
         long,
         value_name = "A,B[,C]",
@@ -53,8 +53,8 @@ pub(crate) struct Args {
         conflicts_with = "run"
     )]
     names: Option<Vec<String>>,
-    /// How the vectors of --embeddings are compared [default: as the file says, or cosine: the inner
-    /// product as it is]
+    /// Similarity measure for --embeddings [default: the file's, or cosine, which here is the plain inner
+    /// product]
     #[arg(long, value_parser = measure_parser(), requires = "embeddings", conflicts_with = "run")]
     measure: Option<Measure>,
     /// L2-normalise the vectors of --embeddings first
@@ -84,14 +84,14 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     Ok(Output::done(evaluation_table(&title, &evaluation), json_of(&evaluation, chance)?))
 }
 
-/// The figures, and what chance gives.
+/// The figures, and the chance level.
 pub(super) fn json_of(evaluation: &Evaluation, chance: Chance) -> Result<Value> {
     let mut json = serde_json::to_value(evaluation)?;
     json["chance"] = json!({ "rsum": chance.rsum, "sd": chance.sd });
     Ok(json)
 }
 
-/// Says so where recall, of one split or several, is what random scores give.
+/// Notes that recall, of one split or several, is at chance level.
 pub(super) fn note_chance(found: &[(&str, f64, Chance)]) {
     let at_chance = found.iter().filter(|(_, rsum, chance)| chance.explains(*rsum));
     let figures: Vec<String> = at_chance
@@ -127,7 +127,7 @@ fn of_embeddings(file: &Path, args: &Args) -> Result<(Evaluation, Chance)> {
         for (name, matrix) in [("images", &e.images), ("captions", &e.captions)] {
             if !is_normalised(matrix) {
                 note(&format!(
-                    "{name}: the rows are not unit vectors; scores are inner products as they are (--normalize for the cosine)"
+                    "{name}: the rows are not unit vectors; scores are plain inner products (--normalize gives the cosine)"
                 ));
             }
         }
@@ -179,7 +179,7 @@ fn check_kind(file: &Path) -> Result<()> {
     anyhow::bail!("{}: this is {}: {advice}", escape::path(file), kind.name())
 }
 
-/// Whether every row has length 1, to what half precision can hold.
+/// Whether every row has length 1, within half precision.
 fn is_normalised(matrix: &Array2<f32>) -> bool {
     matrix.outer_iter().all(|row| (row.iter().map(|x| x * x).fold(0.0, |s, x| s + x) - 1.0).abs() < 1e-2)
 }

@@ -1,4 +1,4 @@
-//! Checkpoints that other programs wrote: what is read, and what is said of the rest.
+//! Checkpoints from other programs: those that can be read, and messages for the rest.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use anyhow::Result;
 
 use super::note;
 
-/// A model from a checkpoint. From a file that holds parameters alone, under this program's names, with
-/// the settings of the run.
+/// Loads a model from a checkpoint. A file with only parameters, under this program's names, takes the
+/// settings of the run.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint
             let (model, checkpoint, _) = run.load(Which::Best)?;
             let parameters = bare_parameters(path, &model.architecture)?;
             note(&format!(
-                "{}: it holds parameters alone; measure, norms and vocabulary are those of the run {}",
+                "{}: it holds only parameters; measure, norms and vocabulary are those of the run {}",
                 escape::path(path),
                 escape::path(run.path())
             ));
@@ -34,8 +34,8 @@ pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint
     }
 }
 
-/// Whether it is a file of parameters without this program's metadata. What cannot be read is none;
-/// reading it as a checkpoint says why.
+/// Whether a file holds parameters without this program's metadata. An unreadable file does not count;
+/// reading it as a checkpoint then gives the error.
 fn is_bare(path: &Path) -> bool {
     TensorFile::read(path)
         .is_ok_and(|file| file.metadata().is_none() && file.names().any(|name| name.starts_with("img_enc.")))

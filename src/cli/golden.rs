@@ -21,7 +21,7 @@ use serde_json::json;
 use super::load::check_free;
 use super::{Output, note};
 
-/// The golden kit: is a backend right, and if not, where is it wrong?
+/// Check a backend against golden values, and find where it goes wrong
 #[derive(clap::Args, Debug)]
 #[command(after_help = "A backend reads in.* and param.* of every case, computes, and writes OUT/<case>.safetensors\n\
                   or .npz with tensors named as the expected ones, as many as it has.\n\
@@ -61,7 +61,7 @@ enum Action {
     },
     /// Write a suite, or the expected values of your own parameters and batch
     Make(MakeArgs),
-    /// Compare what a backend wrote with what was expected; exit code 1 if it differs
+    /// Compare a backend's output with the expected values; exit code 1 if it differs
     Check(CheckArgs),
 }
 
@@ -95,17 +95,17 @@ struct MakeArgs {
     /// Leave out the GRU's values at every step [default for the paper suite]
     #[arg(long, conflicts_with = "steps")]
     no_steps: bool,
-    /// Write the GRU's values at every step of the paper suite too (a gigabyte a case)
+    /// Write the GRU's values at every step of the paper suite too (a gigabyte per case)
     #[arg(long)]
     steps: bool,
-    /// Replace what is there already: the file, or the files of a suite in the folder (others stay)
+    /// Overwrite existing files: the file, or the files of a suite in the folder (others stay)
     #[arg(long)]
     force: bool,
 }
 
 #[derive(clap::Args, Debug)]
 struct CheckArgs {
-    /// What the backend wrote: a folder of <case>.safetensors or .npz, or one file with --expected
+    /// The backend's output: a folder of <case>.safetensors or .npz, or one file with --expected
     found: PathBuf,
     /// Folder of the suite
     #[arg(long, value_name = "DIR", default_value = "fixtures/golden", conflicts_with = "expected")]
@@ -120,16 +120,16 @@ struct CheckArgs {
     #[arg(long, value_name = "ID")]
     case: Vec<String>,
     /// Treat missing tensors and cases as failures; out.unsupported = [1] excuses an input that must be
-    /// refused and that the backend cannot be handed
+    /// refused and that the backend cannot take
     #[arg(long)]
     complete: bool,
     /// Try every known mistake on large cases too, which takes long
     #[arg(long)]
     diagnose: bool,
-    /// Write a page with pictures too
+    /// Also write an HTML report
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Replace the page of --report, if it is there already
+    /// Overwrite an existing report
     #[arg(long, requires = "report")]
     force: bool,
 }
@@ -144,9 +144,9 @@ enum SuiteName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FormatName {
-    /// A safetensors file a case
+    /// One safetensors file per case
     Safetensors,
-    /// An npz file a case
+    /// One npz file per case
     Npz,
 }
 
@@ -291,7 +291,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
     let case: Case = custom::read(inputs, args.config.as_deref())?;
     let not_single = case.inputs.iter().find(|(_, tensor)| !is_single(tensor));
     if let Some((name, _)) = not_single {
-        note(&format!("{name}: some of its numbers are no f32: a backend in f32 starts from other numbers than these"));
+        note(&format!("{name}: some of its numbers are not exact in f32: an f32 backend starts from rounded numbers"));
     }
     for blind in blind_spots(&case) {
         note(blind);
@@ -320,22 +320,22 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         let what = if kink == 0.0 {
             "two hardest negatives tie, or a hinge is exactly 0".into()
         } else {
-            format!("a hinge lies {kink:.0e} from its kink")
+            format!("a hinge is {kink:.0e} from its kink")
         };
-        let _ = writeln!(text, "{what}: gradients on either side of it are accepted where the precision cannot tell");
+        let _ = writeln!(text, "{what}: gradients on either side are accepted if the precision cannot distinguish them");
     }
     let json = json!({ "out": escape::json_path(&args.out), "tensors": expected, "margins": written.entry.margins });
     Ok(Output::done(text, json))
 }
 
-/// What the captions of a batch cannot show.
+/// Mistakes that the captions of a batch cannot show.
 fn blind_spots(case: &Case) -> Vec<&'static str> {
     let lengths: Vec<f64> = case.inputs.get("in.lengths").map(|x| x.iter().copied().collect()).unwrap_or_default();
     let mut spots = Vec::new();
     if lengths.windows(2).all(|pair| pair[0].total_cmp(&pair[1]).is_eq()) {
         spots.push("all captions have one length: mistakes about padding cannot show in this batch");
     } else if lengths.windows(2).all(|pair| pair[0] >= pair[1]) {
-        spots.push("the captions are sorted by length: rows that are not put back in order cannot show in this batch");
+        spots.push("the captions are sorted by length: a missing restoration of the row order cannot show in this batch");
     }
     spots
 }

@@ -11,7 +11,7 @@ use super::{Output, busy};
 /// remainders along random directions. Exit code 1 if one fails.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// A line for every block of numbers too
+    /// Also print a line for every block of numbers
     #[arg(long)]
     blocks: bool,
 }

@@ -98,11 +98,11 @@ pub(crate) fn run_of(file: &Path) -> Option<&Path> {
     Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
-/// Where a split is not there, the error names one that is.
+/// If a split does not exist, the error names one that does.
 fn with_splits(error: crate::Error, source: &Source, split: &str) -> anyhow::Error {
     const USUAL: [&str; 4] = ["test", "testall", "dev", "train"];
     match USUAL.into_iter().find(|name| source.has(name)) {
-        Some(name) if !source.has(split) => anyhow::anyhow!("{error}; --split {name} takes one that is there"),
+        Some(name) if !source.has(split) => anyhow::anyhow!("{error}; --split {name} selects an existing one"),
         _ => error.into(),
     }
 }

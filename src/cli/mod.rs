@@ -1,4 +1,4 @@
-//! The command line: one file a command. Results go to stdout, progress and warnings to stderr.
+//! The command line: one file per command. Results go to stdout, progress and warnings to stderr.
 //!
 //! Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).
 
@@ -43,7 +43,7 @@ use serde_json::Value;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Threads to use [default: all cores]; results have the same bits with any number
+    /// Threads to use [default: all cores]; the results do not depend on it
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Print one JSON document instead of text
@@ -55,7 +55,7 @@ struct Cli {
 enum Command {
     /// Train a model, on a folder of data or on the built-in scenes
     Train(Box<train::Args>),
-    /// R@K, median and mean rank, of a run or of embeddings from anywhere
+    /// Compute R@K, median and mean rank, of a run or of embeddings from any program
     Eval(eval::Args),
     /// Write the joint embeddings of a split to a file
     Embed(embed::Args),
@@ -67,7 +67,7 @@ enum Command {
     Gradcheck(gradcheck::Args),
     /// Check a backend against golden values, and find out where it goes wrong
     Golden(golden::Args),
-    /// Time training, encoding and ranking, beside the machine's own peak
+    /// Time training, encoding and ranking, as shares of the machine's peak
     Bench(bench::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
@@ -75,7 +75,7 @@ enum Command {
     Man(shell::ManArgs),
 }
 
-/// What a command found: for people, for programs, and whether a check failed.
+/// A command's result as text and as JSON, and whether a check failed.
 #[derive(Debug, Default)]
 struct Output {
     text: String,
@@ -101,11 +101,11 @@ pub fn main() -> ExitCode {
         }
     };
     let text = if json { format!("{:#}\n", output.json) } else { output.text };
-    // What comes from other people's files is shown, never obeyed.
+    // Text from untrusted files is displayed, never interpreted.
     let text = if json { escape::json(&text) } else { escape::text(&text) };
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // A reader that has seen enough (`vsepp vocab show | head`) is no error.
+        // A closed pipe (`vsepp vocab show | head`) is not an error.
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             say(&format!("error: cannot write to stdout: {e}"));
             ExitCode::from(2)
@@ -162,7 +162,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         Command::Completions(args) => Ok(shell::completions(&args)),
         Command::Man(args) => shell::man(&args),
     };
-    // On a thread of the pool: work spawned from inside the pool allocates nothing, and waits less.
+    // Run on a thread of the pool: work spawned inside the pool allocates nothing and waits less.
     if own_pools { run() } else { rayon::scope(|_| run()) }
 }
 
@@ -171,7 +171,7 @@ fn note(text: &str) {
     say(&format!("note: {text}"));
 }
 
-/// Something that turns while work is done, where stderr is a terminal.
+/// A spinner during work, if stderr is a terminal.
 fn busy(text: String) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(escape::name(&text).into_owned());
     bar.enable_steady_tick(Duration::from_millis(120));

@@ -31,11 +31,11 @@ fn with_hyphen(arg: OsString) -> OsString {
     }
 }
 
-/// What stands for a flag of another program.
+/// This program's replacement for a flag of another program.
 enum Here {
-    /// The same with another name; its value stays.
+    /// A flag with another name and the same value.
     Flag(&'static str),
-    /// This instead; its value goes.
+    /// This text instead; the value is dropped.
     Instead(&'static str),
     /// Nothing, for this reason.
     Nothing(&'static str),
@@ -54,7 +54,7 @@ struct Foreign {
 
 /// Why loader flags are not needed.
 const WORKERS: &str =
-    "batches are prepared on a thread of their own; --threads N says on how many cores the program computes";
+    "a separate thread prepares the batches; --threads N sets the number of cores for computing";
 
 const ENCODER: &str = "it is about image encoders that run inside the training; here image features come from files, \
                        computed before, once";
@@ -165,7 +165,7 @@ struct Typed {
     data_name: Option<OsString>,
     /// A flag of the original's `train.py` that its relatives do not share.
     is_original: bool,
-    /// It cannot be said as a whole.
+    /// The line cannot be translated completely.
     lost: bool,
 }
 
@@ -277,12 +277,12 @@ fn evalrank(rest: &[OsString]) -> anyhow::Error {
     let run = run.map_or_else(|| "RUN".to_owned(), shell_quote);
     anyhow::anyhow!(
         "evalrank is the original's function; here it is\n  vsepp eval --run {run} --data DIR --split test\n\
-         and --folds 5 for its fold5=True. A checkpoint of the original is named by --checkpoint FILE beside --run, which \
+         and --folds 5 for its fold5=True. A checkpoint of the original is named by --checkpoint FILE together with --run, which \
          says how to convert it"
     )
 }
 
-/// A tip that is far from what was typed leads astray: `--lr` is not `--lr-update`.
+/// A suggestion far from what was typed would mislead: `--lr` is not `--lr-update`.
 pub(super) fn without_far_tips(mut error: clap::Error) -> clap::Error {
     let text = |error: &clap::Error, kind| match error.get(kind) {
         Some(ContextValue::String(text)) => vec![text.clone()],
@@ -310,7 +310,7 @@ pub(super) fn without_far_tips(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// At most one letter in four is another.
+/// Whether at most one letter in four differs.
 fn is_near(typed: &str, meant: &str) -> bool {
     let bare = |text: &str| text.trim_start_matches('-').split(['=', ' ']).next().unwrap_or_default().to_owned();
     let (typed, meant) = (bare(typed), bare(meant));

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// where rows are captions) count once
     #[arg(long, value_name = "ROW")]
     image: Option<usize>,
-    /// How many to show
+    /// Number of results
     #[arg(long, value_name = "K", default_value_t = 5)]
     top: usize,
 }

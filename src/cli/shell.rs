@@ -25,7 +25,7 @@ pub(crate) struct ManArgs {
     /// Write vsepp.1, vsepp-train.1, … into this folder
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Replace pages that are there already
+    /// Overwrite existing pages
     #[arg(long, requires = "dir")]
     force: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<Output> {
         let pages = pages(&command)?;
         let pages: Vec<(PathBuf, Vec<u8>)> = pages.into_iter().map(|(name, page)| (dir.join(name), page)).collect();
         std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot make the folder", escape::path(dir)))?;
-        // None is written before all may be.
+        // Check all files before the first is written.
         for (path, _) in &pages {
             check_free(path, args.force)?;
         }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::report::say;
 use anyhow::{Context, Result};
 
-/// What a first signal does. A second Ctrl-C ends the program at once, which loses nothing but the steps
-/// since the last checkpoint; other signals may come twice when a terminal is closed.
+/// Handles a signal. A second Ctrl-C ends the program at once, and only the steps since the last checkpoint
+/// are lost. Other signals may come twice when a terminal is closed.
 fn stop(stop: &AtomicBool, is_ctrl_c: bool) {
     if stop.swap(true, Ordering::Relaxed) {
         if is_ctrl_c {
@@ -44,8 +44,8 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// One bit for each signal that is ignored, signal 1 in the lowest. Only Linux tells without `unsafe`;
-/// elsewhere none is taken to be.
+/// One bit for each ignored signal, signal 1 in the lowest. Only Linux provides this without `unsafe`;
+/// elsewhere all signals count as not ignored.
 #[cfg(unix)]
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

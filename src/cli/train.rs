@@ -34,10 +34,10 @@ pub(crate) struct Args {
     /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Go on with the run, with the same bits as if it had never stopped
+    /// Continue the run, with the same bits as without the stop
     #[arg(long, requires = "run", conflicts_with = "force")]
     resume: bool,
-    /// Replace the run that is there already, once the new one has its first checkpoint
+    /// Replace an existing run once the new one has its first checkpoint
     #[arg(long)]
     force: bool,
     /// Settings in TOML, as in a run's config.toml; flags override them
@@ -88,16 +88,16 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     if let Err(error) = &outcome
         && run.saved()
     {
-        // Resuming takes the same steps again, and meets any other error again.
+        // Resuming would repeat the same steps, and any other error.
         let again = matches!(error.kind(), ErrorKind::Io { .. });
-        let how = if again { format!("; to go on: vsepp train --run {quoted} --resume") } else { String::new() };
-        note(&format!("the run is as its last checkpoint has it{how}"));
+        let how = if again { format!("; to continue: vsepp train --run {quoted} --resume") } else { String::new() };
+        note(&format!("the run is in the state of its last checkpoint{how}"));
     }
     if outcome? == Outcome::Interrupted {
         let text = if run.saved() {
             let step = thousands(usize::try_from(trainer.progress.step)?);
             format!(
-                "stopped after step {step}; everything is saved. To go on:\n  vsepp train --run {quoted} --resume\n"
+                "stopped after step {step}; everything is saved. To continue:\n  vsepp train --run {quoted} --resume\n"
             )
         } else {
             "stopped before the first step; nothing was written\n".into()
@@ -133,7 +133,7 @@ fn place(config: &Config, key: &str, file: &Path) -> Option<String> {
     (in_file == value(config)).then(|| format!("{}:{}", escape::path(file), line + 1))
 }
 
-/// Takes the folder before the data are read, so that nobody else does meanwhile.
+/// Locks the folder before the data are read, so that no other training takes it.
 fn take_folder(args: &Args, config: &ValidConfig) -> Result<Run> {
     Ok(match &args.run {
         Some(path) if args.resume => Run::reopen(path)?,
@@ -174,7 +174,7 @@ fn make_paths_absolute(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// The run's own settings. Only what does not change the steps already taken may be set anew.
+/// The run's own settings. Only settings that do not affect the steps already done may change.
 fn resumed_config(args: &Args) -> Result<Config> {
     let path = args.run.as_deref().unwrap_or(Path::new(""));
     check_run(path)?;
@@ -214,7 +214,7 @@ fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     Ok((train, dev, test))
 }
 
-/// Settings that are right by themselves and do nothing together.
+/// Notes on settings that are valid but have no effect together.
 fn without_effect(config: &ValidConfig) {
     if config.warmup_epochs > 0 && !config.max_violation {
         note("--warmup-epochs has no effect: the loss is SH in every epoch");

@@ -1,4 +1,4 @@
-//! Batches prepared ahead, on a thread of their own.
+//! Prepares batches in advance on a separate thread.
 //!
 //! ```text
 //! this thread:       wait  step t          wait  step t + 1

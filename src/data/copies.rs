@@ -247,7 +247,7 @@ fn directions(width: usize) -> [Vec<f32>; 2] {
     [direction(), direction()]
 }
 
-/// Lanes that are independent of each other, so that the vector unit computes them side by side.
+/// Independent lanes, which the vector unit computes in parallel.
 const LANES: usize = 16;
 
 /// A hash of a row's numbers; −0 and 0 are the same.

@@ -277,7 +277,7 @@ impl Known<'_> {
     }
 }
 
-/// Whether some id is there twice.
+/// Whether an id occurs twice.
 fn repeat(ids: &[String]) -> bool {
     ids.iter().collect::<HashSet<_>>().len() < ids.len()
 }

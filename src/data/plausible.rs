@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         while let Some(key) = object.next_key::<Cow<'_, str>>()? {
             let hash = self.keys.hasher().hash_one((salt, &key));
             if !self.keys.insert(hash) {
-                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
+                return Err(A::Error::custom(format!("the key {key:?} occurs twice")));
             }
             let words = self.depth == 0 && key == "words";
             object.next_value_seed(Look { depth: self.depth + 1, words, keys: &mut *self.keys })?;
@@ -136,8 +136,8 @@ mod tests {
             (r#"{"a":{"b":{}}}"#, "expected a word or a number"),
             (r#"{"a":null}"#, "invalid type: null"),
             (r#"{"words":["<pad>","a"]}"#, "word 1: expected <start>, found a"),
-            (r#"{"a":{"b":1,"b":1}}"#, "the key \"b\" is there twice"),
-            (r#"{"a":1,"a":1}"#, "the key \"a\" is there twice"),
+            (r#"{"a":{"b":1,"b":1}}"#, "the key \"b\" occurs twice"),
+            (r#"{"a":1,"a":1}"#, "the key \"a\" occurs twice"),
             (r#"{"a":1} 2"#, "trailing characters"),
             (r#"{"a":"#, "not a JSON vocabulary"),
             (&"[".repeat(1 << 20), "not a vocabulary"),

@@ -35,7 +35,7 @@ pub struct Split {
     pub image_of: Vec<usize>,
     /// The id of every distinct image, `[N]`, where there are ids.
     pub ids: Option<Vec<String>>,
-    /// What was noticed on reading. A command prints each once.
+    /// Notes from reading. A command prints each once.
     pub notes: Vec<String>,
     /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
     starts: Vec<usize>,
@@ -160,7 +160,7 @@ impl Split {
         }
     }
 
-    /// Takes the last images off, as a split of another name.
+    /// Removes the last images and returns them as a split of another name.
     ///
     /// # Errors
     ///

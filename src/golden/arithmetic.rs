@@ -77,7 +77,7 @@ impl Rounding {
     }
 }
 
-/// By how much σ and tanh are off.
+/// The error of σ and tanh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UlpError {
     /// Not at all.

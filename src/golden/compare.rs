@@ -37,12 +37,12 @@ pub type FoundTensors = BTreeMap<String, Found>;
 
 /// The tensor with which a backend says that it refuses a case.
 pub const REJECTED: &str = "out.rejected";
-/// The tensor with which a backend says that it cannot be handed a case: its runtime has no way to
-/// take such an input, so that it neither refuses it nor accepts it.
+/// The tensor with which a backend says that it cannot take a case's input: its runtime has no way to
+/// pass such an input, so it neither refuses nor accepts it.
 pub const UNSUPPORTED: &str = "out.unsupported";
 
 impl Found {
-    /// As if a backend had written what was computed here.
+    /// The tensors computed here, as if a backend had written them.
     #[must_use]
     pub fn computed(kind: Kind, values: ArrayD<f64>) -> Self {
         Self { element: if kind == Kind::Real { ElementType::F64 } else { ElementType::I64 }, values }
@@ -256,8 +256,8 @@ pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -
     Ok(report)
 }
 
-/// Where hardest negatives tie, puts what follows from the backend's choice in the place of what is
-/// expected, if the choice is a right one.
+/// If hardest negatives tie and the backend's choice is valid, replaces the expected values with those
+/// that follow from this choice.
 fn take_choice(
     golden: &GoldenCase,
     found: &FoundTensors,

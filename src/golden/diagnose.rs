@@ -1,12 +1,12 @@
 //! The diagnosis: which known mistake gives the backend's values.
 //!
 //! Each mistake is planted into the plain computation, on the golden inputs of the failing case:
-//! once with the backward pass that an autograd would derive from it, and once on the way forward
-//! alone, as in a backend whose backward pass is written by hand. One is **named** only if
+//! once with the backward pass that an autograd would derive from it, and once only in the forward pass,
+//! as in a backend with a handwritten backward pass. One is **named** only if
 //!
 //! - it gives every tensor that the backend wrote, from the first divergence to the last,
 //! - it breaks no case that passes, and
-//! - what is named explains at least four of five failing cases.
+//! - the named mistakes explain at least four of five failing cases.
 //!
 //! A mistake that explains less is reported as a likeness. Where nothing fits, the report says so;
 //! nothing is guessed.
@@ -275,8 +275,8 @@ fn other_forms(planted: &Mistakes, name: &str, wrong: &ArrayD<f64>) -> Vec<Array
     forms
 }
 
-/// Tensors of which a mistake does not say what they are: a GRU whose reset stands before the product
-/// has no c of one meaning, and where steps are detached, h₀ may be or not.
+/// Tensors that a mistake leaves undefined: with the reset before the product, c has no unique meaning;
+/// if steps are detached, h₀ may be detached or not.
 fn undetermined(planted: &Mistakes, name: &str) -> bool {
     (planted.contains(&Mistake::ResetBefore) && last_part(name) == "c")
         || (planted.contains(&Mistake::Truncated) && name == "grad.in.h0")
@@ -309,7 +309,7 @@ fn cover(explained: &[(&Checked, Vec<Explanation>)], spared: &BTreeMap<Mistake, 
         let Some(&best) = score.values().max() else { break };
         let equals: Vec<Mistake> = score.iter().filter(|(_, s)| **s == best).map(|(m, _)| *m).collect();
         let covers = |m: Mistake, k: usize| explained[k].1.iter().any(|e| e.mistake == m);
-        // Of several that explain as much, those that explain the same cases cannot be told apart.
+        // Among equally good mistakes, those that explain the same cases are indistinguishable.
         let first = equals[0];
         let alike = equals.into_iter().filter(|&m| open.iter().all(|&k| covers(m, k) == covers(first, k))).collect();
         let cases: Vec<usize> = open.iter().copied().filter(|&k| covers(first, k)).collect();

@@ -162,7 +162,7 @@ mistakes! {
     NormBackwardWithoutDivision, "norm-backward-without-division", "dx = dy − y (y · dy), not divided by the norm", "dx = (dy − y (y · dy)) / ‖x‖";
     NormBackwardByInput, "norm-backward-by-input", "dx = (dy − x (x · dy)) / ‖x‖, with x in the place of y", "dx = (dy − y (y · dy)) / ‖x‖";
     NormBackwardSquared, "norm-backward-squared", "dx divided by ‖x‖²", "dx = (dy − y (y · dy)) / ‖x‖";
-    NormBackwardSkipped, "norm-backward-skipped", "dx = dy, the normalisation left out on the way back", "dx = (dy − y (y · dy)) / ‖x‖";
+    NormBackwardSkipped, "norm-backward-skipped", "dx = dy, the normalisation left out of the backward pass", "dx = (dy − y (y · dy)) / ‖x‖";
     AbsDropped, "abs-dropped", "embeddings without the absolute value of use_abs", "with use_abs: |y| on both sides, after the normalisation";
     AbsImagesAlone, "abs-images-alone", "absolute values on the image side alone", "with use_abs: |y| on both sides";
     AbsCaptionsAlone, "abs-captions-alone", "absolute values on the caption side alone", "with use_abs: |y| on both sides";
@@ -233,7 +233,7 @@ mistakes! {
     BetasSwapped, "adam-betas-swapped", "β₁ and β₂ exchanged", "β₁ = 0.9 for m, β₂ = 0.999 for v";
     StepStale, "adam-step-stale", "a bias correction that always has t = 1", "count t up with every step";
     StepAhead, "adam-step-ahead", "a step count t that is one ahead", "t = 1 in the first step";
-    StateForgotten, "adam-state-forgotten", "moments and step that start anew", "go on with the moments and the step that the inputs give";
+    StateForgotten, "adam-state-forgotten", "moments and step that start anew", "continue with the given moments and step";
     WeightDecay, "adam-weight-decay", "an L2 penalty of 0.01 in the gradient", "no weight decay";
     DecoupledDecay, "adamw", "decoupled weight decay of 0.01 (AdamW)", "no weight decay";
     SparseAdam, "adam-sparse", "elements with gradient 0 left as they are", "dense: moments decay and parameters move where g = 0 too";

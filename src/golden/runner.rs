@@ -74,7 +74,7 @@ impl<T: Real> Runner<'_, '_, T> {
     fn gru_cell(&mut self) -> Result<()> {
         let GruInputs { layers, x, lengths, h0, d_last } = self.reader().gru_cell()?;
         let mut inner = Trace::default();
-        // A cell knows nothing of sequences, nor can it go wrong there.
+        // A cell has no sequences, so mistakes about sequences do not apply.
         let mistakes = self.plain.mistakes.iter().copied().filter(|mistake| !OF_SEQUENCES.contains(mistake)).collect();
         let plain = Plain { mistakes: &mistakes, d_scores: None, ..*self.plain };
         let pass = plain.gru(&layers, &Padded { values: x, lengths }, &h0, &mut inner);

@@ -365,7 +365,7 @@ pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
             return Err(format!("case {}: {name:?}: expected a name of visible characters", case.id));
         }
         if !names.insert(name) {
-            return Err(format!("case {}: the tensor {name} is there twice", case.id));
+            return Err(format!("case {}: the tensor {name} occurs twice", case.id));
         }
     }
     Ok(())

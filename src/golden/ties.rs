@@ -1,9 +1,8 @@
-//! Where hardest negatives tie: which gradients are right.
+//! The right gradients if hardest negatives tie.
 //!
-//! The first of equally hard negatives is the norm, and any convex combination of the tied choices
-//! is a right sub-gradient too: a backend that takes the last, or splits evenly, is accepted with a
-//! remark. The same holds where a hinge lies so near its kink that the precision cannot tell on
-//! which side it is.
+//! The specification takes the first of equally hard negatives. Any convex combination of the tied choices
+//! is a right sub-gradient too: a backend that takes the last, or splits evenly, is accepted with a remark.
+//! The same holds if a hinge is so near its kink that the precision cannot determine its side.
 //!
 //! Let `a_ij` be the weight of the term (i, j) along the row, `b_ij` along the column. A gradient of
 //! the scores is right if such weights exist with
@@ -14,7 +13,7 @@
 //! SH: a_ij, b_ij = 1 where the hinge is positive, 0 where it is not, between where it is at its kink
 //! ```
 //!
-//! Whether they exist is a question of flows: what flows into the cells flows out to rows and columns.
+//! Whether such weights exist is a flow problem: what flows into the cells flows out to rows and columns.
 
 #![allow(clippy::float_cmp)] // indices and masks are whole numbers
 

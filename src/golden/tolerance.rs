@@ -26,9 +26,9 @@ use super::plain::{Kind, Plain, Trace};
 use super::program::{Inputs, Program, Run, Settings};
 use crate::error::Result;
 
-/// How much more than the largest error seen is allowed, since the ways that are measured are a sample
-/// of the honest ones. The publishing gate holds it from both sides: other honest ways stay below T,
-/// and every known mistake is off by at least 10 T.
+/// The factor on the largest measured error, because the measured ways are a sample of the honest ones. The
+/// publishing gate limits it from both sides: other honest ways stay below T, and every known mistake is
+/// off by at least 10 T.
 pub const SAFETY: f64 = 8.0;
 /// Tensors of at least this many numbers have a bound on their mean error too. Of n errors of random
 /// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift shows.
@@ -38,14 +38,14 @@ pub const FLOOR: f64 = 1.0;
 /// The least E of the mean error, in units of u. The mean of values that are each rounded once is
 /// smaller than one rounding; less than a quarter is luck, unless there are very many.
 pub const MEAN_FLOOR: f64 = 0.25;
-/// A low-precision profile does not judge a gradient where a kink is nearer than so many E of a score.
+/// A low-precision profile does not judge a gradient if a kink is nearer than this many E of a score.
 /// A hinge is a difference of two scores (2 E), and rounding it adds a little.
 pub const KINK_BAND: f64 = 3.0;
 /// A low-precision profile does not judge a tensor whose tolerance is at least this part of its scale:
 /// zeros would nearly pass.
 pub const TELLS_NOTHING: f64 = 0.5;
-/// Up to so many steps a low-precision profile judges Adam's moments in a model. Later losses are
-/// those of parameters that moved by signs of gradients, and signs near 0 flip.
+/// Up to this many steps a low-precision profile judges Adam's moments in a model. Later losses belong to
+/// parameters that moved by signs of gradients, and signs near 0 flip.
 pub const STEADY_STEPS: usize = 2;
 
 /// The precision in which a backend computes.

@@ -15,16 +15,16 @@
 //! pass over complex numbers, with every branch on the real part and squares as s², not |s|².
 //!
 //! The Taylor test sees the function as it is, in real arithmetic. Its h is the smallest whose
-//! remainder still stands well above the rounding of f: there a wrong gradient shows best. Without
-//! its h³ term the remainder is clean also along directions in which f is hardly curved.
+//! remainder is still well above the rounding of f: there a wrong gradient shows best. Without its h³
+//! term the remainder is accurate even along directions in which f is hardly curved.
 //!
 //! A function may be linear along a direction, as SH and MH are in the scores wherever no hinge opens or
 //! closes. It has no curvature to show a slope of 2; there r(h) itself must vanish but for rounding, for
 //! the largest h that stays on one piece. With a wrong gradient it is h (∇f − g) · v.
 //!
 //! The functions here have **kinks** (hinges, maxima, absolute values). Both sides of a comparison
-//! must lie on one smooth piece: each problem gives its [`Problem::active_set`], and a direction along
-//! which the set changes is counted and reported, never dropped in silence.
+//! must lie on one smooth piece. Each problem gives its [`Problem::active_set`]; a direction along which
+//! the set changes is counted and reported, never silently dropped.
 
 mod problems;
 
@@ -140,7 +140,7 @@ pub fn check<P: Problem>(problem: &P) -> Result<Report> {
 
 /// (CHECK-1)
 fn complex_step<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<Vec<BlockReport>> {
-    /// Any h whose square vanishes beside 1 will do; this one keeps h² above the smallest f64.
+    /// Any h with a negligible square works; this one keeps h² above the smallest f64.
     const H: f64 = 1e-60;
     let complex: Vec<Complex<f64>> = x.iter().map(|&x| Complex::new(x, 0.0)).collect();
     let derivative = |k: usize| {

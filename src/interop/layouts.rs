@@ -531,7 +531,7 @@ mod tests {
             for k in 0..2 {
                 approx::assert_abs_diff_eq!(found[k], expected[k], epsilon = 1e-15);
             }
-            // And the check can tell: with the biases of h exchanged with those of x it fails.
+            // The check can fail: it does with the biases of h and x exchanged.
             let mut other = layer.clone();
             std::mem::swap(&mut other.bias_ih, &mut other.bias_hh);
             let wrong = step(layout, &convert(&other, layout), &x, &h);

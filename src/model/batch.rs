@@ -1,4 +1,4 @@
-//! What one step of training sees.
+//! The input of one training step.
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2};
 

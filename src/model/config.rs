@@ -27,7 +27,7 @@ settings! {
     data: Option<PathBuf> = None, Data {
         value_name: "DIR", original: "`--data_path`, `--data_name`", unset: "the built-in scenes", may_change: true,
     }
-    /// Where the folder has no dev split: the last N images of train are dev.
+    /// Use the last N images of train as dev, if the folder has no dev split.
     hold_out: Option<usize> = None, Data { range: 1..=usize::MAX }
     /// A vocabulary to use.
     vocab_path: Option<PathBuf> = None, Words {
@@ -76,7 +76,7 @@ settings! {
     }
     /// Epochs that train with SH first, before MH.
     warmup_epochs: usize = 0, Loss {}
-    /// Leave captions of one image out of each other's negatives.
+    /// Do not count captions of the same image as negatives of each other.
     mask_same_image: bool = false, Loss {}
 
     /// Epochs to train.
@@ -98,9 +98,9 @@ settings! {
     grad_clip: f64 = 2.0, Training {
         original: "`--grad_clip`", range: ("a number ≥ 0 (0: no clipping)", |x| x >= 0.0),
     }
-    /// Validate every N steps too; 0: only at the end of an epoch.
+    /// Also validate every N steps; 0: only at the end of an epoch.
     val_step: usize = 500, Training { original: "`--val_step`", may_change: true }
-    /// A line in metrics.jsonl every N steps.
+    /// Write a line to metrics.jsonl every N steps.
     log_step: usize = 10, Training { original: "`--log_step`", range: 1..=usize::MAX, may_change: true }
     /// Seed of initialisation and shuffling.
     seed: u64 = 0, Seed {}

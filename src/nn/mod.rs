@@ -1,12 +1,12 @@
 //! The layers: one file or folder each = equation, shapes, struct, cache, forward, backward, tests.
 //!
 //! All follow one convention, [`Layer`]: `forward(x, mode, cache)` writes y and what backward needs into
-//! the cache; `backward(x, cache, dy, write, grad, dx)` takes the gradient of the loss by y and writes
-//! those by the parameters and by x. There is no tape. A cache may have served another batch: its memory
-//! is used again, so that a training step allocates nothing.
+//! the cache; `backward(x, cache, dy, write, grad, dx)` takes the gradient of the loss with respect to y and
+//! writes those with respect to the parameters and to x. There is no tape. A cache can be reused for other
+//! batches, so a training step allocates nothing.
 //!
-//! The names are those of the equations: `x`, `y`, `a`, `h`, and `dx`, `dy`, `da`, `dh` for the gradients
-//! of the loss by them.
+//! The names are those of the equations: `x`, `y`, `a`, `h`; `dx`, `dy`, `da`, `dh` are the gradients of the
+//! loss with respect to them.
 
 pub mod abs;
 pub mod embedding;
@@ -40,13 +40,13 @@ pub enum Mode {
 
 /// A layer y = f(x; parameters).
 pub trait Layer<T: Scalar>: Module<T> {
-    /// What it reads.
+    /// The input x.
     type X<'a>: Copy
     where
         T: 'a;
-    /// What it computes; dy has this type too.
+    /// The output y; dy has the same type.
     type Y;
-    /// The gradient by x; `()` where x has none.
+    /// The gradient with respect to x; `()` if x has none.
     type Dx;
     /// y, and what backward needs besides x. Its `Default` is a cache that has seen no batch.
     type Cache: Default;

@@ -1,4 +1,4 @@
-//! The tensors of a model: one listing, from which everything that goes over them derives.
+//! The tensors of a model: one list, from which everything else derives.
 //!
 //! A module lists its tensors and its parts once, with [`module!`](crate::module). [`Module::visit`] goes
 //! over that listing in its order, and gives every tensor the path that its parents make:
@@ -39,16 +39,16 @@ use crate::error::{Error, Result};
 use crate::random::{Symmetric, stream};
 use crate::real::Scalar;
 
-/// What a tensor is for.
+/// The role of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It has a gradient and moments, and the optimiser moves it.
+    /// The tensor has a gradient and moments, and the optimiser updates it.
     Trained,
-    /// It is saved and has neither: running statistics, for example.
+    /// The tensor is saved but has neither gradient nor moments, for example running statistics.
     Buffer,
 }
 
-/// What a module says of one of its tensors: what it is for, and its values before training.
+/// A module's description of one of its tensors: its role and its initial values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tensor {
     /// Trained, or only saved.

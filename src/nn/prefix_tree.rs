@@ -114,7 +114,7 @@ impl PrefixTree {
         tree
     }
 
-    /// As [`Self::new`], in the memory of a tree that is no longer needed.
+    /// The same as [`Self::new`], reusing the buffers of this tree.
     pub fn rebuild<C: AsRef<[u32]>>(&mut self, captions: &[C]) {
         self.tokens = captions.iter().map(|c| c.as_ref().len()).sum();
         self.draft.build(captions);
@@ -229,7 +229,7 @@ impl Draft {
     fn build<C: AsRef<[u32]>>(&mut self, captions: &[C]) {
         let Self { nodes, captions: order, path, ends, .. } = self;
         // In lexicographic order the captions that share a prefix are neighbours, and a caption needs
-        // new nodes only behind what it shares with the one before it.
+        // new nodes only after the prefix that it shares with the previous one.
         order.clear();
         order.extend(0..captions.len());
         order.sort_unstable_by_key(|&c| (captions[c].as_ref(), c));
@@ -261,7 +261,7 @@ impl Draft {
 mod tests {
     use super::*;
 
-    /// The words on the way from the root to a node.
+    /// The words from the root to a node.
     fn spell(tree: &PrefixTree, mut node: usize) -> Vec<u32> {
         let mut words = Vec::new();
         while node != 0 {

@@ -6,8 +6,8 @@
 //! (ADAM-3)  θ ← θ − lr m̂ / (√v̂ + ε)          ε outside the root
 //! ```
 //!
-//! β₁ = 0.9, β₂ = 0.999, ε = 1e-8, no weight decay. Dense on the word vectors too: a word that is
-//! not in the batch has g = 0, and keeps moving by what its moments remember.
+//! β₁ = 0.9, β₂ = 0.999, ε = 1e-8, no weight decay. It is dense on the word vectors too: a word that
+//! is not in the batch has g = 0, but its moments still move it.
 
 use ndarray::{ArrayD, ArrayViewD};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use crate::nn::{Module, Path, Role, Tensor};
 use crate::real::{Real, power};
 use crate::simd::vectorized;
 
-/// Tensors that are trained otherwise than the others: all those below a path.
+/// Tensors with their own learning rate: all those below a path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     prefix: String,
@@ -38,8 +38,8 @@ impl Group {
         Self { prefix: prefix.into(), rate: Some(factor) }
     }
 
-    /// The factor of a tensor's learning rate: that of the first group which has it, else 1. None if it does
-    /// not move.
+    /// The factor of a tensor's learning rate: that of the first group that has it, or 1. `None` if the
+    /// tensor is frozen.
     fn rate_of(groups: &[Self], path: &Path<'_>, tensor: Tensor) -> Option<f64> {
         let group = groups.iter().find(|group| path.is_within(&group.prefix));
         group.map_or(Some(1.0), |group| group.rate).filter(|_| tensor.role == Role::Trained)

@@ -27,7 +27,7 @@ fn some(names: &[String]) -> String {
     if names.len() > SHOWN { format!("{shown}, and {} more", names.len() - SHOWN) } else { shown }
 }
 
-/// An error in units of the tolerance; none: it failed, and no number says by how much.
+/// An error in units of the tolerance; `None` if it failed without a number.
 pub(in crate::report) fn units(units: Option<f64>) -> String {
     match units.filter(|x| x.is_finite()) {
         None => "beyond measure".into(),
@@ -231,7 +231,7 @@ fn failures(out: &mut String, checkup: &CheckReport) {
     if !d.skipped.is_empty() {
         let _ = writeln!(
             out,
-            "\nNot diagnosed, being large: {} (--diagnose tries every mistake on them; the core suite is quicker)",
+            "\nNot diagnosed because of their size: {} (--diagnose tries every mistake on them; the core suite is quicker)",
             some(&d.skipped)
         );
     }
@@ -253,12 +253,12 @@ fn failures(out: &mut String, checkup: &CheckReport) {
     }
 }
 
-/// What explains too little to be named.
+/// A mistake that explains too little to be named.
 fn likeness(d: &Diagnosis, failing: usize) -> String {
     let reach = if d.explains == Reach::All {
         "the values"
     } else {
-        "at the first divergence the values, though not in what follows,"
+        "the values at the first divergence, but not after it,"
     };
     let mut out = format!(
         "likeness, no diagnosis: {} of {} have {reach} of {}\n",
@@ -375,7 +375,7 @@ pub(crate) fn golden_case(case: &CaseEntry, manifest: &Manifest) -> String {
     out
 }
 
-/// What `vsepp golden show --tensor` prints: a number a line with its index.
+/// The output of `vsepp golden show --tensor`: one number per line, with its index.
 #[must_use]
 pub(crate) fn golden_tensor(name: &str, values: &ArrayD<f64>) -> String {
     let mut out = format!("{name} {:?}\n", values.shape());

@@ -1,6 +1,6 @@
 //! Checkpoints: safetensors with the parameters under the original's names.
 //!
-//! `last.safetensors` holds all that training needs to go on with the same bits: parameters, Adam's
+//! `last.safetensors` holds everything needed to continue with the same bits: parameters, Adam's
 //! moments (`adam.m.*`, `adam.v.*`) and, as JSON in the metadata, the settings, the step, the epoch,
 //! the position in it, the best score and what the other files of the run folder are. There is no state
 //! of a random generator to keep: the order of an epoch is a function of seed and epoch.
@@ -23,12 +23,12 @@ use crate::model::{Architecture, Config, Parameters, Vse};
 use crate::nn::Module;
 use crate::optim::{Adam, Moments};
 
-/// What a checkpoint says of itself.
+/// The metadata of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     format: String,
-    /// Of the whole file, with zeros in the place of these digits.
+    /// The digest of the whole file, with zeros instead of these digits.
     digest: String,
     /// Sizes and switches.
     pub architecture: Architecture,
@@ -66,7 +66,7 @@ pub struct FolderState {
     pub metrics_sha256: String,
 }
 
-/// In the place of the digest while the digest is computed.
+/// Replaces the digest while the digest is computed.
 const NO_DIGEST: [u8; 64] = [b'0'; 64];
 
 impl Checkpoint {
@@ -161,7 +161,7 @@ impl Checkpoint {
         }
     }
 
-    /// What a checkpoint says of itself, without a look at its tensors.
+    /// Reads the metadata without the tensors.
     pub(super) fn read_head(path: &Path) -> Result<Self> {
         Head::read(path)?.checkpoint(path)
     }

@@ -1,10 +1,10 @@
-//! Collapse: all embeddings alike.
+//! Detects a collapse: all embeddings are equal.
 //!
 //! If every image and every caption has the same embedding, every score is the same, every hinge is
 //! exactly α, and the gradients of attraction and repulsion cancel. Where both sides are normalised
 //! (or the loss is SH, or the measure an order) this is a stationary point; MH with `no_imgnorm` keeps
 //! a gradient on the image side, along the common direction. Near that point every hinge counts, and
-//! the loss tells whether the scores draw together or apart:
+//! the loss shows whether the scores approach each other or spread:
 //!
 //! ```text
 //! (COLLAPSE-1)  all scores equal: ℓ_MH = 2Bα, ℓ_SH = 2B(B − 1)α        51.2 and 6502.4 at B = 128, α = 0.2
@@ -12,10 +12,10 @@
 //! ```
 //!
 //! If all deviations from the common point are scaled by t, Q is scaled by t². So descent shrinks them
-//! where Q > 0 and lets them grow where Q < 0. MH drives Q > 0 at first in every run: pulling everything
-//! together is the quickest way to please the hardest negative. In a run that recovers the ranking is
-//! learned all the same, in miniature, until the right pair is ahead of the hardest negative and Q
-//! changes its sign. In a run that does not, the ranking stays as it was.
+//! where Q > 0 and lets them grow where Q < 0. With MH, Q > 0 at first in every run: pulling everything
+//! together reduces the hardest negative fastest. In a run that recovers, the model nevertheless learns
+//! the ranking, with small differences, until the right pair is ahead of the hardest negative and Q
+//! changes sign. In other runs the ranking does not improve.
 //!
 //! So neither the loss nor the spread of the scores nor the sign of Q is enough for a warning. It needs
 //! three signs together: in each of 400 steps the scores of a batch lie within α of each other; Q is not
@@ -224,7 +224,7 @@ mod tests {
         // From chance to 0.3 in 1,000 steps: a fall of 0.04 in each window.
         let learning = |step: u64| ranked(0.5 - 0.2 * step as f64 / 1000.0);
         assert!(watch(Violation::Max, 1000, learning).is_empty());
-        // A plateau on which three negatives in four are behind: slow, not collapsed.
+        // A plateau with three negatives in four below the right pair: slow, not collapsed.
         assert!(watch(Violation::Max, 1000, |_| ranked(0.25)).is_empty());
         // And if it stops improving at 0.4, it is reported then.
         let stops = |step: u64| ranked(f64::max(0.4, 0.5 - 0.2 * step as f64 / 1000.0));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn scores_that_grow_are_no_collapse() {
-        // SH: half of the negatives are a little ahead, the others far behind, so Q < 0.
+        // SH: half of the negatives score slightly higher, the others far lower, so Q < 0.
         let growing = |_| ranked(0.5).mapv(|s| if s < 0.5 { s - 0.05 } else { s });
         assert!(watch(Violation::Sum, 1000, growing).is_empty());
         assert_eq!(watch(Violation::Max, 1000, growing), [400], "the hardest is ahead: Q > 0");

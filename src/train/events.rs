@@ -58,7 +58,7 @@ pub enum Event<'a> {
     },
     /// An epoch ended, its dev evaluation done.
     EpochEnded(&'a EpochReport),
-    /// A stop was asked for; what was done is saved now.
+    /// The training was asked to stop; it now saves.
     Interrupted {
         /// How far it is.
         progress: &'a Progress,

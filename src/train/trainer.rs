@@ -223,7 +223,7 @@ impl<L: Loss> Trainer<L> {
                 self.step_and_tell(next.batch(), batches, waited, observer)
                     .map_err(|e| self.locate(e, &next.captions, &data.train))?;
                 self.progress.totals.waiting += waited;
-                // All that training does between two steps: what is slow must be seen, wherever it is.
+                // Includes everything between two steps, so that slow parts show.
                 self.progress.totals.seconds += start.elapsed().as_secs_f64();
                 self.validate_within_epoch(data, batches, run, observer)?;
             }
@@ -368,7 +368,8 @@ impl<L: Loss> Trainer<L> {
         run.save(checkpoint, &self.model.parameters, &self.adam, best)
     }
 
-    /// Only the next step would notice that the last one diverged: all numbers are looked at before they are saved.
+    /// Checks all numbers before they are saved, because only the next step would notice that the last one
+    /// diverged.
     fn check_finite(&self) -> Result<()> {
         /// Numbers that one thread looks at.
         const PIECE: usize = 1 << 14;
@@ -413,7 +414,7 @@ impl<L: Loss> Trainer<L> {
 }
 
 impl TrainingData {
-    /// What tells other data apart: of both splits the numbers of captions and images, and a digest of all
+    /// Identifies the data: for both splits the numbers of captions and images, and a digest of all
     /// features, of all tokens, and of which caption belongs to which image.
     ///
     /// # Errors
@@ -456,7 +457,7 @@ fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> Result<String> {
         captions.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
     let both = split.images.fingerprint()? + &digest(&captions);
-    // 128 bits tell any two data sets apart.
+    // 128 bits distinguish any two data sets.
     let digest = &digest(both.as_bytes())[..32];
     let shape: Vec<String> = split.images.shape().iter().map(ToString::to_string).collect();
     let (captions, images, features) = (ids.len(), split.images.len(), shape.join(" × "));
@@ -682,7 +683,7 @@ mod tests {
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 2, ..config() }.check().unwrap();
         let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
-        // As if a checkpoint in the middle of the epoch said so: hours, beside which a step is nothing.
+        // As from a checkpoint in the middle of the epoch: hours, compared with which a step is negligible.
         (trainer.progress.totals.seconds, trainer.progress.totals.waiting) = (40_000.0, 10_000.0);
         let mut times = Times(0.0, Vec::new());
         trainer.run(&data, None, &mut times, &AtomicBool::new(false)).unwrap();

@@ -52,8 +52,7 @@ pub(super) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     })
 }
 
-/// The letter of a byte in Windows-1252, which is Latin-1 but for 0x80 to 0x9f, where it is one that
-/// captions have.
+/// The letter of a byte in Windows-1252 (Latin-1 except for 0x80 to 0x9f), if captions may contain it.
 fn as_western(byte: u8) -> Option<(u8, char)> {
     let letter = match byte {
         0x80 => '€',

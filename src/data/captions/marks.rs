@@ -12,7 +12,7 @@ const ENDS: [&str; 9] = ["<end>", "</s>", "<eos>", "<stop>", "[sep]", "[eos]", "
 const PADS: [&str; 3] = ["<pad>", "[pad]", "<blank>"];
 const UNKNOWN: [&str; 3] = ["<unk>", "[unk]", "<oov>"];
 
-/// What is left of a text behind one of some marks at its start.
+/// The rest of a text after one of some marks at its start.
 fn strip_mark_before<'a>(text: &'a str, marks: &[&str]) -> Option<&'a str> {
     marks.iter().find_map(|mark| {
         let start = text.get(..mark.len()).filter(|start| start.eq_ignore_ascii_case(mark))?;

@@ -2,8 +2,8 @@
 //!
 //! Every number is drawn from a random stream named after the case, on a grid that `f32` holds
 //! exactly, so that `f32` and `f64` backends start from the same bits. All weights are distinct,
-//! biases and h₀ are not zero, H ≥ 2: no permutation may go unseen. A draw that lies too near a kink
-//! is thrown away and the next one taken.
+//! biases and h₀ are not zero, H ≥ 2, so every permutation shows. A draw too near a kink is rejected, and
+//! the next one is used.
 
 mod gru;
 mod layers;

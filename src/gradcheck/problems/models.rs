@@ -15,8 +15,8 @@ const IMAGE_IDS: [usize; 7] = [0, 1, 2, 3, 1, 4, 5];
 
 /// A whole model on one batch: every parameter, and the features of every distinct image.
 ///
-/// An image that stands twice in the batch is one block of numbers here: its two rows move together,
-/// as they do when an encoder is trained. Moved apart, they would part a tie of two hardest
+/// An image that occurs twice in the batch is one block of numbers here: its two rows move together, as
+/// when an encoder is trained. If they moved separately, they would break a tie between two hardest
 /// negatives, which is a kink.
 #[derive(Clone, Debug)]
 pub struct ModelProblem {

@@ -1,4 +1,4 @@
-//! The GRU where no backward pass follows: the same y to the bit, in less memory.
+//! The GRU without a backward pass: the same bits of y, with less memory.
 //!
 //! A level is computed block by block, a block being the children of some hundred parents. Only the
 //! states of a level's inner nodes are kept, until the next level has been computed from them.

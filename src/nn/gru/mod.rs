@@ -14,7 +14,8 @@
 //! equation 8), whom the paper cites, apply the reset *before* the product, `W_hn` (r ∘ h): another
 //! function, whose weights cannot be exchanged with these.
 //!
-//! Backward undoes these lines in reverse. dh′ is the gradient by the node's own state:
+//! The backward pass goes through these lines in reverse. dh′ is the gradient with respect to the node's
+//! own state:
 //!
 //! ```text
 //! (GRU-5′)  dh′ += dy for every sequence that ends at the node
@@ -256,7 +257,7 @@ impl<T: Scalar> GruLayer<T> {
 fn step<T: Scalar>(a: &[T], c: &[T], h: &[T], [r, z, n]: [&mut [T]; 3], h_next: &mut [T]) {
     let hidden = h.len();
     let ([a_r, a_z, a_n], [c_r, c_z, c_n]) = (thirds(a), thirds(c));
-    // One length for all, known to be so: else every access is checked, and nothing is vectorised.
+    // The slices have one known length. Otherwise every access is checked, and nothing is vectorised.
     let (r, z, n, h_next) = (&mut r[..hidden], &mut z[..hidden], &mut n[..hidden], &mut h_next[..hidden]);
     vectorized(
         #[inline(always)]
@@ -354,7 +355,7 @@ fn row<T>(matrix: &Array2<T>, row: usize) -> &[T] {
     &matrix.as_slice().expect("contiguous")[row * matrix.ncols()..][..matrix.ncols()]
 }
 
-/// Some rows of a matrix, to change, each by whichever thread is free.
+/// Some mutable rows of a matrix, for parallel iteration.
 fn rows_mut<'a, T: Send>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> ChunksExactMut<'a, T> {
     let width = matrix.ncols();
     matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].par_chunks_exact_mut(width)
@@ -597,7 +598,7 @@ mod tests {
         assert!(tree.levels().iter().any(|level| level.parents.len() > 192));
         let words = Array2::from_shape_fn((tree.words().len(), 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
         for layers in [1, 3] {
-            // Every layer as wide as it likes.
+            // The layers have different widths.
             let width = |k: u8| 4 + usize::from(k);
             let layers = (0..layers).map(|k| layer(width(k), width(k + 1), 0.1 + f64::from(k))).collect();
             let (gru, mut cache, mut y) = (Gru { layers }, GruCache::default(), Array2::zeros((0, 0)));

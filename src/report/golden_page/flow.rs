@@ -21,7 +21,7 @@ const CAPTION: [Step; 5] = [Step::Words, Step::GruLayer, Step::LastState, Step::
 const IMAGE: [Step; 2] = [Step::ImageSide, Step::ImageEmbedding];
 /// What is checked by itself, each in a row with its gradient.
 const ALONE: [Step; 4] = [Step::Projection, Step::Normalisation, Step::State, Step::GruInput];
-/// What follows when all gradients are there.
+/// The stages after all gradients.
 const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 
 /// The outcome of a stage.
@@ -257,7 +257,7 @@ fn diagram(checkup: &CheckReport) -> String {
     picture.model();
     picture.row("after all gradients", &AFTER.map(Stage::forward));
     let alone = ALONE.map(Stage::forward).map(|stage| [stage, stage.gradient()]);
-    picture.row("layers by themselves: what they give, and their gradients", alone.as_flattened());
+    picture.row("single layers and their gradients", alone.as_flattened());
     let drawn: Vec<Stage> = picture.nodes.iter().map(|node| node.stage.stage).collect();
     let others = checkup.stages.iter().map(|stage| stage.stage).filter(|stage| !drawn.contains(stage));
     picture.row("other stages", &others.collect::<Vec<_>>());

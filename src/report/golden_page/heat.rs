@@ -18,7 +18,7 @@ use crate::golden::tolerance::LARGE;
 const SHOWN: usize = 12;
 /// How many cells a picture has in each direction.
 const CELLS: usize = 64;
-/// Up to so many cells each tells its numbers.
+/// Up to this number of cells, each shows its numbers.
 const LABELLED: usize = 256;
 
 /// A tensor and what was found, folded to two dimensions: the leading ones by the last.

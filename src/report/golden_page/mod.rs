@@ -1,8 +1,8 @@
 //! The golden kit's page: a check's result with pictures, for people.
 //!
-//! One file that needs nothing else: no script, no font, no network. It is read from above: the
-//! verdict, the first divergence and what explains it; then the place in the data flow, the place in
-//! the tensors, every tensor's error, every case. The same checkup gives the same bytes.
+//! One self-contained file: no script, no font, no network. From top to bottom it has the verdict, the
+//! first divergence and its explanation; then the place in the data flow, the place in the tensors, every
+//! tensor's error, every case. The same checkup gives the same bytes.
 
 mod chart;
 mod flow;
@@ -185,7 +185,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
     }
     for similar in d.similar.iter().take(3) {
         let what =
-            if similar.explains == Reach::All { "" } else { "at the first divergence, though not in what follows, " };
+            if similar.explains == Reach::All { "" } else { "at the first divergence, but not after it, " };
         let _ = write!(
             out,
             "<div class=\"names\"><strong>A likeness, no diagnosis:</strong> {} {what}have the values of {}: {}</div>",
@@ -218,7 +218,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
     if !d.skipped.is_empty() {
         let _ = write!(
             out,
-            "<div class=\"names\">Not diagnosed, being large (<code>--diagnose</code> tries every mistake on them; the core suite \
+            "<div class=\"names\">Not diagnosed because of their size (<code>--diagnose</code> tries every mistake on them; the core suite \
              is quicker): {}</div>",
             names(&d.skipped)
         );
@@ -246,7 +246,7 @@ fn explained(d: &Diagnosis) -> String {
     if !d.spared.is_empty() {
         let _ = write!(
             out,
-            "<div class=\"names\"><strong>Spared:</strong> {} though this would break them, so it happens in some situations only: {}</div>",
+            "<div class=\"names\"><strong>Spared:</strong> {} although this would break them, so it happens only in some situations: {}</div>",
             if d.spared.len() == 1 {
                 "1 case passes".into()
             } else {

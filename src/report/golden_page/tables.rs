@@ -57,7 +57,7 @@ fn tensors(checkup: &CheckReport, status: Status) -> Vec<String> {
     found.iter().map(times).collect()
 }
 
-/// What was not checked, and what nobody asked for.
+/// What was not checked, and unknown tensors and files.
 pub(super) fn unchecked(checkup: &CheckReport) -> String {
     let missing: Vec<String> =
         checkup.reports.iter().filter(|r| r.status == Status::Missing).map(|r| r.id.clone()).collect();
@@ -74,11 +74,11 @@ pub(super) fn unchecked(checkup: &CheckReport) -> String {
         ),
         (
             "Tensors that this profile cannot judge",
-            "A kink is too near, or the precision too low to tell right from wrong.",
+            "A kink is too near, or the precision is too low to judge them.",
             tensors(checkup, Status::NotJudged),
         ),
-        ("Tensors that their case does not have", "A wrong name? They were not looked at.", unknown.collect()),
-        ("Files that belong to no case", "A wrong name? They were not looked at.", checkup.unknown_files.clone()),
+        ("Tensors that their case does not have", "A wrong name? They were ignored.", unknown.collect()),
+        ("Files that belong to no case", "A wrong name? They were ignored.", checkup.unknown_files.clone()),
     ];
     let mut out = String::from("<section id=\"unchecked\"><h2>Not checked</h2>");
     if lists.iter().all(|(_, _, list)| list.is_empty()) {

@@ -56,7 +56,7 @@ pub(super) fn disk<T>(change: impl FnOnce() -> std::io::Result<T>) -> std::io::R
 pub(super) fn write_all(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
     #[cfg(test)]
     if let Err(error) = faults::fault() {
-        // As a full disk does.
+        // Fails like a full disk.
         file.write_all(&bytes[..bytes.len() / 2])?;
         return Err(error);
     }

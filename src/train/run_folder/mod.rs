@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `config.toml` | every setting, to run it again |
 //! | `vocab.json` | the vocabulary |
-//! | `metrics.jsonl` | figures of steps, epochs and validations, one JSON object a line |
-//! | `last.safetensors` | the newest checkpoint, to go on from |
+//! | `metrics.jsonl` | figures of steps, epochs and validations, one JSON object per line |
+//! | `last.safetensors` | the newest checkpoint, for `--resume` |
 //! | `best.safetensors` | the model of the best epoch by rsum on the dev split |
 //!
 //! The files of one checkpoint become visible together, by one rename:
@@ -52,7 +52,7 @@ use crate::optim::Adam;
 
 /// The folder of a run that is being trained: holds the lock, and writes checkpoints.
 ///
-/// Dropped before its first checkpoint, a new run leaves nothing behind.
+/// A new run that is dropped before its first checkpoint leaves no files.
 #[derive(Debug)]
 pub struct Run {
     folder: RunFolder,
@@ -333,13 +333,14 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // The lock's file goes while it is locked: who opened it meanwhile sees that it is another's.
+        // The lock file is removed while it is locked: another process that opened it sees that it is no
+        // longer the file of this name.
         if cfg!(unix) {
             let _ = disk(|| std::fs::remove_file(self.folder.path.join(LOCK)));
         }
         if !self.saved() {
             for folder in self.made.iter().rev() {
-                // Fails if there is something in it.
+                // Fails if it is not empty.
                 let _ = disk(|| std::fs::remove_dir(folder));
             }
         }
