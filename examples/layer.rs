@@ -14,7 +14,7 @@ use vsepp::nn::{Layer, Mode, Module, Tensor};
 use vsepp::optim::{Adam, Group, clip_coefficient, global_norm, gradient_of};
 use vsepp::real::{Real, Scalar};
 
-/// A convolution whose kernel covers the whole picture: y_bf = Σ_cij w_fcij (x_bcij − mean_c).
+/// A convolution whose kernel covers the whole picture: `y_bf = Σ_cij w_fcij (x_bcij − mean_c)`.
 #[derive(Clone, Debug, PartialEq)]
 struct Conv<T> {
     /// w [F, C, Y, X]

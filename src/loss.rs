@@ -99,14 +99,14 @@ pub fn at_collapse(loss: &impl Loss, negatives: Negatives<'_>, batch: usize) -> 
     }
 }
 
-/// ℓ depends on S_at − S_right, the difference of a negative and the right pair of its query.
+/// ℓ depends on `S_at` − `S_right`, the difference of a negative and the right pair of its query.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Term<T> {
     /// The negative's place in S: row, column.
     pub at: (usize, usize),
     /// k: the right pair is at (k, k).
     pub right: usize,
-    /// w = ∂ℓ/∂(S_at − S_right)
+    /// w = ∂ℓ/∂(`S_at` − `S_right`)
     pub weight: T,
 }
 

@@ -57,7 +57,11 @@ impl Measure {
         scores
     }
 
-    /// As [`Self::scores`], in the memory of scores that are no longer needed.
+    /// The same in the memory of earlier scores.
+    ///
+    /// # Panics
+    ///
+    /// If the vectors of images and captions have not one length.
     pub fn scores_into<T: Scalar>(
         self,
         images: ArrayView2<'_, T>,

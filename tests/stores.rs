@@ -2,6 +2,8 @@
 
 // A counting allocator is an unsafe trait; the crate itself has no unsafe code.
 #![allow(unsafe_code)]
+// Small whole numbers are exact.
+#![allow(clippy::float_cmp, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

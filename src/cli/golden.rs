@@ -322,7 +322,8 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         } else {
             format!("a hinge is {kink:.0e} from its kink")
         };
-        let _ = writeln!(text, "{what}: gradients on either side are accepted if the precision cannot distinguish them");
+        let _ =
+            writeln!(text, "{what}: gradients on either side are accepted if the precision cannot distinguish them");
     }
     let json = json!({ "out": escape::json_path(&args.out), "tensors": expected, "margins": written.entry.margins });
     Ok(Output::done(text, json))
@@ -335,7 +336,9 @@ fn blind_spots(case: &Case) -> Vec<&'static str> {
     if lengths.windows(2).all(|pair| pair[0].total_cmp(&pair[1]).is_eq()) {
         spots.push("all captions have one length: mistakes about padding cannot show in this batch");
     } else if lengths.windows(2).all(|pair| pair[0] >= pair[1]) {
-        spots.push("the captions are sorted by length: a missing restoration of the row order cannot show in this batch");
+        spots.push(
+            "the captions are sorted by length: a missing restoration of the row order cannot show in this batch",
+        );
     }
     spots
 }

@@ -53,8 +53,7 @@ struct Foreign {
 }
 
 /// Why loader flags are not needed.
-const WORKERS: &str =
-    "a separate thread prepares the batches; --threads N sets the number of cores for computing";
+const WORKERS: &str = "a separate thread prepares the batches; --threads N sets the number of cores for computing";
 
 const ENCODER: &str = "it is about image encoders that run inside the training; here image features come from files, \
                        computed before, once";

@@ -118,10 +118,11 @@ mod tests {
 
     #[test]
     fn every_type_gives_the_bits_of_memory() {
+        type Bytes = fn(f32) -> Vec<u8>;
         let (folder, expected) = (tempfile::tempdir().unwrap(), matrix());
         let path = folder.path().join("a.npy");
         let memory = Memory::new(expected.clone());
-        let types: [(&str, fn(f32) -> Vec<u8>); 6] = [
+        let types: [(&str, Bytes); 6] = [
             ("<f2", |x| f16::from_f32(x).to_le_bytes().to_vec()),
             (">f2", |x| f16::from_f32(x).to_be_bytes().to_vec()),
             ("<f4", single),

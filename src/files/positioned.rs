@@ -59,13 +59,13 @@ mod tests {
 
     #[test]
     fn both_ways_read_what_is_at_a_position() {
+        type Read<'a> = &'a (dyn Fn(&mut [u8], u64) -> io::Result<()> + Sync);
         let path = tempfile::NamedTempFile::new().unwrap();
         let bytes: Vec<u8> = (0..10_000u32).flat_map(u32::to_le_bytes).collect();
         std::fs::write(path.path(), &bytes).unwrap();
         let positioned = Positioned::new(File::open(path.path()).unwrap());
         let shared = Shared::new(File::open(path.path()).unwrap());
-        let ways: [&(dyn Fn(&mut [u8], u64) -> io::Result<()> + Sync); 2] =
-            [&|bytes, at| positioned.read(bytes, at), &|bytes, at| shared.read(bytes, at)];
+        let ways: [Read<'_>; 2] = [&|bytes, at| positioned.read(bytes, at), &|bytes, at| shared.read(bytes, at)];
         for read in ways {
             (0..2000u32).into_par_iter().for_each(|n| {
                 let number = n * 7919 % 10_000;

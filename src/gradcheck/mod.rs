@@ -50,15 +50,21 @@ pub trait Problem: Sync {
     fn point(&self) -> Vec<f64>;
     /// f(x), on real or complex numbers.
     ///
-    /// **Errors** as the forward pass does.
+    /// # Errors
+    ///
+    /// As the forward pass does.
     fn value<T: Scalar>(&self, x: &[T]) -> Result<T>;
     /// The gradient at x, by the hand-written backward pass.
     ///
-    /// **Errors** as the forward pass does.
+    /// # Errors
+    ///
+    /// As the forward pass does.
     fn gradient(&self, x: &[f64]) -> Result<Vec<f64>>;
     /// Which smooth piece of f the point lies on; empty if f is smooth everywhere.
     ///
-    /// **Errors** as the forward pass does.
+    /// # Errors
+    ///
+    /// As the forward pass does.
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
         let _ = x;
         Ok(Vec::new())
@@ -126,7 +132,9 @@ impl Report {
 
 /// Runs both tests.
 ///
-/// **Errors** if the problem's forward pass does.
+/// # Errors
+///
+/// If the problem's forward pass does.
 pub fn check<P: Problem>(problem: &P) -> Result<Report> {
     let x = problem.point();
     let gradient = problem.gradient(&x)?;
@@ -339,7 +347,7 @@ mod tests {
         assert!(at.taylor.at_kink > 0 && !at.passed, "{at:?}");
     }
 
-    /// f(x) = Σ k |x_k|, with a gradient that can be spoiled.
+    /// f(x) = Σ k `|x_k|`, with a gradient that can be spoiled.
     struct Linear {
         spoil: f64,
         first: f64,

@@ -240,6 +240,10 @@ fn tensors(layout: Layout, e: usize, h: usize) -> Vec<Tensor> {
 }
 
 /// The tensors of one layer as a library wants them, with the library's names.
+///
+/// # Panics
+///
+/// If the tensors of `layer` have not the shapes of one layer.
 #[must_use]
 pub fn convert<T: Scalar>(layer: &GruLayer<T>, layout: Layout) -> Vec<(String, ArrayD<T>)> {
     let (e, h) = (layer.weight_ih.ncols(), layer.hidden_size());

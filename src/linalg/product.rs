@@ -35,6 +35,10 @@ pub fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: Arr
 }
 
 /// C = A · B or C += A · B. The whole sum is computed first and then added.
+///
+/// # Panics
+///
+/// If the shapes do not fit: they are checked where data enters the crate.
 pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
     assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
@@ -49,6 +53,10 @@ pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write
 }
 
 /// The same as [`matmul_write`], with B already packed.
+///
+/// # Panics
+///
+/// If the shapes do not fit: they are checked where data enters the crate.
 pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
     assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
@@ -76,6 +84,10 @@ fn at_once(depth: usize, tile: usize) -> usize {
 
 /// Computes one block of A · B from two packed factors, given by ranges of panels, and writes it to C. It
 /// runs on the calling thread only, for callers that schedule blocks themselves.
+///
+/// # Panics
+///
+/// If the shapes do not fit: they are checked where data enters the crate.
 pub fn matmul_panels<T: Scalar>(
     a: &Panels<T>,
     b: &Panels<T>,

@@ -12,6 +12,10 @@ use crate::simd::vectorized;
 ///
 /// It keeps sixteen running sums, one for each residue of the index, and adds them at the end from the
 /// first to the last. This is fast on any vector unit and gives the same bits on every machine.
+///
+/// # Panics
+///
+/// If the lengths differ.
 #[must_use]
 pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
     const LANES: usize = 16;
@@ -67,6 +71,10 @@ pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
 }
 
 /// `total[j] = Σ_i x_ij` or `+= Σ_i x_ij`, rows from the first to the last: the gradient of a bias.
+///
+/// # Panics
+///
+/// If `total` has not one number per column.
 pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Array1<T>) {
     /// Columns per task. The borders depend only on the shape.
     const COLUMNS: usize = 256;
@@ -93,6 +101,10 @@ pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Ar
 }
 
 /// `x_ij += row[j]`: a bias.
+///
+/// # Panics
+///
+/// If `row` has not one number per column.
 pub fn add_to_rows<T: Scalar>(mut x: ArrayViewMut2<'_, T>, row: &Array1<T>) {
     assert_eq!(x.ncols(), row.len(), "a row for {:?}", x.dim());
     let row = row.as_slice().expect("a bias is contiguous");
@@ -122,6 +134,10 @@ pub(crate) fn rows_at_once(width: usize) -> usize {
 /// Changes a matrix's shape and keeps its memory. Its values are then unspecified.
 ///
 /// The buffers of a step get a new shape for every batch. After the largest batch they allocate nothing.
+///
+/// # Panics
+///
+/// If no matrix can have that many numbers.
 pub fn reshape<T: Clone + Default>(matrix: &mut Array2<T>, shape: (usize, usize)) {
     if matrix.dim() != shape || !matrix.is_standard_layout() {
         let (mut data, _) = std::mem::take(matrix).into_raw_vec_and_offset();

@@ -67,26 +67,22 @@ impl Head {
         }
         Ok(())
     }
+}
 
+impl<T: Real> HeadCache<T> {
     /// From dy [B, D], the gradient by the embedding, to dx [B, D].
-    pub(crate) fn backward<T: Real>(
-        self,
-        x: ArrayView2<'_, T>,
-        cache: &mut HeadCache<T>,
-        dy: &Array2<T>,
-        dx: &mut Array2<T>,
-    ) {
-        let HeadCache { norm, abs, d_norm, .. } = cache;
-        // Neither step has parameters: nothing is written but dx.
+    pub(crate) fn backward(&mut self, x: ArrayView2<'_, T>, dy: &Array2<T>, dx: &mut Array2<T>) {
+        let Self { head, norm, abs, d_norm, .. } = self;
+        // Neither step has parameters: only dx is written.
         let write = Write::Replace;
-        match self {
-            Self { use_abs: true, normalise: true } => {
+        match *head {
+            Head { use_abs: true, normalise: true } => {
                 Abs.backward(norm.y.view(), abs, dy, write, &mut Abs, Some(d_norm));
                 L2Norm.backward(x, norm, d_norm, write, &mut L2Norm, Some(dx));
             }
-            Self { use_abs: true, normalise: false } => Abs.backward(x, abs, dy, write, &mut Abs, Some(dx)),
-            Self { use_abs: false, normalise: true } => L2Norm.backward(x, norm, dy, write, &mut L2Norm, Some(dx)),
-            Self { use_abs: false, normalise: false } => {
+            Head { use_abs: true, normalise: false } => Abs.backward(x, abs, dy, write, &mut Abs, Some(dx)),
+            Head { use_abs: false, normalise: true } => L2Norm.backward(x, norm, dy, write, &mut L2Norm, Some(dx)),
+            Head { use_abs: false, normalise: false } => {
                 linalg::reshape(dx, x.dim());
                 dx.assign(dy);
             }

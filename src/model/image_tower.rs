@@ -77,7 +77,6 @@ impl<T: Scalar> ImageTower<T> {
     pub(super) fn backward(
         &self,
         x: ArrayView2<'_, T>,
-        head: Head,
         cache: &mut ImageCache<T>,
         df: &Array2<T>,
         write: Write,
@@ -86,8 +85,8 @@ impl<T: Scalar> ImageTower<T> {
     ) where
         T: Real,
     {
-        let ImageCache { fc, head: head_cache, d_fc } = cache;
-        head.backward(fc.y.view(), head_cache, df, d_fc);
+        let ImageCache { fc, head, d_fc } = cache;
+        head.backward(fc.y.view(), df, d_fc);
         self.fc.backward(x, fc, d_fc, write, &mut grad.fc, dx);
     }
 }

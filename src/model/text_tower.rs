@@ -115,21 +115,18 @@ impl<T: Scalar> TextTower<T> {
     }
 
     /// From dg [B, D] to the parameters' gradients.
-    pub(super) fn backward(&self, head: Head, cache: &mut TextCache<T>, dg: &Array2<T>, write: Write, grad: &mut Self)
+    pub(super) fn backward(&self, cache: &mut TextCache<T>, dg: &Array2<T>, write: Write, grad: &mut Self)
     where
         T: Real,
     {
-        let TextCache { tree, embed, rnn, proj, head: head_cache, d_head, d_psi, d_words } = cache;
-        let d_psi = match (&self.proj, &mut grad.proj) {
-            (Some(layer), Some(grad)) => {
-                head.backward(proj.y.view(), head_cache, dg, d_head);
-                layer.backward(rnn.y.view(), proj, d_head, write, grad, Some(d_psi));
-                d_psi
-            }
-            _ => {
-                head.backward(rnn.y.view(), head_cache, dg, d_head);
-                d_head
-            }
+        let TextCache { tree, embed, rnn, proj, head, d_head, d_psi, d_words } = cache;
+        let d_psi = if let (Some(layer), Some(grad)) = (&self.proj, &mut grad.proj) {
+            head.backward(proj.y.view(), dg, d_head);
+            layer.backward(rnn.y.view(), proj, d_head, write, grad, Some(d_psi));
+            d_psi
+        } else {
+            head.backward(rnn.y.view(), dg, d_head);
+            d_head
         };
         // A frozen table needs no gradient by its output.
         let dx = (!grad.embed.weight.is_empty()).then_some(&mut *d_words);

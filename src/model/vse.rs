@@ -146,9 +146,9 @@ impl<T: Real> Vse<T> {
         terms.backward(d_scores);
         let (f, g) = (image.head.y(), text.head.y());
         self.architecture.measure.backward_into(f, g, scores.view(), d_scores.view(), df, dg);
-        self.parameters.txt_enc.backward(self.caption_head(), text, dg, write, &mut grad.txt_enc);
-        let (x, head) = (batch.images.features()?, self.image_head());
-        self.parameters.img_enc.backward(x, head, image, df, write, &mut grad.img_enc, d_images);
+        self.parameters.txt_enc.backward(text, dg, write, &mut grad.txt_enc);
+        let x = batch.images.features()?;
+        self.parameters.img_enc.backward(x, image, df, write, &mut grad.img_enc, d_images);
         Ok(())
     }
 }
@@ -297,6 +297,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
+        fn features(batch: &mut Batch<f32>) -> &mut Array2<f32> {
+            let Images::Features(features) = &mut batch.images else { unreachable!() };
+            features
+        }
         let config = config();
         let model = Vse::<f32>::init(config.architecture(10, 5), 0);
         let message = |spoil: fn(&mut Batch<f32>)| {
@@ -305,10 +309,6 @@ mod tests {
             let mut pass = Pass::default();
             model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap_err().to_string()
         };
-        fn features(batch: &mut Batch<f32>) -> &mut Array2<f32> {
-            let Images::Features(features) = &mut batch.images else { unreachable!() };
-            features
-        }
         let found = message(|b| b.images = Array2::zeros((4, 6)).into());
         assert_eq!(found, "images: expected [B = 4, F = 5], found [4, 6]");
         let found = message(|b| b.images = ndarray::Array4::zeros((4, 3, 8, 8)).into());

@@ -252,7 +252,7 @@ pub fn visit_tensor<T, D: Dimension, const M: usize, const S: usize>(
     path: &Path<'_>,
     visitor: &mut Visitor<'_, T, M, S>,
 ) -> Result<()> {
-    let shapes = || changed.iter().map(|x| x.shape()).chain(read.iter().map(|x| x.shape()));
+    let shapes = || changed.iter().map(ArrayViewMut::shape).chain(read.iter().map(ArrayView::shape));
     let full = || shapes().filter(|shape| !shape.contains(&0));
     if let Some(expected) = full().next()
         && let Some(found) = full().find(|shape| *shape != expected)

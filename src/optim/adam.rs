@@ -131,6 +131,10 @@ impl<T: Real> Adam<T> {
     ///
     /// If a tensor that moves has no gradient or no moments, if one that does not move has a gradient, or if
     /// there are moments for no tensor. Nothing has moved then.
+    ///
+    /// # Panics
+    ///
+    /// If a tensor is not in standard layout.
     pub fn update<M: Module<T>>(&mut self, module: &mut M, gradient: &M, learning_rate: f64, scale: f64) -> Result<()> {
         self.check(module, gradient)?;
         self.step += 1;

@@ -10,6 +10,10 @@ use crate::nn::{Module, Role};
 use crate::real::Real;
 
 /// (CLIP-1), summed tensor by tensor in the order of a visit. Buffers and empty tensors have no part in it.
+///
+/// # Panics
+///
+/// If a tensor is not in standard layout.
 #[must_use]
 pub fn global_norm<T: Real>(gradient: &impl Module<T>) -> f64 {
     let mut total = 0.0;

@@ -255,11 +255,8 @@ fn failures(out: &mut String, checkup: &CheckReport) {
 
 /// A mistake that explains too little to be named.
 fn likeness(d: &Diagnosis, failing: usize) -> String {
-    let reach = if d.explains == Reach::All {
-        "the values"
-    } else {
-        "the values at the first divergence, but not after it,"
-    };
+    let reach =
+        if d.explains == Reach::All { "the values" } else { "the values at the first divergence, but not after it," };
     let mut out = format!(
         "likeness, no diagnosis: {} of {} have {reach} of {}\n",
         d.cases.len(),

@@ -94,7 +94,9 @@ impl Checkpoint {
 
     /// The bytes of the file, and its digest.
     ///
-    /// **Errors** if the format cannot hold it.
+    /// # Errors
+    ///
+    /// If the format cannot hold it.
     pub fn to_bytes(&self, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<(Vec<u8>, String)> {
         let mut writer = TensorWriter::default();
         parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
@@ -119,10 +121,12 @@ impl Checkpoint {
 
     /// Reads what a checkpoint says of itself, its parameters, and its moments where it has them.
     ///
-    /// **Errors** if the file is missing, truncated, changed since it was written, or not written by this
-    /// program; if what it says contradicts itself; or if a tensor is missing, is one too many, or has
-    /// another type, another shape or a number that is not finite. Sizes are compared with what the file
-    /// has before any memory is taken for them.
+    /// # Errors
+    ///
+    /// If the file is missing, truncated, changed since it was written, or not written by this program; if
+    /// what it says contradicts itself; or if a tensor is missing, is one too many, or has another type,
+    /// another shape or a number that is not finite. Sizes are compared with what the file has before any
+    /// memory is taken for them.
     pub fn read(path: &Path) -> Result<(Self, Parameters<f32>, Option<Adam<f32>>)> {
         let head = Head::read(path)?;
         let checkpoint = head.checkpoint(path)?;
@@ -152,7 +156,9 @@ impl Checkpoint {
         Ok((checkpoint, parameters, adam))
     }
 
-    /// **Errors** unless the file is a checkpoint of this program, of any version.
+    /// # Errors
+    ///
+    /// Unless the file is a checkpoint of this program, of any version.
     pub(super) fn check_kind(path: &Path) -> Result<()> {
         let format = Head::read(path)?.metadata(path)?["format"].take();
         match format.as_str() {
@@ -177,7 +183,9 @@ impl Checkpoint {
         self.progress.check(&self.config)
     }
 
-    /// **Errors** unless the vocabulary is the one that this was trained with.
+    /// # Errors
+    ///
+    /// Unless the vocabulary is the one that this was trained with.
     pub fn check_vocabulary(&self, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
         if self.vocabulary == vocabulary.fingerprint() && self.architecture.vocab_size == vocabulary.len() {
             return Ok(());
@@ -318,7 +326,9 @@ fn read_tensor(places: &Places, file: &[u8], name: &str, shape: &[usize]) -> std
 
 /// A trained model from a checkpoint.
 ///
-/// **Errors** as [`Checkpoint::read`].
+/// # Errors
+///
+/// As [`Checkpoint::read`].
 pub fn load_model(path: &Path) -> Result<(Vse<f32>, Checkpoint)> {
     let (checkpoint, parameters, _) = Checkpoint::read(path)?;
     Ok((Vse { architecture: checkpoint.architecture, parameters }, checkpoint))

@@ -87,7 +87,9 @@ impl Buffers {
 impl Trainer {
     /// A new training of a freshly initialised model.
     ///
-    /// **Errors** if a model of these sizes cannot be held.
+    /// # Errors
+    ///
+    /// If a model of these sizes cannot be held.
     pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Result<Self> {
         let architecture = config.architecture(vocabulary.len(), img_dim);
         architecture.check()?;
@@ -106,9 +108,11 @@ impl Trainer {
 
     /// Goes on from a run's last checkpoint, with the same bits as if it had never stopped.
     ///
-    /// **Errors** if there is no checkpoint, if it cannot be read, if it has no moments, if it was trained
-    /// with other settings, another vocabulary or other sizes, or if the run's other files are not those
-    /// that belong to it.
+    /// # Errors
+    ///
+    /// If there is no checkpoint, if it cannot be read, if it has no moments, if it was trained with other
+    /// settings, another vocabulary or other sizes, or if the run's other files are not those that belong
+    /// to it.
     pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &Run) -> Result<Self> {
         let last = run.folder().last();
         let (checkpoint, parameters, adam) = Checkpoint::read(&last)?;
@@ -151,8 +155,10 @@ impl<L: Loss> Trainer<L> {
     /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
     /// every epoch's end, at every validation and on a stop; the best model by dev rsum is kept too.
     ///
-    /// **Errors** if data and model do not fit, if a number stops being finite, if an observer fails,
-    /// or if a checkpoint cannot be written. The run is then as its last checkpoint has it.
+    /// # Errors
+    ///
+    /// If data and model do not fit, if a number stops being finite, if an observer fails, or if a
+    /// checkpoint cannot be written. The run is then as its last checkpoint has it.
     pub fn run(
         &mut self,
         data: &TrainingData,
@@ -235,8 +241,10 @@ impl<L: Loss> Trainer<L> {
 
     /// Takes one step on a batch: forward, backward, clip, Adam.
     ///
-    /// **Errors** if the batch does not fit, or if the loss or the gradient is not finite; the
-    /// parameters are then as before.
+    /// # Errors
+    ///
+    /// If the batch does not fit, or if the loss or the gradient is not finite; the parameters are then as
+    /// before.
     pub fn step(&mut self, batch: &Batch<f32>) -> Result<StepReport> {
         let start = Instant::now();
         let epoch = self.progress.epoch;

@@ -25,7 +25,9 @@ pub use models::{ModelProblem, models};
 
 /// Every layer and every model; `each` receives every report as it comes.
 ///
-/// **Errors** only if a forward pass refuses its input, which would be a bug.
+/// # Errors
+///
+/// Only if a forward pass refuses its input, which would be a bug.
 pub fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     let mut add = |report: Report| {

@@ -184,8 +184,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
         out += &explained(named);
     }
     for similar in d.similar.iter().take(3) {
-        let what =
-            if similar.explains == Reach::All { "" } else { "at the first divergence, but not after it, " };
+        let what = if similar.explains == Reach::All { "" } else { "at the first divergence, but not after it, " };
         let _ = write!(
             out,
             "<div class=\"names\"><strong>A likeness, no diagnosis:</strong> {} {what}have the values of {}: {}</div>",
