@@ -98,7 +98,7 @@ fn without_tests(code: &str) -> String {
         let mut depth = 0;
         let ends = |&(_, x): &(usize, char)| {
             depth += i32::from(x == '{') - i32::from(x == '}');
-            (x == '}' && depth == 0) || (x == ';' && depth == 0)
+            depth == 0 && matches!(x, '}' | ';')
         };
         let end = item.char_indices().find(ends).map_or(item.len(), |(n, x)| n + x.len_utf8());
         out += before;

@@ -124,7 +124,7 @@ fn task<T: Scalar>(config: &ValidConfig, batch: &Batch<f64>) -> Task<T> {
     let steps = batch.captions.iter().map(Vec::len).max().unwrap();
     let id = |(b, t): (usize, usize)| batch.captions[b].get(t).map_or(0, |&id| id as usize);
     Task {
-        images: batch.images.features().unwrap().mapv(T::from_f64).into(),
+        images: batch.images.features().unwrap().mapv(T::from_f64),
         captions: Array2::from_shape_fn((batch.captions.len(), steps), id),
         lengths: batch.captions.iter().map(Vec::len).collect(),
         image_ids: config.mask_same_image.then(|| batch.image_ids.clone()),
@@ -232,19 +232,20 @@ fn the_gradients_of_the_specification_are_derivatives() {
         let sizes: Vec<(String, usize)> = w.named().iter().map(|(name, x)| (name.clone(), x.len())).collect();
         let gradient: Vec<Vec<f64>> = gradient.named().iter().map(|(_, g)| g.iter().copied().collect()).collect();
         for ((place, (name, size)), gradient) in sizes.iter().enumerate().zip(&gradient) {
+            assert_eq!(gradient.len(), *size, "{name}");
             let largest = gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
-            for k in 0..*size {
+            for (k, &expected) in gradient.iter().enumerate() {
                 let mut moved = cast::<Complex<f64>>(&w);
                 move_one(&mut moved, place, k, H);
                 let (_, loss) = spec::model::forward(&moved, &complex).unwrap();
-                let error = (loss.loss.im / H - gradient[k]).abs();
+                let error = (loss.loss.im / H - expected).abs();
                 assert!(error <= 1e-13 * largest, "configuration {number}: {name}[{k}]: {error:e} of {largest:e}");
             }
         }
     }
 }
 
-/// θ_k += i h in the tensor at a place.
+/// `θ_k += i h` in the tensor at a place.
 fn move_one(w: &mut spec::model::Parameters<Complex<f64>>, place: usize, k: usize, h: f64) {
     let mut linears = vec![(0, &mut w.fc)];
     let proj = 3 + 4 * w.rnn.len();
