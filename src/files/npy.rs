@@ -121,9 +121,14 @@ impl NpyMatrix {
         for numbers in numbers.chunks_mut(BLOCK / element.bytes()) {
             let block = &mut bytes[..numbers.len() * element.bytes()];
             let place = |number: usize| (number / self.columns, number % self.columns);
-            self.file
-                .read(block, start + (at * element.bytes()) as u64)
-                .map_err(|e| self.row_failed(place(at).0, &e))?;
+            let position = |number: usize| start + (number * element.bytes()) as u64;
+            if let Err(error) = self.file.read(block, position(at)) {
+                // A block may hold several rows: find the first number that cannot be read.
+                let numbers = at..at + numbers.len();
+                let one = &mut block[..element.bytes()];
+                let first = numbers.into_iter().find(|&number| self.file.read(one, position(number)).is_err());
+                return Err(self.row_failed(place(first.unwrap_or(at)).0, &error));
+            }
             let finite = element.convert_block(order, block, numbers).map_err(|(within, problem)| {
                 let (row, column) = place(at + within.unwrap_or(0));
                 Error::file(&self.path, format!("row {row}, column {column}: {problem}"))

@@ -45,7 +45,7 @@ mod tests {
         // Two blocks of 16 MiB, the second one small.
         let (rows, columns) = (4100, 1024);
         let mut features =
-            Array2::from_shape_fn((rows, columns), |(r, c)| ((r * 31 + c * 7) % 101) as f32 / 50.0 - 1.0);
+            Array2::from_shape_fn((rows, columns), |(r, c)| ((r * 7919 + c * 7) % 10_007) as f32 / 5000.0 - 1.0);
         let config = Config { embed_size: 5, word_dim: 3, ..Config::default() }.check().unwrap();
         let model = Vse::<f32>::init(config.architecture(10, columns), 0);
         let split = |features: &Array2<f32>| {
