@@ -404,7 +404,7 @@ mod tests {
         let special = r#""<pad>","<start>","<end>","<unk>""#;
         assert!(message(&words(&format!(r#"{special},"a","a""#))).contains("word 5: \"a\" occurs twice"));
         assert!(message(r#"{"word2idx": {"a": 7}}"#).contains("expected a unique id below 1, found 7"));
-        assert!(message(r#"{"word2idx": {"a": 0, "a": 0}}"#).contains("the key \"a\" is there twice"));
+        assert!(message(r#"{"word2idx": {"a": 0, "a": 0}}"#).contains("the key \"a\" occurs twice"));
         assert!(message(r#"{"word2idx": [[]]}"#).contains("expected"));
     }
 }

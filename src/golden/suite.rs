@@ -352,7 +352,7 @@ impl Suite {
 
 /// # Errors
 ///
-/// With a name that would not be shown as it is or is there twice, or an id that is no
+/// With a name that would not be shown unchanged or that occurs twice, or an id that is no
 /// file's name: a case is in the suite's own folder.
 pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
     let hidden = |name: &str| name.chars().any(is_obeyed);

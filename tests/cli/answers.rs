@@ -490,7 +490,7 @@ fn suggested_commands_work_when_typed() {
     let suggested = run("no-test");
     assert!(suggested.contains("eval --run no-test --split dev"), "{suggested}");
     assert_eq!(type_all(&suggested, folder), 2);
-    refused(&["eval", "--run", "no-test"], folder, &["--split dev takes one that is there"]);
+    refused(&["eval", "--run", "no-test"], folder, &["--split dev selects an existing one"]);
     refused(&["search", "--run", "no-test", "a red thing"], folder, &["--split dev"]);
     refused(&["embed", "--run", "no-test", "--out", "e.npz"], folder, &["--split dev"]);
     refused(&["eval", "--run", "no-test/best.safetensors"], folder, &["found a file in one; the folder is no-test"]);

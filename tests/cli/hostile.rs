@@ -180,7 +180,7 @@ fn a_manifest_stays_in_its_folder_and_says_what_it_is() {
     try_with(&|case| case["tensors"] = json!([tensor]), &["in.x\\u{202e}", "expected a name of visible characters"]);
     let mut tensor = tensor.clone();
     tensor["name"] = "in.x".into();
-    try_with(&|case| case["tensors"] = json!([tensor, tensor]), &["the tensor in.x is there twice"]);
+    try_with(&|case| case["tensors"] = json!([tensor, tensor]), &["the tensor in.x occurs twice"]);
 }
 
 #[test]
