@@ -136,7 +136,7 @@ pub(super) fn answer(args: &[OsString]) -> Option<anyhow::Error> {
         typed.is_original |= name == "train" && ["--data-path", "--data-name", "--logger-name"].contains(&flag);
         typed.replace(foreign, spelled, value);
     }
-    typed.tell()
+    typed.answer_all()
 }
 
 /// A flag, and not a negative number.
@@ -232,7 +232,7 @@ impl Typed {
         }
     }
 
-    fn tell(mut self) -> Option<anyhow::Error> {
+    fn answer_all(mut self) -> Option<anyhow::Error> {
         if self.data_path.is_some() || self.data_name.is_some() {
             let (path, name) = (self.data_path.take(), self.data_name.take());
             // `precomp` is the original's default.

@@ -29,8 +29,8 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
     let mut signals = signal_hook::iterator::Signals::new(wanted).context("cannot listen for signals")?;
     let flag = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&flag);
-    let listen = move || signals.forever().for_each(|signal| stop(&told, signal == SIGINT));
+    let shared = Arc::clone(&flag);
+    let listen = move || signals.forever().for_each(|signal| stop(&shared, signal == SIGINT));
     std::thread::Builder::new().name("signals".into()).spawn(listen).context("cannot listen for signals")?;
     Ok(flag)
 }
@@ -39,8 +39,8 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
 #[cfg(not(unix))]
 pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&flag);
-    ctrlc::set_handler(move || stop(&told, true)).context("cannot listen for Ctrl-C")?;
+    let shared = Arc::clone(&flag);
+    ctrlc::set_handler(move || stop(&shared, true)).context("cannot listen for Ctrl-C")?;
     Ok(flag)
 }
 

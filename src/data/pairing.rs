@@ -398,14 +398,14 @@ mod tests {
     #[test]
     fn names_that_match_no_id_or_not_every_id() {
         let rows = array![[1.0], [2.0]];
-        let told = |names: &[&str], ids: &[&str]| refused(pair(&rows, names.len(), Some(names), Some(ids)));
-        let (line, text) = told(&["a", "a", "x", "b"], &["a", "b"]);
+        let problem_of = |names: &[&str], ids: &[&str]| refused(pair(&rows, names.len(), Some(names), Some(ids)));
+        let (line, text) = problem_of(&["a", "a", "x", "b"], &["a", "b"]);
         assert_eq!(line, Some(3));
         assert!(text.contains("\"x\"") && text.contains("\"a\""), "{text}");
-        assert!(told(&["a", "a", "a", "a"], &["a", "b"]).1.contains("row 1 has the id \"b\", and no caption"));
+        assert!(problem_of(&["a", "a", "a", "a"], &["a", "b"]).1.contains("row 1 has the id \"b\", and no caption"));
         // Two names with one number are two images.
-        assert_eq!(told(&["x1", "y1", "x2", "x2"], &["1", "2"]).0, Some(2));
-        assert!(told(&["a", "a"], &["a", "a"]).1.contains("rows 0 and 1 have one id"));
+        assert_eq!(problem_of(&["x1", "y1", "x2", "x2"], &["1", "2"]).0, Some(2));
+        assert!(problem_of(&["a", "a"], &["a", "a"]).1.contains("rows 0 and 1 have one id"));
     }
 
     #[test]
@@ -450,12 +450,12 @@ mod tests {
 
     #[test]
     fn a_wrong_count_is_explained() {
-        let told = |rows: usize, captions| refused(pair(&Array2::zeros((rows, 1)), captions, None, None)).1;
+        let problem_of = |rows: usize, captions| refused(pair(&Array2::zeros((rows, 1)), captions, None, None)).1;
         assert!(
-            told(80, 401).contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
+            problem_of(80, 401).contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
         );
-        assert!(told(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a caption that was lost"));
-        assert!(told(80, 79).contains("fewer captions than images"));
+        assert!(problem_of(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a caption that was lost"));
+        assert!(problem_of(80, 79).contains("fewer captions than images"));
         let (_, turned) = refused(pair(&Array2::zeros((16, 40)), 200, None, None));
         assert!(turned.contains("The 40 columns would divide it: is the matrix transposed?"), "{turned}");
     }

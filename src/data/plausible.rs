@@ -29,14 +29,14 @@ pub(super) fn read(path: &Path) -> Result<Value> {
     /// Of several million words.
     const MOST: u64 = 1 << 26;
     let text = read_text(path, MOST)?;
-    let told = |e: serde_json::Error| {
+    let with_advice = |e: serde_json::Error| {
         let what = if e.is_data() { "a vocabulary of this program or of the original" } else { "a JSON vocabulary" };
         Error::line(path, e.line(), format!("not {what}: {e}"))
     };
     let mut deserializer = serde_json::Deserializer::from_str(&text);
-    Look { depth: 0, words: false, keys: &mut HashSet::new() }.deserialize(&mut deserializer).map_err(told)?;
-    deserializer.end().map_err(told)?;
-    serde_json::from_str(&text).map_err(told)
+    Look { depth: 0, words: false, keys: &mut HashSet::new() }.deserialize(&mut deserializer).map_err(with_advice)?;
+    deserializer.end().map_err(with_advice)?;
+    serde_json::from_str(&text).map_err(with_advice)
 }
 
 /// Looks at a value and keeps nothing but a hash of each key.

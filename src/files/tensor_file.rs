@@ -56,7 +56,7 @@ struct Opened<'f> {
 }
 
 impl TensorFile {
-    /// Opens a safetensors or npz file. The first bytes tell which it is.
+    /// Opens a safetensors or npz file. The first bytes decide which it is.
     ///
     /// # Errors
     ///

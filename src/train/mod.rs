@@ -1,6 +1,6 @@
 //! Training: steps, epochs, validation, model selection, checkpoints.
 //!
-//! The trainer prints nothing. It tells an [`Observer`] what happens ([`Event`]); `report` shows it.
+//! The trainer prints nothing. It sends every [`Event`] to an [`Observer`]; `report` shows them.
 
 pub mod checkpoint;
 pub mod collapse;

@@ -173,20 +173,20 @@ impl Embedded {
         Chance::of(self.split.starts(), folds)
     }
 
-    /// The images nearest to a caption's embedding [D], each with its score, the best first.
+    /// The images nearest to a caption's embedding `[D]`, each with its score, the best first.
     ///
     /// # Errors
     ///
-    /// As [`nearest`].
+    /// As [`nearest()`].
     pub fn search_images(&self, caption: ArrayView1<'_, f32>, top: usize) -> Result<Vec<(usize, f32)>> {
         nearest(Query::Caption(caption), self.images.view(), self.measure, top)
     }
 
-    /// The captions nearest to an image's embedding [D], each with its score, the best first.
+    /// The captions nearest to an image's embedding `[D]`, each with its score, the best first.
     ///
     /// # Errors
     ///
-    /// As [`nearest`].
+    /// As [`nearest()`].
     pub fn search_captions(&self, image: ArrayView1<'_, f32>, top: usize) -> Result<Vec<(usize, f32)>> {
         nearest(Query::Image(image), self.captions.view(), self.measure, top)
     }

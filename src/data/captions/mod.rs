@@ -107,10 +107,10 @@ mod tests {
         let path = folder.path().join("FILE");
         std::fs::write(&path, text).unwrap();
         let result = read_captions(&path, || Some(2));
-        let told = |text: &str| text.replace(&escape::path(&path), "FILE");
+        let without_path = |text: &str| text.replace(&escape::path(&path), "FILE");
         result
-            .map(|c| CaptionFile { notes: c.notes.iter().map(|note| told(note)).collect(), ..c })
-            .map_err(|e| Error::mismatch(told(&e.to_string())))
+            .map(|c| CaptionFile { notes: c.notes.iter().map(|note| without_path(note)).collect(), ..c })
+            .map_err(|e| Error::mismatch(without_path(&e.to_string())))
     }
 
     fn read(text: &[u8]) -> String {
