@@ -452,7 +452,8 @@ mod tests {
     fn a_wrong_count_is_explained() {
         let problem_of = |rows: usize, captions| refused(pair(&Array2::zeros((rows, 1)), captions, None, None)).1;
         assert!(
-            problem_of(80, 401).contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
+            problem_of(80, 401)
+                .contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
         );
         assert!(problem_of(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a caption that was lost"));
         assert!(problem_of(80, 79).contains("fewer captions than images"));
