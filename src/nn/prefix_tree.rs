@@ -1,8 +1,8 @@
-//! The captions of a batch as a prefix tree.
+//! Sequences of words, such as the captions of a batch, as a prefix tree.
 //!
-//! The hidden state after a prefix depends on the prefix alone. So a batch of captions is a tree: a
+//! The hidden state after a prefix depends on the prefix alone. So a batch of sequences is a tree: a
 //! **node** is a hidden state; it has a word (the one just read) and a parent (the state before);
-//! the root is h₀; a caption is the node of its last token. Two captions that begin alike share the
+//! the root is h₀; a sequence is the node of its last token. Two sequences that begin alike share the
 //! nodes of their common beginning. The tree replaces padding, sorting by length and packing, and
 //! it is exact.
 //!
@@ -35,7 +35,7 @@ pub struct Level {
     pub leaves: Range<usize>,
 }
 
-/// A batch of captions as a tree; see the module's text.
+/// A batch of sequences as a tree; see the module's text.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixTree {
     /// The distinct words of the batch, ascending, `[U]`.
@@ -49,7 +49,7 @@ pub struct PrefixTree {
     /// The children of an inner node, `[P]`: a range of inner nodes and a range of leaves.
     children: Vec<[Range<usize>; 2]>,
     levels: Vec<Level>,
-    /// The node at which each caption ends, `[B]`.
+    /// The node at which each sequence ends, `[B]`.
     last: Vec<usize>,
     tokens: usize,
     draft: Draft,
@@ -86,11 +86,11 @@ impl Groups {
 #[derive(Clone, Debug, Default)]
 struct Draft {
     nodes: Vec<DraftNode>,
-    /// The captions in lexicographic order.
-    captions: Vec<usize>,
-    /// From the root to the end of the caption before.
+    /// The sequences in lexicographic order.
+    sequences: Vec<usize>,
+    /// From the root to the end of the sequence before.
     path: Vec<usize>,
-    /// The draft at which each caption ends.
+    /// The draft at which each sequence ends.
     ends: Vec<usize>,
     /// The drafts in the order of their final numbers, and the final number of each.
     order: Vec<usize>,
@@ -106,18 +106,18 @@ struct DraftNode {
 }
 
 impl PrefixTree {
-    /// Builds the tree of a batch. An empty caption ends at the root, whose state is h₀.
+    /// Builds the tree of a batch. An empty sequence ends at the root, whose state is h₀.
     #[must_use]
-    pub fn new<C: AsRef<[u32]>>(captions: &[C]) -> Self {
+    pub fn new<C: AsRef<[u32]>>(sequences: &[C]) -> Self {
         let mut tree = Self::default();
-        tree.rebuild(captions);
+        tree.rebuild(sequences);
         tree
     }
 
     /// The same as [`Self::new`], reusing the buffers of this tree.
-    pub fn rebuild<C: AsRef<[u32]>>(&mut self, captions: &[C]) {
-        self.tokens = captions.iter().map(|c| c.as_ref().len()).sum();
-        self.draft.build(captions);
+    pub fn rebuild<C: AsRef<[u32]>>(&mut self, sequences: &[C]) {
+        self.tokens = sequences.iter().map(|c| c.as_ref().len()).sum();
+        self.draft.build(sequences);
         self.number();
         self.by_word.rebuild(1..self.word_of.len(), self.words.len(), |node| self.word_of[node]);
     }
@@ -203,7 +203,7 @@ impl PrefixTree {
     pub fn levels(&self) -> &[Level] {
         &self.levels
     }
-    /// For every caption the node of its last token, `[B]`.
+    /// For every sequence the node of its last token, `[B]`.
     #[must_use]
     pub fn last(&self) -> &[usize] {
         &self.last
@@ -226,33 +226,33 @@ impl PrefixTree {
 }
 
 impl Draft {
-    fn build<C: AsRef<[u32]>>(&mut self, captions: &[C]) {
-        let Self { nodes, captions: order, path, ends, .. } = self;
-        // In lexicographic order the captions that share a prefix are neighbours, and a caption needs
+    fn build<C: AsRef<[u32]>>(&mut self, sequences: &[C]) {
+        let Self { nodes, sequences: order, path, ends, .. } = self;
+        // In lexicographic order the sequences that share a prefix are neighbours, and a sequence needs
         // new nodes only after the prefix that it shares with the previous one.
         order.clear();
-        order.extend(0..captions.len());
-        order.sort_unstable_by_key(|&c| (captions[c].as_ref(), c));
+        order.extend(0..sequences.len());
+        order.sort_unstable_by_key(|&c| (sequences[c].as_ref(), c));
 
         nodes.clear();
         nodes.push(DraftNode { parent: 0, word: 0, depth: 0, inner: true });
         path.clear();
         path.push(0);
         ends.clear();
-        ends.resize(captions.len(), 0);
+        ends.resize(sequences.len(), 0);
         let mut before: &[u32] = &[];
         for &c in &*order {
-            let caption = captions[c].as_ref();
-            let shared = caption.iter().zip(before).take_while(|(a, b)| a == b).count();
+            let sequence = sequences[c].as_ref();
+            let shared = sequence.iter().zip(before).take_while(|(a, b)| a == b).count();
             path.truncate(shared + 1);
-            for &word in &caption[shared..] {
+            for &word in &sequence[shared..] {
                 let parent = path[path.len() - 1];
                 nodes[parent].inner = true;
                 path.push(nodes.len());
                 nodes.push(DraftNode { parent, word, depth: path.len() - 1, inner: false });
             }
             ends[c] = path[path.len() - 1];
-            before = caption;
+            before = sequence;
         }
     }
 }
@@ -286,15 +286,15 @@ mod tests {
     }
 
     #[test]
-    fn every_caption_can_be_read_back() {
-        let mut captions = example();
-        captions.push(vec![1, 5]); // a prefix of others ends at an inner node
-        captions.push(vec![1, 5, 8, 2]); // a repeated caption
-        captions.push(vec![]); // an empty one
-        captions.push(vec![1, 2]);
-        let tree = PrefixTree::new(&captions);
-        for (caption, &node) in captions.iter().zip(tree.last()) {
-            assert_eq!(&spell(&tree, node), caption);
+    fn every_sequence_can_be_read_back() {
+        let mut sequences = example();
+        sequences.push(vec![1, 5]); // a prefix of others ends at an inner node
+        sequences.push(vec![1, 5, 8, 2]); // a repeated sequence
+        sequences.push(vec![]); // an empty one
+        sequences.push(vec![1, 2]);
+        let tree = PrefixTree::new(&sequences);
+        for (sequence, &node) in sequences.iter().zip(tree.last()) {
+            assert_eq!(&spell(&tree, node), sequence);
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn no_captions_make_a_root_alone() {
+    fn no_sequences_make_a_root_alone() {
         let tree = PrefixTree::new::<Vec<u32>>(&[]);
         assert_eq!((tree.nodes(), tree.levels().len()), (1, 0));
     }

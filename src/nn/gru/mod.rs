@@ -525,6 +525,7 @@ impl<T: Scalar> Layer<T> for Gru<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::gru as spec;
     use ndarray::Axis;
 
     fn layer(input: usize, hidden: usize, seed: f64) -> GruLayer<f64> {
@@ -537,36 +538,16 @@ mod tests {
         }
     }
 
-    /// The equations with loops, one caption at a time: what the tree must reproduce.
-    fn by_definition(layers: &[GruLayer<f64>], words: &[Vec<f64>]) -> Vec<f64> {
-        let mut inputs = words.to_vec();
+    /// y of one sequence by the specification, x [T, E].
+    fn by_definition(layers: &[GruLayer<f64>], x: Array2<f64>) -> Array1<f64> {
+        let steps = x.nrows();
+        let mut x = x.insert_axis(Axis(0));
         for layer in layers {
-            let hidden = layer.hidden_size();
-            let mut h = vec![0.0; hidden];
-            for x in &mut inputs {
-                let gate = |row: usize, x: &[f64], h: &[f64]| {
-                    let a = layer.bias_ih[row]
-                        + x.iter().enumerate().map(|(j, x)| layer.weight_ih[[row, j]] * x).fold(0.0, |s, v| s + v);
-                    let c = layer.bias_hh[row]
-                        + h.iter().enumerate().map(|(j, h)| layer.weight_hh[[row, j]] * h).fold(0.0, |s, v| s + v);
-                    (a, c)
-                };
-                let next = (0..hidden)
-                    .map(|k| {
-                        let (a, c) = gate(k, x, &h);
-                        let r = Scalar::sigmoid(a + c);
-                        let (a, c) = gate(hidden + k, x, &h);
-                        let z = Scalar::sigmoid(a + c);
-                        let (a, c) = gate(2 * hidden + k, x, &h);
-                        let n = libm::tanh(a + r * c);
-                        (1.0 - z) * n + z * h[k]
-                    })
-                    .collect();
-                h = next;
-                x.clone_from(&h);
-            }
+            let GruLayer { weight_ih, weight_hh, bias_ih, bias_hh } = layer.clone();
+            let h0 = Array2::zeros((1, layer.hidden_size()));
+            x = spec::gru(&spec::GruLayer { weight_ih, weight_hh, bias_ih, bias_hh }, x, h0, &[steps]).h;
         }
-        inputs.pop().unwrap_or_else(|| vec![0.0; layers[0].hidden_size()])
+        x.slice(s![0, steps - 1, ..]).to_owned()
     }
 
     #[test]
@@ -579,10 +560,8 @@ mod tests {
         let mut cache = GruCache::default();
         gru.forward(Sequences { tree: &tree, words: words.view() }, Mode::Train, &mut cache).unwrap();
         for (caption, y) in captions.iter().zip(cache.y.outer_iter()) {
-            let words: Vec<Vec<f64>> = caption.iter().map(|&w| table.row(w as usize).to_vec()).collect();
-            for (found, expected) in y.iter().zip(by_definition(&gru.layers, &words)) {
-                approx::assert_abs_diff_eq!(*found, expected, epsilon = 1e-14);
-            }
+            let x = table.select(Axis(0), &caption.iter().map(|&w| w as usize).collect::<Vec<_>>());
+            approx::assert_abs_diff_eq!(y, by_definition(&gru.layers, x).view(), epsilon = 1e-14);
         }
     }
 
