@@ -135,8 +135,9 @@ pub trait Loss: Debug + Send + Sync {
     /// The name in reports.
     fn name(&self) -> &'static str;
 
-    /// Called by the trainer before the steps of an epoch, from 0, for a loss that changes.
-    fn begin_epoch(&mut self, epoch: usize) {
+    /// Sets the epoch, from 0, of a loss that changes during training. The trainer calls it before every step,
+    /// so a second call with the same epoch must change nothing.
+    fn set_epoch(&mut self, epoch: usize) {
         let _ = epoch;
     }
 }
@@ -309,7 +310,7 @@ impl Loss for WarmUp {
         self.now().name()
     }
 
-    fn begin_epoch(&mut self, epoch: usize) {
+    fn set_epoch(&mut self, epoch: usize) {
         self.epoch = epoch;
     }
 }

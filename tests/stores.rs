@@ -5,43 +5,19 @@
 // Small whole numbers are exact.
 #![allow(clippy::float_cmp, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod counting;
+
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use counting::ASKED;
 use ndarray::{Array2, Array4};
 use vsepp::data::{Draw, EpochOrder, ImageStore, Plan, Split, prepare_ahead};
 use vsepp::model::{Config, Images, Pass, Vse};
 use vsepp::nn::Mode;
 
-/// The system's allocator, counting what all threads ask for.
-struct Counting;
-
-static ASKED: AtomicUsize = AtomicUsize::new(0);
-
-/// One test at a time, for the counter is that of the process.
+/// One test at a time: the counter belongs to the process.
 static ALONE: Mutex<()> = Mutex::new(());
-
-// SAFETY: every call goes to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn captions(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("caption {i}")).collect()

@@ -15,7 +15,7 @@ use crate::files::{Kind, NpyMatrix, TensorFile};
 pub(super) enum Features {
     /// Read already: of an archive, or of a `.npy` file with its numbers column by column.
     Memory(Array2<f32>),
-    /// A `.npy` file with its numbers row by row, of which the header has been read.
+    /// A `.npy` file with its numbers row by row. Only its header has been read.
     Rows(Unread),
 }
 

@@ -22,7 +22,7 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
     NpyMatrix::open(path)?.read_all()
 }
 
-/// A matrix of floating-point numbers in a `.npy` file, of which nothing but the header has been read.
+/// A matrix of floating-point numbers in a `.npy` file. Only its header has been read.
 #[derive(Debug)]
 pub(crate) struct NpyMatrix {
     path: PathBuf,

@@ -45,7 +45,7 @@ impl Shared {
 
     fn read(&self, bytes: &mut [u8], position: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
-        // A panic of another thread leaves a position behind, and it is set anew here.
+        // Even if another thread has panicked, the position is set here.
         let mut file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(position))?;
         file.read_exact(bytes)

@@ -228,7 +228,7 @@ impl ValidConfig {
     #[must_use]
     pub fn objective(&self, epoch: usize) -> Objective {
         let mut loss = self.loss();
-        loss.begin_epoch(epoch);
+        loss.set_epoch(epoch);
         Objective { loss: loss.now(), mask_same_image: self.mask_same_image }
     }
 }

@@ -1,6 +1,6 @@
 //! The common end of both towers: normalisation, then the absolute value.
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 
 use crate::error::Result;
 use crate::linalg::{self, Write};
@@ -99,12 +99,6 @@ impl<T: Scalar> HeadCache<T> {
             Head { normalise: true, .. } => self.norm.y.view(),
             _ => self.plain.view(),
         }
-    }
-
-    /// The norms before normalisation, `[B]`, where there is one.
-    #[must_use]
-    pub fn norms(&self) -> Option<&Array1<T>> {
-        self.head.normalise.then_some(&self.norm.norm)
     }
 
     /// Appends the signs under the absolute value; see [`super::Pass::active_set`].

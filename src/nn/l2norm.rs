@@ -79,7 +79,7 @@ impl<T: Scalar> Layer<T> for L2Norm {
     }
 }
 
-/// (NORM-1) in place, for vectors of which no gradient is asked.
+/// (NORM-1) in place, for vectors that need no gradient.
 ///
 /// # Errors
 ///

@@ -167,7 +167,7 @@ pub trait Module<T: Clone + Default>: Sized {
         visitor: &mut Visitor<'_, T, M, S>,
     ) -> Result<()>;
 
-    /// Empties every tensor of which `which` is true: a gradient needs no memory for what is not trained.
+    /// Empties every tensor for which `which` is true: a gradient needs no memory for what is not trained.
     fn empty(&mut self, path: &Path<'_>, which: &dyn Fn(&Path<'_>, Tensor) -> bool);
 
     /// Every tensor, to read.

@@ -97,7 +97,7 @@ impl Trainer {
         Ok(Self {
             adam: Adam::new(&model.parameters),
             buffers: Buffers::new(&model),
-            objective: Objective { loss: config.loss(), mask_same_image: config.mask_same_image },
+            objective: objective(&config),
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
             data: None,
@@ -106,7 +106,7 @@ impl Trainer {
         })
     }
 
-    /// Goes on from a run's last checkpoint, with the same bits as if it had never stopped.
+    /// Continues from a run's last checkpoint, with the same bits as if it had never stopped.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Trainer {
         let model = Vse { architecture, parameters };
         Ok(Self {
             buffers: Buffers::new(&model),
-            objective: Objective { loss: config.loss(), mask_same_image: config.mask_same_image },
+            objective: objective(&config),
             config,
             model,
             adam,
@@ -141,6 +141,11 @@ impl Trainer {
             data: Some(checkpoint.data),
         })
     }
+}
+
+/// What the settings ask to minimise.
+fn objective(config: &ValidConfig) -> Objective<WarmUp> {
+    Objective { loss: config.loss(), mask_same_image: config.mask_same_image }
 }
 
 impl<L: Loss> Trainer<L> {
@@ -226,7 +231,7 @@ impl<L: Loss> Trainer<L> {
                 let Some(next) = ahead.next_batch()? else { unreachable!("the plan has a batch for every step") };
                 let waited = start.elapsed().as_secs_f64();
                 debug_assert_eq!((next.epoch, next.number), (self.progress.epoch, self.progress.batch));
-                self.step_and_tell(next.batch(), batches, waited, observer)
+                self.step_and_report(next.batch(), batches, waited, observer)
                     .map_err(|e| self.locate(e, &next.captions, &data.train))?;
                 self.progress.totals.waiting += waited;
                 // Includes everything between two steps, so that slow parts show.
@@ -249,7 +254,7 @@ impl<L: Loss> Trainer<L> {
         let start = Instant::now();
         let epoch = self.progress.epoch;
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
-        self.objective.loss.begin_epoch(epoch);
+        self.objective.loss.set_epoch(epoch);
         let Buffers { pass, gradient, image_ids } = &mut self.buffers;
         self.model.forward(batch, &self.objective, Mode::Train, pass)?;
         self.model.backward(batch, pass, Write::Replace, gradient, None)?;
@@ -283,7 +288,7 @@ impl<L: Loss> Trainer<L> {
         Ok(report)
     }
 
-    fn step_and_tell(
+    fn step_and_report(
         &mut self,
         batch: &Batch<f32>,
         batches: usize,

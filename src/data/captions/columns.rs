@@ -163,7 +163,7 @@ fn take_certain_names(
     Ok((Some(names), captions))
 }
 
-/// Two columns with a tab between them, the first of which is no text: names without an ending.
+/// Two columns with a tab between them, and the first is no text: names without an ending.
 fn take_columns(path: &Path, lines: &[String], notes: &mut Vec<String>) -> Result<Named> {
     let (mut names, mut captions) = (Vec::with_capacity(lines.len()), Vec::with_capacity(lines.len()));
     for (at, line) in lines.iter().enumerate() {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! This is the convention of `PyTorch` and cuDNN, and of the original VSE++ code. Cho et al. (2014,
-//! equation 8), whom the paper cites, apply the reset *before* the product, `W_hn` (r ∘ h): another
+//! equation 8), cited by the paper, apply the reset *before* the product, `W_hn` (r ∘ h): another
 //! function, whose weights cannot be exchanged with these.
 //!
 //! The backward pass goes through these lines in reverse. dh′ is the gradient with respect to the node's

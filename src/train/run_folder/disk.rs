@@ -1,4 +1,4 @@
-//! Changes of a run folder on disk, each of which a test can make fail.
+//! Changes of a run folder on disk. A test can make each of them fail.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
