@@ -36,7 +36,7 @@ impl Distribution<f64> for Symmetric {
 /// A number below `n`, by multiplication and shift (Lemire 2019, without the rejection step: the
 /// bias is below n / 2⁶⁴).
 #[allow(clippy::cast_possible_truncation)] // below n, which is a usize
-fn below(rng: &mut impl RngCore, n: usize) -> usize {
+pub(crate) fn below(rng: &mut impl RngCore, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 

@@ -5,8 +5,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vsepp::golden::suite::Suite;
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -33,8 +31,10 @@ fn check(out: &Path, profile: &str) -> (bool, String) {
 
 /// The number of the suite's cases for some programs, or for all programs if none is named.
 fn cases_of(programs: &[&str]) -> usize {
-    let suite = Suite::open(&root().join("fixtures/golden")).unwrap();
-    suite.manifest.cases.iter().filter(|case| programs.is_empty() || programs.contains(&case.program.name())).count()
+    let manifest = std::fs::read_to_string(root().join("fixtures/golden/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let cases = manifest["cases"].as_array().unwrap();
+    cases.iter().filter(|case| programs.is_empty() || programs.contains(&case["program"].as_str().unwrap())).count()
 }
 
 fn assert_passes(out: &Path, profile: &str, cases: usize) {

@@ -5,20 +5,16 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ndarray::{Array2, ArrayD, IxDyn, array};
+use ndarray::{Array2, array};
+use serde_json::{Value, json};
 use vsepp::data::{Split, Vocabulary};
 use vsepp::files::{TensorFile, TensorWriter, read_matrix};
-use vsepp::golden::check::{CheckOptions, check_folder};
-use vsepp::golden::compare::{Found, FoundTensors, check_case};
-use vsepp::golden::diagnose::{Checked, diagnose};
-use vsepp::golden::suite::{GoldenCase, Manifest, Suite};
-use vsepp::golden::tolerance::Profile;
+use vsepp::golden::{CheckOptions, Profile, Suite, check_folder};
 use vsepp::model::Config;
 use vsepp::train::RunFolder;
 
@@ -249,35 +245,6 @@ fn spoiled_texts() {
     });
 }
 
-/// Small cases of the suite: one of each program and of each special kind.
-fn cases() -> (Suite, Vec<GoldenCase>) {
-    let suite = Suite::open(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")).unwrap();
-    let mut kinds = Vec::new();
-    let mut cases: Vec<GoldenCase> = Vec::new();
-    for entry in &suite.manifest.cases {
-        let kind = (entry.program.name(), entry.flags.clone(), entry.config.get("num_layers").cloned());
-        if kinds.contains(&kind) {
-            continue;
-        }
-        let case = suite.load(entry).unwrap();
-        if case.inputs.values().map(ArrayD::len).sum::<usize>() < 600 {
-            kinds.push(kind);
-            cases.push(case);
-        }
-    }
-    assert!(cases.len() > 10, "{}", cases.len());
-    (suite, cases)
-}
-
-fn right_values(case: &GoldenCase) -> FoundTensors {
-    let types = |name: &str| case.entry.tensors.iter().find(|tensor| tensor.name == name).unwrap().exact;
-    let found = |(name, values): (&String, &ArrayD<f64>)| {
-        let kind = if types(name) { vsepp::golden::plain::Kind::Mask } else { vsepp::golden::plain::Kind::Real };
-        (name.clone(), Found::computed(kind, values.clone()))
-    };
-    case.expected.iter().map(found).collect()
-}
-
 /// Whether the program reports on a suite, in text and as a page; if not, it must say why.
 fn shown(suite: &Path) -> bool {
     let page = suite.join("page.html");
@@ -301,19 +268,18 @@ fn shown(suite: &Path) -> bool {
 #[test]
 fn spoiled_manifests() {
     let _alone = ALONE.lock();
-    let (suite, cases) = cases();
     let folder = tempfile::tempdir().unwrap();
-    let few: Vec<_> = cases.iter().take(4).collect();
-    for case in &few {
-        let name = format!("{}.safetensors", case.entry.id);
-        let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden").join(&name);
-        std::fs::copy(from, folder.path().join(name)).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(golden.join("manifest.json")).unwrap()).unwrap();
+    let few = ["gru-cell-smallest", "gru-cell-saturated", "gru-cell-input-square-h2", "reset-h2-agree"];
+    let cases = manifest["cases"].as_array_mut().unwrap();
+    cases.retain(|case| few.iter().any(|id| case["id"] == *id));
+    for case in cases {
+        let name = format!("{}.safetensors", case["id"].as_str().unwrap());
+        std::fs::copy(golden.join(&name), folder.path().join(name)).unwrap();
     }
-    let entries = few.iter().map(|case| case.entry.clone()).collect();
-    let manifest =
-        Manifest { cases: entries, kills: BTreeMap::from([("x".into(), vec![0, 2])]), ..suite.manifest.clone() }
-            .to_text()
-            .unwrap();
+    manifest["kills"] = json!({ "x": [0, 2] });
+    let manifest = serde_json::to_string_pretty(&manifest).unwrap();
     let path = folder.path().join("manifest.json");
     let refused = try_all("manifest", &path, manifest.as_bytes(), 200, |_| {
         let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &CheckOptions::default(), |_| {});
@@ -323,95 +289,6 @@ fn spoiled_manifests() {
         can_be_checked
     });
     assert!((50..200).contains(&refused), "{refused} of 200 were refused");
-}
-
-/// A manifest and a file can agree with each other, so that every checksum is right, and still be
-/// nonsense.
-#[test]
-fn cases_that_make_no_sense() {
-    let _alone = ALONE.lock();
-    let (_, cases) = cases();
-    let mut dice = Dice(17);
-    let profiles = [Profile::F64, Profile::F32, Profile::Bf16];
-    let mut refused = 0;
-    for n in 0..1500 {
-        let mut case = cases[n % cases.len()].clone();
-        let mut found = right_values(&case);
-        for _ in 0..=dice.below(3) {
-            nonsense(&mut case, &mut found, &mut dice);
-        }
-        let profile = dice.of(&profiles);
-        match check_case(&case, &found, profile) {
-            Err(_) => refused += 1,
-            // The diagnosis is slow.
-            Ok(report) if n % 10 == 0 => {
-                let checked = [Checked { golden: case, found, report }];
-                let _ = diagnose(&checked, profile, false);
-            }
-            Ok(_) => {}
-        }
-    }
-    assert!(refused > 0, "no nonsense was met");
-}
-
-fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
-    let shapes: [&[usize]; 8] = [&[], &[0], &[1], &[3], &[2, 3], &[3, 2], &[0, 4], &[2, 2, 2]];
-    let numbers = [0.0, 1.0, -1.0, 0.5, 3.0, 1e18, f64::NAN, f64::INFINITY];
-    let inputs: Vec<String> = case.inputs.keys().cloned().collect();
-    let expected: Vec<String> = case.expected.keys().cloned().collect();
-    let value = dice.of(&numbers);
-    let array = |dice: &mut Dice| ArrayD::from_elem(IxDyn(dice.of(&shapes)), value);
-    match dice.below(10) {
-        0..=2 if inputs.is_empty() => {}
-        0 => {
-            let name = inputs[dice.below(inputs.len())].clone();
-            case.inputs.insert(name, array(dice));
-        }
-        1 => drop(case.inputs.remove(&inputs[dice.below(inputs.len())])),
-        2 => {
-            let name = inputs[dice.below(inputs.len())].clone();
-            let at = dice.below(case.inputs[&name].len());
-            if let Some(x) = case.inputs.get_mut(&name).and_then(|tensor| tensor.iter_mut().nth(at)) {
-                *x = value;
-            }
-        }
-        3 if !expected.is_empty() => {
-            // The file agrees with its manifest.
-            let name = expected[dice.below(expected.len())].clone();
-            let other = array(dice);
-            if let Some(tensor) = case.entry.tensors.iter_mut().find(|tensor| tensor.name == name) {
-                tensor.shape = other.shape().to_vec();
-            }
-            if dice.below(2) == 0 {
-                found.insert(name.clone(), Found::computed(vsepp::golden::plain::Kind::Real, other.clone()));
-            }
-            case.expected.insert(name, other);
-        }
-        4 if !expected.is_empty() => {
-            let name = expected[dice.below(expected.len())].clone();
-            case.expected.remove(&name);
-            case.entry.tensors.retain(|tensor| tensor.name != name);
-        }
-        5 => {
-            for tensor in &mut case.entry.tensors {
-                (tensor.padded, tensor.rows) = (dice.below(2) == 0, dice.below(2) == 0);
-            }
-        }
-        6 => case.entry.flags = vec![dice.of(&["tie", "kink", "x"]).into()],
-        7 => {
-            let key = dice.of(&["num_layers", "steps", "margin", "mask_same_image", "max_violation"]);
-            let number = serde_json::json!(dice.of(&[0u64, 1, 2, 7, u64::MAX]));
-            let value = if key.starts_with('m') && key != "margin" { (dice.below(2) == 0).into() } else { number };
-            case.entry.config.insert(key.into(), value);
-        }
-        8 => case.entry.margins.hinge = Some(0.0),
-        _ => {
-            let names: Vec<String> = found.keys().cloned().collect();
-            if let Some(tensor) = names.get(dice.below(names.len())).and_then(|name| found.get_mut(name)) {
-                tensor.values = array(dice);
-            }
-        }
-    }
 }
 
 /// The source files in a folder and its subfolders.

@@ -13,7 +13,7 @@ use crate::real::Real;
 
 /// In which order the terms of a sum are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// From the first to the last, product and sum rounded apart.
     Forward,
     /// From the last to the first.
@@ -26,7 +26,7 @@ pub enum Order {
 
 /// To which numbers a value is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rounding {
+pub(crate) enum Rounding {
     /// Not at all.
     Exact,
     /// To 10 bits after the binary point, to nearest.
@@ -51,7 +51,7 @@ impl Rounding {
     /// The rounded number.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
-    pub fn round<T: Real>(self, x: T) -> T {
+    pub(crate) fn round<T: Real>(self, x: T) -> T {
         /// The bits of an `f32` that TF32 has not.
         const REST: u32 = (1 << 13) - 1;
         let single = x.re() as f32;
@@ -79,7 +79,7 @@ impl Rounding {
 
 /// The error of σ and tanh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UlpError {
+pub(crate) enum UlpError {
     /// Not at all.
     None,
     /// So many units in the last place, every time.
@@ -90,7 +90,7 @@ pub enum UlpError {
 
 /// One honest way to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arithmetic {
+pub(crate) struct Arithmetic {
     /// The order of every sum.
     pub order: Order,
     /// Rounding of both operands of a matrix product.
@@ -105,7 +105,7 @@ pub struct Arithmetic {
 
 /// Forms of the equations that are equal on paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// As the specification has them.
     Definition,
     /// h' = n + z ∘ (h − n), x · (1 / ‖x‖), (S − d) + α, column sums first; Adam with its numbers in the
@@ -118,7 +118,7 @@ pub enum Form {
 
 impl Arithmetic {
     /// The definition: sums from the first to the last, nothing rounded but by the type itself.
-    pub const PLAIN: Self = Self {
+    pub(crate) const PLAIN: Self = Self {
         order: Order::Forward,
         operands: Rounding::Exact,
         storage: Rounding::Exact,

@@ -29,39 +29,40 @@ pub struct CheckOptions {
     pub diagnose_large: bool,
 }
 
-/// The result of a check.
+/// The result of a check. As JSON it has the counts, the first divergence, the diagnosis, and a report of each
+/// stage and case.
 #[derive(Debug, Serialize)]
 pub struct CheckReport {
     /// Something was compared, and nothing failed.
     pub passed: bool,
     /// Under which profile.
-    pub profile: Profile,
+    pub(crate) profile: Profile,
     /// Which suite.
-    pub suite: String,
+    pub(crate) suite: String,
     /// How many cases the suite has (of those that were asked for).
-    pub cases: usize,
+    pub(crate) cases: usize,
     /// How many have each outcome.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// The first divergence, in the order of the suite and of the data flow.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub first: Option<First>,
+    pub(crate) first: Option<First>,
     /// What explains the failures.
-    pub diagnosis: Diagnoses,
+    pub(crate) diagnosis: Diagnoses,
     /// One line for every stage of the data flow.
-    pub stages: Vec<StageReport>,
+    pub(crate) stages: Vec<StageReport>,
     /// Every case.
-    pub reports: Vec<CaseReport>,
+    pub(crate) reports: Vec<CaseReport>,
     /// Files in the folder that belong to no case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unknown_files: Vec<String>,
+    pub(crate) unknown_files: Vec<String>,
     /// The cases with their numbers, for pictures.
     #[serde(skip)]
-    pub checked: Vec<Checked>,
+    pub(crate) checked: Vec<Checked>,
 }
 
 /// How many cases and tensors have each outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Cases within their tolerances.
     pub passed: usize,
     /// Cases accepted with a remark.
@@ -80,7 +81,7 @@ pub struct Counts {
 
 /// The first divergence.
 #[derive(Clone, Debug, Serialize)]
-pub struct First {
+pub(crate) struct First {
     /// The case.
     pub case: String,
     /// What is wrong with the case as a whole.
@@ -93,7 +94,7 @@ pub struct First {
 
 /// All tensors of one stage, in all cases.
 #[derive(Clone, Debug, Serialize)]
-pub struct StageReport {
+pub(crate) struct StageReport {
     /// The stage.
     pub stage: Stage,
     /// Tensors compared.
@@ -199,7 +200,12 @@ pub fn check_folder(
 /// # Errors
 ///
 /// If the case's file cannot be read or is damaged.
-pub fn check_file(expected: &Path, found: &Path, profile: Profile, options: &CheckOptions) -> Result<CheckReport> {
+pub(crate) fn check_file(
+    expected: &Path,
+    found: &Path,
+    profile: Profile,
+    options: &CheckOptions,
+) -> Result<CheckReport> {
     let file = TensorFile::read(expected)?;
     let entry = file.metadata().ok_or_else(|| {
         Error::file(expected, "expected a file that `vsepp golden make --inputs` wrote, found no case in its metadata")

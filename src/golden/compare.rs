@@ -25,7 +25,7 @@ use crate::files::ElementType;
 
 /// A tensor that a backend wrote.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its element type in the file.
     pub element: ElementType,
     /// Its numbers.
@@ -33,18 +33,18 @@ pub struct Found {
 }
 
 /// What a backend wrote for a case, by name.
-pub type FoundTensors = BTreeMap<String, Found>;
+pub(crate) type FoundTensors = BTreeMap<String, Found>;
 
 /// The tensor with which a backend says that it refuses a case.
-pub const REJECTED: &str = "out.rejected";
+pub(crate) const REJECTED: &str = "out.rejected";
 /// The tensor with which a backend says that it cannot take a case's input: its runtime has no way to
 /// pass such an input, so it neither refuses nor accepts it.
-pub const UNSUPPORTED: &str = "out.unsupported";
+pub(crate) const UNSUPPORTED: &str = "out.unsupported";
 
 impl Found {
     /// The tensors computed here, as if a backend had written them.
     #[must_use]
-    pub fn computed(kind: Kind, values: ArrayD<f64>) -> Self {
+    pub(crate) fn computed(kind: Kind, values: ArrayD<f64>) -> Self {
         Self { element: if kind == Kind::Real { ElementType::F64 } else { ElementType::I64 }, values }
     }
 }
@@ -52,7 +52,7 @@ impl Found {
 /// The outcome for a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Status {
+pub(crate) enum Status {
     /// Within its tolerance.
     Passed,
     /// Accepted, though not the norm; the report says why.
@@ -67,7 +67,7 @@ pub enum Status {
 
 /// What was found about a tensor.
 #[derive(Clone, Debug, Serialize)]
-pub struct TensorReport {
+pub(crate) struct TensorReport {
     /// Its name.
     pub name: String,
     /// The stage of the data flow that makes it.
@@ -102,7 +102,7 @@ pub struct TensorReport {
 
 /// What was found about a case.
 #[derive(Clone, Debug, Serialize)]
-pub struct CaseReport {
+pub(crate) struct CaseReport {
     /// The case.
     pub id: String,
     /// Its family.
@@ -122,13 +122,13 @@ pub struct CaseReport {
 impl CaseReport {
     /// The first divergence.
     #[must_use]
-    pub fn headline(&self) -> Option<&TensorReport> {
+    pub(crate) fn headline(&self) -> Option<&TensorReport> {
         self.tensors.iter().find(|tensor| tensor.status == Status::Failed)
     }
 
     /// The largest error in units of the tolerance.
     #[must_use]
-    pub fn worst(&self) -> f64 {
+    pub(crate) fn worst(&self) -> f64 {
         let of_tensor = |t: &TensorReport| match t.status {
             Status::Failed => t.units.unwrap_or(f64::INFINITY),
             _ => t.units.unwrap_or(0.0),
@@ -138,13 +138,13 @@ impl CaseReport {
 
     /// How many tensors have an outcome.
     #[must_use]
-    pub fn count(&self, status: Status) -> usize {
+    pub(crate) fn count(&self, status: Status) -> usize {
         self.tensors.iter().filter(|tensor| tensor.status == status).count()
     }
 
     /// A report on a case as a whole.
     #[must_use]
-    pub fn whole(golden: &GoldenCase, status: Status, problem: impl Into<String>) -> Self {
+    pub(crate) fn whole(golden: &GoldenCase, status: Status, problem: impl Into<String>) -> Self {
         Self {
             id: golden.entry.id.clone(),
             family: golden.entry.family.clone(),
@@ -161,7 +161,7 @@ impl CaseReport {
 /// # Errors
 ///
 /// If the case itself is broken, never because of what was found.
-pub fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
+pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
     let says = |name: &str| found.get(name).map(|found| found.values.iter().any(|&x| x != 0.0));
     let rejected = says(REJECTED);
     let given = |name: &str| name.starts_with("in.") || name.starts_with("param.");

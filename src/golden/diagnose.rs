@@ -43,7 +43,7 @@ const UNEXPLAINED: usize = 5;
 /// What a mistake explains of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reach {
+pub(crate) enum Reach {
     /// The first divergence, but not all that follows.
     First,
     /// Everything that was written.
@@ -59,7 +59,7 @@ struct Explanation {
 
 /// A mistake, or several that the written tensors do not distinguish, and the failing cases that it explains.
 #[derive(Clone, Debug, Serialize)]
-pub struct Diagnosis {
+pub(crate) struct Diagnosis {
     /// The mistake's id; several where the written tensors do not distinguish them.
     pub mistakes: Vec<String>,
     /// What the backend computes.
@@ -77,7 +77,7 @@ pub struct Diagnosis {
 
 /// The diagnosis of all failing cases.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Diagnoses {
+pub(crate) struct Diagnoses {
     /// What was named, what explains most first.
     pub named: Vec<Diagnosis>,
     /// What explains something, but too little to be named.
@@ -99,7 +99,7 @@ pub struct Diagnoses {
 
 /// A case, what was found, and what came of it.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The case.
     pub golden: GoldenCase,
     /// What the backend wrote.
@@ -321,7 +321,7 @@ fn cover(explained: &[(&Checked, Vec<Explanation>)], spared: &BTreeMap<Mistake, 
 
 /// Names what explains the failing cases.
 #[must_use]
-pub fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -> Diagnoses {
+pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -> Diagnoses {
     let mut out = Diagnoses::default();
     let failing = || checked.iter().filter(|c| c.report.status == Status::Failed && c.first().is_some());
     let passing: Vec<&Checked> = checked

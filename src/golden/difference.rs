@@ -31,7 +31,7 @@ impl From<Deviation> for [f64; 3] {
 
 /// Which elements of a tensor are compared, and on what scale.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Extent<'a> {
+pub(crate) struct Extent<'a> {
     /// Each row (first dimension) has its own scale.
     pub rows: bool,
     /// Only t < length of each row is compared, in a tensor [B, T, …].
@@ -70,7 +70,7 @@ impl Extent<'_> {
 
 /// What was found when two tensors were compared.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// In parts of the scale.
     pub deviation: Deviation,
     /// The flat position of the largest error, or of the first value whose kind (finite, NaN,

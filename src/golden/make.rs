@@ -63,7 +63,7 @@ const COMPUTED: usize = 128 * 128;
 
 /// A case as it is written: its entry, and the tensors of its file.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// The manifest's entry.
     pub entry: CaseEntry,
     /// The tensors.
@@ -113,7 +113,7 @@ fn add(writer: &mut TensorWriter, name: &str, kind: Kind, single: bool, values: 
 
 /// What of a case is written.
 #[derive(Clone, Copy, Debug)]
-pub struct MakeOptions<'a> {
+pub(crate) struct MakeOptions<'a> {
     /// The profiles whose tolerances are measured.
     pub profiles: &'a [Profile],
     /// Layouts in which the GRU's weights are added.
@@ -132,7 +132,7 @@ impl Case {
     /// # Errors
     ///
     /// As [`Program::run`], unless the case is one that must be refused.
-    pub fn make(&self, options: MakeOptions<'_>) -> Result<Written> {
+    pub(crate) fn make(&self, options: MakeOptions<'_>) -> Result<Written> {
         let mut writer = TensorWriter::default();
         let mut tensors: Vec<TensorEntry> = Vec::new();
         for (name, values) in &self.inputs {
@@ -260,7 +260,7 @@ fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
 /// # Errors
 ///
 /// If a case cannot be computed, or if the disk refuses.
-pub fn write(
+pub(crate) fn write(
     folder: &Path,
     name: &str,
     cases: &[Case],

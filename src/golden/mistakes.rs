@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// What is known about a mistake.
 #[derive(Clone, Copy, Debug)]
-pub struct Description {
+pub(crate) struct Description {
     /// Which one.
     pub mistake: Mistake,
     /// Its name in manifests and reports.
@@ -24,10 +24,10 @@ macro_rules! mistakes {
         /// One single mistake; [`Mistake::describe`] says what it is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[allow(missing_docs)] // each is described in the table
-        pub enum Mistake { $($name),* }
+        pub(crate) enum Mistake { $($name),* }
 
         /// All of them, in the order of the data flow.
-        pub const ALL: &[Description] = &[
+        pub(crate) const ALL: &[Description] = &[
             $(Description { mistake: Mistake::$name, id: $id, says: $says, fix: $fix }),*
         ];
     };
@@ -250,13 +250,13 @@ mistakes! {
 impl Mistake {
     /// What it is and how to fix it.
     #[must_use]
-    pub fn describe(self) -> &'static Description {
+    pub(crate) fn describe(self) -> &'static Description {
         &ALL[self as usize]
     }
 }
 
 /// The mistakes with which a computation is made: none, one, or several together.
-pub type Mistakes = BTreeSet<Mistake>;
+pub(crate) type Mistakes = BTreeSet<Mistake>;
 
 #[cfg(test)]
 mod tests {

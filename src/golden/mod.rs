@@ -20,26 +20,35 @@
 //! | [`check`] | a folder or a file against a suite or a case |
 //! | [`custom`] | cases of the user's own, at the user's sizes |
 //!
+//! Public is what a check needs, for a backend in Rust with tests of its own: [`Suite`], [`check_folder`],
+//! [`Profile`].
+//!
 //! Three computations of the model agree: [`crate::spec`] and [`plain`] to the bit, the fast one of
 //! [`crate::model`] and `PyTorch`'s to rounding. Tests compare all of them.
 
-pub mod arithmetic;
-pub mod cases;
-pub mod check;
-pub mod compare;
-pub mod custom;
-pub mod diagnose;
-pub mod difference;
+pub(crate) mod arithmetic;
+pub(crate) mod cases;
+pub(crate) mod check;
+pub(crate) mod compare;
+pub(crate) mod custom;
+pub(crate) mod diagnose;
+pub(crate) mod difference;
 mod inputs;
-pub mod make;
-pub mod mistakes;
-pub mod plain;
-pub mod program;
+pub(crate) mod make;
+pub(crate) mod mistakes;
+pub(crate) mod plain;
+pub(crate) mod program;
 mod runner;
 mod specified;
-pub mod stage;
-pub mod suite;
-pub mod ties;
-pub mod tolerance;
+pub(crate) mod stage;
+pub(crate) mod suite;
+pub(crate) mod ties;
+pub(crate) mod tolerance;
 
-pub use arithmetic::Arithmetic;
+pub(crate) use arithmetic::Arithmetic;
+pub use check::{CheckOptions, CheckReport, check_folder};
+pub use suite::Suite;
+pub use tolerance::Profile;
+
+#[cfg(test)]
+mod tests;

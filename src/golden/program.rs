@@ -12,12 +12,12 @@ use crate::real::Real;
 use crate::similarity::Measure;
 
 /// The tensors that a case gives: `in.*` and `param.*`.
-pub type Inputs = BTreeMap<String, ArrayD<f64>>;
+pub(crate) type Inputs = BTreeMap<String, ArrayD<f64>>;
 
 /// What a case computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Program {
+pub(crate) enum Program {
     /// One step of one layer, forward and backward.
     GruCell,
     /// Rows of different lengths through all layers.
@@ -42,7 +42,7 @@ pub enum Program {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)] // as in `Config`
-pub struct Settings {
+pub(crate) struct Settings {
     pub margin: f64,
     pub max_violation: bool,
     pub mask_same_image: bool,
@@ -83,7 +83,7 @@ impl Settings {
 
     /// Margin and kind of the loss.
     #[must_use]
-    pub fn hinge(&self) -> HingeLoss {
+    pub(crate) fn hinge(&self) -> HingeLoss {
         let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
         HingeLoss { margin: self.margin, violation }
     }
@@ -91,7 +91,7 @@ impl Settings {
 
 /// How far a case is from the places where its function is not smooth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Margins {
+pub(crate) struct Margins {
     /// The smallest |hinge| that decides something.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hinge: Option<f64>,
@@ -108,7 +108,7 @@ pub struct Margins {
 
 impl Margins {
     /// Nothing is near.
-    pub const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
+    pub(crate) const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
 
     fn see(place: &mut Option<f64>, value: f64) {
         if value.is_finite() {
@@ -167,14 +167,14 @@ impl Margins {
 
     /// The least of those at which a gradient jumps.
     #[must_use]
-    pub fn kink(&self) -> f64 {
+    pub(crate) fn kink(&self) -> f64 {
         [self.hinge, self.hardest, self.sign].into_iter().flatten().fold(f64::INFINITY, f64::min)
     }
 }
 
 /// A computation's result.
 #[derive(Clone, Debug)]
-pub struct Run<T> {
+pub(crate) struct Run<T> {
     /// Every tensor, in the order of the data flow.
     pub trace: Trace<T>,
     /// Distance from kinks.
@@ -184,7 +184,7 @@ pub struct Run<T> {
 impl Program {
     /// The keys of [`Settings`] that this program reads.
     #[must_use]
-    pub fn keys(self) -> &'static [&'static str] {
+    pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::GruCell | Self::Embedding | Self::Linear | Self::L2norm => &[],
             Self::Gru => &["num_layers"],
@@ -209,7 +209,7 @@ impl Program {
 
     /// Its name in a manifest.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::GruCell => "gru_cell",
             Self::Gru => "gru",

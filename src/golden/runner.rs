@@ -21,7 +21,7 @@ impl Program {
     /// If an input is missing, has not the shape that the others imply, or is one that
     /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
     /// are not finite).
-    pub fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
+    pub(crate) fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
         check_steps(settings)?;
         let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
         match self {

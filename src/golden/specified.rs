@@ -1,7 +1,7 @@
 //! What a case must give: each program computed by the specification, [`crate::spec`].
 //!
 //! The tensors and their order are those of [`Program::run`], which computes the same in any arithmetic
-//! and with any mistake. `tests/golden.rs` compares the two, to the bit.
+//! and with any mistake. `golden/tests.rs` compares the two, to the bit.
 
 use ndarray::{Array2, ArrayView, Axis, RemoveAxis};
 
@@ -24,7 +24,7 @@ impl Program {
     /// # Errors
     ///
     /// As [`Program::run`].
-    pub fn specified(self, settings: &Settings, inputs: &Inputs) -> Result<Run<f64>> {
+    pub(crate) fn specified(self, settings: &Settings, inputs: &Inputs) -> Result<Run<f64>> {
         runner::check_steps(settings)?;
         let read = Reader { inputs, settings, arithmetic: Arithmetic::PLAIN, strict: true };
         let mut run = Specified { settings, read, trace: Trace::default(), margins: Margins::NONE };

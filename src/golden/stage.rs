@@ -9,7 +9,7 @@ use super::program::Program;
 
 /// A step of the data flow, in forward order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// (IMG-1) before the embedding itself.
     ImageSide,
     /// f
@@ -103,7 +103,7 @@ const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 
 /// A step, or the gradients of what it makes. Its text is `backward: gru layer 1`, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// Which step.
     pub step: Step,
     /// Which layer, of a [`Step::GruLayer`].
@@ -114,7 +114,7 @@ pub struct Stage {
 
 impl Stage {
     /// A tensor of no program.
-    pub const UNKNOWN: Self = Self::forward(Step::Unknown);
+    pub(crate) const UNKNOWN: Self = Self::forward(Step::Unknown);
 
     /// The values of a step.
     #[must_use]

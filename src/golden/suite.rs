@@ -34,14 +34,14 @@ use crate::escape::is_obeyed;
 use crate::files::{TensorFile, read_text};
 
 /// The version of the format.
-pub const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 2;
 /// The JSON Schema of `manifest.json`.
-pub const SCHEMA: &str = include_str!("manifest.schema.json");
+pub(crate) const SCHEMA: &str = include_str!("manifest.schema.json");
 
 /// `manifest.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// [`FORMAT`]
     pub format: u32,
     /// `core` or `paper`.
@@ -58,7 +58,7 @@ pub struct Manifest {
 /// A case in the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CaseEntry {
+pub(crate) struct CaseEntry {
     /// Its name, for ever.
     pub id: String,
     /// The family it belongs to.
@@ -89,7 +89,7 @@ pub struct CaseEntry {
 /// A tensor in the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TensorEntry {
+pub(crate) struct TensorEntry {
     /// Its name, which says whether it is given or expected.
     pub name: String,
     /// The element type in the file.
@@ -122,7 +122,7 @@ impl TensorEntry {
     /// Whether it is given (`in.*`, `param.*`, `layout.*`) and not expected (`mid.*`, `out.*`, `grad.*`,
     /// `opt.*`).
     #[must_use]
-    pub fn is_input(&self) -> bool {
+    pub(crate) fn is_input(&self) -> bool {
         ["in.", "param.", "layout."].iter().any(|prefix| self.name.starts_with(prefix))
     }
 
@@ -167,7 +167,7 @@ mod figures {
 
 /// A case with all its numbers, as the checker needs it.
 #[derive(Clone, Debug)]
-pub struct GoldenCase {
+pub(crate) struct GoldenCase {
     /// The manifest's entry.
     pub entry: CaseEntry,
     /// `in.*`, `param.*`
@@ -178,7 +178,7 @@ pub struct GoldenCase {
 
 /// In what form files are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// One safetensors file a case.
     #[default]
     Safetensors,
@@ -189,7 +189,7 @@ pub enum Format {
 impl Format {
     /// The ending of a file's name.
     #[must_use]
-    pub fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Safetensors => "safetensors",
             Self::Npz => "npz",
@@ -203,13 +203,13 @@ impl GoldenCase {
     /// # Errors
     ///
     /// If a key is unknown.
-    pub fn settings(&self) -> Result<Settings> {
+    pub(crate) fn settings(&self) -> Result<Settings> {
         serde_json::from_value(Value::Object(self.entry.config.clone()))
             .map_err(|e| Error::mismatch(format!("case {}: config: {e}", self.entry.id)))
     }
 
     /// The expected tensors, in the order of the data flow.
-    pub fn expected_entries(&self) -> impl Iterator<Item = &TensorEntry> {
+    pub(crate) fn expected_entries(&self) -> impl Iterator<Item = &TensorEntry> {
         self.entry.tensors.iter().filter(|tensor| !tensor.is_input())
     }
 
@@ -292,7 +292,7 @@ pub(super) fn sha256(dtype: &str, values: &ArrayD<f64>) -> String {
 pub struct Suite {
     folder: PathBuf,
     /// The manifest.
-    pub manifest: Manifest,
+    pub(crate) manifest: Manifest,
 }
 
 impl Suite {
@@ -342,7 +342,7 @@ impl Suite {
     /// # Errors
     ///
     /// If its file is missing, or is not what the manifest says.
-    pub fn load(&self, entry: &CaseEntry) -> Result<GoldenCase> {
+    pub(crate) fn load(&self, entry: &CaseEntry) -> Result<GoldenCase> {
         let path = Format::Safetensors.extension();
         let path = self.folder.join(format!("{}.{path}", entry.id));
         let path = if path.exists() { path } else { path.with_extension(Format::Npz.extension()) };
@@ -377,7 +377,7 @@ impl Manifest {
     /// # Errors
     ///
     /// Never, but for numbers that JSON cannot hold.
-    pub fn to_text(&self) -> Result<String> {
+    pub(crate) fn to_text(&self) -> Result<String> {
         let mut out = String::from("{\n");
         let _ = writeln!(out, "  \"format\": {},\n  \"suite\": {},\n  \"flags\": {{", self.format, json(&self.suite)?);
         let flags: Result<Vec<String>> =

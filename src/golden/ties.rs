@@ -33,7 +33,7 @@ const SLACK: [f64; 3] = [1e-12, 1e-2, 1e-6];
 
 /// The right choices of a batch.
 #[derive(Clone, Debug)]
-pub struct Choices {
+pub(crate) struct Choices {
     batch: usize,
     max: bool,
     /// For each direction (rows, columns), for each query: what may count.
@@ -61,7 +61,7 @@ impl Choices {
     /// # Errors
     ///
     /// If the case's config is broken.
-    pub fn of(golden: &GoldenCase, profile: Profile) -> Result<Option<Self>> {
+    pub(crate) fn of(golden: &GoldenCase, profile: Profile) -> Result<Option<Self>> {
         let program = golden.entry.program;
         if !matches!(program, Program::Loss | Program::Model) {
             return Ok(None);
@@ -157,7 +157,7 @@ impl Choices {
 
     /// Gradients that backends usually give: of the first choice, of the last, of even shares.
     #[must_use]
-    pub fn usual(&self) -> Vec<Array2<f64>> {
+    pub(crate) fn usual(&self) -> Vec<Array2<f64>> {
         type Share = fn(&[usize]) -> Vec<(usize, f64)>;
         let shares: [Share; 3] = [
             |open| open.first().map(|&other| (other, 1.0)).into_iter().collect(),

@@ -29,24 +29,24 @@ use crate::error::Result;
 /// The factor on the largest measured error, because the measured ways are a sample of the honest ones. The
 /// publishing gate limits it from both sides: other honest ways stay below T, and every known mistake is
 /// off by at least 10 T.
-pub const SAFETY: f64 = 8.0;
+pub(crate) const SAFETY: f64 = 8.0;
 /// Tensors of at least this many numbers have a bound on their mean error too. Of n errors of random
 /// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift shows.
-pub const LARGE: usize = 4096;
+pub(crate) const LARGE: usize = 4096;
 /// The least E of the largest error and of the Frobenius norm, in units of u: one rounding of a value.
-pub const FLOOR: f64 = 1.0;
+pub(crate) const FLOOR: f64 = 1.0;
 /// The least E of the mean error, in units of u. The mean of values that are each rounded once is
 /// smaller than one rounding; less than a quarter is luck, unless there are very many.
-pub const MEAN_FLOOR: f64 = 0.25;
+pub(crate) const MEAN_FLOOR: f64 = 0.25;
 /// A low-precision profile does not judge a gradient if a kink is nearer than this many E of a score.
 /// A hinge is a difference of two scores (2 E), and rounding it adds a little.
-pub const KINK_BAND: f64 = 3.0;
+pub(crate) const KINK_BAND: f64 = 3.0;
 /// A low-precision profile does not judge a tensor whose tolerance is at least this part of its scale:
 /// zeros would nearly pass.
-pub const TELLS_NOTHING: f64 = 0.5;
+pub(crate) const TELLS_NOTHING: f64 = 0.5;
 /// Up to this many steps a low-precision profile judges Adam's moments in a model. Later losses belong to
 /// parameters that moved by signs of gradients, and signs near 0 flip.
-pub const STEADY_STEPS: usize = 2;
+pub(crate) const STEADY_STEPS: usize = 2;
 
 /// The precision in which a backend computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Profile {
 
     /// The honest ways to compute whose errors are measured.
     #[must_use]
-    pub fn ways(self) -> Vec<Arithmetic> {
+    pub(crate) fn ways(self) -> Vec<Arithmetic> {
         let plain = Arithmetic::PLAIN;
         let way = |order, ulp_error| Arithmetic { order, ulp_error, ..plain };
         let rearranged = |way: Arithmetic| Arithmetic { form: Form::Rearranged, ..way };
@@ -190,17 +190,15 @@ fn two_digits(x: f64) -> f64 {
 }
 
 /// What is known of a tensor's tolerance under a profile; none: this profile does not judge it.
-pub type Tolerances = std::collections::BTreeMap<Profile, Deviation>;
+pub(crate) type Tolerances = std::collections::BTreeMap<Profile, Deviation>;
 
 /// A case's golden values with the tolerances of every tensor, in the order of the data flow.
 #[derive(Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// The golden run.
     pub golden: Run<f64>,
     /// For each tensor of the trace; indices and masks are exact and have none.
     pub tolerances: Vec<Tolerances>,
-    /// E of the scores, as it is and not in parts of the scale: what a kink's distance is held against.
-    pub score_error: std::collections::BTreeMap<Profile, f64>,
 }
 
 /// The golden values and the tolerances under some profiles.
@@ -218,7 +216,6 @@ pub(crate) fn measure(
     let golden = program.specified(settings, inputs)?;
     let lengths = lengths_of(inputs);
     let mut tolerances = vec![Tolerances::new(); golden.trace.entries.len()];
-    let mut score_error = std::collections::BTreeMap::new();
     for &profile in profiles {
         let mut errors = vec![Deviation::default(); golden.trace.entries.len()];
         let mut compared = vec![0; errors.len()];
@@ -255,7 +252,6 @@ pub(crate) fn measure(
             Some(errors[place].max * scale)
         });
         let scores = scores.unwrap_or(0.0);
-        score_error.insert(profile, scores);
         let near_kink = flipped || golden.margins.kink() < KINK_BAND * scores;
         let low = !matches!(profile, Profile::F64 | Profile::F32);
         let errors = errors.into_iter().zip(compared);
@@ -281,7 +277,7 @@ pub(crate) fn measure(
             }
         }
     }
-    Ok(Measured { golden, tolerances, score_error })
+    Ok(Measured { golden, tolerances })
 }
 
 /// The same numbers as `f64`.

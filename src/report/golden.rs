@@ -387,3 +387,63 @@ pub(crate) fn golden_tensor(name: &str, values: &ArrayD<f64>) -> String {
 pub(crate) fn tensor_of<'a>(case: &'a GoldenCase, name: &str) -> Option<&'a ArrayD<f64>> {
     case.inputs.get(name).or_else(|| case.expected.get(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::files::TensorWriter;
+    use crate::golden::Arithmetic;
+    use crate::golden::check::{CheckOptions, check_folder};
+    use crate::golden::mistakes::{Mistake, Mistakes};
+    use crate::golden::plain::Plain;
+    use crate::golden::program::Program;
+    use crate::golden::suite::Suite;
+    use crate::golden::tolerance::Profile;
+
+    /// Whether a pasted text agrees with the printed text. Line breaks may differ, and … marks an omission.
+    fn agree(pasted: &str, printed: &str) -> bool {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let printed = words(printed);
+        let mut rest = printed.as_str();
+        pasted.split('…').map(words).all(|piece| match rest.split_once(piece.as_str()) {
+            Some((_, after)) => {
+                rest = after;
+                true
+            }
+            None => false,
+        })
+    }
+
+    #[test]
+    fn the_readmes_diagnosis_is_what_the_program_prints() {
+        // A GRU of another library with the reset before the product writes only its results.
+        let folder = tempfile::tempdir().unwrap();
+        let planted = Mistakes::from([Mistake::ResetBefore]);
+        let suite = Suite::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")).unwrap();
+        for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
+            let case = suite.load(entry).unwrap();
+            let plain = Plain::new(Arithmetic::PLAIN, &planted);
+            let settings = case.settings().unwrap();
+            let Ok(run) = entry.program.run::<f32>(&settings, &case.inputs, &plain) else { continue };
+            let mut writer = TensorWriter::default();
+            for tensor in run.trace.entries {
+                let state = tensor.name.starts_with("mid.l") && tensor.name.rsplit('.').next() == Some("h");
+                if state || ["out.h_next", "out.last"].contains(&tensor.name.as_str()) {
+                    writer.add(tensor.name, &tensor.values.view());
+                }
+            }
+            writer.write_safetensors(&folder.path().join(format!("{}.safetensors", entry.id)), None).unwrap();
+        }
+        let checked = check_folder(&suite, folder.path(), Profile::F32, &CheckOptions::default(), |_| ()).unwrap();
+        assert!(!checked.passed);
+        let found = golden_report(&checked);
+        let readme = include_str!("../../README.md");
+        let expected = readme.split("```").find(|block| block.contains("reset-before-product")).expect("a block");
+        let expected = expected.strip_prefix("text\n").expect("a block of text");
+        assert!(agree(expected, &found), "README.md has\n{expected}\nand the program prints\n{found}");
+        let other = expected.replacen("9.8 ×", "9.7 ×", 1);
+        assert!(other != expected && !agree(&other, &found), "the test finds a wrong figure");
+    }
+}

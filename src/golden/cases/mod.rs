@@ -16,7 +16,7 @@ use ndarray::{Array, Array1, Array3, ArrayD, Dimension, IntoDimension, s};
 use ndarray_rand::rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 
-pub use models::paper;
+pub(crate) use models::paper;
 
 use super::arithmetic::Arithmetic;
 use super::difference::{difference, extent, lengths_of};
@@ -31,7 +31,7 @@ use crate::similarity::Measure;
 /// What a backend is expected to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Expected {
+pub(crate) enum Expected {
     /// To give these values.
     Valid,
     /// To give these values, or to fail, with a remark: the range of `f32` is nearly left.
@@ -42,7 +42,7 @@ pub enum Expected {
 
 /// One case.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// Its name, for ever.
     pub id: String,
     /// The family it belongs to.
@@ -62,7 +62,7 @@ pub struct Case {
 }
 
 /// What the flags mean.
-pub const FLAGS: &[(&str, &str)] = &[
+pub(crate) const FLAGS: &[(&str, &str)] = &[
     (
         "nan-padding",
         "in.x or in.d_words is NaN after each row's end: a kernel that computes there, multiplies it by 0 or sums it spreads NaN",
@@ -282,7 +282,7 @@ fn poison(mut x: Array3<f64>, lengths: &[usize]) -> ArrayD<f64> {
 /// # Errors
 ///
 /// If a case cannot be drawn as it asks.
-pub fn core() -> Result<Vec<Case>> {
+pub(crate) fn core() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     gru::gru_cells(&mut cases)?;
     gru::layouts(&mut cases)?;

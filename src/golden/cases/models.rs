@@ -239,7 +239,7 @@ pub(super) fn trajectories(cases: &mut Vec<Case>) -> Result<()> {
 /// # Errors
 ///
 /// If a case cannot be drawn.
-pub fn paper() -> Result<Vec<Case>> {
+pub(crate) fn paper() -> Result<Vec<Case>> {
     const PAPER: Sizes = Sizes {
         batch: 128,
         steps: 20,

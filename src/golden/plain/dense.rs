@@ -11,7 +11,7 @@ use crate::spec::layers::Linear;
 
 /// Rows and what they were divided by.
 #[derive(Clone, Debug)]
-pub struct Normalised<T> {
+pub(crate) struct Normalised<T> {
     /// x [N, D]
     pub input: Array2<T>,
     /// y [N, D]

@@ -10,7 +10,7 @@ use crate::spec::gru::GruLayer;
 
 /// Rows of different lengths in one array. After the end of a row there may be anything.
 #[derive(Clone, Debug)]
-pub struct Padded<T> {
+pub(crate) struct Padded<T> {
     /// [B, T, I]
     pub values: Array3<T>,
     /// `[B]`, 1 to T.
@@ -37,7 +37,7 @@ pub(super) struct Layer<T> {
 
 /// A forward pass through all layers, ready to go back.
 #[derive(Clone, Debug)]
-pub struct Pass<T> {
+pub(crate) struct Pass<T> {
     pub(super) layers: Vec<Layer<T>>,
     pub(super) lengths: Vec<usize>,
     /// The state of each row at its own last token, [B, H].
@@ -47,7 +47,7 @@ pub struct Pass<T> {
 impl<T> Pass<T> {
     /// How far each row was read, `[B]`.
     #[must_use]
-    pub fn lengths(&self) -> &[usize] {
+    pub(crate) fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 }

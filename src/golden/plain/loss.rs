@@ -10,7 +10,7 @@ use crate::real::Real;
 
 /// One direction: the costs, which of them count, and the hardest of each query.
 #[derive(Clone, Debug)]
-pub struct Terms<T> {
+pub(crate) struct Terms<T> {
     /// The hinges, 0 where there is no negative, [B, B].
     pub cost: Array2<T>,
     /// The weight with which an entry counts: 0 or 1, [B, B].
@@ -21,7 +21,7 @@ pub struct Terms<T> {
 
 /// Both directions and the loss.
 #[derive(Clone, Debug)]
-pub struct Costs<T> {
+pub(crate) struct Costs<T> {
     /// Caption retrieval: queries are rows.
     pub rows: Terms<T>,
     /// Image retrieval: queries are columns.

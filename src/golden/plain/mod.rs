@@ -3,7 +3,7 @@
 //! It pads captions to [B, T], goes one time step after another, and keeps every intermediate value. The
 //! tolerances and the diagnosis need what [`crate::spec`] must not have: any honest [`Arithmetic`], and
 //! any planted [`Mistake`]. Wherever a line checks `wrong(…)`, the other branch is the specification.
-//! Without mistakes and in exact order both give the same bits (`tests/golden.rs`).
+//! Without mistakes and in exact order both give the same bits (`golden/tests.rs`).
 
 mod dense;
 mod gru;
@@ -15,10 +15,9 @@ mod weights;
 
 use ndarray::{Array, ArrayD, ArrayView2, Dimension};
 
-pub use dense::Normalised;
-pub use gru::{Padded, Pass};
-pub use loss::{Costs, Terms};
-pub use optimiser::{Optimiser, OptimiserStep, Tensors};
+pub(crate) use dense::Normalised;
+pub(crate) use gru::{Padded, Pass};
+pub(crate) use optimiser::{Optimiser, Tensors};
 
 use super::arithmetic::Arithmetic;
 use super::mistakes::{Mistake, Mistakes};
@@ -26,7 +25,7 @@ use crate::real::Real;
 
 /// How to compute: an arithmetic, and the mistakes to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain<'a> {
+pub(crate) struct Plain<'a> {
     /// Order of sums, rounding, exactness of σ and tanh.
     pub arithmetic: Arithmetic,
     /// The mistakes that are planted.
@@ -45,13 +44,13 @@ static NONE: Mistakes = Mistakes::new();
 impl<'a> Plain<'a> {
     /// Computes as an arithmetic does, with some mistakes.
     #[must_use]
-    pub fn new(arithmetic: Arithmetic, mistakes: &'a Mistakes) -> Self {
+    pub(crate) fn new(arithmetic: Arithmetic, mistakes: &'a Mistakes) -> Self {
         Self { arithmetic, mistakes, d_scores: None, forward_only: false }
     }
 
     /// How to compute backward.
     #[must_use]
-    pub fn back(&self) -> Plain<'a> {
+    pub(crate) fn back(&self) -> Plain<'a> {
         Plain { mistakes: if self.forward_only { &NONE } else { self.mistakes }, ..*self }
     }
 
@@ -63,7 +62,7 @@ impl<'a> Plain<'a> {
 
 /// What the numbers of a tensor are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Real numbers.
     Real,
     /// Indices, compared exactly.
@@ -74,7 +73,7 @@ pub enum Kind {
 
 /// One named tensor.
 #[derive(Clone, Debug)]
-pub struct Entry<T> {
+pub(crate) struct Entry<T> {
     /// Its name in a case: `mid.…`, `out.…`, `grad.…`, `opt.…`.
     pub name: String,
     /// What its numbers are.
@@ -85,31 +84,31 @@ pub struct Entry<T> {
 
 /// All tensors of a computation in the order of the data flow.
 #[derive(Clone, Debug, Default)]
-pub struct Trace<T> {
+pub(crate) struct Trace<T> {
     /// The tensors.
     pub entries: Vec<Entry<T>>,
 }
 
 impl<T: Real> Trace<T> {
     /// Adds a tensor of real numbers.
-    pub fn real<D: Dimension>(&mut self, name: impl Into<String>, values: &Array<T, D>) {
+    pub(crate) fn real<D: Dimension>(&mut self, name: impl Into<String>, values: &Array<T, D>) {
         self.add(name, Kind::Real, values);
     }
 
     /// Adds a tensor.
-    pub fn add<D: Dimension>(&mut self, name: impl Into<String>, kind: Kind, values: &Array<T, D>) {
+    pub(crate) fn add<D: Dimension>(&mut self, name: impl Into<String>, kind: Kind, values: &Array<T, D>) {
         let values = values.as_standard_layout().into_owned().into_dyn();
         self.entries.push(Entry { name: name.into(), kind, values });
     }
 
     /// Adds numbers as a vector.
-    pub fn vector(&mut self, name: impl Into<String>, values: Vec<T>) {
+    pub(crate) fn vector(&mut self, name: impl Into<String>, values: Vec<T>) {
         self.real(name, &ndarray::Array1::from(values));
     }
 
     /// A tensor by name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&ArrayD<T>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&ArrayD<T>> {
         self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.values)
     }
 }

@@ -8,11 +8,11 @@ use crate::golden::mistakes::Mistake as M;
 use crate::real::{Real, power};
 
 /// Named tensors in a fixed order.
-pub type Tensors<T> = Vec<(String, ArrayD<T>)>;
+pub(crate) type Tensors<T> = Vec<(String, ArrayD<T>)>;
 
 /// Adam's memory.
 #[derive(Clone, Debug)]
-pub struct Optimiser<T> {
+pub(crate) struct Optimiser<T> {
     /// First moments.
     pub m: Tensors<T>,
     /// Second moments.
@@ -26,7 +26,7 @@ pub struct Optimiser<T> {
 
 /// What one step found.
 #[derive(Clone, Copy, Debug)]
-pub struct OptimiserStep<T> {
+pub(crate) struct OptimiserStep<T> {
     /// (CLIP-1): before clipping.
     pub norm: T,
     /// (CLIP-2): 1 where nothing is clipped.
@@ -36,7 +36,7 @@ pub struct OptimiserStep<T> {
 impl<T: Real> Optimiser<T> {
     /// Moments zero, no step taken.
     #[must_use]
-    pub fn new(parameters: &Tensors<T>) -> Self {
+    pub(crate) fn new(parameters: &Tensors<T>) -> Self {
         let zeros: Tensors<T> = parameters.iter().map(|(name, p)| (name.clone(), ArrayD::zeros(p.raw_dim()))).collect();
         Self { m: zeros.clone(), v: zeros.clone(), step: 0, largest: zeros.clone(), gradients: zeros }
     }

@@ -1,24 +1,28 @@
 //! The golden kit: what it publishes, what it catches, and what it must not reject.
 
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)]
+#![allow(clippy::cast_sign_loss)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use ndarray::{ArrayD, IxDyn};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use vsepp::files::ElementType;
-use vsepp::golden::Arithmetic;
-use vsepp::golden::arithmetic::{Form, Order, Rounding, UlpError};
-use vsepp::golden::cases::{self, Expected};
-use vsepp::golden::compare::{Found, FoundTensors, REJECTED, Status, UNSUPPORTED, check_case};
-use vsepp::golden::diagnose::{Checked, Reach, diagnose};
-use vsepp::golden::make::{self, MakeOptions};
-use vsepp::golden::mistakes::{self, Mistake, Mistakes};
-use vsepp::golden::plain::{Kind, Plain};
-use vsepp::golden::program::Program;
-use vsepp::golden::suite::{Format, GoldenCase, Suite};
-use vsepp::golden::tolerance::Profile;
+
+use crate::files::ElementType;
+use crate::golden::Arithmetic;
+use crate::golden::arithmetic::{Form, Order, Rounding, UlpError};
+use crate::golden::cases::{self, Expected};
+use crate::golden::compare::{Found, FoundTensors, REJECTED, Status, UNSUPPORTED, check_case};
+use crate::golden::diagnose::{Checked, Reach, diagnose};
+use crate::golden::make::{self, MakeOptions};
+use crate::golden::mistakes::{self, Mistake, Mistakes};
+use crate::golden::plain::{Kind, Plain};
+use crate::golden::program::Program;
+use crate::golden::suite::{Format, GoldenCase, Suite};
+use crate::golden::tolerance::Profile;
+use crate::random::{below, stream};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")
@@ -156,7 +160,7 @@ fn the_suite_is_what_it_promises() {
 #[test]
 fn ids_are_only_ever_added() {
     // The ids of the first release: none may go, none may change what it stands for.
-    let pinned = include_str!("golden_ids.txt");
+    let pinned = include_str!("ids.txt");
     let programs: BTreeMap<&str, &str> =
         suite().iter().map(|case| (case.entry.id.as_str(), case.entry.program.name())).collect();
     for line in pinned.lines() {
@@ -335,12 +339,12 @@ fn a_square_input_weight_read_with_swapped_strides_is_named() {
 #[test]
 fn what_a_large_loss_does_not_store_is_computed_and_compared() {
     let manifest = Suite::open(&folder()).unwrap().manifest;
-    let left_out = |entry: &vsepp::golden::suite::CaseEntry| entry.tensors.iter().filter(|t| t.computed).count();
+    let left_out = |entry: &crate::golden::suite::CaseEntry| entry.tensors.iter().filter(|t| t.computed).count();
     let large: Vec<_> = manifest.cases.iter().filter(|entry| left_out(entry) > 0).collect();
     assert_eq!(large.len(), 6);
     for entry in large {
         assert!(entry.id.contains("-b128-") && left_out(entry) == 5, "{}", entry.id);
-        let file = vsepp::files::TensorFile::read(&folder().join(format!("{}.safetensors", entry.id))).unwrap();
+        let file = crate::files::TensorFile::read(&folder().join(format!("{}.safetensors", entry.id))).unwrap();
         let names: BTreeSet<&str> = file.names().collect();
         assert!(entry.tensors.iter().all(|t| names.contains(t.name.as_str()) != t.computed), "{}", entry.id);
         for tensor in entry.tensors.iter().filter(|t| t.computed) {
@@ -354,7 +358,7 @@ fn what_a_large_loss_does_not_store_is_computed_and_compared() {
     // A manifest that says something else than what is computed is found out, and so is one that asks
     // for what cannot be computed.
     let entry = manifest.cases.iter().find(|entry| entry.id == "loss-sh-b128-m2").unwrap();
-    let says = |change: fn(&mut vsepp::golden::suite::TensorEntry), what: &str| {
+    let says = |change: fn(&mut crate::golden::suite::TensorEntry), what: &str| {
         let mut entry = entry.clone();
         change(entry.tensors.iter_mut().find(|t| t.name == "mid.cost_im").unwrap());
         let error = Suite::open(&folder()).unwrap().load(&entry).unwrap_err().to_string();
@@ -452,7 +456,7 @@ fn kinks_are_far_from_rounding_unless_flagged() {
     for case in valid().filter(|case| case.entry.flags.iter().all(|flag| flag != "tie" && flag != "kink")) {
         let scores = case.entry.tensors.iter().find(|t| t.name == "out.scores" || t.name == "mid.cost_s");
         let Some(scores) = scores else { continue };
-        let error = scores.tolerance[&F32].max / vsepp::golden::tolerance::SAFETY * scores.scale.unwrap();
+        let error = scores.tolerance[&F32].max / crate::golden::tolerance::SAFETY * scores.scale.unwrap();
         let kink = case.entry.margins.kink();
         assert!(kink >= 100.0 * error, "{}: {kink:e} against an error of {error:e}", case.entry.id);
     }
@@ -662,8 +666,8 @@ fn the_comparator_rejects_what_it_must() {
 
 /// What a backend writes: real numbers as `f32`, all others as integers.
 #[allow(clippy::cast_possible_truncation)] // they were such numbers before
-fn written(tensors: &FoundTensors) -> vsepp::files::TensorWriter {
-    let mut writer = vsepp::files::TensorWriter::default();
+fn written(tensors: &FoundTensors) -> crate::files::TensorWriter {
+    let mut writer = crate::files::TensorWriter::default();
     for (name, found) in tensors {
         if found.element == ElementType::F32 {
             writer.add(name.as_str(), &found.values.mapv(|x| x as f32).view());
@@ -687,12 +691,12 @@ fn what_is_missing_is_said_and_under_complete_it_fails() {
     let out = tempfile::tempdir().unwrap();
     let suite = Suite::open(&folder()).unwrap();
     let check = |complete| {
-        let checking = vsepp::golden::check::CheckOptions {
+        let checking = crate::golden::check::CheckOptions {
             cases: vec!["model-vsepp".into(), "rejected-zero-row".into()],
             complete,
             diagnose_large: false,
         };
-        vsepp::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+        crate::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
     };
     assert!(!check(false).passed, "an empty folder is no evidence");
     let write = |id: &str, tensors: &FoundTensors| {
@@ -761,8 +765,8 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
     }
     let cases = ["gru-cell-smallest", "loss-mh-b3-m0.2", id].map(String::from).to_vec();
     let check = |complete| {
-        let checking = vsepp::golden::check::CheckOptions { cases: cases.clone(), complete, ..Default::default() };
-        vsepp::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+        let checking = crate::golden::check::CheckOptions { cases: cases.clone(), complete, ..Default::default() };
+        crate::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
     };
     assert!(check(false).passed && !check(true).passed, "under --complete it must be said");
     write(id, &says(UNSUPPORTED));
@@ -778,7 +782,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
 #[test]
 fn other_choices_among_ties_are_accepted_with_a_remark() {
     for id in ["kink-mh-tie-row", "kink-mh-tie-column", "kink-mh-tie-both", "kink-mh-collapse"] {
-        let choices = vsepp::golden::ties::Choices::of(case(id), F32).unwrap().expect("a tie");
+        let choices = crate::golden::ties::Choices::of(case(id), F32).unwrap().expect("a tie");
         let usual = choices.usual();
         for (k, gradient) in usual.iter().enumerate() {
             let checked = after(id, |found| {
@@ -801,11 +805,11 @@ fn other_choices_among_ties_are_accepted_with_a_remark() {
 
 #[test]
 fn the_plain_computation_and_the_model_on_the_tree_agree() {
-    use vsepp::linalg::Write;
-    use vsepp::loss::{HingeLoss, Violation};
-    use vsepp::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
-    use vsepp::nn::{Mode, Module};
-    use vsepp::optim::{Adam, clip_coefficient, global_norm};
+    use crate::linalg::Write;
+    use crate::loss::{HingeLoss, Violation};
+    use crate::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
+    use crate::nn::{Mode, Module};
+    use crate::optim::{Adam, clip_coefficient, global_norm};
     let mut worst: f64 = 0.0;
     for golden in valid().filter(|case| case.entry.program == Program::Model) {
         let s = golden.settings().unwrap();
@@ -878,8 +882,8 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
     println!("largest difference {worst:.1e}");
 }
 
-/// The expected values are computed with `vsepp::spec`; tolerances, mistakes and diagnosis with
-/// `vsepp::golden::plain`. Without mistakes and in exact order the two are one function.
+/// The expected values are computed with [`crate::spec`]; tolerances, mistakes and diagnosis with
+/// [`crate::golden::plain`]. Without mistakes and in exact order the two are one function.
 #[test]
 fn the_specification_and_the_plain_computation_give_the_same_bits() {
     let (none, mut tensors, mut refused) = (Mistakes::new(), 0, 0);
@@ -937,7 +941,7 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
     for (id, output, upstream, wanted) in cases {
         let golden = case(id);
         let settings = golden.settings().unwrap();
-        let run = |inputs: &vsepp::golden::program::Inputs, planted: &Mistakes| {
+        let run = |inputs: &crate::golden::program::Inputs, planted: &Mistakes| {
             golden.entry.program.run::<f64>(&settings, inputs, &Plain::new(Arithmetic::PLAIN, planted)).unwrap().trace
         };
         let right = run(&golden.inputs, &Mistakes::new());
@@ -948,7 +952,7 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
             if same(output) && description.mistake != Mistake::NormSkipped {
                 continue; // not a mistake of this way forward
             }
-            let value = |inputs: &vsepp::golden::program::Inputs| {
+            let value = |inputs: &crate::golden::program::Inputs| {
                 let trace = run(inputs, &planted);
                 let out = trace.get(output).unwrap();
                 match golden.inputs.get(upstream) {
@@ -1005,4 +1009,123 @@ fn a_mistake_that_explains_a_minority_is_a_likeness_and_no_diagnosis() {
     assert!(d.named.is_empty(), "{:?}", d.named);
     assert!(d.similar.iter().any(|similar| similar.mistakes == ["mean-over-batch"]), "{:?}", d.similar);
     assert!(d.unexplained.len() > d.similar[0].cases.len());
+}
+
+/// Draws what to damage, and how.
+struct Dice(ChaCha8Rng);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        below(&mut self.0, limit.max(1))
+    }
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+fn right_values(case: &GoldenCase) -> FoundTensors {
+    let types = |name: &str| case.entry.tensors.iter().find(|tensor| tensor.name == name).unwrap().exact;
+    let found = |(name, values): (&String, &ArrayD<f64>)| {
+        let kind = if types(name) { Kind::Mask } else { Kind::Real };
+        (name.clone(), Found::computed(kind, values.clone()))
+    };
+    case.expected.iter().map(found).collect()
+}
+
+/// A manifest and a file can agree with each other, so that every checksum is right, and still be
+/// nonsense.
+#[test]
+fn cases_that_make_no_sense() {
+    let mut kinds = Vec::new();
+    let mut cases: Vec<&GoldenCase> = Vec::new();
+    for case in suite() {
+        // One of each program and of each special kind, if it is small.
+        let kind = (case.entry.program.name(), &case.entry.flags, case.entry.config.get("num_layers"));
+        if case.inputs.values().map(ArrayD::len).sum::<usize>() < 600 && !kinds.contains(&kind) {
+            kinds.push(kind);
+            cases.push(case);
+        }
+    }
+    assert!(cases.len() > 10, "{}", cases.len());
+    let mut dice = Dice(stream(17, "nonsense"));
+    let profiles = [Profile::F64, Profile::F32, Profile::Bf16];
+    let mut refused = 0;
+    for n in 0..1500 {
+        let mut case = cases[n % cases.len()].clone();
+        let mut found = right_values(&case);
+        for _ in 0..=dice.below(3) {
+            nonsense(&mut case, &mut found, &mut dice);
+        }
+        let profile = dice.of(&profiles);
+        match check_case(&case, &found, profile) {
+            Err(_) => refused += 1,
+            // The diagnosis is slow.
+            Ok(report) if n % 10 == 0 => {
+                let checked = [Checked { golden: case, found, report }];
+                let _ = diagnose(&checked, profile, false);
+            }
+            Ok(_) => {}
+        }
+    }
+    assert!(refused > 0, "no nonsense was met");
+}
+
+fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
+    let shapes: [&[usize]; 8] = [&[], &[0], &[1], &[3], &[2, 3], &[3, 2], &[0, 4], &[2, 2, 2]];
+    let numbers = [0.0, 1.0, -1.0, 0.5, 3.0, 1e18, f64::NAN, f64::INFINITY];
+    let inputs: Vec<String> = case.inputs.keys().cloned().collect();
+    let expected: Vec<String> = case.expected.keys().cloned().collect();
+    let value = dice.of(&numbers);
+    let array = |dice: &mut Dice| ArrayD::from_elem(IxDyn(dice.of(&shapes)), value);
+    match dice.below(10) {
+        0..=2 if inputs.is_empty() => {}
+        0 => {
+            let name = inputs[dice.below(inputs.len())].clone();
+            case.inputs.insert(name, array(dice));
+        }
+        1 => drop(case.inputs.remove(&inputs[dice.below(inputs.len())])),
+        2 => {
+            let name = inputs[dice.below(inputs.len())].clone();
+            let at = dice.below(case.inputs[&name].len());
+            if let Some(x) = case.inputs.get_mut(&name).and_then(|tensor| tensor.iter_mut().nth(at)) {
+                *x = value;
+            }
+        }
+        3 if !expected.is_empty() => {
+            // The file agrees with its manifest.
+            let name = expected[dice.below(expected.len())].clone();
+            let other = array(dice);
+            if let Some(tensor) = case.entry.tensors.iter_mut().find(|tensor| tensor.name == name) {
+                tensor.shape = other.shape().to_vec();
+            }
+            if dice.below(2) == 0 {
+                found.insert(name.clone(), Found::computed(Kind::Real, other.clone()));
+            }
+            case.expected.insert(name, other);
+        }
+        4 if !expected.is_empty() => {
+            let name = expected[dice.below(expected.len())].clone();
+            case.expected.remove(&name);
+            case.entry.tensors.retain(|tensor| tensor.name != name);
+        }
+        5 => {
+            for tensor in &mut case.entry.tensors {
+                (tensor.padded, tensor.rows) = (dice.below(2) == 0, dice.below(2) == 0);
+            }
+        }
+        6 => case.entry.flags = vec![dice.of(&["tie", "kink", "x"]).into()],
+        7 => {
+            let key = dice.of(&["num_layers", "steps", "margin", "mask_same_image", "max_violation"]);
+            let number = serde_json::json!(dice.of(&[0u64, 1, 2, 7, u64::MAX]));
+            let value = if key.starts_with('m') && key != "margin" { (dice.below(2) == 0).into() } else { number };
+            case.entry.config.insert(key.into(), value);
+        }
+        8 => case.entry.margins.hinge = Some(0.0),
+        _ => {
+            let names: Vec<String> = found.keys().cloned().collect();
+            if let Some(tensor) = names.get(dice.below(names.len())).and_then(|name| found.get_mut(name)) {
+                tensor.values = array(dice);
+            }
+        }
+    }
 }
