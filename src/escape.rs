@@ -13,25 +13,25 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// Escapes output of several lines; newlines and tabs stay.
 #[must_use]
-pub fn text(text: &str) -> Cow<'_, str> {
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_obeyed(c) && c != '\n' && c != '\t', number)
 }
 
 /// Escapes a name within a line, including newlines and tabs.
 #[must_use]
-pub fn name(name: &str) -> Cow<'_, str> {
+pub(crate) fn name(name: &str) -> Cow<'_, str> {
     escape(name, is_obeyed, number)
 }
 
 /// Escapes a path within a line. Bytes that are not UTF-8 become `\xNN`.
 #[must_use]
-pub fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     chunks(path, name)
 }
 
 /// A path for JSON. Only bytes that are not UTF-8 change: they become `\xNN`.
 #[must_use]
-pub fn json_path(path: &Path) -> String {
+pub(crate) fn json_path(path: &Path) -> String {
     chunks(path, |valid: &str| Cow::Borrowed(valid))
 }
 
@@ -48,7 +48,7 @@ fn chunks(path: &Path, show: impl Fn(&str) -> Cow<'_, str>) -> String {
 
 /// Escapes a JSON document without changing its meaning, as in `\u202e`.
 #[must_use]
-pub fn json(document: &str) -> Cow<'_, str> {
+pub(crate) fn json(document: &str) -> Cow<'_, str> {
     // All such characters are within strings: between tokens JSON has only spaces and newlines.
     escape(
         document,
@@ -63,7 +63,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
 
 /// Whether a terminal would interpret a character, or show nothing for it.
 #[must_use]
-pub fn is_obeyed(c: char) -> bool {
+pub(crate) fn is_obeyed(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }

@@ -85,7 +85,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod error;
-pub mod escape;
+mod escape;
 pub mod gradcheck;
 pub mod interop;
 pub mod linalg;

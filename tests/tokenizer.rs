@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use vsepp::data::tokenizer::tokenize;
+use vsepp::data::tokenize;
 
 fn fixture(name: &str) -> String {
     let path = root().join("fixtures/tokenizer").join(name);

@@ -13,7 +13,7 @@ pub mod scenes;
 mod source;
 mod split;
 mod store;
-pub mod tokenizer;
+pub(crate) mod tokenizer;
 mod vocabulary;
 
 pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
@@ -24,4 +24,5 @@ pub use row_file::RowFile;
 pub use source::Source;
 pub use split::Split;
 pub use store::{Draw, ImageStore, Memory, SplitImages};
+pub use tokenizer::tokenize;
 pub use vocabulary::{Encoded, Vocabulary, tokenize_all};

@@ -82,7 +82,7 @@ struct About {
 /// # Errors
 ///
 /// Fails if the file cannot be written.
-pub fn write(
+pub(crate) fn write(
     path: &Path,
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,

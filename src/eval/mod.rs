@@ -1,10 +1,10 @@
 //! Retrieval: ranks, recall, folds, the chance level, files of vectors, search.
 
-pub mod chance;
-pub mod embeddings;
-pub mod nearest;
-pub mod ranks;
-pub mod recall;
+pub(crate) mod chance;
+pub(crate) mod embeddings;
+pub(crate) mod nearest;
+pub(crate) mod ranks;
+pub(crate) mod recall;
 
 pub use chance::Chance;
 pub use embeddings::{Embeddings, Names};

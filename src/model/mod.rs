@@ -2,7 +2,7 @@
 
 mod architecture;
 mod batch;
-pub mod config;
+pub(crate) mod config;
 mod head;
 mod image_tower;
 mod parameters;

@@ -8,23 +8,23 @@
 //! The names are those of the equations: `x`, `y`, `a`, `h`; `dx`, `dy`, `da`, `dh` are the gradients of the
 //! loss with respect to them.
 
-pub mod abs;
-pub mod embedding;
-pub mod gru;
-pub mod l2norm;
-pub mod linear;
-pub mod module;
-pub mod prefix_tree;
+pub(crate) mod abs;
+pub(crate) mod embedding;
+pub(crate) mod gru;
+pub(crate) mod l2norm;
+pub(crate) mod linear;
+pub(crate) mod module;
+pub(crate) mod prefix_tree;
 
 use crate::error::Result;
 use crate::linalg::Write;
 use crate::real::{Real, Scalar};
 
-pub use abs::Abs;
-pub use embedding::Embedding;
-pub use gru::{Gru, GruLayer};
-pub use l2norm::L2Norm;
-pub use linear::Linear;
+pub use abs::{Abs, AbsCache};
+pub use embedding::{Embedding, EmbeddingCache};
+pub use gru::{Gru, GruCache, GruLayer, GruLayerCache, Sequences};
+pub use l2norm::{L2Norm, L2NormCache};
+pub use linear::{Linear, LinearCache};
 pub use module::{Module, Path, Role, Tensor, Visitor, visit_tensor};
 pub use prefix_tree::PrefixTree;
 

@@ -2,15 +2,15 @@
 //!
 //! The trainer prints nothing. It sends every [`Event`] to an [`Observer`]; `report` shows them.
 
-pub mod checkpoint;
-pub mod collapse;
+pub(crate) mod checkpoint;
+pub(crate) mod collapse;
 mod embed;
-pub mod events;
-pub mod figures;
-pub mod progress;
-pub mod run_folder;
-pub mod trained;
-pub mod trainer;
+pub(crate) mod events;
+pub(crate) mod figures;
+pub(crate) mod progress;
+pub(crate) mod run_folder;
+pub(crate) mod trained;
+pub(crate) mod trainer;
 
 pub use checkpoint::{Checkpoint, Fingerprints, FolderState, load_model};
 pub use collapse::{Collapse, CollapseDetector};
