@@ -9,11 +9,11 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use rayon::ThreadPoolBuilder;
+use serde_json::Value;
 use vsepp::Result;
-use vsepp::bench::{self, Captions, Options, Pass, Report, Size, batch, cores, made_up};
+use vsepp::bench::{self, Captions, Options, Size, batch, cores, made_up};
 use vsepp::data::Vocabulary;
 use vsepp::model::Config;
-use vsepp::nn::PrefixTree;
 use vsepp::train::Trainer;
 
 /// The size of a step.
@@ -27,9 +27,12 @@ struct Sizes {
 }
 
 /// The letter's value at a size.
-type Value = fn(&Sizes) -> f64;
+type Letter = fn(&Sizes) -> f64;
 
 const BASE: Sizes = Sizes { pairs: 128, hidden: 1024, lengths: 1, vocabulary: 11_755 };
+
+/// A size's name, the seconds of its step, and the shares of its parts.
+type Shares = (String, f64, [f64; 4]);
 
 /// The measurement at one size.
 struct Point {
@@ -52,18 +55,19 @@ fn main() -> Result<()> {
         evaluate: 0,
     };
     eprintln!("parts of a step …");
-    let report = bench::run(&options, &|_| {})?;
+    let report = serde_json::to_value(bench::run(&options, &|_| {})?).expect("numbers and names");
+    let shares = shares(&report);
     println!("where the time of a step goes, 1 thread\n");
     println!(
         "{:8}{:>12}{:>22}{:>22}{:>18}{:>12}",
         "", "ms", "products, forward", "products, backward", "norm and Adam", "the rest"
     );
-    for (name, total, parts) in shares(&report) {
+    for (name, total, parts) in &shares {
         let [forward, backward, update, rest] = parts.map(|part| format!("{:.0} %", 100.0 * part));
         println!("{name:8}{:>12.2}{forward:>22}{backward:>22}{update:>18}{rest:>12}", 1e3 * total);
     }
 
-    let letters: [(&str, Vec<Sizes>, Value); 4] = [
+    let letters: [(&str, Vec<Sizes>, Letter); 4] = [
         ("B", [32, 64, 128, 256].map(|pairs| Sizes { pairs, ..BASE }).to_vec(), |s| s.pairs as f64),
         ("H", [256, 512, 1024, 2048].map(|hidden| Sizes { hidden, ..BASE }).to_vec(), |s| s.hidden as f64),
         ("T", [1, 2, 4].map(|lengths| Sizes { lengths, ..BASE }).to_vec(), |s| s.lengths as f64),
@@ -106,26 +110,30 @@ fn main() -> Result<()> {
         }
     }
     if let Some(path) = std::env::args().nth(1) {
-        vsepp::files::write_atomically(path.as_ref(), draw(&report, &curves, all).as_bytes())?;
+        vsepp::files::write_atomically(path.as_ref(), draw(&shares, &curves, all).as_bytes())?;
     }
     Ok(())
 }
 
 /// Shares of a step's time: products of the forward and of the backward pass, norm and Adam, the rest.
 /// The parts are timed separately from the step, so the rest could be below 0 on a busy machine.
-fn shares(report: &Report) -> Vec<(&'static str, f64, [f64; 4])> {
-    let of = |size: &bench::SizeReport| {
-        let measured = &size.measured[0];
-        let total = measured.step.seconds.median;
-        let products = |pass: Pass| -> f64 {
-            let of_pass = measured.products.iter().filter(|product| product.product.pass == pass);
-            of_pass.map(|product| product.timing.seconds.median).sum::<f64>() / total
+fn shares(report: &Value) -> Vec<Shares> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let of = |size: &Value| {
+        let measured = &size["measured"][0];
+        let total = number(&measured["step"]["seconds"]["median"]);
+        let products = |pass: &str| -> f64 {
+            let products = list(&measured["products"]);
+            let of_pass = products.iter().filter(|product| product["pass"] == *pass);
+            of_pass.map(|product| number(&product["seconds"]["median"])).sum::<f64>() / total
         };
-        let (forward, backward) = (products(Pass::Forward), products(Pass::Backward));
-        let update = measured.update.median / total;
-        (size.size.name(), total, [forward, backward, update, 1.0 - forward - backward - update])
+        let (forward, backward) = (products("forward"), products("backward"));
+        let update = number(&measured["update"]["median"]) / total;
+        let name = size["size"].as_str().unwrap_or_default().to_owned();
+        (name, total, [forward, backward, update, 1.0 - forward - backward - update])
     };
-    report.sizes.iter().map(of).collect()
+    list(&report["sizes"]).iter().map(of).collect()
 }
 
 fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
@@ -144,8 +152,7 @@ fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
             caption
         })
         .collect();
-    let tree = PrefixTree::new(&captions);
-    let operations = bench::operations(&bench::products(&trainer.model.architecture, &tree), None);
+    let operations = bench::step_operations(&trainer.model.architecture, &captions);
     let batch = batch(&trainer.model.architecture, captions);
     let mut seconds = [0.0; 2];
     for (seconds, threads) in seconds.iter_mut().zip([1, threads]) {
@@ -167,7 +174,7 @@ fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
 }
 
 /// Draws the shares of the time at the three sizes and, below them, a curve for each letter.
-fn draw(report: &Report, curves: &[(&str, Vec<Point>)], all: usize) -> String {
+fn draw(shares: &[Shares], curves: &[(&str, Vec<Point>)], all: usize) -> String {
     const PARTS: [(&str, &str); 4] = [
         ("products, forward", "#1f5fa8"),
         ("products, backward", "#6fa3d8"),
@@ -182,11 +189,11 @@ fn draw(report: &Report, curves: &[(&str, Vec<Point>)], all: usize) -> String {
     );
     svg += "\n<rect width=\"760\" height=\"400\" fill=\"white\"/>\n";
     svg += &text(20.0, 20.0, "start", "where the time of a training step goes, 1 thread");
-    for (k, (name, total, parts)) in shares(report).into_iter().enumerate() {
+    for (k, (name, total, parts)) in shares.iter().enumerate() {
         let y = 34.0 + 26.0 * k as f64;
         svg += &text(60.0, y + 14.0, "end", name);
         let mut x = 68.0;
-        for (part, (_, colour)) in parts.into_iter().zip(PARTS) {
+        for (part, (_, colour)) in parts.iter().zip(PARTS) {
             let width = 560.0 * part.max(0.0);
             let _ = writeln!(svg, r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="20" fill="{colour}"/>"#);
             x += width;

@@ -87,7 +87,7 @@
 pub mod error;
 mod escape;
 pub mod gradcheck;
-pub mod interop;
+mod interop;
 pub mod linalg;
 pub mod loss;
 pub mod model;
@@ -95,7 +95,7 @@ pub mod nn;
 pub mod optim;
 pub mod random;
 pub mod real;
-pub mod simd;
+mod simd;
 pub mod similarity;
 pub mod spec;
 
@@ -122,6 +122,10 @@ mod report;
 
 /// The arrays of this crate's arguments and results.
 pub use ndarray;
+
+#[cfg(test)]
+#[path = "../tests/pages/mod.rs"]
+mod pages;
 
 /// The page of crates.io: its example is tested.
 #[cfg(doctest)]

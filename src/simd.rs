@@ -18,7 +18,7 @@ pub(crate) const TILE_ROWS: usize = 12;
 pub(crate) const TILE_COLUMNS: usize = 32;
 
 /// The sums of a register tile, one row for each row of A.
-pub type Sums<T> = [[T; TILE_COLUMNS]; TILE_ROWS];
+pub(crate) type Sums<T> = [[T; TILE_COLUMNS]; TILE_ROWS];
 
 /// One of the two factors of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

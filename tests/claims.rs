@@ -3,25 +3,14 @@
 //! A count is found by its noun: any number before " known mistakes" is compared. So a count needs no
 //! mark, but another wording needs a line here.
 
-// The numbers of a page are compared exactly with the program's.
-#![allow(clippy::float_cmp)]
+mod pages;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pages::{blocks, page, pasted, root, rows, thousands};
 use serde_json::Value;
-use vsepp::data::scenes::{FEATURES, ScenesConfig, generate};
-use vsepp::data::{Vocabulary, tokenize_all};
-use vsepp::model::{Config, Kind, Preset};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn page(name: &str) -> String {
-    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 /// README, CONTRIBUTING and all pages of docs, by name.
 fn pages() -> Vec<(String, String)> {
@@ -39,36 +28,6 @@ fn vsepp(args: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vsepp")).args(args).current_dir(folder).output().expect("the program runs")
 }
 
-/// The code blocks of a page: what follows the opening fence, and the text.
-fn blocks(page: &str) -> Vec<(String, String)> {
-    let mut blocks = Vec::new();
-    let mut open: Option<(String, String)> = None;
-    for line in page.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(kind), None) => open = Some((kind.trim().to_owned(), String::new())),
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some((_, text))) => text.extend([line, "\n"]),
-            (None, None) => {}
-        }
-    }
-    blocks
-}
-
-/// The `text` block of a page that contains some words.
-fn pasted(page_name: &str, words: &str) -> String {
-    let found = blocks(&page(page_name)).into_iter().find(|(kind, text)| kind == "text" && text.contains(words));
-    found.unwrap_or_else(|| panic!("{page_name}: no text block has {words:?}")).1
-}
-
-/// The cells of a page's table rows, each trimmed; rows of other tables too.
-fn rows(page: &str) -> Vec<Vec<String>> {
-    let cells = |line: &str| -> Option<Vec<String>> {
-        let line = line.strip_prefix('|')?.strip_suffix('|')?;
-        Some(line.split('|').map(|cell| cell.trim().to_owned()).collect())
-    };
-    page.lines().filter_map(cells).collect()
-}
-
 /// The numbers directly before a noun, each with its line: "1,763" before " awkward sentences".
 fn counts(text: &str, noun: &str) -> Vec<(usize, String)> {
     let number = |before: &str| -> String {
@@ -77,14 +36,6 @@ fn counts(text: &str, noun: &str) -> Vec<(usize, String)> {
     };
     let found = text.match_indices(noun).map(|(at, _)| (text[..at].matches('\n').count() + 1, number(&text[..at])));
     found.filter(|(_, number)| !number.is_empty()).collect()
-}
-
-/// 12345 → `12,345`, as the pages write numbers.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
-    groups.join(",")
 }
 
 /// The wrong numbers before the nouns on the pages.
@@ -208,92 +159,6 @@ fn the_readmes_training_is_what_the_program_prints() {
     // The table in docs/training.md has the same sum.
     let rsum = found.lines().find_map(|line| line.trim().strip_prefix("rsum ")).expect("a line with rsum");
     assert!(page("docs/training.md").contains(&format!("**{rsum}**")), "docs/training.md: seed 0 of MH has {rsum}");
-}
-
-#[test]
-fn the_tables_of_presets_and_settings_are_those_of_the_program() {
-    let text = page("docs/training.md");
-    let rows = rows(&text);
-    let row = |name: &str| {
-        let found = rows.iter().find(|row| row[0].split(", ").any(|cell| cell == format!("`{name}`")));
-        found.unwrap_or_else(|| panic!("docs/training.md: no row for {name}"))
-    };
-    let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("docs/training.md: no number: {text}"));
-    let yes = |on: bool| if on { "yes" } else { "no" };
-
-    for (preset, name, _) in Preset::ALL {
-        let mut config = Config { learning_rate: 0.5, margin: 0.5, ..Config::default() };
-        config.apply(preset);
-        let row = row(name);
-        let loss = if config.max_violation { "MH" } else { "SH" };
-        let expected = [loss, &config.measure.to_string(), yes(config.use_abs), yes(!config.no_imgnorm)];
-        assert_eq!(row[1..5], expected, "docs/training.md: {name}");
-        assert_eq!(number(&row[5]), config.margin, "docs/training.md: margin of {name}");
-        let rate = if row[6] == "unchanged" { 0.5 } else { number(&row[6]) };
-        assert_eq!(rate, config.learning_rate, "docs/training.md: learning rate of {name}");
-    }
-
-    let expected = table_of_settings();
-    assert!(text.contains(&expected), "docs/training.md: expected the table\n{expected}");
-}
-
-/// The table of `docs/training.md`: one row for each setting.
-fn table_of_settings() -> String {
-    let mut table = "| flag | original | default | scenes | meaning |\n|---|---|---|---|---|\n".to_owned();
-    for setting in Config::settings() {
-        let value = |value: &Option<String>| match (value.as_deref(), setting.kind) {
-            (Some("true"), Kind::Switch) => "on".to_owned(),
-            (Some("false"), Kind::Switch) => "off".to_owned(),
-            (value, _) => value.unwrap_or_default().to_owned(),
-        };
-        let default = match &setting.default {
-            None if setting.unset.is_empty() => "none".to_owned(),
-            None => setting.unset.to_owned(),
-            default => value(default),
-        };
-        let (flag, help) = (&setting.flag, &setting.help);
-        let (flags, is) = match (setting.off, setting.kind) {
-            (Some((off, off_help)), _) => (format!("`--{flag}`, `--{off}`"), format!("{help}. {off_help}")),
-            (None, Kind::Choice(names)) => {
-                let names: Vec<String> = names.iter().map(|(name, _)| format!("`{name}`")).collect();
-                (format!("`--{flag}`"), format!("{help}: {}", names.join(", ")))
-            }
-            _ => (format!("`--{flag}`"), help.clone()),
-        };
-        let scenes = value(&setting.scenes);
-        let cells = [&flags, setting.original, &default, &scenes, &is];
-        let row: Vec<String> = cells.iter().map(|c| if c.is_empty() { " ".into() } else { format!(" {c} ") }).collect();
-        table.extend(["|", &row.join("|"), "|\n"]);
-    }
-    table
-}
-
-#[test]
-fn the_figures_of_the_scenes_are_those_of_the_program() {
-    let config = ScenesConfig::default();
-    let scenes = generate(&config);
-    let captions = &scenes.train.captions;
-    let tokens = tokenize_all(captions);
-    let vocabulary = Vocabulary::of_tokens(&tokens, Config::scenes().word_threshold);
-    let words: Vec<usize> = tokens.iter().map(Vec::len).collect();
-    let mean = words.iter().sum::<usize>() as f64 / words.len() as f64;
-    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
-    tokens.iter().flatten().for_each(|word| *uses.entry(word).or_default() += 1);
-    let rarest = uses.values().copied().min().unwrap_or(0);
-    let rows = rows(&page("docs/scenes.md"));
-    let cell = |name: &str| {
-        let found = rows.iter().find(|row| row[0] == name);
-        found.unwrap_or_else(|| panic!("docs/scenes.md: no row {name:?}"))[1].clone()
-    };
-    let images = [config.train, config.dev, config.test].map(thousands).join(", ");
-    assert_eq!(cell("images: train, dev, test"), images);
-    assert!(cell("captions").ends_with(&format!("{} to train on", thousands(captions.len()))));
-    assert!(cell("image features").starts_with(&format!("F = {FEATURES} ")), "F is {FEATURES}");
-    let distinct = vocabulary.len() - Vocabulary::SPECIAL.len();
-    assert_eq!(cell("words"), format!("{distinct}; the rarest occurs {rarest} times in the training captions"));
-    let longest = words.iter().max().copied().unwrap_or(0);
-    let length = format!("{mean:.1} words on average, {longest} at most, without `<start>` and `<end>`");
-    assert_eq!(cell("caption length"), length);
 }
 
 #[test]

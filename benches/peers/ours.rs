@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::json;
-use vsepp::bench::{Subject, Training, peak_rss_mib};
+use vsepp::bench::{SEED, Training, peak_rss_mib};
+use vsepp::model::Vse;
 
 use super::Options;
 use super::data::Data;
@@ -35,9 +36,9 @@ fn work(options: &Options) -> Result<Box<dyn FnMut() -> Result<f64> + Send>> {
             Box::new(move || Ok(training.step(&batch)?))
         }
         Data::Encode(captions) => {
-            let subject = Subject::<f32>::new(options.size);
+            let model = Vse::<f32>::init(options.size.settings().1, SEED);
             Box::new(move || {
-                let g = subject.encode(&captions)?;
+                let g = model.embed_captions(&captions)?;
                 Ok(g.iter().map(|x| f64::from(x.abs())).fold(0.0, |sum, x| sum + x) / g.len() as f64)
             })
         }

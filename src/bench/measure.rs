@@ -24,7 +24,7 @@ fn matrix(rows: usize, columns: usize, purpose: &str) -> Array2<f32> {
 /// The machine's peak on a number of threads, in 10⁹ operations per second of a product of 2048³, measured
 /// in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Peak {
+pub(crate) struct Peak {
     /// Threads.
     pub threads: usize,
     /// The crate's own product.
@@ -35,11 +35,11 @@ pub struct Peak {
 
 impl Peak {
     /// Rows, columns and sums of the product.
-    pub const SIDE: usize = 2048;
+    pub(crate) const SIDE: usize = 2048;
 
     /// Times both on the threads of the current pool; the minimum counts.
     #[must_use]
-    pub fn measure(effort: Effort) -> Self {
+    pub(crate) fn measure(effort: Effort) -> Self {
         let side = Self::SIDE;
         let (a, b) = (matrix(side, side, "bench/a"), matrix(side, side, "bench/b"));
         let mut c = Array2::zeros((side, side));
@@ -53,7 +53,7 @@ impl Peak {
 
     /// The faster of the two. Shares of the peak refer to it.
     #[must_use]
-    pub fn best(&self) -> f64 {
+    pub(crate) fn best(&self) -> f64 {
         self.linalg.max(self.matrixmultiply)
     }
 }
@@ -72,7 +72,7 @@ fn by_columns(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, mut c: ArrayViewMu
 
 /// The operands of a product of a step, filled with numbers.
 #[derive(Clone, Debug)]
-pub struct Operands {
+pub(super) struct Operands {
     product: Product,
     a: Array2<f32>,
     b: Array2<f32>,
@@ -82,7 +82,7 @@ pub struct Operands {
 impl Operands {
     /// Allocates and fills the operands.
     #[must_use]
-    pub fn new(product: &Product) -> Self {
+    pub(super) fn new(product: &Product) -> Self {
         let (m, k, n) = (product.rows(), product.k, product.n);
         let (a, b) = match product.form {
             Form::Output => ((m, k), (n, k)),
@@ -98,7 +98,7 @@ impl Operands {
     }
 
     /// Computes all calls of the product in turn.
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let Product { form, m, .. } = &self.product;
         multiply(*form, m, self.a.view(), self.b.view(), self.c.view_mut());
     }
@@ -156,7 +156,8 @@ impl Embeddings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Pass, Size, made_up, products};
+    use crate::bench::work::{Pass, products};
+    use crate::bench::{Size, made_up};
     use crate::linalg;
     use crate::nn::PrefixTree;
 

@@ -8,8 +8,7 @@
 //! not taken from a data sheet. Useful operations are the 2mkn operations of every product that the prefix
 //! tree leaves ([`products`]). Gates, norms, sums and Adam take time but count as no operations.
 //!
-//! `run` measures everything (`vsepp bench`). `benches/parts.rs` times single parts, and
-//! `benches/peers/` compares with other frameworks. Times are medians; for the peak, the minimum counts.
+//! `run` measures everything (`vsepp bench`), and `benches/peers/` compares with other frameworks. Times are medians; for the peak, the minimum counts.
 
 mod captions;
 mod machine;
@@ -22,12 +21,15 @@ mod work;
 
 pub use captions::{Captions, batch, made_up};
 pub use machine::{cores, load, peak_rss_mib};
-pub use measure::{Embeddings, Operands, Peak};
-pub use run::{Encoded, Evaluated, Measured, Options, ProductTime, Report, SizeReport, Timing, run};
+pub use measure::Embeddings;
+pub(crate) use measure::Peak;
+pub(crate) use run::{Measured, SizeReport, Timing};
+pub use run::{Options, Report, run};
 pub use size::Size;
-pub use spread::{Effort, Spread};
-pub use subject::{Laps, Subject, Training};
-pub use work::{Counts, Form, Pass, Product, operations, products};
+pub use spread::Spread;
+pub use subject::Training;
+pub use work::{Counts, step_operations};
+pub(crate) use work::{Form, Product};
 
 /// The seed of all random numbers here.
 pub const SEED: u64 = 0;

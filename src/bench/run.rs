@@ -33,28 +33,28 @@ pub struct Options {
 /// Steps for warming up.
 const WARM_UP: usize = 2;
 
-/// The results of a measurement.
+/// The results of a measurement. As JSON they are what `vsepp bench --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Of this crate.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
     /// The number of threads that the machine can run at once.
-    pub cores: usize,
+    pub(crate) cores: usize,
     /// Mean number of running tasks before the first measurement, if the system provides it.
-    pub load: Option<f64>,
+    pub(crate) load: Option<f64>,
     /// Where the captions come from.
-    pub captions: String,
+    pub(crate) captions: String,
     /// For each number of threads.
-    pub peaks: Vec<Peak>,
+    pub(crate) peaks: Vec<Peak>,
     /// For each size.
-    pub sizes: Vec<SizeReport>,
+    pub(crate) sizes: Vec<SizeReport>,
     /// The peak resident memory of this process, in MiB, if the system provides it.
-    pub peak_rss_mib: Option<f64>,
+    pub(crate) peak_rss_mib: Option<f64>,
 }
 
 /// One size.
 #[derive(Clone, Debug, Serialize)]
-pub struct SizeReport {
+pub(crate) struct SizeReport {
     /// Which.
     pub size: Size,
     /// Its dimensions.
@@ -71,7 +71,7 @@ pub struct SizeReport {
 
 /// A time, and the rate that it means.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// Seconds.
     pub seconds: Spread,
     /// 10⁹ useful operations per second, by the median.
@@ -89,7 +89,7 @@ impl Timing {
 
 /// One size on one number of threads.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// How many threads.
     pub threads: usize,
     /// The trainer's step.
@@ -112,7 +112,7 @@ pub struct Measured {
 
 /// The result for encoding captions.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     /// How many.
     pub captions: usize,
     /// For all of them.
@@ -123,7 +123,7 @@ pub struct Encoded {
 
 /// The result for an evaluation.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Evaluated {
+pub(crate) struct Evaluated {
     /// N.
     pub images: usize,
     /// 5N.
@@ -135,7 +135,7 @@ pub struct Evaluated {
 
 /// A product of the step.
 #[derive(Clone, Debug, Serialize)]
-pub struct ProductTime {
+pub(crate) struct ProductTime {
     /// Which.
     #[serde(flatten)]
     pub product: Product,
@@ -222,7 +222,7 @@ impl Input {
         let captions = options.captions.draw(architecture.vocab_size, config.batch_size)?;
         let to_encode = options.captions.draw(architecture.vocab_size, options.number_to_encode()?)?;
         let tree = PrefixTree::new(&captions);
-        let (counts, products) = (Counts::of(&tree), products(&architecture, &tree));
+        let (counts, products) = (Counts::of(&captions), products(&architecture, &tree));
         Ok(Self { size, captions, to_encode, counts, products })
     }
 

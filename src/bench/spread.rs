@@ -36,7 +36,7 @@ impl Spread {
 
 /// How often something is timed.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// Warm-up runs, which are not timed.
     pub warm_up: usize,
     /// The largest number of timed runs; there is at least one.
@@ -48,7 +48,7 @@ pub struct Effort {
 impl Effort {
     /// A fixed number of runs, however long they take.
     #[must_use]
-    pub fn times(warm_up: usize, repeats: usize) -> Self {
+    pub(crate) fn times(warm_up: usize, repeats: usize) -> Self {
         Self { warm_up, repeats, seconds: f64::INFINITY }
     }
 
@@ -57,7 +57,7 @@ impl Effort {
     /// # Errors
     ///
     /// Fails with the first error of `run`.
-    pub fn collect<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Vec<R>> {
+    pub(crate) fn collect<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Vec<R>> {
         for _ in 0..self.warm_up {
             run()?;
         }
@@ -71,7 +71,7 @@ impl Effort {
 
     /// Times `run`, in seconds.
     #[must_use]
-    pub fn time(self, mut run: impl FnMut()) -> Spread {
+    pub(crate) fn time(self, mut run: impl FnMut()) -> Spread {
         let spread = self.try_time(|| {
             run();
             Ok(())
@@ -84,7 +84,7 @@ impl Effort {
     /// # Errors
     ///
     /// Fails with the first error of `run`.
-    pub fn try_time<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Spread> {
+    pub(crate) fn try_time<R>(self, mut run: impl FnMut() -> Result<R>) -> Result<Spread> {
         let seconds = self.collect(|| {
             let start = Instant::now();
             drop(run()?);

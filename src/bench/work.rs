@@ -23,9 +23,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The counts of a batch.
+    /// The counts of a batch of captions.
     #[must_use]
-    pub fn of(tree: &PrefixTree) -> Self {
+    pub fn of(captions: &[Vec<u32>]) -> Self {
+        let tree = PrefixTree::new(captions);
         Self {
             pairs: tree.last().len(),
             tokens: tree.tokens(),
@@ -39,7 +40,7 @@ impl Counts {
 /// The pass of a step that computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Pass {
+pub(crate) enum Pass {
     /// From the batch to the loss.
     Forward,
     /// From the loss to the gradients.
@@ -48,7 +49,7 @@ pub enum Pass {
 
 /// The layout of the operands in memory, rows first. A product's speed depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Form {
+pub(crate) enum Form {
     /// C = A Bᵀ: a layer's output, x Wᵀ.
     #[serde(rename = "A Bᵀ")]
     Output,
@@ -72,7 +73,7 @@ impl fmt::Display for Form {
 
 /// A product of a step: C [m, n] from [m, k] and [k, n], in one call or level by level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Product {
+pub(crate) struct Product {
     /// The name of its result.
     pub name: &'static str,
     /// The pass that computes it.
@@ -90,13 +91,13 @@ pub struct Product {
 impl Product {
     /// Σm.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.m.iter().sum()
     }
 
     /// 2mkn, a multiplication and an addition for each term, summed over the calls.
     #[must_use]
-    pub fn operations(&self) -> f64 {
+    pub(crate) fn operations(&self) -> f64 {
         2.0 * self.rows() as f64 * self.k as f64 * self.n as f64
     }
 }
@@ -104,7 +105,7 @@ impl Product {
 /// The products of one training step, in the order of computation. dℓ/dφ is not included, because training
 /// on precomputed features does not need it.
 #[must_use]
-pub fn products(architecture: &Architecture, tree: &PrefixTree) -> Vec<Product> {
+pub(super) fn products(architecture: &Architecture, tree: &PrefixTree) -> Vec<Product> {
     let Architecture { img_dim: f, word_dim: e, hidden_size: h, embed_size: d, .. } = *architecture;
     let (b, parents) = (tree.last().len(), tree.inner_nodes());
     let levels: Vec<usize> = tree.levels().iter().map(|level| level.parents.len()).collect();
@@ -141,9 +142,15 @@ pub fn products(architecture: &Architecture, tree: &PrefixTree) -> Vec<Product> 
     products
 }
 
+/// The useful operations of a training step on some captions, in both passes.
+#[must_use]
+pub fn step_operations(architecture: &Architecture, captions: &[Vec<u32>]) -> f64 {
+    operations(&products(architecture, &PrefixTree::new(captions)), None)
+}
+
 /// The useful operations of a pass, or of both.
 #[must_use]
-pub fn operations(products: &[Product], pass: Option<Pass>) -> f64 {
+pub(super) fn operations(products: &[Product], pass: Option<Pass>) -> f64 {
     let chosen = products.iter().filter(|product| pass.is_none_or(|pass| product.pass == pass));
     chosen.map(Product::operations).fold(0.0, |total, operations| total + operations)
 }
@@ -176,7 +183,7 @@ mod tests {
             parents: parents.len(),
             distinct_words: words.len(),
         };
-        assert_eq!(Counts::of(&PrefixTree::new(&captions())), expected);
+        assert_eq!(Counts::of(&captions()), expected);
         assert_eq!((expected.states, expected.parents, expected.distinct_words), (9, 7, 7));
     }
 

@@ -20,7 +20,7 @@ use crate::model::Batch;
 
 /// Which batches, of what.
 #[derive(Clone, Debug)]
-pub struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// Where images and image numbers come from.
     pub split: &'a Split,
     /// The ids of its captions.
@@ -37,7 +37,7 @@ pub struct Plan<'a> {
 
 /// A batch, and where it belongs.
 #[derive(Debug, Default)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The epoch, from 0.
     pub epoch: usize,
     /// The batch in the epoch, from 0.
@@ -50,14 +50,14 @@ pub struct Prepared {
 impl Prepared {
     /// The batch.
     #[must_use]
-    pub fn batch(&self) -> &Batch<f32> {
+    pub(crate) fn batch(&self) -> &Batch<f32> {
         &self.buffer.batch
     }
 }
 
 /// The batches of a plan, in its order.
 #[derive(Debug)]
-pub struct Ahead<'scope> {
+pub(crate) struct Ahead<'scope> {
     ready: Receiver<Result<Prepared>>,
     /// Where buffers go back to.
     spare: SyncSender<Prepared>,
@@ -71,7 +71,7 @@ pub struct Ahead<'scope> {
 /// # Panics
 ///
 /// If the other thread panics, for example because there are more captions than the split has.
-pub fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>) -> R) -> R {
+pub(crate) fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>) -> R) -> R {
     scope(|scope| {
         // The other thread never waits to hand something over: there are no more than two buffers.
         let (filled, ready) = sync_channel(2);
@@ -119,7 +119,7 @@ impl Ahead<'_> {
     /// # Panics
     ///
     /// With the other thread's panic, if it had one.
-    pub fn next_batch(&mut self) -> Result<Option<&Prepared>> {
+    pub(crate) fn next_batch(&mut self) -> Result<Option<&Prepared>> {
         if let Some(used) = self.in_use.take() {
             // The other thread may have finished; it then needs no more buffers.
             let _ = self.spare.send(used);
@@ -136,8 +136,12 @@ impl Ahead<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array2;
+    use crate::data::{Draw, ImageStore};
+    use crate::model::{Config, Images, Pass, Vse};
+    use crate::nn::Mode;
+    use ndarray::{Array2, Array4};
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
 
     fn data() -> (Split, Vec<Vec<u32>>) {
         let captions: Vec<String> = (0..30).map(|i| i.to_string()).collect();
@@ -217,5 +221,75 @@ mod tests {
         let message = panic.unwrap_err().downcast::<String>().unwrap();
         assert!(message.contains("index out of bounds"), "{message}");
         assert!(taken < 10, "the batches before it come first: {taken}");
+    }
+
+    /// Pictures with a new view for every caption in every epoch: the last number says which view.
+    #[derive(Debug)]
+    struct Pictures;
+
+    impl ImageStore for Pictures {
+        fn len(&self) -> usize {
+            8
+        }
+
+        fn shape(&self) -> &[usize] {
+            &[3, 4, 5]
+        }
+
+        fn fill(&self, rows: &[usize], draw: Option<Draw<'_>>, into: &mut Images<f32>) -> Result<()> {
+            let mut pixels = Array4::zeros((rows.len(), 3, 4, 5));
+            for (at, &row) in rows.iter().enumerate() {
+                let view =
+                    draw.map_or(0, |draw| draw.seed * 1_000_000 + draw.epoch as u64 * 1000 + draw.captions[at] as u64);
+                pixels[[at, 0, 0, 0]] = row as f32;
+                pixels[[at, 2, 3, 4]] = view as f32;
+            }
+            *into = Images::Pixels(pixels);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_draws_by_seed_epoch_and_caption() {
+        let split =
+            Split::from_store("train", Arc::new(Pictures), (0..16).map(|i| format!("caption {i}")).collect()).unwrap();
+        assert_eq!((split.images.len(), split.images.shape()), (8, &[3, 4, 5][..]));
+        let error = split.img_dim().unwrap_err().to_string();
+        assert_eq!(error, "train images: expected feature vectors [F], found [3, 4, 5]");
+        let ids: Vec<Vec<u32>> = (0..16).map(|i| vec![1, 4 + i % 7, 4 + i % 5, 2]).collect();
+        let of_plan = |epochs, first_batch| {
+            let plan = Plan { split: &split, captions: &ids, batch_size: 6, seed: 2, epochs, first_batch };
+            let mut views = Vec::new();
+            prepare_ahead(&plan, |ahead| {
+                while let Some(next) = ahead.next_batch().unwrap() {
+                    let Images::Pixels(pixels) = &next.batch().images else { panic!("expected pixels") };
+                    assert_eq!(pixels.dim(), (next.captions.len(), 3, 4, 5));
+                    for (at, &caption) in next.captions.iter().enumerate() {
+                        assert_eq!(pixels[[at, 0, 0, 0]], (caption / 2) as f32);
+                        assert_eq!(pixels[[at, 2, 3, 4]], (2_000_000 + next.epoch * 1000 + caption) as f32);
+                        views.push((next.epoch, next.number, pixels[[at, 2, 3, 4]] as usize));
+                    }
+                }
+            });
+            views
+        };
+        let all = of_plan(0..3, 0);
+        assert_eq!(all.len(), 48);
+        let rest: Vec<_> = all.iter().copied().filter(|&(epoch, number, _)| (epoch, number) >= (1, 2)).collect();
+        assert_eq!(of_plan(1..3, 2), rest, "as if it had never stopped");
+        // Without a draw an image is always the same.
+        split
+            .images
+            .in_blocks(|_, images| {
+                assert!(images.numbers().unwrap().chunks(60).all(|image| image[59] == 0.0));
+                Ok(())
+            })
+            .unwrap();
+        // A model that takes feature vectors refuses pixels, and names both shapes.
+        let config = Config { embed_size: 6, word_dim: 3, ..Config::default() }.check().unwrap();
+        let batch = EpochOrder::new(16, 6, 0, 0).batch(0, &split, &ids).unwrap();
+        let model = Vse::<f32>::init(config.architecture(20, 60), 0);
+        let error = model.forward(&batch, &config.objective(0), Mode::Train, &mut Pass::default()).unwrap_err();
+        assert_eq!(error.to_string(), "images: expected [B = 6, F = 60], found [6, 3, 4, 5]");
     }
 }

@@ -9,7 +9,7 @@ use crate::random::{permutation, stream};
 /// The order of one epoch's pairs: a function of the seed and the epoch alone, so that a run which is
 /// resumed needs to remember only how far it was.
 #[derive(Clone, Debug)]
-pub struct EpochOrder {
+pub(crate) struct EpochOrder {
     pairs: Vec<usize>,
     batch_size: usize,
     seed: u64,
@@ -19,20 +19,20 @@ pub struct EpochOrder {
 impl EpochOrder {
     /// Shuffles M pairs for an epoch.
     #[must_use]
-    pub fn new(pairs: usize, batch_size: usize, seed: u64, epoch: usize) -> Self {
+    pub(crate) fn new(pairs: usize, batch_size: usize, seed: u64, epoch: usize) -> Self {
         let pairs = permutation(&mut stream(seed, &format!("shuffle/{epoch}")), pairs);
         Self { pairs, batch_size, seed, epoch }
     }
 
     /// How many batches there are.
     #[must_use]
-    pub fn batches(&self) -> usize {
+    pub(crate) fn batches(&self) -> usize {
         self.pairs.len().div_ceil(self.batch_size)
     }
 
     /// The captions of a batch, as numbers.
     #[must_use]
-    pub fn captions(&self, batch: usize) -> &[usize] {
+    pub(crate) fn captions(&self, batch: usize) -> &[usize] {
         let start = batch * self.batch_size;
         &self.pairs[start..self.pairs.len().min(start + self.batch_size)]
     }
@@ -42,7 +42,7 @@ impl EpochOrder {
     /// # Errors
     ///
     /// If an image cannot be read.
-    pub fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Result<Batch<f32>> {
+    pub(crate) fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Result<Batch<f32>> {
         let mut filled = Buffer::default();
         filled.fill(self, batch, split, captions)?;
         Ok(filled.batch)

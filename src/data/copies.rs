@@ -20,11 +20,11 @@ use crate::random::{Symmetric, stream};
 use crate::simd::vectorized;
 
 /// Rows that differ by less than this share of their length are nearly equal.
-pub const NEARLY: f64 = 1e-6;
+pub(crate) const NEARLY: f64 = 1e-6;
 
 /// Which rows of a matrix are copies of others. Rows are numbered from 0.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Copies {
+pub(crate) struct Copies {
     /// For each row the first row that equals it; its own number where there is no earlier one.
     /// −0 equals 0.
     pub first: Vec<usize>,
@@ -36,7 +36,7 @@ pub struct Copies {
 impl Copies {
     /// Looks for copies: O(N F) for the marks, O(N log N) for the rest.
     #[must_use]
-    pub fn find(rows: ArrayView2<'_, f32>) -> Self {
+    pub(crate) fn find(rows: ArrayView2<'_, f32>) -> Self {
         Self::of_marks(&rows, &mark_rows(rows))
             .unwrap_or_else(|error| unreachable!("rows in memory can be read: {error}"))
     }
@@ -54,14 +54,14 @@ impl Copies {
 
     /// The first row of each run of equal neighbouring rows, rising.
     #[must_use]
-    pub fn starts(&self) -> Vec<usize> {
+    pub(crate) fn starts(&self) -> Vec<usize> {
         (0..self.first.len()).filter(|&row| row == 0 || self.first[row] != self.first[row - 1]).collect()
     }
 
     /// The images of rows that are captions: equal neighbours are one image, and all equal rows where at
     /// least half of the runs are copies of an earlier one, as where all images come again and again.
     #[must_use]
-    pub fn images(&self) -> Grouping {
+    pub(crate) fn images(&self) -> Grouping {
         let (rows, apart) = (self.first.len(), self.apart());
         let rounds = apart.len() * 2 >= self.starts().len();
         let (mut firsts, mut image_of, mut image_at) = (Vec::new(), Vec::with_capacity(rows), HashMap::new());
@@ -90,14 +90,14 @@ impl Copies {
     /// Runs of equal neighbouring rows that equal a run further up: pairs (first equal row, first row
     /// of the run), rising.
     #[must_use]
-    pub fn apart(&self) -> Vec<(usize, usize)> {
+    pub(crate) fn apart(&self) -> Vec<(usize, usize)> {
         self.starts().into_iter().filter(|&row| self.first[row] < row).map(|row| (self.first[row], row)).collect()
     }
 }
 
 /// Rows that are captions, as images.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grouping {
+pub(crate) struct Grouping {
     /// The first row of each image, rising.
     pub firsts: Vec<usize>,
     /// The image of each row.

@@ -1,7 +1,7 @@
 //! Data: captions, tokens, vocabulary, image features, batches, and the built-in scenes.
 
 mod ahead;
-mod batches;
+pub(crate) mod batches;
 mod captions;
 mod copies;
 mod features;
@@ -16,13 +16,12 @@ mod store;
 pub(crate) mod tokenizer;
 mod vocabulary;
 
-pub use ahead::{Ahead, Plan, Prepared, prepare_ahead};
-pub use batches::EpochOrder;
-pub(crate) use copies::differ_little;
-pub use copies::{Copies, Grouping, NEARLY};
+pub(crate) use ahead::{Ahead, Plan, prepare_ahead};
+pub(crate) use copies::{Copies, Grouping, NEARLY, differ_little};
 pub use row_file::RowFile;
 pub use source::Source;
 pub use split::Split;
 pub use store::{Draw, ImageStore, Memory, SplitImages};
 pub use tokenizer::tokenize;
-pub use vocabulary::{Encoded, Vocabulary, tokenize_all};
+pub(crate) use vocabulary::tokenize_all;
+pub use vocabulary::{Encoded, Vocabulary};

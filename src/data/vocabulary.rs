@@ -232,7 +232,7 @@ impl Vocabulary {
 
 /// The words of each caption, in parallel.
 #[must_use]
-pub fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
+pub(crate) fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
     captions.par_iter().map(|caption| tokenize(caption)).collect()
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod nearest;
 pub(crate) mod ranks;
 pub(crate) mod recall;
 
-pub use chance::Chance;
+pub(crate) use chance::Chance;
 pub use embeddings::{Embeddings, Names};
 pub use nearest::{Query, nearest};
 pub use ranks::{Ranks, rank};

@@ -38,7 +38,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 ///
 /// The same as [`write_atomically`], before anything is written.
-pub fn check_target(path: &Path) -> Result<PathBuf> {
+pub(crate) fn check_target(path: &Path) -> Result<PathBuf> {
     let refuse = |problem: String| Err(Error::file(path, format!("cannot write: {problem}")));
     let target = match std::fs::canonicalize(path) {
         Ok(target) if target.is_file() => target,

@@ -8,7 +8,7 @@ use super::regular::open_regular;
 
 /// Common kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One `NumPy` array.
     Npy,
     /// An archive of `NumPy` arrays.
@@ -37,13 +37,13 @@ impl Kind {
     /// The kind of a regular file by its first bytes; `None` if it does not exist or cannot be read:
     /// opening it then gives the error.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         start_of(path, 512).map(|bytes| Self::of_bytes(&bytes))
     }
 
     /// The kind of a file by its first bytes; 512 are enough.
     #[must_use]
-    pub fn of_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         /// `torch.save` wrote this number first, pickled.
         const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
         if bytes.is_empty() {
@@ -91,7 +91,7 @@ impl Kind {
 
     /// A description for messages.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Npy => "a .npy file (one NumPy array)",
             Self::Npz => "a zip archive (npz)",
@@ -109,20 +109,20 @@ impl Kind {
 
     /// Whether reading it in Python may execute code in it.
     #[must_use]
-    pub fn is_pickle(self) -> bool {
+    pub(crate) fn is_pickle(self) -> bool {
         matches!(self, Self::PyTorch | Self::OldPyTorch | Self::Pickle)
     }
 
     /// Whether it may be plain text.
     #[must_use]
-    pub fn may_be_text(self) -> bool {
+    pub(crate) fn may_be_text(self) -> bool {
         matches!(self, Self::Json | Self::Empty | Self::Other)
     }
 }
 
 /// At most `most` first bytes of a regular file; `None` if it cannot be opened or read.
 #[must_use]
-pub fn start_of(path: &Path, most: u64) -> Option<Vec<u8>> {
+pub(crate) fn start_of(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path).ok()?.0.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// # Errors
 ///
 /// Fails if the file is missing, or is a folder, a pipe, a device or a socket: reading those may never end.
-pub fn open_regular(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let failed = |e| Error::io(path, "read", e);
     // Before opening, because opening a pipe waits for a writer.
     check_kind(path, &std::fs::metadata(path).map_err(failed)?)?;
@@ -27,7 +27,7 @@ pub fn open_regular(path: &Path) -> Result<(File, u64)> {
 /// # Errors
 ///
 /// The same as [`open_regular`]; also if the file is larger, or if there is not enough memory.
-pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, length) = open_regular(path)?;
     if length > most {
         return Err(Error::file(path, format!("expected at most {most} bytes, found {length}")));
@@ -44,7 +44,7 @@ pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
 ///
 /// The same as [`read_bytes`]; also if the file is not UTF-8 (the message gives the line of the first
 /// wrong byte).
-pub fn read_text(path: &Path, most: u64) -> Result<String> {
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     String::from_utf8(read_bytes(path, most)?).map_err(|e| {
         let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
         let line = bytes[..at].split(|&byte| byte == b'\n').count();

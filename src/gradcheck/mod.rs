@@ -33,7 +33,8 @@ use num_complex::Complex;
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use problems::{LossProblem, ModelProblem, all, models};
+pub use problems::LossProblem;
+pub(crate) use problems::all;
 
 use crate::error::Result;
 use crate::random::{Symmetric, stream};

@@ -56,7 +56,7 @@ use crate::real::Scalar;
 
 /// How a library holds the weights of a GRU layer; see the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// cuDNN: one flat vector.
     Cudnn,
     /// The ONNX operator `GRU` with `linear_before_reset = 1`.
@@ -79,7 +79,7 @@ pub enum Layout {
 
 impl Layout {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Cudnn,
         Self::Onnx,
         Self::WebnnRzn,
@@ -93,7 +93,7 @@ impl Layout {
 
     /// Its name, on the command line for example.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cudnn => "cudnn",
             Self::Onnx => "onnx",
@@ -245,7 +245,7 @@ fn tensors(layout: Layout, e: usize, h: usize) -> Vec<Tensor> {
 ///
 /// If the tensors of `layer` have not the shapes of one layer.
 #[must_use]
-pub fn convert<T: Scalar>(layer: &GruLayer<T>, layout: Layout) -> Vec<(String, ArrayD<T>)> {
+pub(crate) fn convert<T: Scalar>(layer: &GruLayer<T>, layout: Layout) -> Vec<(String, ArrayD<T>)> {
     let (e, h) = (layer.weight_ih.ncols(), layer.hidden_size());
     let convert = |tensor: Tensor| {
         let mut values: Vec<T> = tensor.blocks.iter().flat_map(|&block| read(layer, block)).collect();

@@ -5,4 +5,4 @@
 
 mod layouts;
 
-pub use layouts::{Layout, convert};
+pub(crate) use layouts::{Layout, convert};

@@ -21,10 +21,10 @@ mod panels;
 mod product;
 mod reduce;
 
-pub use panels::Panels;
-pub use product::{matmul, matmul_into, matmul_packed, matmul_panels, matmul_write};
-pub(crate) use reduce::{add, rows_at_once};
-pub use reduce::{add_to_rows, column_sums, dot, reshape, squared_norm};
+pub(crate) use panels::Panels;
+pub use product::{matmul, matmul_write};
+pub(crate) use product::{matmul_into, matmul_packed, matmul_panels};
+pub(crate) use reduce::{add, add_to_rows, column_sums, dot, reshape, rows_at_once, squared_norm};
 
 /// Whether a result overwrites or accumulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::simd::{TILE_COLUMNS, Tile};
 
 /// The lines of one factor in panels; see the module documentation.
 #[derive(Clone, Debug)]
-pub struct Panels<T> {
+pub(crate) struct Panels<T> {
     data: Vec<T>,
     /// Lines per panel; the last panel is filled with zeros.
     width: usize,
@@ -33,12 +33,12 @@ impl<T> Default for Panels<T> {
 
 impl<T: Tile + Send + Sync> Panels<T> {
     /// Packs the columns of B [K, N], overwriting the old content.
-    pub fn pack_right(&mut self, b: ArrayView2<'_, T>) {
+    pub(crate) fn pack_right(&mut self, b: ArrayView2<'_, T>) {
         self.pack(b.reversed_axes(), TILE_COLUMNS);
     }
 
     /// Packs the rows of A [M, K], overwriting the old content.
-    pub fn pack_left(&mut self, a: ArrayView2<'_, T>) {
+    pub(crate) fn pack_left(&mut self, a: ArrayView2<'_, T>) {
         // As few panels as possible, of nearly equal height: 13 rows become 7 and 6, not 12 and 1.
         let panels = a.nrows().div_ceil(T::tile_rows()).max(1);
         self.pack(a, a.nrows().div_ceil(panels).max(1));
@@ -74,7 +74,7 @@ impl<T> Panels<T> {
     }
     /// M or N.
     #[must_use]
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.lines
     }
     pub(super) fn depth(&self) -> usize {
@@ -82,12 +82,12 @@ impl<T> Panels<T> {
     }
     /// Lines per panel; the last may have fewer.
     #[must_use]
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
     /// The number of panels.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.lines.div_ceil(self.width)
     }
     /// One panel, [K, width].
@@ -96,7 +96,7 @@ impl<T> Panels<T> {
     }
     /// The number of lines in some panels.
     #[must_use]
-    pub fn lines_in(&self, panels: Range<usize>) -> usize {
+    pub(crate) fn lines_in(&self, panels: Range<usize>) -> usize {
         (panels.end * self.width).min(self.lines) - (panels.start * self.width).min(self.lines)
     }
     /// The number of a panel's lines without the filling.

@@ -30,7 +30,7 @@ pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T
 }
 
 /// The same as [`matmul`], but overwrites C.
-pub fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
+pub(crate) fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
     matmul_write(a, b, Write::Replace, c);
 }
 
@@ -57,7 +57,7 @@ pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write
 /// # Panics
 ///
 /// If the shapes do not fit: they are checked where data enters the crate.
-pub fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+pub(crate) fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
     assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
     assert_eq!(b.width(), TILE_COLUMNS, "the right factor was packed as a left one");
@@ -88,7 +88,7 @@ fn at_once(depth: usize, tile: usize) -> usize {
 /// # Panics
 ///
 /// If the shapes do not fit: they are checked where data enters the crate.
-pub fn matmul_panels<T: Scalar>(
+pub(crate) fn matmul_panels<T: Scalar>(
     a: &Panels<T>,
     b: &Panels<T>,
     rows: Range<usize>,

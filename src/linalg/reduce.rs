@@ -17,7 +17,7 @@ use crate::simd::vectorized;
 ///
 /// If the lengths differ.
 #[must_use]
-pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
+pub(crate) fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
     const LANES: usize = 16;
     assert_eq!(x.len(), y.len(), "rows of equal length");
     vectorized(
@@ -43,7 +43,7 @@ pub fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
 /// The two halves are summed separately, recursively down to blocks of fixed length, and then added. The
 /// order is that of a binary tree over the blocks, for any number of threads.
 #[must_use]
-pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
+pub(crate) fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
     const BLOCK: usize = 1 << 14;
     const LANES: usize = 16;
     if x.len() > BLOCK {
@@ -75,7 +75,7 @@ pub fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
 /// # Panics
 ///
 /// If `total` has not one number per column.
-pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Array1<T>) {
+pub(crate) fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Array1<T>) {
     /// Columns per task. The borders depend only on the shape.
     const COLUMNS: usize = 256;
     let sum = |(x, total): (ArrayView2<'_, T>, &mut [T])| {
@@ -105,7 +105,7 @@ pub fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Ar
 /// # Panics
 ///
 /// If `row` has not one number per column.
-pub fn add_to_rows<T: Scalar>(mut x: ArrayViewMut2<'_, T>, row: &Array1<T>) {
+pub(crate) fn add_to_rows<T: Scalar>(mut x: ArrayViewMut2<'_, T>, row: &Array1<T>) {
     assert_eq!(x.ncols(), row.len(), "a row for {:?}", x.dim());
     let row = row.as_slice().expect("a bias is contiguous");
     let one = |x: &mut [T]| add(x, row);
@@ -138,7 +138,7 @@ pub(crate) fn rows_at_once(width: usize) -> usize {
 /// # Panics
 ///
 /// If no matrix can have that many numbers.
-pub fn reshape<T: Clone + Default>(matrix: &mut Array2<T>, shape: (usize, usize)) {
+pub(crate) fn reshape<T: Clone + Default>(matrix: &mut Array2<T>, shape: (usize, usize)) {
     if matrix.dim() != shape || !matrix.is_standard_layout() {
         let (mut data, _) = std::mem::take(matrix).into_raw_vec_and_offset();
         data.resize(shape.0 * shape.1, T::default());

@@ -236,6 +236,8 @@ impl ValidConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Kind;
+    use crate::pages::{page, rows};
 
     #[test]
     fn presets_are_the_originals() {
@@ -347,5 +349,64 @@ mod tests {
         let config = Config { data: Some("x".into()), seed: u64::MAX, num_epochs: usize::MAX, ..Config::default() };
         assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
         assert!(toml::from_str::<Config>("margn = 0.1").unwrap_err().to_string().contains("margn"));
+    }
+
+    #[test]
+    fn the_tables_of_presets_and_settings_are_those_of_the_program() {
+        let text = page("docs/training.md");
+        let rows = rows(&text);
+        let row = |name: &str| {
+            let found = rows.iter().find(|row| row[0].split(", ").any(|cell| cell == format!("`{name}`")));
+            found.unwrap_or_else(|| panic!("docs/training.md: no row for {name}"))
+        };
+        let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("docs/training.md: no number: {text}"));
+        let yes = |on: bool| if on { "yes" } else { "no" };
+
+        for (preset, name, _) in Preset::ALL {
+            let mut config = Config { learning_rate: 0.5, margin: 0.5, ..Config::default() };
+            config.apply(preset);
+            let row = row(name);
+            let loss = if config.max_violation { "MH" } else { "SH" };
+            let expected = [loss, &config.measure.to_string(), yes(config.use_abs), yes(!config.no_imgnorm)];
+            assert_eq!(row[1..5], expected, "docs/training.md: {name}");
+            assert_eq!(number(&row[5]), config.margin, "docs/training.md: margin of {name}");
+            let rate = if row[6] == "unchanged" { 0.5 } else { number(&row[6]) };
+            assert_eq!(rate, config.learning_rate, "docs/training.md: learning rate of {name}");
+        }
+
+        let expected = table_of_settings();
+        assert!(text.contains(&expected), "docs/training.md: expected the table\n{expected}");
+    }
+
+    /// The table of `docs/training.md`: one row for each setting.
+    fn table_of_settings() -> String {
+        let mut table = "| flag | original | default | scenes | meaning |\n|---|---|---|---|---|\n".to_owned();
+        for setting in Config::settings() {
+            let value = |value: &Option<String>| match (value.as_deref(), setting.kind) {
+                (Some("true"), Kind::Switch) => "on".to_owned(),
+                (Some("false"), Kind::Switch) => "off".to_owned(),
+                (value, _) => value.unwrap_or_default().to_owned(),
+            };
+            let default = match &setting.default {
+                None if setting.unset.is_empty() => "none".to_owned(),
+                None => setting.unset.to_owned(),
+                default => value(default),
+            };
+            let (flag, help) = (&setting.flag, &setting.help);
+            let (flags, is) = match (setting.off, setting.kind) {
+                (Some((off, off_help)), _) => (format!("`--{flag}`, `--{off}`"), format!("{help}. {off_help}")),
+                (None, Kind::Choice(names)) => {
+                    let names: Vec<String> = names.iter().map(|(name, _)| format!("`{name}`")).collect();
+                    (format!("`--{flag}`"), format!("{help}: {}", names.join(", ")))
+                }
+                _ => (format!("`--{flag}`"), help.clone()),
+            };
+            let scenes = value(&setting.scenes);
+            let cells = [&flags, setting.original, &default, &scenes, &is];
+            let row: Vec<String> =
+                cells.iter().map(|c| if c.is_empty() { " ".into() } else { format!(" {c} ") }).collect();
+            table.extend(["|", &row.join("|"), "|\n"]);
+        }
+        table
     }
 }

@@ -16,6 +16,6 @@ pub use config::{Config, Preset, ValidConfig};
 pub use head::HeadCache;
 pub use image_tower::{ImageCache, ImageTower};
 pub use parameters::Parameters;
-pub use setting::{Group, Kind, Setting};
+pub(crate) use setting::{Kind, Setting};
 pub use text_tower::{TextCache, TextTower};
 pub use vse::{Objective, Pass, Vse};

@@ -390,8 +390,6 @@ pub(crate) fn tensor_of<'a>(case: &'a GoldenCase, name: &str) -> Option<&'a Arra
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::files::TensorWriter;
     use crate::golden::Arithmetic;
@@ -401,6 +399,7 @@ mod tests {
     use crate::golden::program::Program;
     use crate::golden::suite::Suite;
     use crate::golden::tolerance::Profile;
+    use crate::pages;
 
     /// Whether a pasted text agrees with the printed text. Line breaks may differ, and … marks an omission.
     fn agree(pasted: &str, printed: &str) -> bool {
@@ -421,7 +420,7 @@ mod tests {
         // A GRU of another library with the reset before the product writes only its results.
         let folder = tempfile::tempdir().unwrap();
         let planted = Mistakes::from([Mistake::ResetBefore]);
-        let suite = Suite::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")).unwrap();
+        let suite = Suite::open(&pages::root().join("fixtures/golden")).unwrap();
         for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
             let case = suite.load(entry).unwrap();
             let plain = Plain::new(Arithmetic::PLAIN, &planted);
@@ -439,10 +438,8 @@ mod tests {
         let checked = check_folder(&suite, folder.path(), Profile::F32, &CheckOptions::default(), |_| ()).unwrap();
         assert!(!checked.passed);
         let found = golden_report(&checked);
-        let readme = include_str!("../../README.md");
-        let expected = readme.split("```").find(|block| block.contains("reset-before-product")).expect("a block");
-        let expected = expected.strip_prefix("text\n").expect("a block of text");
-        assert!(agree(expected, &found), "README.md has\n{expected}\nand the program prints\n{found}");
+        let expected = pages::pasted("README.md", "reset-before-product");
+        assert!(agree(&expected, &found), "README.md has\n{expected}\nand the program prints\n{found}");
         let other = expected.replacen("9.8 ×", "9.7 ×", 1);
         assert!(other != expected && !agree(&other, &found), "the test finds a wrong figure");
     }

@@ -35,13 +35,13 @@ pub struct Checkpoint {
     /// The settings it was trained with.
     pub config: Config,
     /// What it was trained on.
-    pub data: Fingerprints,
+    pub(crate) data: Fingerprints,
     /// [`crate::data::Vocabulary::fingerprint`] of the vocabulary it was trained with.
-    pub vocabulary: String,
+    pub(crate) vocabulary: String,
     /// How far the training was.
     pub progress: Progress,
     /// The other files that belong to it; only in `last.safetensors`.
-    pub folder: Option<FolderState>,
+    pub(crate) folder: Option<FolderState>,
 }
 
 /// Identifies the data that a run is trained on.
@@ -57,7 +57,7 @@ pub struct Fingerprints {
 /// The other files of a run folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FolderState {
+pub(crate) struct FolderState {
     /// [`Checkpoint::digest`] of `best.safetensors`, if there is one.
     pub best: Option<String>,
     /// Bytes of `metrics.jsonl` that belong to this checkpoint.
@@ -338,7 +338,8 @@ pub fn load_model(path: &Path) -> Result<(Vse<f32>, Checkpoint)> {
 mod tests {
     use super::*;
     use crate::eval::{Evaluation, Recall};
-    use crate::train::{Best, EpochTotals};
+    use crate::train::Best;
+    use crate::train::progress::EpochTotals;
 
     fn small() -> (Checkpoint, Parameters<f32>, Adam<f32>) {
         let config = Config { embed_size: 4, word_dim: 3, num_epochs: 2, batch_size: 8, ..Config::default() };

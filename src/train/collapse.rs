@@ -51,7 +51,7 @@ pub struct Collapse {
 /// Watches the steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CollapseDetector {
+pub(crate) struct CollapseDetector {
     /// Steps in a row whose scores lie within the margin, since the last window was full.
     steps: usize,
     /// Their sums.
@@ -76,7 +76,7 @@ struct Sums {
 impl CollapseDetector {
     /// Steps in a window, enough to see a slow fall of `ahead` above its noise. Two windows in a row make a
     /// collapse. Set by hand.
-    pub const WINDOW: usize = 200;
+    pub(crate) const WINDOW: usize = 200;
     /// From window to window `ahead` falls at least by this in a run that learns. Set by hand, between the
     /// runs of `examples/collapse.rs` that recover and those that do not.
     const FALL: f64 = 0.03;
@@ -86,7 +86,7 @@ impl CollapseDetector {
     /// Looks at a step with these scores, whose loss could have had `possible` terms and would be
     /// `stationary` if all scores were equal. Returns a collapse at the end of the window that shows it, once
     /// for each row of such windows.
-    pub fn see(
+    pub(crate) fn see(
         &mut self,
         margin: f64,
         step: &StepReport,

@@ -12,11 +12,12 @@ pub(crate) mod run_folder;
 pub(crate) mod trained;
 pub(crate) mod trainer;
 
-pub use checkpoint::{Checkpoint, Fingerprints, FolderState, load_model};
-pub use collapse::{Collapse, CollapseDetector};
+pub use checkpoint::{Checkpoint, load_model};
+pub use collapse::Collapse;
+pub(crate) use collapse::CollapseDetector;
 pub use events::{Event, Ignore, Observer};
 pub use figures::{EpochReport, StepReport};
-pub use progress::{Best, EpochTotals, Progress};
+pub use progress::{Best, Progress};
 pub use run_folder::{Run, RunFolder, Which};
 pub use trained::{Embedded, Trained};
 pub use trainer::{Outcome, Trainer, TrainingData};

@@ -18,17 +18,17 @@ pub struct Progress {
     /// Batches of it that are done.
     pub batch: usize,
     /// The epoch's figures so far.
-    pub totals: EpochTotals,
+    pub(crate) totals: EpochTotals,
     /// The best epoch so far.
     pub best: Option<Best>,
     /// Whether the embeddings look alike, and for how long.
-    pub collapse: CollapseDetector,
+    pub(crate) collapse: CollapseDetector,
 }
 
 /// Sums over the steps of an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EpochTotals {
+pub(crate) struct EpochTotals {
     /// Losses.
     pub loss: f64,
     /// Norms before clipping.

@@ -480,8 +480,9 @@ fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Source;
+    use crate::data::batches::EpochOrder;
     use crate::data::scenes::ScenesConfig;
-    use crate::data::{EpochOrder, Source};
     use crate::model::Config;
     use crate::train::Ignore;
     use ndarray::Array2;

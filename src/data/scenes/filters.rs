@@ -42,7 +42,7 @@ const COLOUR_FEATURES: usize = COLOUR_CELLS * COLOUR_CELLS * COLOURS;
 const EDGE_FEATURES: usize = EDGE_CELLS * EDGE_CELLS * NORMALS.len();
 
 /// Number of features of a picture: 432 for colour and 512 for edges.
-pub const FEATURES: usize = COLOUR_FEATURES + EDGE_FEATURES;
+pub(crate) const FEATURES: usize = COLOUR_FEATURES + EDGE_FEATURES;
 
 /// The [`FEATURES`] features of a picture, all ≥ 0.
 pub(super) fn features(picture: &Picture) -> Vec<f32> {

@@ -36,9 +36,9 @@ use rayon::prelude::*;
 use dice::{Dice, Purpose};
 use filters::Standardiser;
 
-pub use filters::FEATURES;
+pub(crate) use filters::FEATURES;
 pub use picture::Picture;
-pub use world::{Colour, Fill, Ground, KINDS, Kind, Relation, Scene, Shape, Sky};
+pub(crate) use world::Scene;
 
 /// Captions per image.
 pub const CAPTIONS_PER_IMAGE: usize = 5;
@@ -155,6 +155,11 @@ fn generate_split(seed: u64, split: Part, rows: usize) -> SceneSplit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::data::{Vocabulary, tokenize_all};
+    use crate::model::Config;
+    use crate::pages::{page, rows, thousands};
 
     fn small() -> ScenesConfig {
         ScenesConfig { train: 12, dev: 3, test: 4, ..ScenesConfig::default() }
@@ -254,5 +259,33 @@ mod tests {
         let (first, again, other) = (look(here, 0), look(here, 1), look(there, 2));
         assert!(distance(&first, &again) > 0.0);
         assert!(distance(&first, &again) < distance(&first, &other));
+    }
+
+    #[test]
+    fn the_figures_of_the_scenes_are_those_of_the_program() {
+        let config = ScenesConfig::default();
+        let scenes = generate(&config);
+        let captions = &scenes.train.captions;
+        let tokens = tokenize_all(captions);
+        let vocabulary = Vocabulary::of_tokens(&tokens, Config::scenes().word_threshold);
+        let words: Vec<usize> = tokens.iter().map(Vec::len).collect();
+        let mean = words.iter().sum::<usize>() as f64 / words.len() as f64;
+        let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+        tokens.iter().flatten().for_each(|word| *uses.entry(word).or_default() += 1);
+        let rarest = uses.values().copied().min().unwrap_or(0);
+        let rows = rows(&page("docs/scenes.md"));
+        let cell = |name: &str| {
+            let found = rows.iter().find(|row| row[0] == name);
+            found.unwrap_or_else(|| panic!("docs/scenes.md: no row {name:?}"))[1].clone()
+        };
+        let images = [config.train, config.dev, config.test].map(thousands).join(", ");
+        assert_eq!(cell("images: train, dev, test"), images);
+        assert!(cell("captions").ends_with(&format!("{} to train on", thousands(captions.len()))));
+        assert!(cell("image features").starts_with(&format!("F = {FEATURES} ")), "F is {FEATURES}");
+        let distinct = vocabulary.len() - Vocabulary::SPECIAL.len();
+        assert_eq!(cell("words"), format!("{distinct}; the rarest occurs {rarest} times in the training captions"));
+        let longest = words.iter().max().copied().unwrap_or(0);
+        let length = format!("{mean:.1} words on average, {longest} at most, without `<start>` and `<end>`");
+        assert_eq!(cell("caption length"), length);
     }
 }

@@ -75,7 +75,7 @@ const fn kind(ground: Ground, sky: Sky, landmark: Shape, colour: Colour) -> Kind
 
 /// The 25 kinds of scene. Every value occurs two or three times in its column, so no single attribute
 /// determines the kind. Two kinds agree in at most two attributes.
-pub const KINDS: [Kind; 25] = [
+pub(super) const KINDS: [Kind; 25] = [
     kind(Ground::Sand, Sky::Clear, Shape::Triangle, Colour::White),
     kind(Ground::Sand, Sky::Sunset, Shape::Disc, Colour::Red),
     kind(Ground::Grass, Sky::Clear, Shape::Square, Colour::Red),

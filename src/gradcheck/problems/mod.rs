@@ -21,14 +21,14 @@ use crate::similarity::Measure;
 use ndarray_rand::rand::distr::Distribution;
 
 pub use losses::LossProblem;
-pub use models::{ModelProblem, models};
+use models::models;
 
 /// Every layer and every model; `each` receives every report as it comes.
 ///
 /// # Errors
 ///
 /// Only if a forward pass refuses its input, which would be a bug.
-pub fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
+pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     let mut add = |report: Report| {
         each(&report);

@@ -19,7 +19,7 @@ const IMAGE_IDS: [usize; 7] = [0, 1, 2, 3, 1, 4, 5];
 /// when an encoder is trained. If they moved separately, they would break a tie between two hardest
 /// negatives, which is a kink.
 #[derive(Clone, Debug)]
-pub struct ModelProblem {
+pub(super) struct ModelProblem {
     name: String,
     architecture: Architecture,
     objective: Objective,
@@ -34,7 +34,7 @@ impl ModelProblem {
     ///
     /// `pictures` [N, F] are the distinct images, and `image_ids` `[B]` name for every caption its row.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         name: &str,
         architecture: Architecture,
         objective: Objective,
@@ -103,7 +103,7 @@ impl Problem for ModelProblem {
 /// Both losses, all similarities, one and two layers, with and without projection; every one on a
 /// batch with shared prefixes, repeated words, a repeated caption and two captions of one image.
 #[must_use]
-pub fn models() -> Vec<ModelProblem> {
+pub(super) fn models() -> Vec<ModelProblem> {
     let presets = [
         ("vse0", Preset::Vse0),
         ("vse++", Preset::VsePlusPlus),

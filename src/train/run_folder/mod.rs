@@ -357,7 +357,9 @@ mod tests {
     use super::disk::faults::FAULT;
     use super::*;
     use crate::eval::Evaluation;
-    use crate::train::{Best, EpochTotals, Fingerprints, Progress};
+    use crate::train::checkpoint::Fingerprints;
+    use crate::train::progress::EpochTotals;
+    use crate::train::{Best, Progress};
 
     /// Epoch and batch of the checkpoints of a run, and whether the model is the best so far.
     const SAVES: [(usize, usize, bool); 4] = [(0, 1, false), (1, 0, true), (2, 0, false), (3, 0, true)];
