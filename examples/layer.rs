@@ -8,9 +8,8 @@
 //! `cargo run --release --example layer` prints the tensors and the loss of some steps.
 
 use ndarray::{Array1, Array2, Array4, ArrayView2, ArrayView4, Axis};
-use vsepp::linalg::Write;
 use vsepp::model::{Batch, Config, Parameters, Pass, Vse};
-use vsepp::nn::{Layer, Mode, Module, Tensor};
+use vsepp::nn::{Layer, Mode, Module, Tensor, Write};
 use vsepp::optim::{Adam, Group, clip_coefficient, global_norm, gradient_of};
 use vsepp::real::{Real, Scalar};
 

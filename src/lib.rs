@@ -39,9 +39,8 @@
 //!
 //! ```
 //! use ndarray::{Array2, array};
-//! use vsepp::linalg::Write;
 //! use vsepp::model::{Batch, Config, Pass, Vse};
-//! use vsepp::nn::Mode;
+//! use vsepp::nn::{Mode, Write};
 //! use vsepp::optim::{Adam, clip_coefficient, global_norm, gradient_of};
 //!
 //! # fn main() -> vsepp::Result<()> {
@@ -88,12 +87,12 @@ pub mod error;
 mod escape;
 pub mod gradcheck;
 mod interop;
-pub mod linalg;
+mod linalg;
 pub mod loss;
 pub mod model;
 pub mod nn;
 pub mod optim;
-pub mod random;
+mod random;
 pub mod real;
 mod simd;
 pub mod similarity;

@@ -169,8 +169,6 @@ fn read_tensors(path: &Path) -> bool {
         }
         if let Ok(matrix) = file.matrix(&name) {
             assert!(matrix.iter().all(|x| x.is_finite()));
-            let same = file.weights(&name, matrix.shape());
-            assert!(same.is_ok_and(|same| same == matrix.into_dyn()) || file.element_type(&name).unwrap().is_integer());
         }
     }
     right
@@ -233,7 +231,11 @@ fn spoiled_texts() {
     assert!(problem.contains("train_caps.txt:1: found the control character U+0000"), "{problem}");
     assert!(MOST.load(Ordering::Relaxed) - before < ALLOWED);
     let vocabulary = Vocabulary::build(&captions.lines().map(str::to_owned).collect::<Vec<_>>(), 1);
-    for (name, right) in [("vocabulary", vocabulary.to_json()), ("the original's", vocabulary.to_original_json())] {
+    let ids: serde_json::Map<String, Value> =
+        vocabulary.words().iter().enumerate().map(|(id, word)| (word.clone(), json!(id))).collect();
+    let words: serde_json::Map<String, Value> = ids.iter().map(|(word, id)| (id.to_string(), json!(word))).collect();
+    let original = json!({ "word2idx": ids, "idx2word": words, "idx": ids.len() }).to_string();
+    for (name, right) in [("vocabulary", vocabulary.to_json()), ("the original's", original)] {
         let refused = try_all(name, &path("vocab.json"), right.as_bytes(), 2000, |path| {
             Vocabulary::read(path).is_ok_and(|read| read.words().iter().all(|word| read.id(word).is_some()))
         });

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, array};
 use num_complex::Complex;
-use vsepp::linalg::Write;
 use vsepp::model::{Batch, Config, Parameters, Pass, ValidConfig, Vse};
-use vsepp::nn::{Mode, Module};
+use vsepp::nn::{Mode, Module, Write};
 use vsepp::optim::{Adam, clip_coefficient, global_norm};
 use vsepp::real::{Real, Scalar};
 use vsepp::similarity::Measure;

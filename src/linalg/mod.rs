@@ -22,8 +22,9 @@ mod product;
 mod reduce;
 
 pub(crate) use panels::Panels;
-pub use product::{matmul, matmul_write};
-pub(crate) use product::{matmul_into, matmul_packed, matmul_panels};
+#[cfg(test)]
+pub(crate) use product::matmul;
+pub(crate) use product::{matmul_into, matmul_packed, matmul_panels, matmul_write};
 pub(crate) use reduce::{add, add_to_rows, column_sums, dot, reshape, rows_at_once, squared_norm};
 
 /// Whether a result overwrites or accumulates.

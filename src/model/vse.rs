@@ -46,9 +46,9 @@ impl<L> Objective<L> {
 #[derive(Clone, Debug, Default)]
 pub struct Pass<T> {
     /// The image side.
-    pub image: ImageCache<T>,
+    pub(crate) image: ImageCache<T>,
     /// The caption side.
-    pub text: TextCache<T>,
+    pub(crate) text: TextCache<T>,
     /// S [B, B], rows images, columns captions.
     pub scores: Array2<T>,
     /// The loss and its terms.
@@ -59,6 +59,20 @@ pub struct Pass<T> {
     pub df: Array2<T>,
     /// dg [B, D], after a backward pass.
     pub dg: Array2<T>,
+}
+
+impl<T: Scalar> Pass<T> {
+    /// f, the images' joint embeddings, [B, D].
+    #[must_use]
+    pub fn f(&self) -> ArrayView2<'_, T> {
+        self.image.head.y()
+    }
+
+    /// g, the captions' joint embeddings, [B, D].
+    #[must_use]
+    pub fn g(&self) -> ArrayView2<'_, T> {
+        self.text.head.y()
+    }
 }
 
 impl<T: Scalar> Vse<T> {

@@ -17,9 +17,9 @@ pub(crate) mod module;
 pub(crate) mod prefix_tree;
 
 use crate::error::Result;
-use crate::linalg::Write;
 use crate::real::{Real, Scalar};
 
+pub use crate::linalg::Write;
 pub use abs::{Abs, AbsCache};
 pub use embedding::{Embedding, EmbeddingCache};
 pub use gru::{Gru, GruCache, GruLayer, GruLayerCache, Sequences};
