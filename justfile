@@ -46,6 +46,6 @@ crossing:
 
 # The figures of the docs; cost.svg shows times, so make it on an idle machine
 figures:
-    cargo run --release --example scenes_sheet > docs/figures/scenes.svg
+    UPDATE=1 cargo test --release --lib scenes::sheet
     cargo run --release --example crossing 5 docs/figures/crossing.svg
     cargo run --release --example cost docs/figures/cost.svg

@@ -5,6 +5,7 @@
 //! on 1 thread and on all cores. With a file, it draws both. It takes about two minutes. The captions are
 //! made up, with COCO's lengths; T grows by concatenating captions.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ struct Point {
     seconds: [f64; 2],
 }
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Box<dyn Error>> {
     let all = cores();
     let options = Options {
         sizes: Size::ALL.to_vec(),
@@ -110,7 +111,7 @@ fn main() -> Result<()> {
         }
     }
     if let Some(path) = std::env::args().nth(1) {
-        vsepp::files::write_atomically(path.as_ref(), draw(&shares, &curves, all).as_bytes())?;
+        std::fs::write(path, draw(&shares, &curves, all))?;
     }
     Ok(())
 }

@@ -9,8 +9,7 @@
 use std::sync::atomic::AtomicBool;
 
 use ndarray::ArrayView2;
-use vsepp::data::scenes::ScenesConfig;
-use vsepp::data::{Source, Vocabulary};
+use vsepp::data::{ScenesConfig, Source, Vocabulary};
 use vsepp::gradcheck::{LossProblem, check};
 use vsepp::loss::{Loss, Negatives, Query, Terms};
 use vsepp::model::Config;

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// The stream of a purpose: `ChaCha8`, keyed by the seed, with the FNV-1a hash of the name as stream number.
 #[must_use]
-pub fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(fnv1a(purpose.as_bytes()));
     rng
@@ -42,7 +42,7 @@ pub(crate) fn below(rng: &mut impl RngCore, n: usize) -> usize {
 
 /// 0..n in random order (Fisher and Yates).
 #[must_use]
-pub fn permutation(rng: &mut impl RngCore, n: usize) -> Vec<usize> {
+pub(crate) fn permutation(rng: &mut impl RngCore, n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {
         order.swap(i, below(rng, i + 1));

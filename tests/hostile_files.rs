@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array2, array};
 use serde_json::{Value, json};
-use vsepp::data::{Split, Vocabulary};
-use vsepp::files::{TensorFile, TensorWriter, read_matrix};
+use vsepp::data::{ImageStore, RowFile, Split, Vocabulary};
+use vsepp::files::{TensorFile, TensorWriter};
 use vsepp::golden::{CheckOptions, Profile, Suite, check_folder};
-use vsepp::model::Config;
+use vsepp::model::{Config, Images};
 use vsepp::train::RunFolder;
 
 /// The system's allocator, which counts the allocated bytes.
@@ -189,7 +189,12 @@ fn spoiled_files_of_tensors() {
     let matrix = Array2::from_shape_fn((5, 3), |(i, j)| i as f32 - j as f32);
     ndarray_npy::WriteNpyExt::write_npy(&matrix, &mut npy).unwrap();
     let refused = try_all("npy", &path, &npy, 4000, |path| {
-        read_matrix(path).is_ok_and(|matrix| matrix.iter().all(|x| x.is_finite()))
+        let mut images = Images::default();
+        let read = |file: RowFile| {
+            let rows: Vec<usize> = (0..file.len()).collect();
+            file.fill(&rows, None, &mut images)
+        };
+        RowFile::open(path).and_then(read).is_ok_and(|()| images.features().unwrap().iter().all(|x| x.is_finite()))
     });
     assert!((1000..4000).contains(&refused), "npy: {refused} of 4000 were refused");
 }

@@ -37,11 +37,8 @@ impl EpochOrder {
         &self.pairs[start..self.pairs.len().min(start + self.batch_size)]
     }
 
-    /// A batch's images, captions and image numbers.
-    ///
-    /// # Errors
-    ///
-    /// If an image cannot be read.
+    /// A batch in memory of its own.
+    #[cfg(test)]
     pub(crate) fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Result<Batch<f32>> {
         let mut filled = Buffer::default();
         filled.fill(self, batch, split, captions)?;

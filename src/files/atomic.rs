@@ -16,7 +16,7 @@ use crate::escape;
 ///
 /// Fails if the folder does not exist, if the path is neither free nor a regular file, if it is a
 /// dangling link, or if writing fails. The old file is then unchanged.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = check_target(path)?;
     let folder = folder_of(&target);
     let before = std::fs::metadata(&target).ok();

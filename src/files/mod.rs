@@ -17,15 +17,13 @@ mod safetensors;
 mod tensor_file;
 mod tensor_writer;
 
-pub use atomic::write_atomically;
-pub(crate) use atomic::{check_target, folder_of, keep_owner_and_mode, sync_folder};
+pub(crate) use atomic::{check_target, folder_of, keep_owner_and_mode, sync_folder, write_atomically};
 pub(crate) use digest::{digest, digest_of_numbers, hex};
 pub use elements::ElementType;
 pub(crate) use kind::{Kind, start_of};
 pub(crate) use npy::NpyMatrix;
 #[cfg(test)]
 pub(crate) use npy::npy;
-pub use npy::read_matrix;
 pub(crate) use regular::{open_regular, read_bytes, read_text, reserve};
 pub(crate) use safetensors::{Places, SafetensorsHead};
 pub use tensor_file::TensorFile;

@@ -11,18 +11,8 @@ use super::positioned::Positioned;
 use super::regular::{open_regular, reserve};
 use crate::error::{Error, Result};
 
-/// Reads a matrix of floating-point numbers, in either byte order, as `f32` (exact for `f16` and `f32`).
-///
-/// # Errors
-///
-/// If the file is missing or no regular file, if it is truncated or longer than its header says, if it
-/// is not a matrix, if it holds no floating-point numbers, if there is no memory for them, or if a
-/// number is not finite (row and column are named, both from 0).
-pub fn read_matrix(path: &Path) -> Result<Array2<f32>> {
-    NpyMatrix::open(path)?.read_all()
-}
-
-/// A matrix of floating-point numbers in a `.npy` file. Only its header has been read.
+/// A matrix of floating-point numbers in a `.npy` file, in either byte order, which is read as `f32` (exact
+/// for `f16` and `f32`). Only its header has been read.
 #[derive(Debug)]
 pub(crate) struct NpyMatrix {
     path: PathBuf,
@@ -366,7 +356,7 @@ mod tests {
     fn read_bytes(bytes: &[u8]) -> Result<Array2<f32>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        read_matrix(file.path())
+        NpyMatrix::open(file.path())?.read_all()
     }
 
     #[test]
@@ -465,7 +455,7 @@ mod tests {
             assert!(message(file).contains("in the header: expected {, found"));
         }
         assert!(message(b"\x93NUMPY\x02\x00\xff\xff\xff\xff\xff".to_vec()).contains("at most 4096 bytes"));
-        let missing = read_matrix(Path::new("no_such.npy")).unwrap_err().to_string();
+        let missing = NpyMatrix::open(Path::new("no_such.npy")).unwrap_err().to_string();
         assert!(missing.starts_with("no_such.npy: cannot read"), "{missing}");
     }
 }

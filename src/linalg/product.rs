@@ -10,26 +10,28 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+#[cfg(test)]
+use ndarray::Array2;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::Write;
 use super::panels::Panels;
 use crate::real::Scalar;
 use crate::simd::{Side, Sums, TILE_COLUMNS, TILE_ROWS};
 
-/// C = A · B for A *M × K* and B *K × N*.
-///
-/// # Panics
-///
-/// Panics if the inner dimensions differ: shapes are checked where data enters the crate.
-#[must_use]
-pub fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
+/// C = A · B in new memory.
+#[cfg(test)]
+pub(crate) fn matmul<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
     matmul_into(a, b, c.view_mut());
     c
 }
 
-/// The same as [`matmul`], but overwrites C.
+/// C = A · B for A *M × K* and B *K × N*.
+///
+/// # Panics
+///
+/// As [`matmul_write`].
 pub(crate) fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
     matmul_write(a, b, Write::Replace, c);
 }
@@ -39,7 +41,12 @@ pub(crate) fn matmul_into<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>,
 /// # Panics
 ///
 /// If the shapes do not fit: they are checked where data enters the crate.
-pub fn matmul_write<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+pub(crate) fn matmul_write<T: Scalar>(
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    write: Write,
+    mut c: ArrayViewMut2<'_, T>,
+) {
     assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
     assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
     // Taken, not borrowed: while this thread waits for others, it may begin another product.

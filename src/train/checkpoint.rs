@@ -329,7 +329,7 @@ fn read_tensor(places: &Places, file: &[u8], name: &str, shape: &[usize]) -> std
 /// # Errors
 ///
 /// As [`Checkpoint::read`].
-pub fn load_model(path: &Path) -> Result<(Vse<f32>, Checkpoint)> {
+pub(crate) fn load_model(path: &Path) -> Result<(Vse<f32>, Checkpoint)> {
     let (checkpoint, parameters, _) = Checkpoint::read(path)?;
     Ok((Vse { architecture: checkpoint.architecture, parameters }, checkpoint))
 }

@@ -12,7 +12,8 @@ pub(crate) mod run_folder;
 pub(crate) mod trained;
 pub(crate) mod trainer;
 
-pub use checkpoint::{Checkpoint, load_model};
+pub use checkpoint::Checkpoint;
+pub(crate) use checkpoint::load_model;
 pub use collapse::Collapse;
 pub(crate) use collapse::CollapseDetector;
 pub use events::{Event, Ignore, Observer};

@@ -27,7 +27,11 @@ mod dice;
 mod filters;
 mod grammar;
 mod picture;
+#[cfg(test)]
+mod png;
 mod render;
+#[cfg(test)]
+mod sheet;
 mod world;
 
 use ndarray::Array2;
@@ -37,11 +41,11 @@ use dice::{Dice, Purpose};
 use filters::Standardiser;
 
 pub(crate) use filters::FEATURES;
-pub use picture::Picture;
+pub(crate) use picture::Picture;
 pub(crate) use world::Scene;
 
 /// Captions per image.
-pub const CAPTIONS_PER_IMAGE: usize = 5;
+pub(crate) const CAPTIONS_PER_IMAGE: usize = 5;
 
 /// The world's seed and the sizes of the splits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,7 @@ impl Default for ScenesConfig {
 
 /// One of the three parts of the data. They share no image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub(crate) enum Part {
     /// To train on.
     Train,
     /// To choose the best epoch by.
@@ -75,7 +79,7 @@ pub enum Part {
 
 /// The images and captions of a split.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SceneSplit {
+pub(crate) struct SceneSplit {
     /// Image features, `[N, FEATURES]`.
     pub images: Array2<f32>,
     /// 5 N captions, image by image: caption `k` is of image `k / 5`.
@@ -84,7 +88,7 @@ pub struct SceneSplit {
 
 /// The built-in data, all three splits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scenes {
+pub(crate) struct Scenes {
     /// To train on.
     pub train: SceneSplit,
     /// To choose the best epoch by.
@@ -99,7 +103,7 @@ pub struct Scenes {
 /// are standardised by the training split. The pictures and captions of a row depend only on the seed, the
 /// split and the row.
 #[must_use]
-pub fn generate(config: &ScenesConfig) -> Scenes {
+pub(crate) fn generate(config: &ScenesConfig) -> Scenes {
     let mut scenes = Scenes {
         train: generate_split(config.seed, Part::Train, config.train),
         dev: generate_split(config.seed, Part::Dev, config.dev),
@@ -114,20 +118,20 @@ pub fn generate(config: &ScenesConfig) -> Scenes {
 
 /// The scene of a row of a split, shown by its picture and described by its captions.
 #[must_use]
-pub fn scene(config: &ScenesConfig, split: Part, row: usize) -> Scene {
+pub(crate) fn scene(config: &ScenesConfig, split: Part, row: usize) -> Scene {
     Scene::draw(&mut Dice::new(config.seed, split, row, Purpose::Scene))
 }
 
 /// The picture of a row of a split. Any row is valid; the sizes of the configuration do not limit it.
 #[must_use]
-pub fn picture(config: &ScenesConfig, split: Part, row: usize) -> Picture {
+pub(crate) fn picture(config: &ScenesConfig, split: Part, row: usize) -> Picture {
     let mut dice = Dice::new(config.seed, split, row, Purpose::Photograph);
     render::render(scene(config, split, row), &mut dice)
 }
 
 /// The captions of a row of a split. Any row is valid.
 #[must_use]
-pub fn captions(config: &ScenesConfig, split: Part, row: usize) -> [String; CAPTIONS_PER_IMAGE] {
+pub(crate) fn captions(config: &ScenesConfig, split: Part, row: usize) -> [String; CAPTIONS_PER_IMAGE] {
     let scene = scene(config, split, row);
     let mut dice = Dice::new(config.seed, split, row, Purpose::Captions);
     std::array::from_fn(|_| grammar::caption(scene, &mut dice))

@@ -12,12 +12,12 @@ macro_rules! attribute {
     ($(#[$doc:meta])* $name:ident { $($value:ident),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[expect(missing_docs, reason = "the values name themselves")]
-        pub enum $name { $($value),+ }
+        pub(crate) enum $name { $($value),+ }
 
         impl $name {
             /// Every value, in order.
-            pub const ALL: [Self; [$(Self::$value),+].len()] = [$(Self::$value),+];
+            #[allow(dead_code)] // some lists have no user but tests
+            pub(crate) const ALL: [Self; [$(Self::$value),+].len()] = [$(Self::$value),+];
         }
     };
 }
@@ -58,7 +58,7 @@ attribute! {
 
 /// A kind of scene: the four tied attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// The lower half of the picture.
     pub ground: Ground,
     /// The upper half of the picture.
@@ -105,7 +105,7 @@ pub(super) const KINDS: [Kind; 25] = [
 
 /// A scene: its kind and its four free attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// The four tied attributes.
     pub kind: Kind,
     /// The shape of the thing, the smaller object.

@@ -1,10 +1,11 @@
-//! Draws a contact sheet of the built-in scenes, a dozen test pictures with their captions, as SVG:
-//!
-//! ```text
-//! cargo run --release --example scenes_sheet > docs/figures/scenes.svg
-//! ```
+//! The figure of the documentation: a dozen test pictures with their captions, as SVG.
 
-use vsepp::data::scenes::{CAPTIONS_PER_IMAGE, Part, ScenesConfig, captions, picture};
+use std::fmt::Write;
+
+use super::{CAPTIONS_PER_IMAGE, Part, ScenesConfig, captions, picture};
+use crate::pages::{page, root};
+
+const FIGURE: &str = "docs/figures/scenes.svg";
 
 const COLUMNS: usize = 2;
 const ROWS: usize = 6;
@@ -18,30 +19,31 @@ const GAP: usize = 20;
 /// The distance between captions.
 const LINE: usize = SIDE / CAPTIONS_PER_IMAGE;
 
-fn main() {
+fn sheet() -> String {
     let config = ScenesConfig::default();
     let width = GAP + COLUMNS * (SIDE + TEXT + GAP);
     let height = GAP + ROWS * (SIDE + GAP);
-    println!(
+    let mut svg = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' \
-         font-family='sans-serif' font-size='12'>"
+         font-family='sans-serif' font-size='12'>\n\
+         <rect width='100%' height='100%' fill='white'/>\n"
     );
-    println!("<rect width='100%' height='100%' fill='white'/>");
     for row in 0..COLUMNS * ROWS {
         let left = GAP + row % COLUMNS * (SIDE + TEXT + GAP);
         let top = GAP + row / COLUMNS * (SIDE + GAP);
         let file = base64(&picture(&config, Part::Test, row).to_png());
-        println!(
+        let _ = writeln!(
+            svg,
             "<image x='{left}' y='{top}' width='{SIDE}' height='{SIDE}' \
              style='image-rendering:pixelated' href='data:image/png;base64,{file}'/>"
         );
         let x = left + SIDE + GAP / 2;
         for (line, caption) in captions(&config, Part::Test, row).iter().enumerate() {
             let y = top + LINE * line + 14; // 14: from the top of a line to its baseline
-            println!("<text x='{x}' y='{y}'>{caption}</text>");
+            let _ = writeln!(svg, "<text x='{x}' y='{y}'>{caption}</text>");
         }
     }
-    println!("</svg>");
+    svg + "</svg>\n"
 }
 
 /// Base64 (RFC 4648), for data URLs.
@@ -57,4 +59,13 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[test]
+fn the_figure_in_the_documentation_shows_these_scenes() {
+    let sheet = sheet();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(root().join(FIGURE), &sheet).unwrap();
+    }
+    assert!(page(FIGURE) == sheet, "{FIGURE} is not current: UPDATE=1 cargo test --release --lib scenes::sheet");
 }
