@@ -15,7 +15,7 @@
 //! | [`cases`] | the suite: small inputs on which mistakes show |
 //! | [`suite`], [`make`] | the manifest and the files of a suite, and how they are written |
 //! | [`stage`] | which step of the data flow makes a tensor |
-//! | [`compare`], [`ties`] | a backend's tensors against the expected ones; where several gradients are right |
+//! | `judge`, [`compare`], [`ties`] | a backend's tensor against the expected one, then all of a case; where several gradients are right |
 //! | [`mistakes`], [`diagnose`] | known mistakes, and which of them gives the backend's values |
 //! | [`check`] | a folder or a file against a suite or a case |
 //! | [`custom`] | cases of the user's own, at the user's sizes |
@@ -34,6 +34,7 @@ pub(crate) mod custom;
 pub(crate) mod diagnose;
 pub(crate) mod difference;
 mod inputs;
+mod judge;
 pub(crate) mod make;
 pub(crate) mod mistakes;
 pub(crate) mod plain;

@@ -11,6 +11,7 @@ pub(crate) mod progress;
 pub(crate) mod run_folder;
 pub(crate) mod trained;
 pub(crate) mod trainer;
+mod training_data;
 
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::load_model;
@@ -21,4 +22,5 @@ pub use figures::{EpochReport, StepReport};
 pub use progress::{Best, Progress};
 pub use run_folder::{Run, RunFolder, Which};
 pub use trained::{Embedded, Trained};
-pub use trainer::{Outcome, Trainer, TrainingData};
+pub use trainer::{Outcome, Trainer};
+pub use training_data::TrainingData;
