@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use vsepp::Result;
-use vsepp::data::{Source, Vocabulary};
+use vsepp::data::{Pairs, Source, Vocabulary};
 use vsepp::model::{Config, Preset};
 use vsepp::train::{Event, Observer, Trainer, TrainingData};
 
@@ -80,10 +80,9 @@ fn main() -> Result<()> {
     let folder = std::env::args().nth(1).map(PathBuf::from);
     let runs = if folder.is_some() { on_folder() } else { on_scenes() };
     let [train, dev] = Source::new(folder).splits(["train", "dev"])?;
-    let vocabulary = Vocabulary::build(&train.captions, Config::default().word_threshold);
-    let [train_ids, dev_ids] = [&train, &dev].map(|split| vocabulary.encode_all(&split.captions).captions);
+    let vocabulary = Vocabulary::build(train.captions(), Config::default().word_threshold);
     let img_dim = train.img_dim()?;
-    let data = TrainingData { train, train_ids, dev, dev_ids };
+    let data = TrainingData { train: Pairs::encode(train, &vocabulary)?, dev: Pairs::encode(dev, &vocabulary)? };
 
     let [mut healthy, mut false_alarms, mut collapsed, mut missed] = [0; 4];
     for (name, config) in runs {

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::sync::atomic::AtomicBool;
 
 use vsepp::Result;
-use vsepp::data::{Source, Vocabulary};
+use vsepp::data::{Pairs, Source, Vocabulary};
 use vsepp::eval::Evaluation;
 use vsepp::model::Config;
 use vsepp::train::{Event, Observer, Trainer, TrainingData};
@@ -31,11 +31,10 @@ impl Observer for Curve {
 fn main() -> std::result::Result<(), Box<dyn Error>> {
     let seeds: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(5);
     let [train, dev, test] = Source::new(None).splits(["train", "dev", "test"])?;
-    let vocabulary = Vocabulary::build(&train.captions, Config::scenes().word_threshold);
-    let [train_ids, dev_ids, test_ids] =
-        [&train, &dev, &test].map(|split| vocabulary.encode_all(&split.captions).captions);
+    let vocabulary = Vocabulary::build(train.captions(), Config::scenes().word_threshold);
     let img_dim = train.img_dim()?;
-    let data = TrainingData { train, train_ids, dev, dev_ids };
+    let data = TrainingData { train: Pairs::encode(train, &vocabulary)?, dev: Pairs::encode(dev, &vocabulary)? };
+    let test = Pairs::encode(test, &vocabulary)?;
 
     let mut rows: Vec<(u64, &str, Vec<f64>, Evaluation)> = Vec::new();
     for seed in 0..seeds {
@@ -46,7 +45,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
             let mut curve = Curve::default();
             trainer.run(&data, None, &mut curve, &AtomicBool::new(false))?;
             // The model of the last epoch, for both losses.
-            rows.push((seed, name, curve.0, trainer.evaluate(&test, &test_ids)?));
+            rows.push((seed, name, curve.0, trainer.evaluate(&test)?));
         }
     }
 

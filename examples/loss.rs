@@ -9,7 +9,7 @@
 use std::sync::atomic::AtomicBool;
 
 use ndarray::ArrayView2;
-use vsepp::data::{ScenesConfig, Source, Vocabulary};
+use vsepp::data::{Pairs, ScenesConfig, Source, Vocabulary};
 use vsepp::gradcheck::{LossProblem, check};
 use vsepp::loss::{Loss, Negatives, Query, Terms};
 use vsepp::model::Config;
@@ -65,13 +65,12 @@ impl Observer for Rsums {
 fn train(images: usize, epochs: usize) -> vsepp::Result<Vec<f64>> {
     let world = ScenesConfig { train: images, dev: images / 4, test: 0, ..ScenesConfig::default() };
     let [train, dev] = Source::Scenes(world).splits(["train", "dev"])?;
-    let vocabulary = Vocabulary::build(&train.captions, 1);
-    let [train_ids, dev_ids] = [&train, &dev].map(|split| vocabulary.encode_all(&split.captions).captions);
-    let data = TrainingData { train, train_ids, dev, dev_ids };
+    let vocabulary = Vocabulary::build(train.captions(), 1);
+    let data = TrainingData { train: Pairs::encode(train, &vocabulary)?, dev: Pairs::encode(dev, &vocabulary)? };
 
     let config = Config { num_epochs: epochs, ..Config::scenes() }.check()?;
     let loss = SquaredHinges { margin: config.margin };
-    let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim()?)?.with_loss(loss);
+    let mut trainer = Trainer::new(config, &vocabulary, data.train.split().img_dim()?)?.with_loss(loss);
     let mut rsums = Rsums::default();
     trainer.run(&data, None, &mut rsums, &AtomicBool::new(false))?;
     Ok(rsums.0)

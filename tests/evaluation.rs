@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::Deserialize;
-use vsepp::data::{Source, Vocabulary};
+use vsepp::data::{Pairs, Source, Vocabulary};
 use vsepp::eval::{Recall, evaluate, rank};
 use vsepp::files::TensorFile;
 use vsepp::model::Config;
@@ -67,9 +67,9 @@ fn an_epoch_on_real_captions_learns() {
         return;
     }
     let [train, dev, test] = Source::Folder(folder).splits(["train", "dev", "test"]).unwrap();
-    assert_eq!((train.images.len(), train.img_dim().unwrap(), train.captions.len()), (2952, 1618, 14_760));
-    assert_eq!((dev.images.len(), test.images.len(), test.captions.len()), (1000, 1000, 5000));
-    let vocabulary = Vocabulary::build(&train.captions, 4);
+    assert_eq!((train.images().len(), train.img_dim().unwrap(), train.captions().len()), (2952, 1618, 14_760));
+    assert_eq!((dev.images().len(), test.images().len(), test.captions().len()), (1000, 1000, 5000));
+    let vocabulary = Vocabulary::build(train.captions(), 4);
     assert_eq!(vocabulary.len(), 2006, "as PyTorch's trainer finds with NLTK (benches/peers/pytorch_train.py)");
     let config = Config {
         embed_size: 64,
@@ -81,9 +81,9 @@ fn an_epoch_on_real_captions_learns() {
         ..Config::default()
     };
     let mut trainer = Trainer::new(config.check().unwrap(), &vocabulary, 1618).unwrap();
-    let [train_ids, dev_ids] = [&train, &dev].map(|split| vocabulary.encode_all(&split.captions).captions);
-    let data = TrainingData { train, train_ids, dev, dev_ids };
-    let before = trainer.evaluate(&data.dev, &data.dev_ids).unwrap();
+    let [train, dev] = [train, dev].map(|split| Pairs::encode(split, &vocabulary).unwrap());
+    let data = TrainingData { train, dev };
+    let before = trainer.evaluate(&data.dev).unwrap();
     trainer.run(&data, None, &mut Ignore, &std::sync::atomic::AtomicBool::new(false)).unwrap();
     let after = trainer.progress.best.unwrap().dev;
     assert!(after.rsum > 3.0 * before.rsum, "{} against {} before", after.rsum, before.rsum);

@@ -226,7 +226,8 @@ fn spoiled_texts() {
     ndarray_npy::WriteNpyExt::write_npy(&array![[1.0f32, 2.0], [3.0, 4.0]], &mut images).unwrap();
     std::fs::write(path("train_ims.npy"), images).unwrap();
     try_all("captions", &path("train_caps.txt"), captions.as_bytes(), 2000, |_| {
-        Split::read(folder.path(), "train").is_ok_and(|split| split.captions.len().is_multiple_of(split.images.len()))
+        Split::read(folder.path(), "train")
+            .is_ok_and(|split| split.captions().len().is_multiple_of(split.images().len()))
     });
     // A file that is not text is not read to its end.
     std::fs::File::create(path("train_caps.txt")).and_then(|file| file.set_len(1 << 30)).unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::ErrorKind;
-use crate::data::{Source, Split, Vocabulary, tokenize_all};
+use crate::data::{Pairs, Source, Split, Vocabulary, tokenize_all};
 use crate::escape;
 use crate::eval::Chance;
 use crate::files::read_text;
@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     let (vocabulary, mut trainer) = prepare(&args, &config, &run, train.img_dim()?, &tokens)?;
     let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
     let dev_chance = Chance::of(dev.starts(), 1);
-    let data = encode(&vocabulary, train, &tokens, dev);
+    let data = encode(&vocabulary, train, &tokens, dev)?;
     let metrics = JsonLines::new(&run, config.log_step);
     let mut observers = Observers { console: Console::since(begun), metrics };
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
@@ -257,7 +257,7 @@ fn prepare(
     Ok((vocabulary, trainer))
 }
 
-fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Split) -> TrainingData {
+fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Split) -> Result<TrainingData> {
     let (train_ids, dev_ids) = (vocabulary.encode_tokens(tokens), vocabulary.encode_all(&dev.captions));
     let unknown = |e: &crate::data::Encoded| 100.0 * e.unknown as f64 / e.words.max(1) as f64;
     say(&format!(
@@ -270,7 +270,7 @@ fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Sp
         unknown(&train_ids),
         unknown(&dev_ids),
     ));
-    TrainingData { train, train_ids: train_ids.captions, dev, dev_ids: dev_ids.captions }
+    Ok(TrainingData { train: Pairs::new(train, train_ids.captions)?, dev: Pairs::new(dev, dev_ids.captions)? })
 }
 
 struct Observers<'a> {

@@ -14,17 +14,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{ScopedJoinHandle, scope};
 
 use super::batches::{Buffer, EpochOrder};
-use super::split::Split;
+use super::pairs::Pairs;
 use crate::error::Result;
 use crate::model::Batch;
 
 /// Which batches, of what.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan<'a> {
-    /// Where images and image numbers come from.
-    pub split: &'a Split,
-    /// The ids of its captions.
-    pub captions: &'a [Vec<u32>],
+    /// What the batches are drawn from.
+    pub pairs: &'a Pairs,
     /// B.
     pub batch_size: usize,
     /// The seed of the shuffling, and of random views of the images.
@@ -70,7 +68,7 @@ pub(crate) struct Ahead<'scope> {
 ///
 /// # Panics
 ///
-/// If the other thread panics, for example because there are more captions than the split has.
+/// If the other thread panics.
 pub(crate) fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>) -> R) -> R {
     scope(|scope| {
         // The other thread never waits to hand something over: there are no more than two buffers.
@@ -92,10 +90,10 @@ pub(crate) fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>
 fn fill_all(plan: &Plan<'_>, empty: &Receiver<Prepared>, filled: &SyncSender<Result<Prepared>>) {
     let mut first = plan.first_batch;
     for epoch in plan.epochs.clone() {
-        let order = EpochOrder::new(plan.captions.len(), plan.batch_size, plan.seed, epoch);
+        let order = EpochOrder::new(plan.pairs.ids.len(), plan.batch_size, plan.seed, epoch);
         for number in std::mem::take(&mut first)..order.batches() {
             let Ok(mut prepared) = empty.recv() else { return };
-            if let Err(error) = prepared.buffer.fill(&order, number, plan.split, plan.captions) {
+            if let Err(error) = prepared.buffer.fill(&order, number, plan.pairs) {
                 let _ = filled.send(Err(error));
                 return;
             }
@@ -136,40 +134,35 @@ impl Ahead<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Draw, ImageStore};
+    use crate::data::{Draw, ImageStore, Split};
     use crate::model::{Config, Images, Pass, Vse};
     use crate::nn::Mode;
     use ndarray::{Array2, Array4};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
-    fn data() -> (Split, Vec<Vec<u32>>) {
+    fn data() -> Pairs {
         let captions: Vec<String> = (0..30).map(|i| i.to_string()).collect();
         let images = Array2::from_shape_fn((10, 3), |(row, column)| (10 * row + column) as f32);
         let ids = (0..30).map(|i| vec![1, 4 + i, 2 + i % 5]).collect();
-        (Split::new("train", images, captions).unwrap(), ids)
+        Pairs::new(Split::new("train", images, captions).unwrap(), ids).unwrap()
     }
 
-    fn plan<'a>(split: &'a Split, captions: &'a [Vec<u32>]) -> Plan<'a> {
-        Plan { split, captions, batch_size: 8, seed: 7, epochs: 1..4, first_batch: 2 }
+    fn plan(pairs: &Pairs) -> Plan<'_> {
+        Plan { pairs, batch_size: 8, seed: 7, epochs: 1..4, first_batch: 2 }
     }
 
     #[test]
     fn the_batches_are_those_of_the_order_from_where_the_plan_begins() {
-        let (split, ids) = data();
+        let pairs = data();
         let mut expected = Vec::new();
         for epoch in 1..4 {
             let order = EpochOrder::new(30, 8, 7, epoch);
             for number in if epoch == 1 { 2 } else { 0 }..4 {
-                expected.push((
-                    epoch,
-                    number,
-                    order.captions(number).to_vec(),
-                    order.batch(number, &split, &ids).unwrap(),
-                ));
+                expected.push((epoch, number, order.captions(number).to_vec(), order.batch(number, &pairs).unwrap()));
             }
         }
-        let found = prepare_ahead(&plan(&split, &ids), |ahead| {
+        let found = prepare_ahead(&plan(&pairs), |ahead| {
             let mut found = Vec::new();
             while let Some(p) = ahead.next_batch().unwrap() {
                 found.push((p.epoch, p.number, p.captions.clone(), p.batch().clone()));
@@ -178,15 +171,15 @@ mod tests {
             found
         });
         assert_eq!(found, expected);
-        let behind = Plan { first_batch: 9, epochs: 1..2, ..plan(&split, &ids) };
+        let behind = Plan { first_batch: 9, epochs: 1..2, ..plan(&pairs) };
         assert!(prepare_ahead(&behind, |ahead| ahead.next_batch().unwrap().is_none()));
     }
 
     #[test]
     fn work_may_end_before_the_plan() {
-        let (split, ids) = data();
+        let pairs = data();
         for taken in 0..3 {
-            let last = prepare_ahead(&plan(&split, &ids), |ahead| {
+            let last = prepare_ahead(&plan(&pairs), |ahead| {
                 (0..taken).map(|_| ahead.next_batch().unwrap().map(|p| p.number)).last()
             });
             assert_eq!(last, [None, Some(Some(2)), Some(Some(3))][taken]);
@@ -195,9 +188,9 @@ mod tests {
 
     #[test]
     fn a_panic_in_the_work_ends_the_other_thread() {
-        let (split, ids) = data();
+        let pairs = data();
         let panic = catch_unwind(AssertUnwindSafe(|| {
-            prepare_ahead(&plan(&split, &ids), |ahead| {
+            prepare_ahead(&plan(&pairs), |ahead| {
                 ahead.next_batch().unwrap();
                 panic!("the work");
             })
@@ -207,12 +200,12 @@ mod tests {
 
     #[test]
     fn a_panic_in_the_other_thread_reaches_the_thread_that_waits() {
-        let (split, mut ids) = data();
-        // The split has no image for this one.
-        ids.push(vec![1, 2]);
+        let mut pairs = data();
+        // There is no image for this one.
+        pairs.ids.push(vec![1, 2]);
         let mut taken = 0;
         let panic = catch_unwind(AssertUnwindSafe(|| {
-            prepare_ahead(&plan(&split, &ids), |ahead| {
+            prepare_ahead(&plan(&pairs), |ahead| {
                 while ahead.next_batch().unwrap().is_some() {
                     taken += 1;
                 }
@@ -256,9 +249,9 @@ mod tests {
         assert_eq!((split.images.len(), split.images.shape()), (8, &[3, 4, 5][..]));
         let error = split.img_dim().unwrap_err().to_string();
         assert_eq!(error, "train images: expected feature vectors [F], found [3, 4, 5]");
-        let ids: Vec<Vec<u32>> = (0..16).map(|i| vec![1, 4 + i % 7, 4 + i % 5, 2]).collect();
+        let pairs = Pairs::new(split, (0..16).map(|i| vec![1, 4 + i % 7, 4 + i % 5, 2]).collect()).unwrap();
         let of_plan = |epochs, first_batch| {
-            let plan = Plan { split: &split, captions: &ids, batch_size: 6, seed: 2, epochs, first_batch };
+            let plan = Plan { pairs: &pairs, batch_size: 6, seed: 2, epochs, first_batch };
             let mut views = Vec::new();
             prepare_ahead(&plan, |ahead| {
                 while let Some(next) = ahead.next_batch().unwrap() {
@@ -278,7 +271,8 @@ mod tests {
         let rest: Vec<_> = all.iter().copied().filter(|&(epoch, number, _)| (epoch, number) >= (1, 2)).collect();
         assert_eq!(of_plan(1..3, 2), rest, "as if it had never stopped");
         // Without a draw an image is always the same.
-        split
+        pairs
+            .split
             .images
             .in_blocks(|_, images| {
                 assert!(images.numbers().unwrap().chunks(60).all(|image| image[59] == 0.0));
@@ -287,7 +281,7 @@ mod tests {
             .unwrap();
         // A model that takes feature vectors refuses pixels, and names both shapes.
         let config = Config { embed_size: 6, word_dim: 3, ..Config::default() }.check().unwrap();
-        let batch = EpochOrder::new(16, 6, 0, 0).batch(0, &split, &ids).unwrap();
+        let batch = EpochOrder::new(16, 6, 0, 0).batch(0, &pairs).unwrap();
         let model = Vse::<f32>::init(config.architecture(20, 60), 0);
         let error = model.forward(&batch, &config.objective(0), Mode::Train, &mut Pass::default()).unwrap_err();
         assert_eq!(error.to_string(), "images: expected [B = 6, F = 60], found [6, 3, 4, 5]");

@@ -1,6 +1,6 @@
 //! The batches of an epoch: shuffled pairs, the last one as large as what is left.
 
-use super::split::Split;
+use super::pairs::Pairs;
 use super::store::Draw;
 use crate::error::Result;
 use crate::model::{Batch, Images};
@@ -39,9 +39,9 @@ impl EpochOrder {
 
     /// A batch in memory of its own.
     #[cfg(test)]
-    pub(crate) fn batch(&self, batch: usize, split: &Split, captions: &[Vec<u32>]) -> Result<Batch<f32>> {
+    pub(crate) fn batch(&self, batch: usize, pairs: &Pairs) -> Result<Batch<f32>> {
         let mut filled = Buffer::default();
-        filled.fill(self, batch, split, captions)?;
+        filled.fill(self, batch, pairs)?;
         Ok(filled.batch)
     }
 }
@@ -68,14 +68,9 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// If an image cannot be read; the batch is then unspecified.
-    pub(super) fn fill(
-        &mut self,
-        order: &EpochOrder,
-        batch: usize,
-        split: &Split,
-        captions: &[Vec<u32>],
-    ) -> Result<()> {
+    /// As [`EpochOrder::batch`]; the batch is then unspecified.
+    pub(super) fn fill(&mut self, order: &EpochOrder, batch: usize, of: &Pairs) -> Result<()> {
+        let Pairs { split, ids } = of;
         let pairs = order.captions(batch);
         let Batch { images, captions: texts, image_ids } = &mut self.batch;
 
@@ -93,7 +88,7 @@ impl Buffer {
             texts.push(self.spare.pop().unwrap_or_default());
         }
         for (text, &caption) in texts.iter_mut().zip(pairs) {
-            text.clone_from(&captions[caption]);
+            text.clone_from(&ids[caption]);
         }
         Ok(())
     }
@@ -102,6 +97,7 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Split;
     use ndarray::array;
 
     #[test]
@@ -120,40 +116,40 @@ mod tests {
     fn a_batch_pairs_captions_with_their_images() {
         let captions: Vec<String> = (0..6).map(|i| i.to_string()).collect();
         let split = Split::new("train", array![[10.0], [20.0]], captions).unwrap();
-        let ids: Vec<Vec<u32>> = (0..6).map(|i| vec![1, 4 + i, 2]).collect();
+        let pairs = Pairs::new(split, (0..6).map(|i| vec![1, 4 + i, 2]).collect()).unwrap();
         let order = EpochOrder::new(6, 6, 0, 0);
-        let batch = order.batch(0, &split, &ids).unwrap();
+        let batch = order.batch(0, &pairs).unwrap();
         for (row, &caption) in order.captions(0).iter().enumerate() {
-            assert_eq!(batch.captions[row], ids[caption]);
+            assert_eq!(batch.captions[row], pairs.ids[caption]);
             assert_eq!(batch.image_ids[row], caption / 3);
             assert_eq!(batch.images.features().unwrap()[[row, 0]], if caption < 3 { 10.0 } else { 20.0 });
         }
     }
 
     /// 6 captions of 2 images, of lengths that differ.
-    fn small() -> (Split, Vec<Vec<u32>>) {
+    fn small() -> Pairs {
         let captions: Vec<String> = (0..6).map(|i| i.to_string()).collect();
         let split = Split::new("train", array![[10.0, 1.0], [20.0, 2.0]], captions).unwrap();
-        (split, (0..6).map(|i| vec![4 + i; 2 + i as usize % 3]).collect())
+        Pairs::new(split, (0..6).map(|i| vec![4 + i; 2 + i as usize % 3]).collect()).unwrap()
     }
 
     #[test]
     fn a_buffer_that_is_used_again_holds_what_a_new_one_does() {
-        let (split, ids) = small();
+        let pairs = small();
         let mut buffer = Buffer::default();
         for (epoch, size) in [(0, 4), (1, 4), (2, 6), (3, 1), (4, 5)] {
             let order = EpochOrder::new(6, size, 0, epoch);
             for number in 0..order.batches() {
-                buffer.fill(&order, number, &split, &ids).unwrap();
-                assert_eq!(buffer.batch, order.batch(number, &split, &ids).unwrap(), "epoch {epoch}, batch {number}");
+                buffer.fill(&order, number, &pairs).unwrap();
+                assert_eq!(buffer.batch, order.batch(number, &pairs).unwrap(), "epoch {epoch}, batch {number}");
             }
         }
     }
 
     #[test]
     fn a_buffer_allocates_nothing_once_it_has_seen_the_largest() {
-        let (split, mut ids) = small();
-        for ids in &mut ids {
+        let mut pairs = small();
+        for ids in &mut pairs.ids {
             ids.resize(4, 0);
         }
         let mut buffer = Buffer::default();
@@ -164,12 +160,12 @@ mod tests {
             (images.numbers().unwrap().as_ptr(), buffer.rows.as_ptr(), image_ids.as_ptr(), captions.as_ptr(), texts)
         };
         // Batches of 4 and 2.
-        buffer.fill(&EpochOrder::new(6, 4, 0, 0), 0, &split, &ids).unwrap();
+        buffer.fill(&EpochOrder::new(6, 4, 0, 0), 0, &pairs).unwrap();
         let first = memory(&buffer);
         for epoch in 0..3 {
             let order = EpochOrder::new(6, 4, 0, epoch);
             for number in 0..order.batches() {
-                buffer.fill(&order, number, &split, &ids).unwrap();
+                buffer.fill(&order, number, &pairs).unwrap();
                 assert_eq!(memory(&buffer), first, "epoch {epoch}, batch {number}");
             }
         }

@@ -7,6 +7,7 @@ mod copies;
 mod features;
 mod folder;
 mod pairing;
+mod pairs;
 mod plausible;
 mod row_file;
 pub(crate) mod scenes;
@@ -18,6 +19,7 @@ mod vocabulary;
 
 pub(crate) use ahead::{Ahead, Plan, prepare_ahead};
 pub(crate) use copies::{Copies, Grouping, NEARLY, differ_little};
+pub use pairs::Pairs;
 pub use row_file::RowFile;
 pub use scenes::ScenesConfig;
 pub use source::Source;

@@ -26,17 +26,17 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Split {
     /// `train`, `dev`, `test`, …
-    pub name: String,
+    pub(crate) name: String,
     /// Every distinct image, N of them.
-    pub images: SplitImages,
+    pub(crate) images: SplitImages,
     /// The captions as they were written, `[M]`, image by image.
-    pub captions: Vec<String>,
+    pub(crate) captions: Vec<String>,
     /// The image of each caption, `[M]`, rising.
-    pub image_of: Vec<usize>,
+    pub(crate) image_of: Vec<usize>,
     /// The id of every distinct image, `[N]`, where there are ids.
-    pub ids: Option<Vec<String>>,
+    pub(crate) ids: Option<Vec<String>>,
     /// Notes from reading. A command prints each once.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
     starts: Vec<usize>,
     /// What equal images are found by, `[N]`.
@@ -222,6 +222,36 @@ impl Split {
             let (count, other) = (both.len(), &other.name);
             format!("{name}: {count} of its {n} ids are in {other} too, with other features (first: {first:?})")
         }))
+    }
+
+    /// `train`, `dev`, `test`, …
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Every distinct image, N of them.
+    #[must_use]
+    pub fn images(&self) -> &SplitImages {
+        &self.images
+    }
+
+    /// The captions as they were written, `[M]`, image by image.
+    #[must_use]
+    pub fn captions(&self) -> &[String] {
+        &self.captions
+    }
+
+    /// The id of every distinct image, `[N]`, where there are ids.
+    #[must_use]
+    pub fn ids(&self) -> Option<&[String]> {
+        self.ids.as_deref()
+    }
+
+    /// Notes from reading. A command prints each once.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The captions of an image, as numbers.

@@ -23,7 +23,7 @@ use super::figures::{EpochReport, StepReport};
 use super::progress::{Best, Progress};
 use super::run_folder::Run;
 use super::training_data::TrainingData;
-use crate::data::{Ahead, Plan, Split, Vocabulary, prepare_ahead};
+use crate::data::{Ahead, Pairs, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::Write;
@@ -173,14 +173,13 @@ impl<L: Loss> Trainer<L> {
             }
         }
         self.data = Some(found);
-        let batches = data.train_ids.len().div_ceil(self.config.batch_size);
+        let batches = data.train.ids.len().div_ceil(self.config.batch_size);
         self.progress.check_batches(batches).map_err(|problem| Error::mismatch(format!("checkpoint: {problem}")))?;
         if let Some(run) = run {
             run.start()?;
         }
         let plan = Plan {
-            split: &data.train,
-            captions: &data.train_ids,
+            pairs: &data.train,
             batch_size: self.config.batch_size,
             seed: self.config.seed,
             epochs: self.progress.epoch..self.config.num_epochs,
@@ -198,7 +197,7 @@ impl<L: Loss> Trainer<L> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let pairs = data.train_ids.len();
+        let pairs = data.train.ids.len();
         let batches = pairs.div_ceil(self.config.batch_size);
         let first_step = self.progress.step;
         observer.event(&Event::Started {
@@ -222,7 +221,7 @@ impl<L: Loss> Trainer<L> {
                 let waited = start.elapsed().as_secs_f64();
                 debug_assert_eq!((next.epoch, next.number), (self.progress.epoch, self.progress.batch));
                 self.step_and_report(next.batch(), batches, waited, observer)
-                    .map_err(|e| self.locate(e, &next.captions, &data.train))?;
+                    .map_err(|e| self.locate(e, &next.captions, &data.train.split))?;
                 self.progress.totals.waiting += waited;
                 // Includes everything between two steps, so that slow parts show.
                 self.progress.totals.seconds += start.elapsed().as_secs_f64();
@@ -310,14 +309,14 @@ impl<L: Loss> Trainer<L> {
         if every == 0 || !self.progress.step.is_multiple_of(every) || self.progress.batch == batches {
             return Ok(());
         }
-        let dev = self.evaluate(&data.dev, &data.dev_ids)?;
+        let dev = self.evaluate(&data.dev)?;
         let (step, epoch) = (self.progress.step, self.progress.epoch + 1);
         observer.event(&Event::Validated { step, epoch, dev: &dev })?;
         self.save(run, false)
     }
 
     fn end_epoch(&mut self, data: &TrainingData, run: Option<&Run>, observer: &mut dyn Observer) -> Result<()> {
-        let dev = self.evaluate(&data.dev, &data.dev_ids)?;
+        let dev = self.evaluate(&data.dev)?;
         let epoch = self.progress.epoch;
         let best = self.progress.best.as_ref().is_none_or(|best| dev.rsum > best.dev.rsum);
         let totals = std::mem::take(&mut self.progress.totals);
@@ -351,7 +350,7 @@ impl<L: Loss> Trainer<L> {
     /// # Errors
     ///
     /// If an image cannot be read, or as the forward pass and the ranking do.
-    pub fn evaluate(&self, split: &Split, ids: &[Vec<u32>]) -> Result<Evaluation> {
+    pub fn evaluate(&self, Pairs { split, ids }: &Pairs) -> Result<Evaluation> {
         let images = embed_images(&self.model, split)?;
         let captions = self.model.embed_captions(ids)?;
         evaluate(images.view(), captions.view(), split.starts(), self.config.measure)

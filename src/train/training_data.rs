@@ -1,21 +1,17 @@
 //! What a training reads.
 
 use super::checkpoint::Fingerprints;
-use crate::data::Split;
+use crate::data::Pairs;
 use crate::error::{Error, Result};
 use crate::files::digest;
 
-/// The splits that training reads, with their captions as ids.
+/// The two splits that training reads.
 #[derive(Clone, Debug)]
 pub struct TrainingData {
     /// To train on.
-    pub train: Split,
-    /// Its captions' ids.
-    pub train_ids: Vec<Vec<u32>>,
+    pub train: Pairs,
     /// To choose the best epoch by.
-    pub dev: Split,
-    /// Its captions' ids.
-    pub dev_ids: Vec<Vec<u32>>,
+    pub dev: Pairs,
 }
 
 impl TrainingData {
@@ -26,25 +22,13 @@ impl TrainingData {
     ///
     /// If an image cannot be read.
     pub fn fingerprints(&self) -> Result<Fingerprints> {
-        let train = fingerprint(&self.train, &self.train_ids)?;
-        Ok(Fingerprints { train, dev: fingerprint(&self.dev, &self.dev_ids)? })
+        Ok(Fingerprints { train: fingerprint(&self.train)?, dev: fingerprint(&self.dev)? })
     }
 
-    /// Whether every caption has an image, and every image the size that the model takes.
+    /// Whether the images have the size that the model takes.
     pub(super) fn check(&self, img_dim: usize) -> Result<()> {
-        for (split, ids) in [(&self.train, &self.train_ids), (&self.dev, &self.dev_ids)] {
-            let (name, images) = (&split.name, split.images.len());
-            let captions = split.image_of.len();
-            if ids.len() != captions || captions == 0 {
-                let problem =
-                    format!("{name}: expected the ids of its {captions} captions, found those of {}", ids.len());
-                return Err(Error::mismatch(problem));
-            }
-            if let Some((caption, image)) = split.image_of.iter().enumerate().find(|(_, image)| **image >= images) {
-                let problem = format!("{name}: caption {caption}: expected an image below {images}, found {image}");
-                return Err(Error::mismatch(problem));
-            }
-            let found = split.img_dim()?;
+        for Pairs { split, .. } in [&self.train, &self.dev] {
+            let (name, found) = (&split.name, split.img_dim()?);
             if found != img_dim {
                 let problem = format!("{name}: expected image features of dimension F = {img_dim}, found {found}");
                 return Err(Error::mismatch(problem));
@@ -54,7 +38,7 @@ impl TrainingData {
     }
 }
 
-fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> Result<String> {
+fn fingerprint(Pairs { split, ids }: &Pairs) -> Result<String> {
     let mut captions = Vec::new();
     for (ids, image) in ids.iter().zip(&split.image_of) {
         captions.extend((*image as u64).to_le_bytes());
