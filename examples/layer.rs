@@ -122,18 +122,15 @@ fn train(groups: &[Group], steps: usize) -> vsepp::Result<(Whole<f64>, Whole<f64
     let before = model.clone();
 
     let pictures = Array4::from_shape_fn((4, 3, 5, 5), |(b, c, y, x)| ((b * 7 + c * 5 + y * 3 + x) as f64).sin() + 0.5);
-    let mut batch = Batch {
-        images: Array2::zeros((4, 6)).into(),
-        captions: vec![vec![1, 4, 2], vec![1, 5, 2], vec![1, 4, 6, 2], vec![1, 7, 8, 9, 2]],
-        image_ids: vec![0, 1, 2, 3],
-    };
+    let captions = vec![vec![1, 4, 2], vec![1, 5, 2], vec![1, 4, 6, 2], vec![1, 7, 8, 9, 2]];
+    let mut batch = Batch::new(Array2::zeros((4, 6)), captions, vec![0, 1, 2, 3])?;
     let mut adam = Adam::with_groups(&model, groups.to_vec())?;
     let mut gradient = gradient_of(&model, groups);
     let (mut cache, mut pass, mut d_features) = (ConvCache::default(), Pass::default(), Array2::zeros((0, 0)));
     let mut losses = Vec::new();
     for _ in 0..steps {
         model.conv.forward(pictures.view(), Mode::Train, &mut cache)?;
-        batch.images = cache.y.clone().into();
+        batch.set_images(cache.y.clone())?;
         let vse = Vse { architecture, parameters: model.vse.clone() };
         vse.forward(&batch, &config.objective(0), Mode::Train, &mut pass)?;
         vse.backward(&batch, &mut pass, Write::Replace, &mut gradient.vse, Some(&mut d_features))?;

@@ -50,11 +50,8 @@
 //! let (mut pass, mut gradient) = (Pass::default(), gradient_of(&model.parameters, &[]));
 //!
 //! // Two pairs: image features, and captions as ids between <start> = 1 and <end> = 2.
-//! let batch = Batch {
-//!     images: array![[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]].into(),
-//!     captions: vec![vec![1, 4, 5, 2], vec![1, 4, 6, 7, 2]],
-//!     image_ids: vec![0, 1],
-//! };
+//! let images = array![[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]];
+//! let batch = Batch::new(images, vec![vec![1, 4, 5, 2], vec![1, 4, 6, 7, 2]], vec![0, 1])?;
 //! let mut d_images = Array2::zeros((0, 0)); // dℓ/dφ, for an image encoder in front
 //! let mut losses = Vec::new();
 //! for _ in 0..50 {

@@ -20,11 +20,9 @@ fn batch(pairs: usize, features: usize, seed: u32) -> Batch<f32> {
         let words = (0..length).map(|t| if t == 0 { 4 } else { 4 + (i * 31 + t * 17 + seed) % 60 });
         std::iter::once(1).chain(words).chain([2]).collect()
     };
-    Batch {
-        images: Array2::from_shape_fn((pairs, features), |(i, j)| ((i * 13 + j * 7) % 29) as f32 / 29.0).into(),
-        captions: (0..u32::try_from(pairs).unwrap()).map(caption).collect(),
-        image_ids: (0..pairs).map(|i| i / 2).collect(),
-    }
+    let images = Array2::from_shape_fn((pairs, features), |(i, j)| ((i * 13 + j * 7) % 29) as f32 / 29.0);
+    let captions = (0..u32::try_from(pairs).unwrap()).map(caption).collect();
+    Batch::new(images, captions, (0..pairs).map(|i| i / 2).collect()).unwrap()
 }
 
 #[test]

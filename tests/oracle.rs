@@ -81,15 +81,13 @@ fn batch<T: Real>(file: &TensorFile, k: usize) -> Batch<T> {
     let get = |name: &str| file.get(&format!("in.{k}.{name}")).unwrap();
     let captions = get("captions").into_dimensionality::<Ix2>().unwrap();
     let lengths = get("lengths");
-    Batch {
-        images: get("images").mapv(T::from_f64).into_dimensionality::<Ix2>().unwrap().into(),
-        captions: captions
-            .outer_iter()
-            .zip(lengths.iter())
-            .map(|(ids, &length)| ids.iter().take(length as usize).map(|&id| id as u32).collect())
-            .collect(),
-        image_ids: get("image_ids").iter().map(|&id| id as usize).collect(),
-    }
+    let images = get("images").mapv(T::from_f64).into_dimensionality::<Ix2>().unwrap();
+    let captions = captions
+        .outer_iter()
+        .zip(lengths.iter())
+        .map(|(ids, &length)| ids.iter().take(length as usize).map(|&id| id as u32).collect())
+        .collect();
+    Batch::new(images, captions, get("image_ids").iter().map(|&id| id as usize).collect()).unwrap()
 }
 
 /// The largest difference over the largest expected entry.

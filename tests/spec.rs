@@ -40,7 +40,7 @@ fn configurations() -> Vec<ValidConfig> {
 fn batch() -> Batch<f64> {
     let captions: [&[u32]; 6] = [&[1, 4, 5, 4, 2], &[1, 4, 5, 2], &[1, 6, 6, 6, 8, 2], &[3], &[1, 4, 5, 2], &[1, 7, 2]];
     let images = Array2::from_shape_fn((6, FEATURES), |(i, j)| libm::sin((i * FEATURES + j) as f64 * 0.7));
-    Batch { images: images.into(), captions: captions.map(<[u32]>::to_vec).into(), image_ids: vec![0, 1, 0, 3, 4, 5] }
+    Batch::new(images, captions.map(<[u32]>::to_vec).into(), vec![0, 1, 0, 3, 4, 5]).unwrap()
 }
 
 // --- the fast model: all that this test uses of it ------------------------------------------------
@@ -120,13 +120,13 @@ fn specified(config: &ValidConfig, tensors: &Named) -> spec::model::Parameters<f
 }
 
 fn task<T: Scalar>(config: &ValidConfig, batch: &Batch<f64>) -> Task<T> {
-    let steps = batch.captions.iter().map(Vec::len).max().unwrap();
-    let id = |(b, t): (usize, usize)| batch.captions[b].get(t).map_or(0, |&id| id as usize);
+    let steps = batch.captions().iter().map(Vec::len).max().unwrap();
+    let id = |(b, t): (usize, usize)| batch.captions()[b].get(t).map_or(0, |&id| id as usize);
     Task {
-        images: batch.images.features().unwrap().mapv(T::from_f64),
-        captions: Array2::from_shape_fn((batch.captions.len(), steps), id),
-        lengths: batch.captions.iter().map(Vec::len).collect(),
-        image_ids: config.mask_same_image.then(|| batch.image_ids.clone()),
+        images: batch.images().features().unwrap().mapv(T::from_f64),
+        captions: Array2::from_shape_fn((batch.captions().len(), steps), id),
+        lengths: batch.captions().iter().map(Vec::len).collect(),
+        image_ids: config.mask_same_image.then(|| batch.image_ids().to_vec()),
         margin: config.margin,
         max_violation: config.max_violation,
         measure: match config.measure {

@@ -34,8 +34,8 @@ pub(super) fn write(options: &Options, file: &Path) -> Result<Option<Counts>> {
     let mut writer = TensorWriter::default();
     let captions = match Data::draw(options)? {
         Data::Step(batch) => {
-            writer.add("images", &batch.images.features()?.into_dyn());
-            Some(batch.captions)
+            writer.add("images", &batch.images().features()?.into_dyn());
+            Some(batch.captions().to_vec())
         }
         Data::Encode(captions) => Some(captions),
         Data::Evaluate(embeddings) => {

@@ -95,14 +95,56 @@ impl<T> From<Array4<T>> for Images<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch<T> {
     /// One image for each pair: an image with two captions in the batch occurs twice.
-    pub images: Images<T>,
+    pub(crate) images: Images<T>,
     /// The captions' token ids, `<start>` … `<end>`, B of them, not padded.
-    pub captions: Vec<Vec<u32>>,
+    pub(crate) captions: Vec<Vec<u32>>,
     /// Which image each pair shows, `[B]`: equal ids are captions of one image.
-    pub image_ids: Vec<usize>,
+    pub(crate) image_ids: Vec<usize>,
 }
 
 impl<T> Batch<T> {
+    /// B images, the token ids of B captions, and which image each pair shows: equal ids are captions of one
+    /// image.
+    ///
+    /// # Errors
+    ///
+    /// If there are not as many images, captions and ids, or if a caption has no token.
+    pub fn new(images: impl Into<Images<T>>, captions: Vec<Vec<u32>>, image_ids: Vec<usize>) -> Result<Self> {
+        let batch = Self { images: images.into(), captions, image_ids };
+        batch.check_counts()?;
+        Ok(batch)
+    }
+
+    /// Other images for the same pairs: what an image encoder makes of them, for example.
+    ///
+    /// # Errors
+    ///
+    /// If there are not B of them; the batch keeps its own then.
+    pub fn set_images(&mut self, images: impl Into<Images<T>>) -> Result<()> {
+        let images = images.into();
+        self.check_images(&images)?;
+        self.images = images;
+        Ok(())
+    }
+
+    /// One image for each pair.
+    #[must_use]
+    pub fn images(&self) -> &Images<T> {
+        &self.images
+    }
+
+    /// The captions' token ids, B of them, not padded.
+    #[must_use]
+    pub fn captions(&self) -> &[Vec<u32>] {
+        &self.captions
+    }
+
+    /// Which image each pair shows, `[B]`.
+    #[must_use]
+    pub fn image_ids(&self) -> &[usize] {
+        &self.image_ids
+    }
+
     /// B.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -131,13 +173,26 @@ impl<T> Batch<T> {
 
     /// # Errors
     ///
-    /// Unless there are as many images, captions and ids, and the images are F features each.
+    /// As [`Self::new`], since a store may have filled the images; or if they are not F features each.
     pub(super) fn check(&self, features: usize) -> Result<()> {
-        let size = self.len();
-        if self.images.shape() != [size, features] {
-            let expected = format!("[B = {size}, F = {features}]");
+        self.check_counts()?;
+        if self.images.shape() != [self.len(), features] {
+            let expected = format!("[B = {}, F = {features}]", self.len());
             return Err(Error::shape("images", expected, self.images.shape()));
         }
+        Ok(())
+    }
+
+    fn check_images(&self, images: &Images<T>) -> Result<()> {
+        if images.len() == self.len() {
+            return Ok(());
+        }
+        Err(Error::shape("images", format!("B = {} of them", self.len()), images.shape()))
+    }
+
+    fn check_counts(&self) -> Result<()> {
+        let size = self.len();
+        self.check_images(&self.images)?;
         if self.image_ids.len() != size {
             return Err(Error::shape("image_ids", format!("[B = {size}]"), &[self.image_ids.len()]));
         }
@@ -157,7 +212,7 @@ mod tests {
     #[test]
     fn same_image_pairs_are_counted_once_each() {
         let image_ids = vec![4, 1, 4, 2, 4, 2];
-        let batch = Batch { images: Array2::<f32>::zeros((6, 1)).into(), captions: vec![vec![1, 2]; 6], image_ids };
+        let batch = Batch::new(Array2::<f32>::zeros((6, 1)), vec![vec![1, 2]; 6], image_ids).unwrap();
         assert_eq!(batch.same_image_pairs(), 3 + 1);
     }
 
@@ -171,7 +226,29 @@ mod tests {
         let error = pixels.features().unwrap_err().to_string();
         assert_eq!(error, "images: expected feature vectors [B, F], found [4, 3, 8, 6]");
         assert!(Images::<f64>::default().is_empty());
-        let batch = Batch { images: pixels, captions: vec![vec![1, 2]; 4], image_ids: vec![0; 4] };
+        let batch = Batch::new(pixels, vec![vec![1, 2]; 4], vec![0; 4]).unwrap();
         assert_eq!(batch.check(5).unwrap_err().to_string(), "images: expected [B = 4, F = 5], found [4, 3, 8, 6]");
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_no_batch() {
+        let images = || Array2::<f32>::zeros((3, 5));
+        let captions = || vec![vec![1, 4, 2], vec![1, 2], vec![1, 5, 2]];
+        let message = |batch: Result<Batch<f32>>| batch.unwrap_err().to_string();
+        let found = message(Batch::new(Array2::zeros((2, 5)), captions(), vec![0, 1, 2]));
+        assert_eq!(found, "images: expected B = 3 of them, found [2, 5]");
+        let found = message(Batch::new(images(), captions(), vec![0, 1]));
+        assert_eq!(found, "image_ids: expected [B = 3], found [2]");
+        let found = message(Batch::new(images(), vec![vec![1], vec![], vec![2]], vec![0, 1, 2]));
+        assert_eq!(found, "caption 1 of the batch: expected at least one token, found none");
+        let mut batch = Batch::new(images(), captions(), vec![0, 0, 1]).unwrap();
+        let before = batch.clone();
+        let found = batch.set_images(Array4::zeros((4, 3, 2, 2))).unwrap_err().to_string();
+        assert_eq!((found.as_str(), &batch), ("images: expected B = 3 of them, found [4, 3, 2, 2]", &before));
+        batch.set_images(Array4::zeros((3, 3, 2, 2))).unwrap();
+        assert_eq!(
+            (batch.images().shape(), batch.captions(), batch.image_ids()),
+            (&[3, 3, 2, 2][..], &captions()[..], &[0, 0, 1][..])
+        );
     }
 }
