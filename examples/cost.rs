@@ -153,8 +153,8 @@ fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
             caption
         })
         .collect();
-    let operations = bench::step_operations(&trainer.model.architecture, &captions);
-    let batch = batch(&trainer.model.architecture, captions);
+    let operations = bench::step_operations(trainer.model.architecture(), &captions);
+    let batch = batch(trainer.model.architecture(), captions);
     let mut seconds = [0.0; 2];
     for (seconds, threads) in seconds.iter_mut().zip([1, threads]) {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");

@@ -131,7 +131,7 @@ fn train(groups: &[Group], steps: usize) -> vsepp::Result<(Whole<f64>, Whole<f64
     for _ in 0..steps {
         model.conv.forward(pictures.view(), Mode::Train, &mut cache)?;
         batch.set_images(cache.y.clone())?;
-        let vse = Vse { architecture, parameters: model.vse.clone() };
+        let vse = Vse::new(architecture, model.vse.clone())?;
         vse.forward(&batch, &config.objective(0), Mode::Train, &mut pass)?;
         vse.backward(&batch, &mut pass, Write::Replace, &mut gradient.vse, Some(&mut d_features))?;
         model.conv.backward(pictures.view(), &mut cache, &d_features, Write::Replace, &mut gradient.conv, None);

@@ -79,6 +79,10 @@ pub enum Negatives<'a> {
 
 impl<'a> Negatives<'a> {
     /// The negatives of a query in a batch of B pairs, in rising order.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer than B ids.
     pub fn of(self, query: Query, batch: usize) -> impl Iterator<Item = usize> + use<'a> {
         let number = query.number();
         (0..batch).filter(move |&other| match self {
@@ -116,7 +120,7 @@ pub struct Terms<T> {
     /// ℓ
     pub loss: T,
     /// The terms that count.
-    pub terms: Vec<Term<T>>,
+    terms: Vec<Term<T>>,
     /// How many terms could have counted: 2B(B − 1) for SH, 2B for MH, less what is masked.
     pub possible: usize,
     batch: usize,
@@ -167,9 +171,21 @@ impl<T: Scalar> Terms<T> {
         Ok(())
     }
 
+    /// The terms that count.
+    #[must_use]
+    pub fn terms(&self) -> &[Term<T>] {
+        &self.terms
+    }
+
     /// Adds the term of a query and one of its negatives.
+    ///
+    /// # Panics
+    ///
+    /// If the batch has no such query or negative.
     pub fn push(&mut self, query: Query, negative: usize, weight: T) {
-        self.terms.push(Term { at: query.pair(negative), right: query.number(), weight });
+        let (number, batch) = (query.number(), self.batch);
+        assert!(number.max(negative) < batch, "{query:?}, negative {negative}: expected numbers below B = {batch}");
+        self.terms.push(Term { at: query.pair(negative), right: number, weight });
     }
 
     /// The share of terms that count, of those that could; 0 where there is none.
@@ -354,6 +370,13 @@ mod tests {
         assert_abs_diff_eq!(loss, 1.20, epsilon = 1e-15);
         assert_eq!(d, array![[-2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [0.0, 0.0, 0.0]]);
         assert_eq!(d.iter().fold(0.0, |s, x| s + x), 0.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "Caption(2), negative 3: expected numbers below B = 3")]
+    fn a_term_is_of_the_batch() {
+        let mut terms = terms(SH, &example(), Negatives::Others).unwrap();
+        terms.push(Query::Caption(2), 3, 1.0);
     }
 
     #[test]

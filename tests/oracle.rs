@@ -121,7 +121,7 @@ fn forward_backward_and_25_adam_steps_agree_with_pytorch() {
         let architecture = config.architecture();
         let mut parameters = Parameters::zeros(&architecture);
         parameters.fill(|name, _| file.get(&format!("param.{name}"))).unwrap();
-        let mut model = Vse { architecture, parameters };
+        let mut model = Vse::new(architecture, parameters).unwrap();
         let batches = [batch(&file, 0), batch(&file, 1)];
 
         let (mut pass, mut gradient) = (Pass::default(), Parameters::zeros(&architecture));
@@ -172,7 +172,7 @@ fn forward_and_backward_in_f32_agree_with_pytorch_in_f64() {
         let architecture = config.architecture();
         let mut parameters = Parameters::<f32>::zeros(&architecture);
         parameters.fill(|name, _| Ok(file.get(&format!("param.{name}"))?.mapv(f32::from_f64))).unwrap();
-        let model = Vse { architecture, parameters };
+        let model = Vse::new(architecture, parameters).unwrap();
         let batch = batch(&file, 0);
         let (mut pass, mut gradient) = (Pass::default(), Parameters::zeros(&architecture));
         let mut d_images = Array2::zeros((0, 0));

@@ -61,7 +61,7 @@ impl Fast {
     }
 
     fn zeros(&self) -> Parameters<f64> {
-        Parameters::zeros(&self.model.architecture)
+        Parameters::zeros(self.model.architecture())
     }
 
     /// Forward and backward: what was computed, the gradients of the parameters, and dℓ/dφ.

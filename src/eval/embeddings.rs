@@ -25,19 +25,19 @@ use crate::similarity::Measure;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
     /// f [N, D].
-    pub images: Array2<f32>,
+    pub(crate) images: Array2<f32>,
     /// g [M, D], image by image.
-    pub captions: Array2<f32>,
+    pub(crate) captions: Array2<f32>,
     /// Image n has the captions `starts[n]..starts[n + 1]`; `[N + 1]`.
-    pub starts: Vec<usize>,
+    pub(crate) starts: Vec<usize>,
     /// The similarity measure, if the file gives it.
-    pub measure: Option<Measure>,
+    pub(crate) measure: Option<Measure>,
     /// The split, if the file gives it.
-    pub split: Option<String>,
+    pub(crate) split: Option<String>,
     /// The name of each image, `[N]`, if the file has names.
-    pub ids: Option<Vec<String>>,
+    pub(crate) ids: Option<Vec<String>>,
     /// Notes from reading the file.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// The names of a file's arrays.
@@ -184,6 +184,48 @@ impl Embeddings {
             found.ids = None;
         }
         Ok(found)
+    }
+
+    /// f [N, D].
+    #[must_use]
+    pub fn images(&self) -> ArrayView2<'_, f32> {
+        self.images.view()
+    }
+
+    /// g [M, D], image by image.
+    #[must_use]
+    pub fn captions(&self) -> ArrayView2<'_, f32> {
+        self.captions.view()
+    }
+
+    /// Image n has the captions `starts[n]..starts[n + 1]`; `[N + 1]`.
+    #[must_use]
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// The similarity measure, if the file gives it.
+    #[must_use]
+    pub fn measure(&self) -> Option<Measure> {
+        self.measure
+    }
+
+    /// The split, if the file gives it.
+    #[must_use]
+    pub fn split(&self) -> Option<&str> {
+        self.split.as_deref()
+    }
+
+    /// The name of each image, `[N]`, if the file has names.
+    #[must_use]
+    pub fn ids(&self) -> Option<&[String]> {
+        self.ids.as_deref()
+    }
+
+    /// Notes from reading the file.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Without a map: every image has the same number of captions.

@@ -56,11 +56,12 @@ impl Architecture {
             .fold(0, u128::saturating_add)
     }
 
-    /// Whether a model of these sizes can be held.
+    /// Whether the sizes are those of a model that can be held.
     ///
     /// # Errors
     ///
-    /// If a size is 0, or if there are too many parameters; the message says how many.
+    /// If a size is 0; if there are too many parameters, and how many; or if H differs from D without a caption
+    /// projection.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -86,6 +87,10 @@ impl Architecture {
                 Self::LARGEST
             );
             return Err(Error::mismatch(problem));
+        }
+        if !self.caption_projection && self.hidden_size != self.embed_size {
+            let expected = format!("embed_size = {}, or caption_projection = true", self.embed_size);
+            return Err(Error::config("hidden_size", expected, self.hidden_size));
         }
         Ok(())
     }
@@ -113,5 +118,17 @@ mod tests {
         assert!(largest.check().unwrap_err().to_string().contains("parameters"));
         let none = Architecture { word_dim: 0, ..largest };
         assert_eq!(none.check().unwrap_err().to_string(), "word_dim = 0: expected at least 1");
+        let two = Architecture {
+            vocab_size: 9,
+            img_dim: 5,
+            word_dim: 3,
+            hidden_size: 4,
+            embed_size: 6,
+            num_layers: 1,
+            caption_projection: false,
+            ..largest
+        };
+        let problem = "hidden_size = 4: expected embed_size = 6, or caption_projection = true";
+        assert_eq!(two.check().unwrap_err().to_string(), problem);
     }
 }

@@ -187,7 +187,7 @@ impl<T> Batch<T> {
         if images.len() == self.len() {
             return Ok(());
         }
-        Err(Error::shape("images", format!("B = {} of them", self.len()), images.shape()))
+        Err(Error::shape("images", format!("[B = {}, …]", self.len()), images.shape()))
     }
 
     fn check_counts(&self) -> Result<()> {
@@ -236,7 +236,7 @@ mod tests {
         let captions = || vec![vec![1, 4, 2], vec![1, 2], vec![1, 5, 2]];
         let message = |batch: Result<Batch<f32>>| batch.unwrap_err().to_string();
         let found = message(Batch::new(Array2::zeros((2, 5)), captions(), vec![0, 1, 2]));
-        assert_eq!(found, "images: expected B = 3 of them, found [2, 5]");
+        assert_eq!(found, "images: expected [B = 3, …], found [2, 5]");
         let found = message(Batch::new(images(), captions(), vec![0, 1]));
         assert_eq!(found, "image_ids: expected [B = 3], found [2]");
         let found = message(Batch::new(images(), vec![vec![1], vec![], vec![2]], vec![0, 1, 2]));
@@ -244,7 +244,7 @@ mod tests {
         let mut batch = Batch::new(images(), captions(), vec![0, 0, 1]).unwrap();
         let before = batch.clone();
         let found = batch.set_images(Array4::zeros((4, 3, 2, 2))).unwrap_err().to_string();
-        assert_eq!((found.as_str(), &batch), ("images: expected B = 3 of them, found [4, 3, 2, 2]", &before));
+        assert_eq!((found.as_str(), &batch), ("images: expected [B = 3, …], found [4, 3, 2, 2]", &before));
         batch.set_images(Array4::zeros((3, 3, 2, 2))).unwrap();
         assert_eq!(
             (batch.images().shape(), batch.captions(), batch.image_ids()),

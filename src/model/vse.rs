@@ -1,5 +1,7 @@
 //! VSE++ as a whole: two towers, a score matrix and a loss, forward and backward.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array2, ArrayView2};
 
 use super::architecture::Architecture;
@@ -18,8 +20,8 @@ use crate::real::{Real, Scalar};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vse<T> {
     /// Sizes and switches.
-    pub architecture: Architecture,
-    /// The trained numbers.
+    pub(crate) architecture: Architecture,
+    /// The trained numbers, in the shapes of the architecture.
     pub parameters: Parameters<T>,
 }
 
@@ -80,6 +82,39 @@ impl<T: Scalar> Vse<T> {
     #[must_use]
     pub fn init(architecture: Architecture, seed: u64) -> Self {
         Self { architecture, parameters: Parameters::init(&architecture, seed) }
+    }
+
+    /// A model with numbers from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Architecture::check`]; or if a tensor is missing, is one too many, or has another shape than the
+    /// architecture gives it: the message names it.
+    pub fn new(architecture: Architecture, parameters: Parameters<T>) -> Result<Self> {
+        architecture.check()?;
+        let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        parameters.each(|path, _, x| {
+            found.insert(path.to_string(), x.shape().to_vec());
+        });
+        for (name, shape) in architecture.tensors() {
+            match found.remove(&name) {
+                Some(found) if found == shape => {}
+                Some(found) => return Err(Error::shape(&name, format!("{shape:?}"), &found)),
+                None => return Err(Error::mismatch(format!("{name}: expected {shape:?}, found no such tensor"))),
+            }
+        }
+        match found.first_key_value() {
+            None => Ok(Self { architecture, parameters }),
+            Some((name, shape)) => {
+                Err(Error::mismatch(format!("{name}: expected no such tensor in this architecture, found {shape:?}")))
+            }
+        }
+    }
+
+    /// Sizes and switches.
+    #[must_use]
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
     }
 
     /// The scores and the loss of a batch.
@@ -251,6 +286,24 @@ mod tests {
         let deeper = Config { num_layers: 2, ..config.clone().into_inner() }.check().unwrap();
         let found = message(Parameters::zeros(&deeper.architecture(10, 5)));
         assert_eq!(found, "txt_enc.rnn.weight_ih_l1: one value has it, another has only 1 layer(s)");
+    }
+
+    #[test]
+    fn numbers_of_another_architecture_are_refused() {
+        let plain = config().architecture(10, 5);
+        let projected =
+            Config { caption_projection: true, ..config().into_inner() }.check().unwrap().architecture(10, 5);
+        let message = |architecture: Architecture, of: &Architecture| {
+            Vse::new(architecture, Parameters::<f32>::zeros(of)).unwrap_err().to_string()
+        };
+        assert!(Vse::new(plain, Parameters::<f32>::zeros(&plain)).is_ok());
+        let found = message(projected, &plain);
+        assert_eq!(found, "txt_enc.proj.weight: expected [6, 6], found no such tensor");
+        let found = message(plain, &projected);
+        assert_eq!(found, "txt_enc.proj.bias: expected no such tensor in this architecture, found [6]");
+        let found = message(plain, &Architecture { vocab_size: 7, ..plain });
+        assert_eq!(found, "txt_enc.embed.weight: expected [10, 3], found [7, 3]");
+        assert!(message(Architecture { num_layers: 0, ..plain }, &plain).contains("expected at least one layer"));
     }
 
     #[test]

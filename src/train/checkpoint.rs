@@ -435,8 +435,9 @@ mod tests {
         type Spoil = fn(&mut Checkpoint, &mut Parameters<f32>, &mut Adam<f32>);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        let cases: [(Spoil, &str); 12] = [
-            (|c, _, _| c.architecture.embed_size = 9, "img_enc.fc.weight: expected shape [9, 5], found [4, 5]"),
+        let cases: [(Spoil, &str); 13] = [
+            (|c, _, _| c.architecture.img_dim = 9, "img_enc.fc.weight: expected shape [4, 9], found [4, 5]"),
+            (|c, _, _| c.architecture.embed_size = 9, "hidden_size = 4: expected embed_size = 9"),
             (
                 |c, _, _| c.architecture.hidden_size = 10_000_000_000,
                 "expected at least one layer and at most 1000000000",

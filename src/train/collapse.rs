@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(share_ahead(&scores), 6.0 / 12.0);
         for violation in [Violation::Max, Violation::Sum] {
             let (_, terms) = evaluate(violation, &scores);
-            let gaps = terms.terms.iter().map(|term| scores[term.at] - scores[[term.right, term.right]]);
+            let gaps = terms.terms().iter().map(|term| scores[term.at] - scores[[term.right, term.right]]);
             let q = gaps.fold(0.0, |sum, gap| sum + gap);
             approx::assert_abs_diff_eq!(terms.loss, 0.2 * terms.possible as f32 + q, epsilon = 1e-6);
         }

@@ -34,11 +34,11 @@ use crate::similarity::Measure;
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The model.
-    pub model: Vse<f32>,
+    pub(crate) model: Vse<f32>,
     /// The vocabulary that it was trained with.
-    pub vocabulary: Vocabulary,
+    pub(crate) vocabulary: Vocabulary,
     /// What its checkpoint says: settings, progress, best score.
-    pub checkpoint: Checkpoint,
+    pub(crate) checkpoint: Checkpoint,
 }
 
 impl Trained {
@@ -76,6 +76,24 @@ impl Trained {
     fn with_data_of(mut self, run: &RunFolder) -> Result<Self> {
         self.checkpoint.config.data = run.read_config()?.data;
         Ok(self)
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Vse<f32> {
+        &self.model
+    }
+
+    /// The vocabulary that it was trained with.
+    #[must_use]
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// What its checkpoint says: settings, progress, best score.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 
     /// How images and captions are compared.
@@ -146,18 +164,36 @@ impl Trained {
 #[derive(Clone, Debug)]
 pub struct Embedded {
     /// The split.
-    pub split: Split,
+    pub(crate) split: Split,
     /// [N, D]
-    pub images: Array2<f32>,
+    pub(crate) images: Array2<f32>,
     /// [M, D]
-    pub captions: Array2<f32>,
+    pub(crate) captions: Array2<f32>,
     /// How they are compared.
-    pub measure: Measure,
+    pub(crate) measure: Measure,
     /// The share of the captions' words that the vocabulary does not have.
-    pub unknown_share: f64,
+    pub(crate) unknown_share: f64,
 }
 
 impl Embedded {
+    /// The split.
+    #[must_use]
+    pub fn split(&self) -> &Split {
+        &self.split
+    }
+
+    /// f [N, D].
+    #[must_use]
+    pub fn images(&self) -> ArrayView2<'_, f32> {
+        self.images.view()
+    }
+
+    /// g [M, D].
+    #[must_use]
+    pub fn captions(&self) -> ArrayView2<'_, f32> {
+        self.captions.view()
+    }
+
     /// R@K and ranks, as a mean over equal parts of the images.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ fn a_file_of_embeddings_evaluates_to_the_bit_as_its_run() {
         }
     }
     let read = Embeddings::read(&folder.join("e.npz"), &Names::default()).unwrap();
-    assert_eq!((read.measure.unwrap().to_string(), read.split.as_deref()), ("order-squared".into(), Some("test")));
+    assert_eq!((read.measure().unwrap().to_string(), read.split()), ("order-squared".into(), Some("test")));
     // A measure other than the file's is used, with a note.
     let message = said(&["eval", "--embeddings", "e.npz", "--measure", "cosine"], folder);
     assert!(message.contains("compared by order-squared; --measure cosine is used"), "{message}");
@@ -264,7 +264,7 @@ fn other_names_and_other_files_are_known() {
         .unwrap();
     let read = |file: &str| Embeddings::read(&folder.join(file), &Names::default()).map_err(|e| e.to_string());
     let found = read("m.safetensors").unwrap();
-    assert_eq!((found.measure.unwrap().to_string(), found.ids.unwrap().len()), ("order".into(), 3));
+    assert_eq!((found.measure().unwrap().to_string(), found.ids().unwrap().len()), ("order".into(), 3));
     let wrong = [
         (r#"{"measure": "l2"}"#, "l2"),
         (r#"{"ids": ["x"]}"#, "a name for each of 3 images, found 1"),

@@ -33,6 +33,10 @@ impl ModelProblem {
     /// A model at its initialisation (biases included, which start at zero in training), on a batch.
     ///
     /// `pictures` [N, F] are the distinct images, and `image_ids` `[B]` name for every caption its row.
+    ///
+    /// # Panics
+    ///
+    /// If an id is not below N.
     #[must_use]
     pub(super) fn new(
         name: &str,
@@ -42,10 +46,12 @@ impl ModelProblem {
         captions: Vec<Vec<u32>>,
         image_ids: Vec<usize>,
     ) -> Self {
+        let n = pictures.nrows();
+        assert!(image_ids.iter().all(|&id| id < n), "image_ids: expected ids below {n}, found {image_ids:?}");
         let parameters = Parameters::<f64>::zeros(&architecture).count();
         let mut point = numbers(parameters, 0.6, "model");
         point.extend(pictures);
-        Self { name: name.into(), architecture, objective, image_ids, captions, pictures: pictures.nrows(), point }
+        Self { name: name.into(), architecture, objective, image_ids, captions, pictures: n, point }
     }
 
     fn parts<T: Scalar>(&self, x: &[T]) -> (Vse<T>, Batch<T>) {
