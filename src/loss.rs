@@ -69,6 +69,14 @@ impl Query {
 }
 
 /// Which pairs of a batch are negatives of each other.
+///
+/// ```
+/// use vsepp::loss::{Negatives, Query};
+///
+/// let of_caption_0 = |negatives: Negatives<'_>| negatives.of(Query::Caption(0), 4).collect::<Vec<_>>();
+/// assert_eq!(of_caption_0(Negatives::Others), [1, 2, 3]);
+/// assert_eq!(of_caption_0(Negatives::OtherImages(&[7, 8, 7, 9])), [1, 3], "pair 2 shows the same image");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Negatives<'a> {
     /// All but the right pair.
@@ -231,6 +239,25 @@ pub enum Violation {
 }
 
 /// The hinge loss: SH or MH.
+///
+/// ```
+/// use ndarray::{Array2, array};
+/// use vsepp::loss::{HingeLoss, Negatives, Terms, Violation};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let scores = array![[0.5, 0.6, 0.1], [0.4, 0.3, 0.35], [0.2, 0.0, 0.7]];
+/// let mut terms = Terms::<f64>::default();
+/// for (violation, loss, count) in [(Violation::Sum, 1.45, 5), (Violation::Max, 1.2, 4)] {
+///     terms.evaluate(&HingeLoss { margin: 0.2, violation }, scores.view(), Negatives::Others)?;
+///     assert!((terms.loss - loss).abs() < 1e-12);
+///     assert_eq!(terms.terms().len(), count);
+/// }
+/// let mut d_scores = Array2::zeros((0, 0));
+/// terms.backward(&mut d_scores);
+/// assert_eq!(d_scores, array![[-2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [0.0, 0.0, 0.0]]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HingeLoss {
     /// α

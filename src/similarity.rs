@@ -24,6 +24,20 @@ use crate::linalg;
 use crate::real::{Real, Scalar};
 
 /// How images and captions are compared.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::similarity::Measure;
+///
+/// let images = array![[0.6, 0.8], [1.0, 0.0]];
+/// let captions = array![[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]];
+/// let scores = Measure::Cosine.scores(images.view(), captions.view());
+/// assert_eq!(scores.row(1), array![1.0, 0.0, 0.6]);
+///
+/// // An image above its caption in every coordinate violates no order.
+/// let order = Measure::Order.scores(array![[1.0, 1.0]].view(), array![[0.5, 0.0], [1.0, 3.0]].view());
+/// assert_eq!(order, array![[0.0, -2.0]]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {

@@ -5,6 +5,22 @@ use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
 /// A split with its captions as token ids: M pairs of an image and a caption.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::data::{Pairs, Split, Vocabulary};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let split = Split::new("dev", array![[0.1], [0.8]], vec!["a dog".into(), "a cat".into()])?;
+/// let vocabulary = Vocabulary::build(split.captions(), 1);
+/// let pairs = Pairs::encode(split.clone(), &vocabulary)?;
+/// assert_eq!(pairs.ids(), [[1, 4, 5, 2], [1, 4, 6, 2]]);
+///
+/// let error = Pairs::new(split, vec![vec![1, 4, 5, 2]]).unwrap_err();
+/// assert_eq!(error.to_string(), "dev: expected the ids of its 2 captions, found those of 1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pairs {
     pub(crate) split: Split,

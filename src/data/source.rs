@@ -8,6 +8,19 @@ use super::split::Split;
 use crate::error::{Error, Result};
 
 /// A folder in the precomputed format, or the built-in scenes.
+///
+/// ```
+/// use vsepp::data::Source;
+/// use vsepp::data::scenes::ScenesConfig;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let scenes = Source::Scenes(ScenesConfig { train: 6, dev: 2, test: 0, ..ScenesConfig::default() });
+/// let [train, dev] = scenes.splits(["train", "dev"])?;
+/// assert_eq!((train.images().len(), train.captions().len()), (6, 30)); // five captions an image
+/// assert_eq!(dev.images().shape(), train.images().shape());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// `{split}_ims.npy` and `{split}_caps.txt`.

@@ -23,6 +23,22 @@ use super::store::{ImageStore, Memory, SplitImages, width};
 use crate::error::{Error, Result};
 
 /// Images with their captions, image by image.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::data::Split;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let captions = ["a dog", "the dog", "a cat", "two cats"].map(String::from);
+/// let split = Split::new("train", array![[0.1, 0.9], [0.8, 0.3]], captions.into())?;
+/// assert_eq!((split.images().len(), split.img_dim()?), (2, 2));
+/// assert_eq!(split.captions()[split.captions_of(1)], ["a cat", "two cats"]);
+///
+/// let error = Split::new("train", array![[0.1], [0.8]], vec!["a dog".into(); 3]).unwrap_err();
+/// assert_eq!(error.to_string(), "train captions: expected a multiple of 2 rows, found [3]");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Split {
     /// `train`, `dev`, `test`, …

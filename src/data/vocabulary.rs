@@ -21,6 +21,18 @@ use crate::files::{Kind, write_atomically};
 use crate::random::fnv1a;
 
 /// Words and their ids.
+///
+/// ```
+/// use vsepp::data::Vocabulary;
+///
+/// let captions = ["A dog runs.", "A dog sleeps.", "A cat."].map(String::from);
+/// let vocabulary = Vocabulary::build(&captions, 2); // words that occur twice
+/// assert_eq!(vocabulary.words()[4..], ["a", "dog", "."]);
+///
+/// let (ids, unknown) = vocabulary.encode("A cat runs");
+/// assert_eq!(ids, [Vocabulary::START, 4, Vocabulary::UNKNOWN, Vocabulary::UNKNOWN, Vocabulary::END]);
+/// assert_eq!(unknown, ["cat", "runs"]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vocabulary {
     words: Vec<String>,

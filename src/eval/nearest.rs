@@ -17,6 +17,20 @@ pub enum Query<'a> {
 /// The k best candidates [N, D] and their scores, best first. Among equal scores the lower index comes
 /// first, as in (RANK-3).
 ///
+/// ```
+/// use ndarray::array;
+/// use vsepp::eval::{Query, nearest};
+/// use vsepp::similarity::Measure;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let images = array![[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]];
+/// let caption = array![1.0, 0.0];
+/// let best = nearest(Query::Caption(caption.view()), images.view(), Measure::Cosine, 2)?;
+/// assert_eq!(best, [(1, 1.0), (2, 0.6)]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// Fails if the dimensions differ, or if a score is not finite.

@@ -71,6 +71,22 @@ impl Count {
 /// Ranks images [N, D] and captions [M, D] against each other. Image n has the captions
 /// `starts[n]..starts[n + 1]`.
 ///
+/// ```
+/// use ndarray::array;
+/// use vsepp::eval::rank;
+/// use vsepp::similarity::Measure;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let images = array![[1.0, 0.0], [0.0, 1.0]];
+/// // Image 0 has captions 0 and 1, image 1 has caption 2, which looks like image 0.
+/// let captions = array![[0.9, 0.1], [0.2, 0.8], [0.7, 0.6]];
+/// let ranks = rank(images.view(), captions.view(), &[0, 2, 3], Measure::Cosine)?;
+/// assert_eq!(ranks.image_to_text, [0, 1]);
+/// assert_eq!(ranks.text_to_image, [0, 1, 1]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// Fails if the dimensions differ, if `starts` does not divide the captions among the images,

@@ -92,6 +92,22 @@ impl Recall {
 
 /// Ranks in both directions and their recall; shapes as in [`rank`].
 ///
+/// ```
+/// use ndarray::{Array2, array};
+/// use vsepp::eval::evaluate;
+/// use vsepp::similarity::Measure;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// // Three images with a caption each; the captions of images 1 and 2 are exchanged.
+/// let images = Array2::eye(3);
+/// let captions = array![[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]];
+/// let found = evaluate(images.view(), captions.view(), &[0, 1, 2, 3], Measure::Cosine)?;
+/// assert!((found.image_to_text.r1 - 100.0 / 3.0).abs() < 1e-9);
+/// assert_eq!(found.text_to_image.r5, 100.0);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// The same as [`rank`].

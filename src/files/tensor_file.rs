@@ -22,6 +22,25 @@ pub(super) const SUFFIX: &str = ".npy";
 
 /// An open file of tensors. Names, types and shapes are known; the numbers of a tensor are read on
 /// request.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::files::{ElementType, TensorFile, TensorWriter};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("a.npz");
+/// let mut writer = TensorWriter::default();
+/// writer.add("images", &array![[0.5f32, 1.0], [2.0, -1.0]].view().into_dyn());
+/// writer.write_npz(&path)?;
+///
+/// let file = TensorFile::read(&path)?;
+/// assert_eq!(file.element_type("images")?, ElementType::F32);
+/// assert_eq!(file.matrix("images")?, array![[0.5, 1.0], [2.0, -1.0]]);
+/// assert!(file.get("image").unwrap_err().to_string().contains("expected a tensor image, found only: images"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,

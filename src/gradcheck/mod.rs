@@ -133,6 +133,40 @@ impl Report {
 
 /// Runs both tests.
 ///
+/// ```
+/// use vsepp::gradcheck::{Problem, check};
+/// use vsepp::real::Scalar;
+///
+/// /// f(x) = Σ x³, and a gradient that is right only for `factor` = 3.
+/// struct Cubes {
+///     factor: f64,
+/// }
+///
+/// impl Problem for Cubes {
+///     fn name(&self) -> String {
+///         "cubes".into()
+///     }
+///     fn blocks(&self) -> Vec<(String, usize)> {
+///         vec![("x".into(), 3)]
+///     }
+///     fn point(&self) -> Vec<f64> {
+///         vec![0.5, -1.0, 2.0]
+///     }
+///     fn value<T: Scalar>(&self, x: &[T]) -> vsepp::Result<T> {
+///         Ok(x.iter().fold(T::zero(), |sum, &x| sum + x * x * x))
+///     }
+///     fn gradient(&self, x: &[f64]) -> vsepp::Result<Vec<f64>> {
+///         Ok(x.iter().map(|x| self.factor * x * x).collect())
+///     }
+/// }
+///
+/// # fn main() -> vsepp::Result<()> {
+/// assert!(check(&Cubes { factor: 3.0 })?.passed);
+/// assert!(!check(&Cubes { factor: 3.001 })?.passed);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// If the problem's forward pass does.

@@ -92,6 +92,22 @@ impl<T> From<Array4<T>> for Images<T> {
 }
 
 /// B pairs of an image and one of its captions.
+///
+/// ```
+/// use ndarray::Array2;
+/// use vsepp::model::Batch;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// // Two captions of image 7 and one of image 9, with F = 5 features.
+/// let captions = vec![vec![1, 4, 2], vec![1, 5, 6, 2], vec![1, 4, 4, 2]];
+/// let batch = Batch::new(Array2::<f32>::zeros((3, 5)), captions.clone(), vec![7, 7, 9])?;
+/// assert_eq!((batch.len(), batch.same_image_pairs()), (3, 1));
+///
+/// let error = Batch::new(Array2::<f32>::zeros((2, 5)), captions, vec![7, 7, 9]).unwrap_err();
+/// assert_eq!(error.to_string(), "images: expected [B = 3, …], found [2, 5]");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch<T> {
     /// One image for each pair: an image with two captions in the batch occurs twice.

@@ -182,6 +182,19 @@ impl Config {
 }
 
 /// Settings that have been checked.
+///
+/// ```
+/// use vsepp::model::Config;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let config = Config { embed_size: 64, num_layers: 2, ..Config::default() }.check()?;
+/// assert_eq!(config.architecture(1000, 2048).hidden_size, 64, "H = D without a caption projection");
+///
+/// let error = Config { margin: -1.0, ..Config::default() }.check().unwrap_err();
+/// assert_eq!(error.to_string(), "margin = -1: expected a number ≥ 0 and at most 1e6");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct ValidConfig(Config);

@@ -9,6 +9,22 @@ use crate::real::Scalar;
 /// The numbers of a model, or its gradient: one number for each of them.
 ///
 /// The tensors have the names that the original's checkpoints give them.
+///
+/// ```
+/// use vsepp::model::{Config, Parameters};
+/// use vsepp::nn::Module;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let config = Config { embed_size: 8, word_dim: 4, ..Config::default() }.check()?;
+/// let parameters = Parameters::<f32>::init(&config.architecture(10, 3), 0);
+/// assert_eq!(parameters.txt_enc.embed.weight.dim(), (10, 4)); // [V, E]
+///
+/// let mut names = Vec::new();
+/// parameters.each(|path, _, _| names.push(path.to_string()));
+/// assert_eq!(names[..3], ["img_enc.fc.weight", "img_enc.fc.bias", "txt_enc.embed.weight"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<T> {
     /// `img_enc`

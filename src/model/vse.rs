@@ -17,6 +17,23 @@ use crate::nn::{Mode, Module};
 use crate::real::{Real, Scalar};
 
 /// A model: what it computes, and the numbers it computes with.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::model::{Config, Vse};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let config = Config { embed_size: 8, word_dim: 4, ..Config::default() }.check()?;
+/// let model = Vse::<f32>::init(config.architecture(10, 3), 0); // V = 10 words, F = 3
+///
+/// let f = model.embed_images(array![[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]].view())?;
+/// let g = model.embed_captions(&[[1, 4, 2].as_slice(), &[1, 5, 6, 2], &[1, 7, 2]])?;
+/// let scores = config.measure.scores(f.view(), g.view());
+/// assert_eq!(scores.dim(), (2, 3));
+/// assert!(scores.iter().all(|s| s.abs() <= 1.0 + 1e-6), "unit vectors");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vse<T> {
     /// Sizes and switches.

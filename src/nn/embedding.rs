@@ -17,6 +17,22 @@ use crate::linalg::{self, Write};
 use crate::real::{Real, Scalar};
 
 /// A table with a row for every id.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::nn::{Embedding, EmbeddingCache, Layer, Mode};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let layer = Embedding { weight: array![[0.0, 0.1], [1.0, 1.1], [2.0, 2.1]] };
+/// let mut cache = EmbeddingCache::default();
+/// layer.forward(&[2, 0], Mode::Eval, &mut cache)?;
+/// assert_eq!(cache.y, array![[2.0, 2.1], [0.0, 0.1]]);
+///
+/// let error = layer.forward(&[1, 3], Mode::Eval, &mut cache).unwrap_err();
+/// assert_eq!(error.to_string(), "word: id 3 at position 1 is out of range; expected an id below 3");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding<T> {
     /// W [V, E]

@@ -18,6 +18,21 @@ use crate::real::{Real, Scalar};
 use crate::simd::vectorized;
 
 /// Rows of norm 1; it has no parameters.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::nn::{L2Norm, L2NormCache, Layer, Mode};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let mut cache = L2NormCache::default();
+/// L2Norm.forward(array![[3.0, 4.0], [0.0, -2.0]].view(), Mode::Eval, &mut cache)?;
+/// assert_eq!((cache.y, cache.norm), (array![[0.6, 0.8], [0.0, -1.0]], array![5.0, 2.0]));
+///
+/// let zero = L2Norm.forward(array![[1.0, 0.0], [0.0, 0.0]].view(), Mode::Eval, &mut L2NormCache::default());
+/// assert!(zero.unwrap_err().to_string().contains("row 1 has norm 0"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct L2Norm;
 

@@ -16,6 +16,25 @@ use crate::linalg::{self, Write};
 use crate::real::{Real, Scalar};
 
 /// A projection with bias.
+///
+/// ```
+/// use ndarray::{Array2, array};
+/// use vsepp::nn::{Layer, Linear, LinearCache, Mode, Write};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let layer = Linear { weight: array![[1.0, 2.0], [0.0, -1.0], [3.0, 0.0]], bias: array![0.0, 1.0, 0.5] };
+/// let (x, mut cache) = (array![[1.0, 1.0]], LinearCache::default());
+/// layer.forward(x.view(), Mode::Train, &mut cache)?;
+/// assert_eq!(cache.y, array![[3.0, 0.0, 3.5]]);
+///
+/// let (mut grad, mut dx) = (Linear::zeros(3, 2), Array2::zeros((0, 0)));
+/// let dy = array![[1.0, 0.0, 2.0]];
+/// layer.backward(x.view(), &mut cache, &dy, Write::Replace, &mut grad, Some(&mut dx));
+/// assert_eq!(grad.weight, array![[1.0, 1.0], [0.0, 0.0], [2.0, 2.0]]); // dW = dyᵀ x
+/// assert_eq!(dx, array![[7.0, 2.0]]); // dx = dy W
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear<T> {
     /// W [O, I]

@@ -8,27 +8,6 @@
 //! Several values of one type (a model, its gradient) are visited **in lockstep**: the visitor sees the
 //! tensors of one path together. A tensor that one of them lacks, or has in another shape, is an error
 //! that names it.
-//!
-//! ```
-//! use ndarray::{Array1, Array4};
-//! use vsepp::nn::{Module, Tensor};
-//!
-//! /// A layer with a weight of four axes and a running mean, which is saved and not trained.
-//! struct Conv<T> {
-//!     weight: Array4<T>,
-//!     mean: Array1<T>,
-//! }
-//!
-//! vsepp::module!(Conv<T>, layer {
-//!     weight: Tensor::uniform(1.0 / (layer.weight.len() as f64).sqrt()),
-//!     mean: Tensor::buffer(0.0),
-//! });
-//!
-//! let mut conv = Conv { weight: Array4::<f32>::zeros((2, 3, 5, 5)), mean: Array1::zeros(2) };
-//! conv.init(7);
-//! let names: Vec<String> = conv.tensors().into_iter().map(|(name, _)| name).collect();
-//! assert_eq!(names, ["weight", "mean"]);
-//! ```
 
 use std::fmt::{self, Display, Write};
 
@@ -153,6 +132,27 @@ pub type Visitor<'a, T, const M: usize, const S: usize> =
 /// Something made of named tensors: a layer, a tower, a model. Gradients are values of the same type.
 ///
 /// [`module!`](crate::module) implements it from a list of fields.
+///
+/// ```
+/// use ndarray::{Array1, Array4};
+/// use vsepp::nn::{Module, Tensor};
+///
+/// /// A layer with a weight of four axes and a running mean, which is saved and not trained.
+/// struct Conv<T> {
+///     weight: Array4<T>,
+///     mean: Array1<T>,
+/// }
+///
+/// vsepp::module!(Conv<T>, layer {
+///     weight: Tensor::uniform(1.0 / (layer.weight.len() as f64).sqrt()),
+///     mean: Tensor::buffer(0.0),
+/// });
+///
+/// let mut conv = Conv { weight: Array4::<f32>::zeros((2, 3, 5, 5)), mean: Array1::zeros(2) };
+/// conv.init(7);
+/// let names: Vec<String> = conv.tensors().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["weight", "mean"]);
+/// ```
 pub trait Module<T: Clone + Default>: Sized {
     /// Visits the tensors of several values of one type in lockstep, in the order of the listing.
     ///

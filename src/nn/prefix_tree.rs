@@ -36,6 +36,15 @@ pub struct Level {
 }
 
 /// A batch of sequences as a tree; see the module's text.
+///
+/// ```
+/// use vsepp::nn::PrefixTree;
+///
+/// let tree = PrefixTree::new(&[[1, 4, 5, 6, 2].as_slice(), &[1, 4, 5, 7, 2], &[1, 4, 8, 2]]);
+/// assert_eq!(tree.tokens(), 14);
+/// assert_eq!((tree.nodes(), tree.inner_nodes()), (10, 7), "the root, h₀, is one of them");
+/// assert_eq!(tree.words(), [1, 2, 4, 5, 6, 7, 8]);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct PrefixTree {
     /// The distinct words of the batch, ascending, `[U]`.

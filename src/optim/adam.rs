@@ -68,6 +68,25 @@ pub struct Moments<T> {
 }
 
 /// The number of steps taken, and the moments of every tensor that moves. It works on any [`Module`].
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::nn::Linear;
+/// use vsepp::optim::Adam;
+///
+/// # fn main() -> vsepp::Result<()> {
+/// // ℓ = ½ ‖W‖² + ½ ‖b‖²: the gradient is the value.
+/// let mut layer = Linear::<f64> { weight: array![[1.0, -2.0]], bias: array![0.5] };
+/// let mut adam = Adam::new(&layer);
+/// for _ in 0..400 {
+///     let gradient = layer.clone();
+///     adam.update(&mut layer, &gradient, 0.02, 1.0)?;
+/// }
+/// assert_eq!(adam.step, 400);
+/// assert!(layer.weight.iter().chain(&layer.bias).all(|x| x.abs() < 0.01), "{layer:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adam<T> {
     /// t: steps taken.

@@ -27,6 +27,15 @@ pub fn global_norm<T: Real>(gradient: &impl Module<T>) -> f64 {
 }
 
 /// (CLIP-2): the coefficient; 1 where the norm is small enough or `max_norm` is 0 (no clipping).
+///
+/// ```
+/// use vsepp::optim::clip_coefficient;
+///
+/// assert_eq!(clip_coefficient(1.5, 2.0), 1.0);
+/// let c = clip_coefficient(8.0, 2.0);
+/// assert!((c * 8.0 - 2.0).abs() < 1e-6);
+/// assert_eq!(clip_coefficient(8.0, 0.0), 1.0, "off");
+/// ```
 #[must_use]
 pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
     // (CLIP-2)  g ← c g, c = max_norm / (norm + 1e-6), only where c < 1

@@ -15,19 +15,34 @@ use crate::similarity::Measure;
 
 /// A trained model with its vocabulary.
 ///
-/// ```no_run
+/// ```
 /// use vsepp::train::Trained;
+/// # use std::sync::atomic::AtomicBool;
+/// # use vsepp::data::{Pairs, Source, Vocabulary, scenes::ScenesConfig};
+/// # use vsepp::model::Config;
+/// # use vsepp::train::{Ignore, Run, Trainer, TrainingData};
 ///
-/// # fn main() -> vsepp::Result<()> {
-/// let trained = Trained::open("runs/scenes-1".as_ref())?;
-/// let [test] = trained.source(None).splits(["test"])?;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("scenes-1");
+/// # let scenes = Source::Scenes(ScenesConfig { train: 20, dev: 5, test: 6, ..ScenesConfig::default() });
+/// # let [train, dev, test] = scenes.splits(["train", "dev", "test"])?;
+/// # let vocabulary = Vocabulary::build(train.captions(), 1);
+/// # let config = Config { embed_size: 8, word_dim: 4, num_epochs: 1, ..Config::default() }.check()?;
+/// # let mut trainer = Trainer::new(config.clone(), &vocabulary, train.img_dim()?)?;
+/// # let data = TrainingData { train: Pairs::encode(train, &vocabulary)?, dev: Pairs::encode(dev, &vocabulary)? };
+/// # let run = Run::create(&path, false)?;
+/// # run.begin(&config, &vocabulary)?;
+/// # trainer.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false))?;
+/// // The folder of a run, as `vsepp train` leaves it, and a split to search.
+/// let trained = Trained::open(&path)?;
 /// let embedded = trained.embed_split(test)?;
-/// println!("rsum {:.1}", embedded.evaluate(1)?.rsum);
+/// assert!(embedded.evaluate(1)?.rsum > 0.0);
 ///
 /// let query = trained.embed_captions(&["a red circle"])?;
-/// for (image, score) in embedded.search_images(query.row(0), 5)? {
-///     println!("image {image}: {score:.3}");
-/// }
+/// let best = embedded.search_images(query.row(0), 5)?;
+/// assert_eq!(best.len(), 5);
+/// assert!(best[0].1 >= best[4].1, "each image with its score, the best first");
 /// # Ok(())
 /// # }
 /// ```

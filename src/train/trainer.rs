@@ -42,6 +42,29 @@ pub enum Outcome {
 }
 
 /// A training under way, with the loss of the settings or with another ([`Trainer::with_loss`]).
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+/// use vsepp::data::{Pairs, Source, Vocabulary, scenes::ScenesConfig};
+/// use vsepp::model::Config;
+/// use vsepp::train::{Ignore, Trainer, TrainingData};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let scenes = Source::Scenes(ScenesConfig { train: 40, dev: 10, test: 0, ..ScenesConfig::default() });
+/// let [train, dev] = scenes.splits(["train", "dev"])?;
+/// let vocabulary = Vocabulary::build(train.captions(), 1);
+/// let img_dim = train.img_dim()?;
+/// let data = TrainingData { train: Pairs::encode(train, &vocabulary)?, dev: Pairs::encode(dev, &vocabulary)? };
+///
+/// let sizes = Config { embed_size: 16, word_dim: 8, batch_size: 32, ..Config::default() };
+/// let config = Config { num_epochs: 3, learning_rate: 5e-3, ..sizes }.check()?;
+/// let mut trainer = Trainer::new(config, &vocabulary, img_dim)?;
+/// let before = trainer.evaluate(&data.dev)?;
+/// trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false))?;
+/// assert!(trainer.progress.best.unwrap().dev.rsum > before.rsum);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Trainer<L = WarmUp> {
     /// The settings.

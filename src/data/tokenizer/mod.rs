@@ -4,7 +4,7 @@
 //! arguments, the tokens that the VSE++ vocabulary is made of.
 //!
 //! ```
-//! use vsepp::data::tokenizer::tokenize;
+//! use vsepp::data::tokenize;
 //!
 //! assert_eq!(
 //!     tokenize("A man's dog can't cross St. James Ave. at 10:30 a.m., \"poor thing\"."),
@@ -26,7 +26,7 @@
 //! Sentences matter because a period becomes a separate token only at the end of a sentence:
 //!
 //! ```
-//! # use vsepp::data::tokenizer::tokenize;
+//! # use vsepp::data::tokenize;
 //! assert_eq!(tokenize("Two dogs run. One sits."), ["two", "dogs", "run", ".", "one", "sits", "."]);
 //! assert_eq!(tokenize("Mr. Smith sits."), ["mr.", "smith", "sits", "."]);
 //! // Nothing follows this period, so it ends the text after any word.
@@ -66,7 +66,7 @@ mod treebank;
 /// Any text is valid; a blank text has no tokens. No token is empty.
 ///
 /// ```
-/// use vsepp::data::tokenizer::tokenize;
+/// use vsepp::data::tokenize;
 ///
 /// assert_eq!(tokenize("It's gonna rain..."), ["it", "'s", "gon", "na", "rain", "..."]);
 /// assert_eq!(tokenize("$5.00 (or so)"), ["$", "5.00", "(", "or", "so", ")"]);

@@ -8,6 +8,17 @@ use crate::loss::{HingeLoss, Loss, Negatives, Terms, Violation};
 use crate::real::Scalar;
 
 /// A loss as a function of the scores of B pairs. It may be piecewise linear, as SH and MH are.
+///
+/// ```
+/// use vsepp::gradcheck::{LossProblem, check};
+/// use vsepp::loss::{HingeLoss, Violation};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let loss = HingeLoss { margin: 0.2, violation: Violation::Max };
+/// assert!(check(&LossProblem::new("MH", loss, 5))?.passed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LossProblem<L> {
     name: String,

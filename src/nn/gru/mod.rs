@@ -379,6 +379,26 @@ fn split_after_parents<'a, T>(dh: &'a mut Array2<T>, level: &Level) -> (&'a mut 
 }
 
 /// A stack of layers: layer k reads the states of layer k − 1.
+///
+/// ```
+/// use ndarray::Array2;
+/// use vsepp::nn::{Gru, GruCache, Layer, Mode, Module, PrefixTree, Sequences};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let mut gru = Gru::<f64>::zeros(1, 3, 4); // one layer, E = 3, H = 4
+/// gru.init(0);
+///
+/// // Two captions, of 3 and 2 tokens, over the words 1, 2 and 5: ψ is the state at the last token.
+/// let tree = PrefixTree::new(&[[1, 5, 2].as_slice(), &[1, 5]]);
+/// let words = Array2::from_shape_fn((tree.words().len(), 3), |(word, k)| (word + k) as f64 / 4.0);
+/// let mut cache = GruCache::default();
+/// gru.forward(Sequences { tree: &tree, words: words.view() }, Mode::Train, &mut cache)?;
+/// assert_eq!(cache.y.dim(), (2, 4));
+/// assert!(cache.y.iter().all(|h| h.abs() < 1.0), "a mean of tanh's");
+/// assert_ne!(cache.y.row(0), cache.y.row(1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gru<T> {
     /// From the word vectors upwards; at least one.
