@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 /// A folder in the precomputed format, or the built-in scenes.
 ///
 /// ```
-/// use vsepp::data::Source;
-/// use vsepp::data::scenes::ScenesConfig;
+/// use vsepp::data::{ScenesConfig, Source};
 ///
 /// # fn main() -> vsepp::Result<()> {
 /// let scenes = Source::Scenes(ScenesConfig { train: 6, dev: 2, test: 0, ..ScenesConfig::default() });

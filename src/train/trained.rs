@@ -18,7 +18,7 @@ use crate::similarity::Measure;
 /// ```
 /// use vsepp::train::Trained;
 /// # use std::sync::atomic::AtomicBool;
-/// # use vsepp::data::{Pairs, Source, Vocabulary, scenes::ScenesConfig};
+/// # use vsepp::data::{Pairs, ScenesConfig, Source, Vocabulary};
 /// # use vsepp::model::Config;
 /// # use vsepp::train::{Ignore, Run, Trainer, TrainingData};
 ///

@@ -45,7 +45,7 @@ pub enum Outcome {
 ///
 /// ```
 /// use std::sync::atomic::AtomicBool;
-/// use vsepp::data::{Pairs, Source, Vocabulary, scenes::ScenesConfig};
+/// use vsepp::data::{Pairs, ScenesConfig, Source, Vocabulary};
 /// use vsepp::model::Config;
 /// use vsepp::train::{Ignore, Trainer, TrainingData};
 ///
