@@ -128,7 +128,7 @@ pub struct Terms<T> {
     /// ℓ
     pub loss: T,
     /// The terms that count.
-    terms: Vec<Term<T>>,
+    list: Vec<Term<T>>,
     /// How many terms could have counted: 2B(B − 1) for SH, 2B for MH, less what is masked.
     pub possible: usize,
     batch: usize,
@@ -174,7 +174,7 @@ impl<T: Scalar> Terms<T> {
             return Err(ErrorKind::NotFinite { tensor: "scores".into(), index: vec![i, j], value: s.re() }.into());
         }
         (self.loss, self.possible, self.batch) = (T::zero(), 0, batch);
-        self.terms.clear();
+        self.list.clear();
         loss.forward(scores, negatives, self);
         Ok(())
     }
@@ -182,7 +182,7 @@ impl<T: Scalar> Terms<T> {
     /// The terms that count.
     #[must_use]
     pub fn terms(&self) -> &[Term<T>] {
-        &self.terms
+        &self.list
     }
 
     /// Adds the term of a query and one of its negatives.
@@ -193,13 +193,13 @@ impl<T: Scalar> Terms<T> {
     pub fn push(&mut self, query: Query, negative: usize, weight: T) {
         let (number, batch) = (query.number(), self.batch);
         assert!(number.max(negative) < batch, "{query:?}, negative {negative}: expected numbers below B = {batch}");
-        self.terms.push(Term { at: query.pair(negative), right: number, weight });
+        self.list.push(Term { at: query.pair(negative), right: number, weight });
     }
 
     /// The share of terms that count, of those that could; 0 where there is none.
     #[must_use]
     pub fn active_share(&self) -> f64 {
-        self.terms.len() as f64 / self.possible.max(1) as f64
+        self.list.len() as f64 / self.possible.max(1) as f64
     }
 
     /// Appends which places of S have a term, by rows' queries and by columns': the smooth piece of a loss
@@ -207,7 +207,7 @@ impl<T: Scalar> Terms<T> {
     pub fn active_set(&self, active: &mut Vec<bool>) {
         let (start, places) = (active.len(), self.batch * self.batch);
         active.resize(start + 2 * places, false);
-        for &Term { at: (i, j), right, .. } in &self.terms {
+        for &Term { at: (i, j), right, .. } in &self.list {
             let query = if right == i { 0 } else { places };
             active[start + query + i * self.batch + j] = true;
         }
@@ -220,7 +220,7 @@ impl<T: Scalar> Terms<T> {
     {
         linalg::reshape(d_scores, (self.batch, self.batch));
         d_scores.fill(T::zero());
-        for &Term { at, right, weight } in &self.terms {
+        for &Term { at, right, weight } in &self.list {
             // (LOSS-1)  a term of weight w = ∂ℓ/∂(S_ij − d_k): dS_ij += w, dS_kk −= w
             d_scores[at] += weight;
             d_scores[[right, right]] -= weight;
@@ -449,7 +449,7 @@ mod tests {
     fn captions_of_one_image_can_be_left_out() {
         let ids = [7, 7, 9];
         let terms = terms(SH, &example(), Negatives::OtherImages(&ids)).unwrap();
-        assert!(terms.terms.iter().all(|term| ids[term.at.0] != ids[term.at.1]));
+        assert!(terms.terms().iter().all(|term| ids[term.at.0] != ids[term.at.1]));
         assert_eq!(terms.possible, 8);
         // Left are cost_s[1,2] = .25 and cost_im: S_12 − d_2 + α < 0, S_02, S_20, S_21 < 0.
         assert_abs_diff_eq!(terms.loss, 0.25, epsilon = 1e-15);
