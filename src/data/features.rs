@@ -13,17 +13,17 @@ use crate::files::{Kind, NpyMatrix, TensorFile};
 
 /// A matrix [rows, F].
 pub(super) enum Features {
-    /// Read already: of an archive, or of a `.npy` file with its numbers column by column.
+    /// Already read, from an archive or from a `.npy` file with its numbers column by column.
     Memory(Array2<f32>),
     /// A `.npy` file with its numbers row by row. Only its header has been read.
     Rows(Unread),
 }
 
-/// A file whose rows have not been looked at.
+/// A file whose rows have not been read yet.
 pub(super) struct Unread(NpyMatrix);
 
 impl Unread {
-    /// Reads all rows once, to check them and to mark them.
+    /// Reads all rows once, to check them and to give each its [`Mark`].
     ///
     /// # Errors
     ///
@@ -49,14 +49,14 @@ pub(super) fn count(path: &Path) -> Option<usize> {
     open(path).ok().map(|(features, _)| features.dim().0)
 }
 
-/// Opens a file of features and says what was noticed.
+/// Opens a file of features. Also returns notes on what was noticed.
 ///
 /// # Errors
 ///
-/// If it is no matrix of floating-point numbers with a row and a column, if it holds several arrays, or,
+/// If it is not a matrix of floating-point numbers with a row and a column, if it holds several arrays, or,
 /// where it is read at once, if a number is not finite.
 pub(super) fn open(path: &Path) -> Result<(Features, Vec<String>)> {
-    // What cannot be read is reported on reading.
+    // A file that cannot be read gives its error below.
     let kind = Kind::of(path).unwrap_or(Kind::Other);
     let named = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let (features, notes) =
@@ -110,13 +110,13 @@ fn of_archive(path: &Path, kind: Kind) -> Result<Array2<f32>> {
     }
 }
 
-/// What to do about arrays of other dimensions than two.
+/// Adds to an error what to do about an array that does not have two dimensions.
 fn with_advice(path: &Path, error: Error) -> Error {
     let ErrorKind::File { problem, .. } = error.kind() else { return error };
     let Some((before, shape)) = problem.split_once("found shape [") else { return error };
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let sizes: Vec<&str> = shape.trim_end_matches(']').split(", ").filter(|size| !size.is_empty()).collect();
-    // The array is kept under another name.
+    // The old array is kept under another name.
     let save = |what: &str| {
         format!(
             "rename it to all_{file}, then in Python: import numpy; numpy.save('{file}', numpy.load('all_{file}'){what})"

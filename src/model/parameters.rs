@@ -6,7 +6,7 @@ use super::text_tower::TextTower;
 use crate::nn::Module;
 use crate::real::Scalar;
 
-/// The numbers of a model, or its gradient: one number for each of them.
+/// The parameters of a model, or its gradient, which has one number for each of them.
 ///
 /// The tensors have the names that the original's checkpoints give them.
 #[derive(Clone, Debug, PartialEq)]
