@@ -123,18 +123,18 @@ fn with_advice(path: &Path, error: Error) -> Error {
         )
     };
     let advice = match sizes[..] {
-        [] | [_] => "One row an image is needed".to_owned(),
+        [] | [_] => "One row per image is needed".to_owned(),
         ["1", images, _] => {
             format!("The first axis seems to be that of a batch of one, with {images} images: {}", save("[0]"))
         }
         [_, regions, _] => {
             format!(
-                "It seems to hold {regions} vectors an image (regions). To use their mean, {}",
+                "It seems to hold {regions} vectors per image (regions). To use their mean, {}",
                 save(".mean(axis=1)")
             )
         }
         _ => format!(
-            "It seems to hold a map of features an image. To use its mean, {} if channels come first, axis=(1, 2) if they \
+            "It seems to hold a feature map per image. To use its mean, {} if channels come first, axis=(1, 2) if they \
              come last",
             save(".mean(axis=(2, 3))")
         ),
@@ -189,7 +189,7 @@ mod tests {
         assert!(notes[0].contains("shape [2, 3, 1, 1] is read as [2, 3]"), "{}", notes[0]);
         write_npy(&path, &Array3::<f32>::ones((2, 36, 3))).unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("found shape [2, 36, 3]. It seems to hold 36 vectors an image"), "{error}");
+        assert!(error.contains("found shape [2, 36, 3]. It seems to hold 36 vectors per image"), "{error}");
         assert!(error.contains(".mean(axis=1))"), "{error}");
         write_npy(&path, &Array4::<f32>::ones((2, 3, 7, 7))).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains(".mean(axis=(2, 3)))"));

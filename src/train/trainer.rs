@@ -32,13 +32,13 @@ use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, le
 /// The splits that training reads, with their captions as ids.
 #[derive(Clone, Debug)]
 pub struct TrainingData {
-    /// To train on.
+    /// The split to train on.
     pub train: Split,
-    /// Its captions' ids.
+    /// The token ids of its captions.
     pub train_ids: Vec<Vec<u32>>,
-    /// To choose the best epoch by.
+    /// The split that the best epoch is chosen by.
     pub dev: Split,
-    /// Its captions' ids.
+    /// The token ids of its captions.
     pub dev_ids: Vec<Vec<u32>>,
 }
 
@@ -47,7 +47,7 @@ pub struct TrainingData {
 pub enum Outcome {
     /// All epochs are done.
     Finished,
-    /// A stop was asked for.
+    /// It was stopped on request.
     Interrupted,
 }
 
@@ -60,17 +60,18 @@ pub struct Trainer<L = WarmUp> {
     pub model: Vse<f32>,
     /// The optimiser's state.
     pub adam: Adam<f32>,
-    /// How far it is.
+    /// How far the training is.
     pub progress: Progress,
     objective: Objective<L>,
+    /// The vocabulary's fingerprint.
     vocabulary: String,
     /// The data's fingerprints, once they are known.
     data: Option<Fingerprints>,
-    /// The memory of a step, used again by the next.
+    /// The memory of a step, reused by the next.
     buffers: Buffers,
 }
 
-/// What a step computes.
+/// The results of a step, kept so that the next step reuses their memory.
 #[derive(Clone, Debug)]
 struct Buffers {
     pass: Pass<f32>,
@@ -89,7 +90,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If a model of these sizes cannot be held.
+    /// If the sizes are too large: see [`crate::model::Architecture::check`].
     pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Result<Self> {
         let architecture = config.architecture(vocabulary.len(), img_dim);
         architecture.check()?;
@@ -111,8 +112,7 @@ impl Trainer {
     /// # Errors
     ///
     /// If there is no checkpoint, if it cannot be read, if it has no moments, if it was trained with other
-    /// settings, another vocabulary or other sizes, or if the run's other files are not those that belong
-    /// to it.
+    /// settings, another vocabulary or other sizes, or if the run's other files do not belong to it.
     pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &Run) -> Result<Self> {
         let last = run.folder().last();
         let (checkpoint, parameters, adam) = Checkpoint::read(&last)?;
@@ -143,13 +143,13 @@ impl Trainer {
     }
 }
 
-/// What the settings ask to minimise.
+/// What training with these settings minimises.
 fn objective(config: &ValidConfig) -> Objective<WarmUp> {
     Objective { loss: config.loss(), mask_same_image: config.mask_same_image }
 }
 
 impl<L: Loss> Trainer<L> {
-    /// The same training with another loss in the place of the settings'.
+    /// The same training with this loss instead of that of the settings.
     #[must_use]
     pub fn with_loss<M: Loss>(self, loss: M) -> Trainer<M> {
         let Self { config, model, adam, progress, objective, vocabulary, data, buffers } = self;
@@ -158,12 +158,12 @@ impl<L: Loss> Trainer<L> {
     }
 
     /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
-    /// every epoch's end, at every validation and on a stop; the best model by dev rsum is kept too.
+    /// every epoch's end, at every validation and on a stop. The best model by dev rsum is kept too.
     ///
     /// # Errors
     ///
-    /// If data and model do not fit, if a number stops being finite, if an observer fails, or if a
-    /// checkpoint cannot be written. The run is then as its last checkpoint has it.
+    /// If data and model do not fit, if a number is no longer finite, if an observer fails, or if a
+    /// checkpoint cannot be written. The run folder then holds the last checkpoint.
     pub fn run(
         &mut self,
         data: &TrainingData,
@@ -199,7 +199,7 @@ impl<L: Loss> Trainer<L> {
         prepare_ahead(&plan, |ahead| self.run_ahead(data, ahead, run, observer, stop))
     }
 
-    /// [`Self::run`], its batches prepared on another thread.
+    /// The loop of [`Self::run`], with batches that are prepared on another thread.
     fn run_ahead(
         &mut self,
         data: &TrainingData,
@@ -248,8 +248,8 @@ impl<L: Loss> Trainer<L> {
     ///
     /// # Errors
     ///
-    /// If the batch does not fit, or if the loss or the gradient is not finite; the parameters are then as
-    /// before.
+    /// If the batch does not fit, or if the loss or the gradient is not finite. The parameters are then
+    /// unchanged.
     pub fn step(&mut self, batch: &Batch<f32>) -> Result<StepReport> {
         let start = Instant::now();
         let epoch = self.progress.epoch;
@@ -288,6 +288,7 @@ impl<L: Loss> Trainer<L> {
         Ok(report)
     }
 
+    /// A step, with its events: the figures, and a collapse if there is one.
     fn step_and_report(
         &mut self,
         batch: &Batch<f32>,
@@ -308,7 +309,7 @@ impl<L: Loss> Trainer<L> {
         Ok(())
     }
 
-    /// Every `val_step` steps, unless the epoch ends here anyway.
+    /// Evaluates on dev and saves every `val_step` steps, unless the epoch ends here anyway.
     fn validate_within_epoch(
         &mut self,
         data: &TrainingData,
@@ -326,6 +327,7 @@ impl<L: Loss> Trainer<L> {
         self.save(run, false)
     }
 
+    /// Evaluates on dev, reports the epoch and saves.
     fn end_epoch(&mut self, data: &TrainingData, run: Option<&Run>, observer: &mut dyn Observer) -> Result<()> {
         let dev = self.evaluate(&data.dev, &data.dev_ids)?;
         let epoch = self.progress.epoch;
@@ -360,14 +362,14 @@ impl<L: Loss> Trainer<L> {
     ///
     /// # Errors
     ///
-    /// If an image cannot be read, or as the forward pass and the ranking do.
+    /// If an image cannot be read, or if the forward pass or the ranking fails.
     pub fn evaluate(&self, split: &Split, ids: &[Vec<u32>]) -> Result<Evaluation> {
         let images = embed_images(&self.model, split)?;
         let captions = self.model.embed_captions(ids)?;
         evaluate(images.view(), captions.view(), split.starts(), self.config.measure)
     }
 
-    /// Writes a checkpoint, with `best` as the best model too.
+    /// Writes a checkpoint. If `best`, the model is also saved as the best one.
     fn save(&self, run: Option<&Run>, best: bool) -> Result<()> {
         let Some(run) = run else { return Ok(()) };
         self.check_finite().map_err(|e| self.diverged(self.progress.step, &e))?;
@@ -381,10 +383,10 @@ impl<L: Loss> Trainer<L> {
         run.save(checkpoint, &self.model.parameters, &self.adam, best)
     }
 
-    /// Checks all numbers before they are saved, because only the next step would notice that the last one
+    /// Checks all numbers before they are saved. Otherwise only the next step would notice that the last one
     /// diverged.
     fn check_finite(&self) -> Result<()> {
-        /// Numbers that one thread looks at.
+        /// Numbers per parallel task.
         const PIECE: usize = 1 << 14;
         let mut wrong = None;
         let mut look = |tensor: String, numbers: ArrayViewD<'_, f32>| {
@@ -404,6 +406,7 @@ impl<L: Loss> Trainer<L> {
         wrong.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
+    /// The error of a training whose numbers are no longer finite.
     fn diverged(&self, step: u64, error: &Error) -> Error {
         Error::mismatch(format!(
             "step {step}, learning_rate = {:e}: {error}; the training has diverged (try a smaller learning rate), \
@@ -412,7 +415,7 @@ impl<L: Loss> Trainer<L> {
         ))
     }
 
-    /// Says where in the data and in the training an error of a step arose.
+    /// Adds to an error of a step where in the data and in the training it occurred.
     fn locate(&self, error: Error, captions: &[usize], split: &Split) -> Error {
         match error.kind() {
             ErrorKind::ZeroNorm { tensor, row } => {
@@ -438,7 +441,7 @@ impl TrainingData {
         Ok(Fingerprints { train, dev: fingerprint(&self.dev, &self.dev_ids)? })
     }
 
-    /// Whether every caption has an image, and every image the size that the model takes.
+    /// Checks that every caption has ids and an image, and that the images have the size that the model takes.
     fn check(&self, img_dim: usize) -> Result<()> {
         for (split, ids) in [(&self.train, &self.train_ids), (&self.dev, &self.dev_ids)] {
             let (name, images) = (&split.name, split.images.len());
@@ -470,7 +473,7 @@ fn fingerprint(split: &Split, ids: &[Vec<u32>]) -> Result<String> {
         captions.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
     let both = split.images.fingerprint()? + &digest(&captions);
-    // 128 bits distinguish any two data sets.
+    // 128 bits are enough to tell any two data sets apart.
     let digest = &digest(both.as_bytes())[..32];
     let shape: Vec<String> = split.images.shape().iter().map(ToString::to_string).collect();
     let (captions, images, features) = (ids.len(), split.images.len(), shape.join(" × "));

@@ -63,7 +63,7 @@ fn runs_are_kept_and_resumed() {
     data(folder);
     let args = train("run", "4", &[]);
     ok(&as_refs(&args), folder);
-    refused(&as_refs(&args), folder, &["run: the folder has a run already"]);
+    refused(&as_refs(&args), folder, &["run: the folder already has a run"]);
     ok(&as_refs(&train("run", "4", &["--force"])), folder);
     // A failed run does not remove an earlier one.
     let before = std::fs::read(folder.join("run/best.safetensors")).unwrap();
