@@ -107,7 +107,7 @@ impl ElementType {
     /// # Errors
     ///
     /// Fails if there are fewer or more numbers, if there is not enough memory, if an integer is beyond
-    /// ±2⁵³, or if `number` refuses one.
+    /// ±2⁵³, or if `number` rejects one.
     pub(super) fn read<T>(
         self,
         order: Order,
@@ -189,12 +189,12 @@ impl ElementType {
         finite.into_iter().try_fold(true, |all, piece| Ok(all & piece?))
     }
 
-    /// Converts a block of floating-point numbers and says whether all of it is finite.
+    /// Converts a block of floating-point numbers, and returns whether all of it is finite.
     ///
     /// # Errors
     ///
-    /// With the place in the block of the first number beyond the range of `f32`; without a place if
-    /// they are integers.
+    /// If a number is beyond the range of `f32`, with its place in the block; if the numbers are integers,
+    /// without a place.
     #[allow(clippy::cast_possible_truncation)] // rounding is intended
     pub(super) fn convert_block(
         self,

@@ -218,7 +218,7 @@ fn force_replaces_runs_and_nothing_else() {
         assert!(before == after);
     }
     assert!(
-        text(&output.stderr).contains("note: the run in run stays as it is until the new one has its first checkpoint")
+        text(&output.stderr).contains("note: the run in run is kept until the new one has its first checkpoint")
     );
 }
 
