@@ -16,7 +16,7 @@ pub struct Counts {
     pub tokens: usize,
     /// The computed states: one for every distinct beginning.
     pub states: usize,
-    /// Rows of the recurrent product: states, including h₀, with a following state.
+    /// Rows of the recurrent product: the states with a next state, including h₀.
     pub parents: usize,
     /// Rows of the input product.
     pub distinct_words: usize,

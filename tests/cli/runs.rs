@@ -217,9 +217,7 @@ fn force_replaces_runs_and_nothing_else() {
         let after: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
         assert!(before == after);
     }
-    assert!(
-        text(&output.stderr).contains("note: the run in run is kept until the new one has its first checkpoint")
-    );
+    assert!(text(&output.stderr).contains("note: the run in run is kept until the new one has its first checkpoint"));
 }
 
 #[test]
