@@ -1,9 +1,9 @@
-//! The comparator: what a backend wrote against what was expected.
+//! The comparator: compares what a backend wrote with what was expected.
 //!
 //! For every tensor, in the order of the data flow: is it there, is its shape right, is its element
 //! type one of the profile, are NaN and infinity where they belong, and then `!(error <= T)`, so that
-//! whatever cannot be compared fails. The *first* divergence is the headline: what follows it is
-//! wrong because of it.
+//! whatever cannot be compared fails. The *first* divergence is the headline, because later ones may be
+//! its consequences.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +32,13 @@ pub(crate) struct Found {
     pub values: ArrayD<f64>,
 }
 
-/// What a backend wrote for a case, by name.
+/// The tensors that a backend wrote for a case, by name.
 pub(crate) type FoundTensors = BTreeMap<String, Found>;
 
 /// The tensor with which a backend says that it refuses a case.
 pub(crate) const REJECTED: &str = "out.rejected";
-/// The tensor with which a backend says that it cannot take a case's input: its runtime has no way to
-/// pass such an input, so it neither refuses nor accepts it.
+/// The tensor with which a backend says that it cannot take a case's input, because its runtime has no way
+/// to pass such an input. It then neither refuses nor accepts it.
 pub(crate) const UNSUPPORTED: &str = "out.unsupported";
 
 impl Found {
@@ -55,7 +55,7 @@ impl Found {
 pub(crate) enum Status {
     /// Within its tolerance.
     Passed,
-    /// Accepted, though not the norm; the report says why.
+    /// Accepted, though not what is usual; the report says why.
     Remark,
     /// Not within its tolerance.
     Failed,
@@ -70,12 +70,12 @@ pub(crate) enum Status {
 pub(crate) struct TensorReport {
     /// Its name.
     pub name: String,
-    /// The stage of the data flow that makes it.
+    /// The stage of the data flow that computes it.
     pub stage: Stage,
     /// The outcome.
     pub status: Status,
-    /// The error in units of the tolerance: up to 1 is accepted; none where nothing was compared, and
-    /// where nothing finite can be said.
+    /// The error in units of the tolerance: up to 1 is accepted. None if nothing was compared, or if the
+    /// error is not finite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub units: Option<f64>,
     /// Largest error, Frobenius norm, mean error, in parts of the scale.
@@ -93,7 +93,7 @@ pub(crate) struct TensorReport {
     /// What was found there, as text: JSON has no NaN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
-    /// What is wrong, or remarkable.
+    /// What is wrong, or the remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// How many numbers were compared.
@@ -107,14 +107,14 @@ pub(crate) struct CaseReport {
     pub id: String,
     /// Its family.
     pub family: String,
-    /// The outcome; [`Status::Missing`] where the backend wrote nothing for it.
+    /// The outcome; [`Status::Missing`] if the backend wrote nothing for it.
     pub status: Status,
-    /// What is wrong with the case as a whole, or remarkable.
+    /// What is wrong with the case as a whole, or the remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Its tensors in the order of the data flow.
     pub tensors: Vec<TensorReport>,
-    /// Tensors that the backend wrote and the case does not have.
+    /// Tensors that the backend wrote but the case does not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
@@ -160,7 +160,7 @@ impl CaseReport {
 ///
 /// # Errors
 ///
-/// If the case itself is broken, never because of what was found.
+/// If the case itself is broken. What the backend wrote never causes an error.
 pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
     let says = |name: &str| found.get(name).map(|found| found.values.iter().any(|&x| x != 0.0));
     let rejected = says(REJECTED);
@@ -170,7 +170,7 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
         let whole = |status, problem: &str| Ok(CaseReport::whole(golden, status, format!("{UNSUPPORTED}: {problem}")));
         return match golden.entry.result {
             _ if wrote => {
-                whole(Status::Failed, "the backend says that it cannot be handed this input, and gives results")
+                whole(Status::Failed, "the backend says that it cannot be handed this input, but gives results")
             }
             Expected::Invalid => {
                 whole(Status::Remark, "the backend cannot be handed this input: it is neither refused nor accepted")
@@ -198,7 +198,7 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
             return Ok(CaseReport::whole(
                 golden,
                 Status::Remark,
-                "refused, which is acceptable: the range of f32 is nearly left",
+                "refused, which is acceptable: the values are near the limits of f32",
             ));
         }
         _ => {}
@@ -223,7 +223,7 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
             report
         })
         .collect();
-    // Values of every step may have been left out of the case.
+    // A case may have been written without the values of every step.
     let known = |name: &str| {
         golden.entry.tensors.iter().any(|tensor| tensor.name == name) || is_padded(golden.entry.program, name)
     };
@@ -240,13 +240,13 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
     let compared = report.tensors.iter().any(|t| matches!(t.status, Status::Passed | Status::Remark | Status::Failed));
     report.status = if report.count(Status::Failed) > 0 {
         if golden.entry.result == Expected::Acceptable {
-            report.problem = Some("differs, which is acceptable here: the range of f32 is nearly left".into());
+            report.problem = Some("differs, which is acceptable: the values are near the limits of f32".into());
             Status::Remark
         } else {
             Status::Failed
         }
     } else if !compared {
-        report.problem = Some("none of its tensors was there to be compared".into());
+        report.problem = Some("the backend wrote none of its tensors".into());
         Status::Missing
     } else if report.count(Status::Remark) > 0 {
         Status::Remark
@@ -285,7 +285,8 @@ fn take_choice(
                 value.assign(&found.values);
                 remarks.insert(
                     tensor,
-                    "another of equally hard negatives, which is accepted (the first is the norm)".into(),
+                    "another of several equally hard negatives, which is accepted (the specification takes the first)"
+                        .into(),
                 );
             }
         }
@@ -336,7 +337,7 @@ fn take_choice(
     Ok(())
 }
 
-/// Whether a profile takes an element type.
+/// Checks that a profile accepts an element type. The error says which types it accepts.
 fn takes(profile: Profile, exact: bool, element: ElementType) -> std::result::Result<(), &'static str> {
     let real = match profile {
         _ if exact => {
@@ -393,8 +394,9 @@ fn check_tensor(
     }
     let Some(&tolerance) = entry.tolerance.get(&profile) else {
         report.status = Status::NotJudged;
-        report.problem =
-            Some(format!("{profile} cannot judge this tensor: a kink is too near, or its error as large as the value"));
+        report.problem = Some(format!(
+            "{profile} cannot judge this tensor: a kink is too near, or the error is as large as the value"
+        ));
         return report;
     };
     let values = if scalar {
@@ -451,10 +453,10 @@ fn describe(
         return format!("{} of {} values are 0: was all of it written?", zeros(&f), f.len());
     }
     if d.deviation.max <= tolerance.max && d.deviation.frobenius <= tolerance.frobenius {
-        return "every value is near enough, but all are off to one side".into();
+        return "every value is close enough, but all are off in the same direction".into();
     }
     if d.deviation.max <= tolerance.max {
-        return "no value is far off, but too many are off a little".into();
+        return "no value is far off, but too many are slightly off".into();
     }
     let wrong = e.len().min(f.len());
     let scales = extent.scales(expected);

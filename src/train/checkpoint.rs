@@ -422,7 +422,7 @@ mod tests {
         writer.write_safetensors(&path, Some("{}".into())).unwrap();
         assert!(message().contains("not a checkpoint of this version"));
         writer.write_safetensors(&path, Some(r#"{"format": "vsepp-checkpoint-1"}"#.into())).unwrap();
-        assert!(message().contains("found vsepp-checkpoint-1, of an earlier version"), "{}", message());
+        assert!(message().contains("found vsepp-checkpoint-1, from an earlier version"), "{}", message());
         std::fs::write(&path, [u64::MAX.to_le_bytes(), [b'{'; 8]].concat()).unwrap();
         assert!(message().contains("expected a header of 18446744073709551615 bytes, found 8"), "{}", message());
         std::fs::remove_file(&path).unwrap();

@@ -93,7 +93,7 @@ fn a_backend_that_is_right_passes() {
     );
     holds(
         &page,
-        &[">gru layer 2<", ">∂ gru layer 0<", "Every tensor of every case was there", "<code>opt.param.*</code>"],
+        &[">gru layer 2<", ">∂ gru layer 0<", "Every tensor of every case was found", "<code>opt.param.*</code>"],
     );
     for not in ["First divergence", "id=\"pictures\"", "breaks first", "✗ failed</span></td>"] {
         assert!(!page.contains(not), "{not}");
