@@ -402,7 +402,7 @@ mod tests {
         let terms = terms(SH, &example(), Negatives::OtherImages(&ids)).unwrap();
         assert!(terms.terms.iter().all(|term| ids[term.at.0] != ids[term.at.1]));
         assert_eq!(terms.possible, 8);
-        // Left are cost_s[1,2] = .25 and cost_im: S_12 − d_2 + α < 0, S_02, S_20, S_21 < 0.
+        // What is left: cost_s[1,2] = .25. In cost_im, S_12 − d_2 + α < 0, and S_02, S_20, S_21 < 0.
         assert_abs_diff_eq!(terms.loss, 0.25, epsilon = 1e-15);
     }
 

@@ -187,7 +187,7 @@ mod tests {
         assert_eq!((expected.states, expected.parents, expected.distinct_words), (9, 7, 7));
     }
 
-    /// Multiplications counted one by one, beginning by beginning, without the tree.
+    /// Counts the multiplications one by one, for every beginning of a caption, without the tree.
     fn by_definition(a: &Architecture) -> (f64, f64) {
         let prefixes = prefixes();
         let words: BTreeSet<u32> = captions().into_iter().flatten().collect();

@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// 6 captions of 2 images, of lengths that differ.
+    /// 6 captions of 2 images, with different lengths.
     fn small() -> (Split, Vec<Vec<u32>>) {
         let captions: Vec<String> = (0..6).map(|i| i.to_string()).collect();
         let split = Split::new("train", array![[10.0, 1.0], [20.0, 2.0]], captions).unwrap();

@@ -394,7 +394,7 @@ mod tests {
         let coco = ["COCO_val_000000000042.jpg", "COCO_val_000000000007.jpg", "COCO_val_000000000100.jpg"];
         let found = pair(&rows, 3, Some(&coco), Some(&["7", "42", "100"])).unwrap();
         assert_eq!(found.image_of, [1, 0, 2]);
-        // Uneven numbers of captions are right where names say so.
+        // Images may have different numbers of captions if the names say so.
         let found = pair(&rows, 4, Some(&["3", "2", "3", "1"]), Some(&["1", "2", "3"])).unwrap();
         assert_eq!(found.image_of, [2, 1, 2, 0]);
     }

@@ -92,7 +92,7 @@ mod tests {
     use half::f16;
     use ndarray::Array2;
 
-    /// Rows longer than what is read at once in every type, of numbers that every type holds.
+    /// Rows longer than what is read at once in any type, with numbers that every type holds.
     fn matrix() -> Array2<f32> {
         Array2::from_shape_fn((9, 8200), |(r, c)| ((r * 8200 + c) % 2003) as f32 / 2.0 - 500.0)
     }
@@ -107,7 +107,7 @@ mod tests {
         x.to_le_bytes().to_vec()
     }
 
-    /// Writes a number over that at a place, in a file of `<f4`, and leaves the rest of the file.
+    /// Overwrites one number in a file of `<f4`.
     fn overwrite(path: &Path, columns: usize, (row, column): (usize, usize), x: f32) {
         let length = std::fs::metadata(path).unwrap().len() as usize;
         let rows = (length - 128) / (4 * columns);

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_the_digest_of_the_numbers_in_order() {
-        // Rows that end nowhere near the blocks of the digest.
+        // Rows whose ends are not near the ends of the digest's blocks.
         let features = Array2::from_shape_fn((1021, 771), |(r, c)| (r * 771 + c) as f32);
         let bytes: Vec<u8> = features.iter().flat_map(|x| x.to_le_bytes()).collect();
         let images = SplitImages::from(features.clone());

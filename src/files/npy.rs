@@ -379,7 +379,7 @@ mod tests {
         assert!(matrix == expected && matrix.is_standard_layout(), "column order is turned");
     }
 
-    /// No row ends near the end of a block, which has 1 MiB in the file.
+    /// No row ends near the end of a block; a block is 1 MiB of the file.
     #[test]
     fn the_blocks_of_a_long_file_are_joined() {
         type ToBytes = fn(f32) -> Vec<u8>;

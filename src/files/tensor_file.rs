@@ -505,7 +505,7 @@ mod tests {
             &[("a.npy", byte(1)), ("b.npy", byte(2)), ("c.npy", byte(3)), ("c", byte(4))],
             CompressionMethod::Stored,
         );
-        // The writer refuses duplicate names, so change the name in the entry and in the directory.
+        // The writer rejects duplicate names, so change the name in the entry and in the directory.
         for at in 0..bytes.len() - 5 {
             if &bytes[at..at + 5] == b"b.npy" {
                 bytes[at] = b'a';

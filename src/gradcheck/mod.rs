@@ -348,7 +348,8 @@ mod tests {
     fn a_kink_nearby_is_reported_and_one_at_the_point_fails() {
         let near = check(&Cubic { kink: 0.5 + 2e-4, spoil: 0.0 }).unwrap();
         assert!(near.taylor.near_kink > 0 && near.passed, "{near:?}");
-        // So near that no step shows the curvature, and the remainder is not that of a linear function.
+        // The kink is so near that no step shows the curvature, and the remainder is not that of a linear
+        // function.
         let hidden = check(&Cubic { kink: 0.5 + 1e-5, spoil: 0.0 }).unwrap();
         assert!(hidden.taylor.at_kink > 0 && !hidden.passed, "{hidden:?}");
         let at = check(&Cubic { kink: 0.5 + 1e-12, spoil: 0.0 }).unwrap();

@@ -241,8 +241,8 @@ mod tests {
 
     #[test]
     fn presets_are_the_originals() {
-        // The flags that the original's README gives for each model. Its defaults are ours, but for
-        // the loss, which is SH there.
+        // The flags that the original's README gives for each model. Its defaults are ours, except for the
+        // loss, which is SH there.
         let commands = [
             (Preset::Vse0, "--no_imgnorm"),
             (Preset::VsePlusPlus, "--max_violation"),
@@ -264,7 +264,7 @@ mod tests {
                     _ => panic!("{flag}: not a flag of these commands"),
                 }
             }
-            // Whatever another preset has set before is set back.
+            // What another preset set before is set back.
             for before in [None, Some(Preset::Vse0), Some(Preset::OrderPlusPlus)] {
                 let mut found = Config::default();
                 if let Some(before) = before {

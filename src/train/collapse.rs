@@ -183,7 +183,7 @@ mod tests {
         (hinge, terms)
     }
 
-    /// Steps at which a collapse is reported, of runs whose scores are a function of the step.
+    /// The steps at which a collapse is reported, in a run whose scores are a function of the step.
     fn watch(violation: Violation, steps: u64, scores: impl Fn(u64) -> Array2<f32>) -> Vec<u64> {
         let mut detector = CollapseDetector::default();
         let mut see = |step: &u64| {
@@ -197,7 +197,7 @@ mod tests {
         (1..=steps).filter(|step| see(step)).collect()
     }
 
-    /// Scores within 0.1 of each other, of which a share is ahead of the right pairs.
+    /// Scores within 0.1 of each other, a given share of them ahead of the right pairs.
     fn ranked(ahead: f64) -> Array2<f32> {
         Array2::from_shape_fn((32, 32), |(i, j)| {
             let place = ((32 * i + j) * 389 % 1024) as f64 / 1024.0;

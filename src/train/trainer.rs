@@ -700,7 +700,7 @@ mod tests {
         let (vocabulary, data) = data();
         let config = Config { num_epochs: 2, ..config() }.check().unwrap();
         let mut trainer = Trainer::new(config, &vocabulary, data.train.img_dim().unwrap()).unwrap();
-        // As from a checkpoint in the middle of the epoch: hours, compared with which a step is negligible.
+        // As if resumed in the middle of the epoch, after hours: the time of a step is negligible.
         (trainer.progress.totals.seconds, trainer.progress.totals.waiting) = (40_000.0, 10_000.0);
         let mut times = Times(0.0, Vec::new());
         trainer.run(&data, None, &mut times, &AtomicBool::new(false)).unwrap();
@@ -823,7 +823,7 @@ mod tests {
     fn fingerprints_are_pinned_and_see_every_number() {
         type Change = fn(&mut TrainingData, u8);
         let (_, mut data) = data();
-        // Checkpoints hold them: with others, no run could be resumed.
+        // Checkpoints hold them: if they change, no run can be resumed.
         let before = data.fingerprints().unwrap();
         assert_eq!(before.train, "200 captions of 40 images with 944 features, 57a9a2eff0194f5878b8dc9681a446cd");
         assert_eq!(before.dev, "50 captions of 10 images with 944 features, 987efb839b9ba1d03666efe25642b381");
@@ -882,7 +882,7 @@ mod tests {
             let expected = format!("{split}: expected the data that the run was begun with (");
             assert!(error.starts_with(&expected), "{error}");
         }
-        // A checkpoint of another number of steps, otherwise whole.
+        // A checkpoint with another number of steps, and otherwise correct.
         let (mut checkpoint, parameters, adam) = Checkpoint::read(&run.folder().last()).unwrap();
         checkpoint.progress.step += 1;
         checkpoint.write(&run.folder().last(), &parameters, adam.as_ref()).unwrap();

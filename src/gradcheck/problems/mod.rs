@@ -157,7 +157,7 @@ mod tests {
         assert!(!failed, "see the lines above");
     }
 
-    /// A right gradient with one block made too large.
+    /// A right gradient in which one block is too large.
     struct Planted<'a, P> {
         problem: &'a P,
         block: usize,

@@ -568,8 +568,8 @@ mod tests {
 
     #[test]
     fn inference_gives_the_y_of_the_forward_pass_to_the_bit() {
-        // More parents than are worked on at once, captions that end at inner nodes, equal ones, an
-        // empty one; one layer and three.
+        // More parents than one block holds, captions that end at inner nodes, equal captions, an empty one;
+        // one layer and three.
         let mut captions: Vec<Vec<u32>> = (0..900u32)
             .map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..=i as usize % 6].to_vec())
             .collect();

@@ -74,7 +74,7 @@ pub(super) mod faults {
     use std::cell::Cell;
 
     thread_local! {
-        /// Changes that still succeed, and whether all fail that come after.
+        /// How many changes still succeed, and whether all later ones fail.
         pub(in super::super) static FAULT: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
     }
 

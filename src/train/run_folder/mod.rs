@@ -398,7 +398,7 @@ mod tests {
         run.save(checkpoint, &parameters, &adam, best)
     }
 
-    /// Trains to the end, from nothing or from the run's last checkpoint.
+    /// Trains to the end, from the start or from the run's last checkpoint.
     fn train(path: &Path, seed: u64, force: bool) -> Result<()> {
         let last = Checkpoint::read(&RunFolder::at(path).last()).ok().map(|(last, ..)| last);
         let (run, next) = if let Some(last) = last.filter(|last| last.config.seed == seed) {
@@ -425,7 +425,7 @@ mod tests {
         files
     }
 
-    /// All that a reader can see is of one checkpoint; gives its seed.
+    /// Checks that all files a reader sees belong to one checkpoint, and returns its seed.
     fn check_whole(path: &Path) -> u64 {
         let folder = RunFolder::at(path);
         let (_, last, _) = folder.load(Which::Last).unwrap();
@@ -530,7 +530,7 @@ mod tests {
         let second = Run::create_next(&folder.path().join("runs"), "x").unwrap();
         assert_eq!(second.folder().path(), folder.path().join("runs/x-2"));
         drop((first, second));
-        // Of many at once one has it at a time.
+        // If many try at once, one of them has the lock at a time.
         let inside = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
