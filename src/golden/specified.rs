@@ -1,7 +1,7 @@
 //! The expected values of a case: each program computed by the specification, [`crate::spec`].
 //!
 //! The tensors and their order are those of [`Program::run`], which computes the same in any arithmetic
-//! and with any mistake. `tests/golden.rs` compares the two, bit by bit.
+//! and with any mistake. `golden/tests.rs` compares the two, bit by bit.
 
 use ndarray::{Array2, ArrayView, Axis, RemoveAxis};
 
