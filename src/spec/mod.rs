@@ -5,8 +5,8 @@
 //! `tests/spec.rs` compares the fast code with it, and the golden suite's expected values are computed here.
 //!
 //! - The letters are those of `docs/01-notation.md`. Captions are padded: ids [B, T] and lengths `[B]`.
-//! - A backward function takes dy, the gradient of the loss by the output y, and returns the gradients
-//!   by the inputs. A gradient has the type and the shape of its value.
+//! - A backward function takes dy, the gradient of the loss with respect to the output y, and returns the
+//!   gradients with respect to the inputs. A gradient has the type and the shape of its value.
 //! - Sums run upwards from 0, and a product is rounded before it is added: `f64` has the same bits everywhere.
 //! - Forward runs on any [`Scalar`], for complex steps too: a branch looks at the real part.
 

@@ -55,7 +55,7 @@ fn checkup(
     check_folder(&Suite::open(&golden).unwrap(), &out, Profile::F32, checking, |_| ()).unwrap()
 }
 
-/// The page, of which every element is closed, and which needs nothing from elsewhere.
+/// The page, after a check that every element is closed and that it needs no other files.
 fn page(checkup: &CheckReport) -> String {
     const VOID: [&str; 2] = ["meta", "br"];
     let page = golden_page(checkup);
