@@ -56,7 +56,7 @@ struct Foreign {
 const WORKERS: &str = "a separate thread prepares the batches; --threads N sets the number of cores for computing";
 
 const ENCODER: &str = "it is for image encoders that run during training; here image features come from files and \
-                       are computed once, before";
+                       are computed once, beforehand";
 
 /// Flags of the original and of programs derived from it.
 const FOREIGN: [Foreign; 24] = [
