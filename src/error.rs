@@ -2,8 +2,7 @@
 //!
 //! Every message names the thing, the place (file, line, tensor, index), what was expected and what
 //! was found. Bad data, files and settings get one of these, never a panic. A panic means a mistake in a
-//! call: shapes that do not fit a layer, for example, as in `ndarray`. Nothing is printed but by
-//! `report`, to stderr.
+//! call: shapes that do not fit a layer, for example, as in `ndarray`. Only `report` prints, to stderr.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -95,7 +94,7 @@ pub enum ErrorKind {
         /// What was expected and what was found.
         problem: String,
     },
-    /// Things that are right by themselves do not fit each other.
+    /// Several things are valid by themselves but do not fit each other.
     #[error("{0}")]
     Mismatch(String),
 }

@@ -13,8 +13,8 @@
 //!
 //! Every **query** has one right answer and some negatives: image i asks for its caption along row i,
 //! caption j for its image along column j. A loss compares each negative with the right answer, and says
-//! with a [`Term`] how it depends on that difference. A term of `cost_s` is compared with the right pair
-//! of its row, k = i, one of `cost_im` with that of its column, k = j. SH and MH give every term that
+//! with a [`Term`] how it depends on that difference. For a term of `cost_s` the right pair is that of its
+//! row, k = i; for a term of `cost_im` it is that of its column, k = j. SH and MH give every term that
 //! counts the weight 1.
 //!
 //! **Sums, not means**, over the batch. Part of the specification:
@@ -104,6 +104,7 @@ impl<'a> Negatives<'a> {
 #[must_use]
 pub fn at_collapse(loss: &impl Loss, negatives: Negatives<'_>, batch: usize) -> f64 {
     match negatives {
+        // 2B queries with B − 1 negatives each.
         Negatives::Others => (2 * batch) as f64 * loss.at_collapse(batch.saturating_sub(1)),
         Negatives::OtherImages(_) => Query::all(batch)
             .map(|query| loss.at_collapse(negatives.of(query, batch).count()))
@@ -129,7 +130,7 @@ pub struct Terms<T> {
     pub loss: T,
     /// The terms that count.
     list: Vec<Term<T>>,
-    /// How many terms could have counted: 2B(B − 1) for SH, 2B for MH, less what is masked.
+    /// How many terms could have counted: 2B(B − 1) for SH, 2B for MH, fewer if some pairs are masked.
     pub possible: usize,
     batch: usize,
 }
@@ -196,20 +197,20 @@ impl<T: Scalar> Terms<T> {
         self.list.push(Term { at: query.pair(negative), right: number, weight });
     }
 
-    /// The share of terms that count, of those that could; 0 where there is none.
+    /// The share of the possible terms that count; 0 if none is possible.
     #[must_use]
     pub fn active_share(&self) -> f64 {
         self.list.len() as f64 / self.possible.max(1) as f64
     }
 
-    /// Appends which places of S have a term, by rows' queries and by columns': the smooth piece of a loss
-    /// that is made of hinges.
+    /// Appends which places of S have a term, first for image queries, then for caption queries. For a loss
+    /// made of hinges this identifies the smooth piece.
     pub fn active_set(&self, active: &mut Vec<bool>) {
         let (start, places) = (active.len(), self.batch * self.batch);
         active.resize(start + 2 * places, false);
         for &Term { at: (i, j), right, .. } in &self.list {
-            let query = if right == i { 0 } else { places };
-            active[start + query + i * self.batch + j] = true;
+            let offset = if right == i { 0 } else { places };
+            active[start + offset + i * self.batch + j] = true;
         }
     }
 
@@ -278,7 +279,7 @@ impl Loss for HingeLoss {
                 // (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j
                 let cost = margin + scores[query.pair(negative)] - right;
                 if cost.re() <= 0.0 {
-                    continue; // exactly 0 does not count
+                    continue; // a hinge of exactly 0 does not count
                 }
                 match self.violation {
                     // (SH-1)  ℓ_SH = Σ_ij cost_s[i, j] + Σ_ij cost_im[i, j]
@@ -287,7 +288,7 @@ impl Loss for HingeLoss {
                         terms.push(query, negative, T::one());
                     }
                     // (MH-1)  ℓ_MH = Σ_i max_j cost_s[i, j] + Σ_j max_i cost_im[i, j]
-                    // Strictly greater: among equals the first stays.
+                    // Strictly greater, so that the first of several equals is kept.
                     Violation::Max if hardest.is_none_or(|(_, most): (usize, T)| cost.re() > most.re()) => {
                         hardest = Some((negative, cost));
                     }
@@ -451,7 +452,7 @@ mod tests {
         let terms = terms(SH, &example(), Negatives::OtherImages(&ids)).unwrap();
         assert!(terms.terms().iter().all(|term| ids[term.at.0] != ids[term.at.1]));
         assert_eq!(terms.possible, 8);
-        // Left are cost_s[1,2] = .25 and cost_im: S_12 − d_2 + α < 0, S_02, S_20, S_21 < 0.
+        // What is left: cost_s[1,2] = .25. In cost_im, S_12 − d_2 + α < 0, and S_02, S_20, S_21 < 0.
         assert_abs_diff_eq!(terms.loss, 0.25, epsilon = 1e-15);
     }
 

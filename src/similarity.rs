@@ -1,4 +1,4 @@
-//! Similarity of every image with every caption: the score matrix and its adjoint.
+//! Similarity of every image with every caption: the score matrix, forward and backward.
 //!
 //! Rows are images, columns are captions: F [N, D] and G [M, D] give S [N, M].
 //!
@@ -71,11 +71,11 @@ impl Measure {
         scores
     }
 
-    /// The same in the memory of earlier scores.
+    /// The same, reusing the memory of `scores`.
     ///
     /// # Panics
     ///
-    /// If the vectors of images and captions have not one length.
+    /// If images and captions have vectors of different lengths.
     pub fn scores_into<T: Scalar>(
         self,
         images: ArrayView2<'_, T>,
@@ -99,7 +99,7 @@ impl Measure {
         });
     }
 
-    /// The adjoint: dF [N, D] and dG [M, D] from dS [N, M].
+    /// dF [N, D] and dG [M, D] from dS [N, M] and the scores S of the forward pass.
     pub fn backward_into<T: Real>(
         self,
         images: ArrayView2<'_, T>,
@@ -116,7 +116,7 @@ impl Measure {
             linalg::matmul_into(d_scores, captions, d_images.view_mut());
             return linalg::matmul_into(d_scores.t(), images, d_captions.view_mut());
         }
-        // The derivative of s_ij by g_j is `slope` · v, by f_i its negative.
+        // The pair (i, j) adds `slope` · v to dg_j and subtracts it from df_i.
         let slope = |i: usize, j: usize| {
             let (s, ds) = (scores[[i, j]], d_scores[[i, j]]);
             match self {
@@ -139,8 +139,8 @@ impl Measure {
         });
     }
 
-    /// Appends which elements of max(0, g − f) are positive, pair by pair: the smooth piece on which
-    /// the scores lie. Nothing for the cosine, which is smooth everywhere.
+    /// Appends which elements of max(0, g − f) are positive, pair by pair. They identify the smooth piece
+    /// on which the scores lie, for the gradient checks. The cosine is smooth everywhere and appends nothing.
     pub(crate) fn active_set<T: Scalar>(
         self,
         images: ArrayView2<'_, T>,
@@ -170,7 +170,7 @@ fn squared_violation<T: Scalar>(f: &[T], g: &[T]) -> T {
     sums.iter().fold(T::zero(), |total, &sum| total + sum)
 }
 
-/// √x, and 0 at 0 also for numbers that carry a derivative.
+/// √x, and 0 where the real part is 0, so that a complex step finds the derivative 0 there.
 fn root<T: Scalar>(x: T) -> T {
     if x.re() == 0.0 { T::zero() } else { x.sqrt() }
 }
@@ -191,7 +191,7 @@ fn add_violation<T: Real>(
     }
 }
 
-/// Makes a matrix row by row, starting each with zeros, in parallel.
+/// Computes a matrix row by row, in parallel; each row starts as zeros.
 fn rows<T: Real>(out: &mut Array2<T>, row: impl Fn(usize, &mut ndarray::ArrayViewMut1<'_, T>) + Sync) {
     out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(i, mut out)| {
         out.fill(T::zero());

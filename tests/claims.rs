@@ -96,7 +96,7 @@ fn counts_are_those_of_the_program() {
     for (name, text) in &pages {
         // Output of a check of the whole suite. Checks of other suites have other numbers.
         let of_core = text.lines().filter(|line| line.starts_with("suite core, ")).collect::<Vec<_>>().join("\n");
-        wrong.extend(wrong_counts(&[(name.clone(), of_core)], &[(" cases there,", cases)]));
+        wrong.extend(wrong_counts(&[(name.clone(), of_core)], &[(" cases found,", cases)]));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // README must have these, so that a new wording cannot disable the test.

@@ -90,7 +90,7 @@ struct Equation {
     at_code: bool,
 }
 
-/// One space in the place of each run of spaces.
+/// One space instead of each run of spaces.
 fn single_spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -108,7 +108,7 @@ fn enclose(ranks: impl Iterator<Item = usize>) -> Vec<u32> {
     std::iter::once(Vocabulary::START).chain(words).chain([Vocabulary::END]).collect()
 }
 
-/// Sentences with the lengths of MS-COCO's and words that follow Zipf's law.
+/// Sentences with the lengths of MS-COCO captions, and words that follow Zipf's law.
 ///
 /// Two thirds of the sentences begin with the same word, like COCO's "a", so that beginnings are shared.
 ///

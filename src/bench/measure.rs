@@ -37,7 +37,7 @@ impl Peak {
     /// Rows, columns and sums of the product.
     pub(crate) const SIDE: usize = 2048;
 
-    /// Times both on the threads of the current pool; the minimum counts.
+    /// Times both on the threads of the current pool. The minimum counts.
     #[must_use]
     pub(crate) fn measure(effort: Effort) -> Self {
         let side = Self::SIDE;
@@ -117,14 +117,14 @@ impl Embeddings {
     /// Captions per image.
     pub const EACH: usize = 5;
 
-    /// Draws random directions. A caption is just so near to its image that recall is neither 0 nor 100 %.
+    /// Draws random directions. Captions are so near to their images that recall is neither 0 nor 100 %.
     ///
     /// # Errors
     ///
     /// Fails if a vector is zero.
     pub fn new(images: usize, dimension: usize) -> Result<Self> {
-        /// The length of the noise relative to the image's vector for D = 1024. The nearest of some thousand
-        /// other images is then about as near. For a smaller D it is less.
+        /// The length of the noise relative to the image's vector, for D = 1024. With it, the nearest of a few
+        /// thousand other images is about as near as the right one. A smaller D has less noise.
         const NOISE: f32 = 9.0;
         let mut f = matrix(images, dimension, "bench/embeddings/images");
         let mut g = matrix(images * Self::EACH, dimension, "bench/embeddings/captions");

@@ -6,7 +6,7 @@
 //!
 //! The product of 2048³ is timed in the same run, on the same number of threads. So the peak is measured,
 //! not taken from a data sheet. Useful operations are the 2mkn operations of every product that the prefix
-//! tree leaves ([`products`]). Gates, norms, sums and Adam take time but count as no operations.
+//! tree leaves (`work::products`). Gates, norms, sums and Adam take time but count as no operations.
 //!
 //! `run` measures everything (`vsepp bench`), and `benches/peers/` compares with other frameworks. Times are medians; for the peak, the minimum counts.
 

@@ -36,7 +36,7 @@ const WARM_UP: usize = 2;
 /// The results of a measurement. As JSON they are what `vsepp bench --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Of this crate.
+    /// The version of this crate.
     pub(crate) version: &'static str,
     /// The number of threads that the machine can run at once.
     pub(crate) cores: usize,
@@ -44,9 +44,9 @@ pub struct Report {
     pub(crate) load: Option<f64>,
     /// Where the captions come from.
     pub(crate) captions: String,
-    /// For each number of threads.
+    /// The machine's peak for each number of threads.
     pub(crate) peaks: Vec<Peak>,
-    /// For each size.
+    /// The results for each size.
     pub(crate) sizes: Vec<SizeReport>,
     /// The peak resident memory of this process, in MiB, if the system provides it.
     pub(crate) peak_rss_mib: Option<f64>,
@@ -55,21 +55,21 @@ pub struct Report {
 /// One size.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SizeReport {
-    /// Which.
+    /// The name of the size.
     pub size: Size,
     /// Its dimensions.
     pub architecture: Architecture,
     /// The number of trained parameters.
     pub parameters: u128,
-    /// Of the batch.
+    /// The counts of the batch.
     pub counts: Counts,
     /// Useful operations of a step.
     pub operations: f64,
-    /// For each number of threads.
+    /// The times for each number of threads.
     pub measured: Vec<Measured>,
 }
 
-/// A time, and the rate that it means.
+/// A time, and the rate that follows from it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Timing {
     /// Seconds.
@@ -94,7 +94,7 @@ pub(crate) struct Measured {
     pub threads: usize,
     /// The trainer's step.
     pub step: Timing,
-    /// Its parts, measured in separate steps.
+    /// From the batch to the loss, measured in separate steps, as is `backward`.
     pub forward: Timing,
     /// From the loss to the gradient.
     pub backward: Timing,
@@ -113,11 +113,11 @@ pub(crate) struct Measured {
 /// The result for encoding captions.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Encoded {
-    /// How many.
+    /// The number of captions.
     pub captions: usize,
-    /// For all of them.
+    /// Seconds for all of them.
     pub seconds: Spread,
-    /// By the median.
+    /// The rate by the median.
     pub captions_per_second: f64,
 }
 
@@ -136,10 +136,10 @@ pub(crate) struct Evaluated {
 /// A product of the step.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ProductTime {
-    /// Which.
+    /// The product.
     #[serde(flatten)]
     pub product: Product,
-    /// All of its calls in one step.
+    /// The time of all its calls in one step.
     #[serde(flatten)]
     pub timing: Timing,
 }
@@ -282,7 +282,7 @@ impl Input {
         })
     }
 
-    /// The effort for something that takes seconds, too long for a warm-up to matter.
+    /// The effort for work that takes seconds, so long that a warm-up does not matter.
     fn long(options: &Options) -> Effort {
         Effort { warm_up: 0, repeats: options.steps.min(3), seconds: 2.0 }
     }

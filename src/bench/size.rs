@@ -14,7 +14,7 @@ pub enum Size {
     /// A small one: E 32 and H = D = 64 as for the built-in scenes, with F 256 (theirs is 944) and
     /// V 150 (theirs is 145).
     Demo,
-    /// COCO's annotated objects: E 128, H = D = 256, F 1618, V 2,006.
+    /// COCO with its annotated objects as features: E 128, H = D = 256, F 1618, V 2,006.
     Coco,
     /// The paper's, on COCO with VGG19 features: E 300, H = D = 1024, F 4096, V 11,755.
     Paper,

@@ -24,7 +24,7 @@ use crate::train::Trainer;
 pub struct Training(Trainer);
 
 impl Training {
-    /// A freshly initialised model of that size.
+    /// A freshly initialised model of this size.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ pub(super) struct Laps {
 }
 
 impl<T: Real> Subject<T> {
-    /// A freshly initialised model of that size.
+    /// A freshly initialised model of this size.
     #[must_use]
     pub(super) fn new(size: Size) -> Self {
         let (config, architecture) = size.settings();

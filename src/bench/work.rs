@@ -16,7 +16,7 @@ pub struct Counts {
     pub tokens: usize,
     /// The computed states: one for every distinct beginning.
     pub states: usize,
-    /// Rows of the recurrent product: states, including h₀, with a following state.
+    /// Rows of the recurrent product: the states with a next state, including h₀.
     pub parents: usize,
     /// Rows of the input product.
     pub distinct_words: usize,
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!((expected.states, expected.parents, expected.distinct_words), (9, 7, 7));
     }
 
-    /// Multiplications counted one by one, beginning by beginning, without the tree.
+    /// Counts the multiplications one by one, for every beginning of a caption, without the tree.
     fn by_definition(a: &Architecture) -> (f64, f64) {
         let prefixes = prefixes();
         let words: BTreeSet<u32> = captions().into_iter().flatten().collect();

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::Output;
 use super::load::{RunArgs, check_free};
 
-/// Writes the vectors of a split, the image of each caption, and how they are compared; `vsepp eval
-/// --embeddings` then gives the same figures as `vsepp eval --run`.
+/// Writes the vectors of a split, the image of each caption, and the similarity measure. With this file,
+/// `vsepp eval --embeddings` gives the same figures as `vsepp eval --run`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  vsepp embed --run runs/scenes-1 --split test --out test.safetensors")]
 pub(crate) struct Args {

@@ -32,10 +32,10 @@ pub(crate) struct Args {
     /// Split of the data
     #[arg(long, value_name = "NAME", default_value = "test", conflicts_with = "embeddings")]
     split: String,
-    /// `best` or `last` of the run, or a checkpoint's file
+    /// `best` or `last` of the run, or the file of a checkpoint
     #[arg(long, value_name = "WHICH", default_value = "best", conflicts_with = "embeddings")]
     checkpoint: String,
-    /// Mean over N equal parts of the images (COCO 1K: 5)
+    /// Give the mean over N equal parts of the images (COCO 1K: 5)
     #[arg(long, value_name = "N", default_value_t = 1)]
     folds: usize,
     /// Vectors from any program: safetensors or npz with `images` [N, D], `captions` [M, D] and
@@ -100,8 +100,8 @@ pub(super) fn note_chance(found: &[(&str, f64, Chance)]) {
     if !figures.is_empty() {
         note(&format!(
             "recall is at chance: {} (mean ± standard deviation for as many images and captions with random scores). \
-             Usual causes: rows and captions are in different orders; a line was lost or added, so that all that follow \
-             are one off; the vectors are of another model or split; the model is not trained, or its training failed",
+             Usual causes: rows and captions are in different orders; a line was lost or added, so that all later lines \
+             are off by one; the vectors are from another model or split; the model is not trained, or its training failed",
             figures.join("; ")
         ));
     }
@@ -154,8 +154,7 @@ fn names(given: Option<&[String]>) -> Result<Names> {
 
 /// # Errors
 ///
-/// If the file is of a kind that people have vectors in, and that is not read, with what to
-/// do about it.
+/// If vectors often come in files of this kind but it cannot be read. The message says what to do.
 fn check_kind(file: &Path) -> Result<()> {
     let Some(kind) = Kind::of(file) else { return Ok(()) };
     let advice = match kind {
@@ -164,7 +163,7 @@ fn check_kind(file: &Path) -> Result<()> {
              and g [M, D]. A matrix of scores [N, M] is not read"
         }
         Kind::PyTorch | Kind::OldPyTorch | Kind::Pickle => {
-            "it is not read, and nothing of it was executed. In Python, with two tensors f [N, D] and g [M, D]: \
+            "it is not read, and nothing in it was executed. In Python, with two tensors f [N, D] and g [M, D]: \
              numpy.savez(\"vectors.npz\", images=f.cpu().numpy(), captions=g.cpu().numpy())"
         }
         Kind::Hdf5 => {

@@ -11,12 +11,12 @@ use anyhow::Result;
 
 use super::note;
 
-/// Loads a model from a checkpoint. A file with only parameters, under this program's names, takes the
-/// settings of the run.
+/// Loads a model from a checkpoint. If a file holds only parameters, under this program's names, the
+/// settings are those of the run.
 ///
 /// # Errors
 ///
-/// As [`load_model`], or if it is a pickle, with what converts it.
+/// As [`load_model`]; also if the file is a pickle, and the message says how to convert it.
 pub(super) fn load(path: &Path, run: &RunFolder) -> Result<(Vse<f32>, Checkpoint)> {
     match Kind::of(path) {
         Some(kind) if kind.is_pickle() => Err(pickle(path, kind, run)),
@@ -43,8 +43,8 @@ fn is_bare(path: &Path) -> bool {
 
 /// # Errors
 ///
-/// If a tensor of the architecture is missing, has another shape or a number that is not
-/// finite, or if there is one more.
+/// If a tensor of the architecture is missing, has the wrong shape or a number that is not finite, or if
+/// there is another tensor.
 fn bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameters<f32>> {
     let file = TensorFile::read(path)?;
     let mut parameters = Parameters::zeros(architecture);
@@ -60,11 +60,11 @@ fn bare_parameters(path: &Path, architecture: &Architecture) -> Result<Parameter
 }
 
 fn pickle(path: &Path, kind: Kind, run: &RunFolder) -> anyhow::Error {
-    // JSON's strings are Python's too.
+    // A JSON string is also a valid Python string.
     let file = serde_json::Value::from(path.to_string_lossy().into_owned());
     anyhow::anyhow!(
-        "{}: this is {}, not a checkpoint of this program; it is not read, and nothing of it was executed. Python \
-         executes what such a file says; if you trust it, PyTorch and safetensors convert a checkpoint of the original:\n  \
+        "{}: this is {}, not a checkpoint of this program; it is not read, and nothing in it was executed. Python \
+         executes the code in such a file; if you trust it, PyTorch and safetensors convert a checkpoint of the original:\n  \
          import torch, safetensors.torch as st; sides = torch.load({file}, map_location=\"cpu\", weights_only=False, encoding=\"latin1\")[\"model\"]\n  \
          st.save_file({{f\"{{a}}.{{k}}\": v.contiguous() for a, d in zip((\"img_enc\", \"txt_enc\"), sides) for k, v in d.items()}}, \"converted.safetensors\")\n\
          Then --run {} --checkpoint converted.safetensors evaluates it with the settings and the vocabulary of that run, \

@@ -24,8 +24,8 @@ use super::{Output, note};
 /// Check a backend against golden values, and find where it goes wrong
 #[derive(clap::Args, Debug)]
 #[command(after_help = "A backend reads in.* and param.* of every case, computes, and writes OUT/<case>.safetensors\n\
-                  or .npz with tensors named as the expected ones, as many as it has.\n\
-                  docs/validate-a-backend.md is where to start.\n\n\
+                  or .npz. Its tensors have the names of the expected ones; it may leave some out.\n\
+                  Start with docs/validate-a-backend.md.\n\n\
                   Examples:\n  \
                   vsepp golden list\n  \
                   vsepp golden show model-vsepp\n  \
@@ -82,14 +82,14 @@ struct MakeArgs {
     /// Its settings in TOML: the train flags in snake case, and `steps` [default: vse++, one step]
     #[arg(long, value_name = "FILE", requires = "inputs")]
     config: Option<PathBuf>,
-    /// Form of the files of a suite
+    /// Format of the suite's files
     #[arg(long, value_enum, default_value = "safetensors", conflicts_with = "inputs")]
     format: FormatName,
-    /// Add the GRU's weights as this library holds them, as `layout.NAME.l{k}.*`: cudnn, onnx, webnn-rzn,
+    /// Add the GRU's weights in this library's layout, as `layout.NAME.l{k}.*`: cudnn, onnx, webnn-rzn,
     /// webnn-zrn, keras, flax, mlx, burn or onednn
     #[arg(long, value_name = "NAME")]
     layout: Vec<Layout>,
-    /// Measure the tolerances of these profiles only [default: all; of large cases f64 and f32]
+    /// Measure the tolerances of these profiles only [default: all; for large cases f64 and f32]
     #[arg(long, value_enum, value_name = "PROFILE")]
     profile: Vec<ProfileName>,
     /// Leave out the GRU's values at every step [default for the paper suite]
@@ -119,11 +119,11 @@ struct CheckArgs {
     /// Only these cases
     #[arg(long, value_name = "ID")]
     case: Vec<String>,
-    /// Treat missing tensors and cases as failures; out.unsupported = [1] excuses an input that must be
-    /// refused and that the backend cannot take
+    /// Treat missing tensors and cases as failures; out.unsupported = [1] excuses the backend from an input
+    /// that must be refused and that it cannot take
     #[arg(long)]
     complete: bool,
-    /// Try every known mistake on large cases too, which takes long
+    /// Try every known mistake on large cases too, which takes a long time
     #[arg(long)]
     diagnose: bool,
     /// Also write an HTML report
@@ -207,7 +207,7 @@ fn show(suite: &Suite, id: &str, tensor: Option<&str>) -> Result<Output> {
     let case = suite.load(entry)?;
     let values = tensor_of(&case, name)
         .with_context(|| format!("case {id} has no tensor {name}; `vsepp golden show {id}` shows all"))?;
-    // JSON has no NaN: null.
+    // JSON has no NaN; it becomes null.
     let numbers: Vec<Option<f64>> = values.iter().map(|&x| Some(x).filter(|x| x.is_finite())).collect();
     let json = json!({ "case": id, "tensor": name, "shape": values.shape(), "values": numbers });
     Ok(Output::done(golden_tensor(name, values), json))
@@ -264,7 +264,7 @@ fn make(args: MakeArgs) -> Result<Output> {
 
 /// # Errors
 ///
-/// If the manifest, or one of these files, would be overwritten and that was not allowed.
+/// If the manifest or one of these files exists, without `force`.
 fn check_folder_free(folder: &Path, files: &[String], force: bool) -> Result<()> {
     if !folder.exists() && !folder.is_symlink() {
         return Ok(());
@@ -291,7 +291,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
     let case: Case = custom::read(inputs, args.config.as_deref())?;
     let not_single = case.inputs.iter().find(|(_, tensor)| !is_single(tensor));
     if let Some((name, _)) = not_single {
-        note(&format!("{name}: some of its numbers are not exact in f32: an f32 backend starts from rounded numbers"));
+        note(&format!("{name}: some numbers are not exact in f32, so an f32 backend starts from rounded numbers"));
     }
     for blind in blind_spots(&case) {
         note(blind);
@@ -334,10 +334,10 @@ fn blind_spots(case: &Case) -> Vec<&'static str> {
     let lengths: Vec<f64> = case.inputs.get("in.lengths").map(|x| x.iter().copied().collect()).unwrap_or_default();
     let mut spots = Vec::new();
     if lengths.windows(2).all(|pair| pair[0].total_cmp(&pair[1]).is_eq()) {
-        spots.push("all captions have one length: mistakes about padding cannot show in this batch");
+        spots.push("all captions have the same length: mistakes with padding cannot show in this batch");
     } else if lengths.windows(2).all(|pair| pair[0] >= pair[1]) {
         spots.push(
-            "the captions are sorted by length: a missing restoration of the row order cannot show in this batch",
+            "the captions are sorted by length: if the row order is not restored, that cannot show in this batch",
         );
     }
     spots
@@ -366,7 +366,7 @@ fn check(args: CheckArgs) -> Result<Output> {
     };
     if let Some(path) = &args.report {
         write_atomically(path, crate::report::golden_page(&report).as_bytes())?;
-        note(&format!("the page is {}", escape::path(path)));
+        note(&format!("the report is in {}", escape::path(path)));
     }
     Ok(Output { text: golden_report(&report), json: serde_json::to_value(&report)?, exit: u8::from(!report.passed) })
 }
@@ -385,7 +385,7 @@ mod tests {
         for file in ["a.safetensors", "manifest.schema.json", "manifest.json"] {
             let path = folder.path().join(file);
             std::fs::write(&path, "mine").unwrap();
-            assert!(check(false).unwrap_err().ends_with(&format!("{file}: exists already; --force overwrites it")));
+            assert!(check(false).unwrap_err().ends_with(&format!("{file}: already exists; --force overwrites it")));
             assert_eq!(check(true), Ok(()));
             std::fs::remove_file(path).unwrap();
         }

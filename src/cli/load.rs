@@ -1,4 +1,4 @@
-//! A run that has been trained, and the split that a command works on.
+//! Loads a trained run, and the split that a command works on.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use clap::Args;
 use super::quote::shell_quote;
 use super::{busy, foreign, note};
 
-/// Which run, which data.
+/// Which run, and which data.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Folder of the run
@@ -25,7 +25,7 @@ pub(crate) struct RunArgs {
     /// Split of the data
     #[arg(long, value_name = "NAME", default_value = "test")]
     pub(crate) split: String,
-    /// `best` or `last` of the run, or a checkpoint's file
+    /// `best` or `last` of the run, or the file of a checkpoint
     #[arg(long, value_name = "WHICH", default_value = "best")]
     pub(crate) checkpoint: String,
 }
@@ -54,7 +54,7 @@ impl RunArgs {
     }
 }
 
-/// Embeds a split; a note says so where many words are unknown.
+/// Embeds a split, with a note if many words are unknown.
 pub(crate) fn embed(trained: &Trained, split: Split) -> Result<Embedded> {
     let bar = busy(format!(
         "embedding {} images and {} captions",
@@ -75,7 +75,7 @@ pub(crate) fn embed(trained: &Trained, split: Split) -> Result<Embedded> {
 
 /// # Errors
 ///
-/// If this is not the folder of a run, with the folder to name where it is a file of one.
+/// If this is not the folder of a run. For a file in one, the message names the folder.
 pub(crate) fn check_run(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -91,7 +91,7 @@ pub(crate) fn check_run(path: &Path) -> Result<()> {
     )
 }
 
-/// The folder of the run that a file lies in.
+/// The folder of the run that contains a file.
 pub(crate) fn run_of(file: &Path) -> Option<&Path> {
     let named = |folder: &Path| if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.join("config.toml");
     let folder = file.ancestors().skip(1).take(2).find(|folder| named(folder).is_file())?;
@@ -109,10 +109,9 @@ fn with_splits(error: crate::Error, source: &Source, split: &str) -> anyhow::Err
 
 /// # Errors
 ///
-/// If a file would be overwritten and that was not allowed, or cannot be written at all:
-/// to be called before the work.
+/// If the file exists, without `force`, or if it cannot be written. Commands call this before the work.
 pub(crate) fn check_free(path: &Path, force: bool) -> Result<()> {
     let target = check_target(path)?;
-    anyhow::ensure!(force || !target.exists(), "{}: exists already; --force overwrites it", escape::path(path));
+    anyhow::ensure!(force || !target.exists(), "{}: already exists; --force overwrites it", escape::path(path));
     Ok(())
 }

@@ -89,7 +89,7 @@ impl Output {
     }
 }
 
-/// Parses the arguments of the process, runs the command, prints what it found, and gives the exit code.
+/// Parses the arguments of the process, runs the command, prints its result, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let (result, json) = run();
@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Parses the arguments and runs the command; also says whether JSON was asked for.
+/// Parses the arguments and runs the command. Also returns whether the output is JSON.
 fn run() -> (Result<Output>, bool) {
     signals::file_limit_is_an_error();
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -126,11 +126,11 @@ fn run() -> (Result<Output>, bool) {
     (dispatch(cli.command, cli.threads), cli.json)
 }
 
-/// Prints help, the version, or what is wrong with the arguments, and ends the program.
+/// Prints the help, the version, or what is wrong with the arguments, and exits.
 fn end(error: &clap::Error) -> ! {
     let obeyed = |arg: OsString| arg.to_string_lossy().chars().any(escape::is_obeyed);
     if error.use_stderr() && std::env::args_os().any(obeyed) {
-        // In colours an argument would be printed as it is.
+        // With colours, clap would print an argument without escaping it.
         say(error.to_string().trim_end());
         std::process::exit(2);
     }

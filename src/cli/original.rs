@@ -1,4 +1,4 @@
-//! The original's command lines: its spelling, and its flags that have other names here.
+//! Command lines of the original: its spelling, and its flags that have other names here.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use super::Cli;
 use super::load::run_of;
 use super::quote::shell_quote;
 
-/// Flags may be spelled with underscores: `--num_epochs` is `--num-epochs`. Values stay as they are.
+/// Flags may be spelled with underscores: `--num_epochs` is `--num-epochs`. Values do not change.
 pub(super) fn with_hyphens(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut flags = true;
     let spell = |arg: OsString| {
@@ -37,9 +37,9 @@ enum Here {
     Flag(&'static str),
     /// This text instead; the value is dropped.
     Instead(&'static str),
-    /// Nothing, for this reason.
+    /// Nothing is needed, for this reason.
     Nothing(&'static str),
-    /// The original's two parts of the data's folder.
+    /// In the original the folder of the data is given in two parts.
     DataPath,
     DataName,
 }
@@ -52,13 +52,13 @@ struct Foreign {
     here: Here,
 }
 
-/// Why loader flags are not needed.
+/// Why flags of the loader are not needed.
 const WORKERS: &str = "a separate thread prepares the batches; --threads N sets the number of cores for computing";
 
-const ENCODER: &str = "it is about image encoders that run inside the training; here image features come from files, \
-                       computed before, once";
+const ENCODER: &str = "it is for image encoders that run during training; here image features come from files and \
+                       are computed once, beforehand";
 
-/// Of the original, and of its many relatives.
+/// Flags of the original and of programs derived from it.
 const FOREIGN: [Foreign; 24] = [
     Foreign { name: "--data-path", value: true, here: Here::DataPath },
     Foreign { name: "--data-name", value: true, here: Here::DataName },
@@ -81,7 +81,7 @@ const FOREIGN: [Foreign; 24] = [
         name: "--reset-train",
         value: false,
         here: Here::Nothing(
-            "it puts the original's modules back into training mode after a validation; nothing here has a mode",
+            "it puts the original's modules back into training mode after a validation; here every pass is given its mode",
         ),
     },
     Foreign { name: "--crop-size", value: true, here: Here::Nothing(ENCODER) },
@@ -91,16 +91,16 @@ const FOREIGN: [Foreign; 24] = [
         name: "--use-restval",
         value: false,
         here: Here::Nothing(
-            "it adds COCO's images of restval to train where the original reads pictures; here they are in \
-             train_ims.npy and train_caps.txt or they are not",
+            "it adds COCO's restval images to train when the original reads pictures; here train_ims.npy and \
+             train_caps.txt decide which images are in train",
         ),
     },
     Foreign { name: "--gpu", value: true, here: Here::Nothing("this program computes on the CPU") },
     Foreign { name: "--device", value: true, here: Here::Nothing("this program computes on the CPU") },
 ];
 
-/// What to type instead of a command line with flags of other programs; none if there are none. All of
-/// them are answered at once.
+/// What to type instead of a command line with flags of other programs; `None` if it has none. One answer
+/// covers all of them.
 pub(super) fn answer(args: &[OsString]) -> Option<anyhow::Error> {
     let command = args.iter().skip(1).position(is_command).map(|at| at + 1)?;
     let name = args[command].to_str()?;
@@ -119,7 +119,7 @@ pub(super) fn answer(args: &[OsString]) -> Option<anyhow::Error> {
         let (spelled, attached) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value.into())));
         let flag = &*spelled.replace('_', "-");
         if name == "train" && flag == "--resume" {
-            // It takes no value here, and `train` has no argument that is not a flag's.
+            // It takes no value here, and `train` has no positional arguments.
             let file = attached.or_else(|| rest.next_if(|next| !is_flag(next)).cloned());
             match file {
                 Some(file) => typed.resume(file),
@@ -139,7 +139,7 @@ pub(super) fn answer(args: &[OsString]) -> Option<anyhow::Error> {
     typed.answer_all()
 }
 
-/// A flag, and not a negative number.
+/// Whether an argument is a flag, and not a negative number.
 fn is_flag(arg: &OsString) -> bool {
     let text = arg.to_string_lossy();
     text.len() > 1 && text.starts_with('-') && text.parse::<f64>().is_err()
@@ -206,15 +206,15 @@ impl Typed {
             }
             None => {
                 self.lost = true;
-                "--run RUN --resume goes on with a run of this program, found by its folder; a checkpoint of another \
-                 program lacks what resuming needs (Adam's moments, the place in the epoch)"
+                "--run RUN --resume continues a run of this program, given by its folder; a checkpoint of another \
+                 program lacks what resuming needs (Adam's moments, the position in the epoch)"
                     .to_owned()
             }
         };
         self.line("--resume", Some(&file), &answer);
     }
 
-    /// The loss is the one default that differs.
+    /// Adds the original's default loss if the command names no loss: it is the one default that differs.
     fn name_the_loss(&mut self) {
         let named = ["--max-violation", "--sum-violation", "--preset", "--resume", "--config"];
         if self.is_original
@@ -261,7 +261,7 @@ impl Typed {
     }
 }
 
-/// A flag is no path that begins with a dash.
+/// Quotes a word of a command. A flag keeps its dashes, unlike a path that begins with one.
 fn quote_word(arg: &OsString) -> String {
     match arg.to_str().and_then(|text| text.strip_prefix("--")) {
         Some(flag) => format!("--{}", if flag.is_empty() { String::new() } else { shell_quote(flag) }),
@@ -276,8 +276,8 @@ fn evalrank(rest: &[OsString]) -> anyhow::Error {
     let run = run.map_or_else(|| "RUN".to_owned(), shell_quote);
     anyhow::anyhow!(
         "evalrank is the original's function; here it is\n  vsepp eval --run {run} --data DIR --split test\n\
-         and --folds 5 for its fold5=True. A checkpoint of the original is named by --checkpoint FILE together with --run, which \
-         says how to convert it"
+         and --folds 5 for its fold5=True. For a checkpoint of the original, add --checkpoint FILE: the message then says how to \
+         convert it"
     )
 }
 
@@ -302,7 +302,7 @@ pub(super) fn without_far_tips(mut error: clap::Error) -> clap::Error {
         } else if !near.is_empty() {
             error.insert(tip, ContextValue::Strings(near));
         } else if error.remove(tip).is_some() {
-            // It shows the flag that the tip named.
+            // The usage line shows the flag that the tip named.
             error.remove(ContextKind::Usage);
         }
     }

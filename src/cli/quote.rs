@@ -1,4 +1,4 @@
-//! Paths in commands that the program suggests: they work when typed.
+//! Quotes paths in the commands that the program suggests, so that they work when typed.
 
 use std::ffi::OsStr;
 
@@ -17,7 +17,7 @@ pub(crate) fn shell_quote(text: impl AsRef<OsStr>) -> String {
     }
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(crate::escape::is_obeyed) => format!("'{dash}{}'", text.replace('\'', r"'\''")),
-        // What a terminal must not get raw, byte by byte; bash, zsh and ksh read it.
+        // Bytes that a terminal must not receive raw are escaped; bash, zsh and ksh read this form.
         _ => {
             let mut quoted = format!("$'{dash}");
             for &b in bytes {

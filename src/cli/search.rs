@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// A sentence to find images for
     #[arg(required_unless_present = "image", conflicts_with = "image")]
     sentence: Option<String>,
-    /// An image of the split to find captions for, from 0; copies of an image (neighbouring equal rows,
-    /// where rows are captions) count once
+    /// An image of the split to find captions for, counted from 0; copies of an image (equal neighbouring
+    /// rows, if there is one row per caption) count once
     #[arg(long, value_name = "ROW")]
     image: Option<usize>,
     /// Number of results

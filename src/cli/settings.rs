@@ -1,4 +1,4 @@
-//! The settings' flags: the table of settings, in kebab case.
+//! The flags of the settings: the keys of the table of settings, in kebab case.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::note;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     preset: Option<Preset>,
-    /// Each with its value.
+    /// The settings that were given, each with its value.
     given: Vec<(&'static Setting, OsString)>,
 }
 
@@ -110,15 +110,15 @@ pub(crate) fn measure_parser() -> impl TypedValueParser<Value = Measure> {
 }
 
 impl Settings {
-    /// The settings of a new run: defaults (of the scenes where there is no data), then the file, then
-    /// the preset, then the flags.
+    /// The settings of a new run: the defaults (those of the scenes if there is no data), then the file,
+    /// then the preset, then the flags.
     pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Config> {
         let file = file.map(read_table).transpose()?.unwrap_or_default();
         let loss_is_given = self.preset.is_some() || self.has("max_violation") || file.contains_key("max_violation");
         if let Some((flags, preset)) = self.like_the_original().filter(|_| !loss_is_given) {
             note(&format!(
-                "{flags} without a loss: here it is MH (--max-violation); in the original SH is the default, and this is \
-                 its model of --preset {preset}"
+                "{flags} without a loss: the loss here is MH (--max-violation). In the original SH is the default, and \
+                 these flags give the model of --preset {preset}"
             ));
         }
         let on_scenes = !self.has("data") && !file.contains_key("data");
@@ -128,7 +128,7 @@ impl Settings {
         Ok(config)
     }
 
-    /// Flags by which the original's README asks for a model that trains with SH there, and its preset.
+    /// Flags with which the original's README trains a model with SH, and the preset of that model.
     fn like_the_original(&self) -> Option<(&'static str, &'static str)> {
         let is =
             |key: &str, value: &str| self.given.iter().any(|(setting, given)| setting.key == key && given == value);
@@ -157,10 +157,10 @@ impl Settings {
     }
 }
 
-/// What a file sets. JSON, because the integers of a table in TOML end at 2⁶³.
+/// The settings in a file, as JSON: a seed may be above 2⁶³, where TOML's integers end.
 fn read_table(path: &Path) -> Result<serde_json::Map<String, Value>> {
     let text = read_text(path, Config::LONGEST)?;
-    // Checked by itself first, so that the message shows the line of the file.
+    // Parsed as settings first, so that an error shows the line of the file.
     toml::from_str::<Config>(&text).with_context(|| escape::path(path))?;
     let table: serde_json::Map<String, Value> = toml::from_str(&text).with_context(|| escape::path(path))?;
     // TOML has no null; inf and nan become null in JSON.
@@ -170,7 +170,7 @@ fn read_table(path: &Path) -> Result<serde_json::Map<String, Value>> {
     Ok(table)
 }
 
-/// The base with what a file sets.
+/// The base, overridden by the settings of a file.
 fn over(base: &Config, file: serde_json::Map<String, Value>) -> serde_json::Result<Config> {
     let mut table = serde_json::to_value(base)?;
     if let Value::Object(fields) = &mut table {

@@ -1,4 +1,4 @@
-//! Signals: some end a training, after it has saved; one becomes an error of the write that caused it.
+//! Signals: some stop a training after it has saved; one becomes an error of the write that caused it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ fn stop(stop: &AtomicBool, is_ctrl_c: bool) {
         }
         return;
     }
-    say("\nfinishing the step and saving (Ctrl-C once more: stop at once)");
+    say("\nfinishing the step and saving (press Ctrl-C again to stop at once)");
 }
 
 /// Set by the first Ctrl-C (SIGINT), SIGTERM or SIGHUP. A signal that was ignored when the program was
@@ -53,8 +53,8 @@ fn ignored_signals() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Makes a write beyond the largest size of a file (`ulimit -f`) an error, like one to a full disk,
-/// instead of the end of the program.
+/// Makes a write beyond the largest file size (`ulimit -f`) an error, as on a full disk, instead of a
+/// signal that ends the program.
 pub(crate) fn file_limit_is_an_error() {
     // Any handler will do. Without one the program ends as it would have.
     #[cfg(unix)]

@@ -28,13 +28,13 @@ use super::{Output, busy, note};
 #[command(
     after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
                         --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nThe settings' defaults are the original's with --data, and those of the scenes without; --print-config shows \
-                        all that are in force, docs/training.md explains them.\n\nCtrl-C finishes the step, saves, and says how to go on."
+                        all values in use, docs/training.md explains them.\n\nCtrl-C finishes the step, saves, and says how to continue."
 )]
 pub(crate) struct Args {
     /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Continue the run, with the same bits as without the stop
+    /// Continue the run, with the same bits as if it had not stopped
     #[arg(long, requires = "run", conflicts_with = "force")]
     resume: bool,
     /// Replace an existing run once the new one has its first checkpoint
@@ -60,9 +60,9 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     let run = take_folder(&args, &config)?;
     let quoted = shell_quote(run.folder().path());
     if run.replaces() {
-        note(&format!("the run in {quoted} stays as it is until the new one has its first checkpoint"));
+        note(&format!("the run in {quoted} is kept until the new one has its first checkpoint"));
     }
-    // Read again under the lock: another training may have changed them.
+    // Read the settings again under the lock, because another training may have changed them.
     let config = if args.resume { settings(&args)? } else { config };
     let json = |step: u64| json!({ "run": json_path(&run), "interrupted": true, "step": step });
 
@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     if let Err(error) = &outcome
         && run.saved()
     {
-        // Resuming would repeat the same steps, and any other error.
+        // Resuming would repeat the same steps, and with them any error but this one.
         let again = matches!(error.kind(), ErrorKind::Io { .. });
         let how = if again { format!("; to continue: vsepp train --run {quoted} --resume") } else { String::new() };
         note(&format!("the run is in the state of its last checkpoint{how}"));
@@ -111,7 +111,7 @@ fn json_path(run: &Run) -> String {
     escape::json_path(run.folder().path())
 }
 
-/// New settings, or those of the run that goes on.
+/// The settings of a new run, or those of the run that is resumed.
 fn settings(args: &Args) -> Result<ValidConfig> {
     let config = if args.resume { resumed_config(args)? } else { new_config(args)? };
     let (given, file) = (config.clone(), args.config.as_deref());
@@ -166,7 +166,7 @@ fn new_config(args: &Args) -> Result<Config> {
     Ok(config)
 }
 
-/// A run must find its data from any folder.
+/// Makes paths absolute, because a run must find its data from any folder.
 fn make_paths_absolute(config: &mut Config) -> Result<()> {
     for path in [&mut config.data, &mut config.vocab_path].into_iter().flatten() {
         *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", escape::path(path)))?;
@@ -182,7 +182,7 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let before = run.read_config()?;
     let mut config = before.clone();
     args.settings.apply(&mut config)?;
-    // The run has its own vocabulary: the file that it was begun with may be gone.
+    // The run has its own vocabulary, so the file that it was begun with may be gone.
     let kept = if config.vocab_path == before.vocab_path { config.vocab_path.take() } else { None };
     make_paths_absolute(&mut config)?;
     config.vocab_path = kept.or(config.vocab_path);
@@ -223,7 +223,7 @@ fn without_effect(config: &ValidConfig) {
         note("a batch of one pair has no negatives: the loss and its gradient are 0");
     }
     if config.vocab_path.is_some() && config.word_threshold != Config::default().word_threshold {
-        note("--word-threshold has no effect on a vocabulary that is given");
+        note("--word-threshold has no effect if a vocabulary is given");
     }
 }
 
@@ -249,7 +249,7 @@ fn prepare(
     };
     anyhow::ensure!(
         vocabulary.len() > Vocabulary::SPECIAL.len(),
-        "word_threshold = {}: no word of the training captions occurs so often",
+        "word_threshold = {}: no word of the training captions occurs that often",
         config.word_threshold
     );
     let trainer = Trainer::new(config.clone(), &vocabulary, img_dim)?;
@@ -285,7 +285,7 @@ impl Observer for Observers<'_> {
     }
 }
 
-/// The best model on the test split: R@K, and some retrieved images in words.
+/// Evaluates the best model on the test split: R@K, and some retrieved images, shown by their captions.
 fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -> Result<Output> {
     let path = shell_quote(run.folder().path());
     let (model, checkpoint, vocabulary) = run.folder().load(Which::Best)?;
@@ -309,7 +309,7 @@ fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -
     Ok(Output::done(text, json))
 }
 
-/// What to try next, for a split that is there and a sentence that is understood.
+/// What to try next, with a split that exists and a sentence with known words.
 struct Advice {
     split: String,
     sentence: Option<String>,
@@ -339,7 +339,7 @@ impl Advice {
     }
 }
 
-/// A handful of queries, spread over the split, with what is found for them.
+/// A few queries, spread over the split, with the images that are found for them.
 fn examples(e: &Embedded) -> Result<String> {
     const QUERIES: usize = 4;
     const SHOWN: usize = 3;

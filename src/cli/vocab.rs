@@ -68,7 +68,7 @@ enum Format {
     Vsepp,
     /// word2idx, idx2word, idx: what ports of the original read
     Original,
-    /// One word a line, in the order of the ids
+    /// One word per line, in the order of the ids
     Text,
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             vocabulary.write(&out)?;
             let share = 100.0 * encoded.unknown as f64 / encoded.words.max(1) as f64;
             let text = format!(
-                "{}: {} words, of {} in {} training captions {share:.2} % have no id of their own\n",
+                "{}: {} words; {share:.2} % of the {} words in {} training captions have no id of their own\n",
                 escape::path(&out),
                 thousands(vocabulary.len()),
                 thousands(encoded.words),
@@ -118,7 +118,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let text = match to {
                 Format::Vsepp => vocabulary.to_json(),
                 Format::Original => vocabulary.to_original_json(),
-                Format::Text => one_a_line(vocabulary.words()).with_context(|| escape::path(&file))?,
+                Format::Text => one_per_line(vocabulary.words()).with_context(|| escape::path(&file))?,
             };
             write_atomically(&out, text.as_bytes())?;
             Ok(Output::done(
@@ -131,8 +131,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
 
 /// # Errors
 ///
-/// With the first word that would be read back as several.
-fn one_a_line(words: &[String]) -> Result<String> {
+/// If a word contains a line break, with the first such word.
+fn one_per_line(words: &[String]) -> Result<String> {
     for (id, word) in words.iter().enumerate() {
         anyhow::ensure!(!word.contains(['\n', '\r']), "word {id}: {word:?} has a line break, so it cannot be a line");
     }

@@ -18,7 +18,7 @@ use super::pairs::Pairs;
 use crate::error::Result;
 use crate::model::Batch;
 
-/// Which batches, of what.
+/// Which batches to prepare, and from what.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan<'a> {
     /// What the batches are drawn from.
@@ -57,7 +57,7 @@ impl Prepared {
 #[derive(Debug)]
 pub(crate) struct Ahead<'scope> {
     ready: Receiver<Result<Prepared>>,
-    /// Where buffers go back to.
+    /// Returns used buffers to the other thread.
     spare: SyncSender<Prepared>,
     in_use: Option<Prepared>,
     thread: Option<ScopedJoinHandle<'scope, ()>>,
@@ -71,16 +71,16 @@ pub(crate) struct Ahead<'scope> {
 /// If the other thread panics.
 pub(crate) fn prepare_ahead<R>(plan: &Plan<'_>, work: impl FnOnce(&mut Ahead<'_>) -> R) -> R {
     scope(|scope| {
-        // The other thread never waits to hand something over: there are no more than two buffers.
+        // Each channel has room for both buffers, so sending never waits.
         let (filled, ready) = sync_channel(2);
         let (spare, empty) = sync_channel(2);
         for _ in 0..2 {
-            // The receiver is there.
+            // This cannot fail: the receiver exists.
             let _ = spare.send(Prepared::default());
         }
         let thread = Some(scope.spawn(move || fill_all(plan, &empty, &filled)));
-        // Dropped with its channels before the scope waits for the thread, on a panic too: the thread
-        // then finds its channels closed.
+        // `ahead` is dropped before the scope waits for the thread, on a panic too. That closes the
+        // channels, and the thread ends.
         let mut ahead = Ahead { ready, spare, in_use: None, thread };
         work(&mut ahead)
     })
@@ -108,7 +108,7 @@ fn fill_all(plan: &Plan<'_>, empty: &Receiver<Prepared>, filled: &SyncSender<Res
 }
 
 impl Ahead<'_> {
-    /// Hands the last batch back and waits for the next; none when the plan is done.
+    /// Hands the last batch back and waits for the next. `None` when the plan is done.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The batches of an epoch: shuffled pairs, the last one as large as what is left.
+//! The batches of an epoch: shuffled pairs. The last batch holds what is left.
 
 use super::pairs::Pairs;
 use super::store::Draw;
@@ -6,10 +6,11 @@ use crate::error::Result;
 use crate::model::{Batch, Images};
 use crate::random::{permutation, stream};
 
-/// The order of one epoch's pairs: a function of the seed and the epoch alone, so that a run which is
-/// resumed needs to remember only how far it was.
+/// The order of one epoch's pairs: a function of the seed and the epoch alone, so that a resumed run
+/// needs to remember only how far it was.
 #[derive(Clone, Debug)]
 pub(crate) struct EpochOrder {
+    /// Each pair as the number of its caption in the split.
     pairs: Vec<usize>,
     batch_size: usize,
     seed: u64,
@@ -30,7 +31,7 @@ impl EpochOrder {
         self.pairs.len().div_ceil(self.batch_size)
     }
 
-    /// The captions of a batch, as numbers.
+    /// The captions of a batch, as numbers in the split.
     #[must_use]
     pub(crate) fn captions(&self, batch: usize) -> &[usize] {
         let start = batch * self.batch_size;
@@ -46,13 +47,13 @@ impl EpochOrder {
     }
 }
 
-/// A batch whose memory is used again for the next.
+/// A batch whose memory the next batch reuses.
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub(super) batch: Batch<f32>,
     /// The rows of the batch's images in their store.
     rows: Vec<usize>,
-    /// Captions that a smaller batch has no use for.
+    /// The memory of captions that a smaller batch does not need.
     spare: Vec<Vec<u32>>,
 }
 
@@ -64,7 +65,7 @@ impl Default for Buffer {
 }
 
 impl Buffer {
-    /// [`EpochOrder::batch`].
+    /// Fills the batch: see [`EpochOrder::batch`].
     ///
     /// # Errors
     ///
@@ -126,7 +127,7 @@ mod tests {
         }
     }
 
-    /// 6 captions of 2 images, of lengths that differ.
+    /// 6 captions of 2 images, with different lengths.
     fn small() -> Pairs {
         let captions: Vec<String> = (0..6).map(|i| i.to_string()).collect();
         let split = Split::new("train", array![[10.0, 1.0], [20.0, 2.0]], captions).unwrap();

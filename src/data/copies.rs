@@ -1,10 +1,10 @@
 //! Rows that occur more than once: equal to the bit, or nearly equal.
 //!
-//! Each row gets a mark in one pass over all rows: a hash of its numbers, its length, and its inner
-//! product with two fixed random directions. Equal rows have equal hashes; rows that differ by a
+//! In one pass over all rows, each row gets a mark: a hash of its numbers, its length, and its inner
+//! products with two fixed random directions. Equal rows have equal hashes; rows that differ by a
 //! millionth of their length have nearly the same products. Candidates found by their marks are
-//! read again and compared number by number, so nothing is reported that is not so. Only the marks of
-//! all rows are held at once, not the rows.
+//! read again and compared number by number, so that nothing false is reported. Only the marks are in
+//! memory all at once, not the rows.
 
 use std::collections::HashMap;
 
@@ -25,10 +25,10 @@ pub(crate) const NEARLY: f64 = 1e-6;
 /// Which rows of a matrix are copies of others. Rows are numbered from 0.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Copies {
-    /// For each row the first row that equals it; its own number where there is no earlier one.
+    /// For each row, the first row that equals it; its own number if there is no earlier one.
     /// −0 equals 0.
     pub first: Vec<usize>,
-    /// For some rows an earlier one, not equal, that differs by less than [`NEARLY`] of the length:
+    /// Rows that are not equal to an earlier row but differ from it by less than [`NEARLY`] of its length:
     /// pairs (earlier, later), sorted by the later row. Copies of an earlier row are left out.
     pub nearly: Vec<(usize, usize)>,
 }
@@ -52,14 +52,15 @@ impl Copies {
         Ok(Self { first, nearly })
     }
 
-    /// The first row of each run of equal neighbouring rows, rising.
+    /// The first row of each run of equal neighbouring rows, in rising order.
     #[must_use]
     pub(crate) fn starts(&self) -> Vec<usize> {
         (0..self.first.len()).filter(|&row| row == 0 || self.first[row] != self.first[row - 1]).collect()
     }
 
-    /// The images of rows that are captions: equal neighbours are one image, and all equal rows where at
-    /// least half of the runs are copies of an earlier one, as where all images come again and again.
+    /// Groups rows into images, for data with one row per caption. Equal neighbours are one image. If at
+    /// least half of the runs are copies of an earlier run, as in a file that goes through all images several
+    /// times, all equal rows are one image.
     #[must_use]
     pub(crate) fn images(&self) -> Grouping {
         let (rows, apart) = (self.first.len(), self.apart());
@@ -87,26 +88,26 @@ impl Copies {
         Grouping { firsts, image_of, note }
     }
 
-    /// Runs of equal neighbouring rows that equal a run further up: pairs (first equal row, first row
-    /// of the run), rising.
+    /// Runs of equal neighbouring rows that equal an earlier run: pairs (first equal row, first row of the
+    /// run), in rising order.
     #[must_use]
     pub(crate) fn apart(&self) -> Vec<(usize, usize)> {
         self.starts().into_iter().filter(|&row| self.first[row] < row).map(|row| (self.first[row], row)).collect()
     }
 }
 
-/// Rows that are captions, as images.
+/// The rows of data with one row per caption, grouped into images.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Grouping {
-    /// The first row of each image, rising.
+    /// The first row of each image, in rising order.
     pub firsts: Vec<usize>,
     /// The image of each row.
     pub image_of: Vec<usize>,
-    /// What to say, where rows are fewer images.
+    /// A note, if there are fewer images than rows.
     pub note: Option<String>,
 }
 
-/// Rows that can be looked at, one at a time.
+/// Rows that can be read one at a time.
 pub(super) trait Rows: Sync {
     /// The numbers of a row; `buffer` is memory for them.
     ///
@@ -133,7 +134,7 @@ impl Rows for SplitImages {
     }
 }
 
-/// What is remembered of a row to find others like it.
+/// What is kept of a row to find others like it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Mark {
     hash: u64,
@@ -151,12 +152,12 @@ impl Mark {
 /// Rows of one matrix by their hash.
 #[derive(Default)]
 struct Known {
-    /// Rows of the same hash that differ are kept one after the other.
+    /// A list for each hash, because different rows may have the same one.
     by_hash: HashMap<u64, Vec<usize>>,
 }
 
 impl Known {
-    /// The row among those known, of `of`, that equals a row of `rows`.
+    /// The known row of `of` that equals a row of `rows`, if there is one.
     fn find(&self, of: &dyn Rows, rows: &dyn Rows, row: usize, mark: &Mark) -> Result<Option<usize>> {
         let Some(candidates) = self.by_hash.get(&mark.hash) else { return Ok(None) };
         let (mut buffer, mut other) = (Images::default(), Images::default());
@@ -178,7 +179,7 @@ impl Known {
     }
 }
 
-/// Rows of `b` that equal a row of `a`: pairs (first such row of a, row of b), by the row of b.
+/// Rows of `b` that equal a row of `a`: pairs (first such row of a, row of b), in the order of b.
 ///
 /// # Errors
 ///
@@ -204,7 +205,7 @@ pub(super) fn shared(
 ///
 /// If an image cannot be read, or if there is no memory for the marks.
 pub(super) fn mark_store<S: ImageStore + ?Sized>(store: &S) -> Result<Vec<Mark>> {
-    /// Rows that are read at once: a megabyte of numbers.
+    /// Numbers that are read at once: one MiB.
     const NUMBERS: usize = 1 << 18;
     let width = width(store);
     let per_piece = (NUMBERS / width.max(1)).max(1);
@@ -223,7 +224,7 @@ pub(super) fn mark_store<S: ImageStore + ?Sized>(store: &S) -> Result<Vec<Mark>>
         }
         Ok(())
     };
-    // Of several errors the first, on any number of threads.
+    // Reports the first error, for any number of threads.
     let done: Vec<Result<()>> =
         marks.par_chunks_mut(per_piece).enumerate().map_init(Default::default, mark_piece).collect();
     done.into_iter().collect::<Result<()>>()?;
@@ -274,7 +275,7 @@ fn hash_lanes(row: &[f32]) -> u64 {
     hashes.iter().fold(0u64, |hash, &lane| (hash.rotate_left(27) ^ u64::from(lane)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// What is left of a row, with zeros up to the lanes' number.
+/// What is left of a row, padded with zeros to the number of lanes.
 #[inline(always)]
 fn padded(rest: &[f32]) -> [f32; LANES] {
     std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or(0.0))
@@ -309,11 +310,11 @@ fn mark_lanes(row: &[f32], directions: [&[f32]; 2]) -> Mark {
 }
 
 /// Pairs (earlier, later) of distinct rows that differ by less than [`NEARLY`] of the length: for each
-/// later row the first earlier one that is found.
+/// later row, the first earlier one that is found.
 ///
-/// Sorted by the first product over the length, such rows lie close together. Only the next few are
-/// looked at, so that rows which are all alike take no longer; of many that are nearly equal, some
-/// may then be missed.
+/// If rows are sorted by the first product over the length, such rows are close together. Only the next few
+/// rows are compared, so that data in which all rows are alike do not take longer. If very many rows are
+/// nearly equal, some pairs may be missed.
 ///
 /// # Errors
 ///
@@ -342,7 +343,7 @@ fn nearly_equal(rows: &dyn Rows, marks: &[Mark], first: &[usize]) -> Result<Vec<
             Err(error) => Some(Err(error)),
         })
     });
-    // Of several errors the first, on any number of threads.
+    // Reports the first error, for any number of threads.
     let pairs: Vec<Result<(usize, usize)>> = pairs.collect();
     let mut pairs: Vec<(usize, usize)> = pairs.into_iter().collect::<Result<_>>()?;
     pairs.sort_unstable_by_key(|&(earlier, later)| (later, earlier));
@@ -350,7 +351,7 @@ fn nearly_equal(rows: &dyn Rows, marks: &[Mark], first: &[usize]) -> Result<Vec<
     Ok(pairs)
 }
 
-/// Whether two rows of one matrix are equal, or nearly.
+/// Whether two rows of one matrix are equal or nearly equal.
 ///
 /// # Errors
 ///

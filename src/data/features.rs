@@ -13,17 +13,17 @@ use crate::files::{Kind, NpyMatrix, TensorFile};
 
 /// A matrix [rows, F].
 pub(super) enum Features {
-    /// Read already: of an archive, or of a `.npy` file with its numbers column by column.
+    /// Already read, from an archive or from a `.npy` file with its numbers column by column.
     Memory(Array2<f32>),
     /// A `.npy` file with its numbers row by row. Only its header has been read.
     Rows(Unread),
 }
 
-/// A file whose rows have not been looked at.
+/// A file whose rows have not been read yet.
 pub(super) struct Unread(NpyMatrix);
 
 impl Unread {
-    /// Reads all rows once, to check them and to mark them.
+    /// Reads all rows once, to check them and to give each its [`Mark`].
     ///
     /// # Errors
     ///
@@ -49,14 +49,14 @@ pub(super) fn count(path: &Path) -> Option<usize> {
     open(path).ok().map(|(features, _)| features.dim().0)
 }
 
-/// Opens a file of features and says what was noticed.
+/// Opens a file of features. Also returns notes on what was noticed.
 ///
 /// # Errors
 ///
-/// If it is no matrix of floating-point numbers with a row and a column, if it holds several arrays, or,
+/// If it is not a matrix of floating-point numbers with a row and a column, if it holds several arrays, or,
 /// where it is read at once, if a number is not finite.
 pub(super) fn open(path: &Path) -> Result<(Features, Vec<String>)> {
-    // What cannot be read is reported on reading.
+    // A file that cannot be read gives its error below.
     let kind = Kind::of(path).unwrap_or(Kind::Other);
     let named = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let (features, notes) =
@@ -110,31 +110,31 @@ fn of_archive(path: &Path, kind: Kind) -> Result<Array2<f32>> {
     }
 }
 
-/// What to do about arrays of other dimensions than two.
+/// Adds to an error what to do about an array that does not have two dimensions.
 fn with_advice(path: &Path, error: Error) -> Error {
     let ErrorKind::File { problem, .. } = error.kind() else { return error };
     let Some((before, shape)) = problem.split_once("found shape [") else { return error };
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let sizes: Vec<&str> = shape.trim_end_matches(']').split(", ").filter(|size| !size.is_empty()).collect();
-    // The array is kept under another name.
+    // The old array is kept under another name.
     let save = |what: &str| {
         format!(
             "rename it to all_{file}, then in Python: import numpy; numpy.save('{file}', numpy.load('all_{file}'){what})"
         )
     };
     let advice = match sizes[..] {
-        [] | [_] => "One row an image is needed".to_owned(),
+        [] | [_] => "One row per image is needed".to_owned(),
         ["1", images, _] => {
             format!("The first axis seems to be that of a batch of one, with {images} images: {}", save("[0]"))
         }
         [_, regions, _] => {
             format!(
-                "It seems to hold {regions} vectors an image (regions). To use their mean, {}",
+                "It seems to hold {regions} vectors per image (regions). To use their mean, {}",
                 save(".mean(axis=1)")
             )
         }
         _ => format!(
-            "It seems to hold a map of features an image. To use its mean, {} if channels come first, axis=(1, 2) if they \
+            "It seems to hold a feature map per image. To use its mean, {} if channels come first, axis=(1, 2) if they \
              come last",
             save(".mean(axis=(2, 3))")
         ),
@@ -189,7 +189,7 @@ mod tests {
         assert!(notes[0].contains("shape [2, 3, 1, 1] is read as [2, 3]"), "{}", notes[0]);
         write_npy(&path, &Array3::<f32>::ones((2, 36, 3))).unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("found shape [2, 36, 3]. It seems to hold 36 vectors an image"), "{error}");
+        assert!(error.contains("found shape [2, 36, 3]. It seems to hold 36 vectors per image"), "{error}");
         assert!(error.contains(".mean(axis=1))"), "{error}");
         write_npy(&path, &Array4::<f32>::ones((2, 3, 7, 7))).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains(".mean(axis=(2, 3)))"));

@@ -1,4 +1,4 @@
-//! Which files of a folder belong to a split, and what a folder holds where they are missing.
+//! Finds the files of a split in a folder. If they are missing, says what the folder holds instead.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -13,23 +13,23 @@ use crate::files::{Kind, start_of};
 pub(super) struct Files {
     pub(super) captions: PathBuf,
     pub(super) features: PathBuf,
-    /// The id of each row, where there is such a file.
+    /// The id of each row, if there is such a file.
     pub(super) ids: Option<PathBuf>,
     pub(super) notes: Vec<String>,
 }
 
-/// Names of one and the same split. The first is this program's.
+/// Names that mean the same split. The first is this program's.
 const DEV: [&str; 4] = ["dev", "val", "valid", "validation"];
 
-/// Types of feature files that are read, the first found is taken.
+/// Types of feature files that can be read. The first that is found is used.
 const READ: [&str; 3] = ["npy", "npz", "safetensors"];
 
 impl Files {
-    /// The files of a split of a folder.
+    /// The files of a split in a folder.
     ///
     /// # Errors
     ///
-    /// With what the folder holds, if it does not hold them.
+    /// If they are not all there; the message says what the folder holds.
     pub(super) fn find(folder: &Path, split: &str) -> Result<Self> {
         check_folder(folder)?;
         let names = names_of(split);
@@ -47,6 +47,7 @@ impl Files {
         Ok(files)
     }
 
+    /// The files of this very name, if both captions and features are there.
     fn complete(folder: &Path, name: &str) -> Option<Self> {
         let ids = Some(folder.join(format!("{name}_ids.txt"))).filter(|path| path.exists());
         let captions = folder.join(format!("{name}_caps.txt"));
@@ -58,7 +59,7 @@ impl Files {
             }
             return Some(Self { captions, features: first.clone(), ids, notes });
         }
-        // The older layout that the original's features come from.
+        // An older layout, from which the original's features come.
         let captions = folder.join(format!("{name}.txt"));
         let features = folder.join("images/10crop").join(format!("{name}.npy"));
         (captions.exists() && features.exists()).then(|| {
@@ -73,7 +74,7 @@ pub(super) fn has(folder: &Path, split: &str) -> bool {
     names_of(split).iter().any(|name| is_begun(folder, name) || Files::complete(folder, name).is_some())
 }
 
-/// The splits that are there, by the names of their files.
+/// The names of the complete splits in a folder.
 pub(super) fn splits(folder: &Path) -> Vec<String> {
     let entries = entries(folder);
     let stems = entries.iter().filter_map(|name| name.strip_suffix("_caps.txt").or_else(|| name.strip_suffix(".txt")));
@@ -88,11 +89,13 @@ fn names_of(split: &str) -> Vec<&str> {
     names
 }
 
+/// Whether at least one of the split's files is there.
 fn is_begun(folder: &Path, name: &str) -> bool {
     folder.join(format!("{name}_caps.txt")).exists() || !features_of(folder, name, &[]).is_empty()
 }
 
-/// `{name}_ims.*` in the order of the endings that are wanted; no endings: all, in alphabetical order.
+/// The files `{name}_ims.*` with the given endings, in their order; without endings, all of them in
+/// alphabetical order.
 fn features_of(folder: &Path, name: &str, endings: &[&str]) -> Vec<PathBuf> {
     if endings.is_empty() {
         let start = format!("{name}_ims.");
@@ -122,12 +125,12 @@ fn check_folder(folder: &Path) -> Result<()> {
     }
 }
 
-const EXPECTED: &str = "A folder of data holds, for train, dev and test, {split}_ims.npy (image features, one row an \
-                        image) and {split}_caps.txt (captions, one a line)";
+const EXPECTED: &str = "A folder of data holds, for train, dev and test, {split}_ims.npy (image features, one row \
+                        per image) and {split}_caps.txt (captions, one per line)";
 
-/// Says what is there in place of a split.
+/// The error for a split that is missing: what is there instead.
 fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
-    // One of the two files: the other is named.
+    // If one of the two files is there, name the other.
     if let Some(name) = names.iter().find(|name| is_begun(folder, name)) {
         let captions = folder.join(format!("{name}_caps.txt"));
         let features = features_of(folder, name, &[]);
@@ -162,7 +165,7 @@ fn missing(folder: &Path, split: &str, names: &[&str]) -> Error {
     Error::file(folder, problem)
 }
 
-/// A file of features that is not read here: what it is, and how to convert it.
+/// For a file of features in a format that is not supported: what it is, and how to convert it.
 fn unread(name: &str, path: &Path) -> String {
     let file = file_name(path);
     let kind = Kind::of(path).unwrap_or(Kind::Other);
@@ -185,8 +188,8 @@ fn unread(name: &str, path: &Path) -> String {
         ("mat", _) => (
             "a MATLAB file",
             format!(
-                "import numpy, scipy.io\nf = scipy.io.loadmat('{file}')\nprint(f.keys())     # features may be \
-                 columns there: then .T\nnumpy.save('{name}_ims.npy', f['feats'])"
+                "import numpy, scipy.io\nf = scipy.io.loadmat('{file}')\nprint(f.keys())     # if features are \
+                 columns, add .T\nnumpy.save('{name}_ims.npy', f['feats'])"
             ),
         ),
         ("csv" | "tsv" | "txt", _) => (
@@ -213,8 +216,8 @@ fn unread(name: &str, path: &Path) -> String {
     text
 }
 
-/// A layout of data sets that is known, by the names of the files of a folder: what it is and how
-/// to make a folder of data of it.
+/// Recognises a known layout of data sets by the names of its files: what it is, and how to turn it into a
+/// folder of data.
 fn layout(folder: &Path, names: &[String]) -> Option<String> {
     let find = |wanted: &dyn Fn(&str) -> bool| names.iter().find(|name| wanted(name)).map(String::as_str);
     let features = entries(folder)
@@ -239,7 +242,7 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
         return Some(format!(
             "{name} looks like COCO's own annotations, which do not say where the features of an image are. Write its \
              captions to {{split}}_caps.txt, each line the image_id, a tab and the caption, and the image_id of each row \
-             of features to {{split}}_ids.txt: they are matched"
+             of features to {{split}}_ids.txt: the two are matched"
         ));
     }
     let end = "for split, rows in ims.items():\n    numpy.save(f'{split}_ims.npy', numpy.array(rows, 'f4'))\n    \
@@ -251,7 +254,7 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
     {
         let row = if by_order { "rows[n]" } else { "x[pathlib.Path(image['image']).stem]" };
         (
-            format!("{name} looks like JSON Lines, one object a line"),
+            format!("{name} looks like JSON Lines, one object per line"),
             "json",
             "the lines",
             format!(
@@ -298,14 +301,14 @@ fn layout(folder: &Path, names: &[String]) -> Option<String> {
     let load = load.replace("FEATURES", &features).replace("ORDER", order);
     let lines = format!("{begin}\n{load}\n{dicts}\n{body}\n{end}");
     Some(format!(
-        "{what}. It is not read as it is. To make a folder of data of it, in Python, within {}:\n{}",
+        "{what}. It cannot be read as it is. To make a folder of data from it, run this in Python, in {}:\n{}",
         shown(folder),
         indented(&lines)
     ))
 }
 
-/// The token files of Flickr8k and Flickr30k, with lists of names: what it is, a module of Python, the
-/// order of rows without names, and the program.
+/// The token files of Flickr8k and Flickr30k, with lists of names: what it is, a Python module to import,
+/// the order of rows that have no names, and the program.
 fn flickr(names: &[String], by_order: bool) -> Option<(String, &'static str, &'static str, String)> {
     let name = names.iter().find(|name| [".token.txt", ".token", ".lemma.txt"].iter().any(|end| ends(name, end)))?;
     let lists = names.iter().filter(|name| ends(name, "images.txt")).map(|name| format!("'{name}'"));
@@ -347,7 +350,7 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     entries(folder).iter().map(|name| folder.join(name)).filter(|path| path.is_dir()).collect()
 }
 
-/// What is in a folder, shortened.
+/// The first few names in a folder, as a sentence.
 fn list(folder: &Path) -> String {
     const SHOWN: usize = 8;
     let names = entries(folder);

@@ -1,4 +1,4 @@
-//! Which rows are one image, and which image each caption belongs to: by count, or by name.
+//! Decides which rows are one image, and which image each caption belongs to: by count, or by name.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -7,22 +7,22 @@ use super::captions::{count_of, without_number};
 use super::copies::{Copies, Grouping, Rows, alike};
 use crate::error::Error;
 
-/// Rows and captions brought together.
+/// Which rows and captions belong together.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pairing {
     /// The first row of each image, `[N]`.
     pub(super) firsts: Vec<usize>,
     /// The image of each caption, in the order of the file, `[M]`.
     pub(super) image_of: Vec<usize>,
-    /// The id of each image, where there are ids.
+    /// The id of each image, if there are ids.
     pub(super) ids: Option<Vec<String>>,
     pub(super) notes: Vec<String>,
 }
 
-/// Why rows and captions could not be brought together.
+/// Why rows and captions could not be paired.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// They do not fit; with the line of the captions' file where it can be seen.
+    /// They do not fit. `line` is the line of the caption file where that shows, if there is one.
     Misfit { line: Option<usize>, text: String },
     /// A row could not be read.
     Rows(Error),
@@ -38,13 +38,13 @@ fn misfit<T>(line: Option<usize>, text: String) -> Result<T, Problem> {
     Err(Problem::Misfit { line, text })
 }
 
-/// What is known of a split.
+/// What is known about a split before its rows and captions are paired.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     /// The split's name.
     pub(super) name: &'a str,
     pub(super) rows: &'a dyn Rows,
-    /// How many rows, and F.
+    /// The number of rows, and F.
     pub(super) dim: (usize, usize),
     pub(super) copies: &'a Copies,
     /// M.
@@ -57,32 +57,32 @@ pub(super) struct Known<'a> {
 
 /// # Errors
 ///
-/// If there is no whole number of captions for each row.
+/// If the number of captions `m` is not a multiple of the number of rows.
 pub(super) fn check_count((rows, columns): (usize, usize), m: usize) -> Result<(), Problem> {
     if rows > 0 && m > 0 && m.is_multiple_of(rows) {
         return Ok(());
     }
     let mut text = format!("expected a multiple of the {rows} row(s) of features, found {}", count_of(m, rows));
     let causes = if rows == 0 || m < rows {
-        "There are fewer captions than images: was another split's file taken?".to_owned()
+        "There are fewer captions than images: is this the file of another split?".to_owned()
     } else if (m % rows) * 2 <= rows {
         "Usual causes: a line break within a caption, or a header line".to_owned()
     } else {
-        "Usual causes: a caption that was lost, or two on one line".to_owned()
+        "Usual causes: a lost caption, or two captions on one line".to_owned()
     };
     let _ = write!(text, ". {causes}");
     if columns > 1 && m.is_multiple_of(columns) && m >= columns {
-        let _ = write!(text, ". The {columns} columns would divide it: is the matrix transposed?");
+        let _ = write!(text, ". It is a multiple of the {columns} columns: is the matrix transposed?");
     }
     misfit(None, text)
 }
 
 impl Known<'_> {
-    /// Rows and captions by name where there are names, and by count otherwise.
+    /// Pairs rows and captions by name if there are names, and by count otherwise.
     ///
     /// # Errors
     ///
-    /// If neither works out, with the first line at which that shows.
+    /// If they do not fit, with the first line at which that shows.
     pub(super) fn pair(self) -> Result<Pairing, Problem> {
         let rows = self.dim.0;
         let Some(ids) = self.ids else {
@@ -94,8 +94,9 @@ impl Known<'_> {
         let of_rows = ids.len() == rows;
         match self.names {
             Some(names) if of_rows => self.by_id(names, ids),
-            // One id for each caption says what a name before it says.
+            // One id for each caption: the same as a name before each caption.
             None if !of_rows && ids.len() == self.captions && repeat(ids) => self.by_name(ids),
+            // One id for each row. If rows are captions, equal ids may also say which rows are one image.
             None if of_rows => {
                 let (mut pairing, note) = match (rows == self.captions && repeat(ids)).then(|| self.by_name(ids)) {
                     Some(Ok(pairing)) => (pairing, None),
@@ -122,8 +123,8 @@ impl Known<'_> {
         }
     }
 
-    /// Row i goes with the captions k i … k i + k − 1; where rows are captions, equal neighbours are one
-    /// image, and all equal rows where at least half of the runs are copies of an earlier one.
+    /// Row i goes with the captions k i … k i + k − 1. With one caption for each row, equal rows are one
+    /// image: see [`Copies::images`].
     fn by_count(self) -> Result<Pairing, Problem> {
         let (rows, m) = (self.dim.0, self.captions);
         check_count(self.dim, m)?;
@@ -136,8 +137,9 @@ impl Known<'_> {
         Ok(Pairing { firsts, image_of, ids: None, notes })
     }
 
-    /// The names alone: as many names as rows are the rows in the order in which the names occur first;
-    /// where rows are captions, rows of one name are one image.
+    /// By the names before the captions, without ids of the rows. If there are as many names as rows, the
+    /// rows are in the order in which the names first occur. With one caption for each row, rows of one
+    /// name are one image.
     fn by_name(self, names: &[String]) -> Result<Pairing, Problem> {
         let (rows, m) = (self.dim.0, self.captions);
         let (mut of_name, mut lines) = (HashMap::new(), Vec::new());
@@ -174,7 +176,7 @@ impl Known<'_> {
             return Ok(Pairing { firsts: lines, image_of, ids, notes });
         }
         if distinct != rows {
-            return self.names_and_rows_differ(names, distinct);
+            return self.wrong_number_of_names(names, distinct);
         }
         if let Some(line) = (0..m).find(|&line| !self.is_by_count(line, image_of[line])) {
             let sorted = image_of.is_sorted();
@@ -189,7 +191,9 @@ impl Known<'_> {
         Ok(Pairing { firsts: (0..rows).collect(), image_of, ids, notes })
     }
 
-    fn names_and_rows_differ(self, names: &[String], distinct: usize) -> Result<Pairing, Problem> {
+    /// The error for another number of names than of rows, with the first line that counting and names place
+    /// differently.
+    fn wrong_number_of_names(self, names: &[String], distinct: usize) -> Result<Pairing, Problem> {
         let (rows, m) = (self.dim.0, self.captions);
         let text = format!(
             "the captions name {distinct} images, and there are {rows} rows of features ({})",
@@ -209,7 +213,7 @@ impl Known<'_> {
         misfit(Some(odd + 1), text)
     }
 
-    /// Names before the captions and ids of the rows.
+    /// By names before the captions and ids of the rows, which are matched.
     fn by_id(self, names: &[String], ids: &[String]) -> Result<Pairing, Problem> {
         // Rows of one id are one image.
         let (mut of_id, mut firsts) = (HashMap::new(), Vec::new());
@@ -282,13 +286,13 @@ fn repeat(ids: &[String]) -> bool {
     ids.iter().collect::<HashSet<_>>().len() < ids.len()
 }
 
-/// The place of each name in a list of ids, which are compared as they are, without folders, without
-/// the ending of a picture, and by their last number: in the first of these ways in which each name has
-/// an id of its own.
+/// The place of each name in a list of ids. Four ways of comparing are tried in turn: as they are, without
+/// folders, without the ending of a picture, and by the last number. The first way in which every name
+/// matches one id, and no id two different names, is used.
 ///
 /// # Errors
 ///
-/// With the first name that has none, in the way in which most have one.
+/// With the first name that has no such id, in the way that matches the most names.
 fn match_names(names: &[String], ids: &[&str]) -> Result<Vec<usize>, usize> {
     let mut best: Option<(usize, usize)> = None;
     let keys: [fn(&str) -> Option<&str>; 4] = [|name| Some(as_is(name)), without_folder, without_ending, last_number];
@@ -329,7 +333,7 @@ fn without_ending(name: &str) -> Option<&str> {
     Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
 }
 
-/// The last number, without zeros in front: `COCO_val2014_000000000042.jpg` is 42.
+/// The last number, without leading zeros: `COCO_val2014_000000000042.jpg` is 42.
 fn last_number(name: &str) -> Option<&str> {
     let stem = without_ending(name)?;
     let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -390,7 +394,7 @@ mod tests {
         let coco = ["COCO_val_000000000042.jpg", "COCO_val_000000000007.jpg", "COCO_val_000000000100.jpg"];
         let found = pair(&rows, 3, Some(&coco), Some(&["7", "42", "100"])).unwrap();
         assert_eq!(found.image_of, [1, 0, 2]);
-        // Uneven numbers of captions are right where names say so.
+        // Images may have different numbers of captions if the names say so.
         let found = pair(&rows, 4, Some(&["3", "2", "3", "1"]), Some(&["1", "2", "3"])).unwrap();
         assert_eq!(found.image_of, [2, 1, 2, 0]);
     }
@@ -455,10 +459,10 @@ mod tests {
             problem_of(80, 401)
                 .contains("401 = 5 · 80 + 1. Usual causes: a line break within a caption, or a header line")
         );
-        assert!(problem_of(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a caption that was lost"));
+        assert!(problem_of(80, 399).contains("399 = 5 · 80 − 1. Usual causes: a lost caption"));
         assert!(problem_of(80, 79).contains("fewer captions than images"));
         let (_, turned) = refused(pair(&Array2::zeros((16, 40)), 200, None, None));
-        assert!(turned.contains("The 40 columns would divide it: is the matrix transposed?"), "{turned}");
+        assert!(turned.contains("It is a multiple of the 40 columns: is the matrix transposed?"), "{turned}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! JSON that may be a vocabulary, looked at before anything of it is kept: parsed JSON takes many times
+//! Checks JSON that should be a vocabulary before it is parsed into memory: parsed JSON takes many times
 //! the memory of its file, and a file may hold anything.
 
 use std::borrow::Cow;
@@ -18,15 +18,15 @@ use crate::files::read_text;
 /// The first words of every vocabulary.
 pub(super) const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
 
-/// Reads a JSON file that may be a vocabulary: an object of words, numbers, lists of words that begin
-/// with the special ones, and objects from words to words or numbers.
+/// Reads a JSON file that may be a vocabulary: an object that holds words, numbers, lists of words that
+/// begin with the special ones, and objects from words to words or numbers.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is larger than 64 MiB, is no JSON, holds anything else, or has a key
+/// If the file cannot be read, is larger than 64 MiB, is not JSON, holds anything else, or has a key
 /// twice.
 pub(super) fn read(path: &Path) -> Result<Value> {
-    /// Of several million words.
+    /// The largest file in bytes, enough for several million words.
     const MOST: u64 = 1 << 26;
     let text = read_text(path, MOST)?;
     let with_advice = |e: serde_json::Error| {
@@ -39,11 +39,11 @@ pub(super) fn read(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).map_err(with_advice)
 }
 
-/// Looks at a value and keeps nothing but a hash of each key.
+/// Checks a value and keeps only a hash of each key.
 struct Look<'n> {
-    /// How many objects and lists are around it.
+    /// How many objects and lists enclose the value.
     depth: usize,
-    /// It is the list of words of `vocab.json`.
+    /// The value is the list of words of `vocab.json`.
     words: bool,
     keys: &'n mut HashSet<u64>,
 }
@@ -97,7 +97,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         if self.depth > 1 {
             return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
         }
-        // Another object may have the same keys.
+        // Two objects may have the same keys, so each hashes them with a salt of its own.
         let salt = self.keys.len();
         while let Some(key) = object.next_key::<Cow<'_, str>>()? {
             let hash = self.keys.hasher().hash_one((salt, &key));

@@ -17,7 +17,7 @@ use crate::model::Images;
 pub struct RowFile {
     file: NpyMatrix,
     shape: [usize; 1],
-    /// Of each row; empty until all have been read once.
+    /// The hash of each row; empty until all rows have been read once.
     hashes: Vec<u64>,
 }
 
@@ -26,8 +26,8 @@ impl RowFile {
     ///
     /// # Errors
     ///
-    /// If the file is missing or no regular file, is no matrix of floating-point numbers, or has its
-    /// numbers column by column; if it is truncated or longer than its header says; with row and column,
+    /// If the file is missing, not a regular file or not a matrix of floating-point numbers; if its numbers
+    /// are stored column by column; if it is truncated or longer than its header says; with row and column,
     /// from 0, if a number is not finite or beyond the range of `f32`.
     pub fn open(path: &Path) -> Result<Self> {
         let file = NpyMatrix::open(path)?;
@@ -61,7 +61,7 @@ impl ImageStore for RowFile {
         let columns = self.shape[0];
         let mut matrix = into.make_features(rows.len(), columns);
         let mut numbers = matrix.as_slice_mut().unwrap_or_default(); // it is in standard layout
-        // Rows that are neighbours in the file too are read at once.
+        // Rows that are also neighbours in the file are read together.
         for run in rows.chunk_by(|&row, &next| row + 1 == next) {
             let (these, rest) = numbers.split_at_mut(run.len() * columns);
             self.file.read_rows(run[0], these)?;
@@ -92,7 +92,7 @@ mod tests {
     use half::f16;
     use ndarray::Array2;
 
-    /// Rows longer than what is read at once in every type, of numbers that every type holds.
+    /// Rows longer than what is read at once in any type, with numbers that every type holds.
     fn matrix() -> Array2<f32> {
         Array2::from_shape_fn((9, 8200), |(r, c)| ((r * 8200 + c) % 2003) as f32 / 2.0 - 500.0)
     }
@@ -107,7 +107,7 @@ mod tests {
         x.to_le_bytes().to_vec()
     }
 
-    /// Writes a number over that at a place, in a file of `<f4`, and leaves the rest of the file.
+    /// Overwrites one number in a file of `<f4`.
     fn overwrite(path: &Path, columns: usize, (row, column): (usize, usize), x: f32) {
         let length = std::fs::metadata(path).unwrap().len() as usize;
         let rows = (length - 128) / (4 * columns);

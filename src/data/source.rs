@@ -24,20 +24,20 @@ use crate::error::{Error, Result};
 pub enum Source {
     /// `{split}_ims.npy` and `{split}_caps.txt`.
     Folder(PathBuf),
-    /// A folder without a dev split: so many images, the last of train, are dev.
+    /// A folder without a dev split, and how many of the last images of train are used as dev.
     HeldOut(PathBuf, usize),
     /// Drawn by the program.
     Scenes(ScenesConfig),
 }
 
 impl Source {
-    /// The folder, or the scenes where there is none.
+    /// The folder, or the scenes if there is none.
     #[must_use]
     pub fn new(data: Option<PathBuf>) -> Self {
         data.map_or_else(|| Self::Scenes(ScenesConfig::default()), Self::Folder)
     }
 
-    /// The last images of train as dev, where a folder has no such split.
+    /// Uses the last images of train as dev, if the folder has no dev split.
     #[must_use]
     pub fn holding_out(self, images: Option<usize>) -> Self {
         match (self, images) {
@@ -46,7 +46,7 @@ impl Source {
         }
     }
 
-    /// Whether a split is there to be read.
+    /// Whether there is such a split, or a part of one.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match self {
@@ -60,7 +60,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As [`Split::read`], or if there is no such split of the scenes.
+    /// As [`Split::read`]; also if the scenes have no such split.
     pub fn splits<const N: usize>(&self, names: [&str; N]) -> Result<[Split; N]> {
         let splits: Vec<Split> = match self {
             Self::Folder(folder) => {
@@ -73,7 +73,7 @@ impl Source {
     }
 }
 
-/// The splits of a folder whose dev split is taken off train.
+/// The splits of a folder whose dev split is taken from train.
 fn held_out(folder: &Path, images: usize, names: &[&str]) -> Result<Vec<Split>> {
     let (mut train, mut dev) = (None, None);
     if names.iter().any(|name| ["train", "dev"].contains(name)) {
@@ -105,7 +105,7 @@ fn of_scenes(config: &ScenesConfig, names: &[&str]) -> Result<Vec<Split>> {
     names.iter().zip(&parts).map(split).collect()
 }
 
-/// The part of the scenes that a name means.
+/// The part of the scenes with this name.
 fn part(name: &str) -> Result<Part> {
     match name {
         "train" => Ok(Part::Train),
@@ -115,7 +115,7 @@ fn part(name: &str) -> Result<Part> {
     }
 }
 
-/// Notes at each split which images an earlier one has too.
+/// Adds to each split a note on the images that an earlier split has too.
 ///
 /// # Errors
 ///

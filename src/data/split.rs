@@ -1,9 +1,9 @@
 //! One split of a data set: images, captions, and which belong together.
 //!
 //! The precomputed format of the original: `{split}_ims.npy` [rows, F] and `{split}_caps.txt`, one
-//! caption a line, UTF-8. The captions are a multiple k of the rows, and row i goes with the lines
-//! k i … k i + k − 1. Where there are as many rows as captions, equal neighbouring rows are one image:
-//! the original repeats every image five times, and R@K counts images, not copies. Where the lines begin
+//! caption per line, UTF-8. There are k captions for each row, and row i goes with the lines
+//! k i … k i + k − 1. If there are as many rows as captions, equal neighbouring rows are one image:
+//! the original repeats every image five times, and R@K counts images, not copies. If the lines begin
 //! with the names of their images, the names decide.
 
 use std::collections::hash_map::Entry;
@@ -47,19 +47,19 @@ pub struct Split {
     pub(crate) images: SplitImages,
     /// The captions as they were written, `[M]`, image by image.
     pub(crate) captions: Vec<String>,
-    /// The image of each caption, `[M]`, rising.
+    /// The image of each caption, `[M]`, in rising order.
     pub(crate) image_of: Vec<usize>,
-    /// The id of every distinct image, `[N]`, where there are ids.
+    /// The id of every distinct image, `[N]`, if there are ids.
     pub(crate) ids: Option<Vec<String>>,
     /// Notes from reading. A command prints each once.
     pub(crate) notes: Vec<String>,
     /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
     starts: Vec<usize>,
-    /// What equal images are found by, `[N]`.
+    /// For finding equal images, `[N]`.
     marks: Vec<Mark>,
 }
 
-/// Captions, and what is known of the images that they belong to.
+/// Captions, and what is known about the images that they belong to.
 struct Texts<'a> {
     captions: Vec<String>,
     /// The name before each caption.
@@ -69,14 +69,14 @@ struct Texts<'a> {
 }
 
 impl Split {
-    /// Reads a split of a folder: `{split}_ims.npy`, `{split}_caps.txt` and, where it is there,
+    /// Reads a split of a folder: `{split}_ims.npy`, `{split}_caps.txt` and, if it is there,
     /// `{split}_ids.txt`. The rows of a `.npy` file are checked here and read again when they are needed.
     ///
     /// # Errors
     ///
-    /// If a file is missing; if the features are no finite matrix; if the captions are not UTF-8, are
-    /// none, or have a line that is not a caption; if there is no whole number of captions for each row;
-    /// or if names and rows do not agree.
+    /// If a file is missing; if the features are not a finite matrix; if there are no captions, if they are
+    /// not UTF-8, or if a line is not a caption; if the captions are not a multiple of the rows; or if names
+    /// and rows do not agree.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
         let files = Files::find(folder, name)?;
         // The captions first: they are small, and most mistakes are there.
@@ -90,7 +90,7 @@ impl Split {
             Problem::Rows(error) => error,
         };
         if texts.names.is_none() && texts.ids.is_none() {
-            // Looked at before the features are, which may take minutes.
+            // Checked before the features are read, which may take minutes.
             check_count(features.dim(), texts.captions.len()).map_err(misfit)?;
         }
         let mut split = match features {
@@ -105,7 +105,7 @@ impl Split {
         Ok(split)
     }
 
-    /// A split from rows in memory and captions, a whole number of captions for each row.
+    /// A split from rows in memory and captions, the same number of captions for each row.
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ impl Split {
             .map_err(|problem| wrong_count(name, count, m, problem))
     }
 
-    /// A split from the images of a store and captions, a whole number of captions for each image. All
-    /// images are looked at once.
+    /// A split from the images of a store and captions, the same number of captions for each image. All
+    /// images are read once.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Split {
         let marks = mark_store(&*memory)?;
         let mut split = Self::of_store(name, memory, &marks, texts)?;
         if split.images.len() < count {
-            // The rows that were left out give their memory back.
+            // Frees the memory of the rows that were left out.
             split.images = split.images.to_array()?.into();
         }
         Ok(split)
@@ -176,11 +176,11 @@ impl Split {
         }
     }
 
-    /// Removes the last images and returns them as a split of another name.
+    /// Moves the last images to a second split with this name.
     ///
     /// # Errors
     ///
-    /// If none would be left.
+    /// If one of the two splits would have no images.
     pub fn hold_out(mut self, name: &str, images: usize) -> Result<(Self, Self)> {
         let n = self.images.len();
         if images == 0 || images >= n {
@@ -208,7 +208,7 @@ impl Split {
         Ok((self, other))
     }
 
-    /// Says which images of this split are in another too, by their features or by their ids.
+    /// A note on the images of this split that are also in another, by their features or by their ids.
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl Split {
             )));
         }
         let (Some(ids), Some(others)) = (&self.ids, &other.ids) else { return Ok(None) };
-        // Numbers of rows are the same in every split.
+        // Ids that only number the rows are the same in every split.
         if are_numbers_of_rows(ids) || are_numbers_of_rows(others) {
             return Ok(None);
         }
@@ -300,7 +300,7 @@ fn are_numbers_of_rows(ids: &[String]) -> bool {
     numbers.len() == ids.len() && first <= 1 && numbers.iter().enumerate().all(|(n, &number)| number == first + n)
 }
 
-/// The captions in the order of their images; those of one image stay as they are.
+/// The captions in the order of their images. Those of one image keep their order.
 fn image_by_image(mut captions: Vec<String>, image_of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
     if image_of.is_sorted() {
         return (captions, image_of);
@@ -311,7 +311,7 @@ fn image_by_image(mut captions: Vec<String>, image_of: Vec<usize>) -> (Vec<Strin
     (sorted, order.iter().map(|&caption| image_of[caption]).collect())
 }
 
-/// Images that are copies of another one, and are counted as images of their own.
+/// Notes on images that are copies of another image but count as separate images.
 fn copies_left(name: &str, copies: &Copies, firsts: &[usize]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut seen = HashMap::new();

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::files::digest_of_numbers;
 use crate::model::Images;
 
-/// A random view of images, such as crops: which one it is depends on nothing but the seed, the epoch
-/// and the caption, so that a run which is resumed sees the same views on any number of threads.
+/// What a random view of images, such as a crop, may depend on: the seed, the epoch and the caption, and
+/// nothing else. So a resumed run sees the same views, on any number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw<'a> {
     /// The seed of the training.
@@ -24,7 +24,7 @@ pub struct Draw<'a> {
 
 /// Images by their numbers, from 0.
 ///
-/// A store may be asked by several threads at once. The same call must always give the same bits.
+/// Several threads may use a store at once. The same call must always give the same bits.
 pub trait ImageStore: fmt::Debug + Send + Sync {
     /// How many images there are.
     fn len(&self) -> usize;
@@ -38,9 +38,9 @@ pub trait ImageStore: fmt::Debug + Send + Sync {
     fn shape(&self) -> &[usize];
 
     /// Replaces `into` by some images, in the order of `rows`; a row may occur twice. The memory of
-    /// `into` is used again where it suffices. With a `draw` the images are for training, and a store
-    /// that changes pictures at random takes its random numbers from it; without one, and in a store
-    /// that knows no such changes, an image is always the same.
+    /// `into` is reused where it suffices. With a `draw` the images are for training, and a store that
+    /// changes pictures at random takes its random numbers from it. Without one, and in a store that makes
+    /// no such changes, an image is always the same.
     ///
     /// # Errors
     ///
@@ -48,8 +48,8 @@ pub trait ImageStore: fmt::Debug + Send + Sync {
     fn fill(&self, rows: &[usize], draw: Option<Draw<'_>>, into: &mut Images<f32>) -> Result<()>;
 
     /// A digest of some images, in the order of `rows`: two lists of images have the same one only if
-    /// they are equal. Checkpoints hold it. By default it is that of all numbers; a store whose images
-    /// take long to compute can digest what they are computed from.
+    /// they are equal. Checkpoints hold it. By default it covers all numbers; a store whose images take
+    /// long to compute can digest what they are computed from.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl SplitImages {
         Self { store, rows }
     }
 
-    /// Keeps some of the images alone.
+    /// Keeps only some of the images.
     pub(super) fn select(&mut self, images: &[usize]) {
         self.rows = images.iter().map(|&image| self.rows[image]).collect();
     }
@@ -180,8 +180,8 @@ impl SplitImages {
         self.store.fingerprint(&self.rows)
     }
 
-    /// Calls `each` with the images in blocks of at most 16 MiB (of one image at least), and the number
-    /// of the first of them. No more than a block is held.
+    /// Calls `each` with the images in blocks of at most 16 MiB (or of one image, if it is larger), and with
+    /// the number of the first image of the block. Only one block is in memory at a time.
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl SplitImages {
         images.features().map(|features| features.to_owned())
     }
 
-    /// Takes the images from number `first` on off.
+    /// Splits off the images from number `first` on.
     pub(super) fn split_off(&mut self, first: usize) -> Self {
         Self { store: Arc::clone(&self.store), rows: self.rows.split_off(first) }
     }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_the_digest_of_the_numbers_in_order() {
-        // Rows that end nowhere near the blocks of the digest.
+        // Rows whose ends are not near the ends of the digest's blocks.
         let features = Array2::from_shape_fn((1021, 771), |(r, c)| (r * 771 + c) as f32);
         let bytes: Vec<u8> = features.iter().flat_map(|x| x.to_le_bytes()).collect();
         let images = SplitImages::from(features.clone());

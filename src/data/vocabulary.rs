@@ -2,8 +2,8 @@
 //!
 //! Ids 0 to 3 are `<pad>`, `<start>`, `<end>`, `<unk>`. Then come the words that occur at least
 //! `threshold` times in the **training** captions, in the order of their first occurrence. (The
-//! original's script counts train and dev for precomputed features, and its published vocabulary files
-//! count all splits: there the test split leaks into the model.) A caption becomes
+//! original's script counts train and dev for precomputed features. Its published vocabulary files
+//! count all splits, so the test split leaks into the model.) A caption becomes
 //! `<start> w1 … wn <end>`; a word without an id becomes `<unk>`.
 
 use std::collections::HashMap;
@@ -67,13 +67,13 @@ impl Vocabulary {
     pub const START: u32 = 1;
     /// The id after the last word.
     pub const END: u32 = 2;
-    /// The id of every word that has no own id.
+    /// The id of every word that has no id of its own.
     pub const UNKNOWN: u32 = 3;
     /// The words of ids 0 to 3.
     pub const SPECIAL: [&str; 4] = plausible::SPECIAL;
     const FORMAT: &str = "vsepp-vocabulary-1";
 
-    /// Counts the words of the training captions and keeps those that occur `threshold` times.
+    /// Counts the words of the training captions and keeps those that occur at least `threshold` times.
     #[must_use]
     pub fn build(captions: &[String], threshold: usize) -> Self {
         Self::of_tokens(&tokenize_all(captions), threshold)
@@ -93,7 +93,7 @@ impl Vocabulary {
             *count += 1;
         }
         let frequent = order.into_iter().filter(|word| counts[word] >= threshold);
-        // A caption may contain the text of a special word, which already has its id.
+        // A caption may contain the text of a special word, which has an id already.
         let frequent = frequent.filter(|word| !Self::SPECIAL.contains(word));
         Self::new(Self::SPECIAL.into_iter().chain(frequent).map(str::to_owned).collect(), threshold)
     }
@@ -139,7 +139,7 @@ impl Vocabulary {
         format!("{:016x}", fnv1a(self.words.join("\n").as_bytes()))
     }
 
-    /// A caption's ids, `<start>` … `<end>`, and the words that have none.
+    /// A caption's ids, `<start>` … `<end>`, and its words that have no id.
     #[must_use]
     pub fn encode(&self, caption: &str) -> (Vec<u32>, Vec<String>) {
         let words = tokenize(caption);
@@ -183,7 +183,7 @@ impl Vocabulary {
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let problem = "expected a regular file, found a folder; the original's --vocab_path is the folder of \
-                           NAME_precomp_vocab.pkl, here it is the file";
+                           NAME_precomp_vocab.pkl, but here it is the file";
             return Err(Error::file(path, problem));
         }
         if let Some(kind) = Kind::of(path).filter(|kind| kind.is_pickle()) {
@@ -251,7 +251,7 @@ pub(crate) fn tokenize_all(captions: &[String]) -> Vec<Vec<String>> {
 /// The words in the JSON of a port of the original, in the order of their ids; `None` for other JSON.
 fn words_of_ports(path: &Path, value: &Value) -> Result<Option<Vec<String>>> {
     let Some(object) = value.as_object().filter(|object| !object.is_empty()) else { return Ok(None) };
-    // The words `words`, `format` and `word2idx` may occur in a vocabulary, each with its id.
+    // If every value is a number, the keys are words, even if one of them is `words`, `format` or `word2idx`.
     if object.values().all(Value::is_u64) {
         return by_id(path, "", object.iter().map(|(word, id)| (word, id.as_u64()))).map(Some);
     }
@@ -302,10 +302,10 @@ fn by_id<'a>(
 
 /// How to convert a pickled vocabulary.
 fn pickled(path: &Path, kind: Kind) -> String {
-    // A JSON string is also a Python string.
+    // A JSON string is also a valid Python string.
     let file = Value::from(path.to_string_lossy().into_owned());
     format!(
-        "this is {}; it is not read, and no code in it was executed. Python executes the code in a pickle; if you \
+        "this is {}. It is not read, and no code in it was executed. Python executes the code in a pickle. If you \
          trust it, this writes a vocabulary that can be read here:\n  \
          import json, pickle, sys, types; Vocabulary = type(\"Vocabulary\", (), {{}}); sys.modules[\"vocab\"] = types.SimpleNamespace(Vocabulary=Vocabulary)\n  \
          v = pickle.load(open({file}, \"rb\"), encoding=\"utf-8\"); json.dump({{\"word2idx\": getattr(v, \"word2idx\", v)}}, open(\"vocab.json\", \"w\"))",

@@ -24,6 +24,9 @@
 //! Var(rsum) = 100² · (Σ Var(X) / N² + Var(Y) / M + 2 Σ k Cov(X, Y) / (N M))
 //! ```
 //!
+//! g(s) is the expected X of an image, given that one of its captions is at distance s. With probability
+//! (1 − s)^(k−1) that caption is its best; otherwise the best is another one, at some t < s.
+//!
 //! The effect of rivals shared by two queries is neglected. It is small: a simulation of whole score
 //! matrices differs by 3 % of the standard deviation.
 

@@ -1,6 +1,6 @@
-//! Reading a zip archive as npz needs it: the directory, and one entry at a time.
+//! Reads zip archives, as far as npz needs it: the directory, and one entry at a time.
 //!
-//! Only the directory at the end of the file is used. It is compared with the file's size first, its
+//! Only the directory at the end of the file is used. It is first compared with the file's size, its
 //! entries must not overlap, and an entry never yields more bytes than its declared size.
 
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub(super) struct Content<R> {
 ///
 /// Fails if there is no directory at the end, or if its entries overlap.
 pub(super) fn read_directory(file: &mut File, length: u64) -> Result<Vec<Entry>, String> {
-    /// More than any file of arrays has. The limit bounds the memory for the entries.
+    /// The most entries that are accepted, more than any file of arrays has. It bounds their memory.
     const ENTRIES: u64 = 1 << 14;
     /// The size of the record at the end without its comment; a comment has at most 65,535 bytes.
     const END: u64 = 22;
@@ -205,7 +205,7 @@ impl Entry {
         Ok(Content { inner, left: self.size, crc: Crc::new(), expected: self.crc })
     }
 
-    /// A number of content bytes that the archive is certain to have.
+    /// A number of content bytes that the file certainly holds.
     pub(super) fn held(&self) -> u64 {
         self.size.min(self.packed)
     }

@@ -68,7 +68,8 @@ fn builder(before: Option<&Metadata>) -> tempfile::Builder<'static, 'static> {
     use std::os::unix::fs::PermissionsExt;
     let mode = before.map_or(0o666, |before| before.permissions().mode() & 0o777);
     let mut builder = tempfile::Builder::new();
-    // At no moment may others read more than in the end. This process must be able to write.
+    // Other users may at no time read more than they may read of the final file. This process must be
+    // able to write.
     builder.prefix(".vsepp-").permissions(std::fs::Permissions::from_mode(mode | 0o200));
     builder
 }

@@ -4,8 +4,8 @@
 //! digest(x) = SHA-256(SHA-256(block 0), SHA-256(block 1), …, the number of bytes)     blocks of 1 MiB
 //! ```
 //!
-//! The blocks are digested in parallel; their borders depend on nothing, so the result is the same on
-//! any number of threads.
+//! The blocks are digested in parallel. Their borders are fixed, so the result is the same for any number
+//! of threads.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -23,8 +23,8 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     of_blocks(blocks, bytes.len())
 }
 
-/// The digest of `count` numbers, little-endian. `read` appends the numbers of a range to a vector; it
-/// has memory of its own on every thread, so no more than a block for each thread is held at once.
+/// The digest of `count` numbers, little-endian. `read` appends the numbers of a range to a vector, with
+/// scratch memory `M` for each thread. Only one block per thread is in memory at a time.
 ///
 /// # Errors
 ///

@@ -107,7 +107,7 @@ impl ElementType {
     /// # Errors
     ///
     /// Fails if there are fewer or more numbers, if there is not enough memory, if an integer is beyond
-    /// ±2⁵³, or if `number` refuses one.
+    /// ±2⁵³, or if `number` rejects one.
     pub(super) fn read<T>(
         self,
         order: Order,
@@ -189,12 +189,12 @@ impl ElementType {
         finite.into_iter().try_fold(true, |all, piece| Ok(all & piece?))
     }
 
-    /// Converts a block of floating-point numbers and says whether all of it is finite.
+    /// Converts a block of floating-point numbers, and returns whether all of it is finite.
     ///
     /// # Errors
     ///
-    /// With the place in the block of the first number beyond the range of `f32`; without a place if
-    /// they are integers.
+    /// If a number is beyond the range of `f32`, with its place in the block; if the numbers are integers,
+    /// without a place.
     #[allow(clippy::cast_possible_truncation)] // rounding is intended
     pub(super) fn convert_block(
         self,
@@ -438,12 +438,12 @@ mod tests {
     fn floating_point_numbers_become_f32_whatever_is_known_of_the_length() {
         let numbers: Vec<f64> = (0..300_000).map(|n| f64::from(n) / 7.0).collect();
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        #[allow(clippy::cast_possible_truncation)] // what is expected of the reader too
+        #[allow(clippy::cast_possible_truncation)] // the reader must round in the same way
         let expected: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
         let read = |element: ElementType, bytes: &[u8], len, held| {
             element.read_f32(Order::Little, bytes, len, held).map_err(|problem| problem.message("file"))
         };
-        // Of what is compressed nothing is known.
+        // For compressed data, `held` says nothing.
         for held in [0, 1_000_000, bytes.len() as u64, u64::MAX] {
             assert_eq!(
                 read(ElementType::F64, &bytes, numbers.len(), held).unwrap(),
@@ -451,7 +451,7 @@ mod tests {
                 "{held}"
             );
         }
-        // A header may claim what it likes.
+        // A header may claim any size.
         let claimed = read(ElementType::F64, &bytes, usize::MAX / 16, bytes.len() as u64);
         assert_eq!(claimed.unwrap_err(), "the file is truncated: expected more data than it holds");
         let mut spoiled = bytes;

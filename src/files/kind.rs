@@ -1,5 +1,5 @@
 //! Recognises a file's kind by its first bytes, for messages that say what was found instead of the
-//! expected file. Nothing is interpreted, and no part of a pickle is executed.
+//! expected file. Nothing is interpreted, and nothing in a pickle is executed.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     Npz,
     /// `PyTorch`, since 1.6: a pickle in a zip archive.
     PyTorch,
-    /// `PyTorch`, before 1.6: several pickles one after the other, or a tar archive of them.
+    /// `PyTorch`, before 1.6: several pickles in a row, or a tar archive of them.
     OldPyTorch,
     /// A Python pickle.
     Pickle,
@@ -44,7 +44,7 @@ impl Kind {
     /// The kind of a file by its first bytes; 512 are enough.
     #[must_use]
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
-        /// `torch.save` wrote this number first, pickled.
+        /// The pickled number with which old files of `torch.save` begin.
         const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
         if bytes.is_empty() {
             return Self::Empty;
@@ -83,7 +83,7 @@ impl Kind {
         let begin = bytes.trim_ascii_start();
         let is = |tag: &[u8]| begin.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
         if is(b"<!doctype html") || is(b"<html") {
-            return Self::Foreign("an HTML page, as a failed download leaves");
+            return Self::Foreign("an HTML page, perhaps from a failed download");
         }
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) { Self::Json } else { Self::Other }
@@ -107,7 +107,7 @@ impl Kind {
         }
     }
 
-    /// Whether reading it in Python may execute code in it.
+    /// Whether loading it in Python may execute code in it.
     #[must_use]
     pub(crate) fn is_pickle(self) -> bool {
         matches!(self, Self::PyTorch | Self::OldPyTorch | Self::Pickle)
@@ -120,7 +120,7 @@ impl Kind {
     }
 }
 
-/// At most `most` first bytes of a regular file; `None` if it cannot be opened or read.
+/// The first bytes of a regular file, at most `most`; `None` if it cannot be opened or read.
 #[must_use]
 pub(crate) fn start_of(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -188,7 +188,7 @@ mod tests {
             (b"(in the park)\na dog\n", Kind::Other),
             (b"(dp a dog\n", Kind::Other),
             (b"\x1f\x8b\x08\x00", Kind::Foreign("compressed by gzip: unpack it first")),
-            (b"\n<!DOCTYPE html><p>", Kind::Foreign("an HTML page, as a failed download leaves")),
+            (b"\n<!DOCTYPE html><p>", Kind::Foreign("an HTML page, perhaps from a failed download")),
             (b"<start> a dog", Kind::Other),
             (b"BZ", Kind::Other),
             (b"\x80\0\0\0\0\0\0\0{\"a\"", Kind::Safetensors),

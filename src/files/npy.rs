@@ -18,20 +18,19 @@ pub(crate) struct NpyMatrix {
     path: PathBuf,
     file: Positioned,
     head: Head,
-    /// Bytes of the whole file.
+    /// The length of the file in bytes.
     length: u64,
     rows: usize,
     columns: usize,
 }
 
 impl NpyMatrix {
-    /// Reads the header. Of the axes after the first, those of length 1 may be left out, so that one or
-    /// none is left.
+    /// Reads the header. Axes of length 1 after the first are left out; at most one other axis may remain.
     ///
     /// # Errors
     ///
-    /// If the file is missing or no regular file, if it is truncated or longer than its header says, if
-    /// it is not a matrix, or if it holds no floating-point numbers.
+    /// If the file is missing or not a regular file, if it is truncated or longer than its header says, if
+    /// it is not a matrix, or if it does not hold floating-point numbers.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         const TYPES: [ElementType; 3] = [ElementType::F16, ElementType::F32, ElementType::F64];
         let (mut file, length) = open_regular(path)?;
@@ -43,7 +42,7 @@ impl NpyMatrix {
         Ok(Self { path: path.into(), file: Positioned::new(file), head, length, rows, columns })
     }
 
-    /// The shape as it is in the file.
+    /// The shape that the file gives.
     pub(crate) fn shape(&self) -> &[usize] {
         &self.head.shape
     }
@@ -53,7 +52,7 @@ impl NpyMatrix {
         (self.rows, self.columns)
     }
 
-    /// Whether the numbers of a row are one after the other, so that rows can be read by themselves.
+    /// Whether the file stores the numbers row by row, so that single rows can be read.
     pub(crate) fn is_by_rows(&self) -> bool {
         !self.head.by_columns
     }
@@ -66,8 +65,8 @@ impl NpyMatrix {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, has become shorter, or there is no memory for its numbers; with row
-    /// and column if a number is not finite or too large for `f32`.
+    /// If the file cannot be read or has become shorter, or if there is not enough memory; with row and
+    /// column, if a number is not finite or too large for `f32`.
     pub(crate) fn read_all(&self) -> Result<Array2<f32>> {
         let Self { path, head, .. } = self;
         let place = |at: usize| {
@@ -91,7 +90,7 @@ impl NpyMatrix {
         Ok(matrix)
     }
 
-    /// Reads as many rows as `numbers` holds, one after the other from row `first` on. Takes no memory.
+    /// Reads consecutive rows from row `first` on, as many as `numbers` holds. Allocates nothing.
     ///
     /// # Errors
     ///
@@ -102,9 +101,9 @@ impl NpyMatrix {
     ///
     /// If the file does not hold the numbers by rows.
     pub(crate) fn read_rows(&self, first: usize, numbers: &mut [f32]) -> Result<()> {
-        /// Bytes read at once: they are on the stack, and are converted while they are in the cache.
+        /// Bytes read at once. They are on the stack, and are converted while they are in the cache.
         const BLOCK: usize = 1 << 14;
-        assert!(self.is_by_rows(), "{}: the numbers of a row are apart", self.path.display());
+        assert!(self.is_by_rows(), "{}: the numbers are not stored row by row", self.path.display());
         let Head { element, order, bytes: start, .. } = self.head;
         let mut bytes = [0; BLOCK];
         let mut at = first * self.columns;
@@ -144,7 +143,7 @@ impl NpyMatrix {
     }
 }
 
-/// What begins at a position, as a stream.
+/// The bytes from a position on, as a stream.
 struct FromHere<'a> {
     file: &'a Positioned,
     position: u64,
@@ -178,7 +177,7 @@ fn as_matrix(shape: &[usize]) -> Option<[usize; 2]> {
 
 /// # Errors
 ///
-/// With the place of the first number that is not finite.
+/// If a number is not finite, with the place of the first.
 pub(super) fn check_finite(path: &Path, tensor: &str, matrix: &Array2<f32>) -> Result<()> {
     match matrix.indexed_iter().find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
@@ -196,7 +195,7 @@ pub(super) struct Head {
     pub(super) element: ElementType,
     pub(super) order: Order,
     pub(super) shape: Vec<usize>,
-    /// Whether the first index runs fastest.
+    /// Whether the first index varies fastest.
     by_columns: bool,
     /// The number of bytes before the first number.
     bytes: u64,
@@ -281,7 +280,7 @@ impl Head {
 ///
 /// # Errors
 ///
-/// With the allowed types.
+/// If it is not one of the allowed types, with their names.
 fn element_type(found: &str, types: &[ElementType]) -> std::result::Result<(ElementType, Order), Problem> {
     let named = |letters: &str| types.iter().copied().find(|element| element.letters() == Some(letters));
     let element = match found.split_at_checked(1) {
@@ -312,14 +311,14 @@ fn refuse(problem: &str) -> Problem {
     Problem::Content(format!("not a .npy file that can be read: {problem}"))
 }
 
-/// Reads the header, and says how many bytes come before the numbers.
+/// Reads the header, and returns how many bytes come before the numbers.
 fn read_header(file: &mut impl Read) -> std::result::Result<(Header, u64), Problem> {
     /// Far longer than an array's header, which has about a hundred bytes.
     const LONGEST: usize = 4096;
     let mut bytes = Vec::new();
     file.take(12).read_to_end(&mut bytes)?;
     let Some(start) = bytes.first_chunk().filter(|start| start.starts_with(MAGIC)) else {
-        return Err(refuse("it does not begin as one"));
+        return Err(refuse("it does not begin like one"));
     };
     let (begin, length) = Header::place(start).map_err(|e| refuse(&e))?;
     if length > LONGEST {
@@ -380,7 +379,7 @@ mod tests {
         assert!(matrix == expected && matrix.is_standard_layout(), "column order is turned");
     }
 
-    /// No row ends near the end of a block, which has 1 MiB in the file.
+    /// No row ends near the end of a block; a block is 1 MiB of the file.
     #[test]
     fn the_blocks_of_a_long_file_are_joined() {
         type ToBytes = fn(f32) -> Vec<u8>;

@@ -10,7 +10,7 @@
 /// The magic string.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// What the dict says.
+/// The values of the dict.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     /// The type of the numbers, such as `<f4`.
@@ -39,7 +39,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// If it is no dict of `descr`, `fortran_order` and `shape`, or if it does not end in a newline.
+    /// If it is not a dict of `descr`, `fortran_order` and `shape`, or if it does not end in a newline.
     pub(super) fn parse(dict: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(dict).map_err(|_| "the header is not text")?;
         let text = text.strip_suffix('\n').ok_or("the header does not end in a newline")?;
@@ -79,7 +79,7 @@ impl Header {
         let shape = if let [one] = axes.as_slice() { format!("{one},") } else { axes.join(", ") };
         let order = if self.fortran_order { "True" } else { "False" };
         let dict = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': ({shape})}}", self.descr);
-        // 10 bytes before the dict and a newline after it. Of spaces there is at least one.
+        // 10 bytes come before the dict and a newline after it. There is at least one space.
         let spaces = 64 - (10 + dict.len() + 1) % 64;
         let length = u16::try_from(dict.len() + spaces + 1)
             .map_err(|_| format!("a shape of {} axes is too long for a .npy header", axes.len()))?;
@@ -94,7 +94,7 @@ impl Header {
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    /// Takes a word, if it comes next.
+    /// Skips a word, if it comes next.
     fn skip(&mut self, word: &str) -> bool {
         self.0 = self.0.trim_start();
         let rest = self.0.strip_prefix(word);

@@ -1,9 +1,9 @@
-//! Reading a file at any position, from several threads.
+//! Reads a file at any position, from several threads.
 
 use std::fs::File;
 use std::io;
 
-/// A file that is read at positions: no thread moves the position of another.
+/// A file that is read at given positions, so that threads do not disturb each other.
 #[derive(Debug)]
 pub(super) struct Positioned {
     #[cfg(unix)]
@@ -19,11 +19,11 @@ impl Positioned {
         Self { file }
     }
 
-    /// Fills `bytes` with what begins at a position.
+    /// Fills `bytes` from a position on.
     ///
     /// # Errors
     ///
-    /// As the operating system says, or if the file ends before.
+    /// If reading fails, or if the file ends too early.
     pub(super) fn read(&self, bytes: &mut [u8], position: u64) -> io::Result<()> {
         #[cfg(unix)]
         return std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, position);
@@ -32,7 +32,7 @@ impl Positioned {
     }
 }
 
-/// Where the system has no such call: one thread after the other moves the position and reads.
+/// For systems without such a call: one thread at a time moves the position and reads.
 #[cfg(any(test, not(unix)))]
 #[derive(Debug)]
 struct Shared(std::sync::Mutex<File>);
@@ -45,7 +45,7 @@ impl Shared {
 
     fn read(&self, bytes: &mut [u8], position: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
-        // Even if another thread has panicked, the position is set here.
+        // A panic in another thread does no harm, because the position is set here.
         let mut file = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(position))?;
         file.read_exact(bytes)

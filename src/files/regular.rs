@@ -1,5 +1,5 @@
-//! Opening files. Anything but a regular file is refused before it is opened, and a file that is too
-//! large before it is read.
+//! Opens files. Anything but a regular file is rejected before it is opened, and a file that is too
+//! large is rejected before it is read.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// Fails if the file is missing, or is a folder, a pipe, a device or a socket: reading those may never end.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let failed = |e| Error::io(path, "read", e);
-    // Before opening, because opening a pipe waits for a writer.
+    // Checked before opening, because opening a pipe waits for a writer.
     check_kind(path, &std::fs::metadata(path).map_err(failed)?)?;
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;

@@ -15,7 +15,7 @@ use super::regular::reserve;
 use crate::error::{self, Error};
 use crate::escape;
 
-/// Far longer than the header of any model. The limit bounds the memory that a header takes.
+/// The longest header that is accepted, far longer than that of any model. It bounds the memory of a header.
 pub(super) const LONGEST_HEADER: u64 = 1 << 24;
 
 /// The only key that this crate writes into `__metadata__`: safetensors writes several keys in random order.
@@ -26,7 +26,7 @@ pub(super) const METADATA_KEY: &str = "vsepp";
 pub(crate) struct Place {
     pub(crate) element: ElementType,
     pub(crate) shape: Vec<usize>,
-    /// From the beginning of the file.
+    /// The offset of its first byte in the file.
     pub(crate) start: u64,
     pub(crate) bytes: u64,
 }
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-/// Everything in a safetensors file but the numbers.
+/// Everything in a safetensors file except the numbers.
 pub(crate) struct SafetensorsHead {
     /// The eight bytes of length and the header, as in the file.
     pub(crate) bytes: Vec<u8>,
@@ -55,7 +55,9 @@ impl SafetensorsHead {
     /// Reads the beginning of a file of `length` bytes, whose header may have at most `longest` bytes.
     /// `begin` holds the first bytes if some have been read already, at most eight.
     ///
-    /// Fails with a message that begins with `what` if the file is truncated or does not fit its header.
+    /// # Errors
+    ///
+    /// If the file is truncated or does not fit its header. The message begins with `what`.
     pub(crate) fn read(
         path: &Path,
         (file, length): (&mut File, u64),
@@ -127,7 +129,7 @@ fn place(info: &Info, start: u64) -> Result<Result<Place, String>, String> {
         return Ok(Err(format!("expected {}, found {}", all_names(), escape::name(&info.dtype))));
     };
     let shape = &info.shape.0;
-    // Each number becomes eight bytes in memory. An empty shape can be too large too: (0, 2⁴⁰, 2⁴⁰).
+    // Each number becomes eight bytes in memory. Even an empty shape can be too large: (0, 2⁴⁰, 2⁴⁰).
     let size = shape.iter().try_fold(8usize, |n, &axis| n.checked_mul(axis.max(1)));
     if size.is_none_or(|n| isize::try_from(n).is_err()) {
         return Err(format!("no array can have the shape {shape:?}"));
@@ -178,7 +180,7 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// Reads the header's object; a duplicate name is refused.
+/// Reads the header's object. A duplicate name is an error.
 struct HeaderSeed<'k> {
     key: &'k str,
 }

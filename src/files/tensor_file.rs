@@ -1,4 +1,4 @@
-//! Reading named tensors: safetensors and npz.
+//! Reads named tensors from safetensors and npz files.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -206,7 +206,7 @@ impl TensorFile {
         if shape.len() != 2 {
             return Err(self.problem(name, &format!("expected a matrix, found shape {shape:?}")));
         }
-        // Such a matrix takes no bytes, and its number of rows may be huge.
+        // A matrix without columns takes no bytes, and its number of rows may be huge.
         if shape[0] > 0 && shape[1] == 0 {
             return Err(self.problem(name, &format!("expected at least one column, found shape {shape:?}")));
         }
@@ -217,7 +217,7 @@ impl TensorFile {
         Ok(matrix)
     }
 
-    /// Reads a tensor of bytes (U8), the last index running fastest.
+    /// Reads a tensor of bytes (U8), the last index varying fastest.
     ///
     /// # Errors
     ///
@@ -475,10 +475,10 @@ mod tests {
             ("long", "expected the end of the entry, found 3 more byte(s)"),
             ("complex", "expected numbers of type f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1, found <c8"),
             ("unordered", "expected numbers of type f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1, found |i2"),
-            ("readme.txt", "not a .npy file that can be read: it does not begin as one"),
+            ("readme.txt", "not a .npy file that can be read: it does not begin like one"),
             ("nested", "not a .npy file that can be read: the header does not end in a newline"),
             ("endless", "not a .npy file that can be read: expected a header of at most 4096 bytes, found 4294967295"),
-            ("folder/", "not a .npy file that can be read: it does not begin as one"),
+            ("folder/", "not a .npy file that can be read: it does not begin like one"),
             ("overflow", "not a .npy file that can be read: overflow computing length from shape"),
             ("claims", "the entry is truncated: expected more data than it holds"),
             ("ids", "position 1: expected an integer of at most ±2⁵³, found 18374686479671623680"),
@@ -524,7 +524,7 @@ mod tests {
             &[("a.npy", byte(1)), ("b.npy", byte(2)), ("c.npy", byte(3)), ("c", byte(4))],
             CompressionMethod::Stored,
         );
-        // The writer refuses duplicate names, so change the name in the entry and in the directory.
+        // The writer rejects duplicate names, so change the name in the entry and in the directory.
         for at in 0..bytes.len() - 5 {
             if &bytes[at..at + 5] == b"b.npy" {
                 bytes[at] = b'a';

@@ -1,4 +1,4 @@
-//! Writing named tensors: safetensors and npz.
+//! Writes named tensors to safetensors and npz files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Write};
@@ -82,7 +82,7 @@ impl TensorWriter {
         for (name, (element, shape, bytes)) in &self.tensors {
             views.push((name, TensorView::new(element.safetensors(), shape.clone(), bytes).map_err(failed)?));
         }
-        // This crate's reader would refuse a longer header.
+        // This crate's reader would reject a longer header.
         if let Some(json) = metadata.as_ref().filter(|json| json.len() as u64 > LONGEST_HEADER / 2) {
             let problem = format!("expected metadata of at most {} bytes, found {}", LONGEST_HEADER / 2, json.len());
             return Err(Error::mismatch(format!("cannot be written as safetensors: {problem}")));

@@ -1,7 +1,7 @@
 //! How a backend may add and round: the freedom that an honest implementation has.
 //!
-//! The plain computation of [`super::plain`] takes every product, sum, σ and tanh from here, and so
-//! computes the same equations as other honest backends do: other orders of summation, fused
+//! The plain computation of [`super::plain`] takes every product, sum, σ and tanh from here. So it can
+//! compute the same equations as other honest backends: with other orders of summation, fused
 //! multiply-add, σ and tanh that are off by a few units in the last place, operands rounded as tensor
 //! cores round them, results kept in 16 bits. [`super::tolerance`] measures how far these are apart.
 
@@ -11,38 +11,38 @@ use rayon::prelude::*;
 
 use crate::real::Real;
 
-/// In which order the terms of a sum are added.
+/// The order in which the terms of a sum are added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// From the first to the last, product and sum rounded apart.
+    /// From the first to the last; product and sum are rounded separately.
     Forward,
     /// From the last to the first.
     Backward,
-    /// In so many contiguous parts, added at the end: "split-K".
+    /// In this many contiguous parts, added at the end: "split-K".
     Split(usize),
-    /// From the first to the last, product and sum rounded once (fused multiply-add).
+    /// From the first to the last; product and sum are rounded once (fused multiply-add).
     Fused,
 }
 
-/// To which numbers a value is rounded.
+/// How a value is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rounding {
     /// Not at all.
     Exact,
     /// To 10 bits after the binary point, to nearest.
     Tf32,
-    /// To 10 bits, the rest cut off: what tensor cores do with plain `f32` operands.
+    /// To 10 bits, the rest cut off, as tensor cores do with plain `f32` operands.
     Tf32Truncated,
     /// To bfloat16.
     Bf16,
     /// To half precision.
     F16,
-    /// To this many bits after the binary point, up or down by chance (drawn from the value and the
-    /// seed): the error of rounding, but another one every time.
+    /// To this many bits after the binary point, up or down at random (drawn from the value and the
+    /// seed): an error like that of rounding, but a different one for each seed.
     Dithered {
         /// The bits that are kept.
         bits: u32,
-        /// What the chance depends on.
+        /// The seed of the random choice.
         seed: u64,
     },
 }
@@ -52,7 +52,7 @@ impl Rounding {
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
     pub(crate) fn round<T: Real>(self, x: T) -> T {
-        /// The bits of an `f32` that TF32 has not.
+        /// The bits of an `f32` that TF32 lacks.
         const REST: u32 = (1 << 13) - 1;
         let single = x.re() as f32;
         match self {
@@ -80,9 +80,9 @@ impl Rounding {
 /// The error of σ and tanh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UlpError {
-    /// Not at all.
+    /// No error.
     None,
-    /// So many units in the last place, every time.
+    /// This many units in the last place, every time.
     Ulps(i8),
     /// From −4 to 4 units in the last place, drawn from the value and this seed.
     Random(u64),
@@ -95,11 +95,11 @@ pub(crate) struct Arithmetic {
     pub order: Order,
     /// Rounding of both operands of a matrix product.
     pub operands: Rounding,
-    /// Rounding of every result that is kept (not of the optimiser's, whose master copies are `f32`).
+    /// Rounding of every stored result (except the optimiser's, whose master copies are `f32`).
     pub storage: Rounding,
     /// The error of σ and tanh.
     pub ulp_error: UlpError,
-    /// In which of several forms, equal on paper, the equations are written.
+    /// The form in which the equations are written; all forms are equal on paper.
     pub form: Form,
 }
 
@@ -117,7 +117,7 @@ pub(crate) enum Form {
 }
 
 impl Arithmetic {
-    /// The definition: sums from the first to the last, nothing rounded but by the type itself.
+    /// The definition: sums from the first to the last, and no rounding except that of the type itself.
     pub(crate) const PLAIN: Self = Self {
         order: Order::Forward,
         operands: Rounding::Exact,
@@ -204,13 +204,13 @@ impl Arithmetic {
         x.columns().into_iter().map(|column| self.sum(&column.to_vec())).collect()
     }
 
-    /// σ(x), as exactly as this backend has it.
+    /// σ(x), with the error of this backend.
     #[must_use]
     pub(crate) fn sigmoid<T: Real>(&self, x: T) -> T {
         self.off(x, x.sigmoid())
     }
 
-    /// tanh(x), as exactly as this backend has it.
+    /// tanh(x), with the error of this backend.
     #[must_use]
     pub(crate) fn tanh<T: Real>(&self, x: T) -> T {
         self.off(x, x.tanh())
@@ -229,7 +229,7 @@ impl Arithmetic {
         y + y * T::from_f64(ulps * half_ulp::<T>())
     }
 
-    /// A result on its way to memory.
+    /// A result, rounded as it is stored.
     #[must_use]
     pub(crate) fn store<T: Real, D: Dimension>(&self, mut x: ndarray::Array<T, D>) -> ndarray::Array<T, D> {
         if self.storage != Rounding::Exact {
@@ -239,14 +239,14 @@ impl Arithmetic {
     }
 }
 
-/// Bits that look drawn by chance (the finaliser of `SplitMix64`).
+/// Bits that look random (the finaliser of `SplitMix64`).
 fn mixed(bits: u64) -> u64 {
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
 }
 
-/// x y + z, rounded once (in `f32` but for rare double roundings).
+/// x y + z, rounded once (in `f32`, except for rare double roundings).
 fn fused<T: Real>(x: T, y: T, z: T) -> T {
     if size_of::<T>() == 4 {
         T::from_f64(x.re() * y.re() + z.re())

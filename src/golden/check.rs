@@ -21,9 +21,9 @@ use crate::files::TensorFile;
 /// What to check, and how.
 #[derive(Clone, Debug, Default)]
 pub struct CheckOptions {
-    /// Only these cases; all where empty.
+    /// Only these cases; all if empty.
     pub cases: Vec<String>,
-    /// Whatever is missing fails.
+    /// Whether missing tensors and cases fail.
     pub complete: bool,
     /// Try every mistake on large cases too.
     pub diagnose_large: bool,
@@ -35,13 +35,13 @@ pub struct CheckOptions {
 pub struct CheckReport {
     /// Something was compared, and nothing failed.
     pub passed: bool,
-    /// Under which profile.
+    /// The profile whose tolerances were used.
     pub(crate) profile: Profile,
-    /// Which suite.
+    /// The suite.
     pub(crate) suite: String,
-    /// How many cases the suite has (of those that were asked for).
+    /// How many cases the suite has (of those that were selected).
     pub(crate) cases: usize,
-    /// How many have each outcome.
+    /// The number of cases and tensors with each outcome.
     pub(crate) counts: Counts,
     /// The first divergence, in the order of the suite and of the data flow.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub(crate) struct Counts {
     pub remarks: usize,
     /// Cases that failed.
     pub failed: usize,
-    /// Cases of which nothing was there.
+    /// Cases for which the backend wrote nothing.
     pub missing: usize,
     /// Tensors that were compared.
     pub tensors: usize,
@@ -105,21 +105,20 @@ pub(crate) struct StageReport {
     pub missing: usize,
     /// Tensors that this profile cannot judge.
     pub not_judged: usize,
-    /// The largest error in units of the tolerance; none where a value was not finite or not comparable.
+    /// The largest error in units of the tolerance; none if a value was not finite or not comparable.
     pub worst: Option<f64>,
-    /// The case and tensor that have it.
+    /// The case and the tensor with this error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst_at: Option<(String, String)>,
 }
 
-/// The tensors of a file. Those that the case does not have are known by name alone: their numbers
-/// are not read.
+/// The tensors of a file. Only the names are read of those that the case does not have, not their numbers.
 ///
 /// # Errors
 ///
-/// If a tensor is of a type that is not read, or far larger than the case's.
+/// If a tensor has a type that cannot be read, or is far larger than that of the case.
 fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
-    /// Numbers up to which a tensor of a wrong size is read all the same.
+    /// Up to this many numbers, a tensor of the wrong size is read nevertheless.
     const FEW: usize = 1 << 16;
     let names: Vec<String> = file.names().map(Into::into).collect();
     names
@@ -149,7 +148,7 @@ fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
 /// The file of a case in a backend's folder.
 fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
     let names = [Format::Safetensors, Format::Npz].map(|format| folder.join(format!("{id}.{}", format.extension())));
-    // What is no regular file is there too, and an error.
+    // Anything of this name counts, even if it is not a regular file: reading it then gives the error.
     names.into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
@@ -157,8 +156,8 @@ fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// If the folder or the suite cannot be read, if the suite is damaged, or if a case is
-/// named that does not exist. A file that cannot be read is a failure of its case.
+/// If the folder or the suite cannot be read, if the suite is damaged, or if a selected case does not
+/// exist. A file that cannot be read is a failure of its case.
 pub fn check_folder(
     suite: &Suite,
     folder: &Path,
@@ -179,7 +178,7 @@ pub fn check_folder(
         .par_iter()
         .map(|entry| {
             let Some(path) = file_of(folder, &entry.id) else {
-                // Its numbers are not needed.
+                // The numbers of a missing case are not needed.
                 let golden = GoldenCase { entry: (*entry).clone(), inputs: Inputs::new(), expected: BTreeMap::new() };
                 let report = CaseReport::whole(&golden, Status::Missing, "the backend wrote no file for it");
                 return Ok(Checked { golden, found: FoundTensors::new(), report });
@@ -195,7 +194,7 @@ pub fn check_folder(
     Ok(checkup)
 }
 
-/// Checks one file against one case, as `golden make --inputs` writes it.
+/// Checks one file against the case in a file that `golden make --inputs` wrote.
 ///
 /// # Errors
 ///
@@ -271,7 +270,7 @@ fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: 
         problem: report.problem.clone(),
         tensor: report.headline().cloned(),
     });
-    // Where values were asked for, refusals of what must be refused are no evidence by themselves.
+    // If values were expected too, correct refusals alone are not enough to pass.
     let values = |case: &Checked| case.golden.entry.result != Expected::Invalid;
     let only_refusals = !checked.iter().any(values);
     let evidence = checked
@@ -292,7 +291,7 @@ fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: 
     }
 }
 
-/// Turns whatever is missing into a failure.
+/// Turns missing tensors into failures.
 fn demand(report: &mut CaseReport) {
     if !report.unknown.is_empty() {
         report.status = Status::Failed;

@@ -1,9 +1,9 @@
-//! The comparator: what a backend wrote against what was expected.
+//! The comparator: compares what a backend wrote with what was expected.
 //!
 //! For every tensor, in the order of the data flow: is it there, is its shape right, is its element
 //! type one of the profile, are NaN and infinity where they belong, and then `!(error <= T)`, so that
-//! whatever cannot be compared fails. The *first* divergence is the headline: what follows it is
-//! wrong because of it.
+//! whatever cannot be compared fails. The *first* divergence is the headline, because later ones may be
+//! its consequences.
 
 use std::collections::BTreeMap;
 
@@ -24,13 +24,13 @@ use super::ties::Choices;
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
 
-/// What a backend wrote for a case, by name.
+/// The tensors that a backend wrote for a case, by name.
 pub(crate) type FoundTensors = BTreeMap<String, Found>;
 
 /// The tensor with which a backend says that it refuses a case.
 pub(crate) const REJECTED: &str = "out.rejected";
-/// The tensor with which a backend says that it cannot take a case's input: its runtime has no way to
-/// pass such an input, so it neither refuses nor accepts it.
+/// The tensor with which a backend says that it cannot take a case's input, because its runtime has no way
+/// to pass such an input. It then neither refuses nor accepts it.
 pub(crate) const UNSUPPORTED: &str = "out.unsupported";
 
 /// What was found about a case.
@@ -40,14 +40,14 @@ pub(crate) struct CaseReport {
     pub id: String,
     /// Its family.
     pub family: String,
-    /// The outcome; [`Status::Missing`] where the backend wrote nothing for it.
+    /// The outcome; [`Status::Missing`] if the backend wrote nothing for it.
     pub status: Status,
-    /// What is wrong with the case as a whole, or remarkable.
+    /// What is wrong with the case as a whole, or the remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Its tensors in the order of the data flow.
     pub tensors: Vec<TensorReport>,
-    /// Tensors that the backend wrote and the case does not have.
+    /// Tensors that the backend wrote but the case does not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
@@ -93,7 +93,7 @@ impl CaseReport {
 ///
 /// # Errors
 ///
-/// If the case itself is broken, never because of what was found.
+/// If the case itself is broken. What the backend wrote never causes an error.
 pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Profile) -> Result<CaseReport> {
     let says = |name: &str| found.get(name).map(|found| found.values.iter().any(|&x| x != 0.0));
     let rejected = says(REJECTED);
@@ -103,7 +103,7 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
         let whole = |status, problem: &str| Ok(CaseReport::whole(golden, status, format!("{UNSUPPORTED}: {problem}")));
         return match golden.entry.result {
             _ if wrote => {
-                whole(Status::Failed, "the backend says that it cannot be handed this input, and gives results")
+                whole(Status::Failed, "the backend says that it cannot be handed this input, but gives results")
             }
             Expected::Invalid => {
                 whole(Status::Remark, "the backend cannot be handed this input: it is neither refused nor accepted")
@@ -131,7 +131,7 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
             return Ok(CaseReport::whole(
                 golden,
                 Status::Remark,
-                "refused, which is acceptable: the range of f32 is nearly left",
+                "refused, which is acceptable: the values are near the limits of f32",
             ));
         }
         _ => {}
@@ -156,7 +156,7 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
             report
         })
         .collect();
-    // Values of every step may have been left out of the case.
+    // A case may have been written without the values of every step.
     let known = |name: &str| {
         golden.entry.tensors.iter().any(|tensor| tensor.name == name) || is_padded(golden.entry.program, name)
     };
@@ -173,13 +173,13 @@ pub(crate) fn check_case(golden: &GoldenCase, found: &FoundTensors, profile: Pro
     let compared = report.tensors.iter().any(|t| matches!(t.status, Status::Passed | Status::Remark | Status::Failed));
     report.status = if report.count(Status::Failed) > 0 {
         if golden.entry.result == Expected::Acceptable {
-            report.problem = Some("differs, which is acceptable here: the range of f32 is nearly left".into());
+            report.problem = Some("differs, which is acceptable: the values are near the limits of f32".into());
             Status::Remark
         } else {
             Status::Failed
         }
     } else if !compared {
-        report.problem = Some("none of its tensors was there to be compared".into());
+        report.problem = Some("the backend wrote none of its tensors".into());
         Status::Missing
     } else if report.count(Status::Remark) > 0 {
         Status::Remark
@@ -218,7 +218,8 @@ fn take_choice(
                 value.assign(&found.values);
                 remarks.insert(
                     tensor,
-                    "another of equally hard negatives, which is accepted (the first is the norm)".into(),
+                    "another of several equally hard negatives, which is accepted (the specification takes the first)"
+                        .into(),
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! A case of the user's own: parameters, batch and settings from files, at the user's sizes.
+//! A user's own case: parameters, batch and settings from files, in any sizes.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::model::Config;
 /// Reads a model's case from a file of tensors and, if there is one, a file of settings.
 ///
 /// The tensors have the suite's names: `param.img_enc.fc.weight` [D, F], …, `in.images` [B, F],
-/// `in.captions` [B, T], `in.lengths` `[B]`, and `in.image_ids` `[B]` where `mask_same_image` is set.
-/// The settings are the keys of a run's `config.toml` (so that such a file may be given as it is),
-/// and `steps`. How many layers there are, and whether there is a projection, follows from the
-/// tensors; a setting that contradicts them is an error.
+/// `in.captions` [B, T], `in.lengths` `[B]`, and `in.image_ids` `[B]` if `mask_same_image` is set.
+/// The settings are the keys of a run's `config.toml` (so that this file can be used unchanged), and
+/// `steps`. The number of layers, and whether there is a projection, follow from the tensors; a setting
+/// that contradicts them is an error.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub(crate) fn read(inputs: &Path, config: Option<&Path>) -> Result<Case> {
 
 /// # Errors
 ///
-/// With a tensor that the model does not have.
+/// If the model does not have one of the tensors.
 fn check_names(path: &Path, tensors: &Inputs, settings: &Settings) -> Result<()> {
     let inputs = ["in.images", "in.captions", "in.lengths", "in.image_ids"].map(str::to_owned);
     let parameters = parameter_names(settings.num_layers, settings.caption_projection);
@@ -84,7 +84,7 @@ fn check_names(path: &Path, tensors: &Inputs, settings: &Settings) -> Result<()>
 fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs) -> Result<Settings> {
     let text = read_text(path, Config::LONGEST)?;
     let mut table: toml::Table =
-        toml::from_str(&text).map_err(|e| Error::file(path, format!("not TOML that can be read: {e}")))?;
+        toml::from_str(&text).map_err(|e| Error::file(path, format!("not valid TOML: {e}")))?;
     let steps = match table.remove("steps") {
         None => 1,
         Some(toml::Value::Integer(steps)) if (0..=100_000).contains(&steps) => usize::try_from(steps).unwrap_or(1),
@@ -93,7 +93,7 @@ fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs)
             return Err(Error::file(path, problem));
         }
     };
-    // What the tensors say, where the file says something too.
+    // Settings that follow from the tensors must agree with them.
     let dimension = |name: &str, axis: usize| {
         tensors.get(&format!("param.{name}")).and_then(|t| t.shape().get(axis)).and_then(|&n| i64::try_from(n).ok())
     };
@@ -107,7 +107,7 @@ fn read_settings(path: &Path, layers: usize, projection: bool, tensors: &Inputs)
     for (key, fact) in facts {
         let (Some(said), Some(fact)) = (table.get(key), fact) else { continue };
         if said.as_integer() != Some(fact) {
-            return Err(Error::file(path, format!("{key} = {said}: expected {fact}, as the tensors have")));
+            return Err(Error::file(path, format!("{key} = {said}: expected {fact}, as in the tensors")));
         }
     }
     if let Some(said) = table.get("caption_projection").filter(|said| said.as_bool() != Some(projection)) {

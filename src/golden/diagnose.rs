@@ -1,15 +1,15 @@
 //! The diagnosis: which known mistake gives the backend's values.
 //!
-//! Each mistake is planted into the plain computation, on the golden inputs of the failing case:
-//! once with the backward pass that an autograd would derive from it, and once only in the forward pass,
-//! as in a backend with a handwritten backward pass. One is **named** only if
+//! Each mistake is planted into the plain computation, on the golden inputs of the failing case: once with
+//! the backward pass that an autograd would derive from it, and once only in the forward pass, as in a
+//! backend with a handwritten backward pass. A mistake is **named** only if
 //!
 //! - it gives every tensor that the backend wrote, from the first divergence to the last,
 //! - it breaks no case that passes, and
 //! - the named mistakes explain at least four of five failing cases.
 //!
-//! A mistake that explains less is reported as a likeness. Where nothing fits, the report says so;
-//! nothing is guessed.
+//! A mistake that explains less is reported as a likeness. If nothing fits, the report says so. Nothing is
+//! guessed.
 
 use std::collections::BTreeMap;
 
@@ -28,23 +28,23 @@ use super::tolerance::{Profile, SAFETY};
 use crate::error::Result;
 use crate::real::{Real, Scalar};
 
-/// How many tolerances of the right values a mistake's values may be off: a wrong function may be
-/// worse conditioned than the right one.
+/// How far the backend's values may be from a mistake's, in tolerances of the right values. It is more than
+/// 1 because a wrong function may be worse conditioned than the right one.
 const ALIKE: f64 = 4.0;
-/// Up to so many, its own error in `f32` is measured.
+/// Up to this distance, the mistake's own error in `f32` is measured.
 const NEARLY: f64 = 1e5;
-/// A mistake must take away most of the error: its values are so many times nearer than the right ones.
+/// A mistake must explain most of the error: its values are this many times nearer than the right ones.
 const NEARER: f64 = 3.0;
-/// Numbers beyond which a case is too large for every mistake to be tried on.
+/// With more numbers than this, a case is too large to try every mistake on.
 const LARGE: usize = 1 << 19;
-/// One in so many failing cases may stay unexplained where something is named.
+/// One in this many failing cases may stay unexplained if a mistake is named.
 const UNEXPLAINED: usize = 5;
 
 /// What a mistake explains of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reach {
-    /// The first divergence, but not all that follows.
+    /// The first divergence, but not everything after it.
     First,
     /// Everything that was written.
     All,
@@ -60,7 +60,7 @@ struct Explanation {
 /// A mistake, or several that the written tensors do not distinguish, and the failing cases that it explains.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Diagnosis {
-    /// The mistake's id; several where the written tensors do not distinguish them.
+    /// The mistake's id; several ids if the written tensors do not distinguish them.
     pub mistakes: Vec<String>,
     /// What the backend computes.
     pub says: String,
@@ -68,9 +68,10 @@ pub(crate) struct Diagnosis {
     pub fix: String,
     /// The failing cases that it explains.
     pub cases: Vec<String>,
-    /// Whether it explains all that follows in these cases, or the first divergence alone.
+    /// Whether it explains everything in these cases, or only the first divergence.
     pub explains: Reach,
-    /// Cases that pass though this mistake would break them: if it is made, then in some situations only.
+    /// Cases that pass although this mistake would break them. If the backend makes it, then only in some
+    /// situations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spared: Vec<String>,
 }
@@ -78,18 +79,18 @@ pub(crate) struct Diagnosis {
 /// The diagnosis of all failing cases.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Diagnoses {
-    /// What was named, what explains most first.
+    /// The named mistakes. The one that explains most comes first.
     pub named: Vec<Diagnosis>,
-    /// What explains something, but too little to be named.
+    /// Mistakes that explain something, but too little to be named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub similar: Vec<Diagnosis>,
-    /// Cases that two or more of those that were named explain together.
+    /// Cases that two or more of the named mistakes explain together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub together: Vec<String>,
     /// Failing cases that no known mistake reproduces from the first divergence to the last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unexplained: Vec<String>,
-    /// Where nothing was named: a lower precision under whose tolerances every failing case passes.
+    /// If nothing was named: a lower precision under whose tolerances every failing case passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Profile>,
     /// Failing cases that are too large to try every mistake on.
@@ -97,7 +98,7 @@ pub(crate) struct Diagnoses {
     pub skipped: Vec<String>,
 }
 
-/// A case, what was found, and what came of it.
+/// A case, what the backend wrote for it, and the result of the comparison.
 #[derive(Debug)]
 pub(crate) struct Checked {
     /// The case.
@@ -111,9 +112,9 @@ pub(crate) struct Checked {
 /// How a backend's tensor compares with a mistake's.
 struct Likeness {
     name: String,
-    /// It is the mistake's tensor.
+    /// Whether it has the mistake's values.
     alike: bool,
-    /// Its error in units of the tolerance, against the right values and against the mistake's.
+    /// Its error in units of the tolerance, against the right values and against the mistake's values.
     from_right: f64,
     from_wrong: f64,
 }
@@ -123,15 +124,15 @@ impl Checked {
         self.golden.inputs.values().map(ArrayD::len).sum::<usize>() > LARGE
     }
 
-    /// The first divergence in numbers, if there is one: what is refused, unreadable, not written, or of
-    /// another shape or type has none.
+    /// The tensor whose numbers diverge first. There is none if the case was refused, or if the first failing
+    /// tensor is unreadable, missing, or of another shape or type.
     fn first(&self) -> Option<&str> {
         let failed = self.report.tensors.iter().find(|tensor| tensor.status == Status::Failed)?;
-        // Only where numbers were compared is there a tolerance.
+        // There is a tolerance only if numbers were compared.
         failed.tolerance.is_some().then_some(&failed.name)
     }
 
-    /// What some planted mistakes give, in an arithmetic: every tensor with its kind.
+    /// The tensors that a computation with planted mistakes gives, each with its kind.
     fn planted<T: Real>(
         &self,
         planted: &Mistakes,
@@ -146,11 +147,11 @@ impl Checked {
         Ok(entries.map(|entry| (entry.name, (entry.values.mapv(Scalar::re), entry.kind))).collect())
     }
 
-    /// What some planted mistakes give for each tensor that was written and is judged.
+    /// Compares each tensor that was written and is judged with that of a computation with planted mistakes.
     fn against(&self, planted: &Mistakes, profile: Profile, forward_only: bool) -> Result<Vec<Likeness>> {
         let wrong = self.planted::<f64>(planted, Form::Definition, forward_only)?;
         let lengths = lengths_of(&self.golden.inputs);
-        // How exactly f32 can compute the wrong function, where that is asked for.
+        // The wrong function computed in f32, when it is needed: how exact can f32 be?
         let mut single = None;
         let mut out = Vec::new();
         for entry in self.golden.expected_entries() {
@@ -204,7 +205,7 @@ impl Checked {
             let first = self.first()?;
             let place = match against.iter().position(|likeness| likeness.name == first) {
                 Some(place) => place,
-                // Undetermined: what comes after it must show.
+                // The first divergence is undetermined under this mistake: the next one decides.
                 None => against.iter().position(|likeness| likeness.from_right > 1.0)?,
             };
             let (right, wrong) = (against[place].from_right, against[place].from_wrong);
@@ -216,13 +217,13 @@ impl Checked {
         };
         match reach(false) {
             Some(Reach::All) => Some(Reach::All),
-            // A first divergence after the loss is one of the backward pass.
+            // If the first divergence is after the loss, the mistake is in the backward pass.
             part if self.first()?.starts_with("grad.") || self.first()?.starts_with("opt.") => part,
             part => part.max(reach(true)),
         }
     }
 
-    /// Whether a mistake would have broken this case, which passes, however it is made.
+    /// Whether a mistake would break this case, which passes, with either form of the backward pass.
     fn contradicts(&self, planted: &Mistakes, profile: Profile) -> bool {
         let breaks = |forward_only| {
             let against = self.against(planted, profile, forward_only);
@@ -231,8 +232,8 @@ impl Checked {
         breaks(false) && breaks(true)
     }
 
-    /// The mistakes that explain this failing case best: of those that explained others, if one
-    /// explains all of it, else of all that are known.
+    /// The mistakes that explain this failing case best. The suspects, which explained other cases, are tried
+    /// first. If none of them explains all of it, all known mistakes are tried.
     fn explanations(&self, suspects: &Mistakes, profile: Profile) -> Vec<Explanation> {
         let among = |mistakes: &[Mistake]| -> Vec<Explanation> {
             let found = mistakes.par_iter().filter_map(|&mistake| {
@@ -251,9 +252,8 @@ impl Checked {
     }
 }
 
-/// The forms in which a backend with a mistake may hold a tensor: where gates are in another order,
-/// its weights may have been rearranged when they were loaded, and whatever is stacked by gates is
-/// then in that order.
+/// The forms in which a backend with a mistake may hold a tensor. With gates in another order, the weights
+/// may have been rearranged when they were loaded; then everything that is stacked by gates is in that order.
 fn other_forms(planted: &Mistakes, name: &str, wrong: &ArrayD<f64>) -> Vec<ArrayD<f64>> {
     const ORDERS: [[usize; 3]; 5] = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let gates = [Mistake::GatesRnz, Mistake::GatesZrn, Mistake::GatesZnr, Mistake::GatesNrz, Mistake::GatesNzr];
@@ -282,18 +282,18 @@ fn undetermined(planted: &Mistakes, name: &str) -> bool {
         || (planted.contains(&Mistake::Truncated) && name == "grad.in.h0")
 }
 
-/// What comes after the last point of a name.
+/// The part of a name after its last dot.
 fn last_part(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// Mistakes that the written tensors do not distinguish, and the places of the cases that they explain.
+/// Mistakes that the written tensors do not distinguish, and the indices of the cases that they explain.
 struct Choice {
     alike: Vec<Mistake>,
     cases: Vec<usize>,
 }
 
-/// The mistake that explains most, then what explains most of the rest, and so on.
+/// The mistake that explains most cases, then the one that explains most of the rest, and so on.
 fn cover(explained: &[(&Checked, Vec<Explanation>)], spared: &BTreeMap<Mistake, Vec<String>>) -> Vec<Choice> {
     let mut open: Vec<usize> = (0..explained.len()).filter(|&k| !explained[k].1.is_empty()).collect();
     let mut choices = Vec::new();
@@ -319,7 +319,7 @@ fn cover(explained: &[(&Checked, Vec<Explanation>)], spared: &BTreeMap<Mistake, 
     choices
 }
 
-/// Names what explains the failing cases.
+/// Finds the mistakes that explain the failing cases.
 #[must_use]
 pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -> Diagnoses {
     let mut out = Diagnoses::default();
@@ -354,7 +354,7 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
         spared[&choice.alike[0]].is_empty() && choice.cases.iter().any(|&k| whole(k, choice.alike[0]))
     };
     let chosen: Mistakes = choices.iter().filter(|choice| fits(choice)).map(|choice| choice.alike[0]).collect();
-    // What no single one explains to the end may hold several of those that were chosen.
+    // A case that no single mistake explains completely may contain several of the chosen ones.
     let alone = |k: usize| chosen.iter().any(|&m| whole(k, m));
     let together: Vec<usize> = (0..explained.len())
         .filter(|&k| !alone(k) && chosen.len() > 1 && explained[k].0.explained_by(&chosen, profile) == Some(Reach::All))

@@ -1,17 +1,17 @@
-//! How far two tensors are apart.
+//! Measures how far two tensors are apart.
 
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use super::program::{Inputs, Program};
 
-/// How far a tensor may lie from the golden one, or how far it does, in parts of its scale.
+/// How far a tensor is, or may be, from the golden one, in parts of its scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 3]", into = "[f64; 3]")]
 pub struct Deviation {
     /// The largest error.
     pub max: f64,
-    /// The Frobenius norm of the error, in parts of that of the tensor.
+    /// The Frobenius norm of the error, relative to that of the tensor.
     pub frobenius: f64,
     /// |mean error|
     pub bias: f64,
@@ -42,7 +42,7 @@ impl Extent<'_> {
     /// Whether the element at a flat position of a tensor of this shape is compared.
     #[must_use]
     pub(crate) fn holds(&self, shape: &[usize], flat: usize) -> bool {
-        // A manifest may call a tensor padded that is none: then all of it counts.
+        // A manifest may call a tensor padded that is not: then all of it counts.
         let (Some(lengths), [batch, steps, rest @ ..]) = (self.lengths, shape) else { return true };
         let inner: usize = rest.iter().product();
         if *batch != lengths.len() || inner * steps == 0 {
@@ -51,8 +51,7 @@ impl Extent<'_> {
         (flat / inner) % steps < lengths[flat / inner / steps]
     }
 
-    /// The scale of each row, or one scale for all: the largest |value| that is compared, 1 where all
-    /// are 0.
+    /// The scale of each row, or one scale for all: the largest |value| that is compared, or 1 if all are 0.
     #[must_use]
     pub(crate) fn scales(&self, values: &ArrayD<f64>) -> Vec<f64> {
         let shape = values.shape();
@@ -68,10 +67,10 @@ impl Extent<'_> {
     }
 }
 
-/// What was found when two tensors were compared.
+/// The result of comparing two tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Difference {
-    /// In parts of the scale.
+    /// How far they are apart, in parts of the scale.
     pub deviation: Deviation,
     /// The flat position of the largest error, or of the first value whose kind (finite, NaN,
     /// infinite) is not the expected one.
@@ -139,13 +138,13 @@ impl Deviation {
     }
 }
 
-/// Which elements of a tensor count, by its name.
+/// How a tensor is compared, by its name.
 #[must_use]
 pub(crate) fn extent<'a>(program: Program, name: &str, lengths: Option<&'a [usize]>) -> Extent<'a> {
     Extent { rows: program == Program::L2norm, lengths: lengths.filter(|_| is_padded(program, name)) }
 }
 
-/// Whether a tensor is [B, T, …] with something after the end of each row.
+/// Whether a tensor is [B, T, …] with padding after the end of each row.
 #[must_use]
 pub(crate) fn is_padded(program: Program, name: &str) -> bool {
     let plain = name.strip_prefix("grad.").unwrap_or(name);
@@ -157,7 +156,7 @@ pub(crate) fn is_padded(program: Program, name: &str) -> bool {
     }
 }
 
-/// The rows' lengths, where a case has them.
+/// The lengths of the rows, if the case has them.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the program
 pub(crate) fn lengths_of(inputs: &Inputs) -> Option<Vec<usize>> {

@@ -1,6 +1,6 @@
-//! What a case gives, read and checked: named tensors become the values that a program computes with.
+//! Reads and checks the inputs of a case: named tensors become the values that a program computes with.
 //!
-//! The names of a model's parameters are here and nowhere else in this module.
+//! Only this file has the names of a model's parameters.
 
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Dimension, Ix1, Ix2, Ix3, s};
 
@@ -41,11 +41,12 @@ pub(super) struct Reader<'a> {
     pub inputs: &'a Inputs,
     pub settings: &'a Settings,
     pub arithmetic: Arithmetic,
-    /// Whether values that are not finite are refused, where a wrong program may have made them.
+    /// Whether values that are not finite are errors even in intermediate results, which a wrong program may
+    /// have computed.
     pub strict: bool,
 }
 
-/// A GRU and what goes into it. A cell is a sequence of one token.
+/// A GRU and its inputs. A cell is a sequence of one token.
 pub(super) struct GruInputs<T> {
     pub layers: Vec<GruLayer<T>>,
     /// [B, T, E]
@@ -57,7 +58,7 @@ pub(super) struct GruInputs<T> {
     pub d_last: Array2<T>,
 }
 
-/// Adam's memory before the first step.
+/// Adam's state before the first step.
 pub(super) struct OptimiserState<T> {
     pub step: u64,
     pub m: Tensors<T>,
@@ -183,7 +184,7 @@ impl Reader<'_> {
         Ok(GruInputs { layers, x, lengths, h0, d_last })
     }
 
-    /// Word ids [B, T] and lengths. After the end of a caption anything may be; an id is kept if it is one.
+    /// Word ids [B, T] and lengths. Anything may follow the end of a caption; a valid id there is kept.
     fn captions(&self, vocabulary: usize) -> Result<(Array2<usize>, Vec<usize>)> {
         let mut ids = self.dimensions::<Ix2>("in.captions", "[B, T]")?;
         let (batch, steps) = ids.dim();
@@ -262,7 +263,7 @@ impl Reader<'_> {
         Ok(Some(ids.into_iter().collect()))
     }
 
-    /// S, and image ids if captions of one image are no negatives of each other.
+    /// S, and the image ids if captions of one image are not negatives of each other.
     pub(super) fn loss<T: Real>(&self) -> Result<(Array2<T>, Option<Vec<usize>>)> {
         let batch = self.dimensions::<Ix2>("in.scores", "[B, B]")?.nrows();
         let scores = self.matrix("in.scores", Some(batch), Some(batch), "[B, B]")?;
@@ -272,7 +273,7 @@ impl Reader<'_> {
 
     /// # Errors
     ///
-    /// If a number is not finite: a loss of NaN teaches nothing.
+    /// If a number is not finite, because nothing can be learned from a loss of NaN.
     pub(super) fn check_finite<T: Real, D: Dimension>(&self, name: &str, x: &ndarray::Array<T, D>) -> Result<()> {
         let x = x.view().into_dyn();
         match x.indexed_iter().find(|(_, x)| !x.is_finite()).filter(|_| self.strict) {
@@ -284,7 +285,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The parameters of an optimiser, by any names.
+    /// The parameters of an optimiser; their names are arbitrary.
     pub(super) fn optimiser_parameters<T: Real>(&self) -> Result<Tensors<T>> {
         let names = self.inputs.keys().filter_map(|name| name.strip_prefix("param."));
         let parameter = |name: &str| Ok((name.to_owned(), self.get(&format!("param.{name}"))?.mapv(T::from_f64)));
@@ -295,7 +296,7 @@ impl Reader<'_> {
         Ok(parameters)
     }
 
-    /// Moments and step count, where a case goes on with them; zeros where it does not.
+    /// Moments and step count, if the case continues from some; otherwise zeros.
     pub(super) fn optimiser_state<T: Real>(&self, parameters: &Tensors<T>) -> Result<OptimiserState<T>> {
         let zeros: Tensors<T> = parameters.iter().map(|(name, p)| (name.clone(), ArrayD::zeros(p.raw_dim()))).collect();
         let mut state = OptimiserState { step: 0, m: zeros.clone(), v: zeros };
@@ -366,7 +367,7 @@ impl Reader<'_> {
 ///
 /// # Errors
 ///
-/// With the first that is none.
+/// If a number is not such an index, with the first one.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked
 fn whole_numbers(name: &str, x: &ArrayD<f64>, limit: usize, what: &str) -> Result<ArrayD<usize>> {
     for (at, &value) in x.indexed_iter() {

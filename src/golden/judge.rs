@@ -33,7 +33,7 @@ impl Found {
 pub(crate) enum Status {
     /// Within its tolerance.
     Passed,
-    /// Accepted, though not the norm; the report says why.
+    /// Accepted, though not what is usual; the report says why.
     Remark,
     /// Not within its tolerance.
     Failed,
@@ -48,12 +48,12 @@ pub(crate) enum Status {
 pub(crate) struct TensorReport {
     /// Its name.
     pub name: String,
-    /// The stage of the data flow that makes it.
+    /// The stage of the data flow that computes it.
     pub stage: Stage,
     /// The outcome.
     pub status: Status,
-    /// The error in units of the tolerance: up to 1 is accepted; none where nothing was compared, and
-    /// where nothing finite can be said.
+    /// The error in units of the tolerance: up to 1 is accepted. None if nothing was compared, or if the
+    /// error is not finite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub units: Option<f64>,
     /// Largest error, Frobenius norm, mean error, in parts of the scale.
@@ -71,14 +71,14 @@ pub(crate) struct TensorReport {
     /// What was found there, as text: JSON has no NaN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
-    /// What is wrong, or remarkable.
+    /// What is wrong, or the remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// How many numbers were compared.
     pub compared: usize,
 }
 
-/// Whether a profile takes an element type.
+/// Checks that a profile accepts an element type. The error says which types it accepts.
 fn takes(profile: Profile, exact: bool, element: ElementType) -> std::result::Result<(), &'static str> {
     let real = match profile {
         _ if exact => {
@@ -135,8 +135,9 @@ pub(super) fn check_tensor(
     }
     let Some(&tolerance) = entry.tolerance.get(&profile) else {
         report.status = Status::NotJudged;
-        report.problem =
-            Some(format!("{profile} cannot judge this tensor: a kink is too near, or its error as large as the value"));
+        report.problem = Some(format!(
+            "{profile} cannot judge this tensor: a kink is too near, or the error is as large as the value"
+        ));
         return report;
     };
     let values = if scalar {
@@ -193,10 +194,10 @@ fn describe(
         return format!("{} of {} values are 0: was all of it written?", zeros(&f), f.len());
     }
     if d.deviation.max <= tolerance.max && d.deviation.frobenius <= tolerance.frobenius {
-        return "every value is near enough, but all are off to one side".into();
+        return "every value is close enough, but all are off in the same direction".into();
     }
     if d.deviation.max <= tolerance.max {
-        return "no value is far off, but too many are off a little".into();
+        return "no value is far off, but too many are slightly off".into();
     }
     let wrong = e.len().min(f.len());
     let scales = extent.scales(expected);

@@ -1,4 +1,4 @@
-//! Makes a suite: golden values, tolerances, what each case catches, and the files.
+//! Makes a suite: golden values, tolerances, the mistakes that each case catches, and the files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,11 +57,11 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
     labels.into_iter().map(Into::into).collect()
 }
 
-/// Expected matrices of a loss with at least so many numbers (B = 128) are not written: they follow
-/// from the scores, and a reader of the suite computes them again ([`GoldenCase::from_file`]).
+/// Expected matrices of a loss with at least this many numbers (B = 128) are not written. They follow from
+/// the scores, and a reader of the suite computes them again ([`GoldenCase::from_file`]).
 const COMPUTED: usize = 128 * 128;
 
-/// A case as it is written: its entry, and the tensors of its file.
+/// A case ready to be written: its entry, and the tensors of its file.
 #[derive(Debug)]
 pub(crate) struct Written {
     /// The manifest's entry.
@@ -111,7 +111,7 @@ fn add(writer: &mut TensorWriter, name: &str, kind: Kind, single: bool, values: 
     })
 }
 
-/// What of a case is written.
+/// Which parts of a case are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MakeOptions<'a> {
     /// The profiles whose tolerances are measured.
@@ -120,18 +120,18 @@ pub(crate) struct MakeOptions<'a> {
     pub layouts: &'a [Layout],
     /// Whether per-step values of the GRU are written too.
     pub steps: bool,
-    /// Whether the mistakes that the case catches are found out.
+    /// Whether to find out which mistakes the case catches.
     pub kills: bool,
-    /// Whether inputs are `f32` (the suite's are; a user's are as they were).
+    /// Whether inputs are written as `f32` (those of the suite are; a user's keep their type).
     pub single: bool,
 }
 
 impl Case {
-    /// Computes everything that is written of this case.
+    /// Computes everything that is written for this case.
     ///
     /// # Errors
     ///
-    /// As [`Program::run`], unless the case is one that must be refused.
+    /// As [`Program::run`], except for a case that must be refused.
     pub(crate) fn make(&self, options: MakeOptions<'_>) -> Result<Written> {
         let mut writer = TensorWriter::default();
         let mut tensors: Vec<TensorEntry> = Vec::new();
@@ -210,7 +210,7 @@ impl Case {
             .collect()
     }
 
-    /// The GRU's weights as another library wants them, `layout.<library>.l{k}.<tensor>`.
+    /// The GRU's weights in the layout of another library, `layout.<library>.l{k}.<tensor>`.
     fn converted(&self, layout: Layout) -> Result<Vec<(String, ArrayD<f64>)>> {
         let mut all = Vec::new();
         for k in 0.. {
@@ -239,7 +239,7 @@ fn shaped<D: ndarray::Dimension>(x: &ArrayD<f64>) -> Result<ndarray::Array<f64, 
     x.clone().into_dimensionality().map_err(|e| Error::mismatch(e.to_string()))
 }
 
-/// The mistakes that a case catches with at least ten times the `f32` tolerance.
+/// The mistakes that a case catches by at least ten times the `f32` tolerance.
 fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
     const CLEARLY: f64 = 10.0;
     let settings = golden.settings()?;
@@ -259,7 +259,7 @@ fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
 ///
 /// # Errors
 ///
-/// If a case cannot be computed, or if the disk refuses.
+/// If a case cannot be computed, or if writing fails.
 pub(crate) fn write(
     folder: &Path,
     name: &str,
@@ -277,7 +277,7 @@ pub(crate) fn write(
         done(&case.id);
         Ok(entry)
     };
-    // Large cases are parallel within and would not fit into memory together.
+    // Large cases are parallel inside, and together they would not fit into memory.
     let large = cases.iter().any(|case| case.inputs.values().map(ArrayD::len).sum::<usize>() > 1 << 20);
     let entries: Result<Vec<CaseEntry>> =
         if large { cases.iter().map(write_one).collect() } else { cases.par_iter().map(write_one).collect() };
@@ -295,11 +295,11 @@ pub(crate) fn write(
     Ok(manifest)
 }
 
-/// Writes one case's file; its entry goes into the metadata, which npz has not.
+/// Writes one case's file. Its entry goes into the metadata, except in npz, which has none.
 ///
 /// # Errors
 ///
-/// If the disk refuses.
+/// If writing fails.
 pub(crate) fn write_file(path: &Path, tensors: &TensorWriter, entry: &CaseEntry, format: Format) -> Result<()> {
     match format {
         Format::Safetensors => tensors.write_safetensors(path, Some(json(entry)?)),

@@ -1,21 +1,21 @@
-//! The mistakes that are known: single changes of the computation, each with what it is and how to fix it.
+//! The known mistakes: single changes of the computation, each with what it is and how to fix it.
 //!
-//! [`super::plain`] can compute with any of them. So a mistake is at once something that the suite
-//! must catch (the tests plant every one) and something that the diagnosis can recognise: it tries
-//! them on the golden inputs and names the one that gives the backend's values.
+//! [`super::plain`] can compute with any of them. So the suite must catch every mistake (the tests plant
+//! each one), and the diagnosis can recognise it: it tries the mistakes on the golden inputs and names the
+//! one that gives the backend's values.
 
 use std::collections::BTreeSet;
 
 /// What is known about a mistake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Description {
-    /// Which one.
+    /// The mistake.
     pub mistake: Mistake,
     /// Its name in manifests and reports.
     pub id: &'static str,
     /// What the backend computes, as the end of "these are the values of …".
     pub says: &'static str,
-    /// What to do.
+    /// How to fix it.
     pub fix: &'static str,
 }
 
@@ -39,7 +39,7 @@ mistakes! {
         "word vectors that are read one row too far (W[w + 1])",
         "ids count from 0, with <pad> = 0: use the id itself as the row";
     WordGradientOverwritten, "word-gradient-overwritten",
-        "word gradients of which the last occurrence overwrites the others",
+        "word gradients where the last occurrence overwrites the others",
         "a word that occurs several times gets the sum: dW[w] += dx, atomically or by a sorted segment sum";
     WordGradientAveraged, "word-gradient-averaged",
         "word gradients divided by how often the word occurs",
@@ -69,7 +69,7 @@ mistakes! {
     InputBiasDropped, "input-bias-dropped", "a GRU without b_ih", "a = W_ih x + b_ih";
     RecurrentBiasDropped, "recurrent-bias-dropped", "a GRU without b_hh", "c = W_hh h + b_hh";
     BiasesDropped, "biases-dropped", "a GRU without biases", "a = W_ih x + b_ih and c = W_hh h + b_hh";
-    InputBiasForBoth, "input-bias-for-both", "a GRU with b_ih in the place of b_hh", "c = W_hh h + b_hh: two biases, not one twice";
+    InputBiasForBoth, "input-bias-for-both", "a GRU with b_ih instead of b_hh", "c = W_hh h + b_hh: two biases, not one twice";
     BiasesSwapped, "biases-swapped", "a GRU with b_ih and b_hh exchanged",
         "b_ih goes to the input side, b_hh to the recurrent side; they differ for n, where r multiplies b_hn alone";
     RecurrentBiasOutsideReset, "recurrent-bias-outside-reset",
@@ -91,7 +91,7 @@ mistakes! {
     HardSigmoidSix, "hard-sigmoid-six", "a hard sigmoid, clip(x / 6 + 0.5, 0, 1), for σ", "σ(x) = 1 / (1 + exp(−x))";
 
     // GRU: sequences
-    InitialStateIgnored, "initial-state-ignored", "a GRU that starts from 0 in the place of the given state", "take h₀ (or h) from the inputs";
+    InitialStateIgnored, "initial-state-ignored", "a GRU that starts from 0 instead of the given state", "take h₀ (or h) from the inputs";
     InitialStateOnes, "initial-state-ones", "a GRU that starts from a state of ones", "h₀ = 0, or what the inputs give: clear the state before every batch";
     LastAtPaddedEnd, "last-at-padded-end",
         "the state at the padded end of the batch, after padding has been read", "take each row's state at its own last token, t = length − 1";
@@ -141,7 +141,7 @@ mistakes! {
     LinearBackwardUnnormalised, "linear-backward-by-output", "a projection's gradients from the gradient of the normalised vectors", "go back through the normalisation first, then dW = dyᵀ x";
 
     // Normalisation and absolute value
-    NormOverColumns, "norm-over-columns", "columns normalised in the place of rows", "every row has norm 1: reduce over the dimension D";
+    NormOverColumns, "norm-over-columns", "columns normalised instead of rows", "every row has norm 1: reduce over the dimension D";
     NormL1, "norm-l1", "division by the sum of absolute values (L1)", "y = x / ‖x‖₂";
     NormMax, "norm-max", "division by the largest absolute value", "y = x / ‖x‖₂";
     NormSquared, "norm-squared", "division by the squared norm (the root is missing)", "y = x / ‖x‖₂";
@@ -160,13 +160,13 @@ mistakes! {
     NormRoot1e5, "norm-root-1e-5", "y = x / √(Σ x² + 1e-5)", "there is no epsilon: y = x / ‖x‖";
     NormBackwardWithoutProjection, "norm-backward-without-projection", "dx = dy / ‖x‖, without the part along the row (the norm detached)", "dx = (dy − y (y · dy)) / ‖x‖";
     NormBackwardWithoutDivision, "norm-backward-without-division", "dx = dy − y (y · dy), not divided by the norm", "dx = (dy − y (y · dy)) / ‖x‖";
-    NormBackwardByInput, "norm-backward-by-input", "dx = (dy − x (x · dy)) / ‖x‖, with x in the place of y", "dx = (dy − y (y · dy)) / ‖x‖";
+    NormBackwardByInput, "norm-backward-by-input", "dx = (dy − x (x · dy)) / ‖x‖, with x instead of y", "dx = (dy − y (y · dy)) / ‖x‖";
     NormBackwardSquared, "norm-backward-squared", "dx divided by ‖x‖²", "dx = (dy − y (y · dy)) / ‖x‖";
     NormBackwardSkipped, "norm-backward-skipped", "dx = dy, the normalisation left out of the backward pass", "dx = (dy − y (y · dy)) / ‖x‖";
     AbsDropped, "abs-dropped", "embeddings without the absolute value of use_abs", "with use_abs: |y| on both sides, after the normalisation";
     AbsImagesAlone, "abs-images-alone", "absolute values on the image side alone", "with use_abs: |y| on both sides";
     AbsCaptionsAlone, "abs-captions-alone", "absolute values on the caption side alone", "with use_abs: |y| on both sides";
-    AbsRelu, "abs-relu", "max(0, y) in the place of |y|", "with use_abs: |y| on both sides";
+    AbsRelu, "abs-relu", "max(0, y) instead of |y|", "with use_abs: |y| on both sides";
     AbsForced, "abs-forced", "absolute values without use_abs", "|y| only with use_abs";
     AbsBackwardSign, "abs-backward-sign", "dx = dy, without the sign of the absolute value", "dx = sign(x) dy";
 
@@ -178,7 +178,7 @@ mistakes! {
     OrderRootMissing, "order-root-missing", "the squared order violation where the root is asked for", "measure = order: s = −‖v‖₂, with the root";
     OrderRootExtra, "order-root-extra", "the root of the order violation where the square is asked for", "measure = order-squared: s = −‖v‖₂², without the root";
     OrderSign, "order-sign", "an order violation with a positive sign", "s = −‖v‖: a violation lowers the score";
-    MeasureIgnored, "measure-ignored", "inner products in the place of the order similarity", "use the measure of the config";
+    MeasureIgnored, "measure-ignored", "inner products instead of the order similarity", "use the measure of the config";
     ScoreGradientTransposed, "score-gradient-transposed", "dF = dSᵀ G and dG = dS F", "dF = dS G, dG = dSᵀ F";
     OrderGradientHalved, "order-gradient-halved", "an order-squared gradient without its factor 2", "dg −= 2 dS v, df += 2 dS v";
     OrderGradientWithoutRoot, "order-gradient-without-root", "an order gradient that is not divided by the norm", "dg += dS v / s, df −= dS v / s";
@@ -198,14 +198,14 @@ mistakes! {
     HingeSign, "hinge-sign", "hinges with S and d exchanged", "[α + S_ij − d]₊: a wrong pair's score is added, the right pair's subtracted";
     SquaredHinge, "squared-hinge", "squared hinges", "[·]₊, not its square";
     NoHinge, "no-hinge", "α + S_ij − d without the hinge", "negative terms count as 0";
-    Softplus, "softplus", "log(1 + eˣ) in the place of the hinge", "[x]₊ = max(0, x)";
+    Softplus, "softplus", "log(1 + eˣ) instead of the hinge", "[x]₊ = max(0, x)";
     SumForMax, "sum-for-max", "the sum of hinges (SH) where the maximum is asked for", "max_violation: only the hardest negative of each query";
     MaxForSum, "max-for-sum", "the hardest negatives (MH) where the sum is asked for", "without max_violation all negatives count";
     BatchHardest, "batch-hardest", "one hardest negative for the whole batch", "one for each row and one for each column";
     SemiHard, "semi-hard", "the hardest among the negatives that score below the right pair", "the hardest of all negatives";
     MaskIgnored, "mask-ignored", "captions of one image counted as negatives in spite of mask_same_image", "leave out the pairs with equal image_ids, in both directions";
     MaskCaptionSideOnly, "mask-caption-side-only", "mask_same_image applied along the rows alone", "leave out the pairs with equal image_ids, in both directions";
-    KinkActive, "kink-active", "a gradient at hinges that are exactly 0 (≥ in the place of >)", "a term counts only if it is > 0";
+    KinkActive, "kink-active", "a gradient at hinges that are exactly 0 (≥ instead of >)", "a term counts only if it is > 0";
     TieAll, "tie-all", "the whole gradient given to each of equally hard negatives", "one winner, or shares that add up to 1";
     PositiveDetached, "positive-detached", "no gradient for the right pairs (the diagonal detached)", "each term that counts adds −1 at its right pair";
     NegativeDetached, "negative-detached", "no gradient for the wrong pairs", "each term that counts adds +1 at its own place";
@@ -238,7 +238,7 @@ mistakes! {
     DecoupledDecay, "adamw", "decoupled weight decay of 0.01 (AdamW)", "no weight decay";
     SparseAdam, "adam-sparse", "elements with gradient 0 left as they are", "dense: moments decay and parameters move where g = 0 too";
     MomentsBefore, "adam-moments-before", "an update with the moments of the step before", "update m and v first, then the parameters";
-    SecondMomentAbsolute, "adam-second-moment-absolute", "|g| in the place of g² in v", "v = β₂ v + (1 − β₂) g²";
+    SecondMomentAbsolute, "adam-second-moment-absolute", "|g| instead of g² in v", "v = β₂ v + (1 − β₂) g²";
     FirstMomentNotDamped, "adam-first-moment-not-damped", "m = β₁ m + g", "m = β₁ m + (1 − β₁) g";
     AmsGrad, "adam-amsgrad", "AMSGrad: the largest v so far", "plain Adam: v as it is";
     Ascent, "adam-ascent", "steps up the gradient", "θ ← θ − lr m̂ / (√v̂ + ε)";
@@ -255,7 +255,7 @@ impl Mistake {
     }
 }
 
-/// The mistakes with which a computation is made: none, one, or several together.
+/// The mistakes planted in a computation: none, one, or several together.
 pub(crate) type Mistakes = BTreeSet<Mistake>;
 
 #[cfg(test)]

@@ -11,20 +11,20 @@
 //! | `specified` | the expected values: each program computed by [`crate::spec`] |
 //! | [`plain`], `runner` | the same equations once more, in any arithmetic and with any known mistake |
 //! | [`arithmetic`] | the freedom of an honest backend: orders of summation, rounding, σ and tanh |
-//! | [`difference`], [`tolerance`] | how far two tensors are apart, and how far honest backends are: T = 8 E |
+//! | [`difference`], [`tolerance`] | how far two tensors are apart, and how far honest backends may be: T = 8 E |
 //! | [`cases`] | the suite: small inputs on which mistakes show |
 //! | [`suite`], [`make`] | the manifest and the files of a suite, and how they are written |
 //! | [`stage`] | which step of the data flow makes a tensor |
-//! | `judge`, [`compare`], [`ties`] | a backend's tensor against the expected one, then all of a case; where several gradients are right |
+//! | `judge`, [`compare`], [`ties`] | one tensor of a backend, then all of a case; cases with several right gradients |
 //! | [`mistakes`], [`diagnose`] | known mistakes, and which of them gives the backend's values |
 //! | [`check`] | a folder or a file against a suite or a case |
-//! | [`custom`] | cases of the user's own, at the user's sizes |
+//! | [`custom`] | users' own cases, in any sizes |
 //!
-//! Public is what a check needs, for a backend in Rust with tests of its own: [`Suite`], [`check_folder`],
-//! [`Profile`].
+//! The public items are those that a check needs, for a backend in Rust with tests of its own: [`Suite`],
+//! [`check_folder`], [`Profile`].
 //!
-//! Three computations of the model agree: [`crate::spec`] and [`plain`] to the bit, the fast one of
-//! [`crate::model`] and `PyTorch`'s to rounding. Tests compare all of them.
+//! Several computations of the model agree: [`crate::spec`] and [`plain`] to the bit, the fast one of
+//! [`crate::model`] and that of `PyTorch` up to rounding. Tests compare all of them.
 
 pub(crate) mod arithmetic;
 pub(crate) mod cases;

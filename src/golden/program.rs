@@ -34,7 +34,7 @@ pub(crate) enum Program {
     Loss,
     /// Clipping and Adam on given gradients.
     Optimiser,
-    /// Everything.
+    /// A whole model.
     Model,
 }
 
@@ -64,7 +64,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Those of a run, for so many steps.
+    /// The settings of a run, for this many steps.
     pub(super) fn of(config: &Config, steps: usize) -> Self {
         Self {
             margin: config.margin,
@@ -107,7 +107,7 @@ pub(crate) struct Margins {
 }
 
 impl Margins {
-    /// Nothing is near.
+    /// No kink is near.
     pub(crate) const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
 
     fn see(place: &mut Option<f64>, value: f64) {
@@ -165,7 +165,7 @@ impl Margins {
         }
     }
 
-    /// The least of those at which a gradient jumps.
+    /// The distance from the nearest kink, at which a gradient jumps.
     #[must_use]
     pub(crate) fn kink(&self) -> f64 {
         [self.hinge, self.hardest, self.sign].into_iter().flatten().fold(f64::INFINITY, f64::min)

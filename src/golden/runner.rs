@@ -1,5 +1,5 @@
-//! How each program runs: inputs are checked, the plain computation does the work, and every value
-//! goes into the trace.
+//! Runs each program: the inputs are checked, the plain computation does the work, and every value goes
+//! into the trace.
 
 use ndarray::{Array2, Array3, Axis};
 
@@ -14,13 +14,12 @@ use crate::spec::layers::Linear;
 use crate::spec::model::Parameters;
 
 impl Program {
-    /// Computes.
+    /// Computes the program on these inputs.
     ///
     /// # Errors
     ///
-    /// If an input is missing, has not the shape that the others imply, or is one that
-    /// must be refused (a zero row to be normalised, an id out of range, a length of 0, scores that
-    /// are not finite).
+    /// If an input is missing, does not have the shape that the others imply, or must be refused (a zero row
+    /// to be normalised, an id out of range, a length of 0, scores that are not finite).
     pub(crate) fn run<T: Real>(self, settings: &Settings, inputs: &Inputs, plain: &Plain<'_>) -> Result<Run<T>> {
         check_steps(settings)?;
         let mut run = Runner { settings, inputs, plain, trace: Trace::default(), margins: Margins::NONE };
@@ -41,7 +40,7 @@ impl Program {
 
 /// # Errors
 ///
-/// If there are more steps than a case of the user's own may have.
+/// If there are more steps than a user's own case may have.
 pub(super) fn check_steps(settings: &Settings) -> Result<()> {
     const STEPS: usize = 100_000;
     if settings.steps > STEPS {
@@ -50,7 +49,7 @@ pub(super) fn check_steps(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// A program as it runs.
+/// A running program.
 struct Runner<'a, 'p, T> {
     settings: &'a Settings,
     inputs: &'a Inputs,
@@ -59,7 +58,7 @@ struct Runner<'a, 'p, T> {
     margins: Margins,
 }
 
-/// What a pass through the model gives to the optimiser.
+/// The results of a pass through the model that the optimiser needs.
 struct ModelPass<T> {
     loss: T,
     gradient: Tensors<T>,
@@ -263,7 +262,7 @@ impl<T: Real> Runner<'_, '_, T> {
         self.settings.use_abs || self.wrong(M::AbsForced)
     }
 
-    /// Normalisation, where it is asked for, and absolute value of a side's vectors.
+    /// The normalisation and the absolute value of a side's vectors, as the settings ask.
     fn head(&mut self, x: Array2<T>, side: &'static str, skip: [M; 2], abs_dropped: [M; 2]) -> Result<Side<T>> {
         let mut out = Side { norm: None, unit: x, embedding: Array2::zeros((0, 0)) };
         if side == "caption" || !self.settings.no_imgnorm || self.wrong(M::ImageNormForced) {
@@ -371,7 +370,7 @@ impl<T: Real> Runner<'_, '_, T> {
     }
 }
 
-/// The mistakes that are made with sequences.
+/// The mistakes about sequences.
 const OF_SEQUENCES: [M; 13] = [
     M::LastAtPaddedEnd,
     M::LastOfZeros,
@@ -392,7 +391,7 @@ const OF_SEQUENCES: [M; 13] = [
 const ABS_OF_IMAGES: [M; 2] = [M::AbsDropped, M::AbsCaptionsAlone];
 const ABS_OF_CAPTIONS: [M; 2] = [M::AbsDropped, M::AbsImagesAlone];
 
-/// A side's vectors on their way to the scores.
+/// A side's vectors, from the projection to the scores.
 struct Side<T> {
     norm: Option<Normalised<T>>,
     /// Before the absolute value.

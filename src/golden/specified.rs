@@ -1,7 +1,7 @@
-//! What a case must give: each program computed by the specification, [`crate::spec`].
+//! The expected values of a case: each program computed by the specification, [`crate::spec`].
 //!
 //! The tensors and their order are those of [`Program::run`], which computes the same in any arithmetic
-//! and with any mistake. `golden/tests.rs` compares the two, to the bit.
+//! and with any mistake. `golden/tests.rs` compares the two, bit by bit.
 
 use ndarray::{Array2, ArrayView, Axis, RemoveAxis};
 
@@ -43,7 +43,7 @@ impl Program {
     }
 }
 
-/// A program as it runs.
+/// A running program.
 struct Specified<'a> {
     settings: &'a Settings,
     read: Reader<'a>,
@@ -51,7 +51,7 @@ struct Specified<'a> {
     margins: Margins,
 }
 
-/// The measure under the name that the specification has for it.
+/// The measure, as the specification's type.
 fn measure(measure: Measure) -> scores::Measure {
     match measure {
         Measure::Cosine => scores::Measure::Cosine,
@@ -203,7 +203,7 @@ impl Specified<'_> {
         self.trace.real("mid.cost_s", &y.cost_s);
         self.trace.real("mid.cost_im", &y.cost_im);
         if hinge.violation == Violation::Max {
-            // The place of the one that counts; −1 where there is none.
+            // The index of the negative that counts; −1 if there is none.
             let hardest = |counts: ArrayView<'_, f64, ndarray::Ix2>| -> ndarray::Array1<f64> {
                 let place = |query: ndarray::ArrayView1<'_, f64>| query.iter().position(|&counts| counts > 0.0);
                 counts.outer_iter().map(|query| place(query).map_or(-1.0, |place| place as f64)).collect()

@@ -1,4 +1,4 @@
-//! The stages of the data flow: which step of the model makes a tensor.
+//! The stages of the data flow: which step of the model computes a tensor.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub(crate) enum Step {
     Scores,
     /// (HINGE-1) to (MH-1)
     Loss,
-    /// What the GRU reads, where it is checked by itself.
+    /// The input of a GRU that is checked by itself.
     GruInput,
     /// The loss of every step of a trajectory.
     LossesOfTheSteps,
@@ -42,7 +42,7 @@ pub(crate) enum Step {
     Clipping,
     /// (ADAM-1) to (ADAM-3)
     Adam,
-    /// No tensor of a program that this version knows.
+    /// The step of a tensor that no program has.
     Unknown,
 }
 
@@ -101,19 +101,19 @@ const BACKWARD: [Step; 12] = [
 ];
 const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 
-/// A step, or the gradients of what it makes. Its text is `backward: gru layer 1`, for example.
+/// A step, or the gradients of its results. Its text is `backward: gru layer 1`, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stage {
-    /// Which step.
+    /// The step.
     pub step: Step,
-    /// Which layer, of a [`Step::GruLayer`].
+    /// The layer, for a [`Step::GruLayer`].
     pub layer: usize,
-    /// Gradients, not values.
+    /// Whether it computes gradients, not values.
     pub backward: bool,
 }
 
 impl Stage {
-    /// A tensor of no program.
+    /// The stage of a tensor that no program has.
     pub(crate) const UNKNOWN: Self = Self::forward(Step::Unknown);
 
     /// The values of a step.
@@ -128,7 +128,7 @@ impl Stage {
         Self { backward: true, ..self }
     }
 
-    /// The place in the data flow, to sort by. In the backward pass the top layer comes first.
+    /// A key that sorts stages by the data flow. In the backward pass the top layer comes first.
     #[must_use]
     pub(crate) fn rank(self) -> (usize, usize) {
         let place = |order: &[Step], offset| {
@@ -155,7 +155,7 @@ impl Serialize for Stage {
 }
 
 impl Program {
-    /// The stage of the data flow that makes a tensor; [`Stage::UNKNOWN`] of a name that no program has.
+    /// The stage of the data flow that computes a tensor; [`Stage::UNKNOWN`] if no program has this name.
     #[must_use]
     pub(crate) fn stage(self, name: &str) -> Stage {
         let (backward, name) = name.strip_prefix("grad.").map_or((false, name), |plain| (true, plain));
@@ -164,7 +164,7 @@ impl Program {
         Stage { step, layer, backward: backward && step != Step::Unknown }
     }
 
-    /// The step of a tensor that belongs to no layer by its name.
+    /// The step of a tensor whose name has no layer.
     fn step(self, name: &str) -> Step {
         let below = |path: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         match name {

@@ -1,4 +1,4 @@
-//! The suite on disk: a manifest, and one file a case.
+//! The suite on disk: a manifest, and one file per case.
 //!
 //! ```text
 //! manifest.json          what every case is: program, settings, flags, tensors, tolerances
@@ -6,10 +6,9 @@
 //! <id>.safetensors       in.*, param.* (f32, ids i64) and the expected values (f64, masks u8, indices i64)
 //! ```
 //!
-//! The manifest says nothing twice: whether a tensor is given or expected follows from its name, the
-//! stage that makes it from its name and the program ([`Program::stage`]). The large matrices of a
-//! loss follow from the scores: they are in the manifest and not in the file
-//! ([`TensorEntry::computed`]).
+//! The manifest says nothing twice. Whether a tensor is given or expected follows from its name; the stage
+//! that computes it follows from its name and the program ([`Program::stage`]). The large matrices of a
+//! loss follow from the scores, so they are in the manifest but not in the file ([`TensorEntry::computed`]).
 //!
 //! Everything is written deterministically: names in alphabetical order, one metadata key,
 //! little-endian, C order. Regenerating gives the same bytes on every machine, since the golden
@@ -48,8 +47,8 @@ pub(crate) struct Manifest {
     pub suite: String,
     /// What the flags of the cases mean.
     pub flags: BTreeMap<String, String>,
-    /// For each known mistake, the places in `cases` of those that catch it with at least ten times
-    /// the `f32` tolerance; what is in [`CaseEntry::kills`], by mistake.
+    /// For each known mistake, the indices in `cases` of those that catch it by at least ten times the `f32`
+    /// tolerance: the same as [`CaseEntry::kills`], by mistake.
     pub kills: BTreeMap<String, Vec<usize>>,
     /// The cases, in order.
     pub cases: Vec<CaseEntry>,
@@ -59,7 +58,7 @@ pub(crate) struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CaseEntry {
-    /// Its name, for ever.
+    /// Its name, which never changes.
     pub id: String,
     /// The family it belongs to.
     pub family: String,
@@ -71,14 +70,14 @@ pub(crate) struct CaseEntry {
     pub note: String,
     /// What is special about it.
     pub flags: Vec<String>,
-    /// Whether the values must be given, may be, or the input must be refused.
+    /// Whether the values must be given, may be given, or the input must be refused.
     pub result: Expected,
     /// The settings that the program reads.
     pub config: serde_json::Map<String, Value>,
     /// Distance from kinks.
     pub margins: Margins,
-    /// The mistakes that this case catches with at least ten times the `f32` tolerance. In the
-    /// manifest they are in [`Manifest::kills`].
+    /// The mistakes that this case catches by at least ten times the `f32` tolerance. In the manifest they
+    /// are in [`Manifest::kills`].
     #[serde(default)]
     pub kills: Vec<String>,
     /// Inputs, then expected values in the order of the data flow.
@@ -101,19 +100,19 @@ pub(crate) struct TensorEntry {
     /// The largest |value| that is compared: errors are in parts of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// Every row has its own scale.
+    /// Whether every row has its own scale.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rows: bool,
-    /// [B, T, …], of which only t < `in.lengths` is compared.
+    /// Whether the tensor is padded, [B, T, …]: only t < `in.lengths` is compared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub padded: bool,
-    /// Whole numbers that must be equal.
+    /// Whether it holds whole numbers that must be equal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
-    /// It is not in the file: a reader of the case computes it from the inputs.
+    /// Whether it is not in the file: a reader of the case computes it from the inputs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub computed: bool,
-    /// [max, Frobenius] allowed under each profile that judges this tensor, and of large tensors the mean.
+    /// [max, Frobenius] allowed under each profile that judges this tensor; for large tensors also the mean.
     #[serde(default, skip_serializing_if = "Tolerances::is_empty", with = "figures")]
     pub tolerance: Tolerances,
 }
@@ -133,7 +132,7 @@ impl TensorEntry {
     }
 }
 
-/// Tolerances in JSON: two figures a profile, and the third where there is one.
+/// Tolerances in JSON: two figures per profile, and the third if there is one.
 mod figures {
     use std::collections::BTreeMap;
 
@@ -176,13 +175,13 @@ pub(crate) struct GoldenCase {
     pub expected: BTreeMap<String, ArrayD<f64>>,
 }
 
-/// In what form files are written.
+/// The format of the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// One safetensors file a case.
+    /// One safetensors file per case.
     #[default]
     Safetensors,
-    /// One npz file a case.
+    /// One npz file per case.
     Npz,
 }
 
@@ -198,7 +197,7 @@ impl Format {
 }
 
 impl GoldenCase {
-    /// The settings, with the defaults of what the program does not read.
+    /// The settings. Those that the program does not read have their defaults.
     ///
     /// # Errors
     ///
@@ -217,7 +216,7 @@ impl GoldenCase {
     ///
     /// # Errors
     ///
-    /// If a tensor is missing, has another shape or other bytes than the manifest says.
+    /// If a tensor is missing, or has another shape or other bytes than in the manifest.
     pub(crate) fn from_file(entry: CaseEntry, file: &TensorFile) -> Result<Self> {
         let (mut inputs, mut expected) = (Inputs::new(), BTreeMap::new());
         for tensor in entry.tensors.iter().filter(|tensor| !tensor.computed) {
@@ -274,7 +273,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// SHA-256 of values in the type in which they are written.
+/// SHA-256 of values, in the type in which they are written.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // they are of this type
 pub(super) fn sha256(dtype: &str, values: &ArrayD<f64>) -> String {
     let mut hash = Sha256::new();
@@ -300,14 +299,14 @@ impl Suite {
     ///
     /// # Errors
     ///
-    /// If it is not there, is no manifest, or is of another format.
+    /// If it is missing, is not a manifest, or has another format.
     pub fn open(folder: &Path) -> Result<Self> {
-        /// Many times the manifest of either suite.
+        /// The largest manifest in bytes, many times that of either suite.
         const MOST: u64 = 1 << 24;
         let path = folder.join("manifest.json");
         let text = read_text(&path, MOST)?;
         let not_a_manifest = |e: serde_json::Error| Error::line(&path, e.line(), format!("not a manifest: {e}"));
-        // First without keeping anything: what is held of a file takes more memory than the file.
+        // First parsed without keeping anything, because parsed values take more memory than the file.
         serde_json::from_str::<IgnoredAny>(&text).map_err(not_a_manifest)?;
         let mut manifest: Manifest = serde_json::from_str(&text).map_err(not_a_manifest)?;
         if manifest.format != FORMAT {
@@ -320,7 +319,7 @@ impl Suite {
             return Err(Error::file(&path, format!("two cases have the id {}", twice.id)));
         }
         for (mistake, places) in &manifest.kills {
-            /// Each place takes a copy of the name.
+            /// Each case that catches a mistake takes a copy of its name.
             const LONGEST: usize = 100;
             let mut seen = BTreeSet::new();
             if mistake.len() > LONGEST || !places.iter().all(|place| seen.insert(place)) {
@@ -352,8 +351,8 @@ impl Suite {
 
 /// # Errors
 ///
-/// With a name that would not be shown unchanged or that occurs twice, or an id that is no
-/// file's name: a case is in the suite's own folder.
+/// If a name would not be shown unchanged or occurs twice, or if an id is not the name of a file: a case
+/// must be in the suite's own folder.
 pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
     let hidden = |name: &str| name.chars().any(is_obeyed);
     if case.id.is_empty() || case.id.starts_with('.') || case.id.contains(['/', '\\', ':']) || hidden(&case.id) {
@@ -372,11 +371,11 @@ pub(super) fn check_entry(case: &CaseEntry) -> std::result::Result<(), String> {
 }
 
 impl Manifest {
-    /// JSON with one line a tensor.
+    /// JSON with one line per tensor.
     ///
     /// # Errors
     ///
-    /// Never, but for numbers that JSON cannot hold.
+    /// If a number cannot be written in JSON.
     pub(crate) fn to_text(&self) -> Result<String> {
         let mut out = String::from("{\n");
         let _ = writeln!(out, "  \"format\": {},\n  \"suite\": {},\n  \"flags\": {{", self.format, json(&self.suite)?);

@@ -79,7 +79,7 @@ fn check(case: &GoldenCase, found: FoundTensors, profile: Profile) -> Checked {
     Checked { golden: case.clone(), found, report }
 }
 
-/// A right backend in `f32`.
+/// A correct backend in `f32`.
 fn right(case: &GoldenCase) -> FoundTensors {
     backend(case, Arithmetic::PLAIN, &Mistakes::new(), false)
 }
@@ -159,7 +159,7 @@ fn the_suite_is_what_it_promises() {
 
 #[test]
 fn ids_are_only_ever_added() {
-    // The ids of the first release: none may go, none may change what it stands for.
+    // The ids of the first release: none may disappear or change its meaning.
     let pinned = include_str!("ids.txt");
     let programs: BTreeMap<&str, &str> =
         suite().iter().map(|case| (case.entry.id.as_str(), case.entry.program.name())).collect();
@@ -195,7 +195,7 @@ fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] 
 
 #[test]
 fn every_pair_of_sizes_is_equal_in_a_case_and_different_in_another() {
-    // A size that is three times itself, and a GRU of six layers, are not there.
+    // No size is three times itself, and no GRU has six layers.
     let impossible = [(Program::GruCell, "3H", "H"), (Program::Gru, "3H", "H"), (Program::Model, "3H", "H")];
     let too_deep = (Program::Gru, "3H", "L");
     let mut pairs: BTreeMap<(Program, &str, &str), [Vec<&str>; 2]> = BTreeMap::new();
@@ -226,7 +226,7 @@ fn every_pair_of_sizes_is_equal_in_a_case_and_different_in_another() {
         assert!(equal.is_empty() || !excused(pair), "{pair:?} occurs as equal in {equal:?}: it needs no excuse");
     }
     assert!(wrong.is_empty(), "no case has these sizes equal, or none has them different: {wrong:?}");
-    // The pairs themselves are counted: a letter that is lost from the table must not make the test empty.
+    // The pairs are counted, so that a letter lost from the table does not make the test empty.
     let of = |program: Program| pairs.keys().filter(|(p, _, _)| *p == program).count();
     let all = [Program::GruCell, Program::Gru, Program::Embedding, Program::Linear, Program::L2norm, Program::Scores];
     assert_eq!(all.map(of), [6, 15, 6, 3, 1, 3]);
@@ -238,7 +238,7 @@ fn a_matrix_read_or_written_with_swapped_strides_is_rejected() {
     let (none, mut read, mut shown, mut written) = (Mistakes::new(), BTreeSet::new(), BTreeSet::new(), 0);
     for case in valid() {
         let settings = case.settings().unwrap();
-        // Two axes of one size, of a tensor that is not symmetric in them.
+        // Two axes of the same size, in a tensor that is not symmetric in them.
         let swapped = |values: &ndarray::ArrayD<f64>| -> Vec<ndarray::ArrayD<f64>> {
             let pairs = (0..values.ndim()).flat_map(|a| (0..a).map(move |b| (a, b)));
             let square = pairs.filter(|&(a, b)| values.shape()[a] == values.shape()[b] && values.shape()[a] > 1);
@@ -255,7 +255,7 @@ fn a_matrix_read_or_written_with_swapped_strides_is_rejected() {
                 let mut inputs = case.inputs.clone();
                 inputs.insert(name.clone(), turned);
                 let plain = Plain::new(Arithmetic::PLAIN, &none);
-                // NaN out of the padding may stop the computation: then nothing is accepted either.
+                // NaN from the padding may stop the computation: then nothing is accepted either.
                 let Ok(run) = case.entry.program.run::<f32>(&settings, &inputs, &plain) else { continue };
                 let mut found = FoundTensors::new();
                 for entry in run.trace.entries {
@@ -263,12 +263,12 @@ fn a_matrix_read_or_written_with_swapped_strides_is_rejected() {
                     found.insert(entry.name, Found { element, values: entry.values.mapv(f64::from) });
                 }
                 let worst = |found: &FoundTensors| check_case(case, found, F32).unwrap().worst();
-                // Each case shows it where all tensors are written, but for some losses: a sum of hinges that
+                // If all tensors are written, each case shows it, except for some losses: a sum of hinges that
                 // are all positive, or all 0, is the same for S and its transpose.
                 let shows = worst(&found) >= 10.0 || case.entry.program == Program::Loss;
                 assert!(shows, "{}: {name}, read with swapped strides: {} tolerances", case.entry.id, worst(&found));
                 read.insert((case.entry.program.name(), name.as_str()));
-                // Where results and gradients alone are written, at least one case shows it.
+                // If only results and gradients are written, at least one case shows it.
                 // (The result of an embedding is called mid.words.)
                 let inner = |name: &str| name.starts_with("mid.") || name.starts_with("grad.mid.");
                 let results = |name: &str| !inner(name) || case.entry.program == Program::Embedding;
@@ -355,8 +355,8 @@ fn what_a_large_loss_does_not_store_is_computed_and_compared() {
             assert_eq!(spoiled.report.headline().map(|t| &t.name), Some(&tensor.name), "{}", entry.id);
         }
     }
-    // A manifest that says something else than what is computed is found out, and so is one that asks
-    // for what cannot be computed.
+    // A manifest that differs from what is computed is rejected, and so is one that asks for what cannot be
+    // computed.
     let entry = manifest.cases.iter().find(|entry| entry.id == "loss-sh-b128-m2").unwrap();
     let says = |change: fn(&mut crate::golden::suite::TensorEntry), what: &str| {
         let mut entry = entry.clone();
@@ -371,7 +371,7 @@ fn what_a_large_loss_does_not_store_is_computed_and_compared() {
 
 // --- the publishing gate -------------------------------------------------------------------------
 
-/// Honest ways that were not among those that were measured.
+/// Honest ways to compute that are not among the measured ones.
 fn honest() -> Vec<Arithmetic> {
     let way = |order, ulp_error, form| Arithmetic { order, ulp_error, form, ..Arithmetic::PLAIN };
     let (definition, rearranged, interpolated) = (Form::Definition, Form::Rearranged, Form::Interpolated);
@@ -421,7 +421,7 @@ fn honest_low_precision_is_accepted_under_its_profile() {
     ];
     for (profile, way) in all {
         for case in valid() {
-            // Half precision overflows in some cases, and then refuses: its profile does not judge them.
+            // Half precision overflows in some cases and refuses them: its profile does not judge these.
             let found = backend(case, way, &Mistakes::new(), false);
             if found.contains_key(REJECTED) {
                 continue;
@@ -609,7 +609,7 @@ fn a_lower_precision_is_told() {
 
 // --- the comparator ------------------------------------------------------------------------------
 
-/// The outcome after something was done to a right backend's tensors.
+/// The outcome after a change to a correct backend's tensors.
 fn after(id: &str, spoil: impl FnOnce(&mut FoundTensors)) -> Checked {
     let mut found = right(case(id));
     spoil(&mut found);
@@ -657,7 +657,7 @@ fn the_comparator_rejects_what_it_must() {
     fails("mid.hardest_s", &|f| f.values[[0]] = 4.0 - f.values[[0]], "whole numbers differ");
     // Half of it not written.
     fails("grad.img_enc.fc.weight", &|f| f.values.slice_mut(ndarray::s![2.., ..]).fill(0.0), "values");
-    // Near everywhere, but a little off everywhere: the norm of the error sees it.
+    // Close everywhere, but slightly off everywhere: the norm of the error sees it.
     let tolerance = entry("grad.img_enc.fc.weight").tolerance[&F32];
     if tolerance.frobenius < 0.9 * tolerance.max {
         fails("grad.img_enc.fc.weight", &|f| f.values.mapv_inplace(|x| x * (1.0 + 2.0 * tolerance.frobenius)), "off");
@@ -739,22 +739,22 @@ fn what_must_be_refused_is_refused_here_and_demanded_of_others() {
 fn what_a_backend_cannot_be_handed_is_no_failure() {
     let id = "rejected-scores-not-square";
     let says = |name: &str| FoundTensors::from([(name.to_owned(), refusal().remove(REJECTED).unwrap())]);
-    // Nothing written, or an empty file: not judged. Said: a remark.
+    // Nothing written, or an empty file: not judged. If the backend says why: a remark.
     assert_eq!(check(case(id), FoundTensors::new(), F32).report.status, Status::Missing);
     assert_eq!(check(case(id), says("in.scores"), F32).report.status, Status::Missing, "an input is no result");
     let unsupported = check(case(id), says(UNSUPPORTED), F32).report;
     assert_eq!(unsupported.status, Status::Remark);
     assert!(unsupported.problem.unwrap().contains("cannot be handed"));
-    // A result is an acceptance, whatever is said beside it.
+    // A result counts as an acceptance, whatever else the backend says.
     let mut both = says("out.loss");
     assert_eq!(check(case(id), both.clone(), F32).report.status, Status::Failed);
     both.extend(says(UNSUPPORTED));
     assert_eq!(check(case(id), both, F32).report.status, Status::Failed);
-    // A valid input that cannot be handed over counts as not written.
+    // A valid input that the backend cannot be handed counts as not written.
     let valid = check(case("loss-mh-b3-m0.2"), says(UNSUPPORTED), F32).report;
     assert_eq!((valid.status, valid.unknown.len()), (Status::Missing, 0));
 
-    // A backend of two programs: all that it writes is right, and it says what it cannot be handed.
+    // A backend for two programs: all that it writes is right, and it says what it cannot be handed.
     let out = tempfile::tempdir().unwrap();
     let suite = Suite::open(&folder()).unwrap();
     let write = |id: &str, tensors: &FoundTensors| {
@@ -774,7 +774,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
         let checkup = check(complete);
         assert!(checkup.passed && checkup.counts.remarks == 1 && checkup.counts.passed == 2, "{complete}");
     }
-    // For a valid case it is no way around --complete.
+    // For a valid case this does not get around --complete.
     write("loss-mh-b3-m0.2", &says(UNSUPPORTED));
     assert!(check(false).passed && !check(true).passed);
 }
@@ -883,7 +883,7 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
 }
 
 /// The expected values are computed with [`crate::spec`]; tolerances, mistakes and diagnosis with
-/// [`crate::golden::plain`]. Without mistakes and in exact order the two are one function.
+/// [`crate::golden::plain`]. Without mistakes and in exact order the two are the same function.
 #[test]
 fn the_specification_and_the_plain_computation_give_the_same_bits() {
     let (none, mut tensors, mut refused) = (Mistakes::new(), 0, 0);
@@ -911,7 +911,7 @@ fn the_specification_and_the_plain_computation_give_the_same_bits() {
     assert!(tensors > 3000 && refused > 5, "{tensors} tensors, {refused} refused");
 }
 
-/// Every mistake on the way forward comes with the backward pass that an autograd would give: where a
+/// Every mistake in the forward pass comes with the backward pass that an autograd would give: where a
 /// planted output differs from the right one, the planted gradient of the inputs is its derivative.
 #[test]
 fn planted_gradients_are_the_derivatives_of_planted_outputs() {
@@ -935,7 +935,7 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
         ("loss-sh-masked-pair", "out.loss", "", &["in.scores"]),
         ("loss-mh-masked-pair", "out.loss", "", &["in.scores"]),
     ];
-    // The gradient of these is no derivative: it is cut, or there is none where the place is fixed.
+    // The gradient of these mistakes is not a derivative: it is cut, or there is none where the place is fixed.
     let apart = [Mistake::KinkActive, Mistake::TieAll];
     let (mut checked, mut wrong) = (BTreeSet::new(), BTreeMap::new());
     for (id, output, upstream, wanted) in cases {
@@ -950,7 +950,7 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
             let trace = run(&golden.inputs, &planted);
             let same = |name: &str| trace.get(name) == right.get(name);
             if same(output) && description.mistake != Mistake::NormSkipped {
-                continue; // not a mistake of this way forward
+                continue; // not a mistake in this forward pass
             }
             let value = |inputs: &crate::golden::program::Inputs| {
                 let trace = run(inputs, &planted);
@@ -997,7 +997,7 @@ fn a_mistake_that_explains_a_minority_is_a_likeness_and_no_diagnosis() {
     let (planted, none) = (Mistakes::from([Mistake::MeanOverBatch]), Mistakes::new());
     let mut checked = Vec::new();
     for case in suite().iter().filter(|case| case.entry.family == "loss" && !case.entry.id.contains("-b1-")) {
-        // The known mistake for three pairs, one of no list elsewhere.
+        // The known mistake for three pairs, an unknown one elsewhere.
         let known = case.entry.id.contains("-b3-");
         let mut found = backend(case, Arithmetic::PLAIN, if known { &planted } else { &none }, false);
         if !known {
@@ -1039,7 +1039,7 @@ fn cases_that_make_no_sense() {
     let mut kinds = Vec::new();
     let mut cases: Vec<&GoldenCase> = Vec::new();
     for case in suite() {
-        // One of each program and of each special kind, if it is small.
+        // One case of each program and of each special kind, if it is small.
         let kind = (case.entry.program.name(), &case.entry.flags, case.entry.config.get("num_layers"));
         if case.inputs.values().map(ArrayD::len).sum::<usize>() < 600 && !kinds.contains(&kind) {
             kinds.push(kind);

@@ -1,8 +1,8 @@
-//! The right gradients if hardest negatives tie.
+//! The right gradients when hardest negatives tie.
 //!
-//! The specification takes the first of equally hard negatives. Any convex combination of the tied choices
-//! is a right sub-gradient too: a backend that takes the last, or splits evenly, is accepted with a remark.
-//! The same holds if a hinge is so near its kink that the precision cannot determine its side.
+//! The specification takes the first of several equally hard negatives. Any convex combination of the tied
+//! choices is also a right sub-gradient: a backend that takes the last, or splits evenly, is accepted with a
+//! remark. The same holds if a hinge is so near its kink that the precision cannot determine its side.
 //!
 //! Let `a_ij` be the weight of the term (i, j) along the row, `b_ij` along the column. A gradient of
 //! the scores is right if such weights exist with
@@ -10,7 +10,7 @@
 //! ```text
 //! dS_ij = a_ij + b_ij  (i ≠ j),   dS_ii = −Σ_j a_ij − Σ_j b_ji
 //! MH: Σ_j a_ij = 1 over the tied choices of row i, likewise b along column j
-//! SH: a_ij, b_ij = 1 where the hinge is positive, 0 where it is not, between where it is at its kink
+//! SH: a_ij, b_ij = 1 where the hinge is positive, 0 where it is not, from 0 to 1 where it is at its kink
 //! ```
 //!
 //! Whether such weights exist is a flow problem: what flows into the cells flows out to rows and columns.
@@ -24,11 +24,11 @@ use super::suite::GoldenCase;
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
 
-/// A hinge, or the gap of two hardest negatives, that is nearer to its kink than so many tolerances of
-/// a score may be on either side: it is a difference of two scores.
+/// A hinge, or the gap between the two hardest negatives, may be on either side of its kink if it is nearer
+/// to it than this many tolerances of a score. It is 2 because both are differences of two scores.
 const BAND: f64 = 2.0;
-/// How far a number of a gradient of the scores, which are small whole numbers or shares of 1, may be
-/// off: the tolerance of the loss within these limits, and the last where the loss is not judged.
+/// How far an element of a gradient of the scores may be off; they are small whole numbers or shares of 1.
+/// It is the tolerance of the loss, limited to the first two; the last if the loss is not judged.
 const SLACK: [f64; 3] = [1e-12, 1e-2, 1e-6];
 
 /// The right choices of a batch.
@@ -36,14 +36,14 @@ const SLACK: [f64; 3] = [1e-12, 1e-2, 1e-6];
 pub(crate) struct Choices {
     batch: usize,
     max: bool,
-    /// For each direction (rows, columns), for each query: what may count.
+    /// For each query of each direction (rows, columns): the terms that may count.
     rows: Vec<Query>,
     columns: Vec<Query>,
-    /// How far a number of a gradient may be off.
+    /// How far an element of a gradient may be off.
     pub slack: f64,
 }
 
-/// One row's or column's terms.
+/// The terms of one row or column.
 #[derive(Clone, Debug, Default)]
 struct Query {
     /// Terms that may count with any weight from 0 to 1.
@@ -56,11 +56,11 @@ struct Query {
 }
 
 impl Choices {
-    /// The choices of a case where there is more than one; none elsewhere.
+    /// The choices of a case, if there is more than one.
     ///
     /// # Errors
     ///
-    /// If the case's config is broken.
+    /// If the settings of the case are broken.
     pub(crate) fn of(golden: &GoldenCase, profile: Profile) -> Result<Option<Self>> {
         let program = golden.entry.program;
         if !matches!(program, Program::Loss | Program::Model) {
@@ -75,7 +75,7 @@ impl Choices {
         let off = off.and_then(|tensor| Some(tensor.tolerance.get(&profile)?.max * tensor.scale?)).unwrap_or(0.0);
         let band = BAND * off;
         let flagged = |name: &str| golden.entry.flags.iter().any(|flag| flag == name);
-        // Hinges of exactly 0 made of numbers that every precision holds: there is one right gradient.
+        // Here hinges are exactly 0 in every precision, so there is only one right gradient.
         if flagged("kink") {
             return Ok(None);
         }
@@ -155,7 +155,7 @@ impl Choices {
         })
     }
 
-    /// Gradients that backends usually give: of the first choice, of the last, of even shares.
+    /// The gradients that backends usually give: for the first choice, the last, or equal shares.
     #[must_use]
     pub(crate) fn usual(&self) -> Vec<Array2<f64>> {
         type Share = fn(&[usize]) -> Vec<(usize, f64)>;
@@ -210,7 +210,7 @@ impl Choices {
                 }
             }
         }
-        // What each query must receive: the diagonal says it for row i and column i together.
+        // What each query must receive. The diagonal gives the sum for row i and column i.
         let bounds: Vec<(f64, f64)> = self.rows.iter().chain(&self.columns).map(|q| (q.least, q.most)).collect();
         let mut got = vec![0.0; 2 * n];
         let mut to_row: Vec<f64> = Vec::new();
@@ -226,7 +226,7 @@ impl Choices {
             got[column] += amount - first;
             to_row.push(first);
         }
-        // Shift what is shared until every query lies within its bounds (Gauss–Seidel on a tiny flow).
+        // Shift the shared amounts until every query is within its bounds (Gauss–Seidel on a tiny flow).
         for _ in 0..200 * n.max(1) {
             let mut moved = 0.0;
             for (cell, &(row, column, amount, by_row, by_column)) in cells.iter().enumerate() {

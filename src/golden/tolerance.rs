@@ -1,19 +1,18 @@
 //! Tolerances, measured.
 //!
-//! For every tensor, E is the largest error of several honest ways to compute it, against the `f64`
-//! value; the tolerance is T = 8 E. No tolerance is chosen for a tensor by hand. The errors are taken
-//! relative to the tensor's scale, its largest |value| (or each row's own, where rows differ by orders
-//! of magnitude), never to the single element: through cancellation an honest element-wise relative
-//! error exceeds 1.
+//! For every tensor, E is the largest error of several honest ways to compute it, compared with the `f64`
+//! value. The tolerance is T = 8 E. No tolerance is chosen for a tensor by hand. Errors are relative to the
+//! tensor's scale, its largest |value| (or that of each row, if rows differ by orders of magnitude), never
+//! to the single element: because of cancellation, the relative error of an element may honestly exceed 1.
 //!
 //! Three figures are compared: the largest error, the Frobenius norm of the error (which sees a
 //! small error everywhere), and for large tensors its mean (which sees a drift). Each has a floor
-//! of the order of the precision's unit roundoff u: some tensors are hit exactly by all honest ways,
-//! and a backend that rounds them once is honest too.
+//! of the order of the precision's unit roundoff u: all the measured ways give some tensors exactly, but a
+//! backend that rounds them once is honest too.
 //!
 //! # Constants that are set by hand
 //!
-//! These hold for all tensors alike. Each says its reason where it is defined, and `docs/golden.md`
+//! These hold for all tensors alike. The reason for each is given where it is defined, and `docs/golden.md`
 //! lists them: [`SAFETY`] 8, [`LARGE`] 4096, [`FLOOR`] 1 and [`MEAN_FLOOR`] ¼ (in units of u),
 //! [`KINK_BAND`] 3, [`TELLS_NOTHING`] ½, [`STEADY_STEPS`] 2.
 
@@ -26,17 +25,17 @@ use super::plain::{Kind, Plain, Trace};
 use super::program::{Inputs, Program, Run, Settings};
 use crate::error::Result;
 
-/// The factor on the largest measured error, because the measured ways are a sample of the honest ones. The
-/// publishing gate limits it from both sides: other honest ways stay below T, and every known mistake is
-/// off by at least 10 T.
+/// The factor on the largest measured error. It is needed because the measured ways are only a sample of the
+/// honest ones. The publishing gate limits it from both sides: other honest ways stay below T, and every
+/// known mistake is off by at least 10 T.
 pub(crate) const SAFETY: f64 = 8.0;
-/// Tensors of at least this many numbers have a bound on their mean error too. Of n errors of random
-/// sign the mean is about 1/√n of one: from 4096 on that is 1/64, and a drift shows.
+/// Tensors of at least this many numbers also have a bound on their mean error. The mean of n errors of
+/// random sign is about 1/√n of one error: from 4096 on that is at most 1/64, and a drift shows.
 pub(crate) const LARGE: usize = 4096;
 /// The least E of the largest error and of the Frobenius norm, in units of u: one rounding of a value.
 pub(crate) const FLOOR: f64 = 1.0;
-/// The least E of the mean error, in units of u. The mean of values that are each rounded once is
-/// smaller than one rounding; less than a quarter is luck, unless there are very many.
+/// The least E of the mean error, in units of u. The mean error of values that are each rounded once is
+/// smaller than one rounding; less than a quarter of it is luck, unless there are very many values.
 pub(crate) const MEAN_FLOOR: f64 = 0.25;
 /// A low-precision profile does not judge a gradient if a kink is nearer than this many E of a score.
 /// A hinge is a difference of two scores (2 E), and rounding it adds a little.
@@ -44,8 +43,8 @@ pub(crate) const KINK_BAND: f64 = 3.0;
 /// A low-precision profile does not judge a tensor whose tolerance is at least this part of its scale:
 /// zeros would nearly pass.
 pub(crate) const TELLS_NOTHING: f64 = 0.5;
-/// Up to this many steps a low-precision profile judges Adam's moments in a model. Later losses belong to
-/// parameters that moved by signs of gradients, and signs near 0 flip.
+/// Up to this many steps, a low-precision profile judges Adam's moments in a model. Later the parameters have
+/// moved by the signs of gradients, and signs near 0 flip.
 pub(crate) const STEADY_STEPS: usize = 2;
 
 /// The precision in which a backend computes.
@@ -65,7 +64,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// All of them, the sharpest first.
+    /// All profiles, the most precise first.
     pub const ALL: [Self; 5] = [Self::F64, Self::F32, Self::Tf32, Self::Bf16, Self::F16];
 
     /// Its name.
@@ -80,7 +79,7 @@ impl Profile {
         }
     }
 
-    /// p: how many significant bits a number has, the leading one included.
+    /// p: how many significant bits a number has, including the leading one.
     #[must_use]
     pub(crate) fn significant_bits(self) -> u32 {
         match self {
@@ -163,8 +162,8 @@ impl Deviation {
         if numbers >= LARGE { units.max(part(self.bias, tolerance.bias)) } else { units }
     }
 
-    /// T = 8 E with the floors of a profile, rounded up to two digits; of a tensor that is not large
-    /// the mean is not judged, and its figure is 0.
+    /// T = 8 E with the floors of a profile, rounded up to two digits. For a tensor that is not large the mean
+    /// is not judged, and its figure is 0.
     fn tolerance(self, profile: Profile, numbers: usize) -> Self {
         let u = profile.unit_roundoff();
         let allow = |error: f64, floor: f64| two_digits(SAFETY * error.max(floor));
@@ -189,7 +188,7 @@ fn two_digits(x: f64) -> f64 {
     format!("{}e{}", tenths + 1.0, exponent.parse::<i32>().unwrap_or(0) - 1).parse().unwrap_or(x)
 }
 
-/// What is known of a tensor's tolerance under a profile; none: this profile does not judge it.
+/// The tolerance of a tensor under each profile that judges it.
 pub(crate) type Tolerances = std::collections::BTreeMap<Profile, Deviation>;
 
 /// A case's golden values with the tolerances of every tensor, in the order of the data flow.
@@ -257,7 +256,7 @@ pub(crate) fn measure(
         let errors = errors.into_iter().zip(compared);
         for ((entry, (error, compared)), out) in golden.trace.entries.iter().zip(errors).zip(&mut tolerances) {
             let behind_kink = entry.name.starts_with("grad.") || entry.name.starts_with("opt.");
-            // Adam's first steps make signs of gradients: those near 0 flip.
+            // Adam's first steps turn gradients into signs, and signs near 0 flip.
             let flips =
                 settings.steps > STEADY_STEPS && entry.name.starts_with("opt.") || entry.name.starts_with("opt.param.");
             let chaotic = low && program == Program::Model && flips;

@@ -1,7 +1,7 @@
-//! The gradients checked: complex steps and Taylor remainders.
+//! Checks of the gradients: complex steps and Taylor remainders.
 //!
-//! Two checks, neither of which knows how a gradient was derived. They look at one point of each
-//! problem: a check, not a proof.
+//! Neither check knows how a gradient was derived. Both look at one point of each problem, so they are
+//! checks, not proofs.
 //!
 //! ```text
 //! (CHECK-1)  ∂f/∂x_k = Im f(x + i h e_k) / h, h = 1e-60           complex step, for every k
@@ -19,8 +19,8 @@
 //! term the remainder is accurate even along directions in which f is hardly curved.
 //!
 //! A function may be linear along a direction, as SH and MH are in the scores wherever no hinge opens or
-//! closes. It has no curvature to show a slope of 2; there r(h) itself must vanish but for rounding, for
-//! the largest h that stays on one piece. With a wrong gradient it is h (∇f − g) · v.
+//! closes. It then has no curvature to show a slope of 2. Instead r(h) itself must be zero up to rounding,
+//! at the largest h that stays on one piece. With a wrong gradient it is h (∇f − g) · v.
 //!
 //! The functions here have **kinks** (hinges, maxima, absolute values). Both sides of a comparison
 //! must lie on one smooth piece. Each problem gives its [`Problem::active_set`]; a direction along which
@@ -204,7 +204,7 @@ fn complex_step<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<
         // `max` would swallow NaN: an error that is NaN must not pass.
         let difference = exact.iter().zip(found).map(|(e, f)| (e - f).abs());
         let worst = difference.fold(0.0, |m: f64, d| if d > m || d.is_nan() { d } else { m });
-        // A block whose gradient is zero but for rounding is measured against the others.
+        // A block whose gradient is zero up to rounding is measured against the others.
         let scale = if largest > 1e-12 * overall { largest } else { overall };
         reports.push(BlockReport { name, size, largest, error: if worst == 0.0 { 0.0 } else { worst / scale } });
     }
@@ -217,8 +217,8 @@ fn taylor<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<Taylor
     let active = problem.active_set(x)?;
     let one = |direction: usize| {
         let v = unit_vector(x.len(), direction);
-        let slope = v.iter().zip(gradient).map(|(v, g)| v * g).fold(0.0, |s, t| s + t);
-        taylor_direction(problem, x, &v, value, slope, &active)
+        let g_v = v.iter().zip(gradient).map(|(v, g)| v * g).fold(0.0, |s, t| s + t);
+        taylor_direction(problem, x, &v, value, g_v, &active)
     };
     let lines = (0..DIRECTIONS).into_par_iter().map(one).collect::<Result<Vec<Line>>>()?;
     let slopes =
@@ -240,7 +240,7 @@ fn taylor<P: Problem>(problem: &P, x: &[f64], gradient: &[f64]) -> Result<Taylor
 enum Found {
     /// The slope at the smallest usable step.
     Slope(f64),
-    /// The remainder is zero but for rounding.
+    /// The remainder is zero up to rounding.
     Linear,
     /// A kink lies within the smallest usable step.
     Nothing,
@@ -251,21 +251,24 @@ struct Line {
     near_kink: bool,
 }
 
+/// (CHECK-2) along v: `value` is f(x), `g_v` is g · v, `active` the smooth piece of x.
 fn taylor_direction<P: Problem>(
     problem: &P,
     x: &[f64],
     v: &[f64],
     value: f64,
-    slope: f64,
+    g_v: f64,
     active: &[bool],
 ) -> Result<Line> {
     /// Steps 2⁻⁴ … 2⁻³⁰ are tried, from the largest.
     const STEPS: std::ops::RangeInclusive<i32> = 4..=30;
-    /// Below 2⁻²⁰ a remainder of rounding alone would say too little: an error of floor / h in g · v passes.
+    /// The smallest step at which a direction may count as linear. An error of floor / h in g · v passes
+    /// there, and at smaller steps that would be too much.
     const SMALLEST_LINEAR: i32 = 20;
     let at = |h: f64| -> Vec<f64> { x.iter().zip(v).map(|(x, v)| x + h * v).collect() };
     let same_piece = |h: f64| -> Result<bool> { Ok(problem.active_set(&at(h))? == active) };
-    // Rounding of f(x + hv), f(x) and h g·v, 9 times over: at 1e4 times ε the slope is right to 0.01.
+    // R(h) holds the rounding of f(x + hv), f(x) and h g · v nine times (8 + 1). If R(h) is at least 1e4
+    // times ε, the slope is right to 0.01.
     let floor = 1e4 * f64::EPSILON * value.abs().max(1e-3);
 
     let mut usable: Option<(f64, f64, f64)> = None; // h, R(h), R(h/2)
@@ -273,7 +276,8 @@ fn taylor_direction<P: Problem>(
     for k in STEPS {
         let h = 2f64.powi(-k);
         // (CHECK-2)  r(h) = f(x + h v) − f(x) − h g · v
-        remainders.push(problem.value(&at(h))? - value - h * slope);
+        remainders.push(problem.value(&at(h))? - value - h * g_v);
+        // a, b, c are r(4h), r(2h), r(h).
         if let [.., a, b, c] = remainders[..] {
             // (CHECK-2)  R(h) = |8 r(h/2) − r(h)|
             let (whole, half) = ((8.0 * b - a).abs(), (8.0 * c - b).abs());
@@ -290,7 +294,7 @@ fn taylor_direction<P: Problem>(
             Found::Slope((r / half).log2())
         }
         _ => {
-            // No curvature that could be measured on this piece: the largest step that stays on it decides.
+            // No curvature can be measured on this piece: the largest step that stays on it decides.
             let mut found = Found::Nothing;
             for (k, remainder) in STEPS.zip(&remainders).take_while(|&(k, _)| k <= SMALLEST_LINEAR) {
                 if same_piece(2f64.powi(-k))? {
@@ -378,7 +382,8 @@ mod tests {
     fn a_kink_nearby_is_reported_and_one_at_the_point_fails() {
         let near = check(&Cubic { kink: 0.5 + 2e-4, spoil: 0.0 }).unwrap();
         assert!(near.taylor.near_kink > 0 && near.passed, "{near:?}");
-        // So near that no step shows the curvature, and the remainder is not that of a linear function.
+        // The kink is so near that no step shows the curvature, and the remainder is not that of a linear
+        // function.
         let hidden = check(&Cubic { kink: 0.5 + 1e-5, spoil: 0.0 }).unwrap();
         assert!(hidden.taylor.at_kink > 0 && !hidden.passed, "{hidden:?}");
         let at = check(&Cubic { kink: 0.5 + 1e-12, spoil: 0.0 }).unwrap();

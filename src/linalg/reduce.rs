@@ -74,7 +74,7 @@ pub(crate) fn squared_norm<T: Scalar>(x: &[T]) -> f64 {
 ///
 /// # Panics
 ///
-/// If `total` has not one number per column.
+/// If `total` does not have one number per column.
 pub(crate) fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: &mut Array1<T>) {
     /// Columns per task. The borders depend only on the shape.
     const COLUMNS: usize = 256;
@@ -104,7 +104,7 @@ pub(crate) fn column_sums<T: Scalar>(x: ArrayView2<'_, T>, write: Write, total: 
 ///
 /// # Panics
 ///
-/// If `row` has not one number per column.
+/// If `row` does not have one number per column.
 pub(crate) fn add_to_rows<T: Scalar>(mut x: ArrayViewMut2<'_, T>, row: &Array1<T>) {
     assert_eq!(x.ncols(), row.len(), "a row for {:?}", x.dim());
     let row = row.as_slice().expect("a bias is contiguous");

@@ -32,7 +32,8 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// More numbers than this are refused: training holds four times as many.
+    /// The most parameters that are accepted. Training holds four numbers for each: its value, its gradient
+    /// and two moments.
     const LARGEST: u128 = 1_000_000_000;
 
     /// How many numbers are trained.
@@ -48,6 +49,7 @@ impl Architecture {
             self.num_layers.saturating_sub(1),
         ]
         .map(|size| size as u128);
+        // The GRU's first layer, then those above it: W_ih, W_hh and two biases for three gates.
         let first = (3 * h).saturating_mul(e + h + 2);
         let above = (3 * h).saturating_mul(h + h + 2).saturating_mul(layers);
         let projection = if self.caption_projection { d.saturating_mul(h + 1) } else { 0 };

@@ -60,8 +60,8 @@ impl<T> Images<T> {
 }
 
 impl<T: Scalar> Images<T> {
-    /// Makes room for feature vectors [B, F], in the memory that is there if it suffices. What they
-    /// hold is unspecified: the caller overwrites it.
+    /// Makes room for feature vectors [B, F], reusing the memory where it suffices. Their values are
+    /// unspecified: the caller overwrites them.
     pub fn make_features(&mut self, size: usize, features: usize) -> ArrayViewMut2<'_, T> {
         if let Self::Pixels(_) = self {
             *self = Self::default();
@@ -180,7 +180,7 @@ impl<T> Batch<T> {
         self.same_image_pairs_with(&mut Vec::new())
     }
 
-    /// As [`Self::same_image_pairs`]; sorts in the memory of `ids`.
+    /// As [`Self::same_image_pairs`], with `ids` as scratch memory.
     pub fn same_image_pairs_with(&self, ids: &mut Vec<usize>) -> usize {
         ids.clone_from(&self.image_ids);
         ids.sort_unstable();
@@ -189,7 +189,7 @@ impl<T> Batch<T> {
 
     /// # Errors
     ///
-    /// As [`Self::new`], since a store may have filled the images; or if they are not F features each.
+    /// As [`Self::new`], since a store may have filled the images, or if an image does not have F features.
     pub(super) fn check(&self, features: usize) -> Result<()> {
         self.check_counts()?;
         if self.images.shape() != [self.len(), features] {

@@ -1,9 +1,9 @@
 //! Settings: unchecked [`Config`] → [`Config::check`] → [`ValidConfig`].
 //!
-//! [The table](Config::settings) is the only place that knows a setting. A new one is a new row. What it needs
-//! besides is the line that uses it, a check if it depends on others, and its row in `docs/training.md`
-//! (`tests/claims.rs` prints what it must be). Keys are the original's options in snake case; the
-//! command line has the same in kebab case.
+//! [The table](Config::settings) is the only place that defines a setting. A new setting needs a row in it, the
+//! line that uses it, a check if it depends on other settings, and a row in `docs/training.md`
+//! (`tests/claims.rs` prints what that must be). Keys are the original's options in snake case; the
+//! command line has them in kebab case.
 
 use std::ffi::OsStr;
 use std::ops::Deref;
@@ -133,11 +133,11 @@ impl Preset {
 }
 
 impl Config {
-    /// The most bytes that a file of settings may have: fifty times what all of them take.
+    /// The most bytes that a file of settings may have: fifty times what all settings take.
     pub const LONGEST: u64 = 1 << 16;
 
-    /// Whether a run begun with `before` can go on with these settings: all must be equal but those
-    /// that have no effect on the steps already taken ([`Setting::may_change`]).
+    /// Checks that a run begun with `before` can go on with these settings: all must be equal, except
+    /// those that have no effect on the steps already taken ([`Setting::may_change`]).
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Config {
     #[cfg(feature = "files")]
     pub fn check_resumes(&self, before: &Self) -> Result<()> {
         use serde_json::{Map, Value};
-        // JSON, because the integers of a table in TOML end at 2⁶³.
+        // Compared as JSON, because a seed may be above 2⁶³, where TOML's integers end.
         let table = |config: &Self| -> Result<Map<String, Value>> {
             let table = serde_json::to_value(config).map_err(|e| Error::mismatch(format!("settings: {e}")))?;
             let mut table = if let Value::Object(table) = table { table } else { Map::new() };
@@ -166,7 +166,7 @@ impl Config {
         }
     }
 
-    /// Checks every setting's range, and those that depend on one another.
+    /// Checks every setting's range, and the settings that depend on one another.
     ///
     /// # Errors
     ///
@@ -254,8 +254,8 @@ mod tests {
 
     #[test]
     fn presets_are_the_originals() {
-        // The flags that the original's README gives for each model. Its defaults are ours, but for
-        // the loss, which is SH there.
+        // The flags that the original's README gives for each model. Its defaults are ours, except for the
+        // loss, which is SH there.
         let commands = [
             (Preset::Vse0, "--no_imgnorm"),
             (Preset::VsePlusPlus, "--max_violation"),
@@ -277,7 +277,7 @@ mod tests {
                     _ => panic!("{flag}: not a flag of these commands"),
                 }
             }
-            // Whatever another preset has set before is set back.
+            // What another preset set before is set back.
             for before in [None, Some(Preset::Vse0), Some(Preset::OrderPlusPlus)] {
                 let mut found = Config::default();
                 if let Some(before) = before {

@@ -21,11 +21,13 @@ pub(crate) struct Head {
 /// What a [`Head`] keeps of a forward pass.
 #[derive(Clone, Debug, Default)]
 pub struct HeadCache<T> {
+    /// The steps that the last forward pass took.
     head: Head,
+    /// y, where no step is taken: a copy of x.
     plain: Array2<T>,
     norm: L2NormCache<T>,
     abs: AbsCache<T>,
-    /// The gradient by the normalised vectors, where both steps are taken.
+    /// The gradient with respect to the normalised vectors, where both steps are taken.
     d_norm: Array2<T>,
 }
 
@@ -70,7 +72,7 @@ impl Head {
 }
 
 impl<T: Real> HeadCache<T> {
-    /// From dy [B, D], the gradient by the embedding, to dx [B, D].
+    /// From dy [B, D], the gradient with respect to the embedding, to dx [B, D].
     pub(crate) fn backward(&mut self, x: ArrayView2<'_, T>, dy: &Array2<T>, dx: &mut Array2<T>) {
         let Self { head, norm, abs, d_norm, .. } = self;
         // Neither step has parameters: only dx is written.

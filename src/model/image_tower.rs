@@ -39,7 +39,7 @@ pub struct ImageCache<T> {
     pub fc: LinearCache<T>,
     /// Normalisation and absolute value: f [B, D] is its y.
     pub head: HeadCache<T>,
-    /// The gradient by the projection's output, [B, D].
+    /// The gradient with respect to the projection's output, [B, D].
     d_fc: Array2<T>,
 }
 
@@ -73,7 +73,7 @@ impl<T: Scalar> ImageTower<T> {
         Ok(fc.y)
     }
 
-    /// From df [B, D] to the parameters' gradients, and to dℓ/dφ [B, F] if it is asked for.
+    /// From df [B, D] to the parameters' gradients, and to dℓ/dφ [B, F] if `dx` is given.
     pub(super) fn backward(
         &self,
         x: ArrayView2<'_, T>,

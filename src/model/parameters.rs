@@ -6,7 +6,7 @@ use super::text_tower::TextTower;
 use crate::nn::Module;
 use crate::real::Scalar;
 
-/// The numbers of a model, or its gradient: one number for each of them.
+/// The parameters of a model, or its gradient, which has one number for each of them.
 ///
 /// The tensors have the names that the original's checkpoints give them.
 ///
@@ -121,9 +121,9 @@ mod tests {
                 continue;
             }
             assert!(largest <= a, "{name}: {largest} > {a}");
-            // Of n uniform numbers the largest is below 0.9 a with probability 0.9ⁿ; n ≥ 192.
+            // The largest of n uniform numbers is below 0.9 a with probability 0.9ⁿ; n ≥ 192.
             assert!(largest > 0.9 * a, "{name}: {largest} is far from {a}");
-            // The mean of n numbers has standard deviation a / √(3n): five of them.
+            // The mean of n numbers has standard deviation a / √(3n): allow five of them.
             let n = tensor.len() as f64;
             let mean = tensor.iter().fold(0.0, |s, x| s + x) / n;
             assert!(mean.abs() < 5.0 * a / (3.0 * n).sqrt(), "{name}: mean {mean}");

@@ -1,8 +1,8 @@
 //! What a setting is: one row of the table in [`super::config`].
 //!
-//! `settings!` makes of the table the struct [`super::Config`] with its defaults, the settings of the scenes, the
-//! presets and the checks, and a list of [`Setting`]s, from which the command line has its flags and
-//! `docs/training.md` its table.
+//! `settings!` turns the table into the struct [`super::Config`] with its defaults, the settings of the scenes,
+//! the presets and the checks, and into a list of [`Setting`]s. The flags of the command line and the table in
+//! `docs/training.md` come from that list.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -33,7 +33,7 @@ pub struct Setting {
     pub value_name: &'static str,
     /// For a switch that has two flags: the flag that turns it off, and its help.
     pub off: Option<(&'static str, &'static str)>,
-    /// The default, none if there is no value.
+    /// The default; none if the setting has no value by default.
     pub default: Option<String>,
     /// What it means if there is no value; empty: nothing special.
     pub unset: &'static str,
@@ -41,7 +41,7 @@ pub struct Setting {
     pub scenes: Option<String>,
     /// Its name in the original's `train.py`, or a remark; empty: the original has none.
     pub original: &'static str,
-    /// Whether it may change when a run goes on: it has no effect on steps already taken.
+    /// Whether it may change when a run is resumed: it has no effect on steps already taken.
     pub may_change: bool,
 }
 
@@ -114,7 +114,7 @@ impl Display for Kind {
     }
 }
 
-/// A row of the table: all but the name, the type and the default.
+/// A row of the table, without the name, the type and the default.
 pub(super) struct Row<T: Value> {
     pub(super) group: Group,
     pub(super) value_name: &'static str,
@@ -156,13 +156,13 @@ pub(super) trait Value: Sized {
     /// Describes the values that are allowed.
     type Range;
     const KIND: Kind;
-    /// All values.
+    /// The range that allows all values.
     fn any() -> Self::Range;
     /// From a flag's value.
     fn read(text: &OsStr) -> Option<Self>;
     /// As text; none if there is no value.
     fn show(&self) -> Option<String>;
-    /// If it is not allowed: what is, and what was found.
+    /// Fails for a value that is not allowed, with what is allowed and what was found.
     fn check(&self, _allowed: &Self::Range) -> Result<(), (String, String)> {
         Ok(())
     }
@@ -172,7 +172,7 @@ pub(super) trait Value: Sized {
     }
 }
 
-/// What is allowed in words, and the test. Numbers that are not finite never pass.
+/// The allowed numbers, in words and as a test. Numbers that are not finite never pass.
 pub(super) type Numbers = (&'static str, fn(f64) -> bool);
 
 fn parse<T: FromStr>(text: &OsStr) -> Option<T> {
@@ -239,7 +239,7 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// Types whose every value is allowed.
+/// Types without a range: every value is allowed.
 macro_rules! free_values {
     ($($type:ty: $kind:expr, $read:expr, $show:expr;)*) => {$(
         impl Value for $type {
@@ -276,7 +276,7 @@ free_values! {
 /// name: type = default, Group { column: value, … }
 /// ```
 ///
-/// with the columns of [`Row`] that are not as usual.
+/// with the columns that differ from [`Row::new`].
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr, $group:ident { $($column:ident: $value:expr),* $(,)? })*) => {
         /// Every setting of a training run, as `config.toml` holds it.

@@ -58,7 +58,7 @@ pub struct TextCache<T> {
     pub proj: LinearCache<T>,
     /// Normalisation and absolute value: g [B, D] is its y.
     pub head: HeadCache<T>,
-    /// The gradients by the head's x, by ψ, and by the words' vectors.
+    /// The gradients with respect to the head's x [B, D], to ψ [B, H] and to the word vectors [U, E].
     d_head: Array2<T>,
     d_psi: Array2<T>,
     d_words: Array2<T>,
@@ -125,10 +125,11 @@ impl<T: Scalar> TextTower<T> {
             layer.backward(rnn.y.view(), proj, d_head, write, grad, Some(d_psi));
             d_psi
         } else {
+            // The head's x is ψ itself.
             head.backward(rnn.y.view(), dg, d_head);
             d_head
         };
-        // A frozen table needs no gradient by its output.
+        // Frozen word vectors need no gradient: `embed.backward` then returns at once.
         let dx = (!grad.embed.weight.is_empty()).then_some(&mut *d_words);
         // (TXT-1′)  dh of a node = Σ dψ(c) over the captions c that end there
         self.rnn.backward(Sequences { tree, words: embed.y.view() }, rnn, d_psi, write, &mut grad.rnn, dx);

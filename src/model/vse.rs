@@ -61,7 +61,7 @@ impl<L> Objective<L> {
 
 /// One pass, forward and backward: everything that a step computes, for a log, a test or a student.
 ///
-/// Its memory is used again by the next pass.
+/// The next pass reuses its memory.
 #[derive(Clone, Debug, Default)]
 pub struct Pass<T> {
     /// The image side.
@@ -190,15 +190,15 @@ impl<T: Scalar> Vse<T> {
 }
 
 impl<T: Real> Vse<T> {
-    /// The gradient of the loss by the parameters, for the batch of the last forward pass; and dℓ/dφ [B, F]
-    /// by the images, for an encoder in front of the model, where it is asked for.
+    /// The gradient of the loss with respect to the parameters, for the batch of the last forward pass. With
+    /// `d_images` also dℓ/dφ [B, F], for an image encoder in front of the model.
     ///
     /// `write` says whether the gradient is added to `grad` or replaces what it holds. An empty tensor of
     /// `grad` asks for no gradient.
     ///
     /// # Errors
     ///
-    /// If `grad` has not the tensors of the model, with the name of the first that differs.
+    /// If a tensor of the model is missing in `grad` or has another shape there; the message names it.
     pub fn backward(
         &self,
         batch: &Batch<T>,

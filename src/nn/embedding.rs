@@ -88,7 +88,7 @@ impl<T: Scalar> Layer<T> for Embedding<T> {
         Ok(())
     }
 
-    /// In the order of the ids, so that a repeated word gets the sum of its gradients.
+    /// Adds row by row, in the order of the ids: a repeated word gets the sum of its gradients.
     fn backward(
         &self,
         x: &[u32],

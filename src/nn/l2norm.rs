@@ -149,14 +149,14 @@ fn normalise_row<T: Scalar>(x: &mut [T]) -> T {
     )
 }
 
-/// 1, or a power of two near the largest |x| of the row where squares could overflow or vanish.
+/// Usually 1; where squares could overflow or vanish, a power of two near the row's largest |x|.
 fn safe_scale<T: Scalar>(x: &[T]) -> f64 {
     let largest = x.iter().map(|x| x.re().abs()).fold(0.0, f64::max);
     let in_range = (1e-12..1e12).contains(&largest) || largest == 0.0 || !largest.is_finite();
     if in_range {
         return 1.0;
     }
-    let power_of_two = f64::from_bits(largest.to_bits() & (0x7ff << 52));
+    let power_of_two = f64::from_bits(largest.to_bits() & (0x7ff << 52)); // the exponent alone
     power_of_two.clamp(1.0 / T::SAFE_SCALE, T::SAFE_SCALE)
 }
 

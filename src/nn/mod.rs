@@ -28,8 +28,8 @@ pub use linear::{Linear, LinearCache};
 pub use module::{Module, Path, Role, Tensor, Visitor, visit_tensor};
 pub use prefix_tree::PrefixTree;
 
-/// Whether a pass belongs to training. Some layers compute something else then: dropout, normalisation
-/// by the statistics of the batch. The layers here do not.
+/// Whether a pass belongs to training. Some layers compute something else in training, such as dropout or
+/// normalisation by the statistics of the batch. The layers here do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A backward pass may follow.
@@ -62,8 +62,9 @@ pub trait Layer<T: Scalar>: Module<T> {
     /// If the shape of x does not fit the layer: shapes are checked where data enters the model.
     fn forward(&self, x: Self::X<'_>, mode: Mode, cache: &mut Self::Cache) -> Result<()>;
 
-    /// Computes the gradients of the loss by the parameters and by x from dy, that by y, for the x and
-    /// the cache of the last forward pass.
+    /// From dy, the gradient of the loss with respect to y, computes the gradients with respect to the
+    /// parameters and to x. `x` and `cache` are those of the last forward pass; a layer may keep its own
+    /// intermediate gradients in the cache.
     ///
     /// `write` says whether the parameters' gradients are added to `grad` or replace what it holds. An
     /// empty tensor of `grad` asks for no gradient. dx is overwritten; `None` asks for none.

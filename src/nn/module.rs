@@ -1,7 +1,7 @@
 //! The tensors of a model: one list, from which everything else derives.
 //!
 //! A module lists its tensors and its parts once, with [`module!`](crate::module). [`Module::visit`] goes
-//! over that listing in its order, and gives every tensor the path that its parents make:
+//! through the list in order and gives every tensor its path, the names of its parents and its own:
 //! `txt_enc.rnn.weight_ih_l0`. Names, shapes, counts, initialisation, checkpoints, clipping and Adam all
 //! use it, so they cannot disagree about what a model consists of.
 //!
@@ -34,7 +34,7 @@ pub struct Tensor {
     pub role: Role,
     /// The middle of the initial values.
     centre: f64,
-    /// a of U(centre ± a).
+    /// The initial values are drawn from U(centre ± bound); 0 for a constant.
     bound: f64,
 }
 
@@ -60,7 +60,7 @@ impl Tensor {
 
 /// Where a tensor is in a model; displays as `txt_enc.rnn.weight_ih_l0`.
 ///
-/// A path is a chain of names on the stack: making one allocates nothing.
+/// A path is a chain of names on the stack, so that making one allocates nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Path<'a> {
     parent: Option<&'a Path<'a>>,
@@ -85,11 +85,11 @@ impl<'a> Path<'a> {
     #[must_use]
     pub fn is_within(&self, prefix: &str) -> bool {
         let mut rest = Rest { prefix, after: None };
-        // A difference ends the writing with an error.
+        // `Rest` returns an error at the first difference.
         write!(rest, "{self}").is_ok() && rest.prefix.is_empty() && matches!(rest.after, None | Some('.'))
     }
 
-    /// Whether the path is this one.
+    /// Whether `name` is this path in full.
     #[must_use]
     pub(crate) fn is(&self, name: &str) -> bool {
         let mut rest = Rest { prefix: name, after: None };
@@ -107,8 +107,9 @@ impl Display for Path<'_> {
     }
 }
 
-/// Compares what is written with a prefix, without memory for it.
+/// Compares a path with a prefix while it is being written, without allocating.
 struct Rest<'a> {
+    /// What of the prefix has not been matched yet.
     prefix: &'a str,
     /// The first character after the prefix.
     after: Option<char>,
@@ -125,7 +126,8 @@ impl Write for Rest<'_> {
     }
 }
 
-/// Receives the tensors of one path: of the values that may change, then of those that are only read.
+/// Receives the tensors that several values have at one path: first those of the M values that it may
+/// change, then those of the S values that it only reads.
 pub type Visitor<'a, T, const M: usize, const S: usize> =
     dyn FnMut(&Path<'_>, Tensor, [ArrayViewMutD<'_, T>; M], [ArrayViewD<'_, T>; S]) -> Result<()> + 'a;
 
@@ -158,8 +160,8 @@ pub trait Module<T: Clone + Default>: Sized {
     ///
     /// # Errors
     ///
-    /// If one of the values has no tensor where another has one, or one of another shape (an empty one
-    /// is allowed: a frozen tensor has an empty gradient); and as the visitor does.
+    /// If one of the values lacks a tensor that another has, or has it in another shape (an empty tensor
+    /// is allowed: a frozen tensor has an empty gradient), or if the visitor fails.
     fn visit<const M: usize, const S: usize>(
         changed: [&mut Self; M],
         read: [&Self; S],
@@ -198,7 +200,7 @@ pub trait Module<T: Clone + Default>: Sized {
     ///
     /// # Errors
     ///
-    /// As `values` does; the tensors before are filled then.
+    /// If `values` fails. The tensors before that one have been filled then.
     fn fill(&mut self, mut values: impl FnMut(&str, &[usize]) -> Result<ArrayD<T>>) -> Result<()> {
         Self::visit([self], [], &Path::default(), &mut |path, _, [mut x], []| {
             let values = values(&path.to_string(), x.shape())?;
@@ -244,7 +246,7 @@ pub trait Module<T: Clone + Default>: Sized {
 ///
 /// # Errors
 ///
-/// If the shapes differ, and as the visitor does.
+/// If two shapes differ and neither is empty, or if the visitor fails.
 pub fn visit_tensor<T, D: Dimension, const M: usize, const S: usize>(
     tensor: Tensor,
     changed: [ArrayViewMut<'_, T, D>; M],
@@ -294,8 +296,8 @@ impl<T: Clone + Default, X: Module<T>> Module<T> for Option<X> {
 ///
 /// `field: tensor` lists a tensor, an `ndarray::Array` of any number of axes, with its
 /// [`Tensor`](crate::nn::Tensor); `field` alone lists a part, which is a module itself. The name before
-/// the braces is that of the value, whose sizes a tensor's bound may depend on. `module!(Name)` is for a
-/// struct without tensors.
+/// the braces refers to the value itself, because a tensor's bound may depend on its sizes. `module!(Name)`
+/// is for a struct without tensors.
 #[macro_export]
 macro_rules! module {
     ($module:ident<$number:ident>, $this:ident { $($field:ident $(: $tensor:expr)?),* $(,)? }) => {

@@ -49,13 +49,13 @@ pub struct Level {
 pub struct PrefixTree {
     /// The distinct words of the batch, ascending, `[U]`.
     words: Vec<u32>,
-    /// The node's word as an index into `words`, `[N]`; the root's is 0 and never read.
+    /// Each node's word as an index into `words`, `[N]`; the root's is 0 and never read.
     word_of: Vec<usize>,
-    /// The nodes but the root, word by word.
+    /// The nodes except the root, grouped by word.
     by_word: Groups,
-    /// The node's parent, `[N]`; the root's is 0 and never read.
+    /// Each node's parent, `[N]`; the root's is 0 and never read.
     parent: Vec<usize>,
-    /// The children of an inner node, `[P]`: a range of inner nodes and a range of leaves.
+    /// The children of each inner node, `[P]`: a range of inner nodes and a range of leaves.
     children: Vec<[Range<usize>; 2]>,
     levels: Vec<Level>,
     /// The node at which each sequence ends, `[B]`.
@@ -67,14 +67,14 @@ pub struct PrefixTree {
 /// Numbers that are sorted into groups.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
-    /// Group by group, rising within each.
+    /// Group by group, in rising order within each.
     members: Vec<usize>,
-    /// Where each group begins, and the end.
+    /// Where each group begins in `members`, and where the last one ends.
     starts: Vec<usize>,
 }
 
 impl Groups {
-    /// Sorts `members` into `count` groups, in the memory of those before.
+    /// Sorts `members` into `count` groups, reusing the buffers.
     pub(super) fn rebuild(&mut self, members: Range<usize>, count: usize, group_of: impl Fn(usize) -> usize) {
         let Self { members: sorted, starts } = self;
         sorted.clear();
@@ -90,18 +90,18 @@ impl Groups {
     }
 }
 
-/// The tree while it is built: nodes in order of creation, number 0 being the root. Kept for the
-/// sake of its memory.
+/// The tree while it is built: nodes in order of creation, number 0 being the root. It is kept only so
+/// that the next batch reuses its buffers.
 #[derive(Clone, Debug, Default)]
 struct Draft {
     nodes: Vec<DraftNode>,
     /// The sequences in lexicographic order.
     sequences: Vec<usize>,
-    /// From the root to the end of the sequence before.
+    /// The nodes of the previous sequence, from the root to its end.
     path: Vec<usize>,
-    /// The draft at which each sequence ends.
+    /// The node at which each sequence ends.
     ends: Vec<usize>,
-    /// The drafts in the order of their final numbers, and the final number of each.
+    /// The nodes in the order of their final numbers, and the final number of each.
     order: Vec<usize>,
     number: Vec<usize>,
 }
@@ -131,7 +131,7 @@ impl PrefixTree {
         self.by_word.rebuild(1..self.word_of.len(), self.words.len(), |node| self.word_of[node]);
     }
 
-    /// Gives the drafts their final numbers: inner nodes by level, then leaves by level.
+    /// Gives the draft's nodes their final numbers: inner nodes by level, then leaves by level.
     fn number(&mut self) {
         let Draft { nodes: draft, ends, order, number, .. } = &mut self.draft;
         self.words.clear();
@@ -150,7 +150,7 @@ impl PrefixTree {
         let inner_nodes = draft.iter().filter(|d| d.inner).count();
         let depth = draft.iter().map(|d| d.depth).max().unwrap_or(0);
 
-        // The range of one level's nodes among nodes that are sorted by level.
+        // The nodes of one level, within a range of nodes that are sorted by level.
         let range = |nodes: Range<usize>, level: usize| {
             let start = nodes.start + order[nodes.clone()].partition_point(|&d| draft[d].depth < level);
             let end = nodes.start + order[nodes].partition_point(|&d| draft[d].depth <= level);
@@ -166,8 +166,8 @@ impl PrefixTree {
 
         self.parent.clear();
         self.parent.extend(order.iter().map(|&d| number[draft[d].parent]));
-        // Children of one parent were created in a row of increasing depth-first order, so within a
-        // level and kind they are neighbours.
+        // Nodes are created depth first, so the children of one parent come in one run within their level,
+        // and still do after the sort has separated inner nodes from leaves.
         self.children.clear();
         self.children.resize(inner_nodes, [0..0, 0..0]);
         for (node, &parent) in self.parent.iter().enumerate().skip(1) {
@@ -192,7 +192,7 @@ impl PrefixTree {
     pub fn word_of(&self) -> &[usize] {
         &self.word_of
     }
-    /// The nodes that read a word, an index into [`Self::words`], in rising order.
+    /// The nodes that read a word, in rising order. `word` is an index into [`Self::words`].
     #[must_use]
     pub fn nodes_of(&self, word: usize) -> &[usize] {
         self.by_word.of(word)
@@ -237,8 +237,8 @@ impl PrefixTree {
 impl Draft {
     fn build<C: AsRef<[u32]>>(&mut self, sequences: &[C]) {
         let Self { nodes, sequences: order, path, ends, .. } = self;
-        // In lexicographic order the sequences that share a prefix are neighbours, and a sequence needs
-        // new nodes only after the prefix that it shares with the previous one.
+        // In lexicographic order, sequences that share a prefix are neighbours. A sequence needs new nodes
+        // only after the prefix that it shares with the previous one.
         order.clear();
         order.extend(0..sequences.len());
         order.sort_unstable_by_key(|&c| (sequences[c].as_ref(), c));

@@ -17,7 +17,7 @@ use crate::nn::{Module, Path, Role, Tensor};
 use crate::real::{Real, power};
 use crate::simd::vectorized;
 
-/// Tensors with their own learning rate: all those below a path.
+/// The tensors below a path, to be frozen or to have a learning rate of their own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     prefix: String,
@@ -38,8 +38,8 @@ impl Group {
         Self { prefix: prefix.into(), rate: Some(factor) }
     }
 
-    /// The factor of a tensor's learning rate: that of the first group that has it, or 1. `None` if the
-    /// tensor is frozen.
+    /// The factor of a tensor's learning rate: that of the first group that contains it, or 1. `None` if the
+    /// tensor is frozen or a buffer.
     fn rate_of(groups: &[Self], path: &Path<'_>, tensor: Tensor) -> Option<f64> {
         let group = groups.iter().find(|group| path.is_within(&group.prefix));
         group.map_or(Some(1.0), |group| group.rate).filter(|_| tensor.role == Role::Trained)
@@ -101,18 +101,18 @@ impl<T: Real> Adam<T> {
     const BETA2: f64 = 0.999;
     const EPSILON: f64 = 1e-8;
 
-    /// Moments zero, no step taken; all trained tensors move alike.
+    /// No step taken, all moments zero, one learning rate for all trained tensors.
     #[must_use]
     pub fn new(module: &impl Module<T>) -> Self {
         Self::zero(module, Vec::new())
     }
 
-    /// Moments zero, no step taken. The first group that has a tensor decides; without one it moves as
-    /// usual.
+    /// No step taken, all moments zero. A tensor belongs to the first group that contains it; without a
+    /// group it has the usual learning rate.
     ///
     /// # Errors
     ///
-    /// If a group has no tensor, or if its factor is not a finite number ≥ 0.
+    /// If a group contains no tensor, or if its factor is not a finite number ≥ 0.
     pub fn with_groups(module: &impl Module<T>, groups: Vec<Group>) -> Result<Self> {
         for Group { prefix, rate } in &groups {
             let mut found = false;
@@ -127,7 +127,7 @@ impl<T: Real> Adam<T> {
         Ok(Self::zero(module, groups))
     }
 
-    /// The state after some steps, all tensors moving alike.
+    /// The state after some steps, with one learning rate for all trained tensors.
     #[must_use]
     pub fn after(step: u64, moments: Vec<Moments<T>>) -> Self {
         Self { step, moments, groups: Vec::new() }
@@ -149,7 +149,7 @@ impl<T: Real> Adam<T> {
     /// # Errors
     ///
     /// If a tensor that moves has no gradient or no moments, if one that does not move has a gradient, or if
-    /// there are moments for no tensor. Nothing has moved then.
+    /// there are moments without a tensor. Nothing has moved then.
     ///
     /// # Panics
     ///
@@ -159,7 +159,8 @@ impl<T: Real> Adam<T> {
         self.step += 1;
         let number = T::from_f64;
         // (ADAM-2)  m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
-        // The first divisor goes into the step size, the root of the second under √v.
+        // Both divisors are the same for all numbers: the first goes into the step size, the root of the
+        // second divides √v.
         let root = number((1.0 - power(Self::BETA2, self.step)).sqrt());
         let correction = 1.0 - power(Self::BETA1, self.step);
 
@@ -178,9 +179,9 @@ impl<T: Real> Adam<T> {
         })
     }
 
-    /// One step of a tensor.
+    /// One step of one tensor θ, here `p`.
     fn step_tensor([p, m, v]: [&mut [T]; 3], g: &[T], scale: T, step_size: T, root: T) {
-        /// Numbers a task updates; they do not depend on one another.
+        /// Numbers per parallel task. They do not depend on one another, so the size does not change a bit.
         const CHUNK: usize = 1 << 14;
         let [beta1, beta2, rest1, rest2, epsilon] =
             [Self::BETA1, Self::BETA2, 1.0 - Self::BETA1, 1.0 - Self::BETA2, Self::EPSILON].map(T::from_f64);
@@ -202,7 +203,7 @@ impl<T: Real> Adam<T> {
         });
     }
 
-    /// Whether every tensor has what its step needs.
+    /// Checks that every tensor has what its step needs.
     fn check<M: Module<T>>(&self, module: &M, gradient: &M) -> Result<()> {
         let wrong = |path: &Path<'_>, expected: String, found: &ArrayViewD<'_, T>| {
             Err(Error::shape(&format!("gradient of {path}"), expected, found.shape()))

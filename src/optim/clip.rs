@@ -9,7 +9,7 @@ use crate::linalg;
 use crate::nn::{Module, Role};
 use crate::real::Real;
 
-/// (CLIP-1), summed tensor by tensor in the order of a visit. Buffers and empty tensors have no part in it.
+/// (CLIP-1), summed tensor by tensor in the order of a visit. Buffers and empty tensors do not count.
 ///
 /// # Panics
 ///

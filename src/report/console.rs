@@ -16,7 +16,7 @@ pub(crate) struct Console {
     bar: ProgressBar,
     epochs: usize,
     batches: usize,
-    /// Whether training with SH first is possible and not already set.
+    /// Whether the run could train with SH first but does not.
     warmup_is_open: bool,
     /// Smoothed seconds per step.
     pace: Option<f64>,
@@ -115,8 +115,8 @@ fn collapse_warning(c: &Collapse, warmup_is_open: bool) -> String {
     format!(
         "warning: collapse: for {} steps the scores of a batch have been nearly equal (within {:.1e}), and the ranking \
          does not improve: {:.0} % of the negatives score at least as high as the right pair (by chance 50 %).\n         \
-         The loss, {:.2}, is not below its value where all scores are equal, {:.2}: a negative that counts scores {:.1e} \
-         more than the right pair on average, and this draws the scores together. The norm of the gradient is {:.1e}.\n         \
+         The loss, {:.2}, is not below its value when all scores are equal, {:.2}: on average a negative that counts scores \
+         {:.1e} more than the right pair, and this draws the scores together. The norm of the gradient is {:.1e}.\n         \
          Few such runs recover. Use a smaller --learning-rate{warmup}.",
         2 * CollapseDetector::WINDOW,
         c.spread,
@@ -149,7 +149,7 @@ impl Observer for Console {
                 ));
                 let style = ProgressStyle::with_template("  {bar:16} {pos}/{len}  {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
-                // It hides itself if stderr is not a terminal.
+                // The bar hides itself if stderr is not a terminal.
                 self.bar = ProgressBar::new(*batches as u64).with_style(style);
             }
             Event::Step(step) => self.step(step),

@@ -55,7 +55,7 @@ fn power_of_ten(x: f64) -> String {
 pub(crate) fn golden_report(checkup: &CheckReport) -> String {
     let c = &checkup.counts;
     let mut out = format!(
-        "suite {}, profile {}: {} of {} cases there, {} tensors compared\n\n",
+        "suite {}, profile {}: {} of {} cases found, {} tensors compared\n\n",
         checkup.suite,
         checkup.profile,
         thousands(checkup.cases - c.missing),
@@ -158,7 +158,7 @@ fn not_checked(out: &mut String, checkup: &CheckReport) {
     if !unknown.is_empty() {
         let _ = writeln!(
             out,
-            "not known: {} of names that their case does not have: {}",
+            "not known: {} with names that their case does not have: {}",
             count(unknown.len(), "tensor"),
             some(&unknown)
         );
@@ -168,7 +168,7 @@ fn not_checked(out: &mut String, checkup: &CheckReport) {
     }
 }
 
-/// What a tensor's numbers say.
+/// The worst place of a tensor: expected, found, and the error.
 fn place(tensor: &TensorReport) -> String {
     let mut out = String::new();
     if let (Some(found), expected) = (&tensor.found, tensor.expected) {
@@ -231,7 +231,7 @@ fn failures(out: &mut String, checkup: &CheckReport) {
     if !d.skipped.is_empty() {
         let _ = writeln!(
             out,
-            "\nNot diagnosed because of their size: {} (--diagnose tries every mistake on them; the core suite is quicker)",
+            "\nNot diagnosed because of their size: {} (--diagnose tries every mistake on them; the core suite is faster)",
             some(&d.skipped)
         );
     }
@@ -253,7 +253,7 @@ fn failures(out: &mut String, checkup: &CheckReport) {
     }
 }
 
-/// A mistake that explains too little to be named.
+/// The text for a mistake that explains too little for a diagnosis.
 fn likeness(d: &Diagnosis, failing: usize) -> String {
     let reach =
         if d.explains == Reach::All { "the values" } else { "the values at the first divergence, but not after it," };
@@ -334,9 +334,9 @@ pub(crate) fn golden_case(case: &CaseEntry, manifest: &Manifest) -> String {
     }
     let margins = [
         ("smallest |hinge|", case.margins.hinge),
-        ("smallest gap of the two hardest", case.margins.hardest),
+        ("smallest gap between the two hardest", case.margins.hardest),
         ("smallest norm", case.margins.norm),
-        ("smallest distance from a sign's change", case.margins.sign),
+        ("smallest distance from a change of sign", case.margins.sign),
     ];
     for (name, margin) in margins {
         if let Some(margin) = margin {

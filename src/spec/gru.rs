@@ -1,7 +1,7 @@
 //! The gated recurrent unit. The reset gate acts after the product, as in `PyTorch` and cuDNN.
 use super::*;
 
-/// One layer's `W_ih` [3H, E], `W_hh` [3H, H], `b_ih` `[3H]`, `b_hh` `[3H]`: the H rows of r, of z, of n.
+/// One layer's `W_ih` [3H, E], `W_hh` [3H, H], `b_ih` `[3H]`, `b_hh` `[3H]`: H rows for r, then for z, for n.
 #[derive(Clone, Debug)]
 pub struct GruLayer<T> {
     pub weight_ih: Array2<T>,
@@ -57,11 +57,11 @@ pub fn gru<T: Scalar>(w: &GruLayer<T>, x: Array3<T>, h0: Array2<T>, lengths: &[u
     y
 }
 
-/// dh, the gradient of every state by what reads it above this layer, gives that of everything else.
-/// On a padded caption a state has one child: the state after the next token.
-pub fn gru_backward<T: Real>(w: &GruLayer<T>, y: &Gru<T>, dh: &Array3<T>, lengths: &[usize]) -> (Gru<T>, GruLayer<T>) {
+/// `up` [B, T, H], the part of each state's gradient that comes from above this layer, gives all gradients.
+/// The children of a state in the equations are the states one token later: here there is at most one.
+pub fn gru_backward<T: Real>(w: &GruLayer<T>, y: &Gru<T>, up: &Array3<T>, lengths: &[usize]) -> (Gru<T>, GruLayer<T>) {
     let (hidden, gates, one) = (y.h0.ncols(), w.bias_hh.len(), T::one());
-    let mut d = Gru { h: dh.clone(), ..Gru::new(Array3::zeros(y.x.dim()), Array2::zeros(y.h0.dim())) };
+    let mut d = Gru { h: up.clone(), ..Gru::new(Array3::zeros(y.x.dim()), Array2::zeros(y.h0.dim())) };
     let [weight_ih, weight_hh] = [w.weight_ih.dim(), w.weight_hh.dim()].map(Array2::zeros);
     let mut dw = GruLayer { weight_ih, weight_hh, bias_ih: Array1::zeros(gates), bias_hh: Array1::zeros(gates) };
     for (b, &length) in lengths.iter().enumerate() {

@@ -51,7 +51,7 @@ pub fn l2norm<T: Scalar>(x: &Array2<T>) -> Result<(Array2<T>, Array1<T>), usize>
         if largest == 0.0 {
             return Err(row);
         }
-        // The power of two below the largest |x|: dividing by it is exact, and keeps squares in range.
+        // A power of two, the exponent bits of the largest |x|: dividing by it is exact and keeps squares in range.
         let unit = T::from_f64(f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits()));
         let scaled = y.mapv(|x| x / unit);
         norms[row] = dot(scaled.view(), scaled.view()).sqrt() * unit;
@@ -60,7 +60,7 @@ pub fn l2norm<T: Scalar>(x: &Array2<T>) -> Result<(Array2<T>, Array1<T>), usize>
     Ok((y, norms))
 }
 
-/// dy [N, D] gives dx [N, D]. The part of dy along y is lost.
+/// dy [N, D] gives dx [N, D]. The part of dy along y drops out, since y keeps its length.
 pub fn l2norm_backward<T: Real>(y: &Array2<T>, norms: &Array1<T>, dy: &Array2<T>) -> Array2<T> {
     let mut dx = dy.clone();
     for (row, mut dx) in dx.outer_iter_mut().enumerate() {

@@ -1,8 +1,8 @@
 //! The two losses of a batch: sum of hinges (SH) and max of hinges (MH). Sums, not means.
 use super::*;
 
-/// The hinges of captions for an image (s: a row of S is a query) and of images for a caption (im: a column
-/// is), [B, B], 0 where there is no negative; 1 where the loss counts them, else 0; and the loss.
+/// The hinges [B, B]: `_s` of all captions for the image of a row, `_im` of all images for the caption of a
+/// column; 0 where the pair is no negative. `counts` is 1 where the loss counts the hinge, else 0.
 pub struct Loss<T> {
     pub cost_s: Array2<T>,
     pub cost_im: Array2<T>,
@@ -11,8 +11,8 @@ pub struct Loss<T> {
     pub loss: T,
 }
 
-/// S [B, B], with the right pairs d on its diagonal, gives the loss MH, or SH unless `max`. Captions of one
-/// image, by `image_ids` `[B]`, are no negatives of each other.
+/// S [B, B], with the right pairs d on its diagonal, gives MH if `max`, else SH. With `image_ids` `[B]`,
+/// pairs of one image are no negatives of each other.
 pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, max: bool, image_ids: Option<&[usize]>) -> Loss<T> {
     let hinge = |(i, j): (usize, usize), d: T| {
         let negative = i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
@@ -23,7 +23,7 @@ pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, max: bool, image_ids: Option<
     let cost_s = Array2::from_shape_fn(s.dim(), |(i, j)| hinge((i, j), s[[i, i]]));
     // (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j
     let cost_im = Array2::from_shape_fn(s.dim(), |(i, j)| hinge((i, j), s[[j, j]]));
-    // A hinge of exactly 0 does not count; of equally hard negatives the first does.
+    // A hinge of exactly 0 does not count. MH counts the first of several hardest negatives.
     let counts = |cost: T, query: ArrayView1<'_, T>, place: usize| {
         let harder = |(k, other): (usize, &T)| other.re() > cost.re() || (k < place && other.re() >= cost.re());
         let is_left_out = cost.re() <= 0.0 || (max && query.iter().enumerate().any(harder));

@@ -5,10 +5,10 @@
 //! `tests/spec.rs` compares the fast code with it, and the golden suite's expected values are computed here.
 //!
 //! - The letters are those of `docs/01-notation.md`. Captions are padded: ids [B, T] and lengths `[B]`.
-//! - A backward function takes dy, the gradient of the loss by the output y, and returns the gradients
-//!   by the inputs. A gradient has the type and the shape of its value.
-//! - Sums start at 0 and run upwards, and products are rounded: `f64` gives the same bits on every machine.
-//! - Forward runs on any [`Scalar`]: a branch looks at the real part.
+//! - A backward function takes dy, the gradient of the loss with respect to the output y, and returns the
+//!   gradients with respect to the inputs. A gradient has the type and the shape of its value.
+//! - Sums run upwards from 0, and a product is rounded before it is added: `f64` has the same bits everywhere.
+//! - Forward runs on any [`Scalar`], for complex steps too: a branch looks at the real part.
 
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::must_use_candidate, clippy::wildcard_imports)]
 

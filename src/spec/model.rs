@@ -11,7 +11,7 @@ pub struct Parameters<T> {
     pub proj: Option<Linear<T>>,
 }
 
-/// φ [B, F], word ids [B, T], lengths `[B]`, ids `[B]` if they mask pairs of one image; and the settings.
+/// A batch and the settings: φ [B, F], word ids [B, T], lengths `[B]`; `image_ids` `[B]` to mask same images.
 pub struct Task<T> {
     pub images: Array2<T>,
     pub captions: Array2<usize>,
@@ -24,7 +24,7 @@ pub struct Task<T> {
     pub no_imgnorm: bool,
 }
 
-/// One side's vectors [B, D] before (NORM-1), after it and after (ABS-1), or their gradients; and ‖x‖ `[B]`.
+/// One side's vectors [B, D] before (NORM-1), after it, and after (ABS-1), or their gradients; and ‖x‖ `[B]`.
 pub struct Side<T> {
     pub projected: Array2<T>,
     pub unit: Array2<T>,
@@ -42,8 +42,8 @@ pub struct Pass<T> {
     pub scores: Array2<T>,
 }
 
-fn side<T: Scalar>(x: Array2<T>, of: &str, normalise: bool, use_abs: bool) -> Result<Side<T>> {
-    let zero = |row| ErrorKind::ZeroNorm { tensor: of.into(), row };
+fn side<T: Scalar>(x: Array2<T>, name: &str, normalise: bool, use_abs: bool) -> Result<Side<T>> {
+    let zero = |row| ErrorKind::ZeroNorm { tensor: name.into(), row };
     let y = normalise.then(|| l2norm(&x)).transpose().map_err(zero)?;
     let (unit, norms) = y.map_or((x.clone(), None), |(unit, norms)| (unit, Some(norms)));
     let embedding = if use_abs { abs(&unit) } else { unit.clone() };
@@ -131,7 +131,7 @@ impl<T: Real> Parameters<T> {
 }
 
 /// Step t of training moves the parameters w by their gradient g with Adam's moments m and v, which it
-/// updates. Returns the norm of the gradient, and what clipping multiplies it task.
+/// updates. Returns the norm of the gradient, and the factor by which clipping multiplies it.
 pub fn step<T: Real>([w, g, m, v]: [&mut Parameters<T>; 4], t: u64, lr: f64, max_norm: f64) -> (T, T) {
     let (w, g, m, v) = (w.named(), g.named(), m.named(), v.named());
     let norm = global_norm(g.iter().map(|(_, g)| g));

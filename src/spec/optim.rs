@@ -1,7 +1,7 @@
 //! Clipping by the global norm, and Adam.
 use super::*;
 
-/// The norm of all gradients together, added up in blocks, which loses fewer digits than one long sum.
+/// The norm of all gradients together. Summing in blocks loses fewer digits than one long sum.
 pub fn global_norm<'a, T: Real>(gradients: impl IntoIterator<Item = &'a ArrayViewMutD<'a, T>>) -> T {
     let mut total = T::zero();
     for g in gradients {
@@ -12,7 +12,7 @@ pub fn global_norm<'a, T: Real>(gradients: impl IntoIterator<Item = &'a ArrayVie
     total.sqrt() // (CLIP-1)  norm = ‖g‖₂ over all parameters together
 }
 
-/// What every gradient is multiplied by: 1 where the norm is small enough, or the limit is 0.
+/// The factor c of every gradient: 1 if the norm is within the limit, or if `max_norm` is 0 (no clipping).
 pub fn clip<T: Real>(norm: T, max_norm: f64) -> T {
     // (CLIP-2)  g ← c g, c = max_norm / (norm + 1e-6), only where c < 1
     let c = T::from_f64(max_norm) / (norm + T::from_f64(1e-6));

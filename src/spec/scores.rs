@@ -25,7 +25,7 @@ pub fn scores<T: Scalar>(measure: Measure, f: &Array2<T>, g: &Array2<T>) -> Arra
     })
 }
 
-/// dS [N, M] gives dF [N, D] and dG [M, D].
+/// dS [N, M] gives dF [N, D] and dG [M, D]. The pair (i, j) adds `by_f` x to `df_i`, and `by_g` y to `dg_j`.
 pub fn scores_backward<T: Real>(by: Measure, f: &Array2<T>, g: &Array2<T>, ds: &Array2<T>) -> [Array2<T>; 2] {
     let (mut df, mut dg) = (Array2::zeros(f.dim()), Array2::zeros(g.dim()));
     for ((i, j), &ds) in ds.indexed_iter() {

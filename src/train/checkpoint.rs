@@ -2,8 +2,8 @@
 //!
 //! `last.safetensors` holds everything needed to continue with the same bits: parameters, Adam's
 //! moments (`adam.m.*`, `adam.v.*`) and, as JSON in the metadata, the settings, the step, the epoch,
-//! the position in it, the best score and what the other files of the run folder are. There is no state
-//! of a random generator to keep: the order of an epoch is a function of seed and epoch.
+//! the position in it, the best score, and digests of the other files of the run folder. No state of a
+//! random generator is needed, because the order of an epoch is a function of seed and epoch.
 //! `best.safetensors` holds the parameters and the same metadata. `PyTorch` reads both with
 //! `safetensors.torch.load_file`.
 
@@ -38,7 +38,7 @@ pub struct Checkpoint {
     pub(crate) data: Fingerprints,
     /// [`crate::data::Vocabulary::fingerprint`] of the vocabulary it was trained with.
     pub(crate) vocabulary: String,
-    /// How far the training was.
+    /// How far the training had got.
     pub progress: Progress,
     /// The other files that belong to it; only in `last.safetensors`.
     pub(crate) folder: Option<FolderState>,
@@ -73,7 +73,7 @@ impl Checkpoint {
     const FORMAT: &str = "vsepp-checkpoint-2";
     const EARLIER: &str = "vsepp-checkpoint-1";
 
-    /// A description to be written.
+    /// The metadata of a checkpoint that is to be written.
     #[must_use]
     pub fn new(
         architecture: Architecture,
@@ -86,7 +86,7 @@ impl Checkpoint {
         Self { format: Self::FORMAT.into(), digest, architecture, config, data, vocabulary, progress, folder: None }
     }
 
-    /// The checksum of the file that it was read from: SHA-256 of the digests of its blocks.
+    /// The checksum of the file it was read from: SHA-256 of the digests of its blocks.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
@@ -119,14 +119,14 @@ impl Checkpoint {
         crate::files::write_atomically(path, &self.to_bytes(parameters, adam)?.0)
     }
 
-    /// Reads what a checkpoint says of itself, its parameters, and its moments where it has them.
+    /// Reads a checkpoint's metadata, its parameters, and its moments if it has them.
     ///
     /// # Errors
     ///
     /// If the file is missing, truncated, changed since it was written, or not written by this program; if
-    /// what it says contradicts itself; or if a tensor is missing, is one too many, or has another type,
-    /// another shape or a number that is not finite. Sizes are compared with what the file has before any
-    /// memory is taken for them.
+    /// its metadata contradict each other; or if a tensor is missing or unexpected, or has the wrong type,
+    /// the wrong shape or a number that is not finite. Sizes are compared with the length of the file before
+    /// any memory is allocated for them.
     pub fn read(path: &Path) -> Result<(Self, Parameters<f32>, Option<Adam<f32>>)> {
         let head = Head::read(path)?;
         let checkpoint = head.checkpoint(path)?;
@@ -158,7 +158,7 @@ impl Checkpoint {
 
     /// # Errors
     ///
-    /// Unless the file is a checkpoint of this program, of any version.
+    /// If the file is not a checkpoint of this program, of any version.
     pub(super) fn check_kind(path: &Path) -> Result<()> {
         let format = Head::read(path)?.metadata(path)?["format"].take();
         match format.as_str() {
@@ -172,7 +172,7 @@ impl Checkpoint {
         Head::read(path)?.checkpoint(path)
     }
 
-    /// Whether sizes, settings and progress fit each other.
+    /// Checks that sizes, settings and progress fit each other.
     fn check(&self) -> std::result::Result<(), String> {
         let config = self.config.clone().check().map_err(|e| e.to_string())?;
         let Architecture { vocab_size, img_dim, .. } = self.architecture;
@@ -185,7 +185,7 @@ impl Checkpoint {
 
     /// # Errors
     ///
-    /// Unless the vocabulary is the one that this was trained with.
+    /// If the model was trained with another vocabulary.
     pub fn check_vocabulary(&self, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
         if self.vocabulary == vocabulary.fingerprint() && self.architecture.vocab_size == vocabulary.len() {
             return Ok(());
@@ -230,7 +230,7 @@ impl Head {
         serde_json::from_str(json).map_err(|e| not_ours(path, &e))
     }
 
-    /// What the metadata say, and whether a model of these sizes can be held at all.
+    /// The metadata of a checkpoint of this version, with sizes that a model can have.
     fn checkpoint(&self, path: &Path) -> Result<Checkpoint> {
         let broken = |problem: String| Error::file(path, problem);
         let value = self.metadata(path)?;
@@ -238,7 +238,7 @@ impl Head {
             Some(Checkpoint::FORMAT) | None => {}
             Some(Checkpoint::EARLIER) => {
                 let problem = format!(
-                    "format: expected {}, found {}, of an earlier version of this program, which kept no checksums: \
+                    "format: expected {}, found {}, from an earlier version of this program, which kept no checksums: \
                      train again (the settings are in config.toml, for --config)",
                     Checkpoint::FORMAT,
                     Checkpoint::EARLIER
@@ -278,7 +278,7 @@ fn digest_place(bytes: &mut [u8]) -> Option<&mut [u8]> {
     bytes.get_mut(at..at + NO_DIGEST.len())
 }
 
-/// Whether the file has the tensors of the architecture, of their types and shapes, and no others.
+/// Checks that the file has the tensors of the architecture, with their types and shapes, and no others.
 fn check_tensors(found: &Places, architecture: &Architecture, has_adam: bool) -> std::result::Result<(), String> {
     let prefixes: &[&str] = if has_adam { &["", "adam.m.", "adam.v."] } else { &[""] };
     let tensors = architecture.tensors();
@@ -289,7 +289,7 @@ fn check_tensors(found: &Places, architecture: &Architecture, has_adam: bool) ->
     let mut extra: Vec<&str> =
         found.keys().map(String::as_str).filter(|name| !expected.iter().any(|(other, _)| other == name)).collect();
     extra.sort_unstable();
-    for (what, names) in [("expected, and not found", &missing), ("found, and not expected", &extra)] {
+    for (what, names) in [("expected but not found", &missing), ("found but not expected", &extra)] {
         if !names.is_empty() {
             let more = if names.len() > 4 { format!(" and {} more", names.len() - 4) } else { String::new() };
             let shown: Vec<String> = names.iter().take(4).map(|name| format!("{name:?}")).collect();
@@ -422,7 +422,7 @@ mod tests {
         writer.write_safetensors(&path, Some("{}".into())).unwrap();
         assert!(message().contains("not a checkpoint of this version"));
         writer.write_safetensors(&path, Some(r#"{"format": "vsepp-checkpoint-1"}"#.into())).unwrap();
-        assert!(message().contains("found vsepp-checkpoint-1, of an earlier version"), "{}", message());
+        assert!(message().contains("found vsepp-checkpoint-1, from an earlier version"), "{}", message());
         std::fs::write(&path, [u64::MAX.to_le_bytes(), [b'{'; 8]].concat()).unwrap();
         assert!(message().contains("expected a header of 18446744073709551615 bytes, found 8"), "{}", message());
         std::fs::remove_file(&path).unwrap();
@@ -448,7 +448,7 @@ mod tests {
                 "txt_enc.embed.weight: expected shape [268435456, 3], found [7, 3]",
             ),
             (|c, _, _| c.architecture.num_layers = 0, "expected at least one layer"),
-            (|c, _, _| c.architecture.num_layers = 2, "tensors expected, and not found: \"txt_enc.rnn.weight_ih_l1\""),
+            (|c, _, _| c.architecture.num_layers = 2, "tensors expected but not found: \"txt_enc.rnn.weight_ih_l1\""),
             (|c, _, _| c.architecture.use_abs = true, "architecture: expected Architecture"),
             (|c, _, _| c.config.margin = -1.0, "margin = -1: expected"),
             (|c, _, _| c.progress.totals.pairs = 17, "totals.pairs: expected 16"),
@@ -483,8 +483,8 @@ mod tests {
         let found = message(&|w| w.add("img_enc.fc.bias", &ndarray::array![1.0f64, 2.0, 3.0, 4.0].view().into_dyn()));
         assert!(found.ends_with("img_enc.fc.bias: expected numbers of type F32, found F64"), "{found}");
         let found = message(&|w| w.add_bytes("extra", &[1], b"x").unwrap());
-        assert!(found.ends_with("tensors found, and not expected: \"extra\""), "{found}");
+        assert!(found.ends_with("tensors found but not expected: \"extra\""), "{found}");
         let found = message(&|w| w.add_bytes("adam.m.x", &[1], b"x").unwrap());
-        assert!(found.contains("and not found: \"adam.m.img_enc.fc.weight\", ") && found.ends_with(" more"), "{found}");
+        assert!(found.contains("but not found: \"adam.m.img_enc.fc.weight\", ") && found.ends_with(" more"), "{found}");
     }
 }

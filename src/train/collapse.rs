@@ -2,7 +2,7 @@
 //!
 //! If every image and every caption has the same embedding, every score is the same, every hinge is
 //! exactly α, and the gradients of attraction and repulsion cancel. Where both sides are normalised
-//! (or the loss is SH, or the measure an order) this is a stationary point; MH with `no_imgnorm` keeps
+//! (or the loss is SH, or the measure is an order) this is a stationary point; MH with `no_imgnorm` keeps
 //! a gradient on the image side, along the common direction. Near that point every hinge counts, and
 //! the loss shows whether the scores approach each other or spread:
 //!
@@ -11,16 +11,16 @@
 //! (COLLAPSE-2)  every hinge counts: ℓ = (COLLAPSE-1) + Q, Q = Σ over the terms of S(negative) − S(right)
 //! ```
 //!
-//! If all deviations from the common point are scaled by t, Q is scaled by t². So descent shrinks them
-//! where Q > 0 and lets them grow where Q < 0. With MH, Q > 0 at first in every run: pulling everything
-//! together reduces the hardest negative fastest. In a run that recovers, the model nevertheless learns
-//! the ranking, with small differences, until the right pair is ahead of the hardest negative and Q
+//! If all deviations from the common point are scaled by t, Q is scaled by t². So descent shrinks the
+//! deviations where Q > 0 and lets them grow where Q < 0. With MH, Q > 0 at first in every run: pulling
+//! everything together reduces the hardest negative fastest. In a run that recovers, the model nevertheless
+//! learns the ranking, with small differences, until the right pair is ahead of the hardest negative and Q
 //! changes sign. In other runs the ranking does not improve.
 //!
-//! So neither the loss nor the spread of the scores nor the sign of Q is enough for a warning. It needs
-//! three signs together: in each of 400 steps the scores of a batch lie within α of each other; Q is not
-//! negative; and the negatives that score as high as the right pair are not becoming fewer.
-//! `docs/traps.md` says on which runs this was tried.
+//! So neither the loss nor the spread of the scores nor the sign of Q is enough for a warning. A warning
+//! needs three signs together: in each of 400 steps the scores of a batch are within α of each other; Q is
+//! not negative; and the negatives that score as high as the right pair are not becoming fewer.
+//! `docs/traps.md` lists the runs on which this was tried.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -36,29 +36,29 @@ pub struct Collapse {
     pub loss: f64,
     /// (COLLAPSE-1).
     pub stationary: f64,
-    /// Greatest less smallest score of a batch.
+    /// Largest minus smallest score of a batch.
     pub spread: f64,
-    /// Q of (COLLAPSE-2), for each term.
+    /// Q of (COLLAPSE-2), per term.
     pub gap: f64,
-    /// Share of the negatives that score at least as high as the right pair; by chance a half.
+    /// Share of the negatives that score at least as high as the right pair; one half by chance.
     pub ahead: f64,
-    /// The same in the window before.
+    /// The same in the previous window.
     pub ahead_before: f64,
     /// The gradient's norm before clipping.
     pub grad_norm: f64,
 }
 
-/// Watches the steps.
+/// Watches the steps of a training for a collapse.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CollapseDetector {
-    /// Steps in a row whose scores lie within the margin, since the last window was full.
+    /// Consecutive steps with scores within the margin, since the last full window.
     steps: usize,
-    /// Their sums.
+    /// The sums over these steps.
     sums: Sums,
-    /// `ahead` of the window before, if it followed without a gap.
+    /// `ahead` of the previous window, if this one followed without a gap.
     before: Option<f64>,
-    /// Whether the window before was a collapse, which has been reported.
+    /// Whether the previous window was a collapse, which has been reported.
     reported: bool,
 }
 
@@ -74,18 +74,18 @@ struct Sums {
 }
 
 impl CollapseDetector {
-    /// Steps in a window, enough to see a slow fall of `ahead` above its noise. Two windows in a row make a
-    /// collapse. Set by hand.
+    /// Steps in a window, enough to see a slow fall of `ahead` above its noise. A collapse takes two windows
+    /// in a row. Set by hand.
     pub(crate) const WINDOW: usize = 200;
-    /// From window to window `ahead` falls at least by this in a run that learns. Set by hand, between the
-    /// runs of `examples/collapse.rs` that recover and those that do not.
+    /// In a run that learns, `ahead` falls by at least this much from window to window. Set by hand, between
+    /// the runs of `examples/collapse.rs` that recover and those that do not.
     const FALL: f64 = 0.03;
-    /// Below this share the ranking is learned, however slowly it improves. Set by hand.
+    /// If `ahead` is below this, the ranking is being learned, however slowly it improves. Set by hand.
     const LEARNED: f64 = 0.3;
 
-    /// Looks at a step with these scores, whose loss could have had `possible` terms and would be
-    /// `stationary` if all scores were equal. Returns a collapse at the end of the window that shows it, once
-    /// for each row of such windows.
+    /// Adds a step with these scores. Its loss could have had `possible` terms, and would be `stationary` if
+    /// all scores were equal. Returns a collapse at the end of the window that shows it, once per streak of
+    /// such windows.
     pub(crate) fn see(
         &mut self,
         margin: f64,
@@ -96,7 +96,7 @@ impl CollapseDetector {
     ) -> Option<Collapse> {
         let terms = possible as f64;
         if terms == 0.0 || margin <= 0.0 || step.score_spread > margin {
-            // A run far from the point costs nothing more than this comparison.
+            // Far from the point, this comparison is all that a step costs.
             *self = Self::default();
             return None;
         }
@@ -113,7 +113,7 @@ impl CollapseDetector {
         (self.steps == Self::WINDOW).then(|| self.end_window(step.step)).flatten()
     }
 
-    /// Whether the state of a detector that was saved can be one.
+    /// Checks the state of a detector that was read from a file.
     pub(super) fn check(&self) -> Result<(), String> {
         let Sums { loss, stationary, terms, spread, ahead, grad_norm } = self.sums;
         if self.steps >= Self::WINDOW {
@@ -126,6 +126,7 @@ impl CollapseDetector {
         }
     }
 
+    /// Judges a full window by its sums, and compares it with the previous one.
     fn end_window(&mut self, step: u64) -> Option<Collapse> {
         let n = self.steps as f64;
         let sums = std::mem::take(&mut self.sums);
@@ -134,7 +135,7 @@ impl CollapseDetector {
         let ahead_before = self.before.replace(ahead)?;
         // (COLLAPSE-2)  every hinge counts: ℓ = (COLLAPSE-1) + Q, Q = Σ over the terms of S(negative) − S(right)
         let q = sums.loss - sums.stationary;
-        // Losses are sums in f32: 1e-5 of them is rounding.
+        // Losses are sums in f32, so 1e-5 of the value may be rounding.
         let collapsed = q >= -1e-5 * sums.stationary && ahead > Self::LEARNED && ahead_before - ahead < Self::FALL;
         let reported = std::mem::replace(&mut self.reported, collapsed);
         (collapsed && !reported).then_some(Collapse {
@@ -166,7 +167,7 @@ fn share_ahead(scores: &Array2<f32>) -> f64 {
             ahead += usize::from(score >= right_of_row) + usize::from(score >= right_of_column);
         }
     }
-    // Every right pair was compared with itself, twice.
+    // Every right pair was compared with itself twice.
     (ahead - 2 * pairs) as f64 / (2 * pairs * pairs.saturating_sub(1)).max(1) as f64
 }
 
@@ -182,7 +183,7 @@ mod tests {
         (hinge, terms)
     }
 
-    /// Steps at which a collapse is reported, of runs whose scores are a function of the step.
+    /// The steps at which a collapse is reported, in a run whose scores are a function of the step.
     fn watch(violation: Violation, steps: u64, scores: impl Fn(u64) -> Array2<f32>) -> Vec<u64> {
         let mut detector = CollapseDetector::default();
         let mut see = |step: &u64| {
@@ -196,7 +197,7 @@ mod tests {
         (1..=steps).filter(|step| see(step)).collect()
     }
 
-    /// Scores within 0.1 of each other, of which a share is ahead of the right pairs.
+    /// Scores within 0.1 of each other, a given share of them ahead of the right pairs.
     fn ranked(ahead: f64) -> Array2<f32> {
         Array2::from_shape_fn((32, 32), |(i, j)| {
             let place = ((32 * i + j) * 389 % 1024) as f64 / 1024.0;

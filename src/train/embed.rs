@@ -1,4 +1,4 @@
-//! Embeddings of a split's images, a block of images at a time.
+//! Embeddings of a split's images, computed block by block.
 
 use ndarray::{Array2, s};
 
@@ -6,13 +6,13 @@ use crate::data::Split;
 use crate::error::{ErrorKind, Result};
 use crate::model::Vse;
 
-/// Joint embeddings of all images of a split, [N, D]. No more than a block of images is held at once;
-/// an embedding does not depend on its block, to the bit.
+/// Joint embeddings of all images of a split, [N, D]. Only one block of images is in memory at a time.
+/// An embedding does not depend on its block, to the bit.
 ///
 /// # Errors
 ///
-/// If an image cannot be read, has not the size that the model takes, or has an embedding that is zero
-/// or not finite.
+/// If an image cannot be read, does not have the size that the model takes, or has an embedding that is
+/// zero or not finite. The row in the message is that of the split.
 pub(crate) fn embed_images(model: &Vse<f32>, split: &Split) -> Result<Array2<f32>> {
     let mut embeddings = Array2::zeros((split.images.len(), model.architecture.embed_size));
     split.images.in_blocks(|first, images| {

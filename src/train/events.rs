@@ -1,4 +1,4 @@
-//! What happens in a training, for observers.
+//! The events of a training, for observers.
 
 use super::collapse::Collapse;
 use super::figures::{EpochReport, StepReport};
@@ -9,11 +9,11 @@ use crate::model::ValidConfig;
 
 /// Receives training events.
 pub trait Observer {
-    /// Takes an event.
+    /// Handles an event.
     ///
     /// # Errors
     ///
-    /// If it cannot, for example because a disk is full; the training then ends with this error.
+    /// If it fails, for example because a disk is full. The training then ends with this error.
     fn event(&mut self, event: &Event<'_>) -> Result<()>;
 }
 
@@ -30,17 +30,17 @@ impl Observer for Ignore {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// The first step is about to be taken, or the first after a checkpoint; all is ready.
+    /// The first step is about to be taken, or the first after a resume.
     Started {
         /// The settings.
         config: &'a ValidConfig,
-        /// Numbers trained.
+        /// How many numbers are trained.
         parameters: usize,
         /// Pairs in an epoch.
         pairs: usize,
         /// Steps in an epoch.
         batches: usize,
-        /// How far it is.
+        /// How far the training is.
         progress: &'a Progress,
     },
     /// A step was taken.
@@ -56,16 +56,16 @@ pub enum Event<'a> {
         /// The result.
         dev: &'a Evaluation,
     },
-    /// An epoch ended, its dev evaluation done.
+    /// An epoch has ended, and dev has been evaluated.
     EpochEnded(&'a EpochReport),
-    /// The training was asked to stop; it now saves.
+    /// The training was asked to stop; it saves a checkpoint next.
     Interrupted {
-        /// How far it is.
+        /// How far the training is.
         progress: &'a Progress,
     },
     /// All epochs are done.
     Finished {
-        /// How far it is.
+        /// How far the training is.
         progress: &'a Progress,
     },
 }

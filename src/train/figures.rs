@@ -1,4 +1,4 @@
-//! The figures of a step and of an epoch, as observers get them.
+//! The figures of a step and of an epoch, for observers.
 
 use serde::Serialize;
 
@@ -21,17 +21,17 @@ pub struct StepReport {
     pub loss: f64,
     /// The gradient's global norm before clipping.
     pub grad_norm: f64,
-    /// And after.
+    /// The same after clipping.
     pub clipped_norm: f64,
     /// Share of the hinges that count.
     pub active: f64,
-    /// Largest minus smallest score of the batch: near 0 when the embeddings are all alike.
+    /// Largest minus smallest score of the batch: near 0 when all embeddings are alike.
     pub score_spread: f64,
     /// Pairs of captions in this batch that show one image.
     pub same_image_pairs: usize,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Seconds that the step took, waiting for its batch included.
+    /// Seconds that the step took, including the wait for its batch.
     pub seconds: f64,
 }
 
@@ -48,7 +48,7 @@ pub struct EpochReport {
     /// Adam's step size.
     pub learning_rate: f64,
     /// The loss per pair: the sum of the steps' losses divided by the pairs, so that a smaller last batch
-    /// weighs no more than its pairs. At collapse MH has 2α.
+    /// has no more weight than its pairs. At collapse it is 2α for MH.
     pub loss_per_pair: f64,
     /// Mean global norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -58,13 +58,13 @@ pub struct EpochReport {
     pub active: f64,
     /// Pairs of captions of one image that met in a batch.
     pub same_image_pairs: usize,
-    /// Seconds of training, with everything between the steps except validation and saving.
+    /// Seconds of training, including everything between the steps except validation and saving.
     pub seconds: f64,
     /// Pairs per second.
     pub pairs_per_second: f64,
     /// Share of the seconds in which training waited for its next batch.
     pub waiting: f64,
-    /// The dev split.
+    /// The evaluation on the dev split.
     pub dev: Evaluation,
     /// Whether its rsum is the best so far.
     pub best: bool,

@@ -13,19 +13,19 @@ use crate::model::Config;
 pub struct Progress {
     /// Steps taken.
     pub step: u64,
-    /// The epoch that is under way, from 0; `num_epochs` when all are done.
+    /// The current epoch, from 0; `num_epochs` when all are done.
     pub epoch: usize,
-    /// Batches of it that are done.
+    /// Batches of this epoch that are done.
     pub batch: usize,
     /// The epoch's figures so far.
     pub(crate) totals: EpochTotals,
     /// The best epoch so far.
     pub best: Option<Best>,
-    /// Whether the embeddings look alike, and for how long.
+    /// The state of the collapse detector.
     pub(crate) collapse: CollapseDetector,
 }
 
-/// Sums over the steps of an epoch.
+/// Sums over the steps of an epoch so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EpochTotals {
@@ -43,7 +43,7 @@ pub(crate) struct EpochTotals {
     pub same_image_pairs: usize,
     /// Seconds.
     pub seconds: f64,
-    /// Those of them in which training waited for a batch.
+    /// Seconds in which training waited for a batch.
     pub waiting: f64,
 }
 
@@ -57,12 +57,12 @@ pub struct Best {
     pub dev: Evaluation,
 }
 
-/// More steps than this are refused: far above any training, far below overflow.
+/// The most steps that are accepted: far above any training, far below overflow.
 const MOST_STEPS: u64 = 1 << 53;
 
 impl Progress {
-    /// Whether a training with these settings can be here; how many batches an epoch has is checked by
-    /// [`Self::check_batches`], when the data are known.
+    /// Checks that a training with these settings can have this progress. [`Self::check_batches`] checks the
+    /// number of batches, once the data are known.
     pub(super) fn check(&self, config: &Config) -> Result<(), String> {
         let Self { step, epoch, batch, totals, best, .. } = self;
         if *step > MOST_STEPS {
@@ -89,7 +89,7 @@ impl Progress {
         totals.check(*batch, config.batch_size)
     }
 
-    /// Whether step, epoch and batch go together, in epochs of `batches` batches.
+    /// Checks that step, epoch and batch are consistent, in epochs of `batches` batches.
     pub(super) fn check_batches(&self, batches: usize) -> Result<(), String> {
         let Self { step, epoch, batch, .. } = self;
         if *batch >= batches {
@@ -105,7 +105,7 @@ impl Progress {
 }
 
 impl EpochTotals {
-    /// Adds a step: all but the times, which are those of the loop.
+    /// Adds a step, except for the times, which the training loop adds.
     pub(super) fn add(&mut self, step: &StepReport) {
         self.loss += step.loss;
         self.grad_norm += step.grad_norm;
@@ -144,7 +144,7 @@ impl EpochTotals {
     }
 }
 
-/// Whether the figures are those of an evaluation, and their sum is their sum.
+/// Checks that the recalls are percentages, and that rsum is their sum.
 fn check_evaluation(dev: &Evaluation) -> Result<(), String> {
     let recalls = |side: &Recall| [side.r1, side.r5, side.r10];
     let all = [recalls(&dev.image_to_text), recalls(&dev.text_to_image)].concat();

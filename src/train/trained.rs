@@ -80,14 +80,14 @@ impl Trained {
     ///
     /// # Errors
     ///
-    /// If the vocabulary is not the one of the checkpoint, or as [`RunFolder::read_config`].
+    /// If the model was trained with another vocabulary, or as [`RunFolder::read_config`].
     pub fn with_run(model: Vse<f32>, checkpoint: Checkpoint, run: &RunFolder) -> Result<Self> {
         let vocabulary = run.read_vocabulary()?;
         checkpoint.check_vocabulary(&vocabulary, &run.vocabulary())?;
         Self { model, vocabulary, checkpoint }.with_data_of(run)
     }
 
-    /// The data may have been moved since the checkpoint: the run's settings say where they are.
+    /// Takes the place of the data from the run's settings: the data may have been moved since the checkpoint.
     fn with_data_of(mut self, run: &RunFolder) -> Result<Self> {
         self.checkpoint.config.data = run.read_config()?.data;
         Ok(self)
@@ -124,18 +124,18 @@ impl Trained {
         Source::new(data.or_else(|| config.data.clone())).holding_out(config.hold_out)
     }
 
-    /// The ids of a query, and its words that the vocabulary does not have.
+    /// The ids of a query, and its words that are not in the vocabulary.
     ///
     /// # Errors
     ///
-    /// If it has no word, or none that the vocabulary has.
+    /// If the query has no word, or no word that is in the vocabulary.
     pub fn encode_query(&self, sentence: &str) -> Result<(Vec<u32>, Vec<String>)> {
         let (ids, unknown) = self.vocabulary.encode(sentence);
         if ids.len() <= 2 {
             return Err(Error::mismatch("the sentence is empty: expected at least one word"));
         }
         if unknown.len() >= ids.len() - 2 {
-            let problem = format!("the run's vocabulary knows none of these words: {}", unknown.join(", "));
+            let problem = format!("the run's vocabulary has none of these words: {}", unknown.join(", "));
             return Err(Error::mismatch(problem));
         }
         Ok((ids, unknown))
@@ -186,7 +186,7 @@ pub struct Embedded {
     pub(crate) captions: Array2<f32>,
     /// How they are compared.
     pub(crate) measure: Measure,
-    /// The share of the captions' words that the vocabulary does not have.
+    /// The share of the captions' words that are not in the vocabulary.
     pub(crate) unknown_share: f64,
 }
 
@@ -218,7 +218,7 @@ impl Embedded {
         evaluate_folds(self.images.view(), self.captions.view(), self.split.starts(), self.measure, folds)
     }
 
-    /// What random scores give.
+    /// The rsum of random scores.
     #[must_use]
     pub fn chance(&self, folds: usize) -> Chance {
         Chance::of(self.split.starts(), folds)

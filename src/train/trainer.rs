@@ -37,7 +37,7 @@ use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, le
 pub enum Outcome {
     /// All epochs are done.
     Finished,
-    /// A stop was asked for.
+    /// It was stopped on request.
     Interrupted,
 }
 
@@ -73,17 +73,18 @@ pub struct Trainer<L = WarmUp> {
     pub model: Vse<f32>,
     /// The optimiser's state.
     pub adam: Adam<f32>,
-    /// How far it is.
+    /// How far the training is.
     pub progress: Progress,
     objective: Objective<L>,
+    /// The vocabulary's fingerprint.
     vocabulary: String,
     /// The data's fingerprints, once they are known.
     data: Option<Fingerprints>,
-    /// The memory of a step, used again by the next.
+    /// The memory of a step, reused by the next.
     buffers: Buffers,
 }
 
-/// What a step computes.
+/// The results of a step, kept so that the next step reuses their memory.
 #[derive(Clone, Debug)]
 struct Buffers {
     pass: Pass<f32>,
@@ -102,7 +103,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If a model of these sizes cannot be held.
+    /// If the sizes are too large: see [`crate::model::Architecture::check`].
     pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Result<Self> {
         let architecture = config.architecture(vocabulary.len(), img_dim);
         architecture.check()?;
@@ -124,8 +125,7 @@ impl Trainer {
     /// # Errors
     ///
     /// If there is no checkpoint, if it cannot be read, if it has no moments, if it was trained with other
-    /// settings, another vocabulary or other sizes, or if the run's other files are not those that belong
-    /// to it.
+    /// settings, another vocabulary or other sizes, or if the run's other files do not belong to it.
     pub fn resume(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize, run: &Run) -> Result<Self> {
         let last = run.folder().last();
         let (checkpoint, parameters, adam) = Checkpoint::read(&last)?;
@@ -156,13 +156,13 @@ impl Trainer {
     }
 }
 
-/// What the settings ask to minimise.
+/// What training with these settings minimises.
 fn objective(config: &ValidConfig) -> Objective<WarmUp> {
     Objective { loss: config.loss(), mask_same_image: config.mask_same_image }
 }
 
 impl<L: Loss> Trainer<L> {
-    /// The same training with another loss in the place of the settings'.
+    /// The same training with this loss instead of that of the settings.
     #[must_use]
     pub fn with_loss<M: Loss>(self, loss: M) -> Trainer<M> {
         let Self { config, model, adam, progress, objective, vocabulary, data, buffers } = self;
@@ -171,12 +171,12 @@ impl<L: Loss> Trainer<L> {
     }
 
     /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
-    /// every epoch's end, at every validation and on a stop; the best model by dev rsum is kept too.
+    /// every epoch's end, at every validation and on a stop. The best model by dev rsum is kept too.
     ///
     /// # Errors
     ///
-    /// If data and model do not fit, if a number stops being finite, if an observer fails, or if a
-    /// checkpoint cannot be written. The run is then as its last checkpoint has it.
+    /// If data and model do not fit, if a number is no longer finite, if an observer fails, or if a
+    /// checkpoint cannot be written. The run folder then holds the last checkpoint.
     pub fn run(
         &mut self,
         data: &TrainingData,
@@ -211,7 +211,7 @@ impl<L: Loss> Trainer<L> {
         prepare_ahead(&plan, |ahead| self.run_ahead(data, ahead, run, observer, stop))
     }
 
-    /// [`Self::run`], its batches prepared on another thread.
+    /// The loop of [`Self::run`], with batches that are prepared on another thread.
     fn run_ahead(
         &mut self,
         data: &TrainingData,
@@ -260,8 +260,8 @@ impl<L: Loss> Trainer<L> {
     ///
     /// # Errors
     ///
-    /// If the batch does not fit, or if the loss or the gradient is not finite; the parameters are then as
-    /// before.
+    /// If the batch does not fit, or if the loss or the gradient is not finite. The parameters are then
+    /// unchanged.
     pub fn step(&mut self, batch: &Batch<f32>) -> Result<StepReport> {
         let start = Instant::now();
         let epoch = self.progress.epoch;
@@ -300,6 +300,7 @@ impl<L: Loss> Trainer<L> {
         Ok(report)
     }
 
+    /// A step, with its events: the figures, and a collapse if there is one.
     fn step_and_report(
         &mut self,
         batch: &Batch<f32>,
@@ -320,7 +321,7 @@ impl<L: Loss> Trainer<L> {
         Ok(())
     }
 
-    /// Every `val_step` steps, unless the epoch ends here anyway.
+    /// Evaluates on dev and saves every `val_step` steps, unless the epoch ends here anyway.
     fn validate_within_epoch(
         &mut self,
         data: &TrainingData,
@@ -338,6 +339,7 @@ impl<L: Loss> Trainer<L> {
         self.save(run, false)
     }
 
+    /// Evaluates on dev, reports the epoch and saves.
     fn end_epoch(&mut self, data: &TrainingData, run: Option<&Run>, observer: &mut dyn Observer) -> Result<()> {
         let dev = self.evaluate(&data.dev)?;
         let epoch = self.progress.epoch;
@@ -372,14 +374,14 @@ impl<L: Loss> Trainer<L> {
     ///
     /// # Errors
     ///
-    /// If an image cannot be read, or as the forward pass and the ranking do.
+    /// If an image cannot be read, or if the forward pass or the ranking fails.
     pub fn evaluate(&self, Pairs { split, ids }: &Pairs) -> Result<Evaluation> {
         let images = embed_images(&self.model, split)?;
         let captions = self.model.embed_captions(ids)?;
         evaluate(images.view(), captions.view(), split.starts(), self.config.measure)
     }
 
-    /// Writes a checkpoint, with `best` as the best model too.
+    /// Writes a checkpoint. If `best`, the model is also saved as the best one.
     fn save(&self, run: Option<&Run>, best: bool) -> Result<()> {
         let Some(run) = run else { return Ok(()) };
         self.check_finite().map_err(|e| self.diverged(self.progress.step, &e))?;
@@ -393,10 +395,10 @@ impl<L: Loss> Trainer<L> {
         run.save(checkpoint, &self.model.parameters, &self.adam, best)
     }
 
-    /// Checks all numbers before they are saved, because only the next step would notice that the last one
+    /// Checks all numbers before they are saved. Otherwise only the next step would notice that the last one
     /// diverged.
     fn check_finite(&self) -> Result<()> {
-        /// Numbers that one thread looks at.
+        /// Numbers per parallel task.
         const PIECE: usize = 1 << 14;
         let mut wrong = None;
         let mut look = |tensor: String, numbers: ArrayViewD<'_, f32>| {
@@ -416,6 +418,7 @@ impl<L: Loss> Trainer<L> {
         wrong.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
+    /// The error of a training whose numbers are no longer finite.
     fn diverged(&self, step: u64, error: &Error) -> Error {
         Error::mismatch(format!(
             "step {step}, learning_rate = {:e}: {error}; the training has diverged (try a smaller learning rate), \
@@ -424,7 +427,7 @@ impl<L: Loss> Trainer<L> {
         ))
     }
 
-    /// Says where in the data and in the training an error of a step arose.
+    /// Adds to an error of a step where in the data and in the training it occurred.
     fn locate(&self, error: Error, captions: &[usize], split: &Split) -> Error {
         match error.kind() {
             ErrorKind::ZeroNorm { tensor, row } => {

@@ -552,7 +552,7 @@ fn parameters_of_other_programs_take_the_rest_from_a_run() {
     for bytes in [&zip[..], b"\x80\x02}q\0."] {
         std::fs::write(folder.join("model best.pth.tar"), bytes).unwrap();
         let words =
-            ["pickle", "nothing of it was executed", "torch.load(\"model best.pth.tar\"", "--run run --checkpoint"];
+            ["pickle", "nothing in it was executed", "torch.load(\"model best.pth.tar\"", "--run run --checkpoint"];
         refused(&["eval", "--run", "run", "--checkpoint", "model best.pth.tar"], folder, &words);
     }
 }

@@ -28,7 +28,7 @@ fn from_data_to_recall_and_search() {
     for file in ["e.safetensors", "e.npz"] {
         ok(&["embed", "--run", "run", "--out", file], folder);
         assert_eq!(json(&["eval", "--embeddings", file, "--json"], folder), evaluation, "{file}");
-        refused(&["embed", "--run", "run", "--out", file], folder, &["exists already", "--force"]);
+        refused(&["embed", "--run", "run", "--out", file], folder, &["already exists", "--force"]);
     }
     let folds = json(&["eval", "--run", "run", "--folds", "3", "--json"], folder);
     assert_eq!(folds["folds"], 3);
@@ -63,7 +63,7 @@ fn runs_are_kept_and_resumed() {
     data(folder);
     let args = train("run", "4", &[]);
     ok(&as_refs(&args), folder);
-    refused(&as_refs(&args), folder, &["run: the folder has a run already"]);
+    refused(&as_refs(&args), folder, &["run: the folder already has a run"]);
     ok(&as_refs(&train("run", "4", &["--force"])), folder);
     // A failed run does not remove an earlier one.
     let before = std::fs::read(folder.join("run/best.safetensors")).unwrap();
@@ -308,7 +308,7 @@ fn vocabularies_are_built_shown_and_converted() {
     let folder = folder.path();
     data(folder);
     ok(&["vocab", "build", "--data", "data", "--out", "v.json"], folder);
-    refused(&["vocab", "build", "--data", "data", "--out", "v.json"], folder, &["exists already"]);
+    refused(&["vocab", "build", "--data", "data", "--out", "v.json"], folder, &["already exists"]);
     let words = ok(&["vocab", "show", "v.json"], folder);
     assert!(words.starts_with("0\t<pad>\n1\t<start>\n2\t<end>\n3\t<unk>\n4\ta\n"), "{words}");
     assert_eq!(json(&["vocab", "show", "v.json", "a", "zebra", "--json"], folder)["a"], 4);

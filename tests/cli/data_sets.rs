@@ -463,7 +463,7 @@ fn the_error_for_another_folder_names_its_content() {
     }
     let regions = plain(at, "regions");
     write_npy(regions.join("train_ims.npy"), &ArrayD::<f32>::ones(IxDyn(&[60, 36, 16]))).unwrap();
-    expect("regions", &["train_ims.npy", "shape [60, 36, 16]", "36 vectors an image", "mean(axis=1)"]);
+    expect("regions", &["train_ims.npy", "shape [60, 36, 16]", "36 vectors per image", "mean(axis=1)"]);
 }
 
 /// Without a dev split the last images of train become dev, in training and in later commands.

@@ -217,7 +217,7 @@ fn names_and_words_are_displayed_and_not_interpreted() {
     let output = run(&args);
     assert_eq!(
         (output.status.code(), text(&output.stderr)),
-        (Some(2), "error: v\\xff.json: exists already; --force overwrites it\n".into())
+        (Some(2), "error: v\\xff.json: already exists; --force overwrites it\n".into())
     );
 }
 
@@ -263,7 +263,7 @@ fn nothing_that_exists_is_replaced_without_force() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "mine").unwrap();
         let args = [command, &[out]].concat();
-        refused(&args, at, &[file, "exists already; --force overwrites it"]);
+        refused(&args, at, &[file, "already exists; --force overwrites it"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "{args:?}");
         // With --force it is replaced; for a link, its target.
         let target = at.join("target");
@@ -283,7 +283,7 @@ fn nothing_that_exists_is_replaced_without_force() {
     }
     fs::create_dir(at.join("suite")).unwrap();
     fs::write(at.join("suite/manifest.schema.json"), "mine").unwrap();
-    refused(&["golden", "make", "--out", "suite"], at, &["suite/manifest.schema.json", "exists already"]);
+    refused(&["golden", "make", "--out", "suite"], at, &["suite/manifest.schema.json", "already exists"]);
     refused(
         &["golden", "check", "found", "--suite", suite, "--report", "no/such/page.html"],
         at,

@@ -193,11 +193,11 @@ fn force_replaces_runs_and_nothing_else() {
     std::fs::remove_dir_all(&run).unwrap();
     std::fs::create_dir(&run).unwrap();
     std::fs::write(run.join("thesis.tex"), "mine").unwrap();
-    refused(&as_refs(&args), folder, &["run: the folder has files, and no run that could be replaced", "thesis.tex"]);
+    refused(&as_refs(&args), folder, &["run: the folder has files but no run that could be replaced", "thesis.tex"]);
     for name in ["config.toml", "last.safetensors"] {
         std::fs::write(run.join(name), "mine").unwrap();
         refused(&as_refs(&args), folder, &["no run that could be replaced", name]);
-        refused(&as_refs(&train("run", "2", &[])), folder, &["has a run already"]);
+        refused(&as_refs(&train("run", "2", &[])), folder, &["already has a run"]);
         assert_eq!(std::fs::read(run.join(name)).unwrap(), b"mine");
     }
     assert_eq!(names(&run), ["config.toml", "last.safetensors", "thesis.tex"]);
@@ -217,9 +217,7 @@ fn force_replaces_runs_and_nothing_else() {
         let after: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
         assert!(before == after);
     }
-    assert!(
-        text(&output.stderr).contains("note: the run in run stays as it is until the new one has its first checkpoint")
-    );
+    assert!(text(&output.stderr).contains("note: the run in run is kept until the new one has its first checkpoint"));
 }
 
 #[test]

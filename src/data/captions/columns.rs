@@ -7,7 +7,7 @@ use super::quoted;
 use crate::error::{Error, Result};
 use crate::escape;
 
-/// Whether a text ends as the file of a picture does.
+/// Whether a text ends like the name of a picture file.
 fn is_picture(text: &str) -> bool {
     const ENDINGS: [&str; 9] = [".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".npy"];
     let text = text.as_bytes();
@@ -23,7 +23,7 @@ pub(in crate::data) fn without_number(text: &str) -> Option<&str> {
 }
 
 /// Name and caption of a line such as `NAME.jpg#0<tab>caption`, `NAME#0<tab>caption`,
-/// `NAME.jpg<tab>caption` or `NAME.jpg#0 caption`: no caption begins like that.
+/// `NAME.jpg<tab>caption` or `NAME.jpg#0 caption`. No caption begins like that, so the name is certain.
 fn certain_name(line: &str) -> Option<(&str, &str)> {
     if let Some((head, rest)) = line.split_once('\t') {
         let head = head.trim();
@@ -36,7 +36,7 @@ fn certain_name(line: &str) -> Option<(&str, &str)> {
     without_number(head).filter(|name| is_picture(name)).map(|name| (name, rest))
 }
 
-/// How a line looks that holds a name and a caption in another form, and the name.
+/// For a line that seems to hold a name and a caption in another form: that form in words, and the name.
 fn other_name(line: &str) -> Option<(&'static str, &str)> {
     const SEPARATORS: [(char, &str); 4] = [
         (',', "a name, a comma and a caption"),
@@ -67,13 +67,14 @@ fn other_name(line: &str) -> Option<(&'static str, &str)> {
     is_picture(last).then_some(("a caption and a name", last))
 }
 
+/// The names, if there are any, and the captions.
 pub(super) type Named = (Option<Vec<String>>, Vec<String>);
 
-/// Takes the names away from the lines, if all have one.
+/// Separates the names from the captions, if all lines have a name.
 ///
 /// # Errors
 ///
-/// If some lines have one and others have not, or if there are columns of another form.
+/// If some lines have one and others do not, or if there are columns of another form.
 pub(super) fn take_names(
     path: &Path,
     lines: Vec<String>,
@@ -107,7 +108,7 @@ pub(super) fn take_names(
     Ok((None, lines))
 }
 
-const AS_TABS: &str = "Leave the captions alone, or write each line as NAME.jpg, a tab and the caption. In Python, for a \
+const AS_TABS: &str = "Keep only the captions, or write each line as NAME.jpg, a tab and the caption. In Python, for a \
                        table with a comma: for row in csv.reader(open(FILE, encoding='utf-8', newline='')): \
                        print(row[0], row[1], sep='\\t')";
 
@@ -163,7 +164,7 @@ fn take_certain_names(
     Ok((Some(names), captions))
 }
 
-/// Two columns with a tab between them, and the first is no text: names without an ending.
+/// Two columns with a tab between them. The first has no spaces: names without an ending.
 fn take_columns(path: &Path, lines: &[String], notes: &mut Vec<String>) -> Result<Named> {
     let (mut names, mut captions) = (Vec::with_capacity(lines.len()), Vec::with_capacity(lines.len()));
     for (at, line) in lines.iter().enumerate() {
@@ -174,7 +175,7 @@ fn take_columns(path: &Path, lines: &[String], notes: &mut Vec<String>) -> Resul
             }
             _ => {
                 let problem = format!(
-                    "nearly all lines have columns with tabs between them; expected a caption alone, or the name of its \
+                    "nearly all lines have columns with tabs between them; expected only a caption, or the name of its \
                      image, a tab and a caption, found {}",
                     quoted(line)
                 );
@@ -193,7 +194,7 @@ fn take_columns(path: &Path, lines: &[String], notes: &mut Vec<String>) -> Resul
 fn header(path: &Path, lines: &[String], rows: impl FnOnce() -> Option<usize>) -> Error {
     let next = certain_name(&lines[1]).map(|(name, _)| name).or_else(|| other_name(&lines[1]).map(|(_, name)| name));
     let mut problem = format!(
-        "found a header, {}: the other {} lines begin with the name of a file, such as {}; expected captions alone",
+        "found a header, {}: the other {} lines begin with the name of a file, such as {}; expected only captions",
         quoted(&lines[0]),
         lines.len() - 1,
         quoted(next.unwrap_or_default())
@@ -217,7 +218,7 @@ pub(in crate::data) fn count_of(captions: usize, rows: usize) -> String {
 
 /// # Errors
 ///
-/// If all lines begin with numbers that rise by one.
+/// If the lines are numbered.
 fn check_numbered(path: &Path, lines: &[String]) -> Result<()> {
     let number = |line: &str| {
         let digits = line.trim_start().split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
@@ -227,6 +228,6 @@ fn check_numbered(path: &Path, lines: &[String]) -> Result<()> {
     if lines.len() < 3 || !lines.iter().enumerate().all(|(at, line)| number(line) == Some(first + at)) {
         return Ok(());
     }
-    let problem = format!("the lines are numbered, from {}: expected captions alone", quoted(&lines[0]));
+    let problem = format!("the lines are numbered, from {}: expected only captions", quoted(&lines[0]));
     Err(Error::line(path, 1, problem))
 }

@@ -1,4 +1,4 @@
-//! From the bytes of a file to text in UTF-8.
+//! Turns the bytes of a file into text in UTF-8.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files::{Kind, read_bytes, start_of};
 
-/// The largest file of captions: two hundred times those of COCO.
+/// The largest caption file in bytes: two hundred times that of COCO.
 const MOST: u64 = 1 << 32;
 
-/// The bytes of a file; of one whose beginning shows that it is no text, the beginning is enough.
+/// The bytes of a file. If the beginning shows that it is not text, only the beginning is read.
 pub(super) fn read_text_of(path: &Path) -> Result<Vec<u8>> {
     const START: u64 = 1 << 16;
     let mut start = start_of(path, START).unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) fn read_text_of(path: &Path) -> Result<Vec<u8>> {
 pub(super) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     let kind = Kind::of_bytes(&bytes);
     if !kind.may_be_text() {
-        return Err(Error::file(path, format!("expected text in UTF-8, one caption a line, found {}", kind.name())));
+        return Err(Error::file(path, format!("expected text in UTF-8, one caption per line, found {}", kind.name())));
     }
     if let Some((encoding, marked)) = other_encoding(&bytes) {
         let how = if marked { "it begins with its byte-order mark" } else { "by the places of its zero bytes" };
@@ -52,7 +52,7 @@ pub(super) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     })
 }
 
-/// The letter of a byte in Windows-1252 (Latin-1 except for 0x80 to 0x9f), if captions may contain it.
+/// The character of a byte in Windows-1252 (Latin-1 except for 0x80 to 0x9f), if captions may contain it.
 fn as_western(byte: u8) -> Option<(u8, char)> {
     let letter = match byte {
         0x80 => '€',
@@ -69,14 +69,14 @@ fn as_western(byte: u8) -> Option<(u8, char)> {
     (byte != 0xa0).then_some((byte, letter))
 }
 
-/// UTF-16 or UTF-32, and whether a byte-order mark says so.
+/// Recognises UTF-16 and UTF-32. The second value says whether a byte-order mark shows it.
 fn other_encoding(bytes: &[u8]) -> Option<(&'static str, bool)> {
     const MARKS: [(&[u8], &str); 4] =
         [(b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")];
     if let Some((_, name)) = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
         return Some((name, true));
     }
-    // Without a mark: letters that ASCII has are one byte and zeros, always in the same place.
+    // Without a mark: an ASCII letter is one byte and zeros, always in the same place.
     let mut zeros = [0usize; 4];
     for (at, _) in bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0) {
         zeros[at % 4] += 1;

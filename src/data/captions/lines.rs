@@ -1,4 +1,4 @@
-//! From text to lines, one caption each.
+//! Splits text into lines, one caption each.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// # Errors
 ///
-/// If the whole file is JSON, or is not cut into lines by line feeds.
+/// If the whole file is JSON, or if its lines do not end with line feeds.
 pub(super) fn check_layout(path: &Path, text: &str) -> Result<()> {
     let inner = text.trim_end_matches(['\r', '\n']);
     if inner.contains('\r') && !text.contains('\n') {
@@ -18,34 +18,34 @@ pub(super) fn check_layout(path: &Path, text: &str) -> Result<()> {
         );
         return Err(Error::line(path, 1, problem));
     }
-    // A list or an object over one or several lines, as json.dump writes it.
+    // A list or an object on one or several lines, as json.dump writes it.
     let whole = text.trim();
     let bracketed =
         (whole.starts_with('[') && whole.ends_with(']')) || (whole.starts_with('{') && whole.ends_with('}'));
     if bracketed && serde_json::from_str::<serde::de::IgnoredAny>(whole).is_ok() {
-        let problem = "this is JSON; expected one caption a line, as text. In Python, for a list of captions: \
+        let problem = "this is JSON; expected one caption per line, as text. In Python, for a list of captions: \
                        '\\n'.join(json.load(open(FILE)))";
         return Err(Error::line(path, 1, problem));
     }
     Ok(())
 }
 
-/// Characters that are not seen and are not needed to write any language.
+/// Invisible characters that no language needs.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// What other programs take for the end of a line or of a field, and is white space to the tokenizer.
+/// Characters that other programs treat as the end of a line or of a field, and the tokenizer as white space.
 fn is_separator(c: char) -> bool {
     matches!(c, '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1f}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// The lines, without characters that are not seen.
+/// The lines, without invisible characters.
 ///
 /// # Errors
 ///
-/// With the line of a control character, or one without a caption.
+/// If a line contains a control character or is empty.
 pub(super) fn split_lines(path: &Path, text: &str, notes: &mut Vec<String>) -> Result<Vec<String>> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let (mut invisible, mut separators, mut lost) = (Seen::default(), Seen::default(), Seen::default());
@@ -89,7 +89,7 @@ pub(super) fn split_lines(path: &Path, text: &str, notes: &mut Vec<String>) -> R
         },
         notes,
     );
-    lost.note(path, |lines| format!("U+FFFD stands for characters that were lost in {lines}"), notes);
+    lost.note(path, |lines| format!("U+FFFD marks characters that were lost in {lines}"), notes);
     Ok(lines)
 }
 
@@ -99,7 +99,7 @@ fn control_character(column: usize, c: char) -> String {
         '\r' => " (a carriage return within the line)",
         '\u{1b}' => " (ESC)",
         '\u{7f}' => " (DEL)",
-        '\u{80}'..='\u{9f}' => " (such characters are Windows-1252 that was read as Latin-1)",
+        '\u{80}'..='\u{9f}' => " (this comes from Windows-1252 that was read as Latin-1)",
         _ => "",
     };
     format!("found the control character U+{:04X}{name} at column {column}; expected text", u32::from(c))

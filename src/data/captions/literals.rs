@@ -1,4 +1,4 @@
-//! Captions in a form that is not text: as a program prints lists and strings, or in tags.
+//! Captions that are not plain text: lists and strings as a program prints them, or captions in tags.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 
 /// # Errors
 ///
-/// With the line of a caption that is printed as a program holds it: `b'…'`, `['…', '…']`, `{"…": …}`;
-/// or if nearly all are in quotes.
+/// If a line is a literal of a program, such as `b'…'`, `['…', '…']` or `{"…": …}`, or if nearly all captions
+/// are in quotes.
 pub(super) fn check_literals(path: &Path, captions: &[String]) -> Result<()> {
     let mut in_quotes = 0;
     for (at, line) in captions.iter().enumerate() {
@@ -16,14 +16,14 @@ pub(super) fn check_literals(path: &Path, captions: &[String]) -> Result<()> {
         if is_bytes_literal(line) {
             let start: String = line.chars().take(24).collect();
             let problem = format!(
-                "found a Python bytes literal, {start}…: captions were read as bytes and printed as they are, \
-                 which halves the recall in silence; expected decoded text (in Python: line.decode('utf-8'))"
+                "found a Python bytes literal, {start}…: captions were read as bytes and printed without decoding, \
+                 which silently halves the recall; expected decoded text (in Python: line.decode('utf-8'))"
             );
             return Err(Error::line(path, at + 1, problem));
         }
         if let Some(what) = literal(line) {
             let problem = format!(
-                "found {what}, {}: expected one caption a line, as text. In Python: for caption in \
+                "found {what}, {}: expected one caption per line, as text. In Python: for caption in \
                  ast.literal_eval(line): print(caption)",
                 quoted(line)
             );
@@ -34,7 +34,7 @@ pub(super) fn check_literals(path: &Path, captions: &[String]) -> Result<()> {
     if captions.len() > 1 && in_quotes * 10 >= captions.len() * 9 {
         let at = captions.iter().position(|line| is_in_quotes(line.trim())).unwrap_or(0);
         let problem = format!(
-            "found a caption in quotes, {}, as {in_quotes} of the {} are: expected text as it is. In Python: \
+            "found a caption in quotes, {}, as {in_quotes} of the {} are: expected plain text. In Python: \
              print(ast.literal_eval(line.rstrip().rstrip(',')))",
             quoted(&captions[at]),
             captions.len()
@@ -63,7 +63,7 @@ fn literal(line: &str) -> Option<&'static str> {
         let inner = line.strip_prefix(open)?.trim_end_matches(',').strip_suffix(close)?.trim();
         let inner = inner.trim_start_matches(['[', '(', '{', 'b', 'u', ' ']);
         let quote = inner.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-        // ("stop") is a caption; ("stop", "go") is none, and neither is ['stop'].
+        // ("stop") is a caption; ("stop", "go") and ['stop'] are not.
         let several = inner.contains(&format!("{quote},")) || inner.contains(&format!("{quote}:"));
         (open != '(' || several).then_some(what)
     })
@@ -76,7 +76,7 @@ fn is_in_quotes(line: &str) -> bool {
     })
 }
 
-/// Notes what is read as words and looks as if it should not be.
+/// Notes what is read as words but looks as if it should not be.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub(super) fn look_at_words(path: &Path, captions: &[String], notes: &mut Vec<St
     let in_tags = |caption: &String| caption.starts_with('<') && caption.ends_with('>');
     if captions.len() > 1 && tags.count * 10 >= captions.len() * 9 && in_tags(&captions[tags.first - 1]) {
         let problem = format!(
-            "found a caption in tags, {}, as {} of the {} are: expected text as it is",
+            "found a caption in tags, {}, as {} of the {} are: expected plain text",
             quoted(&captions[tags.first - 1]),
             tags.count,
             captions.len()

@@ -12,7 +12,7 @@ const ENDS: [&str; 9] = ["<end>", "</s>", "<eos>", "<stop>", "[sep]", "[eos]", "
 const PADS: [&str; 3] = ["<pad>", "[pad]", "<blank>"];
 const UNKNOWN: [&str; 3] = ["<unk>", "[unk]", "<oov>"];
 
-/// The rest of a text after one of some marks at its start.
+/// The text without the mark at its start, if it begins with one of `marks`.
 fn strip_mark_before<'a>(text: &'a str, marks: &[&str]) -> Option<&'a str> {
     marks.iter().find_map(|mark| {
         let start = text.get(..mark.len()).filter(|start| start.eq_ignore_ascii_case(mark))?;
@@ -22,6 +22,7 @@ fn strip_mark_before<'a>(text: &'a str, marks: &[&str]) -> Option<&'a str> {
     })
 }
 
+/// The text without the mark at its end, if it ends with one of `marks`.
 fn strip_mark_after<'a>(text: &'a str, marks: &[&str]) -> Option<&'a str> {
     marks.iter().find_map(|mark| {
         let at = text.len().checked_sub(mark.len())?;
@@ -32,7 +33,7 @@ fn strip_mark_after<'a>(text: &'a str, marks: &[&str]) -> Option<&'a str> {
     })
 }
 
-/// Takes marks such as `<start>` and `<end>` away.
+/// Removes marks such as `<start>` and `<end>`.
 ///
 /// # Errors
 ///
@@ -58,7 +59,7 @@ pub(super) fn take_marks(path: &Path, captions: &mut [String], notes: &mut Vec<S
         if let Some(mark) = text.split_whitespace().find(|word| is_mark(word)) {
             let problem = format!(
                 "found the mark {} within a caption, {}: another program wrote it, and it must not become words; \
-                 expected the caption as it was written",
+                 expected only the words of the caption",
                 quoted(mark),
                 quoted(caption)
             );
@@ -68,7 +69,7 @@ pub(super) fn take_marks(path: &Path, captions: &mut [String], notes: &mut Vec<S
             return Err(Error::line(
                 path,
                 at + 1,
-                format!("expected a caption, found marks alone: {}", quoted(caption)),
+                format!("expected a caption, found only marks: {}", quoted(caption)),
             ));
         }
         starts += usize::from(start);

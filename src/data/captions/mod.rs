@@ -1,8 +1,8 @@
-//! Files of captions, one a line: text in UTF-8, the names of images before the captions, and what
+//! Files of captions, one per line: text in UTF-8, the names of images before the captions, and what
 //! other programs leave in such files.
 //!
-//! What is neither a caption nor the name of its image must not become words. Where that is safe, it is
-//! removed, and a note says so; otherwise it is an error with the line.
+//! What is neither a caption nor the name of its image must not become words. If it can be removed safely,
+//! it is, and a note says so. Otherwise it is an error that names the line.
 
 mod columns;
 mod encoding;
@@ -27,23 +27,23 @@ use crate::escape;
 pub(super) struct CaptionFile {
     /// `[M]`, line by line.
     pub(super) captions: Vec<String>,
-    /// The name of each caption's image, where the lines begin with one: `[M]`.
+    /// The name of each caption's image, if the lines begin with one: `[M]`.
     pub(super) names: Option<Vec<String>>,
-    /// What was noticed.
+    /// Notes on what was noticed.
     pub(super) notes: Vec<String>,
 }
 
-/// Reads captions, one a line. A line may end with CR LF, and a byte-order mark is skipped. `rows`
+/// Reads captions, one per line. A line may end with CR LF, and a byte-order mark is skipped. `rows`
 /// returns the number of rows of features, for a message that needs it.
 ///
 /// # Errors
 ///
-/// If the file is missing or is no text in UTF-8, or with the first line that holds anything but a
-/// caption.
+/// If the file is missing or is not text in UTF-8, or if a line holds anything but a caption; the message
+/// names the first such line.
 pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -> Result<CaptionFile> {
     let text = decode(path, read_text_of(path)?)?;
     if text.trim().is_empty() {
-        return Err(Error::file(path, "expected one caption a line, found an empty file"));
+        return Err(Error::file(path, "expected one caption per line, found an empty file"));
     }
     check_layout(path, &text)?;
     let mut found = CaptionFile::default();
@@ -55,17 +55,17 @@ pub(super) fn read_captions(path: &Path, rows: impl FnOnce() -> Option<usize>) -
     Ok(CaptionFile { captions, names, ..found })
 }
 
-/// Reads ids, one a line. Empty lines at the end are skipped.
+/// Reads ids, one per line. Empty lines at the end are skipped.
 ///
 /// # Errors
 ///
-/// If the file is missing or is no text in UTF-8.
+/// If the file is missing or is not text in UTF-8.
 pub(super) fn read_ids(path: &Path) -> Result<Vec<String>> {
     let text = decode(path, read_text_of(path)?)?;
     Ok(text.trim_end().lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// How often something was found, and where first.
+/// How often something was found, and the first line with it.
 #[derive(Default)]
 struct Seen {
     count: usize,
@@ -80,12 +80,12 @@ impl Seen {
         self.count += 1;
     }
 
-    /// `path:line: … in n line(s), this is the first: …`
+    /// Adds a note `path:line: …`, if something was found. `text` receives the number of lines in words.
     fn note(&self, path: &Path, text: impl FnOnce(&str) -> String, notes: &mut Vec<String>) {
         let lines = match self.count {
             0 => return,
             1 => "1 line, this one".to_owned(),
-            n => format!("{n} lines, first this one"),
+            n => format!("{n} lines, the first of them this one"),
         };
         notes.push(format!("{}:{}: {}", escape::path(path), self.first, text(&lines)));
     }
@@ -145,8 +145,8 @@ mod tests {
     fn caption_files() {
         assert_eq!(read(b"A dog.\r\ntwo\n"), r#"["A dog.", "two"]"#);
         assert_eq!(read("\u{feff}é".as_bytes()), r#"["é"]"#);
-        assert_eq!(read(b""), "FILE: expected one caption a line, found an empty file");
-        assert_eq!(read(b"\n\n"), "FILE: expected one caption a line, found an empty file");
+        assert_eq!(read(b""), "FILE: expected one caption per line, found an empty file");
+        assert_eq!(read(b"\n\n"), "FILE: expected one caption per line, found an empty file");
         assert_eq!(read(b"a\n\x1c\nb\n"), "FILE:2: expected a caption, found an empty line");
         assert_eq!(read(b"a\n \nb\n"), "FILE:2: expected a caption, found an empty line");
         assert_eq!(read(b"a\nb\n\n"), "FILE:3: expected a caption, found an empty line");
@@ -223,7 +223,7 @@ mod tests {
         with_note(
             "a dog\na c\u{fffd}t\n",
             &["a dog", "a c\u{fffd}t"],
-            "FILE:2: U+FFFD stands for characters that were lost",
+            "FILE:2: U+FFFD marks characters that were lost",
         );
     }
 
@@ -326,7 +326,7 @@ mod tests {
         );
         refused("a dog\na <unk> cat\n", &["FILE:2: found the mark \"<unk>\" within a caption"]);
         refused("<start> a dog <end> <start> a cat <end>\n", &["FILE:1: found the mark \"<end>\" within a caption"]);
-        refused("<start> <end>\n", &["FILE:1: expected a caption, found marks alone"]);
+        refused("<start> <end>\n", &["FILE:1: expected a caption, found only marks"]);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Problem for AbsProblem {
     }
 }
 
-/// (GRU-1) to (GRU-4) over a tree with shared prefixes, repeated words and a caption inside another.
+/// (GRU-0) to (GRU-5) over a tree with shared prefixes, repeated words and a caption that begins another.
 pub(super) struct GruProblem {
     pub(super) layers: usize,
 }

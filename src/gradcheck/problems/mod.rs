@@ -1,7 +1,7 @@
 //! What is checked: every layer by itself, then whole models.
 //!
 //! A layer's output y becomes a scalar by a curved readout, q(y) = Σ w∘y + 2 Σ y² with fixed random
-//! w, so that every entry of dφ/dy = w + 4y is different and no gradient is constant.
+//! w, so that every entry of dq/dy = w + 4y is different and no gradient is constant.
 
 mod layers;
 mod losses;
@@ -27,7 +27,7 @@ use models::models;
 ///
 /// # Errors
 ///
-/// Only if a forward pass refuses its input, which would be a bug.
+/// Only if a forward pass rejects its input, which would be a bug.
 pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     let mut add = |report: Report| {
@@ -66,13 +66,13 @@ fn weights(shape: (usize, usize)) -> Array2<f64> {
     Array2::from_shape_vec(shape, numbers(shape.0 * shape.1, 1.0, "readout")).expect("as many as asked for")
 }
 
-/// φ(y) = Σ w∘y + 2 Σ y²
+/// q(y) = Σ w∘y + 2 Σ y²
 fn readout<T: Scalar>(y: ArrayView2<'_, T>) -> T {
     let two = T::from_f64(2.0);
     y.iter().zip(&weights(y.dim())).fold(T::zero(), |sum, (&y, &w)| sum + y * (T::from_f64(w) + two * y))
 }
 
-/// dφ/dy = w + 4y
+/// dq/dy = w + 4y
 fn d_readout(y: ArrayView2<'_, f64>) -> Array2<f64> {
     weights(y.dim()) + y.mapv(|y| 4.0 * y)
 }
@@ -120,7 +120,7 @@ fn named(blocks: &[(&str, usize)]) -> Vec<(String, usize)> {
     blocks.iter().map(|&(name, size)| (name.to_owned(), size)).collect()
 }
 
-/// Captions that share prefixes, repeat words, repeat one another, and end inside one another.
+/// Captions that share prefixes, repeat words, occur twice, or are the beginning of another.
 const CAPTIONS: [&[u32]; 7] = [
     &[1, 4, 5, 6, 2],
     &[1, 4, 5, 4, 4, 2],
@@ -157,7 +157,7 @@ mod tests {
         assert!(!failed, "see the lines above");
     }
 
-    /// A right gradient with one block made too large.
+    /// A right gradient in which one block is too large.
     struct Planted<'a, P> {
         problem: &'a P,
         block: usize,

@@ -30,9 +30,9 @@ pub(super) struct ModelProblem {
 }
 
 impl ModelProblem {
-    /// A model at its initialisation (biases included, which start at zero in training), on a batch.
+    /// A model with random parameters in ±0.6 (biases included, which start at zero in training), on a batch.
     ///
-    /// `pictures` [N, F] are the distinct images, and `image_ids` `[B]` name for every caption its row.
+    /// `pictures` [N, F] are the distinct images; `image_ids` `[B]` gives the row of each caption's image.
     ///
     /// # Panics
     ///

@@ -1,7 +1,7 @@
 //! The GRU without a backward pass: the same bits of y, with less memory.
 //!
-//! A level is computed block by block, a block being the children of some hundred parents. Only the
-//! states of a level's inner nodes are kept, until the next level has been computed from them.
+//! A level is computed in blocks: some of its parents with all their children. Only the states of a
+//! level's inner nodes are kept, until the next level has been computed from them.
 
 use std::ops::Range;
 
@@ -13,10 +13,11 @@ use super::{Gru, GruLayer, Sequences, row, rows_mut, step};
 use crate::linalg::{self, Panels, rows_at_once};
 use crate::real::Scalar;
 
-/// Parents of a block: their rows of c, and the gates of their children, stay in a processor's cache.
+/// Parents per block: few enough that their rows of c and the gates of their children stay in a
+/// processor's cache.
 const PARENTS: usize = 192;
 
-/// Some parents of a level, and all their children: nodes of the tree.
+/// Some parents of a level and all their children, as numbers of nodes.
 struct Block {
     parents: Range<usize>,
     inner: Range<usize>,
@@ -25,11 +26,12 @@ struct Block {
 
 impl Block {
     /// The blocks of a level. Children are numbered in the order of their parents, so those of a block
-    /// are neighbours.
+    /// are one range of inner nodes and one of leaves.
     fn all<'a>(tree: &'a PrefixTree, level: &'a Level) -> impl Iterator<Item = Self> + 'a {
         let (mut inner, mut leaves) = (level.inner.start, level.leaves.start);
         level.parents.clone().step_by(PARENTS).map(move |first| {
             let parents = first..level.parents.end.min(first + PARENTS);
+            // `kind`: 0 for inner nodes, 1 for leaves.
             let last_child = |kind: usize, start: usize| {
                 parents.clone().map(|parent| tree.children(parent)[kind].end).fold(start, usize::max)
             };
@@ -40,7 +42,7 @@ impl Block {
     }
 }
 
-/// Rows of a level: node `first` is row 0.
+/// The states of consecutive nodes: row 0 is that of node `first`.
 #[derive(Debug, Default)]
 struct Rows<T> {
     h: Array2<T>,
@@ -52,37 +54,38 @@ impl<T: Scalar> Rows<T> {
         linalg::reshape(&mut self.h, (nodes.len(), hidden));
         self.first = nodes.start;
     }
-    /// The rows of some nodes.
+    /// Where the rows of some nodes are.
     fn range(&self, nodes: &Range<usize>) -> Range<usize> {
         nodes.start - self.first..nodes.end - self.first
     }
 }
 
-/// What one layer keeps from level to level, and its work on a block.
+/// What one layer keeps from level to level, and its buffers for one block.
 #[derive(Debug, Default)]
 struct Kept<T> {
     /// The states of a level's parents.
     parents: Rows<T>,
-    /// Those of its inner nodes, the parents of the next level.
+    /// The states of its inner nodes, which are the parents of the next level.
     inner: Rows<T>,
-    /// Those of the leaves of a block.
+    /// The states of a block's leaves.
     leaves: Rows<T>,
-    /// a of every distinct word; above the first layer of some nodes of a block.
+    /// First layer: a of every distinct word, [U, 3H]. Above it: a of a block's inner nodes, then of its leaves.
     a: Array2<T>,
-    /// c of the parents of a block.
+    /// c of a block's parents.
     c: Array2<T>,
-    /// The gates of some nodes of a block.
+    /// r, z, n of a block's inner nodes, then of its leaves.
     gates: [Array2<T>; 3],
+    /// `W_hhᵀ`, packed once for all blocks.
     packed: Panels<T>,
 }
 
 impl<T: Scalar> Gru<T> {
-    /// (GRU-0) to (GRU-5): y [B, H], the numbers of the forward pass to the bit.
+    /// (GRU-0) to (GRU-5): y [B, H], with the same bits as the forward pass.
     pub(crate) fn infer(&self, x: Sequences<'_, T>, y: &mut Array2<T>) {
         let Sequences { tree, words } = x;
         let top = self.layers.last().expect("at least one layer");
         linalg::reshape(y, (tree.last().len(), top.hidden_size()));
-        let mut ends = Groups::default(); // for every node the sequences that end there
+        let mut ends = Groups::default(); // for every node, the sequences that end there
         ends.rebuild(0..tree.last().len(), tree.nodes(), |sequence| tree.last()[sequence]);
         // An empty sequence ends at the root: h₀.
         ends.of(0).iter().for_each(|&sequence| y.row_mut(sequence).fill(T::zero()));
@@ -119,7 +122,7 @@ impl<T: Scalar> Gru<T> {
 }
 
 impl<T: Scalar> GruLayer<T> {
-    /// The states of a block's nodes.
+    /// Computes the states of a block's nodes. `below` is the layer below, which has done this block.
     fn infer_block(&self, tree: &PrefixTree, block: &Block, below: Option<&Kept<T>>, kept: &mut Kept<T>) {
         let hidden = self.hidden_size();
         let Kept { parents, inner, leaves, a, c, gates: [r, z, n], packed } = kept;
@@ -141,9 +144,9 @@ impl<T: Scalar> GruLayer<T> {
             let rows = rows.zip(rows_mut(&mut states.h, &range)).with_min_len(rows_at_once(hidden));
             rows.zip(nodes.clone()).for_each(|((((r, z), n), h_next), node)| {
                 let parent = tree.parent()[node];
-                let x = if below.is_some() { node - nodes.start } else { tree.word_of()[node] };
+                let row_of_a = if below.is_some() { node - nodes.start } else { tree.word_of()[node] };
                 let h = row(&parents.h, parent - parents.first);
-                step(row(a, x), row(c, parent - block.parents.start), h, [r, z, n], h_next);
+                step(row(a, row_of_a), row(c, parent - block.parents.start), h, [r, z, n], h_next);
             });
         }
     }

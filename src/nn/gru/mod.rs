@@ -14,8 +14,8 @@
 //! equation 8), cited by the paper, apply the reset *before* the product, `W_hn` (r ∘ h): another
 //! function, whose weights cannot be exchanged with these.
 //!
-//! The backward pass goes through these lines in reverse. dh′ is the gradient with respect to the node's
-//! own state:
+//! The backward pass goes through these lines in reverse. h′ is the node's own state, h its parent's. Both
+//! kinds of gradient, dh′ of a node and dh of a parent, are rows of one matrix:
 //!
 //! ```text
 //! (GRU-5′)  dh′ += dy for every sequence that ends at the node
@@ -75,7 +75,7 @@ impl<T: Clone + Default> GruLayer<T> {
     }
 }
 
-/// The inputs of a layer: the word vectors, or the states of the layer below.
+/// The inputs x of a layer: the word vectors, or the states of the layer below.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Inputs<'a, T> {
     /// A row for every distinct word of the tree, [U, E].
@@ -90,7 +90,7 @@ impl<'a, T> Inputs<'a, T> {
             Self::Words(rows) | Self::States(rows) => rows,
         }
     }
-    /// The row that a node reads.
+    /// The row that a node reads, of x and so of a.
     fn of(self, tree: &PrefixTree, node: usize) -> usize {
         match self {
             Self::Words(_) => tree.word_of()[node],
@@ -99,10 +99,10 @@ impl<'a, T> Inputs<'a, T> {
     }
 }
 
-/// What one layer keeps: the letters of the equations, and their gradients.
+/// What one layer keeps: the values of the equations, under their letters, and their gradients.
 #[derive(Clone, Debug, Default)]
 pub struct GruLayerCache<T> {
-    /// a of every distinct word, [U, 3H]; above the first layer of every node, [N, 3H].
+    /// a of every distinct word, [U, 3H]; above the first layer, a of every node, [N, 3H].
     pub a: Array2<T>,
     /// c of every inner node, [P, 3H].
     pub c: Array2<T>,
@@ -179,8 +179,8 @@ impl<T: Scalar> GruLayer<T> {
 
     /// (GRU-4′) to (GRU-0′) for all nodes of a tree, from the last level to the first.
     ///
-    /// `cache.dh` holds the gradient by every node's state as far as it is used from outside; the parts
-    /// that come from its children are added here.
+    /// On entry, `cache.dh` [N, H] holds the part of each state's gradient that comes from outside this
+    /// layer. The part that comes from the node's children is added here.
     pub(crate) fn backward(
         &self,
         tree: &PrefixTree,
@@ -257,7 +257,7 @@ impl<T: Scalar> GruLayer<T> {
 fn step<T: Scalar>(a: &[T], c: &[T], h: &[T], [r, z, n]: [&mut [T]; 3], h_next: &mut [T]) {
     let hidden = h.len();
     let ([a_r, a_z, a_n], [c_r, c_z, c_n]) = (thirds(a), thirds(c));
-    // The slices have one known length. Otherwise every access is checked, and nothing is vectorised.
+    // Slices of one known length: otherwise the compiler checks every access and vectorises nothing.
     let (r, z, n, h_next) = (&mut r[..hidden], &mut z[..hidden], &mut n[..hidden], &mut h_next[..hidden]);
     vectorized(
         #[inline(always)]
@@ -330,7 +330,7 @@ fn add_child<T: Real>(dh_child: &[T], r: &[T], z: &[T], da: &[T], dc: &mut [T], 
     );
 }
 
-/// Sums the rows of da [N, 3H] that belong to the same word: [U, 3H], nodes in rising order.
+/// Sums the rows of da [N, 3H] that belong to the same word, in the order of the nodes: [U, 3H].
 fn sum_by_word<T: Real>(tree: &PrefixTree, da: &Array2<T>, sums: &mut Array2<T>) {
     let words = tree.words().len();
     linalg::reshape(sums, (words, da.ncols()));
@@ -533,6 +533,7 @@ impl<T: Scalar> Layer<T> for Gru<T> {
         }
         for (k, layer) in self.layers.iter().enumerate().rev() {
             let (below, rest) = cache.layers.split_at_mut(k);
+            // The x of a layer is the h of the layer below, and its dx is that layer's dh.
             let (x, dx) = match below.last_mut() {
                 None => (Inputs::Words(words), dx.take()),
                 Some(GruLayerCache { h, dh, .. }) => (Inputs::States(h.view()), Some(dh)),
@@ -587,8 +588,8 @@ mod tests {
 
     #[test]
     fn inference_gives_the_y_of_the_forward_pass_to_the_bit() {
-        // More parents than are worked on at once, captions that end at inner nodes, equal ones, an
-        // empty one; one layer and three.
+        // More parents than one block holds, captions that end at inner nodes, equal captions, an empty one;
+        // one layer and three.
         let mut captions: Vec<Vec<u32>> = (0..900u32)
             .map(|i| vec![1, i % 7, i / 7 % 11, i % 13, i / 5 % 17, i % 3][..=i as usize % 6].to_vec())
             .collect();

@@ -20,13 +20,13 @@ struct Row {
     cases: usize,
     failed: usize,
     least: f64,
-    /// Infinite where no number says how far.
+    /// Infinite if no number gives the error.
     worst: f64,
-    /// The case that has it, and which tensor.
+    /// The case and the tensor with the worst error.
     at: (String, String),
 }
 
-/// The optimiser keeps three tensors for each parameter: they are one row each.
+/// The name of a row. The optimiser has three tensors for each parameter; each kind is one row.
 fn pattern(name: &str) -> String {
     let start = ["opt.m.", "opt.v.", "opt.param."].into_iter().find(|start| name.starts_with(start));
     start.map_or_else(|| name.to_owned(), |start| format!("{start}*"))
@@ -103,8 +103,8 @@ pub(super) fn section(checkup: &CheckReport) -> String {
         return String::new();
     }
     let mut out = format!(
-        "<section id=\"errors\"><h2>Error against tolerance</h2><p>{} of {} names. A mark is the worst of all cases, the bar \
-         reaches down to the best; right of the line at 1 a tensor fails. Arrows point to what lies beyond the axis. \
+        "<section id=\"errors\"><h2>Error against tolerance</h2><p>{} of {} names. A mark is the worst of all cases, and the bar \
+         reaches down to the best. To the right of the line at 1 a tensor fails. Arrows point to values beyond the axis. \
          <code>opt.m.*</code> is all moments of that kind.</p>",
         count(checkup.counts.tensors, "tensor"),
         rows.len()

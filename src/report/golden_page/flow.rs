@@ -19,7 +19,7 @@ const EDGE: usize = 10;
 const CAPTION: [Step; 5] = [Step::Words, Step::GruLayer, Step::LastState, Step::CaptionSide, Step::CaptionEmbedding];
 /// The image's lane, in the rows of the last two of the caption's.
 const IMAGE: [Step; 2] = [Step::ImageSide, Step::ImageEmbedding];
-/// What is checked by itself, each in a row with its gradient.
+/// The stages that are checked by themselves, each in a row with its gradient.
 const ALONE: [Step; 4] = [Step::Projection, Step::Normalisation, Step::State, Step::GruInput];
 /// The stages after all gradients.
 const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
@@ -34,7 +34,7 @@ pub(super) fn outcome(stage: &StageReport) -> Status {
     }
 }
 
-/// A stage in a place of the picture.
+/// A stage and its place in the picture.
 struct Node<'a> {
     stage: &'a StageReport,
     left: usize,
@@ -93,7 +93,7 @@ impl Node<'_> {
     }
 }
 
-/// The picture in the making.
+/// The picture while it is made.
 struct Picture<'a> {
     checkup: &'a CheckReport,
     nodes: Vec<Node<'a>>,
@@ -109,19 +109,19 @@ impl<'a> Picture<'a> {
         self.checkup.stages.iter().find(|report| report.stage == stage)
     }
 
-    /// Whether the values or the gradients of a forward stage are there.
+    /// Whether the report has the values or the gradients of a forward stage.
     fn has(&self, stage: Stage) -> bool {
         self.stage(stage).is_some() || self.stage(stage.gradient()).is_some()
     }
 
-    /// Adds a stage if it is there; a column counts in halves.
+    /// Adds a stage, if the report has it. `halves` is its column, in half columns.
     fn add(&mut self, stage: Stage, halves: usize, top: usize) -> Option<usize> {
         let stage = self.stage(stage)?;
         self.nodes.push(Node { stage, left: EDGE + halves * (WIDTH + ACROSS) / 2, top });
         Some(self.nodes.len() - 1)
     }
 
-    /// Adds a lane's stages from above and the arrows between them; returns the last.
+    /// Adds a lane's stages from top to bottom, with the arrows between them. Returns the last.
     fn lane(&mut self, stages: &[(Stage, usize)], halves: usize, back: bool) -> Option<usize> {
         let mut above: Option<usize> = None;
         for &(stage, top) in stages {
@@ -135,7 +135,7 @@ impl<'a> Picture<'a> {
         above
     }
 
-    /// An arrow between a stage and one that lies below it.
+    /// An arrow between a stage and one below it.
     fn between(&mut self, upper: usize, lower: usize, back: bool) {
         let (upper, lower) = (&self.nodes[upper], &self.nodes[lower]);
         let aside = (WIDTH / 5).min(upper.middle().abs_diff(lower.middle()));
@@ -150,7 +150,7 @@ impl<'a> Picture<'a> {
         top
     }
 
-    /// Both lanes, scores and loss, and the way back.
+    /// Both lanes, scores and loss, forward and backward.
     fn model(&mut self) {
         let start = self.below;
         self.below += DOWN;
@@ -158,8 +158,8 @@ impl<'a> Picture<'a> {
             .map(|layer| Stage { layer, ..Stage::forward(Step::GruLayer) })
             .filter(|&stage| self.has(stage))
             .collect();
-        // The image's stage in the row of a caption's.
-        let in_row = |step: Step| CAPTION[3..].iter().position(|&beside| beside == step).map(|place| IMAGE[place]);
+        // The image stage in the row of a caption stage.
+        let in_row = |step: Step| CAPTION[3..].iter().position(|&caption| caption == step).map(|place| IMAGE[place]);
         let captions: Vec<Stage> = CAPTION
             .iter()
             .flat_map(|&step| if step == Step::GruLayer { layers.clone() } else { vec![Stage::forward(step)] })
@@ -238,7 +238,7 @@ impl<'a> Picture<'a> {
             let _ = write!(out, "<text class=\"{kind}\" x=\"{x}\" y=\"{y}\">{words}</text>");
         }
         for [(x1, y1), (x2, y2)] in &self.arrows {
-            // From the loss to its gradient the way has a corner.
+            // The arrow from the loss to its gradient has a corner.
             let sideways = self.nodes.iter().any(|node| node.left + WIDTH == *x1 && node.top + HEIGHT / 2 == *y1);
             let corner = if sideways && y1 != y2 { format!("H{x2}") } else { String::new() };
             let _ =
@@ -251,7 +251,7 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// The diagram of all stages that were there.
+/// The diagram of all stages in the report.
 fn diagram(checkup: &CheckReport) -> String {
     let mut picture = Picture { checkup, nodes: Vec::new(), arrows: Vec::new(), labels: Vec::new(), below: EDGE };
     picture.model();
@@ -275,8 +275,8 @@ pub(super) fn section(checkup: &CheckReport) -> String {
     let _ = match first {
         Some(stage) => write!(
             out,
-            "The first stage that breaks is <strong>{}</strong>. What follows it may be wrong because of it alone: fix it \
-             first. {failed} of {} break.",
+            "The first stage that breaks is <strong>{}</strong>. Later stages may be wrong only because of it: fix it first. \
+             {failed} of {} break.",
             stage.stage,
             count(checkup.stages.len(), "stage")
         ),

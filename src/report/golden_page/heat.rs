@@ -21,11 +21,11 @@ const CELLS: usize = 64;
 /// Up to this number of cells, each shows its numbers.
 const LABELLED: usize = 256;
 
-/// A tensor and what was found, folded to two dimensions: the leading ones by the last.
+/// A tensor and what was found, folded to two dimensions: all leading axes are rows, the last axis is columns.
 struct Folded<'a> {
     expected: &'a ArrayD<f64>,
     found: Vec<f64>,
-    /// In units of the tolerance; none after the end of a row, infinite where no number says how far.
+    /// In units of the tolerance; none after the end of a caption, infinite if no number gives the error.
     errors: Vec<Option<f64>>,
     rows: usize,
     columns: usize,
@@ -34,7 +34,7 @@ struct Folded<'a> {
 impl<'a> Folded<'a> {
     /// # Errors
     ///
-    /// With the reason, in words, why there is nothing to draw.
+    /// If there is nothing to draw, with the reason.
     fn new(case: &'a Checked, tensor: &TensorReport, allowed: f64) -> Result<Self, String> {
         let entry = case.golden.entry.tensors.iter().find(|entry| entry.name == tensor.name);
         let (Some(entry), Some(expected)) = (entry, case.golden.expected.get(&tensor.name)) else {
@@ -82,12 +82,12 @@ fn errors(
     expected.iter().zip(found).enumerate().map(error).collect()
 }
 
-/// What is drawn: cells of one or more elements.
+/// The drawn cells, each of one or more elements.
 struct Grid {
     /// How many elements a cell has, down and across.
     by: [usize; 2],
     size: [usize; 2],
-    /// The largest error of each.
+    /// The largest error in each cell.
     cells: Vec<Option<f64>>,
 }
 
@@ -158,7 +158,7 @@ fn letters(name: &str, dimensions: usize) -> Option<Vec<&'static str>> {
 
 /// One direction of a picture: where its cells are, and the labels next to them.
 struct Axis {
-    /// Cells of a group; a gap follows each.
+    /// The number of cells in a group. A gap follows each group.
     group: usize,
     gap: usize,
     side: usize,
@@ -166,7 +166,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// The gates of a stack of 3H have names; groups of several dimensions have the first index.
+    /// Stacked gates (3H) are labelled r, z, n; groups of several dimensions are labelled with the first index.
     fn new(cells: usize, by: usize, side: usize, group: Option<usize>, gates: bool) -> Self {
         let group = group.filter(|&group| by == 1 && group > 1 && group < cells).unwrap_or(cells.max(1));
         let mut axis = Self { group, gap: side / 3 + 2, side, ticks: Vec::new() };
@@ -195,7 +195,7 @@ impl Axis {
     }
 }
 
-/// What lies along the two directions.
+/// The names and sizes of the two directions.
 fn axes(name: &str, shape: &[usize]) -> String {
     let known = letters(name, shape.len());
     let size =
@@ -207,7 +207,7 @@ fn axes(name: &str, shape: &[usize]) -> String {
     }
 }
 
-/// Room for the labels.
+/// Space for the labels.
 const LEFT: usize = 26;
 const TOP: usize = 20;
 
@@ -277,7 +277,7 @@ fn labelled(out: &mut String, folded: &Folded<'_>, grid: &Grid, down: &Axis, acr
     }
 }
 
-/// Many cells: one path a class.
+/// Many cells: one path per class.
 fn plain(out: &mut String, grid: &Grid, down: &Axis, across: &Axis) {
     let side = down.side;
     for class in "pzyabcdefx".chars() {
@@ -292,7 +292,7 @@ fn plain(out: &mut String, grid: &Grid, down: &Axis, across: &Axis) {
     }
 }
 
-/// The worst place, folded; none if there is none.
+/// The worst place in the folded tensor, if there is one.
 fn place(folded: &Folded<'_>, tensor: &TensorReport) -> Option<[usize; 2]> {
     let shape = folded.expected.shape();
     if tensor.index.len() != shape.len() {
@@ -346,7 +346,7 @@ fn around(folded: &Folded<'_>, tensor: &TensorReport) -> String {
     out + "</tbody></table></div>"
 }
 
-/// Which of the three figures is too large.
+/// The two or three figures that are compared with the tolerance.
 fn figures(tensor: &TensorReport) -> String {
     let (Some(found), Some(allowed)) = (tensor.deviation, tensor.tolerance) else { return String::new() };
     let part = |found: f64, allowed: f64| if found == 0.0 { Some(0.0) } else { Some(found / allowed) };
@@ -361,7 +361,7 @@ fn figures(tensor: &TensorReport) -> String {
     out + "."
 }
 
-/// The picture of a failing case and what goes with it.
+/// The picture of a failing case, with its captions.
 fn figure(case: &Checked, checkup: &CheckReport) -> String {
     let report = &case.report;
     let mut out = format!("<figure><figcaption><h3>{}</h3>", code(&report.id));
@@ -397,7 +397,7 @@ fn figure(case: &Checked, checkup: &CheckReport) -> String {
         let _ = write!(out, "<p class=\"soft\">A cell is the largest error of up to {down} × {across} elements.</p>");
     }
     if case.golden.entry.flags.iter().any(|flag| flag == "tie") {
-        out += "<p class=\"soft\">Hardest negatives tie here; the picture is against the choice of the first.</p>";
+        out += "<p class=\"soft\">Hardest negatives tie here; the picture compares with the choice of the first.</p>";
     }
     let _ = write!(out, "<p class=\"soft\">{}</p></figcaption>", axes(&tensor.name, folded.expected.shape()));
     out += &draw(&folded, &grid, tensor);
@@ -460,8 +460,8 @@ pub(super) fn section(checkup: &CheckReport) -> String {
     let shown = chosen(checkup);
     let mut out = String::from(
         "<section id=\"pictures\"><h2>Where in the tensors</h2><p>The first diverging tensor of a case: the error of every \
-         element in units of the tolerance, the worst place framed. Rows are the leading dimensions, columns the last. The \
-         figure in a cell is the power of ten that the error stays below.",
+         element in units of the tolerance, with the worst place framed. Rows are the leading dimensions, columns the last. \
+         The figure in a cell is the power of ten that the error stays below.",
     );
     if all > shown.len() {
         let _ = write!(

@@ -1,8 +1,8 @@
 //! The golden kit's page: a check's result with pictures, for people.
 //!
 //! One self-contained file: no script, no font, no network. From top to bottom it has the verdict, the
-//! first divergence and its explanation; then the place in the data flow, the place in the tensors, every
-//! tensor's error, every case. The same checkup gives the same bytes.
+//! first divergence and its explanation, its place in the data flow and in the tensors, the error of every
+//! tensor, and every case. The same report gives the same bytes.
 
 mod chart;
 mod flow;
@@ -22,7 +22,7 @@ use crate::golden::diagnose::{Diagnosis, Reach};
 use crate::golden::mistakes::ALL;
 use crate::golden::tolerance::SAFETY;
 
-/// What the page looks like.
+/// The page's style sheet.
 const STYLE: &str = include_str!("style.css");
 
 /// Patterns and arrow heads that all pictures use.
@@ -58,7 +58,7 @@ pub(crate) fn golden_page(checkup: &CheckReport) -> String {
     out + "</main>\n<footer>Written by <code>vsepp golden check --report</code>.</footer>\n</body>\n</html>\n"
 }
 
-/// Links to the sections that are there.
+/// Links to the sections of the page.
 fn contents(sections: &[(&str, &str, &String)]) -> String {
     let mut out = String::from("<nav aria-label=\"On this page\">");
     for (id, name, text) in sections {
@@ -91,7 +91,7 @@ fn verdict(checkup: &CheckReport) -> String {
     }
     if checkup.passed && c.missing + c.tensors_missing + c.tensors_not_judged > 0 {
         out +=
-            "<p>Not everything was there or could be judged: see <a href=\"#unchecked\">what was not checked</a>.</p>";
+            "<p>Something was missing or could not be judged: see <a href=\"#unchecked\">what was not checked</a>.</p>";
     }
     for (title, counts) in [
         (
@@ -114,7 +114,7 @@ fn verdict(checkup: &CheckReport) -> String {
     ] {
         let _ = write!(out, "<dl class=\"counts\" aria-label=\"{title}\">");
         for &(status, word, n) in counts {
-            // The compared ones may have failed; they have no sign of their own.
+            // Compared tensors may have failed, so they have no sign.
             let (class, sign) = if word == "compared" { ("plain", "") } else { (text::class(status), sign(status)) };
             let class = if n == 0 { "none" } else { class };
             let _ = write!(out, "<div class=\"{class}\"><dt>{title} {word}</dt><dd>{sign} {}</dd></div>", thousands(n));
@@ -130,7 +130,7 @@ fn first(checkup: &CheckReport) -> String {
     format!("<div class=\"lead\">{}{}</div>{}", divergence(first, checkup), diagnosis(checkup), unit_of(checkup))
 }
 
-/// What the errors are measured in.
+/// The unit of the errors.
 fn unit_of(checkup: &CheckReport) -> String {
     format!(
         "<p class=\"soft\">Errors are in units of the tolerance: up to 1 is accepted. A tensor's tolerance is {SAFETY} times the \
@@ -154,7 +154,7 @@ fn divergence(first: &First, checkup: &CheckReport) -> String {
     out + "</section>"
 }
 
-/// What is known of a tensor that failed.
+/// What is known about a tensor that failed.
 fn facts(tensor: &TensorReport, note: &str) -> String {
     let mut rows = vec![
         ("stage", tensor.stage.to_string()),
@@ -218,7 +218,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
         let _ = write!(
             out,
             "<div class=\"names\">Not diagnosed because of their size (<code>--diagnose</code> tries every mistake on them; the core suite \
-             is quicker): {}</div>",
+             is faster): {}</div>",
             names(&d.skipped)
         );
     }
@@ -231,7 +231,7 @@ fn explained(d: &Diagnosis) -> String {
     let _ = write!(out, "<p class=\"fix\"><strong>To fix it:</strong> {}.</p>", short(&d.fix));
     let reach = match d.explains {
         Reach::All => "everything that was written in",
-        Reach::First => "the first divergence, but not all that follows, in",
+        Reach::First => "the first divergence, but not everything after it, in",
     };
     let _ = write!(
         out,

@@ -69,7 +69,7 @@ pub(super) fn unchecked(checkup: &CheckReport) -> String {
         ("Cases without any tensor", "A green result says nothing about these.", missing),
         (
             "Tensors that were not written",
-            "Each of them makes the place of a mistake clearer.",
+            "Each of them would help to locate a mistake.",
             tensors(checkup, Status::Missing),
         ),
         (
@@ -82,7 +82,7 @@ pub(super) fn unchecked(checkup: &CheckReport) -> String {
     ];
     let mut out = String::from("<section id=\"unchecked\"><h2>Not checked</h2>");
     if lists.iter().all(|(_, _, list)| list.is_empty()) {
-        out += "<p>Every tensor of every case was there and was judged, and nothing else.</p>";
+        out += "<p>Every tensor of every case was found and judged. There was nothing else.</p>";
     }
     for (title, what, list) in lists.iter().filter(|(_, _, list)| !list.is_empty()) {
         let _ = write!(
@@ -95,7 +95,7 @@ pub(super) fn unchecked(checkup: &CheckReport) -> String {
     if checkup.counts.tensors_missing > 0 {
         let _ = write!(
             out,
-            "<p class=\"soft\">In all {} not written.</p>",
+            "<p class=\"soft\">In total, {} not written.</p>",
             count(checkup.counts.tensors_missing, "tensor")
         );
     }

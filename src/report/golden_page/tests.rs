@@ -55,7 +55,7 @@ fn checkup(
     check_folder(&Suite::open(&golden).unwrap(), &out, Profile::F32, checking, |_| ()).unwrap()
 }
 
-/// The page, of which every element is closed, and which needs nothing from elsewhere.
+/// The page, after a check that every element is closed and that it needs no other files.
 fn page(checkup: &CheckReport) -> String {
     const VOID: [&str; 2] = ["meta", "br"];
     let page = golden_page(checkup);
@@ -93,7 +93,7 @@ fn a_backend_that_is_right_passes() {
     );
     holds(
         &page,
-        &[">gru layer 2<", ">∂ gru layer 0<", "Every tensor of every case was there", "<code>opt.param.*</code>"],
+        &[">gru layer 2<", ">∂ gru layer 0<", "Every tensor of every case was found", "<code>opt.param.*</code>"],
     );
     for not in ["First divergence", "id=\"pictures\"", "breaks first", "✗ failed</span></td>"] {
         assert!(!page.contains(not), "{not}");

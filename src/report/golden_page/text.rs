@@ -10,8 +10,8 @@ use crate::golden::compare::{Status, TensorReport};
 /// How much of a name from a file is shown.
 const LONGEST: usize = 400;
 
-/// Text as HTML, for elements and for quoted attributes. Control characters, and those that turn the
-/// direction of writing or are not seen, are replaced: a name must look like what it is.
+/// Text as HTML, for elements and for quoted attributes. Control characters, invisible characters and those
+/// that change the direction of writing are replaced: a name must look like what it is.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -29,7 +29,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Text from a file as HTML, cut where it is too long to be read.
+/// Text from a file as HTML, cut if it is too long.
 pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{} …", escape(&text[..end])),
@@ -37,12 +37,12 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
-/// A name from a file in the letters of code.
+/// A name from a file, set as code.
 pub(super) fn code(name: &str) -> String {
     format!("<code>{}</code>", short(name))
 }
 
-/// Names, of which those beyond the first dozen open on demand.
+/// A list of names. The names beyond the first dozen are folded.
 pub(super) fn names(all: &[String]) -> String {
     const SHOWN: usize = 12;
     const MOST: usize = 300;
@@ -59,12 +59,12 @@ pub(super) fn names(all: &[String]) -> String {
     out + "</details>"
 }
 
-/// A value, with as many digits as an `f32` can differ in.
+/// A value, with enough digits to distinguish any two `f32`.
 pub(super) fn value(x: f64) -> String {
     if x == 0.0 || !x.is_finite() || x.fract() == 0.0 && x.abs() < 1e6 { format!("{x}") } else { format!("{x:.8e}") }
 }
 
-/// Expected and found, with as many digits as it takes to see that they differ.
+/// Expected and found, with enough digits to see that they differ.
 pub(super) fn both(expected: f64, found: f64) -> [String; 2] {
     let [e, f] = [value(expected), value(found)];
     if e == f && (expected - found).abs() > 0.0 { [expected, found].map(|x| format!("{x:.16e}")) } else { [e, f] }
@@ -75,7 +75,7 @@ pub(super) fn index(at: &[usize]) -> String {
     format!("{at:?}")
 }
 
-/// The sign of an outcome: colour alone says nothing.
+/// The sign of an outcome, since colour alone is not enough.
 pub(super) fn sign(status: Status) -> &'static str {
     match status {
         Status::Passed => "✓",
@@ -86,7 +86,7 @@ pub(super) fn sign(status: Status) -> &'static str {
     }
 }
 
-/// The word for it.
+/// The word for an outcome.
 pub(super) fn word(status: Status) -> &'static str {
     match status {
         Status::Passed => "passed",
@@ -97,7 +97,7 @@ pub(super) fn word(status: Status) -> &'static str {
     }
 }
 
-/// Its class in the style sheet.
+/// The class of an outcome in the style sheet.
 pub(super) fn class(status: Status) -> &'static str {
     match status {
         Status::Passed => "ok",
@@ -118,7 +118,7 @@ pub(super) fn error_of(tensor: &TensorReport) -> String {
     match (tensor.units, tensor.tolerance) {
         (Some(x), _) if x.is_finite() => format!("{} tolerances (1 is accepted)", units(Some(x))),
         (_, Some(tolerance)) if tolerance.max == 0.0 => "no number: whole numbers must be equal".into(),
-        (_, Some(_)) => "no number: a value is NaN or infinite where it must not be, or is not where it must be".into(),
+        (_, Some(_)) => "no number: a value is NaN or infinite and must not be, or must be and is not".into(),
         _ => "no number: nothing could be compared".into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints that become visible as a whole; [`super`] has the steps.
+//! Writes checkpoints so that their files become visible together; [`super`] lists the steps.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::train::checkpoint::Checkpoint;
 pub(super) const NEXT: &str = ".vsepp-next";
 
 impl RunFolder {
-    /// Makes files visible together; the module's text has the steps.
+    /// Steps 2 to 4 for these files.
     pub(super) fn commit(&self, files: &[(&str, &[u8])]) -> Result<()> {
         let path = &self.path;
         let (next, commit) = (path.join(NEXT), path.join(COMMIT));
@@ -25,7 +25,7 @@ impl RunFolder {
             disk(|| fs::rename(&next, &commit)).map_err(|e| Error::io(&next, "rename", e))
         };
         if let Err(error) = stage() {
-            // If the disk is full, free the space.
+            // The disk may be full: free the space.
             let _ = self.discard(NEXT);
             return Err(error);
         }
@@ -33,7 +33,7 @@ impl RunFolder {
         self.move_to_places()
     }
 
-    /// Finishes a checkpoint that is complete, if there is one.
+    /// Step 4, if there is a complete checkpoint.
     pub(super) fn move_to_places(&self) -> Result<()> {
         let path = &self.path;
         let commit = path.join(COMMIT);
@@ -47,7 +47,7 @@ impl RunFolder {
             ignore_missing(disk(|| fs::rename(&from, &to))).map_err(|e| Error::io(&from, "move to its place", e))?;
         }
         if stale_best {
-            // Of the run that this one replaces.
+            // This file belongs to the run that was replaced.
             let best = path.join(BEST);
             ignore_missing(disk(|| fs::remove_file(&best))).map_err(|e| Error::io(&best, "remove", e))?;
         }
@@ -55,7 +55,7 @@ impl RunFolder {
         disk(|| fs::remove_dir(&commit)).map_err(|e| Error::io(&commit, "remove", e))
     }
 
-    /// Removes a folder of this program's, and the files that this program writes there.
+    /// Removes a folder that this program made, with the files that it writes there.
     pub(super) fn discard(&self, name: &str) -> Result<()> {
         let folder = self.path.join(name);
         if !is_folder(&folder) {

@@ -1,4 +1,4 @@
-//! Changes of a run folder on disk. A test can make each of them fail.
+//! Changes to a run folder on disk. A test can make each of them fail.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -27,7 +27,7 @@ pub(super) fn make_folders(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Not a link to one, which would lead elsewhere.
+/// Whether this is a folder. A link to a folder is not, because it leads elsewhere.
 pub(super) fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|about| about.is_dir())
 }
@@ -36,7 +36,8 @@ pub(super) fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()>
     result.or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(e) })
 }
 
-/// A new file, on disk when this returns, with owner and mode of the one that it will replace.
+/// Writes a new file with the owner and mode of the one that it will replace. It is on disk when this
+/// returns.
 pub(super) fn write_synced(path: &Path, replaces: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = disk(|| File::create_new(path))?;
     if let Ok(before) = std::fs::metadata(replaces) {
@@ -46,7 +47,7 @@ pub(super) fn write_synced(path: &Path, replaces: &Path, bytes: &[u8]) -> std::i
     disk(|| file.sync_all())
 }
 
-/// Every change of a run folder is made through this, so that a test can fail at each of them.
+/// Every change to a run folder goes through this function, so that a test can make each of them fail.
 pub(super) fn disk<T>(change: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     #[cfg(test)]
     faults::fault()?;
@@ -63,7 +64,7 @@ pub(super) fn write_all(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)
 }
 
-/// A rename is only on disk when its folder is.
+/// Syncs a folder: a rename is on disk only after that.
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     disk(|| sync(folder)).map_err(|e| Error::io(folder, "sync", e))
 }
@@ -73,7 +74,7 @@ pub(super) mod faults {
     use std::cell::Cell;
 
     thread_local! {
-        /// Changes that still succeed, and whether all fail that come after.
+        /// How many changes still succeed, and whether all later ones fail.
         pub(in super::super) static FAULT: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
     }
 

@@ -1,4 +1,4 @@
-//! The lock: one training at a time has the folder.
+//! The lock: only one training at a time uses a folder.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -10,14 +10,14 @@ use crate::error::{Error, Result};
 /// Locked while a training works on the folder.
 pub(super) const LOCK: &str = ".vsepp-lock";
 
-/// Makes the folder if need be, and locks it.
+/// Makes the folder if necessary, and locks it.
 pub(super) fn take(path: &Path, made: &mut Vec<PathBuf>) -> Result<File> {
-    /// Each time another process has just removed the folder or the lock: it cannot go on for long.
+    /// Another try is needed only if another process has just removed the folder or the lock.
     const TRIES: usize = 100;
     let name = path.join(LOCK);
     for _ in 0..TRIES {
         make_folders(path, made)?;
-        // Opening a pipe would wait for a reader.
+        // Opening a named pipe would wait for a reader.
         if name.symlink_metadata().is_ok_and(|about| !about.is_file()) {
             return Err(Error::file(&name, "expected a regular file or none, for the lock of a training"));
         }
@@ -31,7 +31,7 @@ pub(super) fn take(path: &Path, made: &mut Vec<PathBuf>) -> Result<File> {
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::file(
                     path,
-                    "another process is training in this folder: wait for its end, or name another folder",
+                    "another process is training in this folder: wait until it ends, or use another folder",
                 ));
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&name, "lock", e)),
@@ -40,7 +40,7 @@ pub(super) fn take(path: &Path, made: &mut Vec<PathBuf>) -> Result<File> {
     Err(Error::file(&name, "cannot be locked: it is removed again and again"))
 }
 
-/// Whether a file is still the one of this name.
+/// Whether the file of this name is still this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -50,7 +50,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether a file is still the one of this name: it is not removed here.
+/// Always true: on these systems the lock file is never removed.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> bool {
     true

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `config.toml` | every setting, to run it again |
+//! | `config.toml` | every setting, to repeat the run |
 //! | `vocab.json` | the vocabulary |
 //! | `metrics.jsonl` | figures of steps, epochs and validations, one JSON object per line |
 //! | `last.safetensors` | the newest checkpoint, for `--resume` |
@@ -11,19 +11,19 @@
 //! The files of one checkpoint become visible together, by one rename:
 //!
 //! ```text
-//! 1. metrics.jsonl is extended and synced; what belongs to the last checkpoint stays as it is
+//! 1. lines are added to metrics.jsonl, and it is synced; the part of the last checkpoint does not change
 //! 2. the files that change are written into .vsepp-next and synced
-//! 3. .vsepp-next is renamed to .vsepp-commit: from here on the new checkpoint is the run's
-//! 4. the files of .vsepp-commit are moved to their places, and it is removed
+//! 3. .vsepp-next is renamed to .vsepp-commit: from here on the run has the new checkpoint
+//! 4. the files of .vsepp-commit are moved to their places, and .vsepp-commit is removed
 //! ```
 //!
-//! A file is read from `.vsepp-commit` if it is there, and otherwise from its place, so what is read is the
+//! A file is read from `.vsepp-commit` if it is there, and otherwise from its place. So a reader sees the
 //! old checkpoint before step 3 and the new one after it, wherever the program is killed. The next training
-//! on the folder finishes step 4, or removes what steps 1 and 2 left. `last.safetensors` says which
+//! in the folder finishes step 4, or removes what steps 1 and 2 left. `last.safetensors` says which
 //! `best.safetensors`, which vocabulary and which bytes of `metrics.jsonl` belong to it.
 //!
-//! One training at a time has the folder: [`Run`] holds a lock, which the operating system releases when
-//! the process ends, however it ends. [`RunFolder`] only reads and takes no lock.
+//! Only one training at a time uses the folder: [`Run`] holds a lock, which the operating system releases
+//! when the process ends, however it ends. [`RunFolder`] only reads and takes no lock.
 
 mod commit;
 mod disk;
@@ -56,7 +56,7 @@ use crate::optim::Adam;
 #[derive(Debug)]
 pub struct Run {
     folder: RunFolder,
-    /// Folders that were made for it, the outermost first.
+    /// Folders that were made for this run, the outermost first.
     made: Vec<PathBuf>,
     /// Whether there is another run in the folder, which the first checkpoint replaces.
     replaces: bool,
@@ -68,39 +68,40 @@ pub struct Run {
 struct State {
     /// Files to be written with the next checkpoint.
     pending: Vec<(&'static str, Vec<u8>)>,
-    /// Whether `metrics.jsonl` of this run is in its place; otherwise all of it is in `lines`.
+    /// Whether the folder has the `metrics.jsonl` of this run; otherwise all of it is in `lines`.
     has_metrics: bool,
     /// Lines of `metrics.jsonl` that are not in the file yet.
     lines: Vec<u8>,
-    /// Of all lines.
+    /// The number of bytes of all lines.
     bytes: u64,
+    /// The hash of all lines.
     hash: Sha256,
     /// The digest of `best.safetensors`.
     best: Option<String>,
-    /// Whether a checkpoint is there to go on from.
+    /// Whether the folder has a checkpoint of this run.
     saved: bool,
 }
 
 impl Run {
-    /// Takes a folder for a new run and makes it if need be. Nothing is written before the first checkpoint;
-    /// with `force` it then replaces the run that is there.
+    /// Locks a folder for a new run and makes it if necessary. Nothing is written before the first
+    /// checkpoint, which with `force` replaces the run that is there.
     ///
     /// # Errors
     ///
-    /// If another training has the folder; if there is a run and not `force`; with `force`, if the
-    /// folder has files but no run; or if the disk refuses.
+    /// If another training uses the folder; if it holds a run, without `force`; if it holds files but no
+    /// run, with `force`; or if writing fails.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
         let mut made = Vec::new();
         let lock = take(path, &mut made);
         Self::locked(path, made, lock?)?.check_free(force)
     }
 
-    /// The same for the first of `{parent}/{name}-1`, `-2`, … that does not exist. Of several processes
-    /// each gets one of its own.
+    /// The same for the first of `{parent}/{name}-1`, `-2`, … that does not exist. If several processes do
+    /// this at once, each gets a folder of its own.
     ///
     /// # Errors
     ///
-    /// If the disk refuses.
+    /// If writing fails.
     pub fn create_next(parent: &Path, name: &str) -> Result<Self> {
         let mut made = Vec::new();
         for n in 1u64.. {
@@ -120,11 +121,11 @@ impl Run {
         unreachable!("there is a number for every run")
     }
 
-    /// Takes the folder of a run, to go on with it.
+    /// Locks the folder of a run, to resume it.
     ///
     /// # Errors
     ///
-    /// If there is no run, if another training has the folder, or if the disk refuses.
+    /// If there is no run, if another training uses the folder, or if writing fails.
     pub fn reopen(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::file(path, "expected the folder of a run, found none"));
@@ -135,7 +136,7 @@ impl Run {
         }
         let problem = match run.folder.first_file() {
             Some(name) => format!("expected the folder of a run with {LAST}, found {name} and no {LAST}"),
-            None => "there is no checkpoint to go on from: start the training again, without resuming".into(),
+            None => "there is no checkpoint to resume from: start the training again, without resuming".into(),
         };
         Err(Error::file(path, problem))
     }
@@ -148,17 +149,18 @@ impl Run {
         Ok(run)
     }
 
+    /// Checks that the folder is empty, or that it holds a run which `force` allows to replace.
     fn check_free(mut self, force: bool) -> Result<Self> {
         let path = self.folder.path();
         let found = self.folder.first_file();
         match found {
             Some(name) if !force => {
                 let problem = format!(
-                    "the folder has a run already ({name}); resume it, name another, or force it to be overwritten"
+                    "the folder already has a run ({name}); resume it, use another folder, or force it to be overwritten"
                 );
                 return Err(Error::file(path, problem));
             }
-            // Not every file of this name is a run's.
+            // A file of this name may belong to something else than a run.
             Some(name) => {
                 let last = self.folder.last();
                 if !last.exists() {
@@ -192,13 +194,13 @@ impl Run {
         self.replaces && !self.saved()
     }
 
-    /// Whether a checkpoint of this run is there to go on from.
+    /// Whether the folder has a checkpoint of this run.
     #[must_use]
     pub fn saved(&self) -> bool {
         self.state().saved
     }
 
-    /// Settings and vocabulary of a new run; they are written with its first checkpoint.
+    /// Sets the settings and the vocabulary of a new run. They are written with its first checkpoint.
     ///
     /// # Errors
     ///
@@ -214,12 +216,12 @@ impl Run {
         Ok(toml.into_bytes())
     }
 
-    /// Checks that the other files are those that `last.safetensors` means, and goes on from it. Settings
-    /// that differ from those in the folder are written by [`Self::start`].
+    /// Checks that the other files belong to `last.safetensors`, and continues from it. If the settings
+    /// differ from those in the folder, [`Self::start`] writes them.
     pub(super) fn go_on(&self, last: &Checkpoint, config: &ValidConfig) -> Result<()> {
         let folder = &self.folder;
         let Some(files) = &last.folder else {
-            return Err(Error::file(&folder.last(), "expected a checkpoint to go on from, found a model alone"));
+            return Err(Error::file(&folder.last(), "expected a checkpoint to resume from, found only a model"));
         };
         if files.best.is_some() {
             let (_, best) = load_model(&folder.best())?;
@@ -237,8 +239,8 @@ impl Run {
         Ok(())
     }
 
-    /// Before the first step, when nothing can be refused any more: settings that have changed are
-    /// written, and lines of `metrics.jsonl` that came after the checkpoint are removed.
+    /// Called before the first step, after everything has been checked. Writes settings that have changed,
+    /// and removes the lines of `metrics.jsonl` that came after the checkpoint.
     pub(super) fn start(&self) -> Result<()> {
         let mut state = self.state();
         if state.has_metrics {
@@ -262,9 +264,9 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// If the disk refuses.
+    /// If writing fails.
     pub fn log(&self, line: &str) -> Result<()> {
-        /// Bytes that are kept before the file is extended.
+        /// How many bytes are collected before they are written to the file.
         const KEPT: usize = 1 << 13;
         let mut state = self.state();
         for part in [line.as_bytes(), b"\n"] {
@@ -287,12 +289,12 @@ impl Run {
         Ok(())
     }
 
-    /// Writes a checkpoint: `last.safetensors`, with `best` the same model as `best.safetensors`, and all
-    /// else that has changed, together.
+    /// Writes a checkpoint: `last.safetensors`, if `best` also `best.safetensors` with the same model, and
+    /// everything else that has changed. All of it becomes visible together.
     ///
     /// # Errors
     ///
-    /// If the disk refuses; the folder then has the checkpoint before, or this one.
+    /// If writing fails. The folder then has the previous checkpoint or this one, complete.
     pub(super) fn save(
         &self,
         mut checkpoint: Checkpoint,
@@ -340,7 +342,7 @@ impl Drop for Run {
         }
         if !self.saved() {
             for folder in self.made.iter().rev() {
-                // Fails if it is not empty.
+                // This fails if the folder is not empty.
                 let _ = disk(|| std::fs::remove_dir(folder));
             }
         }
@@ -349,7 +351,7 @@ impl Drop for Run {
 }
 
 fn no_run(path: &Path, problem: &str) -> Error {
-    Error::file(path, format!("the folder has files, and no run that could be replaced: {problem}"))
+    Error::file(path, format!("the folder has files but no run that could be replaced: {problem}"))
 }
 
 #[cfg(test)]
@@ -396,7 +398,7 @@ mod tests {
         run.save(checkpoint, &parameters, &adam, best)
     }
 
-    /// Trains to the end, from nothing or from the run's last checkpoint.
+    /// Trains to the end, from the start or from the run's last checkpoint.
     fn train(path: &Path, seed: u64, force: bool) -> Result<()> {
         let last = Checkpoint::read(&RunFolder::at(path).last()).ok().map(|(last, ..)| last);
         let (run, next) = if let Some(last) = last.filter(|last| last.config.seed == seed) {
@@ -423,7 +425,7 @@ mod tests {
         files
     }
 
-    /// All that a reader can see is of one checkpoint; gives its seed.
+    /// Checks that all files a reader sees belong to one checkpoint, and returns its seed.
     fn check_whole(path: &Path) -> u64 {
         let folder = RunFolder::at(path);
         let (_, last, _) = folder.load(Which::Last).unwrap();
@@ -528,7 +530,7 @@ mod tests {
         let second = Run::create_next(&folder.path().join("runs"), "x").unwrap();
         assert_eq!(second.folder().path(), folder.path().join("runs/x-2"));
         drop((first, second));
-        // Of many at once one has it at a time.
+        // If many try at once, one of them has the lock at a time.
         let inside = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! Reading a run, also while it is being trained.
+//! Reads a run, even while it is being trained.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,14 @@ pub struct RunFolder {
 /// Which model of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Of the best epoch by rsum on the dev split.
+    /// The model of the best epoch by rsum on the dev split.
     Best,
-    /// Of the newest checkpoint.
+    /// The model of the newest checkpoint.
     Last,
 }
 
 impl RunFolder {
-    /// A folder that may not be there yet.
+    /// The run in this folder, which need not exist yet.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         Self { path: path.into() }
@@ -75,13 +75,13 @@ impl RunFolder {
         self.find(BEST)
     }
 
-    /// In `.vsepp-commit` if it is there, or in its place.
+    /// The path in `.vsepp-commit` if the file is there, otherwise its place in the folder.
     fn find(&self, name: &str) -> PathBuf {
         let committed = self.path.join(COMMIT).join(name);
         if committed.exists() { committed } else { self.path.join(name) }
     }
 
-    /// Reads a file where it is, even if it is moved to its place meanwhile.
+    /// Reads a file where it is, even if it is moved to its place in the meantime.
     fn read<T>(&self, name: &str, read: impl Fn(&Path) -> Result<T>) -> Result<T> {
         let path = self.find(name);
         read(&path).or_else(|error| if path.exists() { Err(error) } else { read(&self.find(name)) })
@@ -91,7 +91,7 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If `config.toml` is missing or cannot be understood.
+    /// If `config.toml` is missing or is not a file of settings.
     pub fn read_config(&self) -> Result<Config> {
         self.read(CONFIG, |path| {
             let text = read_text(path, Config::LONGEST)?;
@@ -108,13 +108,13 @@ impl RunFolder {
         self.read(VOCABULARY, Vocabulary::read)
     }
 
-    /// A model of the run with its vocabulary, both of one checkpoint, while a training may go on.
+    /// A model of the run with its vocabulary, both from one checkpoint, even while the run is being trained.
     ///
     /// # Errors
     ///
     /// If a file is missing, damaged, or belongs to another checkpoint than `last.safetensors`.
     pub fn load(&self, which: Which) -> Result<(Vse<f32>, Checkpoint, Vocabulary)> {
-        /// A checkpoint takes longer to write than to read: this many in a row are not met.
+        /// A checkpoint takes longer to write than to read, so this many tries are never needed.
         const TRIES: usize = 1000;
         for _ in 0..TRIES {
             let before = self.manifest();
@@ -122,14 +122,14 @@ impl RunFolder {
                 Ok(manifest) => self.load_once(which, manifest.as_ref()),
                 Err(error) => Err(Error::mismatch(error.to_string())),
             };
-            // A checkpoint that was saved meanwhile: some files may be old and some new.
+            // If a checkpoint was saved in the meantime, some files may be old and some new: try again.
             match (before, self.manifest()) {
                 (Ok(before), Ok(after)) if before == after => return found,
                 (Err(before), Err(after)) if before.to_string() == after.to_string() => return found,
                 _ => {}
             }
         }
-        Err(Error::file(&self.path, "the run is saved again and again while it is read: try again later"))
+        Err(Error::file(&self.path, "a new checkpoint was saved during every attempt to read the run: try again later"))
     }
 
     fn load_once(&self, which: Which, manifest: Option<&Checkpoint>) -> Result<(Vse<f32>, Checkpoint, Vocabulary)> {
@@ -138,8 +138,7 @@ impl RunFolder {
             Which::Last => self.read(LAST, load_model)?,
             Which::Best => {
                 if state.is_some_and(|state| state.best.is_none()) {
-                    let problem =
-                        "the run has no best model yet: no epoch has ended; last.safetensors has its newest one";
+                    let problem = "the run has no best model yet, because no epoch has ended; last.safetensors has its newest model";
                     return Err(Error::file(&self.path, problem));
                 }
                 let (model, best) = self.read(BEST, load_model)?;
@@ -154,7 +153,7 @@ impl RunFolder {
         Ok((model, checkpoint, vocabulary))
     }
 
-    /// What `last.safetensors` says, without its numbers; none if there is no such file.
+    /// The metadata of `last.safetensors`; none if there is no such file.
     pub(super) fn manifest(&self) -> Result<Option<Checkpoint>> {
         match self.read(LAST, Checkpoint::read_head) {
             Err(_) if !self.last().exists() => Ok(None),
@@ -162,13 +161,13 @@ impl RunFolder {
         }
     }
 
-    /// The first of a run's files that is there.
+    /// The first of a run's files that exists.
     pub(super) fn first_file(&self) -> Option<&'static str> {
         FILES.into_iter().find(|name| self.find(name).symlink_metadata().is_ok())
     }
 }
 
-/// Whether `best.safetensors` is the one that `last.safetensors` means.
+/// Checks that `best.safetensors` is the one that belongs to `last.safetensors`.
 pub(super) fn check_best(last: &Checkpoint, best: &Checkpoint) -> std::result::Result<(), String> {
     let Some(state) = &last.folder else { return Ok(()) };
     let expected = state.best.as_deref().unwrap_or("none");
@@ -190,7 +189,7 @@ pub(super) fn read_metrics(path: &Path, files: &FolderState) -> Result<Option<Sh
         Error::file(
             path,
             format!(
-                "{problem}; the file was changed after the checkpoint: put it back, or move it away to begin a new one"
+                "{problem}; the file was changed after the checkpoint: restore it, or move it away to begin a new one"
             ),
         )
     };

@@ -325,7 +325,7 @@ fn a_smaller_last_batch_weighs_no_more_than_its_pairs() {
 fn fingerprints_are_pinned_and_see_every_number() {
     type Change = fn(&mut TrainingData, u8);
     let (_, mut data) = data();
-    // Checkpoints hold them: with others, no run could be resumed.
+    // Checkpoints hold them: if they change, no run can be resumed.
     let before = data.fingerprints().unwrap();
     assert_eq!(before.train, "200 captions of 40 images with 944 features, 57a9a2eff0194f5878b8dc9681a446cd");
     assert_eq!(before.dev, "50 captions of 10 images with 944 features, 987efb839b9ba1d03666efe25642b381");
@@ -380,7 +380,7 @@ fn what_does_not_fit_is_refused_on_resuming() {
         let expected = format!("{split}: expected the data that the run was begun with (");
         assert!(error.starts_with(&expected), "{error}");
     }
-    // A checkpoint of another number of steps, otherwise whole.
+    // A checkpoint with another number of steps, and otherwise correct.
     let (mut checkpoint, parameters, adam) = Checkpoint::read(&run.folder().last()).unwrap();
     checkpoint.progress.step += 1;
     checkpoint.write(&run.folder().last(), &parameters, adam.as_ref()).unwrap();
