@@ -361,7 +361,8 @@ fn the_table_has_every_module_once() {
     let library = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
     let declared = library.lines().filter_map(|line| {
         let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-        line.strip_prefix("mod ")?.strip_suffix(';')
+        // `pages` belongs to the tests.
+        line.strip_prefix("mod ")?.strip_suffix(';').filter(|module| *module != "pages")
     });
     let (mut declared, mut listed): (Vec<&str>, Vec<&str>) =
         (declared.collect(), order.iter().map(String::as_str).collect());

@@ -28,10 +28,16 @@ const CHANCE: &str = "recall is at chance";
 const COLOURS: [&str; 8] = ["red", "green", "blue", "white", "black", "brown", "pink", "grey"];
 const THINGS: [&str; 5] = ["dog", "cat", "boat", "kite", "clock"];
 
-/// 0..n in an order without a pattern; another `seed` gives another order.
+/// 0..n in an order without a pattern (sorted by the hash of splitmix64); another `seed` gives another order.
 fn shuffled(n: usize, seed: usize) -> Vec<usize> {
+    let hash = |i: usize| {
+        let x = ((seed * 1000 + i + 1) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
     let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by_key(|i| (i + seed * 1000 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    order.sort_by_key(|&i| hash(i));
     order
 }
 
