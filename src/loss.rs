@@ -102,7 +102,7 @@ impl<'a> Negatives<'a> {
 
 /// A loss of B pairs when all scores are equal: the value at which a collapsed model stays.
 #[must_use]
-pub fn at_collapse(loss: &impl Loss, negatives: Negatives<'_>, batch: usize) -> f64 {
+pub(crate) fn at_collapse(loss: &impl Loss, negatives: Negatives<'_>, batch: usize) -> f64 {
     match negatives {
         // 2B queries with B − 1 negatives each.
         Negatives::Others => (2 * batch) as f64 * loss.at_collapse(batch.saturating_sub(1)),
@@ -199,13 +199,13 @@ impl<T: Scalar> Terms<T> {
 
     /// The share of the possible terms that count; 0 if none is possible.
     #[must_use]
-    pub fn active_share(&self) -> f64 {
+    pub(crate) fn active_share(&self) -> f64 {
         self.list.len() as f64 / self.possible.max(1) as f64
     }
 
     /// Appends which places of S have a term, first for image queries, then for caption queries. For a loss
     /// made of hinges this identifies the smooth piece.
-    pub fn active_set(&self, active: &mut Vec<bool>) {
+    pub(crate) fn active_set(&self, active: &mut Vec<bool>) {
         let (start, places) = (active.len(), self.batch * self.batch);
         active.resize(start + 2 * places, false);
         for &Term { at: (i, j), right, .. } in &self.list {
@@ -329,13 +329,13 @@ pub struct WarmUp {
 impl WarmUp {
     /// `epochs` epochs of SH, then `loss`.
     #[must_use]
-    pub fn new(loss: HingeLoss, epochs: usize) -> Self {
+    pub(crate) fn new(loss: HingeLoss, epochs: usize) -> Self {
         Self { loss, epochs, epoch: 0 }
     }
 
     /// The loss of the epoch.
     #[must_use]
-    pub fn now(&self) -> HingeLoss {
+    pub(crate) fn now(&self) -> HingeLoss {
         let violation = if self.epoch < self.epochs { Violation::Sum } else { self.loss.violation };
         HingeLoss { violation, ..self.loss }
     }

@@ -76,7 +76,7 @@ impl Measure {
     /// # Panics
     ///
     /// If images and captions have vectors of different lengths.
-    pub fn scores_into<T: Scalar>(
+    pub(crate) fn scores_into<T: Scalar>(
         self,
         images: ArrayView2<'_, T>,
         captions: ArrayView2<'_, T>,
@@ -100,7 +100,7 @@ impl Measure {
     }
 
     /// dF [N, D] and dG [M, D] from dS [N, M] and the scores S of the forward pass.
-    pub fn backward_into<T: Real>(
+    pub(crate) fn backward_into<T: Real>(
         self,
         images: ArrayView2<'_, T>,
         captions: ArrayView2<'_, T>,

@@ -62,7 +62,7 @@ impl Captions {
     /// # Errors
     ///
     /// Fails if the file cannot be read.
-    pub fn available(&self) -> Result<Option<usize>> {
+    pub(crate) fn available(&self) -> Result<Option<usize>> {
         match self {
             Self::MadeUp => Ok(None),
             Self::File(path) => Ok(Some(lines(&read(path)?).len())),

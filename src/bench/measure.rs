@@ -115,7 +115,7 @@ pub struct Embeddings {
 
 impl Embeddings {
     /// Captions per image.
-    pub const EACH: usize = 5;
+    pub(crate) const EACH: usize = 5;
 
     /// Draws random directions. Captions are so near to their images that recall is neither 0 nor 100 %.
     ///
@@ -148,7 +148,7 @@ impl Embeddings {
 
     /// The operations of the single product that both directions need.
     #[must_use]
-    pub fn operations(&self) -> f64 {
+    pub(crate) fn operations(&self) -> f64 {
         2.0 * self.images.nrows() as f64 * self.captions.nrows() as f64 * self.images.ncols() as f64
     }
 }

@@ -146,7 +146,7 @@ pub(crate) struct ProductTime {
 
 impl Options {
     /// Fails if a number is out of range.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let range = |key, found: usize, least: usize, most: usize| {
             if (least..=most).contains(&found) {
                 return Ok(());

@@ -51,8 +51,8 @@ impl Training {
     }
 
     /// The current model.
-    #[must_use]
-    pub fn model(&self) -> &Vse<f32> {
+    #[cfg(test)]
+    fn model(&self) -> &Vse<f32> {
         &self.0.model
     }
 }

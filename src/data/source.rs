@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// let scenes = Source::Scenes(ScenesConfig { train: 6, dev: 2, test: 0, ..ScenesConfig::default() });
 /// let [train, dev] = scenes.splits(["train", "dev"])?;
 /// assert_eq!((train.images().len(), train.captions().len()), (6, 30)); // five captions an image
-/// assert_eq!(dev.images().shape(), train.images().shape());
+/// assert_eq!(dev.img_dim()?, train.img_dim()?);
 /// # Ok(())
 /// # }
 /// ```
@@ -39,7 +39,7 @@ impl Source {
 
     /// Uses the last images of train as dev, if the folder has no dev split.
     #[must_use]
-    pub fn holding_out(self, images: Option<usize>) -> Self {
+    pub(crate) fn holding_out(self, images: Option<usize>) -> Self {
         match (self, images) {
             (Self::Folder(path), Some(images)) if !folder::has(&path, "dev") => Self::HeldOut(path, images),
             (other, _) => other,
@@ -48,7 +48,7 @@ impl Source {
 
     /// Whether there is such a split, or a part of one.
     #[must_use]
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::Folder(path) => folder::has(path, name),
             Self::HeldOut(path, _) => name == "dev" || folder::has(path, name),

@@ -181,7 +181,7 @@ impl Split {
     /// # Errors
     ///
     /// If one of the two splits would have no images.
-    pub fn hold_out(mut self, name: &str, images: usize) -> Result<(Self, Self)> {
+    pub(crate) fn hold_out(mut self, name: &str, images: usize) -> Result<(Self, Self)> {
         let n = self.images.len();
         if images == 0 || images >= n {
             return Err(Error::config(
@@ -213,7 +213,7 @@ impl Split {
     /// # Errors
     ///
     /// If an image cannot be read.
-    pub fn shared_with(&self, other: &Self) -> Result<Option<String>> {
+    pub(crate) fn shared_with(&self, other: &Self) -> Result<Option<String>> {
         let (name, n) = (&self.name, self.images.len());
         let equal = if self.images.shape() == other.images.shape() {
             shared((&other.images, &other.marks), (&self.images, &self.marks))?
@@ -240,12 +240,6 @@ impl Split {
         }))
     }
 
-    /// `train`, `dev`, `test`, …
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Every distinct image, N of them.
     #[must_use]
     pub fn images(&self) -> &SplitImages {
@@ -258,18 +252,6 @@ impl Split {
         &self.captions
     }
 
-    /// The id of every distinct image, `[N]`, where there are ids.
-    #[must_use]
-    pub fn ids(&self) -> Option<&[String]> {
-        self.ids.as_deref()
-    }
-
-    /// Notes from reading. A command prints each once.
-    #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
     /// The captions of an image, as numbers.
     #[must_use]
     pub fn captions_of(&self, image: usize) -> Range<usize> {
@@ -278,7 +260,7 @@ impl Split {
 
     /// For every image its first caption, and M at the end: `[N + 1]`.
     #[must_use]
-    pub fn starts(&self) -> &[usize] {
+    pub(crate) fn starts(&self) -> &[usize] {
         &self.starts
     }
 }

@@ -131,7 +131,7 @@ pub struct SplitImages {
 impl SplitImages {
     /// All images of a store.
     #[must_use]
-    pub fn new(store: Arc<dyn ImageStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn ImageStore>) -> Self {
         let rows = (0..store.len()).collect();
         Self { store, rows }
     }
@@ -147,27 +147,21 @@ impl SplitImages {
         self.rows.len()
     }
 
-    /// N = 0.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The shape of one image: `[F]`, or `[3, Y, X]`.
     #[must_use]
-    pub fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         self.store.shape()
     }
 
     /// The store.
     #[must_use]
-    pub fn store(&self) -> &dyn ImageStore {
+    pub(crate) fn store(&self) -> &dyn ImageStore {
         &*self.store
     }
 
     /// The row of each image in the store, `[N]`.
     #[must_use]
-    pub fn rows(&self) -> &[usize] {
+    pub(crate) fn rows(&self) -> &[usize] {
         &self.rows
     }
 
@@ -176,7 +170,7 @@ impl SplitImages {
     /// # Errors
     ///
     /// If an image cannot be read.
-    pub fn fingerprint(&self) -> Result<String> {
+    pub(crate) fn fingerprint(&self) -> Result<String> {
         self.store.fingerprint(&self.rows)
     }
 
@@ -186,7 +180,7 @@ impl SplitImages {
     /// # Errors
     ///
     /// If an image cannot be read, or as `each` does.
-    pub fn in_blocks(&self, mut each: impl FnMut(usize, &Images<f32>) -> Result<()>) -> Result<()> {
+    pub(crate) fn in_blocks(&self, mut each: impl FnMut(usize, &Images<f32>) -> Result<()>) -> Result<()> {
         const NUMBERS: usize = (16 << 20) / size_of::<f32>();
         let size = (NUMBERS / width(&*self.store).max(1)).max(1);
         let mut images = Images::default();
@@ -202,7 +196,7 @@ impl SplitImages {
     /// # Errors
     ///
     /// If an image cannot be read, or if the images are not feature vectors.
-    pub fn to_array(&self) -> Result<Array2<f32>> {
+    pub(crate) fn to_array(&self) -> Result<Array2<f32>> {
         let mut images = Images::default();
         self.store.fill(&self.rows, None, &mut images)?;
         images.features().map(|features| features.to_owned())

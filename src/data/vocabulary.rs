@@ -61,8 +61,6 @@ pub struct Encoded {
 }
 
 impl Vocabulary {
-    /// The id of the padding.
-    pub const PAD: u32 = 0;
     /// The id before the first word.
     pub const START: u32 = 1;
     /// The id after the last word.
@@ -82,7 +80,7 @@ impl Vocabulary {
     /// The same from the output of [`tokenize_all`], so that captions are tokenised only once if they are
     /// encoded too.
     #[must_use]
-    pub fn of_tokens(tokens: &[Vec<String>], threshold: usize) -> Self {
+    pub(crate) fn of_tokens(tokens: &[Vec<String>], threshold: usize) -> Self {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut order = Vec::new();
         for word in tokens.iter().flatten() {
@@ -109,22 +107,10 @@ impl Vocabulary {
         self.words.len()
     }
 
-    /// Always false, because of the special words.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
-
     /// The words in the order of their ids.
     #[must_use]
     pub fn words(&self) -> &[String] {
         &self.words
-    }
-
-    /// How often a word must occur to get an id.
-    #[must_use]
-    pub fn threshold(&self) -> usize {
-        self.threshold
     }
 
     /// A word's id, if it has one.
@@ -135,7 +121,7 @@ impl Vocabulary {
 
     /// A hash that identifies the vocabulary. Checkpoints store it.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         format!("{:016x}", fnv1a(self.words.join("\n").as_bytes()))
     }
 
@@ -150,13 +136,13 @@ impl Vocabulary {
 
     /// All captions of a split, in parallel.
     #[must_use]
-    pub fn encode_all(&self, captions: &[String]) -> Encoded {
+    pub(crate) fn encode_all(&self, captions: &[String]) -> Encoded {
         Self::encoded(captions.par_iter().map(|caption| self.enclose(&tokenize(caption))).collect())
     }
 
     /// The same from the output of [`tokenize_all`].
     #[must_use]
-    pub fn encode_tokens(&self, tokens: &[Vec<String>]) -> Encoded {
+    pub(crate) fn encode_tokens(&self, tokens: &[Vec<String>]) -> Encoded {
         Self::encoded(tokens.par_iter().map(|words| self.enclose(words)).collect())
     }
 
@@ -224,7 +210,7 @@ impl Vocabulary {
 
     /// The JSON that ports of the original read: `word2idx`, `idx2word`, `idx`.
     #[must_use]
-    pub fn to_original_json(&self) -> String {
+    pub(crate) fn to_original_json(&self) -> String {
         let word2idx: serde_json::Map<String, Value> =
             self.words.iter().enumerate().map(|(id, word)| (word.clone(), json!(id))).collect();
         let idx2word: serde_json::Map<String, Value> =

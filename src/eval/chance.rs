@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 
 /// Mean and standard deviation of rsum for random scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Chance {
+pub(crate) struct Chance {
     /// The mean of rsum.
     pub rsum: f64,
     /// Its standard deviation.
@@ -46,7 +46,7 @@ const KS: [usize; 3] = [1, 5, 10];
 
 impl Chance {
     /// Up to this many standard deviations above the mean, rsum counts as chance.
-    pub const NEAR: f64 = 3.0;
+    pub(crate) const NEAR: f64 = 3.0;
     /// rsum of a perfect model.
     const MOST: f64 = 600.0;
 
@@ -54,7 +54,7 @@ impl Chance {
     /// parts, as in [`super::evaluate_folds`]. Each image must have at least one caption, and `folds`
     /// must divide the number of images.
     #[must_use]
-    pub fn of(starts: &[usize], folds: usize) -> Self {
+    pub(crate) fn of(starts: &[usize], folds: usize) -> Self {
         let images = starts.len().saturating_sub(1);
         let size = (images / folds.max(1)).max(1);
         let counts: Vec<usize> = starts.windows(2).map(|w| w[1] - w[0]).collect();
@@ -68,7 +68,7 @@ impl Chance {
     /// the mean. Always false if there are too few images to decide, that is if even the best possible
     /// rsum is not twice as far from the mean.
     #[must_use]
-    pub fn explains(&self, rsum: f64) -> bool {
+    pub(crate) fn explains(&self, rsum: f64) -> bool {
         let near = Self::NEAR * self.sd;
         rsum <= self.rsum + near && self.rsum + 2.0 * near < Self::MOST
     }

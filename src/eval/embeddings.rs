@@ -222,12 +222,6 @@ impl Embeddings {
         self.ids.as_deref()
     }
 
-    /// Notes from reading the file.
-    #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
     /// Without a map: every image has the same number of captions.
     fn assign_equally(&mut self, path: &Path, names: &Names) -> Result<()> {
         let (n, m) = (self.images.nrows(), self.captions.nrows());

@@ -51,7 +51,7 @@ pub struct Evaluation {
 impl Recall {
     /// (EVAL-1) and (EVAL-2) for ranks from 0. Without ranks, all figures are 0.
     #[must_use]
-    pub fn new(ranks: &[usize], tied: usize) -> Self {
+    pub(crate) fn new(ranks: &[usize], tied: usize) -> Self {
         if ranks.is_empty() {
             return Self::default();
         }

@@ -13,7 +13,7 @@ const LARGEST_INTEGER: u64 = 1 << 53;
 
 /// The type of a tensor's stored numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ElementType {
+pub(crate) enum ElementType {
     /// Half precision: 5 bits of exponent, 10 of fraction.
     F16,
     /// The upper half of an `f32`: 8 bits of exponent, 7 of fraction.
@@ -81,13 +81,13 @@ impl ElementType {
 
     /// Bytes per number.
     #[must_use]
-    pub fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         self.row().1
     }
 
     /// Whether the type is an integer type. BOOL counts as one.
     #[must_use]
-    pub fn is_integer(self) -> bool {
+    pub(crate) fn is_integer(self) -> bool {
         !matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }
 

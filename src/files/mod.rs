@@ -19,7 +19,7 @@ mod tensor_writer;
 
 pub(crate) use atomic::{check_target, folder_of, keep_owner_and_mode, sync_folder, write_atomically};
 pub(crate) use digest::{digest, digest_of_numbers, hex};
-pub use elements::ElementType;
+pub(crate) use elements::ElementType;
 pub(crate) use kind::{Kind, start_of};
 pub(crate) use npy::NpyMatrix;
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) const SUFFIX: &str = ".npy";
 ///
 /// ```
 /// use ndarray::array;
-/// use vsepp::files::{ElementType, TensorFile, TensorWriter};
+/// use vsepp::files::{TensorFile, TensorWriter};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
@@ -35,7 +35,6 @@ pub(super) const SUFFIX: &str = ".npy";
 /// writer.write_npz(&path)?;
 ///
 /// let file = TensorFile::read(&path)?;
-/// assert_eq!(file.element_type("images")?, ElementType::F32);
 /// assert_eq!(file.matrix("images")?, array![[0.5, 1.0], [2.0, -1.0]]);
 /// assert!(file.get("image").unwrap_err().to_string().contains("expected a tensor image, found only: images"));
 /// # Ok(())
@@ -124,13 +123,13 @@ impl TensorFile {
 
     /// The JSON that this crate wrote into the file's metadata, if any.
     #[must_use]
-    pub fn metadata(&self) -> Option<&str> {
+    pub(crate) fn metadata(&self) -> Option<&str> {
         self.metadata.as_deref()
     }
 
     /// The file's path.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -139,7 +138,7 @@ impl TensorFile {
     /// # Errors
     ///
     /// Fails if there is no such tensor (the message lists the names) or if it cannot be read.
-    pub fn element_type(&self, name: &str) -> Result<ElementType> {
+    pub(crate) fn element_type(&self, name: &str) -> Result<ElementType> {
         self.open::<u8, _>(name, |opened| Ok(opened.head.element))
     }
 
@@ -171,7 +170,7 @@ impl TensorFile {
     /// # Errors
     ///
     /// The same as [`TensorFile::get`]; also if the shapes differ (the message gives both).
-    pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f64>> {
+    pub(crate) fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f64>> {
         self.check_shape(name, shape)?;
         self.get(name)
     }
@@ -183,7 +182,7 @@ impl TensorFile {
     ///
     /// The same as [`TensorFile::get_shaped`]; also if the numbers are integers, or if one is not finite
     /// or too large for `f32` (the message gives its index).
-    pub fn weights(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f32>> {
+    pub(crate) fn weights(&self, name: &str, shape: &[usize]) -> Result<ArrayD<f32>> {
         self.check_shape(name, shape)?;
         let weights = self.open::<f32, _>(name, |opened| read_f32(opened, |index| format!("{index:?}: ")))?;
         match weights.indexed_iter().find(|(_, x)| !x.is_finite()) {
@@ -222,7 +221,7 @@ impl TensorFile {
     /// # Errors
     ///
     /// The same as [`TensorFile::get`]; also if the tensor has another type.
-    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let element = self.element_type(name)?;
         if element != ElementType::U8 {
             return Err(self.problem(name, &format!("expected bytes (U8), found {element}")));

@@ -55,7 +55,7 @@ impl TensorWriter {
     /// # Errors
     ///
     /// Fails if the number of values does not fit the shape.
-    pub fn add_bytes(&mut self, name: impl Into<String>, shape: &[usize], values: &[u8]) -> Result<()> {
+    pub(crate) fn add_bytes(&mut self, name: impl Into<String>, shape: &[usize], values: &[u8]) -> Result<()> {
         self.add_stored(name.into(), ElementType::U8, shape, values.to_vec())
     }
 

@@ -8,7 +8,7 @@ use super::program::{Inputs, Program};
 /// How far a tensor is, or may be, from the golden one, in parts of its scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 3]", into = "[f64; 3]")]
-pub struct Deviation {
+pub(crate) struct Deviation {
     /// The largest error.
     pub max: f64,
     /// The Frobenius norm of the error, relative to that of the tensor.

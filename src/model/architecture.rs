@@ -64,7 +64,7 @@ impl Architecture {
     ///
     /// If a size is 0; if there are too many parameters, and how many; or if H differs from D without a caption
     /// projection.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("img_dim", self.img_dim),

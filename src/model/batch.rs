@@ -18,19 +18,13 @@ pub enum Images<T> {
 impl<T> Images<T> {
     /// B.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shape()[0]
-    }
-
-    /// B = 0.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// [B, F] or [B, 3, Y, X].
     #[must_use]
-    pub fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         match self {
             Self::Features(features) => features.shape(),
             Self::Pixels(pixels) => pixels.shape(),
@@ -39,7 +33,7 @@ impl<T> Images<T> {
 
     /// All numbers, image by image. None if an array is not in standard layout.
     #[must_use]
-    pub fn numbers(&self) -> Option<&[T]> {
+    pub(crate) fn numbers(&self) -> Option<&[T]> {
         match self {
             Self::Features(features) => features.as_slice(),
             Self::Pixels(pixels) => pixels.as_slice(),
@@ -62,7 +56,7 @@ impl<T> Images<T> {
 impl<T: Scalar> Images<T> {
     /// Makes room for feature vectors [B, F], reusing the memory where it suffices. Their values are
     /// unspecified: the caller overwrites them.
-    pub fn make_features(&mut self, size: usize, features: usize) -> ArrayViewMut2<'_, T> {
+    pub(crate) fn make_features(&mut self, size: usize, features: usize) -> ArrayViewMut2<'_, T> {
         if let Self::Pixels(_) = self {
             *self = Self::default();
         }
@@ -101,7 +95,7 @@ impl<T> From<Array4<T>> for Images<T> {
 /// // Two captions of image 7 and one of image 9, with F = 5 features.
 /// let captions = vec![vec![1, 4, 2], vec![1, 5, 6, 2], vec![1, 4, 4, 2]];
 /// let batch = Batch::new(Array2::<f32>::zeros((3, 5)), captions.clone(), vec![7, 7, 9])?;
-/// assert_eq!((batch.len(), batch.same_image_pairs()), (3, 1));
+/// assert_eq!(batch.captions().len(), 3);
 ///
 /// let error = Batch::new(Array2::<f32>::zeros((2, 5)), captions, vec![7, 7, 9]).unwrap_err();
 /// assert_eq!(error.to_string(), "images: expected [B = 3, …], found [2, 5]");
@@ -163,25 +157,14 @@ impl<T> Batch<T> {
 
     /// B.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.captions.len()
-    }
-
-    /// B = 0.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.captions.is_empty()
     }
 
     /// Unordered pairs of captions that show the same image: false negatives of each other.
     /// 1.08 are expected in a batch of 128 from Flickr8k, 0.22 from `Flickr30K`, 0.06 from COCO.
-    #[must_use]
-    pub fn same_image_pairs(&self) -> usize {
-        self.same_image_pairs_with(&mut Vec::new())
-    }
-
-    /// As [`Self::same_image_pairs`], with `ids` as scratch memory.
-    pub fn same_image_pairs_with(&self, ids: &mut Vec<usize>) -> usize {
+    /// `ids` is scratch memory.
+    pub(crate) fn same_image_pairs(&self, ids: &mut Vec<usize>) -> usize {
         ids.clone_from(&self.image_ids);
         ids.sort_unstable();
         ids.chunk_by(|a, b| a == b).map(|same| same.len() * (same.len() - 1) / 2).sum()
@@ -229,19 +212,19 @@ mod tests {
     fn same_image_pairs_are_counted_once_each() {
         let image_ids = vec![4, 1, 4, 2, 4, 2];
         let batch = Batch::new(Array2::<f32>::zeros((6, 1)), vec![vec![1, 2]; 6], image_ids).unwrap();
-        assert_eq!(batch.same_image_pairs(), 3 + 1);
+        assert_eq!(batch.same_image_pairs(&mut Vec::new()), 3 + 1);
     }
 
     #[test]
     fn images_have_a_kind_and_a_shape() {
         let features = Images::from(Array2::<f32>::ones((4, 5)));
-        assert_eq!((features.len(), features.shape(), features.is_empty()), (4, &[4, 5][..], false));
+        assert_eq!((features.len(), features.shape()), (4, &[4, 5][..]));
         assert_eq!(features.features().unwrap().dim(), (4, 5));
         let pixels = Images::from(Array4::<f32>::zeros((4, 3, 8, 6)));
         assert_eq!((pixels.len(), pixels.shape()), (4, &[4, 3, 8, 6][..]));
         let error = pixels.features().unwrap_err().to_string();
         assert_eq!(error, "images: expected feature vectors [B, F], found [4, 3, 8, 6]");
-        assert!(Images::<f64>::default().is_empty());
+        assert_eq!(Images::<f64>::default().len(), 0);
         let batch = Batch::new(pixels, vec![vec![1, 2]; 4], vec![0; 4]).unwrap();
         assert_eq!(batch.check(5).unwrap_err().to_string(), "images: expected [B = 4, F = 5], found [4, 3, 8, 6]");
     }

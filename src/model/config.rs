@@ -124,7 +124,7 @@ pub enum Preset {
 
 impl Preset {
     /// All of them, each with its name and what it sets.
-    pub const ALL: [(Self, &'static str, &'static str); 4] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 4] = [
         (Self::Vse0, "vse0", "SH, image side not normalised"),
         (Self::VsePlusPlus, "vse++", "MH"),
         (Self::Order0, "order0", "Order similarity, absolute values, SH, margin 0.05, learning rate 1e-3"),
@@ -134,7 +134,7 @@ impl Preset {
 
 impl Config {
     /// The most bytes that a file of settings may have: fifty times what all settings take.
-    pub const LONGEST: u64 = 1 << 16;
+    pub(crate) const LONGEST: u64 = 1 << 16;
 
     /// Checks that a run begun with `before` can go on with these settings: all must be equal, except
     /// those that have no effect on the steps already taken ([`Setting::may_change`]).
@@ -143,7 +143,7 @@ impl Config {
     ///
     /// Names the first setting that differs.
     #[cfg(feature = "files")]
-    pub fn check_resumes(&self, before: &Self) -> Result<()> {
+    pub(crate) fn check_resumes(&self, before: &Self) -> Result<()> {
         use serde_json::{Map, Value};
         // Compared as JSON, because a seed may be above 2⁶³, where TOML's integers end.
         let table = |config: &Self| -> Result<Map<String, Value>> {
@@ -209,7 +209,7 @@ impl Deref for ValidConfig {
 impl ValidConfig {
     /// The settings, to change and check again.
     #[must_use]
-    pub fn into_inner(self) -> Config {
+    pub(crate) fn into_inner(self) -> Config {
         self.0
     }
 

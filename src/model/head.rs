@@ -20,7 +20,7 @@ pub(crate) struct Head {
 
 /// What a [`Head`] keeps of a forward pass.
 #[derive(Clone, Debug, Default)]
-pub struct HeadCache<T> {
+pub(crate) struct HeadCache<T> {
     /// The steps that the last forward pass took.
     head: Head,
     /// y, where no step is taken: a copy of x.
@@ -95,7 +95,7 @@ impl<T: Real> HeadCache<T> {
 impl<T: Scalar> HeadCache<T> {
     /// The joint embedding f or g, [B, D].
     #[must_use]
-    pub fn y(&self) -> ArrayView2<'_, T> {
+    pub(crate) fn y(&self) -> ArrayView2<'_, T> {
         match self.head {
             Head { use_abs: true, .. } => self.abs.y.view(),
             Head { normalise: true, .. } => self.norm.y.view(),

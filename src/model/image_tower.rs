@@ -34,7 +34,7 @@ impl<T: Clone + Default> ImageTower<T> {
 
 /// What the image side keeps of a pass.
 #[derive(Clone, Debug, Default)]
-pub struct ImageCache<T> {
+pub(crate) struct ImageCache<T> {
     /// `W_fᵀ` φ + `b_f`, [B, D].
     pub fc: LinearCache<T>,
     /// Normalisation and absolute value: f [B, D] is its y.

@@ -57,7 +57,7 @@ impl Architecture {
     /// The name and the shape of every tensor, in the order of a visit. It takes no memory for the numbers,
     /// so the sizes may come from a file, once [`Self::check`] has accepted them.
     #[must_use]
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+    pub(crate) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         // An array of `()` has a shape and no bytes.
         let mut tensors = Vec::new();
         Parameters::<()>::zeros(self).each(|path, _, x| tensors.push((path.to_string(), x.shape().to_vec())));

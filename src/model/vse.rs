@@ -54,7 +54,7 @@ pub struct Objective<L = HingeLoss> {
 impl<L> Objective<L> {
     /// The negatives of a batch whose pairs show these images, `[B]`.
     #[must_use]
-    pub fn negatives<'a>(&self, image_ids: &'a [usize]) -> Negatives<'a> {
+    pub(crate) fn negatives<'a>(&self, image_ids: &'a [usize]) -> Negatives<'a> {
         if self.mask_same_image { Negatives::OtherImages(image_ids) } else { Negatives::Others }
     }
 }
@@ -224,7 +224,7 @@ impl<T: Scalar> Pass<T> {
     /// absolute value sees, which violations an order similarity sees. Where it changes, there is a
     /// kink.
     #[must_use]
-    pub fn active_set(&self, architecture: &Architecture) -> Vec<bool> {
+    pub(crate) fn active_set(&self, architecture: &Architecture) -> Vec<bool> {
         let mut active = Vec::new();
         self.image.head.active_set(&mut active);
         self.text.head.active_set(&mut active);

@@ -77,13 +77,13 @@ impl<'a> Path<'a> {
 
     /// The same with a number at the end of the name: `weight_ih_l` and 0 give `weight_ih_l0`.
     #[must_use]
-    pub fn numbered(&'a self, name: &'a str, number: usize) -> Self {
+    pub(crate) fn numbered(&'a self, name: &'a str, number: usize) -> Self {
         Self { parent: Some(self), name, number: Some(number) }
     }
 
     /// Whether the path is `prefix` or below it, in whole names: `txt_enc.rnn` is within `txt_enc`.
     #[must_use]
-    pub fn is_within(&self, prefix: &str) -> bool {
+    pub(crate) fn is_within(&self, prefix: &str) -> bool {
         let mut rest = Rest { prefix, after: None };
         // `Rest` returns an error at the first difference.
         write!(rest, "{self}").is_ok() && rest.prefix.is_empty() && matches!(rest.after, None | Some('.'))

@@ -47,7 +47,7 @@ pub struct Checkpoint {
 /// Identifies the data that a run is trained on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fingerprints {
+pub(crate) struct Fingerprints {
     /// Of the training split.
     pub train: String,
     /// Of the dev split.
@@ -75,7 +75,7 @@ impl Checkpoint {
 
     /// The metadata of a checkpoint that is to be written.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         architecture: Architecture,
         config: Config,
         data: Fingerprints,
@@ -88,7 +88,7 @@ impl Checkpoint {
 
     /// The checksum of the file it was read from: SHA-256 of the digests of its blocks.
     #[must_use]
-    pub fn digest(&self) -> &str {
+    pub(crate) fn digest(&self) -> &str {
         &self.digest
     }
 
@@ -97,7 +97,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// If the format cannot hold it.
-    pub fn to_bytes(&self, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<(Vec<u8>, String)> {
+    pub(crate) fn to_bytes(&self, parameters: &Parameters<f32>, adam: Option<&Adam<f32>>) -> Result<(Vec<u8>, String)> {
         let mut writer = TensorWriter::default();
         parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
         if let Some(adam) = adam {
@@ -186,7 +186,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// If the model was trained with another vocabulary.
-    pub fn check_vocabulary(&self, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
+    pub(crate) fn check_vocabulary(&self, vocabulary: &Vocabulary, file: &Path) -> Result<()> {
         if self.vocabulary == vocabulary.fingerprint() && self.architecture.vocab_size == vocabulary.len() {
             return Ok(());
         }

@@ -71,7 +71,7 @@ impl Trained {
     /// # Errors
     ///
     /// As [`RunFolder::load`] and [`RunFolder::read_config`].
-    pub fn of_run(run: &RunFolder, which: Which) -> Result<Self> {
+    pub(crate) fn of_run(run: &RunFolder, which: Which) -> Result<Self> {
         let (model, checkpoint, vocabulary) = run.load(which)?;
         Self { model, vocabulary, checkpoint }.with_data_of(run)
     }
@@ -81,7 +81,7 @@ impl Trained {
     /// # Errors
     ///
     /// If the model was trained with another vocabulary, or as [`RunFolder::read_config`].
-    pub fn with_run(model: Vse<f32>, checkpoint: Checkpoint, run: &RunFolder) -> Result<Self> {
+    pub(crate) fn with_run(model: Vse<f32>, checkpoint: Checkpoint, run: &RunFolder) -> Result<Self> {
         let vocabulary = run.read_vocabulary()?;
         checkpoint.check_vocabulary(&vocabulary, &run.vocabulary())?;
         Self { model, vocabulary, checkpoint }.with_data_of(run)
@@ -105,21 +105,15 @@ impl Trained {
         &self.vocabulary
     }
 
-    /// What its checkpoint says: settings, progress, best score.
-    #[must_use]
-    pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
-    }
-
     /// How images and captions are compared.
     #[must_use]
-    pub fn measure(&self) -> Measure {
+    pub(crate) fn measure(&self) -> Measure {
         self.model.architecture.measure
     }
 
     /// A folder of data, or the data that the run was trained on.
     #[must_use]
-    pub fn source(&self, data: Option<PathBuf>) -> Source {
+    pub(crate) fn source(&self, data: Option<PathBuf>) -> Source {
         let config = &self.checkpoint.config;
         Source::new(data.or_else(|| config.data.clone())).holding_out(config.hold_out)
     }
@@ -129,7 +123,7 @@ impl Trained {
     /// # Errors
     ///
     /// If the query has no word, or no word that is in the vocabulary.
-    pub fn encode_query(&self, sentence: &str) -> Result<(Vec<u32>, Vec<String>)> {
+    pub(crate) fn encode_query(&self, sentence: &str) -> Result<(Vec<u32>, Vec<String>)> {
         let (ids, unknown) = self.vocabulary.encode(sentence);
         if ids.len() <= 2 {
             return Err(Error::mismatch("the sentence is empty: expected at least one word"));
@@ -191,12 +185,6 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// The split.
-    #[must_use]
-    pub fn split(&self) -> &Split {
-        &self.split
-    }
-
     /// f [N, D].
     #[must_use]
     pub fn images(&self) -> ArrayView2<'_, f32> {
@@ -220,7 +208,7 @@ impl Embedded {
 
     /// The rsum of random scores.
     #[must_use]
-    pub fn chance(&self, folds: usize) -> Chance {
+    pub(crate) fn chance(&self, folds: usize) -> Chance {
         Chance::of(self.split.starts(), folds)
     }
 

@@ -292,7 +292,7 @@ impl<L: Loss> Trainer<L> {
             clipped_norm: norm * coefficient,
             active: pass.terms.active_share(),
             score_spread: spread(&pass.scores),
-            same_image_pairs: batch.same_image_pairs_with(image_ids),
+            same_image_pairs: batch.same_image_pairs(image_ids),
             learning_rate: rate,
             seconds: start.elapsed().as_secs_f64(),
         };

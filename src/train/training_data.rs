@@ -21,7 +21,7 @@ impl TrainingData {
     /// # Errors
     ///
     /// If an image cannot be read.
-    pub fn fingerprints(&self) -> Result<Fingerprints> {
+    pub(crate) fn fingerprints(&self) -> Result<Fingerprints> {
         Ok(Fingerprints { train: fingerprint(&self.train)?, dev: fingerprint(&self.dev)? })
     }
 

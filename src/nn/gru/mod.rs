@@ -129,7 +129,7 @@ pub struct GruLayerCache<T> {
 impl<T: Scalar> GruLayer<T> {
     /// H.
     #[must_use]
-    pub fn hidden_size(&self) -> usize {
+    pub(crate) fn hidden_size(&self) -> usize {
         self.weight_hh.ncols()
     }
 

@@ -40,8 +40,9 @@ use sha2::{Digest, Sha256};
 use self::commit::NEXT;
 use self::disk::{disk, make_folders, sync_folder, write_all};
 use self::lock::{LOCK, take};
+pub use self::read::RunFolder;
+pub(crate) use self::read::Which;
 use self::read::{BEST, COMMIT, CONFIG, LAST, METRICS, VOCABULARY, check_best, read_metrics};
-pub use self::read::{RunFolder, Which};
 use super::checkpoint::{Checkpoint, FolderState, load_model};
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
@@ -102,7 +103,7 @@ impl Run {
     /// # Errors
     ///
     /// If writing fails.
-    pub fn create_next(parent: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn create_next(parent: &Path, name: &str) -> Result<Self> {
         let mut made = Vec::new();
         for n in 1u64.. {
             let path = parent.join(format!("{name}-{n}"));
@@ -184,19 +185,19 @@ impl Run {
 
     /// The run's files, to be read.
     #[must_use]
-    pub fn folder(&self) -> &RunFolder {
+    pub(crate) fn folder(&self) -> &RunFolder {
         &self.folder
     }
 
     /// Whether another run is in the folder until the first checkpoint replaces it.
     #[must_use]
-    pub fn replaces(&self) -> bool {
+    pub(crate) fn replaces(&self) -> bool {
         self.replaces && !self.saved()
     }
 
     /// Whether the folder has a checkpoint of this run.
     #[must_use]
-    pub fn saved(&self) -> bool {
+    pub(crate) fn saved(&self) -> bool {
         self.state().saved
     }
 
@@ -265,7 +266,7 @@ impl Run {
     /// # Errors
     ///
     /// If writing fails.
-    pub fn log(&self, line: &str) -> Result<()> {
+    pub(crate) fn log(&self, line: &str) -> Result<()> {
         /// How many bytes are collected before they are written to the file.
         const KEPT: usize = 1 << 13;
         let mut state = self.state();

@@ -30,7 +30,7 @@ pub struct RunFolder {
 
 /// Which model of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub(crate) enum Which {
     /// The model of the best epoch by rsum on the dev split.
     Best,
     /// The model of the newest checkpoint.
@@ -46,17 +46,17 @@ impl RunFolder {
 
     /// The folder.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
     /// Where `config.toml` is now.
     #[must_use]
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.find(CONFIG)
     }
     /// Where `vocab.json` is now.
     #[must_use]
-    pub fn vocabulary(&self) -> PathBuf {
+    pub(crate) fn vocabulary(&self) -> PathBuf {
         self.find(VOCABULARY)
     }
     /// Where `metrics.jsonl` is now.
@@ -71,7 +71,7 @@ impl RunFolder {
     }
     /// Where `best.safetensors` is now.
     #[must_use]
-    pub fn best(&self) -> PathBuf {
+    pub(crate) fn best(&self) -> PathBuf {
         self.find(BEST)
     }
 
@@ -104,7 +104,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// As [`Vocabulary::read`].
-    pub fn read_vocabulary(&self) -> Result<Vocabulary> {
+    pub(crate) fn read_vocabulary(&self) -> Result<Vocabulary> {
         self.read(VOCABULARY, Vocabulary::read)
     }
 
@@ -113,7 +113,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// If a file is missing, damaged, or belongs to another checkpoint than `last.safetensors`.
-    pub fn load(&self, which: Which) -> Result<(Vse<f32>, Checkpoint, Vocabulary)> {
+    pub(crate) fn load(&self, which: Which) -> Result<(Vse<f32>, Checkpoint, Vocabulary)> {
         /// A checkpoint takes longer to write than to read, so this many tries are never needed.
         const TRIES: usize = 1000;
         for _ in 0..TRIES {
