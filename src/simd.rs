@@ -113,9 +113,10 @@ fn portable_tile<T: LinalgScalar>(rows: usize, a: &[T], b: &[T], sums: &mut Sums
     let (b, _) = b.as_chunks::<TILE_COLUMNS>();
     for (i, sums) in sums[..rows].iter_mut().enumerate() {
         let mut row = [T::zero(); TILE_COLUMNS];
-        for (a, b) in a.chunks_exact(rows).zip(b) {
-            for (sum, &b) in row.iter_mut().zip(b) {
-                *sum = *sum + a[i] * b;
+        for (k, b) in b.iter().enumerate() {
+            let a = a[k * rows + i];
+            for (j, &b) in b.iter().enumerate() {
+                row[j] = row[j] + a * b;
             }
         }
         *sums = row;
@@ -157,23 +158,26 @@ impl WithSimd for FusedTile<'_> {
 }
 
 /// Computes two vectors of columns at a time for all rows, with ROWS × 2 sums in registers.
+///
+/// Nothing here may take a reference to `tile` in a call that is not inlined, such as `zip` or
+/// `copy_from_slice`: the sums would then be written to memory at every k.
 #[inline(always)]
 fn fused_tile<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[f32], sums: &mut Sums<f32>) {
     let (a, _) = a.as_chunks::<ROWS>();
     let (b, _) = b.as_chunks::<TILE_COLUMNS>();
     for columns in (0..TILE_COLUMNS).step_by(2 * S::F32_LANES) {
         let mut tile = [[simd.splat_f32s(0.0); 2]; ROWS];
-        for (a, b) in a.iter().zip(b) {
-            let (b, _) = S::as_simd_f32s(&b[columns..]);
-            for (sums, &a) in tile.iter_mut().zip(a) {
+        for (k, a) in a.iter().enumerate() {
+            let (b, _) = S::as_simd_f32s(&b[k][columns..]);
+            for (i, &a) in a.iter().enumerate() {
                 let a = simd.splat_f32s(a);
-                sums[0] = simd.mul_add_f32s(a, b[0], sums[0]);
-                sums[1] = simd.mul_add_f32s(a, b[1], sums[1]);
+                tile[i][0] = simd.mul_add_f32s(a, b[0], tile[i][0]);
+                tile[i][1] = simd.mul_add_f32s(a, b[1], tile[i][1]);
             }
         }
-        for (sums, tile) in sums.iter_mut().zip(tile) {
-            let (sums, _) = S::as_mut_simd_f32s(&mut sums[columns..]);
-            sums[..2].copy_from_slice(&tile);
+        for (i, tile) in tile.iter().enumerate() {
+            let (sums, _) = S::as_mut_simd_f32s(&mut sums[i][columns..]);
+            (sums[0], sums[1]) = (tile[0], tile[1]);
         }
     }
 }

@@ -84,7 +84,9 @@ fn single(feature: f64) -> f32 {
 /// each channel the weight is 1 − |v − level|/128 (here times 128) for the levels 0, 128 and 256; a share
 /// is the product over the channels. The 27 shares sum to 128³.
 fn colours(rgb: [i32; 3]) -> [i32; COLOURS] {
-    let [red, green, blue] = rgb.map(|value| [0, HALF, 2 * HALF].map(|level| (HALF - (value - level).abs()).max(0)));
+    let weight = |value: i32, level: i32| (HALF - (value - level).abs()).max(0);
+    let weights = |value| [weight(value, 0), weight(value, HALF), weight(value, 2 * HALF)];
+    let [red, green, blue] = [weights(rgb[0]), weights(rgb[1]), weights(rgb[2])];
     let mut shares = [0; COLOURS];
     for (k, share) in shares.iter_mut().enumerate() {
         let (r, g, b) = (k / (LEVELS * LEVELS), k / LEVELS % LEVELS, k % LEVELS);
@@ -97,7 +99,10 @@ fn colours(rgb: [i32; 3]) -> [i32; COLOURS] {
 /// it; 0 for all others.
 fn edge(picture: &Picture, x: usize, y: usize) -> [i32; NORMALS.len()] {
     let (gx, gy) = gradient(picture, x, y);
-    let strengths = NORMALS.map(|(nx, ny)| (nx * gx + ny * gy).abs());
+    let mut strengths = [0; NORMALS.len()];
+    for (k, (nx, ny)) in NORMALS.iter().enumerate() {
+        strengths[k] = (nx * gx + ny * gy).abs();
+    }
     let mut response = [0; NORMALS.len()];
     // Among equally strong directions the first is taken, so that ties are well defined.
     let mut winner = 0;
@@ -113,9 +118,9 @@ fn edge(picture: &Picture, x: usize, y: usize) -> [i32; NORMALS.len()] {
 /// Sobel derivatives to the right and downwards (a central difference, smoothed across), for the channel
 /// with the longest gradient. Beyond the border, the border's pixels are repeated.
 fn gradient(picture: &Picture, x: usize, y: usize) -> (i32, i32) {
-    let columns = [x.saturating_sub(1), x, (x + 1).min(picture.width - 1)];
-    let rows = [y.saturating_sub(1), y, (y + 1).min(picture.height - 1)];
-    let [above, level, below] = rows.map(|row| columns.map(|column| picture.pixel(column, row)));
+    let (left, right) = (x.saturating_sub(1), (x + 1).min(picture.width - 1));
+    let row = |y| [picture.pixel(left, y), picture.pixel(x, y), picture.pixel(right, y)];
+    let [above, level, below] = [row(y.saturating_sub(1)), row(y), row((y + 1).min(picture.height - 1))];
     let mut longest = (0, 0);
     for c in 0..3 {
         let right = above[2][c] + 2 * level[2][c] + below[2][c];

@@ -34,8 +34,9 @@ pub(super) fn render(scene: Scene, dice: &mut Dice) -> Picture {
     let mut rgb = Vec::with_capacity(3 * usize::from(SIDE) * usize::from(SIDE));
     for y in 0..SIDE {
         for x in 0..SIDE {
-            let exposed = photograph.pixel(x.into(), y.into());
-            rgb.extend(exposed.map(|channel| byte(channel + dice.bell() * GRAIN / BELL)));
+            for channel in photograph.pixel(x.into(), y.into()) {
+                rgb.push(byte(channel + dice.bell() * GRAIN / BELL));
+            }
         }
     }
     Picture { width: SIDE.into(), height: SIDE.into(), rgb }
@@ -88,11 +89,14 @@ impl Photograph {
         let mut sum = [0; 3];
         for (dx, dy) in [(4, 4), (12, 4), (4, 12), (12, 12)] {
             let sample = self.sample(UNIT * x + dx, UNIT * y + dy);
-            for (total, channel) in sum.iter_mut().zip(sample) {
-                *total += channel;
+            for (k, channel) in sample.iter().enumerate() {
+                sum[k] += channel;
             }
         }
-        sum.map(|total| total * self.light / 400)
+        for total in &mut sum {
+            *total = *total * self.light / 400;
+        }
+        sum
     }
 
     /// The colour at one point. The thing covers the landmark, which covers ground and sky.
