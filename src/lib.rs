@@ -76,14 +76,13 @@
 //! | `cli` (default) | the program |
 // A link to what a feature leaves out.
 #![cfg_attr(not(feature = "files"), allow(rustdoc::broken_intra_doc_links))]
-// What only the command line uses is not public.
-#![cfg_attr(all(feature = "files", not(feature = "cli")), allow(dead_code))]
+// What only the program uses is not public.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
 pub mod error;
 mod escape;
 pub mod gradcheck;
-mod interop;
 mod linalg;
 pub mod loss;
 pub mod model;
@@ -103,6 +102,8 @@ pub mod eval;
 pub mod files;
 #[cfg(feature = "files")]
 pub mod golden;
+#[cfg(feature = "files")]
+mod interop;
 #[cfg(feature = "files")]
 pub mod train;
 

@@ -243,6 +243,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::cast_sign_loss)] // small whole numbers
     fn a_store_draws_by_seed_epoch_and_caption() {
         let split =
             Split::from_store("train", Arc::new(Pictures), (0..16).map(|i| format!("caption {i}")).collect()).unwrap();

@@ -143,6 +143,7 @@ impl SplitImages {
 
     /// N, the number of images.
     #[must_use]
+    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.rows.len()
     }

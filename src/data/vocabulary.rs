@@ -101,8 +101,9 @@ impl Vocabulary {
         Self { words, ids, threshold }
     }
 
-    /// V, including the special words.
+    /// V, including the special words, so that it is never 0.
     #[must_use]
+    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.words.len()
     }

@@ -39,6 +39,7 @@ pub(crate) enum ElementType {
     /// Unsigned, eight bytes.
     U64,
     /// One byte: 0 is false and is read as 0; any other value is true and is read as 1.
+    #[allow(clippy::upper_case_acronyms)] // as in the file
     BOOL,
 }
 

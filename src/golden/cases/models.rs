@@ -235,11 +235,7 @@ pub(super) fn trajectories(cases: &mut Vec<Case>) -> Result<()> {
 }
 
 /// The cases at the size of the paper: V 11,755, E 300, H = D 1024, F 4096, B 128.
-///
-/// # Errors
-///
-/// If a case cannot be drawn.
-pub(crate) fn paper() -> Result<Vec<Case>> {
+pub(crate) fn paper() -> Vec<Case> {
     const PAPER: Sizes = Sizes {
         batch: 128,
         steps: 20,
@@ -260,7 +256,7 @@ pub(crate) fn paper() -> Result<Vec<Case>> {
         let case = sketch.case(paper_inputs(&mut Draw(stream(0, &format!("golden/paper-{of}"))), PAPER));
         cases.push(case);
     }
-    Ok(cases)
+    cases
 }
 
 /// Parameters as they are initialised (the projection's bias aside, which starts at 0 and would hide
