@@ -146,7 +146,7 @@ fn bad_inputs_of_ones_own_are_named() {
         ("embed_size = 5", "embed_size = 5: expected 4"),
         ("caption_projection = true", "there is no param.txt_enc.proj.weight"),
         ("margin = -1", "margin"),
-        ("no equals sign", "not TOML"),
+        ("no equals sign", "not valid TOML"),
     ] {
         std::fs::write(&config, line).unwrap();
         says(what);

@@ -559,7 +559,11 @@ fn a_model_that_is_only_described_takes_no_memory() {
         (Value::from(-1), "not a checkpoint of this version"),
     ] {
         std::fs::write(&path, &whole).unwrap();
-        describing(&path, |about| about["architecture"]["embed_size"] = size.clone());
+        describing(&path, |about| {
+            for key in ["embed_size", "hidden_size"] {
+                about["architecture"][key] = size.clone();
+            }
+        });
         // An address space of 400 MB: the program can start, but 10⁹ parameters do not fit.
         let script = "ulimit -v 1000000; VSEPP eval --run run --checkpoint run/best.safetensors --threads 1";
         let output = in_bash(script, folder);
