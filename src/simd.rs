@@ -6,27 +6,26 @@
 //! size. (A processor without fused multiply-add rounds the products of `f32` twice; see [`Tile`].)
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::LocalKey;
 
 use ndarray::LinalgScalar;
 use num_complex::Complex;
 use pulp::{Arch, Simd, WithSimd};
 
-/// The largest number of rows of a register tile.
-pub(crate) const TILE_ROWS: usize = 12;
-/// Columns of a register tile, and of a panel of B.
-pub(crate) const TILE_COLUMNS: usize = 32;
+/// Whether AVX-512 is left unused.
+static AVX2_AT_MOST: AtomicBool = AtomicBool::new(false);
 
-/// The sums of a register tile, one row for each row of A.
-pub(crate) type Sums<T> = [[T; TILE_COLUMNS]; TILE_ROWS];
-
-/// One of the two factors of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// A.
-    Left,
-    /// B.
-    Right,
+/// The vector unit in use.
+#[inline(always)]
+fn arch() -> Arch {
+    #[cfg(target_arch = "x86_64")]
+    if AVX2_AT_MOST.load(Ordering::Relaxed)
+        && let Some(avx2) = pulp::x86::V3::try_new()
+    {
+        return Arch::V3(avx2);
+    }
+    Arch::new()
 }
 
 /// Runs a loop that is compiled for the widest vectors of the processor.
@@ -35,42 +34,69 @@ pub enum Side {
 /// compiled for these vectors.
 #[inline(always)]
 pub(crate) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(run)
+    arch().dispatch(run)
+}
+
+/// The sizes of a register tile, for a number type on this processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileShape {
+    /// The largest number of rows: lines of a panel of A.
+    pub rows: usize,
+    /// Columns: lines of a panel of B.
+    pub columns: usize,
+    /// The largest number of terms that are summed at once, so that what is read of a panel of B again and
+    /// again stays in a near cache.
+    pub depth: usize,
+}
+
+/// A use of memory that each thread keeps from one product to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The panels of A.
+    Left,
+    /// The panels of B.
+    Right,
+    /// The sums of a block of C.
+    Sums,
 }
 
 /// A number type for register tiles.
 pub trait Tile: LinalgScalar {
-    /// The largest number of rows of a register tile on this processor.
+    /// The sizes of a tile.
     #[must_use]
-    fn tile_rows() -> usize {
-        TILE_ROWS
+    fn shape() -> TileShape {
+        TileShape { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, depth: 256 }
     }
 
-    /// `sums_ij = Σ_k a_ki b_kj`, k from 0 upwards, for one register tile.
+    /// Computes `s_ij = Σ_k a_ki b_kj`, k from 0 upwards, or continues these sums if they are not `first`, for
+    /// every panel of B with every panel of A.
     ///
-    /// `a` is a panel [K, rows], `b` a panel [K, 32]; rows beyond `rows` do not change.
-    fn tile(rows: usize, a: &[Self], b: &[Self], sums: &mut Sums<Self>) {
+    /// `a` has panels [depth, rows], `b` panels [depth, columns]; `sums` is [panels of B, panels of A, rows,
+    /// columns].
+    fn tiles(rows: usize, depth: usize, first: bool, a: &[Self], b: &[Self], sums: &mut [Self]) {
         vectorized(
             #[inline(always)]
-            || portable_tile(rows, a, b, sums),
+            || portable_tiles(rows, depth, first, a, b, sums),
         );
     }
 
-    /// The buffer for the panels of one factor. Each thread keeps it from one product to the next.
+    /// This thread's memory.
     #[must_use]
-    fn panel_memory(side: Side) -> &'static LocalKey<Cell<Vec<Self>>>;
+    fn memory(of: Memory) -> &'static LocalKey<Cell<Vec<Self>>>;
 }
 
-macro_rules! panel_memory {
+macro_rules! memory {
     ($number:ty) => {
-        fn panel_memory(side: Side) -> &'static LocalKey<Cell<Vec<Self>>> {
+        fn memory(of: Memory) -> &'static LocalKey<Cell<Vec<Self>>> {
             thread_local! {
                 static LEFT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static RIGHT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
+                static SUMS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
             }
-            match side {
-                Side::Left => &LEFT,
-                Side::Right => &RIGHT,
+            match of {
+                Memory::Left => &LEFT,
+                Memory::Right => &RIGHT,
+                Memory::Sums => &SUMS,
             }
         }
     };
@@ -79,105 +105,148 @@ macro_rules! panel_memory {
 /// Fused: each step rounds once. The bits are the same on every processor with fused multiply-add: all of
 /// x86-64-v3 and later, and all 64-bit ARM. Others round twice.
 impl Tile for f32 {
-    fn tile_rows() -> usize {
-        struct Rows;
-        impl WithSimd for Rows {
-            type Output = usize;
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> usize {
-                if S::REGISTER_COUNT >= 32 { TILE_ROWS } else { TILE_ROWS / 2 }
-            }
-        }
-        Arch::new().dispatch(Rows)
+    fn shape() -> TileShape {
+        arch().dispatch(FusedShape)
     }
 
-    fn tile(rows: usize, a: &[f32], b: &[f32], sums: &mut Sums<f32>) {
-        Arch::new().dispatch(FusedTile { rows, a, b, sums });
+    fn tiles(rows: usize, depth: usize, first: bool, a: &[f32], b: &[f32], sums: &mut [f32]) {
+        arch().dispatch(FusedTiles { rows, depth, first, a, b, sums });
     }
 
-    panel_memory!(f32);
+    memory!(f32);
 }
 
 /// Never fused: the same bits on every machine.
 impl Tile for f64 {
-    panel_memory!(f64);
+    memory!(f64);
 }
 
 impl Tile for Complex<f64> {
-    panel_memory!(Complex<f64>);
+    memory!(Complex<f64>);
 }
+
+const PORTABLE_ROWS: usize = 12;
+const PORTABLE_COLUMNS: usize = 32;
 
 /// Sums in the order of the definition; product and sum are rounded separately.
 #[inline(always)]
-fn portable_tile<T: LinalgScalar>(rows: usize, a: &[T], b: &[T], sums: &mut Sums<T>) {
-    let (b, _) = b.as_chunks::<TILE_COLUMNS>();
-    for (i, sums) in sums[..rows].iter_mut().enumerate() {
-        let mut row = [T::zero(); TILE_COLUMNS];
-        for (k, b) in b.iter().enumerate() {
-            let a = a[k * rows + i];
-            for (j, &b) in b.iter().enumerate() {
-                row[j] = row[j] + a * b;
+fn portable_tiles<T: LinalgScalar>(rows: usize, depth: usize, first: bool, a: &[T], b: &[T], sums: &mut [T]) {
+    let (sums, _) = sums.as_chunks_mut::<PORTABLE_COLUMNS>();
+    let mut tiles = sums.chunks_exact_mut(rows);
+    for b in b.chunks_exact(depth * PORTABLE_COLUMNS) {
+        let (b, _) = b.as_chunks::<PORTABLE_COLUMNS>();
+        for (a, tile) in a.chunks_exact(depth * rows).zip(&mut tiles) {
+            for (i, sums) in tile.iter_mut().enumerate() {
+                let mut row = if first { [T::zero(); PORTABLE_COLUMNS] } else { *sums };
+                for (a, b) in a.chunks_exact(rows).zip(b) {
+                    for (sum, &b) in row.iter_mut().zip(b) {
+                        *sum = *sum + a[i] * b;
+                    }
+                }
+                *sums = row;
             }
         }
-        *sums = row;
     }
 }
 
-struct FusedTile<'a> {
-    rows: usize,
-    a: &'a [f32],
-    b: &'a [f32],
-    sums: &'a mut Sums<f32>,
+struct FusedShape;
+
+impl WithSimd for FusedShape {
+    type Output = TileShape;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> TileShape {
+        if S::F32_LANES < 4 {
+            return TileShape { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, depth: 256 };
+        }
+        // Two vectors of columns. The sums, two vectors of B and a number of A must fit the registers.
+        let columns = 2 * S::F32_LANES;
+        let (rows, depth) = if S::REGISTER_COUNT >= 32 { (FUSED_ROWS, 512) } else { (FUSED_ROWS / 2, 384) };
+        TileShape { rows, columns, depth }
+    }
 }
 
-impl WithSimd for FusedTile<'_> {
+/// The largest number of rows of a fused tile: 24 sums, and 12 on a processor with 16 registers.
+const FUSED_ROWS: usize = 12;
+
+struct FusedTiles<'a> {
+    rows: usize,
+    depth: usize,
+    first: bool,
+    a: &'a [f32],
+    b: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for FusedTiles<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, a, b, sums } = self;
+        let Self { rows, depth, first, a, b, sums } = self;
         if S::F32_LANES < 4 {
-            return portable_tile(rows, a, b, sums);
+            return portable_tiles(rows, depth, first, a, b, sums);
         }
         // The number of rows must be known at compile time, so that all sums stay in registers.
         match rows {
-            1 => fused_tile::<S, 1>(simd, a, b, sums),
-            2 => fused_tile::<S, 2>(simd, a, b, sums),
-            3 => fused_tile::<S, 3>(simd, a, b, sums),
-            4 => fused_tile::<S, 4>(simd, a, b, sums),
-            5 => fused_tile::<S, 5>(simd, a, b, sums),
-            6 => fused_tile::<S, 6>(simd, a, b, sums),
-            7 => fused_tile::<S, 7>(simd, a, b, sums),
-            8 => fused_tile::<S, 8>(simd, a, b, sums),
-            9 => fused_tile::<S, 9>(simd, a, b, sums),
-            10 => fused_tile::<S, 10>(simd, a, b, sums),
-            11 => fused_tile::<S, 11>(simd, a, b, sums),
-            _ => fused_tile::<S, TILE_ROWS>(simd, a, b, sums),
+            1 => fused_tiles::<S, 1>(simd, depth, first, a, b, sums),
+            2 => fused_tiles::<S, 2>(simd, depth, first, a, b, sums),
+            3 => fused_tiles::<S, 3>(simd, depth, first, a, b, sums),
+            4 => fused_tiles::<S, 4>(simd, depth, first, a, b, sums),
+            5 => fused_tiles::<S, 5>(simd, depth, first, a, b, sums),
+            6 => fused_tiles::<S, 6>(simd, depth, first, a, b, sums),
+            7 => fused_tiles::<S, 7>(simd, depth, first, a, b, sums),
+            8 => fused_tiles::<S, 8>(simd, depth, first, a, b, sums),
+            9 => fused_tiles::<S, 9>(simd, depth, first, a, b, sums),
+            10 => fused_tiles::<S, 10>(simd, depth, first, a, b, sums),
+            11 => fused_tiles::<S, 11>(simd, depth, first, a, b, sums),
+            _ => fused_tiles::<S, FUSED_ROWS>(simd, depth, first, a, b, sums),
         }
     }
 }
 
-/// Computes two vectors of columns at a time for all rows, with ROWS × 2 sums in registers.
-///
-/// Nothing here may take a reference to `tile` in a call that is not inlined, such as `zip` or
-/// `copy_from_slice`: the sums would then be written to memory at every k.
 #[inline(always)]
-fn fused_tile<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[f32], sums: &mut Sums<f32>) {
+fn fused_tiles<S: Simd, const ROWS: usize>(simd: S, depth: usize, first: bool, a: &[f32], b: &[f32], sums: &mut [f32]) {
+    let (sums, _) = S::as_mut_simd_f32s(sums).0.as_chunks_mut::<2>();
+    let (b, _) = S::as_simd_f32s(b).0.as_chunks::<2>();
+    let mut tiles = sums.as_chunks_mut::<ROWS>().0.iter_mut();
+    for b in b.chunks_exact(depth) {
+        for (a, tile) in a.chunks_exact(depth * ROWS).zip(&mut tiles) {
+            fused_tile(simd, first, a, b, tile);
+        }
+    }
+}
+
+/// One tile, with ROWS × 2 vectors of sums in registers.
+#[inline(always)]
+fn fused_tile<S: Simd, const ROWS: usize>(
+    simd: S,
+    first: bool,
+    a: &[f32],
+    b: &[[S::f32s; 2]],
+    sums: &mut [[S::f32s; 2]; ROWS],
+) {
     let (a, _) = a.as_chunks::<ROWS>();
-    let (b, _) = b.as_chunks::<TILE_COLUMNS>();
-    for columns in (0..TILE_COLUMNS).step_by(2 * S::F32_LANES) {
-        let mut tile = [[simd.splat_f32s(0.0); 2]; ROWS];
-        for (k, a) in a.iter().enumerate() {
-            let (b, _) = S::as_simd_f32s(&b[k][columns..]);
-            for (i, &a) in a.iter().enumerate() {
-                let a = simd.splat_f32s(a);
-                tile[i][0] = simd.mul_add_f32s(a, b[0], tile[i][0]);
-                tile[i][1] = simd.mul_add_f32s(a, b[1], tile[i][1]);
-            }
+    let mut tile = if first { [[simd.splat_f32s(0.0); 2]; ROWS] } else { *sums };
+    // Four terms at a time.
+    let ((a_fours, a_rest), (b_fours, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    for (a, b) in a_fours.iter().zip(b_fours) {
+        for k in 0..4 {
+            fused_term(simd, &a[k], &b[k], &mut tile);
         }
-        for (i, tile) in tile.iter().enumerate() {
-            let (sums, _) = S::as_mut_simd_f32s(&mut sums[i][columns..]);
-            (sums[0], sums[1]) = (tile[0], tile[1]);
-        }
+    }
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        fused_term(simd, a, b, &mut tile);
+    }
+    *sums = tile;
+}
+
+/// Adds the products of one k.
+#[inline(always)]
+fn fused_term<S: Simd, const ROWS: usize>(simd: S, a: &[f32; ROWS], b: &[S::f32s; 2], tile: &mut [[S::f32s; 2]; ROWS]) {
+    for row in 0..ROWS {
+        let x = simd.splat_f32s(a[row]);
+        tile[row][0] = simd.mul_add_f32s(x, b[0], tile[row][0]);
+        tile[row][1] = simd.mul_add_f32s(x, b[1], tile[row][1]);
     }
 }

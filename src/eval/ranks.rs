@@ -107,10 +107,10 @@ pub fn rank(
         for first in (0..captions.nrows()).step_by(PACKED) {
             let last = captions.nrows().min(first + PACKED);
             scorer.pack_captions(captions.slice(s![first..last, ..]));
-            let blocks: Vec<(usize, usize)> = (0..some.nrows())
-                .step_by(scorer.images_at_once())
-                .flat_map(|i| (first..last).step_by(BLOCK.1).map(move |c| (i, c)))
-                .collect();
+            let starts_of_rows =
+                std::iter::successors(Some(0), |&i| Some(scorer.block_end(i))).take_while(|&i| i < some.nrows());
+            let blocks: Vec<(usize, usize)> =
+                starts_of_rows.flat_map(|i| (first..last).step_by(BLOCK.1).map(move |c| (i, c))).collect();
             let counts: Vec<Result<Counts>> = blocks
                 .par_iter()
                 .map_init(
@@ -168,19 +168,23 @@ impl<'a> Scorer<'a> {
         }
     }
 
-    /// Images per block: a whole number of panels.
-    fn images_at_once(&self) -> usize {
-        self.packed.as_ref().map_or(BLOCK.0, |(left, _)| (BLOCK.0 / left.width()).max(1) * left.width())
+    /// Where the block ends that begins with image i: it has whole panels.
+    fn block_end(&self, i: usize) -> usize {
+        let images = self.images.nrows();
+        self.packed.as_ref().map_or(images.min(i + BLOCK.0), |(left, _)| {
+            let panels = (BLOCK.0 / left.width()).max(1);
+            left.start(left.count().min(left.panel_of(i) + panels))
+        })
     }
 
     /// The scores from image i and from caption c of the packed captions, [≤ 252, ≤ 1024].
     fn block(&self, i: usize, c: usize, scores: &mut Array2<f32>) {
-        let rows = i..self.images.nrows().min(i + self.images_at_once());
+        let rows = i..self.block_end(i);
         let columns = c..self.captions.nrows().min(c + BLOCK.1);
         if let Some((left, right)) = &self.packed {
             linalg::reshape(scores, (rows.len(), columns.len()));
-            let rows = rows.start / left.width()..rows.end.div_ceil(left.width());
-            let columns = columns.start / right.width()..columns.end.div_ceil(right.width());
+            let rows = left.panel_of(rows.start)..left.panel_of(rows.end);
+            let columns = right.panel_of(columns.start)..columns.end.div_ceil(right.width());
             linalg::matmul_panels(left, right, rows, columns, scores.view_mut());
         } else {
             let (f, g) = (self.images.slice(s![rows, ..]), self.captions.slice(s![columns, ..]));

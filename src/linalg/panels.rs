@@ -1,73 +1,103 @@
 //! A factor of a product, packed in the order in which the product reads it.
 //!
-//! A register tile multiplies some rows of A with 32 columns of B, one k after the other. To read memory
+//! A register tile multiplies some rows of A with some columns of B, one k after the other. To read memory
 //! sequentially, the lines of a factor (rows of A, columns of B) are grouped into **panels**. Within a
-//! panel the k-th numbers of all its lines are adjacent: [K, width]. Packing copies M K + K N numbers for
-//! M K N multiplications. A weight shared by many products of a step, the GRU's `W_hh`, is packed once.
+//! panel the k-th numbers of all its lines are adjacent: [k, width]. A long K is divided into **blocks**, so
+//! that the part of a panel that is read again and again stays in a core's first cache: the order is
+//! [block, panel, k, line]. Packing copies M K + K N numbers for M K N multiplications. A weight shared by many
+//! products of a step, the GRU's `W_hh`, is packed once.
 
 use std::ops::Range;
 
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::PARALLEL_WORK;
-use crate::simd::{TILE_COLUMNS, Tile};
+use crate::simd::Tile;
 
 /// The lines of one factor in panels; see the module documentation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Panels<T> {
     data: Vec<T>,
-    /// Lines per panel; the last panel is filled with zeros.
+    /// The largest number of lines per panel.
     width: usize,
-    /// M or N.
+    /// The first panels, with that many lines. The panels after them have one line less.
+    full: usize,
+    /// The number of panels.
+    count: usize,
+    /// M or N. The last panel of a right factor is filled with zeros.
     lines: usize,
     /// K.
     depth: usize,
-}
-
-impl<T> Default for Panels<T> {
-    fn default() -> Self {
-        Self { data: Vec::new(), width: TILE_COLUMNS, lines: 0, depth: 0 }
-    }
+    /// The length of a block of K; the last may be shorter.
+    block: usize,
 }
 
 impl<T: Tile + Send + Sync> Panels<T> {
     /// Packs the columns of B [K, N], overwriting the old content.
     pub(crate) fn pack_right(&mut self, b: ArrayView2<'_, T>) {
-        self.pack(b.reversed_axes(), TILE_COLUMNS);
+        self.width = T::shape().columns;
+        self.full = b.ncols().div_ceil(self.width);
+        self.pack(b.reversed_axes(), self.full);
     }
 
     /// Packs the rows of A [M, K], overwriting the old content.
     pub(crate) fn pack_left(&mut self, a: ArrayView2<'_, T>) {
         // As few panels as possible, of nearly equal height: 13 rows become 7 and 6, not 12 and 1.
-        let panels = a.nrows().div_ceil(T::tile_rows()).max(1);
-        self.pack(a, a.nrows().div_ceil(panels).max(1));
+        let count = a.nrows().div_ceil(T::shape().rows).max(1);
+        self.width = a.nrows().div_ceil(count).max(1);
+        self.full = a.nrows() - (self.width - 1) * count.min(a.nrows());
+        self.pack(a, count.min(a.nrows()));
     }
 
-    fn pack(&mut self, lines: ArrayView2<'_, T>, width: usize) {
+    fn pack(&mut self, lines: ArrayView2<'_, T>, count: usize) {
         (self.lines, self.depth) = lines.dim();
-        self.width = width;
-        let panel = width * self.depth;
-        self.data.resize(self.lines.div_ceil(width) * panel, T::zero());
-        if panel == 0 {
+        self.count = count;
+        // As few blocks as possible, of nearly equal length, and a multiple of the terms summed at a time.
+        let blocks = self.depth.div_ceil(T::shape().depth).max(1);
+        self.block = self.depth.div_ceil(blocks).next_multiple_of(4).min(self.depth.max(1));
+        let all = self.start(count);
+        self.data.resize(all * self.depth, T::zero());
+        if self.data.is_empty() {
             return;
         }
-        let pack = |(first, panel): (usize, &mut [T])| {
-            let last = self.lines.min((first + 1) * width);
-            pack_panel(lines.slice(s![first * width..last, ..]), width, panel);
-        };
-        if self.data.len() < PARALLEL_WORK {
-            self.data.chunks_exact_mut(panel).enumerate().for_each(pack);
-        } else {
-            self.data.par_chunks_exact_mut(panel).enumerate().for_each(pack);
+        let (full, width) = (self.full * self.width, self.width);
+        let blocks = lines.axis_chunks_iter(Axis(1), self.block).zip(self.data.chunks_mut(all * self.block));
+        for (terms, data) in blocks {
+            let (terms, rest) = terms.split_at(Axis(0), full.min(self.lines));
+            let (data, rest_data) = data.split_at_mut(full * terms.ncols());
+            pack_panels(terms, width, data);
+            pack_panels(rest, width - 1, rest_data);
         }
+    }
+}
+
+/// Writes lines [L, k] as panels [panel, k, width], some at a time; lines that are missing in the last panel are
+/// zeros.
+fn pack_panels<T: Tile + Send + Sync>(lines: ArrayView2<'_, T>, width: usize, data: &mut [T]) {
+    /// Lines at a time: a row of a row-major B is read in pieces that are not too short.
+    const WIDE: usize = 64;
+    if data.is_empty() {
+        return;
+    }
+    let some = WIDE.div_ceil(width);
+    let pack = |(number, panels): (usize, &mut [T])| {
+        let first = number * some * width;
+        let last = lines.nrows().min(first + some * width);
+        pack_some(lines.slice(s![first..last, ..]), width, panels);
+    };
+    let chunk = some * width * lines.ncols();
+    if data.len() < PARALLEL_WORK {
+        data.chunks_mut(chunk).enumerate().for_each(pack);
+    } else {
+        data.par_chunks_mut(chunk).enumerate().for_each(pack);
     }
 }
 
 impl<T> Panels<T> {
     /// Empty panels that reuse an old buffer.
     pub(super) fn over(data: Vec<T>) -> Self {
-        Self { data, ..Self::default() }
+        Self { data, width: 1, full: 0, count: 0, lines: 0, depth: 0, block: 1 }
     }
     pub(super) fn into_memory(self) -> Vec<T> {
         self.data
@@ -77,10 +107,11 @@ impl<T> Panels<T> {
     pub(crate) fn lines(&self) -> usize {
         self.lines
     }
+    /// K.
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
-    /// Lines per panel; the last may have fewer.
+    /// The largest number of lines per panel.
     #[must_use]
     pub(crate) fn width(&self) -> usize {
         self.width
@@ -88,47 +119,119 @@ impl<T> Panels<T> {
     /// The number of panels.
     #[must_use]
     pub(crate) fn count(&self) -> usize {
-        self.lines.div_ceil(self.width)
+        self.count
     }
-    /// One panel, [K, width].
-    pub(super) fn panel(&self, number: usize) -> &[T] {
-        &self.data[number * self.width * self.depth..][..self.width * self.depth]
+    /// The line with which a panel begins.
+    #[must_use]
+    pub(crate) fn start(&self, panel: usize) -> usize {
+        panel * self.width - panel.saturating_sub(self.full)
+    }
+    /// The panel that begins with a line, or holds it.
+    #[must_use]
+    pub(crate) fn panel_of(&self, line: usize) -> usize {
+        let full = self.full * self.width;
+        if line < full { line / self.width } else { self.full + (line - full) / (self.width - 1).max(1) }
+    }
+    /// The blocks of K.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let depth = self.depth;
+        let block = self.block;
+        (0..depth).step_by(block).map(move |start| start..depth.min(start + block))
+    }
+    /// The panels in a block of K, in up to two groups of one width: the width, the panels, their numbers
+    /// [panel, k, width].
+    pub(super) fn groups(&self, terms: &Range<usize>, panels: &Range<usize>) -> [(usize, Range<usize>, &[T]); 2] {
+        let border = self.full.clamp(panels.start, panels.end);
+        let block = &self.data[self.start(self.count) * terms.start..];
+        let numbers = |panels: &Range<usize>| {
+            &block[self.start(panels.start) * terms.len()..self.start(panels.end) * terms.len()]
+        };
+        [(self.width, panels.start..border), (self.width - 1, border..panels.end)]
+            .map(|(width, panels)| (width, panels.clone(), numbers(&panels)))
     }
     /// The number of lines in some panels.
     #[must_use]
     pub(crate) fn lines_in(&self, panels: Range<usize>) -> usize {
-        (panels.end * self.width).min(self.lines) - (panels.start * self.width).min(self.lines)
-    }
-    /// The number of a panel's lines without the filling.
-    pub(super) fn lines_of(&self, number: usize) -> usize {
-        self.width.min(self.lines - number * self.width)
+        self.start(panels.end).min(self.lines) - self.start(panels.start).min(self.lines)
     }
 }
 
-/// Writes lines [≤ width, K] as [K, width].
-fn pack_panel<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
-    /// Numbers along K per group: a few cache lines of each line.
-    const STEP: usize = 128;
+/// [`pack_panels`] on one thread.
+fn pack_some<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panels: &mut [T]) {
     let (count, depth) = lines.dim();
-    if count < width {
-        panel.fill(T::zero());
+    if !count.is_multiple_of(width) {
+        let last = panels.len() - width * depth;
+        panels[last..].fill(T::zero());
     }
     if lines.strides()[0] == 1 {
-        // The numbers of one k are already adjacent.
-        for (group, line) in panel.chunks_exact_mut(width).zip(lines.columns()) {
-            group[..count].copy_from_slice(line.to_slice().expect("its numbers are adjacent"));
+        // The numbers of one k are adjacent.
+        match width {
+            8 => return copy_terms::<T, 8>(lines, panels),
+            16 => return copy_terms::<T, 16>(lines, panels),
+            32 => return copy_terms::<T, 32>(lines, panels),
+            _ => {}
+        }
+        for (k, line) in lines.columns().into_iter().enumerate() {
+            let line = line.to_slice().expect("its numbers are adjacent");
+            for (panel, line) in panels.chunks_exact_mut(width * depth).zip(line.chunks(width)) {
+                for (to, &x) in panel[k * width..].iter_mut().zip(line) {
+                    *to = x;
+                }
+            }
         }
         return;
     }
-    for k in (0..depth).step_by(STEP) {
-        let step = k..depth.min(k + STEP);
-        let groups = &mut panel[k * width..step.end * width];
-        for (i, line) in lines.outer_iter().enumerate() {
-            let groups = groups.chunks_exact_mut(width);
-            match line.to_slice() {
-                Some(line) => groups.zip(&line[step.clone()]).for_each(|(group, &x)| group[i] = x),
-                None => groups.zip(line.slice(s![step.clone()])).for_each(|(group, &x)| group[i] = x),
+    for (panel, lines) in panels.chunks_exact_mut(width * depth).zip(lines.axis_chunks_iter(Axis(0), width)) {
+        transpose(lines, width, panel);
+    }
+}
+
+/// [`pack_some`] for a width that the compiler knows.
+fn copy_terms<T: Tile, const W: usize>(lines: ArrayView2<'_, T>, panels: &mut [T]) {
+    let depth = lines.ncols();
+    for (k, line) in lines.columns().into_iter().enumerate() {
+        let (whole, rest) = line.to_slice().expect("its numbers are adjacent").as_chunks::<W>();
+        let (panels, _) = panels.as_chunks_mut::<W>();
+        let mut at = k;
+        for line in whole {
+            panels[at] = *line;
+            at += depth;
+        }
+        if !rest.is_empty() {
+            panels[at][..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
+/// Writes lines [≤ width, k] as [k, width], four lines by four numbers at a time.
+fn transpose<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
+    let (count, depth) = lines.dim();
+    let mut line = 0;
+    if lines.strides()[1] == 1 {
+        let row = |line: usize| lines.row(line).to_slice().expect("its numbers are adjacent");
+        while line + 4 <= count {
+            let four = [row(line), row(line + 1), row(line + 2), row(line + 3)].map(|row| row.as_chunks::<4>().0);
+            let [a, b, c, d] = four;
+            for ((((a, b), c), d), to) in a.iter().zip(b).zip(c).zip(d).zip(panel.chunks_exact_mut(4 * width)) {
+                for k in 0..4 {
+                    let to = &mut to[k * width + line..][..4];
+                    to[0] = a[k];
+                    to[1] = b[k];
+                    to[2] = c[k];
+                    to[3] = d[k];
+                }
             }
+            for k in depth / 4 * 4..depth {
+                for i in line..line + 4 {
+                    panel[k * width + i] = lines[[i, k]];
+                }
+            }
+            line += 4;
+        }
+    }
+    for (i, numbers) in lines.outer_iter().enumerate().skip(line) {
+        for (group, &x) in panel.chunks_exact_mut(width).zip(numbers) {
+            group[i] = x;
         }
     }
 }

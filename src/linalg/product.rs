@@ -4,9 +4,10 @@
 //! C [M, N] = A [M, K] · B [K, N],   c_ij = Σ_k a_ik b_kj,  k from 0 upwards
 //! ```
 //!
-//! Both factors are packed into [`Panels`]. A **tile** of C, some rows by 32 columns, is summed over all
-//! of K in registers. The threads share the tiles in blocks. Neither tiles nor blocks change the order of
-//! a sum.
+//! Both factors are packed into [`Panels`]. A **tile** of C, a panel of A by a panel of B, is summed in
+//! registers over a block of K. Between the blocks of K its sums wait in a buffer, and they reach C once, at the
+//! end. The threads share the tiles in blocks. Neither tiles nor blocks change the order of a sum: it is one
+//! chain of additions, from k = 0 to the end.
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use super::Write;
 use super::panels::Panels;
 use crate::real::Scalar;
-use crate::simd::{Side, Sums, TILE_COLUMNS, TILE_ROWS};
+use crate::simd::Memory;
 
 /// C = A · B in new memory.
 #[cfg(test)]
@@ -47,16 +48,20 @@ pub(crate) fn matmul_write<T: Scalar>(
     write: Write,
     mut c: ArrayViewMut2<'_, T>,
 ) {
+    /// The largest A that is read again for every task without loss.
+    const SMALL: usize = 1 << 20;
     assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
-    assert_eq!(c.dim(), (a.nrows(), b.ncols()), "product into {:?}", c.dim());
+    if a.len() <= SMALL {
+        return product(a, &Right::Plain(b), write, c);
+    }
     // Taken, not borrowed: while this thread waits for others, it may begin another product.
-    let mut panels = Panels::over(T::panel_memory(Side::Right).take());
-    let columns = at_once(b.nrows(), TILE_COLUMNS);
+    let mut panels = Panels::over(T::memory(Memory::Right).take());
+    let columns = at_once(b.nrows(), T::shape().columns);
     for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
         panels.pack_right(b);
-        matmul_packed(a, &panels, write, c);
+        product(a, &Right::Packed(&panels), write, c);
     }
-    T::panel_memory(Side::Right).set(panels.into_memory());
+    T::memory(Memory::Right).set(panels.into_memory());
 }
 
 /// The same as [`matmul_write`], with B already packed.
@@ -64,21 +69,28 @@ pub(crate) fn matmul_write<T: Scalar>(
 /// # Panics
 ///
 /// If the shapes do not fit: they are checked where data enters the crate.
-pub(crate) fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+pub(crate) fn matmul_packed<T: Scalar>(a: ArrayView2<'_, T>, b: &Panels<T>, write: Write, c: ArrayViewMut2<'_, T>) {
     assert_eq!(a.ncols(), b.depth(), "product of {:?} and [{}, {}]", a.dim(), b.depth(), b.lines());
+    assert_eq!(b.width(), T::shape().columns, "the right factor was packed as a left one");
+    product(a, &Right::Packed(b), write, c);
+}
+
+/// Packs A, some rows at a time, and computes their rows of C.
+fn product<T: Scalar>(a: ArrayView2<'_, T>, b: &Right<'_, T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
+    let shape = T::shape();
     assert_eq!(c.dim(), (a.nrows(), b.lines()), "product into {:?}", c.dim());
-    assert_eq!(b.width(), TILE_COLUMNS, "the right factor was packed as a left one");
-    let mut panels = Panels::over(T::panel_memory(Side::Left).take());
-    let rows = at_once(a.ncols(), TILE_ROWS);
+    // Taken, not borrowed: while this thread waits for others, it may begin another product.
+    let mut panels = Panels::over(T::memory(Memory::Left).take());
+    let rows = at_once(a.ncols(), shape.rows);
     for (a, c) in a.axis_chunks_iter(Axis(0), rows).zip(c.axis_chunks_iter_mut(Axis(0), rows)) {
         panels.pack_left(a);
         let factors = Factors { a: &panels, b, write };
         let work = a.nrows() * a.ncols() * b.lines();
         // Eight blocks, unless they would be too small for a task or larger than needed.
         let block = (work / 8).clamp(1 << 20, 1 << 27);
-        factors.split(0..panels.count(), 0..b.count(), c, block);
+        factors.split(0..panels.count(), 0..b.lines().div_ceil(shape.columns), c, block);
     }
-    T::panel_memory(Side::Left).set(panels.into_memory());
+    T::memory(Memory::Left).set(panels.into_memory());
 }
 
 /// The largest number of elements packed at once. It bounds the memory of a product.
@@ -103,71 +115,141 @@ pub(crate) fn matmul_panels<T: Scalar>(
     c: ArrayViewMut2<'_, T>,
 ) {
     assert_eq!(a.depth(), b.depth(), "product of [{}, {}] and [{}, {}]", a.lines(), a.depth(), b.depth(), b.lines());
-    assert!(a.width() <= T::tile_rows() && b.width() == TILE_COLUMNS, "a factor was packed for the other side");
+    let shape = T::shape();
+    assert!(a.width() <= shape.rows && b.width() == shape.columns, "a factor was packed for the other side");
     assert_eq!(c.dim(), (a.lines_in(rows.clone()), b.lines_in(columns.clone())), "product into {:?}", c.dim());
-    Factors { a, b, write: Write::Replace }.block(rows, columns, c);
+    Factors { a, b: &Right::Packed(b), write: Write::Replace }.block(b, rows, columns, c);
+}
+
+/// The right factor.
+#[derive(Clone, Copy)]
+enum Right<'a, T> {
+    /// Packed before, because several products share it.
+    Packed(&'a Panels<T>),
+    /// Each task packs its columns, and uses them while they are in its cache.
+    Plain(ArrayView2<'a, T>),
+}
+
+impl<T> Right<'_, T> {
+    /// N.
+    fn lines(&self) -> usize {
+        match self {
+            Self::Packed(b) => b.lines(),
+            Self::Plain(b) => b.ncols(),
+        }
+    }
 }
 
 /// The two factors of a product, and how the result is written.
 #[derive(Clone, Copy)]
-struct Factors<'a, T> {
+struct Factors<'a, 'b, T> {
     a: &'a Panels<T>,
-    b: &'a Panels<T>,
+    b: &'a Right<'b, T>,
     write: Write,
 }
 
-impl<T: Scalar> Factors<'_, T> {
-    /// Halves the longer side of C, at a panel border, until a block has at most `block` multiplications.
+impl<T: Scalar> Factors<'_, '_, T> {
+    /// Halves C, at a panel border, until a block has at most `block` multiplications: the longer side, or the
+    /// columns as long as they have to be packed.
     fn split(self, rows: Range<usize>, columns: Range<usize>, c: ArrayViewMut2<'_, T>, block: usize) {
+        /// Bytes of a block of B that is packed by its task.
+        const PACKED: usize = 512 << 10;
         let (m, n) = c.dim();
-        if m * n * self.a.depth() <= block || rows.len().max(columns.len()) < 2 {
-            return self.block(rows, columns, c);
-        }
-        if columns.len() < 2 || (rows.len() >= 2 && m > n) {
-            let half = rows.start + rows.len() / 2;
-            let (c0, c1) = c.split_at(Axis(0), rows.len() / 2 * self.a.width());
-            let (rows0, rows1) = (rows.start..half, half..rows.end);
-            let other = columns.clone();
-            rayon::join(|| self.split(rows0, columns, c0, block), || self.split(rows1, other, c1, block));
-        } else {
-            let half = columns.start + columns.len() / 2;
-            let (c0, c1) = c.split_at(Axis(1), columns.len() / 2 * TILE_COLUMNS);
-            let (columns0, columns1) = (columns.start..half, half..columns.end);
+        let (width, depth) = (T::shape().columns, self.a.depth());
+        let wide = matches!(self.b, Right::Plain(_)) && n * depth * size_of::<T>() > PACKED;
+        let by_columns = columns.len() >= 2 && (wide || rows.len() < 2 || m <= n || matches!(self.b, Right::Plain(_)));
+        let done = m * n * depth <= block && !(wide && by_columns);
+        if done || rows.len().max(columns.len()) < 2 {
+            match self.b {
+                Right::Packed(b) => self.block(b, rows, columns, c),
+                Right::Plain(b) => {
+                    let mut panels = Panels::over(T::memory(Memory::Right).take());
+                    panels.pack_right(b.slice(s![.., columns.start * width..columns.start * width + n]));
+                    self.block(&panels, rows, 0..panels.count(), c);
+                    T::memory(Memory::Right).set(panels.into_memory());
+                }
+            }
+        } else if by_columns {
+            let half = columns.len() / 2;
+            let (c0, c1) = c.split_at(Axis(1), half * width);
+            let (columns0, columns1) = (columns.start..columns.start + half, columns.start + half..columns.end);
             let other = rows.clone();
             rayon::join(|| self.split(rows, columns0, c0, block), || self.split(other, columns1, c1, block));
+        } else {
+            let half = rows.len() / 2;
+            let (c0, c1) = c.split_at(Axis(0), self.a.lines_in(rows.start..rows.start + half));
+            let (rows0, rows1) = (rows.start..rows.start + half, rows.start + half..rows.end);
+            let other = columns.clone();
+            rayon::join(|| self.split(rows0, columns, c0, block), || self.split(rows1, other, c1, block));
         }
     }
 
-    /// One block of C, tile by tile. It goes through all columns for as many rows at a time as fit the
-    /// second level of a core's cache.
-    fn block(self, rows: Range<usize>, columns: Range<usize>, mut c: ArrayViewMut2<'_, T>) {
-        const CACHED: usize = 384 << 10;
-        let (height, depth) = (self.a.width(), self.a.depth());
-        let at_once = (CACHED / (size_of::<T>() * (height * depth).max(1))).max(1);
-        let mut sums: Sums<T> = [[T::zero(); TILE_COLUMNS]; TILE_ROWS];
-        for start in rows.clone().step_by(at_once) {
-            for column in columns.clone() {
-                let width = self.b.lines_of(column);
-                let left = (column - columns.start) * TILE_COLUMNS;
-                for row in start..rows.end.min(start + at_once) {
-                    T::tile(height, self.a.panel(row), self.b.panel(column), &mut sums);
-                    let top = (row - rows.start) * height;
-                    let tile = c.slice_mut(s![top..top + self.a.lines_of(row), left..left + width]);
-                    store(&sums, self.write, tile);
+    /// One block of C, in parts whose sums, and the numbers of A that they need, stay in a core's cache.
+    fn block(self, b: &Panels<T>, rows: Range<usize>, columns: Range<usize>, mut c: ArrayViewMut2<'_, T>) {
+        /// Rows and columns of a part.
+        const PART: (usize, usize) = (96, 256);
+        let Self { a, write, .. } = self;
+        let (tall, wide) = ((PART.0 / a.width()).max(1), (PART.1 / b.width()).max(1));
+        let mut memory = T::memory(Memory::Sums).take();
+        for part_rows in parts(rows.clone(), tall) {
+            for part_columns in parts(columns.clone(), wide) {
+                let (height, width) = (a.lines_in(part_rows.clone()), part_columns.len() * b.width());
+                let sums = height * width;
+                if memory.len() < sums {
+                    memory.resize(sums, T::zero());
+                }
+                let sums = &mut memory[..sums];
+                if a.depth() == 0 {
+                    sums.fill(T::zero());
+                }
+                for terms in a.blocks() {
+                    let [(_, _, b), _] = b.groups(&terms, &part_columns);
+                    let mut sums = &mut *sums;
+                    for (rows, panels, a) in a.groups(&terms, &part_rows) {
+                        let these;
+                        (these, sums) = sums.split_at_mut(panels.len() * rows * width);
+                        if !these.is_empty() {
+                            T::tiles(rows, terms.len(), terms.start == 0, a, b, these);
+                        }
+                    }
+                }
+                let (top, left) =
+                    (a.lines_in(rows.start..part_rows.start), b.lines_in(columns.start..part_columns.start));
+                let mut c = c.slice_mut(s![top..top + height, left..left + b.lines_in(part_columns.clone())]);
+                let mut sums = &*sums;
+                for (height, panels, _) in a.groups(&(0..0), &part_rows) {
+                    let (these, rest) = sums.split_at(panels.len() * height * width);
+                    sums = rest;
+                    let (now, later) = c.split_at(Axis(0), panels.len() * height);
+                    store(these, b.width(), write, now);
+                    c = later;
                 }
             }
         }
+        T::memory(Memory::Sums).set(memory);
     }
 }
 
-/// C = sums, or C += sums.
-fn store<T: Scalar>(sums: &Sums<T>, write: Write, mut c: ArrayViewMut2<'_, T>) {
-    let put = |c: &mut T, sum: T| *c = if write == Write::Add { *c + sum } else { sum };
-    for (sums, mut c) in sums.iter().zip(c.outer_iter_mut()) {
-        // The compiler knows the length of a whole tile row.
-        match c.as_slice_mut().and_then(|c| <&mut [T; TILE_COLUMNS]>::try_from(c).ok()) {
-            Some(c) => c.iter_mut().zip(sums).for_each(|(c, &sum)| put(c, sum)),
-            None => c.iter_mut().zip(sums).for_each(|(c, &sum)| put(c, sum)),
+/// A range in pieces of some length; the last may be shorter.
+fn parts(whole: Range<usize>, length: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = whole.end;
+    whole.step_by(length).map(move |start| start..end.min(start + length))
+}
+
+/// C = sums, or C += sums, from tiles [panel of columns, row, column].
+fn store<T: Scalar>(sums: &[T], width: usize, write: Write, mut c: ArrayViewMut2<'_, T>) {
+    if c.is_empty() {
+        return;
+    }
+    let panel = c.nrows() * width;
+    for (mut c, sums) in c.axis_chunks_iter_mut(Axis(1), width).zip(sums.chunks_exact(panel)) {
+        for (mut c, sums) in c.outer_iter_mut().zip(sums.chunks_exact(width)) {
+            match (c.as_slice_mut(), write) {
+                (Some(c), Write::Replace) => c.copy_from_slice(&sums[..c.len()]),
+                (Some(c), Write::Add) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+                (None, Write::Replace) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c = sum),
+                (None, Write::Add) => c.iter_mut().zip(sums).for_each(|(c, &sum)| *c += sum),
+            }
         }
     }
 }
