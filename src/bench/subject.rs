@@ -59,7 +59,7 @@ impl Training {
 
 /// A model with its optimiser, step by step and part by part, in either precision.
 #[derive(Debug)]
-pub(super) struct Subject<T> {
+pub(super) struct Subject<T: 'static> {
     model: Vse<T>,
     config: ValidConfig,
     adam: Adam<T>,

@@ -55,7 +55,7 @@ impl<T: Tile + Send + Sync> Panels<T> {
         self.count = count;
         // As few blocks as possible, of nearly equal length, and a multiple of the terms summed at a time.
         let blocks = self.depth.div_ceil(T::shape().depth).max(1);
-        self.block = self.depth.div_ceil(blocks).next_multiple_of(4).min(self.depth.max(1));
+        self.block = self.depth.div_ceil(blocks).next_multiple_of(4).clamp(1, self.depth.max(1));
         let all = self.start(count);
         self.data.resize(all * self.depth, T::zero());
         if self.data.is_empty() {

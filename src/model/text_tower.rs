@@ -47,7 +47,7 @@ impl<T: Clone + Default> TextTower<T> {
 
 /// What the caption side keeps of a pass.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TextCache<T> {
+pub(crate) struct TextCache<T: 'static> {
     /// The batch's captions.
     pub tree: PrefixTree,
     /// The vectors of the tree's distinct words, [U, E].

@@ -63,7 +63,7 @@ impl<L> Objective<L> {
 ///
 /// The next pass reuses its memory.
 #[derive(Clone, Debug, Default)]
-pub struct Pass<T> {
+pub struct Pass<T: 'static> {
     /// The image side.
     pub(crate) image: ImageCache<T>,
     /// The caption side.

@@ -233,6 +233,91 @@ impl PrefixTree {
     }
 }
 
+/// The levels of a tree, divided among threads: below a few shared levels, each part of the captions has its own
+/// rows in every level. Captions that begin alike are neighbours, so the rows of a part are neighbours too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts {
+    /// Level by level; from the first divided level on, the parts of a level one after another.
+    levels: Vec<Level>,
+    /// How many levels are shared.
+    shared: usize,
+    /// How many parts there are.
+    count: usize,
+    /// For each inner node, the number of nodes below it.
+    below: Vec<usize>,
+    /// Where the parts begin, as parents of the current level, and the end.
+    borders: Vec<usize>,
+}
+
+/// Consecutive levels that all have the same number of parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run<'a> {
+    /// Level by level, the parts of a level one after another.
+    pub(super) levels: &'a [Level],
+    /// How many parts each level has.
+    pub(super) parts: usize,
+}
+
+impl Run<'_> {
+    /// How many levels the run has.
+    pub(super) fn depth(self) -> usize {
+        self.levels.len() / self.parts
+    }
+}
+
+impl Parts {
+    /// Divides a tree into `count` parts, or leaves all of it shared if no level is wide enough.
+    pub(super) fn rebuild(&mut self, tree: &PrefixTree, count: usize) {
+        /// Parents per part in the first divided level, so that parts of nearly equal size exist.
+        const CHOICE: usize = 3;
+        let Self { levels, shared, below, borders, .. } = self;
+        let wide = |level: &Level| count > 1 && level.parents.len() >= CHOICE * count;
+        *shared = tree.levels.iter().position(wide).unwrap_or(tree.levels.len());
+        self.count = count;
+        levels.clear();
+        levels.extend_from_slice(&tree.levels[..*shared]);
+        let Some(first) = tree.levels.get(*shared) else { return };
+
+        // Children come after their parents.
+        below.clear();
+        below.resize(tree.inner_nodes(), 0);
+        for node in (1..tree.nodes()).rev() {
+            below[tree.parent[node]] += 1 + below.get(node).copied().unwrap_or(0);
+        }
+        let total: usize = below[first.parents.clone()].iter().sum();
+        borders.clear();
+        let mut before = 0;
+        for parent in first.parents.clone() {
+            if before * count >= total * borders.len() && borders.len() < count {
+                borders.push(parent);
+            }
+            before += below[parent];
+        }
+        borders.resize(count + 1, first.parents.end);
+
+        for level in &tree.levels[*shared..] {
+            // Within a level, nodes are in the order of their parents.
+            let start = |nodes: &Range<usize>, parent: usize| {
+                nodes.start + tree.parent[nodes.clone()].partition_point(|&of| of < parent)
+            };
+            levels.extend(borders.windows(2).map(|part| Level {
+                parents: part[0]..part[1],
+                inner: start(&level.inner, part[0])..start(&level.inner, part[1]),
+                leaves: start(&level.leaves, part[0])..start(&level.leaves, part[1]),
+            }));
+            for border in borders.iter_mut() {
+                *border = start(&level.inner, *border);
+            }
+        }
+    }
+
+    /// The shared levels, then the divided ones.
+    pub(super) fn runs(&self) -> [Run<'_>; 2] {
+        let (shared, own) = self.levels.split_at(self.shared);
+        [Run { levels: shared, parts: 1 }, Run { levels: own, parts: self.count.max(1) }]
+    }
+}
+
 impl Draft {
     fn build<C: AsRef<[u32]>>(&mut self, sequences: &[C]) {
         let Self { nodes, sequences: order, path, ends, .. } = self;
@@ -342,6 +427,44 @@ mod tests {
         }
         nodes.sort_unstable();
         assert_eq!(nodes, (1..tree.nodes()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_parts_of_every_level_make_up_the_level() {
+        let sequences: Vec<Vec<u32>> =
+            (0..300u32).map(|i| vec![1, i % 5, i / 5 % 7, i % 11, i / 3 % 13, 2][..=i as usize % 6].to_vec()).collect();
+        let tree = PrefixTree::new(&sequences);
+        let mut parts = Parts::default();
+        for count in [1, 2, 3, 8, 1000] {
+            parts.rebuild(&tree, count);
+            let [shared, own] = parts.runs();
+            assert_eq!(own.levels.is_empty(), count == 1 || count == 1000, "{count}");
+            let mut found = shared.levels.to_vec();
+            for level in own.levels.chunks(count) {
+                let (first, last) = (&level[0], &level[count - 1]);
+                for (one, next) in level.iter().zip(&level[1..]) {
+                    assert_eq!(one.parents.end, next.parents.start);
+                    assert_eq!((one.inner.end, one.leaves.end), (next.inner.start, next.leaves.start));
+                }
+                for part in level {
+                    let parents: Vec<usize> =
+                        part.inner.clone().chain(part.leaves.clone()).map(|node| tree.parent()[node]).collect();
+                    assert!(parents.iter().all(|parent| part.parents.contains(parent)));
+                }
+                found.push(Level {
+                    parents: first.parents.start..last.parents.end,
+                    inner: first.inner.start..last.inner.end,
+                    leaves: first.leaves.start..last.leaves.end,
+                });
+            }
+            assert_eq!(found, tree.levels());
+        }
+        // Each part has about its share of the work.
+        parts.rebuild(&tree, 3);
+        let nodes = |part: usize| -> usize {
+            parts.runs()[1].levels.iter().skip(part).step_by(3).map(|l| l.inner.len() + l.leaves.len()).sum()
+        };
+        assert!((0..3).all(|part| nodes(part) * 4 > (nodes(0) + nodes(1) + nodes(2))), "{:?}", [0, 1, 2].map(nodes));
     }
 
     #[test]

@@ -35,6 +35,7 @@
 //! `src/spec/` has the same equations over padded sequences, without the tree.
 
 mod infer;
+mod rows;
 
 use std::ops::Range;
 
@@ -42,12 +43,13 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 use rayon::slice::ChunksExactMut;
 
-use super::prefix_tree::{Level, PrefixTree};
+use super::prefix_tree::{Parts, PrefixTree};
 use super::{Layer, Mode, Module, Path, Tensor, Visitor, visit_tensor};
 use crate::error::{Error, Result};
 use crate::linalg::{self, Panels, Write, rows_at_once};
 use crate::real::{Real, Scalar};
 use crate::simd::vectorized;
+use rows::{Backward, Forward, Lists, reuse};
 
 /// One layer's weights; gates stacked r, z, n.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +103,7 @@ impl<'a, T> Inputs<'a, T> {
 
 /// What one layer keeps: the values of the equations, under their letters, and their gradients.
 #[derive(Clone, Debug, Default)]
-pub struct GruLayerCache<T> {
+pub struct GruLayerCache<T: 'static> {
     /// a of every distinct word, [U, 3H]; above the first layer, a of every node, [N, 3H].
     pub a: Array2<T>,
     /// c of every inner node, [P, 3H].
@@ -124,6 +126,7 @@ pub struct GruLayerCache<T> {
     pub dh: Array2<T>,
     /// `W_hhᵀ` and `W_hh`, packed once for the products of all time steps.
     packed: [Panels<T>; 2],
+    lists: Lists<T>,
 }
 
 impl<T: Scalar> GruLayer<T> {
@@ -148,10 +151,10 @@ impl<T: Scalar> GruLayer<T> {
         linalg::add_to_rows(c, &self.bias_hh);
     }
 
-    /// (GRU-0) to (GRU-4) for all nodes of a tree, one level after another.
-    pub(crate) fn forward(&self, tree: &PrefixTree, x: Inputs<'_, T>, cache: &mut GruLayerCache<T>) {
+    /// (GRU-0) to (GRU-4) for all nodes of a tree.
+    fn forward(&self, tree: &PrefixTree, parts: &Parts, x: Inputs<'_, T>, cache: &mut GruLayerCache<T>) {
         let hidden = self.hidden_size();
-        let GruLayerCache { a, c, r, z, n, h, packed: [packed, _], .. } = cache;
+        let GruLayerCache { a, c, r, z, n, h, packed: [packed, _], lists, .. } = cache;
         self.a(x.rows(), a);
         linalg::reshape(c, (tree.inner_nodes(), 3 * hidden));
         for matrix in [&mut *r, &mut *z, &mut *n, &mut *h] {
@@ -160,30 +163,55 @@ impl<T: Scalar> GruLayer<T> {
         h.row_mut(0).fill(T::zero());
         packed.pack_right(self.weight_hh.t());
 
-        for level in tree.levels() {
-            let parents = s![level.parents.clone(), ..];
-            self.c(packed, h.slice(parents), c.slice_mut(parents));
+        for run in parts.runs() {
+            let mut list = std::mem::take(&mut lists.forward);
+            let above = rows::forward(run, hidden, all(c), [all(r), all(z), all(n), all(h)], &mut list);
+            let part = |levels: &mut [Forward<'_, T>]| self.forward_part(tree, x, (a, packed), above, levels);
+            list.par_chunks_mut(run.depth().max(1)).for_each(part);
+            lists.forward = reuse(list);
+        }
+    }
 
-            let (h, [inner, leaves]) = split_at_level(h, level);
-            for (nodes, h_next) in [(&level.inner, inner), (&level.leaves, leaves)] {
-                let gates = rows_mut(r, nodes).zip(rows_mut(z, nodes)).zip(rows_mut(n, nodes));
-                let rows = gates.zip(h_next.par_chunks_exact_mut(hidden)).with_min_len(rows_at_once(hidden));
-                rows.zip(nodes.clone()).for_each(|((((r, z), n), h_next), node)| {
-                    let parent = tree.parent()[node];
-                    let h = &h[parent * hidden..][..hidden];
-                    step(row(a, x.of(tree, node)), row(c, parent), h, [r, z, n], h_next);
+    /// One part of the captions, one level after another. `above` has the rows of h of all levels before.
+    fn forward_part(
+        &self,
+        tree: &PrefixTree,
+        x: Inputs<'_, T>,
+        (a, packed): (&Array2<T>, &Panels<T>),
+        above: &[T],
+        levels: &mut [Forward<'_, T>],
+    ) {
+        let hidden = self.hidden_size();
+        for number in 0..levels.len() {
+            let (earlier, rest) = levels.split_at_mut(number);
+            let Forward { level, c, nodes, .. } = &mut rest[0];
+            let h = match earlier.last() {
+                Some(Forward { nodes: [[_, _, _, h], _], .. }) => &**h,
+                None => &above[level.parents.start * hidden..level.parents.end * hidden],
+            };
+            self.c(packed, matrix(h, hidden), matrix_mut(c, 3 * hidden));
+
+            for (range, [r, z, n, h_next]) in [&level.inner, &level.leaves].into_iter().zip(nodes) {
+                let gates = chunks_mut(r, hidden).zip(chunks_mut(z, hidden)).zip(chunks_mut(n, hidden));
+                let rows = gates.zip(chunks_mut(h_next, hidden)).with_min_len(rows_at_once(hidden));
+                rows.zip(range.clone()).for_each(|((((r, z), n), h_next), node)| {
+                    let parent = tree.parent()[node] - level.parents.start;
+                    let (c, h) = (&c[parent * 3 * hidden..][..3 * hidden], &h[parent * hidden..][..hidden]);
+                    step(row(a, x.of(tree, node)), c, h, [r, z, n], h_next);
                 });
             }
         }
     }
 
-    /// (GRU-4′) to (GRU-0′) for all nodes of a tree, from the last level to the first.
+    /// (GRU-4′) to (GRU-0′) for all nodes of a tree.
     ///
     /// On entry, `cache.dh` [N, H] holds the part of each state's gradient that comes from outside this
     /// layer. The part that comes from the node's children is added here.
-    pub(crate) fn backward(
+    #[allow(clippy::too_many_arguments)]
+    fn backward(
         &self,
         tree: &PrefixTree,
+        parts: &Parts,
         x: Inputs<'_, T>,
         cache: &mut GruLayerCache<T>,
         write: Write,
@@ -193,7 +221,7 @@ impl<T: Scalar> GruLayer<T> {
         T: Real,
     {
         let hidden = self.hidden_size();
-        let GruLayerCache { c, r, z, n, h, da, da_words, dc, dh, packed: [_, packed], .. } = cache;
+        let GruLayerCache { c, r, z, n, h, da, da_words, dc, dh, packed: [_, packed], lists, .. } = cache;
         linalg::reshape(da, (tree.nodes(), 3 * hidden));
         linalg::reshape(dc, (tree.inner_nodes(), 3 * hidden));
         da.row_mut(0).fill(T::zero());
@@ -201,27 +229,14 @@ impl<T: Scalar> GruLayer<T> {
         dc.row_mut(0).fill(T::zero());
         packed.pack_right(self.weight_hh.view());
 
-        for level in tree.levels().iter().rev() {
-            for nodes in [&level.inner, &level.leaves] {
-                let rows = rows_mut(da, nodes).with_min_len(rows_at_once(hidden)).zip(nodes.clone());
-                rows.for_each(|(da, node)| {
-                    let parent = tree.parent()[node];
-                    let gates = [row(r, node), row(z, node), row(n, node)];
-                    step_backward(row(dh, node), gates, row(c, parent), row(h, parent), da);
-                });
-            }
-            // (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh
-            let (dh_parents, dh_children) = split_after_parents(dh, level);
-            let rows = rows_mut(dc, &level.parents).zip(dh_parents.par_chunks_exact_mut(hidden));
-            rows.with_min_len(rows_at_once(hidden)).zip(level.parents.clone()).for_each(|((dc, dh), parent)| {
-                dc.fill(T::zero());
-                for child in tree.children(parent).iter().flat_map(Clone::clone) {
-                    let dh_child = &dh_children[(child - level.parents.end) * hidden..][..hidden];
-                    add_child(dh_child, row(r, child), row(z, child), row(da, child), dc, dh);
-                }
-            });
-            let parents = s![level.parents.clone(), ..];
-            linalg::matmul_packed(dc.slice(parents), packed, Write::Add, dh.slice_mut(parents));
+        for run in parts.runs().into_iter().rev() {
+            let mut list = std::mem::take(&mut lists.backward);
+            let below = rows::backward(run, hidden, [all(dc), all(dh), all(da)], &mut list);
+            let part = |levels: &mut [Backward<'_, T>]| {
+                self.backward_part(tree, [r, z, n, c, h], packed, below, levels);
+            };
+            list.par_chunks_mut(run.depth().max(1)).for_each(part);
+            lists.backward = reuse(list);
         }
 
         // (GRU-0′)  dW_hh += dcᵀ h, db_hh += Σ dc
@@ -249,6 +264,52 @@ impl<T: Scalar> GruLayer<T> {
         if let Some(dx) = dx {
             linalg::reshape(dx, x.rows().dim());
             linalg::matmul_into(da.view(), self.weight_ih.view(), dx.view_mut());
+        }
+    }
+
+    /// One part of the captions, from the last level to the first. `below` has the rows of dh of all nodes after
+    /// the run's parents.
+    fn backward_part(
+        &self,
+        tree: &PrefixTree,
+        [r, z, n, c, h]: [&Array2<T>; 5],
+        packed: &Panels<T>,
+        below: &[T],
+        levels: &mut [Backward<'_, T>],
+    ) where
+        T: Real,
+    {
+        let hidden = self.hidden_size();
+        let first_below = tree.nodes() - below.len() / hidden;
+        for number in (0..levels.len()).rev() {
+            let (rest, later) = levels.split_at_mut(number + 1);
+            let Backward { level, dc, dh, da: [da_inner, da_leaves], .. } = &mut rest[number];
+            let dh_of = |node: usize| match later.first() {
+                Some(next) if node < first_below => &next.dh[(node - next.level.parents.start) * hidden..][..hidden],
+                _ => &below[(node - first_below) * hidden..][..hidden],
+            };
+            for (range, da) in [(&level.inner, &mut *da_inner), (&level.leaves, &mut *da_leaves)] {
+                let rows = chunks_mut(da, 3 * hidden).with_min_len(rows_at_once(hidden)).zip(range.clone());
+                rows.for_each(|(da, node)| {
+                    let parent = tree.parent()[node];
+                    let gates = [row(r, node), row(z, node), row(n, node)];
+                    step_backward(dh_of(node), gates, row(c, parent), row(h, parent), da);
+                });
+            }
+            // (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh
+            let rows = chunks_mut(dc, 3 * hidden).zip(chunks_mut(dh, hidden)).with_min_len(rows_at_once(hidden));
+            rows.zip(level.parents.clone()).for_each(|((dc, dh), parent)| {
+                dc.fill(T::zero());
+                let children =
+                    tree.children(parent).iter().zip([(&level.inner, &*da_inner), (&level.leaves, &*da_leaves)]);
+                for (range, (nodes, da)) in children {
+                    for child in range.clone() {
+                        let da = &da[(child - nodes.start) * 3 * hidden..][..3 * hidden];
+                        add_child(dh_of(child), row(r, child), row(z, child), da, dc, dh);
+                    }
+                }
+            });
+            linalg::matmul_packed(matrix(dc, 3 * hidden), packed, Write::Add, matrix_mut(dh, hidden));
         }
     }
 }
@@ -361,21 +422,24 @@ fn rows_mut<'a, T: Send>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> Chun
     matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].par_chunks_exact_mut(width)
 }
 
-/// The states of all earlier levels, to read, and those of a level's inner nodes and leaves, to write.
-/// Parents come before their children, so the two parts do not overlap.
-fn split_at_level<'a, T>(h: &'a mut Array2<T>, level: &Level) -> (&'a [T], [&'a mut [T]; 2]) {
-    let width = h.ncols();
-    let h = h.as_slice_mut().expect("contiguous");
-    let (inner, leaves) = h.split_at_mut(level.leaves.start * width);
-    let (earlier, inner) = inner.split_at_mut(level.inner.start * width);
-    (earlier, [&mut inner[..level.inner.len() * width], &mut leaves[..level.leaves.len() * width]])
+/// All numbers of a matrix.
+fn all<T>(matrix: &mut Array2<T>) -> &mut [T] {
+    matrix.as_slice_mut().expect("contiguous")
 }
 
-/// The rows of a level's parents, to write, and all later rows, to read; the children are among them.
-fn split_after_parents<'a, T>(dh: &'a mut Array2<T>, level: &Level) -> (&'a mut [T], &'a [T]) {
-    let width = dh.ncols();
-    let (parents, later) = dh.as_slice_mut().expect("contiguous").split_at_mut(level.parents.end * width);
-    (&mut parents[level.parents.start * width..], later)
+/// Rows of some width as a matrix.
+fn matrix<T>(rows: &[T], width: usize) -> ArrayView2<'_, T> {
+    ArrayView2::from_shape((rows.len() / width, width), rows).expect("whole rows")
+}
+
+/// Rows of some width as a matrix, to write.
+fn matrix_mut<T>(rows: &mut [T], width: usize) -> ArrayViewMut2<'_, T> {
+    ArrayViewMut2::from_shape((rows.len() / width, width), rows).expect("whole rows")
+}
+
+/// The rows of a slice, for parallel iteration.
+fn chunks_mut<T: Send>(rows: &mut [T], width: usize) -> ChunksExactMut<'_, T> {
+    rows.par_chunks_exact_mut(width)
 }
 
 /// A stack of layers: layer k reads the states of layer k − 1.
@@ -477,11 +541,30 @@ pub struct Sequences<'a, T> {
 
 /// What a [`Gru`] keeps of a forward pass.
 #[derive(Clone, Debug, Default)]
-pub struct GruCache<T> {
+pub struct GruCache<T: 'static> {
     /// From the word vectors upwards.
     pub layers: Vec<GruLayerCache<T>>,
     /// y [B, H]
     pub y: Array2<T>,
+    /// The tree, divided among threads.
+    parts: Parts,
+}
+
+impl<T: Scalar> Gru<T> {
+    /// How many parts of the captions are computed at the same time.
+    ///
+    /// Threads that share each level meet several times per level. With parts they meet once per layer, but each
+    /// product has fewer rows, and every thread reads the whole weight: that pays while the weight fits a core's
+    /// cache.
+    fn parts(&self, tree: &PrefixTree) -> usize {
+        /// The largest H.
+        const CACHED: usize = 512;
+        /// Multiplications per part that outweigh starting a thread.
+        const WORK: usize = 1 << 22;
+        let hidden = self.layers.iter().map(GruLayer::hidden_size).max().unwrap_or(0);
+        let work = tree.inner_nodes() * 3 * hidden * hidden;
+        if hidden > CACHED { 1 } else { rayon::current_num_threads().min(work / WORK).max(1) }
+    }
 }
 
 impl<T: Scalar> Layer<T> for Gru<T> {
@@ -497,10 +580,11 @@ impl<T: Scalar> Layer<T> for Gru<T> {
     fn forward(&self, x: Sequences<'_, T>, _: Mode, cache: &mut GruCache<T>) -> Result<()> {
         let Sequences { tree, words } = x;
         cache.layers.resize_with(self.layers.len(), Default::default);
+        cache.parts.rebuild(tree, self.parts(tree));
         for (k, layer) in self.layers.iter().enumerate() {
             let (below, rest) = cache.layers.split_at_mut(k);
             let x = below.last().map_or(Inputs::Words(words), |below| Inputs::States(below.h.view()));
-            layer.forward(tree, x, &mut rest[0]);
+            layer.forward(tree, &cache.parts, x, &mut rest[0]);
         }
         let h = &cache.layers.last().expect("at least one layer").h;
         linalg::reshape(&mut cache.y, (tree.last().len(), h.ncols()));
@@ -538,7 +622,7 @@ impl<T: Scalar> Layer<T> for Gru<T> {
                 None => (Inputs::Words(words), dx.take()),
                 Some(GruLayerCache { h, dh, .. }) => (Inputs::States(h.view()), Some(dh)),
             };
-            layer.backward(tree, x, &mut rest[0], write, &mut grad.layers[k], dx);
+            layer.backward(tree, &cache.parts, x, &mut rest[0], write, &mut grad.layers[k], dx);
         }
     }
 }
