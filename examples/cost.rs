@@ -96,20 +96,6 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         curves.push((letter, points));
     }
 
-    let base = &curves[1].1[2];
-    if all > 1 {
-        // t(c) = serial + parallel / c through the two measured points.
-        let [one, many] = base.seconds;
-        let parallel = (one - many) / (1.0 - 1.0 / all as f64);
-        println!(
-            "\nmore cores, by t(c) = s + p / c through the two points at the paper's size: s = {:.1} ms, p = {:.1} ms",
-            1e3 * (one - parallel),
-            1e3 * parallel
-        );
-        for c in [4.0, 8.0, 16.0].into_iter().filter(|&c| c > all as f64) {
-            println!("{c:>4} cores: {:.0} ms (model)", 1e3 * (one - parallel + parallel / c));
-        }
-    }
     if let Some(path) = std::env::args().nth(1) {
         std::fs::write(path, draw(&shares, &curves, all))?;
     }

@@ -6,6 +6,7 @@
 //! size. (A processor without fused multiply-add rounds the products of `f32` twice; see [`Tile`].)
 
 use std::cell::Cell;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::LocalKey;
 
@@ -15,6 +16,12 @@ use pulp::{Arch, Simd, WithSimd};
 
 /// Whether AVX-512 is left unused.
 static AVX2_AT_MOST: AtomicBool = AtomicBool::new(false);
+
+/// Leaves AVX-512 unused from now on, to measure on this machine what one without it would compute. The bits of
+/// all results stay the same.
+pub(crate) fn avx2_at_most() {
+    AVX2_AT_MOST.store(true, Ordering::Relaxed);
+}
 
 /// The vector unit in use.
 #[inline(always)]
@@ -26,6 +33,60 @@ fn arch() -> Arch {
         return Arch::V3(avx2);
     }
     Arch::new()
+}
+
+/// The name of the vector unit in use.
+#[must_use]
+pub(crate) fn unit() -> &'static str {
+    struct Name;
+    impl WithSimd for Name {
+        type Output = &'static str;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> &'static str {
+            match (S::F32_LANES, cfg!(target_arch = "x86_64")) {
+                (16, true) => "AVX-512",
+                (8, true) => "AVX2",
+                (4.., true) => "SSE",
+                (4.., false) => "NEON",
+                _ => "none",
+            }
+        }
+    }
+    arch().dispatch(Name)
+}
+
+/// Runs `steps` rounds of independent fused multiplications and additions on one thread, as many at a time as
+/// registers allow. Returns the number of operations: two for each lane.
+#[must_use]
+pub(crate) fn fused_operations(steps: usize) -> f64 {
+    struct Chains {
+        steps: usize,
+    }
+    impl WithSimd for Chains {
+        type Output = f64;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> f64 {
+            const CHAINS: usize = 12;
+            // The chains begin differently: otherwise the compiler would compute one of them.
+            let mut sums = [simd.splat_f32s(0.0); CHAINS];
+            let mut start = 0.0;
+            for sum in &mut sums {
+                *sum = simd.splat_f32s(black_box(start));
+                start += 1.0;
+            }
+            let (x, y) = (simd.splat_f32s(black_box(0.5)), simd.splat_f32s(black_box(0.25)));
+            for _ in 0..self.steps {
+                for sum in &mut sums {
+                    *sum = simd.mul_add_f32s(*sum, x, y);
+                }
+            }
+            for sum in sums {
+                black_box(simd.reduce_sum_f32s(sum));
+            }
+            (2 * CHAINS * S::F32_LANES * self.steps) as f64
+        }
+    }
+    arch().dispatch(Chains { steps })
 }
 
 /// Runs a loop that is compiled for the widest vectors of the processor.

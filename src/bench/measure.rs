@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::nn::l2norm::normalise;
 use crate::random::stream;
+use crate::simd::fused_operations;
 
 /// U(−1, 1).
 fn matrix(rows: usize, columns: usize, purpose: &str) -> Array2<f32> {
@@ -21,8 +22,8 @@ fn matrix(rows: usize, columns: usize, purpose: &str) -> Array2<f32> {
     Array2::from_shape_simple_fn((rows, columns), || (2.0 * uniform(&mut rng) - 1.0) as f32)
 }
 
-/// The machine's peak on a number of threads, in 10⁹ operations per second of a product of 2048³, measured
-/// in two ways.
+/// The machine's peak on a number of threads, in 10⁹ operations per second: of a product of 2048³, measured in
+/// two ways, and of the arithmetic alone.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Peak {
     /// Threads.
@@ -31,15 +32,19 @@ pub(crate) struct Peak {
     pub linalg: f64,
     /// `matrixmultiply` on one block of columns per thread, as an independent measure.
     pub matrixmultiply: f64,
+    /// Fused multiplications and additions in registers, without memory: no product can be faster.
+    pub fused: f64,
 }
 
 impl Peak {
     /// Rows, columns and sums of the product.
     pub(crate) const SIDE: usize = 2048;
 
-    /// Times both on the threads of the current pool. The minimum counts.
+    /// Times all three on the threads of the current pool. The minimum counts.
     #[must_use]
     pub(crate) fn measure(effort: Effort) -> Self {
+        /// Rounds of arithmetic.
+        const STEPS: usize = 1 << 22;
         let side = Self::SIDE;
         let (a, b) = (matrix(side, side, "bench/a"), matrix(side, side, "bench/b"));
         let mut c = Array2::zeros((side, side));
@@ -48,7 +53,10 @@ impl Peak {
         let rate = |seconds: f64| operations / seconds / 1e9;
         let own = effort.time(|| multiply(Form::Output, &[side], a.view(), b.view(), c.view_mut()));
         let yardstick = effort.time(|| by_columns(a.view(), b.view(), c.view_mut(), threads));
-        Self { threads, linalg: rate(own.min), matrixmultiply: rate(yardstick.min) }
+        let mut operations = 0.0;
+        let arithmetic = effort.time(|| operations = rayon::broadcast(|_| fused_operations(STEPS)).iter().sum());
+        let fused = operations / arithmetic.min / 1e9;
+        Self { threads, linalg: rate(own.min), matrixmultiply: rate(yardstick.min), fused }
     }
 
     /// The faster of the two. Shares of the peak refer to it.

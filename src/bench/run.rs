@@ -38,6 +38,8 @@ const WARM_UP: usize = 2;
 pub struct Report {
     /// The version of this crate.
     pub(crate) version: &'static str,
+    /// The vector unit in use.
+    pub(crate) vectors: &'static str,
     /// The number of threads that the machine can run at once.
     pub(crate) cores: usize,
     /// Mean number of running tasks before the first measurement, if the system provides it.
@@ -181,6 +183,7 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report
     let inputs: Vec<Input> = options.sizes.iter().map(|&size| Input::new(size, options)).collect::<Result<_>>()?;
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
+        vectors: crate::simd::unit(),
         cores: cores(),
         load,
         captions: options.captions.to_string(),
@@ -361,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_timing_uses_the_median_and_the_best_peak() {
-        let peak = Peak { threads: 1, linalg: 50.0, matrixmultiply: 40.0 };
+        let peak = Peak { threads: 1, linalg: 50.0, matrixmultiply: 40.0, fused: 60.0 };
         let timing = Timing::new(Spread::of([1.0, 2.0, 4.0]), 20e9, &peak);
         assert_eq!((timing.gflops, timing.share), (10.0, 0.2));
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::bench::{self, Captions, Options, Size, cores};
 use crate::report::bench_report;
+use crate::simd;
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Captions to encode; 0: leave it out [default: 5000, or as many as the file has]
     #[arg(long, value_name = "N")]
     encode: Option<usize>,
+    /// Leave AVX-512 unused, to measure what a machine without it would take
+    #[arg(long)]
+    avx2: bool,
     /// Images to rank against five times as many captions; 0: leave it out
     #[arg(long, value_name = "N", default_value_t = 1000)]
     evaluate: usize,
@@ -43,6 +47,9 @@ pub(crate) struct Args {
 
 /// On 1 thread and on all, unless `--threads` asks for one number.
 pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
+    if args.avx2 {
+        simd::avx2_at_most();
+    }
     let mut all = threads.map_or_else(|| vec![1, cores()], |threads| vec![threads]);
     all.dedup();
     let mut sizes = if args.sizes.is_empty() { Size::ALL.to_vec() } else { args.sizes };

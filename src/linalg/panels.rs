@@ -3,7 +3,7 @@
 //! A register tile multiplies some rows of A with some columns of B, one k after the other. To read memory
 //! sequentially, the lines of a factor (rows of A, columns of B) are grouped into **panels**. Within a
 //! panel the k-th numbers of all its lines are adjacent: [k, width]. A long K is divided into **blocks**, so
-//! that the part of a panel that is read again and again stays in a core's first cache: the order is
+//! that the part of a panel that is read again and again stays in a near cache: the order is
 //! [block, panel, k, line]. Packing copies M K + K N numbers for M K N multiplications. A weight shared by many
 //! products of a step, the GRU's `W_hh`, is packed once.
 
@@ -36,9 +36,18 @@ pub(crate) struct Panels<T> {
 impl<T: Tile + Send + Sync> Panels<T> {
     /// Packs the columns of B [K, N], overwriting the old content.
     pub(crate) fn pack_right(&mut self, b: ArrayView2<'_, T>) {
+        self.pack_columns(b, true);
+    }
+
+    /// The same on the calling thread only.
+    pub(super) fn pack_right_here(&mut self, b: ArrayView2<'_, T>) {
+        self.pack_columns(b, false);
+    }
+
+    fn pack_columns(&mut self, b: ArrayView2<'_, T>, parallel: bool) {
         self.width = T::shape().columns;
         self.full = b.ncols().div_ceil(self.width);
-        self.pack(b.reversed_axes(), self.full);
+        self.pack(b.reversed_axes(), self.full, parallel);
     }
 
     /// Packs the rows of A [M, K], overwriting the old content.
@@ -47,10 +56,10 @@ impl<T: Tile + Send + Sync> Panels<T> {
         let count = a.nrows().div_ceil(T::shape().rows).max(1);
         self.width = a.nrows().div_ceil(count).max(1);
         self.full = a.nrows() - (self.width - 1) * count.min(a.nrows());
-        self.pack(a, count.min(a.nrows()));
+        self.pack(a, count.min(a.nrows()), true);
     }
 
-    fn pack(&mut self, lines: ArrayView2<'_, T>, count: usize) {
+    fn pack(&mut self, lines: ArrayView2<'_, T>, count: usize, parallel: bool) {
         (self.lines, self.depth) = lines.dim();
         self.count = count;
         // As few blocks as possible, of nearly equal length, and a multiple of the terms summed at a time.
@@ -66,15 +75,15 @@ impl<T: Tile + Send + Sync> Panels<T> {
         for (terms, data) in blocks {
             let (terms, rest) = terms.split_at(Axis(0), full.min(self.lines));
             let (data, rest_data) = data.split_at_mut(full * terms.ncols());
-            pack_panels(terms, width, data);
-            pack_panels(rest, width - 1, rest_data);
+            pack_panels(terms, width, data, parallel);
+            pack_panels(rest, width - 1, rest_data, parallel);
         }
     }
 }
 
 /// Writes lines [L, k] as panels [panel, k, width], some at a time; lines that are missing in the last panel are
 /// zeros.
-fn pack_panels<T: Tile + Send + Sync>(lines: ArrayView2<'_, T>, width: usize, data: &mut [T]) {
+fn pack_panels<T: Tile + Send + Sync>(lines: ArrayView2<'_, T>, width: usize, data: &mut [T], parallel: bool) {
     /// Lines at a time: a row of a row-major B is read in pieces that are not too short.
     const WIDE: usize = 64;
     if data.is_empty() {
@@ -87,7 +96,7 @@ fn pack_panels<T: Tile + Send + Sync>(lines: ArrayView2<'_, T>, width: usize, da
         pack_some(lines.slice(s![first..last, ..]), width, panels);
     };
     let chunk = some * width * lines.ncols();
-    if data.len() < PARALLEL_WORK {
+    if !parallel || data.len() < PARALLEL_WORK {
         data.chunks_mut(chunk).enumerate().for_each(pack);
     } else {
         data.par_chunks_mut(chunk).enumerate().for_each(pack);
@@ -164,21 +173,16 @@ fn pack_some<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panels: &mut [T]) 
         panels[last..].fill(T::zero());
     }
     if lines.strides()[0] == 1 {
-        // The numbers of one k are adjacent.
-        match width {
-            8 => return copy_terms::<T, 8>(lines, panels),
-            16 => return copy_terms::<T, 16>(lines, panels),
-            32 => return copy_terms::<T, 32>(lines, panels),
-            _ => {}
-        }
-        for (k, line) in lines.columns().into_iter().enumerate() {
-            let line = line.to_slice().expect("its numbers are adjacent");
-            for (panel, line) in panels.chunks_exact_mut(width * depth).zip(line.chunks(width)) {
-                for (to, &x) in panel[k * width..].iter_mut().zip(line) {
-                    *to = x;
+        // The numbers of one k are adjacent. The compiler must know how many it copies.
+        macro_rules! copy {
+            ($($known:literal)*) => {
+                match width {
+                    $($known => copy_terms::<T, $known>(lines, panels),)*
+                    _ => unreachable!("a panel has 1 to 12, 16 or 32 lines"),
                 }
-            }
+            };
         }
+        copy!(1 2 3 4 5 6 7 8 9 10 11 12 16 32);
         return;
     }
     for (panel, lines) in panels.chunks_exact_mut(width * depth).zip(lines.axis_chunks_iter(Axis(0), width)) {

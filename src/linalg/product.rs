@@ -87,7 +87,7 @@ fn product<T: Scalar>(a: ArrayView2<'_, T>, b: &Right<'_, T>, write: Write, mut 
         let factors = Factors { a: &panels, b, write };
         let work = a.nrows() * a.ncols() * b.lines();
         // Eight blocks, unless they would be too small for a task or larger than needed.
-        let block = (work / 8).clamp(1 << 20, 1 << 27);
+        let block = (work / 8).clamp(1 << 18, 1 << 27);
         factors.split(0..panels.count(), 0..b.lines().div_ceil(shape.columns), c, block);
     }
     T::memory(Memory::Left).set(panels.into_memory());
@@ -149,22 +149,23 @@ struct Factors<'a, 'b, T> {
 }
 
 impl<T: Scalar> Factors<'_, '_, T> {
-    /// Halves C, at a panel border, until a block has at most `block` multiplications: the longer side, or the
-    /// columns as long as they have to be packed.
+    /// Halves C at a panel border until a block has at most `block` multiplications: the longer side, or the
+    /// columns if the task packs them.
     fn split(self, rows: Range<usize>, columns: Range<usize>, c: ArrayViewMut2<'_, T>, block: usize) {
         /// Bytes of a block of B that is packed by its task.
         const PACKED: usize = 512 << 10;
         let (m, n) = c.dim();
         let (width, depth) = (T::shape().columns, self.a.depth());
-        let wide = matches!(self.b, Right::Plain(_)) && n * depth * size_of::<T>() > PACKED;
-        let by_columns = columns.len() >= 2 && (wide || rows.len() < 2 || m <= n || matches!(self.b, Right::Plain(_)));
-        let done = m * n * depth <= block && !(wide && by_columns);
-        if done || rows.len().max(columns.len()) < 2 {
+        let plain = matches!(self.b, Right::Plain(_));
+        let by_columns = columns.len() >= 2 && (plain || rows.len() < 2 || m <= n);
+        let too_wide = by_columns && plain && n * depth * size_of::<T>() > PACKED;
+        let small = m * n * depth <= block && !too_wide;
+        if small || rows.len().max(columns.len()) < 2 {
             match self.b {
                 Right::Packed(b) => self.block(b, rows, columns, c),
                 Right::Plain(b) => {
                     let mut panels = Panels::over(T::memory(Memory::Right).take());
-                    panels.pack_right(b.slice(s![.., columns.start * width..columns.start * width + n]));
+                    panels.pack_right_here(b.slice(s![.., columns.start * width..columns.start * width + n]));
                     self.block(&panels, rows, 0..panels.count(), c);
                     T::memory(Memory::Right).set(panels.into_memory());
                 }
@@ -202,6 +203,7 @@ impl<T: Scalar> Factors<'_, '_, T> {
                 if a.depth() == 0 {
                     sums.fill(T::zero());
                 }
+                // The panels of A have one of two heights; those of B have one width.
                 for terms in a.blocks() {
                     let [(_, _, b), _] = b.groups(&terms, &part_columns);
                     let mut sums = &mut *sums;

@@ -13,7 +13,8 @@ const FIGURES: usize = 25;
 /// The peak, then one table per size, with a column for each number of threads.
 #[must_use]
 pub(crate) fn bench_report(report: &Report) -> String {
-    let mut out = format!("vsepp {}, {}", report.version, threads(report.cores).replace("thread", "core"));
+    let cores = threads(report.cores).replace("thread", "core");
+    let mut out = format!("vsepp {}, {cores}, vector unit: {}", report.version, report.vectors);
     if let Some(load) = report.load {
         let _ = write!(out, ", load {load:.1}");
         if load > 0.5 {
@@ -58,7 +59,9 @@ fn peak_table(out: &mut String, peaks: &[Peak]) {
     }
     out.push('\n');
     let cell = |rate: f64| format!("{rate:.1} GFLOP/s");
-    line(out, "this crate's", peaks.iter().map(|peak| cell(peak.linalg)));
+    let share = |peak: &Peak| format!("{:.1} GFLOP/s  {:3.0} %", peak.linalg, 100.0 * peak.linalg / peak.fused);
+    line(out, "fused multiply-add without memory", peaks.iter().map(|peak| cell(peak.fused)));
+    line(out, "this crate's product, share of that", peaks.iter().map(share));
     line(out, "matrixmultiply's, by columns", peaks.iter().map(|peak| cell(peak.matrixmultiply)));
 }
 

@@ -56,7 +56,8 @@ pub(super) fn reuse<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.into_iter().map(|_| unreachable!("the list is empty")).collect()
 }
 
-/// The next rows of a matrix.
+/// Takes the next rows of a matrix from its rest.
+#[allow(clippy::mut_mut)]
 fn take<'a, T>(rest: &mut &'a mut [T], rows: usize, width: usize) -> &'a mut [T] {
     rest.split_off_mut(..rows * width).expect("as many rows as the level has")
 }
