@@ -695,6 +695,38 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_parts_does_not_change_a_bit() {
+        let captions: Vec<Vec<u32>> = (0..200u32)
+            .map(|i| vec![1, i % 5, i / 5 % 7, i % 11, i / 3 % 13, i % 2][..=i as usize % 6].to_vec())
+            .collect();
+        let tree = PrefixTree::new(&captions);
+        let layer = layer(4, 5, 0.3);
+        let words = Array2::from_shape_fn((tree.words().len(), 4), |(i, j)| ((i * 7 + j) as f64 * 1.3).cos());
+        let run = |count: usize| {
+            let mut parts = Parts::default();
+            parts.rebuild(&tree, count);
+            let (mut cache, mut grad, mut dx) =
+                (GruLayerCache::default(), GruLayer::zeros(4, 5), Array2::zeros((0, 0)));
+            // Twice, in the memory of the first time.
+            for _ in 0..2 {
+                layer.forward(&tree, &parts, Inputs::Words(words.view()), &mut cache);
+                cache.dh = Array2::from_shape_fn((tree.nodes(), 5), |(i, j)| ((i * 3 + j) as f64 * 0.7).sin());
+                let x = Inputs::Words(words.view());
+                layer.backward(&tree, &parts, x, &mut cache, Write::Replace, &mut grad, Some(&mut dx));
+            }
+            let GruLayerCache { r, z, n, h, da, dc, dh, .. } = cache;
+            (parts.runs()[1].levels.len(), [r, z, n, h, da, dc, dh, dx], grad)
+        };
+        let (divided, matrices, grad) = run(1);
+        assert_eq!(divided, 0);
+        for count in [2, 3, 4] {
+            let (divided, also, also_grad) = run(count);
+            assert!(divided >= 2 * count, "{count} parts in {divided} levels");
+            assert!(also == matrices && also_grad == grad, "{count} parts");
+        }
+    }
+
+    #[test]
     fn gru_3_applies_the_reset_after_the_product() {
         let (mut r, mut z, mut n, mut h_next) = ([0.0; 2], [0.0; 2], [0.0; 2], [0.0; 2]);
         let (a, c, h) = ([0.3, -1.2, 0.0, 0.0, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0, 0.9, -0.4], [0.5, -0.5]);
