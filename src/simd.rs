@@ -43,11 +43,10 @@ pub(crate) fn unit() -> &'static str {
         type Output = &'static str;
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) -> &'static str {
-            match (S::F32_LANES, cfg!(target_arch = "x86_64")) {
-                (16, true) => "AVX-512",
-                (8, true) => "AVX2",
-                (4.., true) => "SSE",
-                (4.., false) => "NEON",
+            match S::F32_LANES {
+                16 => "AVX-512",
+                8 => "AVX2",
+                4 => "NEON",
                 _ => "none",
             }
         }
@@ -55,8 +54,8 @@ pub(crate) fn unit() -> &'static str {
     arch().dispatch(Name)
 }
 
-/// Runs `steps` rounds of independent fused multiplications and additions on one thread, as many at a time as
-/// registers allow. Returns the number of operations: two for each lane.
+/// Runs `steps` fused multiplications and additions in each of twelve independent chains, in registers and on one
+/// thread. Returns the number of operations: two for each lane.
 #[must_use]
 pub(crate) fn fused_operations(steps: usize) -> f64 {
     struct Chains {
@@ -126,7 +125,7 @@ pub trait Tile: LinalgScalar {
     /// The sizes of a tile.
     #[must_use]
     fn shape() -> TileShape {
-        TileShape { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, depth: 256 }
+        PORTABLE
     }
 
     /// Computes `s_ij = Σ_k a_ki b_kj`, k from 0 upwards, or continues these sums if they are not `first`, for
@@ -186,7 +185,8 @@ impl Tile for Complex<f64> {
     memory!(Complex<f64>);
 }
 
-const PORTABLE_ROWS: usize = 12;
+/// The tile without vectors of a known length.
+const PORTABLE: TileShape = TileShape { rows: 12, columns: PORTABLE_COLUMNS, depth: 256 };
 const PORTABLE_COLUMNS: usize = 32;
 
 /// Sums in the order of the definition; product and sum are rounded separately.
@@ -218,7 +218,7 @@ impl WithSimd for FusedShape {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> TileShape {
         if S::F32_LANES < 4 {
-            return TileShape { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, depth: 256 };
+            return PORTABLE;
         }
         // Two vectors of columns. The sums, two vectors of B and a number of A must fit the registers.
         let columns = 2 * S::F32_LANES;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use vsepp::bench::{Counts, Embeddings, SEED, batch};
 use vsepp::files::TensorWriter;
 use vsepp::model::{Batch, Parameters};
-use vsepp::nn::Module;
+use vsepp::nn::{Module, PrefixTree};
 
 use super::{Options, What};
 
@@ -57,5 +57,5 @@ pub(super) fn write(options: &Options, file: &Path) -> Result<Option<Counts>> {
         parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
     }
     writer.write_safetensors(file, None)?;
-    Ok(captions.map(|captions| Counts::of(&captions)))
+    Ok(captions.map(|captions| Counts::of(&PrefixTree::new(&captions))))
 }

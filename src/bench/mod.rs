@@ -8,7 +8,8 @@
 //! not taken from a data sheet. Useful operations are the 2mkn operations of every product that the prefix
 //! tree leaves (`work::products`). Gates, norms, sums and Adam take time but count as no operations.
 //!
-//! `run` measures everything (`vsepp bench`), and `benches/peers/` compares with other frameworks. Times are medians; for the peak, the minimum counts.
+//! `run` measures everything (`vsepp bench`), and `benches/peers/` compares with other frameworks. Times are
+//! medians; for the peak, the minimum counts.
 
 mod captions;
 mod machine;

@@ -225,7 +225,7 @@ impl Input {
         let captions = options.captions.draw(architecture.vocab_size, config.batch_size)?;
         let to_encode = options.captions.draw(architecture.vocab_size, options.number_to_encode()?)?;
         let tree = PrefixTree::new(&captions);
-        let (counts, products) = (Counts::of(&captions), products(&architecture, &tree));
+        let (counts, products) = (Counts::of(&tree), products(&architecture, &tree));
         Ok(Self { size, captions, to_encode, counts, products })
     }
 

@@ -23,10 +23,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The counts of a batch of captions.
+    /// The counts of a batch.
     #[must_use]
-    pub fn of(captions: &[Vec<u32>]) -> Self {
-        let tree = PrefixTree::new(captions);
+    pub fn of(tree: &PrefixTree) -> Self {
         Self {
             pairs: tree.last().len(),
             tokens: tree.tokens(),
@@ -183,7 +182,7 @@ mod tests {
             parents: parents.len(),
             distinct_words: words.len(),
         };
-        assert_eq!(Counts::of(&captions()), expected);
+        assert_eq!(Counts::of(&PrefixTree::new(&captions())), expected);
         assert_eq!((expected.states, expected.parents, expected.distinct_words), (9, 7, 7));
     }
 

@@ -214,8 +214,7 @@ fn transpose<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
     if lines.strides()[1] == 1 {
         let row = |line: usize| lines.row(line).to_slice().expect("its numbers are adjacent");
         while line + 4 <= count {
-            let four = [row(line), row(line + 1), row(line + 2), row(line + 3)].map(|row| row.as_chunks::<4>().0);
-            let [a, b, c, d] = four;
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(line + i).as_chunks::<4>().0);
             for ((((a, b), c), d), to) in a.iter().zip(b).zip(c).zip(d).zip(panel.chunks_exact_mut(4 * width)) {
                 for k in 0..4 {
                     let to = &mut to[k * width + line..][..4];

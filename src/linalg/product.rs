@@ -122,7 +122,6 @@ pub(crate) fn matmul_panels<T: Scalar>(
 }
 
 /// The right factor.
-#[derive(Clone, Copy)]
 enum Right<'a, T> {
     /// Packed before, because several products share it.
     Packed(&'a Panels<T>),

@@ -16,7 +16,7 @@ pub struct TrainingData {
 
 impl TrainingData {
     /// Identifies the data: for both splits the numbers of captions and images, and a digest of all
-    /// features, of all tokens, and of which caption belongs to which image.
+    /// features, all tokens, and the image of each caption.
     ///
     /// # Errors
     ///

@@ -192,8 +192,11 @@ impl<T: Scalar> GruLayer<T> {
             self.c(packed, matrix(h, hidden), matrix_mut(c, 3 * hidden));
 
             for (range, [r, z, n, h_next]) in [&level.inner, &level.leaves].into_iter().zip(nodes) {
-                let gates = chunks_mut(r, hidden).zip(chunks_mut(z, hidden)).zip(chunks_mut(n, hidden));
-                let rows = gates.zip(chunks_mut(h_next, hidden)).with_min_len(rows_at_once(hidden));
+                let gates = r
+                    .par_chunks_exact_mut(hidden)
+                    .zip(z.par_chunks_exact_mut(hidden))
+                    .zip(n.par_chunks_exact_mut(hidden));
+                let rows = gates.zip(h_next.par_chunks_exact_mut(hidden)).with_min_len(rows_at_once(hidden));
                 rows.zip(range.clone()).for_each(|((((r, z), n), h_next), node)| {
                     let parent = tree.parent()[node] - level.parents.start;
                     let (c, h) = (&c[parent * 3 * hidden..][..3 * hidden], &h[parent * hidden..][..hidden]);
@@ -289,7 +292,7 @@ impl<T: Scalar> GruLayer<T> {
                 _ => &below[(node - first_below) * hidden..][..hidden],
             };
             for (range, da) in [(&level.inner, &mut *da_inner), (&level.leaves, &mut *da_leaves)] {
-                let rows = chunks_mut(da, 3 * hidden).with_min_len(rows_at_once(hidden)).zip(range.clone());
+                let rows = da.par_chunks_exact_mut(3 * hidden).with_min_len(rows_at_once(hidden)).zip(range.clone());
                 rows.for_each(|(da, node)| {
                     let parent = tree.parent()[node];
                     let gates = [row(r, node), row(z, node), row(n, node)];
@@ -297,7 +300,10 @@ impl<T: Scalar> GruLayer<T> {
                 });
             }
             // (GRU-0′)  dc = Σ_children (dc_r, dc_z, dc_n), dh += dc W_hh
-            let rows = chunks_mut(dc, 3 * hidden).zip(chunks_mut(dh, hidden)).with_min_len(rows_at_once(hidden));
+            let rows = dc
+                .par_chunks_exact_mut(3 * hidden)
+                .zip(dh.par_chunks_exact_mut(hidden))
+                .with_min_len(rows_at_once(hidden));
             rows.zip(level.parents.clone()).for_each(|((dc, dh), parent)| {
                 dc.fill(T::zero());
                 let children =
@@ -419,7 +425,7 @@ fn row<T>(matrix: &Array2<T>, row: usize) -> &[T] {
 /// Some mutable rows of a matrix, for parallel iteration.
 fn rows_mut<'a, T: Send>(matrix: &'a mut Array2<T>, rows: &Range<usize>) -> ChunksExactMut<'a, T> {
     let width = matrix.ncols();
-    matrix.as_slice_mut().expect("contiguous")[rows.start * width..rows.end * width].par_chunks_exact_mut(width)
+    all(matrix)[rows.start * width..rows.end * width].par_chunks_exact_mut(width)
 }
 
 /// All numbers of a matrix.
@@ -435,11 +441,6 @@ fn matrix<T>(rows: &[T], width: usize) -> ArrayView2<'_, T> {
 /// Rows of some width as a matrix, to write.
 fn matrix_mut<T>(rows: &mut [T], width: usize) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape((rows.len() / width, width), rows).expect("whole rows")
-}
-
-/// The rows of a slice, for parallel iteration.
-fn chunks_mut<T: Send>(rows: &mut [T], width: usize) -> ChunksExactMut<'_, T> {
-    rows.par_chunks_exact_mut(width)
 }
 
 /// A stack of layers: layer k reads the states of layer k − 1.
