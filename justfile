@@ -48,4 +48,4 @@ crossing:
 figures:
     UPDATE=1 cargo test --release --lib scenes::sheet
     cargo run --release --example crossing 5 docs/figures/crossing.svg
-    cargo run --release --example cost docs/figures/cost.svg
+    cargo bench --bench cost -- docs/figures/cost.svg

@@ -1,4 +1,4 @@
-//! The same work in this crate and in other frameworks, in turn, on the same data.
+//! The same work in this crate and in other libraries, in turn, on the same data.
 //!
 //! ```text
 //! cargo bench --bench peers                                  # a training step, paper size, all threads
@@ -6,13 +6,16 @@
 //! cargo bench --bench peers -- --captions train_caps.txt     # your own sentences
 //! cargo bench --bench peers -- --what encode                 # 25,000 captions, against PyTorch
 //! cargo bench --bench peers -- --what evaluate               # ranks, against NumPy, PyTorch, the original's loop
+//! cargo bench --bench peers -- --what product                # six products, against matrixmultiply, NumPy, PyTorch
+//! cargo bench --bench peers -- --avx2                        # no side uses AVX-512
+//! cargo bench --bench peers -- -- --batch-size 32            # further flags of `vsepp bench`
 //! ```
 //!
 //! A step is forward, backward, the global norm, and Adam with the clipped gradient. The peers are
 //! `PyTorch` (`pytorch_step.py`, packed sequences), JAX (`jax_step.py`, compiled) and candle (`candle/`).
-//! Every side, including this crate's, is a separate process with its own peak memory. They take turns run
-//! by run, A B C D A B C D, so that all find the machine in the same state. The figure to compare is the
-//! median of the ratios per round. All sides start with the same parameters. Their losses before and after
+//! Every side, including this crate's (`vsepp bench --serve`), is a separate process with its own peak memory. They
+//! take turns run by run, A B C D A B C D, so that all find the machine in the same state. The figure to compare is
+//! the median of the ratios per round. All sides start with the same parameters. Their losses before and after
 //! the first step must agree; otherwise they do not compute the same, and the exit code is 1.
 //!
 //! The Python peers run if `$VSEPP_PYTHON` or `python3` can import what they need, candle if its crates have
@@ -21,41 +24,48 @@
 //! `cargo test --benches` starts this file without `--bench`: one round of this crate's side, at the
 //! smallest size.
 
-mod data;
-mod ours;
 mod report;
 mod side;
+#[path = "../../src/bench/spread.rs"]
+mod spread;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
-use vsepp::bench::{Captions, Size, cores, load};
 
 use report::{Report, SideReport};
 use side::{Round, Side, Starter};
 
-/// The pause between two runs, because the threads of the last side may spin for some milliseconds.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The products of `--what product`, which `vsepp bench` knows.
+const PRODUCTS: [&str; 6] = ["square", "gradient", "input", "convolution", "levels", "projection"];
 
-/// Times the same work in vsepp and in other frameworks, in turn.
+/// Times the same work in vsepp and in other libraries, in turn.
 #[derive(Clone, Parser)]
 struct Options {
     /// The work to time
     #[arg(long, value_enum, default_value = "step")]
     what: What,
-    /// Dimensions of the model
-    #[arg(long, default_value = "paper", value_parser = PossibleValuesParser::new(Size::names()).try_map(|name| name.parse::<Size>()))]
-    size: Size,
+    /// Dimensions of the model: demo, coco or paper
+    #[arg(long, default_value = "paper")]
+    size: String,
+    /// With --what product: only this one
+    #[arg(long, value_name = "NAME", value_parser = PRODUCTS)]
+    product: Option<String>,
     /// Threads of every side [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Timed rounds [default: 10 for steps, else 3]
+    /// Timed rounds [default: 10 for steps and products, else 3]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
+    /// Milliseconds between two runs; the threads of the last side may spin for a while
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    pause: u64,
+    /// Leave AVX-512 unused on every side
+    #[arg(long)]
+    avx2: bool,
     /// Draw the sentences from this file, one per line, instead of making them up
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
@@ -65,18 +75,18 @@ struct Options {
     /// Images to rank, with five captions each
     #[arg(long, value_name = "N", default_value_t = 1000)]
     evaluate: usize,
-    /// Only these peers (pytorch, jax, candle, numpy, loop); "none" for only this crate
+    /// Only these peers (pytorch, jax, candle, numpy, loop, matrixmultiply); "none" for only this crate
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peers: Option<Vec<String>>,
-    /// Print one JSON object instead of a table
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Act as this crate's side
-    #[arg(long, hide = true)]
-    serve: bool,
+    /// Further flags of `vsepp bench`, such as --batch-size 32
+    #[arg(last = true)]
+    sizes: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -87,6 +97,8 @@ enum What {
     Encode,
     /// Ranks in both directions, from embeddings
     Evaluate,
+    /// Matrix products
+    Product,
 }
 
 impl What {
@@ -95,12 +107,16 @@ impl What {
             Self::Step => "step",
             Self::Encode => "encode",
             Self::Evaluate => "evaluate",
+            Self::Product => "product",
         }
     }
 
     /// Rounds for warming up.
     fn warm_up(self) -> usize {
-        if self == Self::Step { 2 } else { 1 }
+        match self {
+            Self::Step | Self::Product => 2,
+            Self::Encode | Self::Evaluate => 1,
+        }
     }
 
     /// The value of the first two runs on which all sides must agree, and the relative tolerance.
@@ -111,21 +127,18 @@ impl What {
             Self::Encode => ("mean |g|", 1e-5),
             // A rank changes where two scores nearly tie: a few of thousands of queries.
             Self::Evaluate => ("rsum", 1e-3),
+            Self::Product => ("mean |c|", 1e-5),
         }
     }
 }
 
 impl Options {
     fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(cores)
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
     fn rounds(&self) -> usize {
-        self.steps.unwrap_or(if self.what == What::Step { 10 } else { 3 })
-    }
-
-    fn captions(&self) -> Captions {
-        self.captions.clone().map_or(Captions::MadeUp, Captions::File)
+        self.steps.unwrap_or(if matches!(self.what, What::Step | What::Product) { 10 } else { 3 })
     }
 
     fn check(&self) -> Result<()> {
@@ -134,6 +147,7 @@ impl Options {
         for (flag, number) in [("--steps", self.rounds()), ("--encode", self.encode), ("--evaluate", self.evaluate)] {
             ensure!((1..=1_000_000).contains(&number), "{flag}: expected 1 to 1000000, found {number}");
         }
+        ensure!(self.product.is_none() || self.what == What::Product, "--product: expected --what product");
         let known: Vec<&str> = Starter::all(self.what).iter().map(|starter| starter.key).collect();
         let unknown = self.peers.iter().flatten().find(|peer| *peer != "none" && !known.contains(&peer.as_str()));
         if let Some(peer) = unknown {
@@ -163,37 +177,38 @@ fn main() -> ExitCode {
 
 /// Whether all sides compute the same.
 fn run() -> Result<bool> {
-    let bench = std::env::args().any(|argument| argument == "--bench" || argument == "--serve");
-    let options = if bench {
+    let options = if std::env::args().any(|argument| argument == "--bench") {
         Options::parse()
     } else {
         Options::parse_from(["peers", "--size", "demo", "--steps", "1", "--threads", "1", "--peers", "none"])
     };
     options.check()?;
-    if options.serve {
-        return ours::serve(&options).map(|()| true);
+    let products: Vec<Option<&str>> = match (options.what, &options.product) {
+        (What::Product, None) => PRODUCTS.map(Some).to_vec(),
+        (_, product) => vec![product.as_deref()],
+    };
+    let mut agree = true;
+    for (number, product) in products.into_iter().enumerate() {
+        let report = measure(&options, product)?;
+        if options.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            report.print(number == 0);
+        }
+        agree &= report.agree;
     }
-    let report = measure(&options)?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        report.print();
-    }
-    Ok(report.agree)
+    Ok(agree)
 }
 
-fn measure(options: &Options) -> Result<Report> {
-    let load = load();
+fn measure(options: &Options, product: Option<&str>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("batch.safetensors");
-    let counts = data::write(options, &file)?;
-
-    let mut sides = vec![Side::ours(options)?];
+    let file = folder.path().join("data.safetensors");
+    let mut sides = vec![Side::ours(options, options.what.name(), product, Some(&file))?];
     let mut skipped = Vec::new();
     for starter in Starter::all(options.what).iter().filter(|starter| options.wants(starter.key)) {
-        match starter.start(&file, options.threads())? {
-            Some(side) => sides.push(side),
-            None => skipped.push(starter.skipped()),
+        match starter.start(options, product, &file)? {
+            Ok(side) => sides.push(side),
+            Err(reason) => skipped.push(reason),
         }
     }
     let warm_up = options.what.warm_up();
@@ -204,11 +219,11 @@ fn measure(options: &Options) -> Result<Report> {
                 eprintln!("{}: warming up", side.name());
             }
             rounds.push(side.run()?);
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(Duration::from_millis(options.pause));
         }
     }
     let ours = rounds[0].clone();
-    let sides: Vec<SideReport> =
+    let reports: Vec<SideReport> =
         sides.iter().zip(&rounds).map(|(side, rounds)| SideReport::new(side, rounds, &ours, warm_up)).collect();
-    Ok(Report::new(options, load, counts, sides, skipped))
+    Ok(Report::new(options, sides[0].about().clone(), reports, skipped))
 }

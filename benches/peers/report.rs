@@ -1,30 +1,22 @@
 //! The report, for people and for programs.
 
 use serde::Serialize;
-use vsepp::bench::{Counts, Spread};
-use vsepp::model::Architecture;
+use serde_json::Value;
 
 use super::Options;
 use super::side::{Round, Side, Skipped};
+use super::spread::Spread;
 
 /// The printed figures, in seconds and MiB.
 #[derive(Serialize)]
 pub(super) struct Report {
     what: &'static str,
-    size: &'static str,
     threads: usize,
     rounds: usize,
     /// Rounds for warming up.
     warm_up: usize,
-    /// The machine's load before the first run.
-    load: Option<f64>,
-    captions: String,
-    /// The counts of the batch, or of all encoded captions.
-    counts: Option<Counts>,
-    /// Images that are ranked against five times as many captions.
-    images: Option<usize>,
-    architecture: Architecture,
-    parameters: u128,
+    /// What is timed and on which machine, from this crate's side.
+    about: Value,
     /// The name of `value`.
     value: &'static str,
     /// The largest relative difference of the first two values that counts as the same computation.
@@ -89,27 +81,14 @@ impl SideReport {
 }
 
 impl Report {
-    pub(super) fn new(
-        options: &Options,
-        load: Option<f64>,
-        counts: Option<Counts>,
-        sides: Vec<SideReport>,
-        skipped: Vec<Skipped>,
-    ) -> Self {
-        let (_, architecture) = options.size.settings();
+    pub(super) fn new(options: &Options, about: Value, sides: Vec<SideReport>, skipped: Vec<Skipped>) -> Self {
         let (value, tolerance) = options.what.agreement();
         Self {
             what: options.what.name(),
-            size: options.size.name(),
             threads: options.threads(),
             rounds: options.rounds(),
             warm_up: options.what.warm_up(),
-            load,
-            captions: options.captions().to_string(),
-            counts,
-            images: counts.is_none().then_some(options.evaluate),
-            architecture,
-            parameters: architecture.parameters(),
+            about,
             value,
             tolerance,
             agree: sides.iter().all(|side| side.agrees(tolerance)),
@@ -118,27 +97,23 @@ impl Report {
         }
     }
 
-    pub(super) fn print(&self) {
-        let a = &self.architecture;
-        println!(
-            "{}, {} size: E {}, H = D = {}, F {}, V {}; {} parameters",
-            self.what, self.size, a.word_dim, a.embed_size, a.img_dim, a.vocab_size, self.parameters
-        );
-        if let Some(c) = &self.counts {
-            println!(
-                "{} captions, {}: {} tokens, {} states, {} parents, {} distinct words",
-                c.pairs, self.captions, c.tokens, c.states, c.parents, c.distinct_words
-            );
+    /// Prints the table; `machine`: after a line about the machine.
+    pub(super) fn print(&self, machine: bool) {
+        let text = |key: &str| self.about[key].as_str().unwrap_or("unknown");
+        if machine {
+            let (cores, load) = (&self.about["cores"], self.about["load"].as_f64().unwrap_or(0.0));
+            println!("{}, {cores} core(s), vector unit: {}", text("processor"), text("vectors"));
+            println!("threads {}, rounds {}, after {} for warming up", self.threads, self.rounds, self.warm_up);
+            if load > 0.5 {
+                println!("load {load:.1} before the first run: on a busy machine, trust only one thread");
+            }
         }
-        if let Some(images) = self.images {
-            println!("{images} images and {} captions", 5 * images);
-        }
-        println!("threads {}, rounds {}, after {} for warming up", self.threads, self.rounds, self.warm_up);
-        if let Some(load) = self.load.filter(|&load| load > 0.5) {
-            println!("load {load:.1} before the first run: on a busy machine, trust only one thread");
+        println!();
+        for line in self.about["lines"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("{line}");
         }
         println!(
-            "\n{:20}{:>10}{:>10}{:>10}{:>9}{:>7}{:>7}{:>10}   {}",
+            "{:20}{:>10}{:>10}{:>10}{:>9}{:>7}{:>7}{:>10}   {}",
             "milliseconds", "median", "min", "max", "ours/its", "min", "max", "peak MiB", self.value
         );
         for side in &self.sides {
@@ -153,8 +128,8 @@ impl Report {
                 "\nexpected the first two values of {value} to agree within {tolerance:.0e}: this is not the same computation"
             );
         }
-        for Skipped { peer, install } in &self.skipped {
-            println!("skipped: {peer} is not installed; {install}");
+        for Skipped { peer, reason } in &self.skipped {
+            println!("skipped: {peer}: {reason}");
         }
     }
 }

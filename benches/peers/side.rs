@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Options, What};
 
@@ -22,6 +23,9 @@ struct Ready {
     peer: String,
     version: String,
     threads: usize,
+    /// What is timed and on which machine, from our side.
+    #[serde(default)]
+    about: Value,
 }
 
 /// A side's report of one run.
@@ -32,22 +36,32 @@ pub(super) struct Round {
     pub(super) peak_rss_mb: Option<f64>,
 }
 
-/// A peer that is not installed.
+/// A peer that did not run.
 #[derive(Serialize)]
 pub(super) struct Skipped {
     pub(super) peer: &'static str,
-    /// How to install it.
-    pub(super) install: String,
+    pub(super) reason: String,
 }
 
 impl Side {
-    /// Another process of this program.
-    pub(super) fn ours(options: &Options) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--serve", "--what", options.what.name(), "--size", options.size.name()]);
-        command.args(["--encode", &options.encode.to_string(), "--evaluate", &options.evaluate.to_string()]);
-        if let Some(captions) = &options.captions {
-            command.arg("--captions").arg(captions);
+    /// A process of this crate's program, doing this work. It writes the file that the other sides read.
+    pub(super) fn ours(options: &Options, work: &str, product: Option<&str>, file: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vsepp"));
+        command.args(["bench", "--serve", work, "--size", &options.size]).args(&options.sizes);
+        if options.what == What::Encode {
+            command.args(["--encode", &options.encode.to_string()]);
+        }
+        command.args(["--evaluate", &options.evaluate.to_string()]);
+        if let Some(product) = product {
+            command.args(["--product", product]);
+        }
+        for (flag, path) in [("--captions", options.captions.as_deref()), ("--write", file)] {
+            if let Some(path) = path {
+                command.arg(flag).arg(path);
+            }
+        }
+        if options.avx2 {
+            command.arg("--avx2");
         }
         Self::start(command, options.threads())
     }
@@ -62,7 +76,7 @@ impl Side {
         let mut process = started.with_context(|| format!("cannot start {program}"))?;
         let input = process.stdin.take();
         let output = BufReader::new(process.stdout.take().context("no pipe")?).lines();
-        let ready = Ready { peer: program, version: String::new(), threads };
+        let ready = Ready { peer: program, version: String::new(), threads, about: Value::Null };
         let mut side = Self { process, input, output, ready };
         side.ready = side.line()?;
         let found = side.ready.threads;
@@ -76,6 +90,10 @@ impl Side {
 
     pub(super) fn version(&self) -> &str {
         &self.ready.version
+    }
+
+    pub(super) fn about(&self) -> &Value {
+        &self.ready.about
     }
 
     /// The next line that it prints.
@@ -110,7 +128,18 @@ enum Program {
     /// A script, its further arguments, and the packages that it imports.
     Python(&'static str, &'static [&'static str], &'static str),
     Candle,
+    /// This crate's program, doing this work.
+    Ours(&'static str),
 }
+
+/// What leaves AVX-512 unused in `NumPy` (`OpenBLAS`), `PyTorch` (with oneDNN and MKL) and JAX. Candle has no such switch.
+const AVX2: [(&str, &str); 5] = [
+    ("OPENBLAS_CORETYPE", "Haswell"),
+    ("ATEN_CPU_CAPABILITY", "avx2"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+    ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+    ("XLA_FLAGS", "--xla_cpu_max_isa=AVX2"),
+];
 
 impl Starter {
     /// The peers for this work.
@@ -128,16 +157,34 @@ impl Starter {
                 python("pytorch", "evaluation_peers.py", &["--method", "pytorch"], "torch numpy safetensors"),
                 python("loop", "evaluation_peers.py", &["--method", "loop"], "numpy safetensors"),
             ],
+            What::Product => vec![
+                Self { key: "matrixmultiply", program: Program::Ours("matrixmultiply") },
+                python("numpy", "product_peers.py", &["--method", "numpy"], "numpy safetensors"),
+                python("pytorch", "product_peers.py", &["--method", "pytorch"], "torch numpy safetensors"),
+            ],
         }
     }
 
-    /// Starts the peer; `None` if it is not installed.
-    pub(super) fn start(&self, file: &Path, threads: usize) -> Result<Option<Side>> {
+    /// Starts the peer, or says why it cannot take part.
+    pub(super) fn start(
+        &self,
+        options: &Options,
+        product: Option<&str>,
+        file: &Path,
+    ) -> Result<std::result::Result<Side, Skipped>> {
+        let skipped = |reason: String| Ok(Err(Skipped { peer: self.key, reason }));
         let mut command = match self.program {
+            Program::Candle | Program::Ours(_) if options.avx2 => {
+                return skipped("it has no switch that leaves AVX-512 unused".into());
+            }
+            Program::Ours(work) => return Side::ours(options, work, product, None).map(Ok),
             Program::Python(script, more, packages) => {
                 let imports = format!("import {}", packages.replace(' ', ", "));
                 if !succeeds(Command::new(python()).args(["-c", &imports])) {
-                    return Ok(None);
+                    let python = python().display().to_string();
+                    return skipped(format!(
+                        "not installed; {python} -m pip install {packages} (VSEPP_PYTHON names another Python)"
+                    ));
                 }
                 let mut command = Command::new(python());
                 command.arg(folder().join(script)).args(more);
@@ -147,25 +194,19 @@ impl Starter {
                 let mut build = candle("build");
                 eprintln!("candle: building, if its crates are there");
                 if !succeeds(build.arg("--offline")) {
-                    return Ok(None);
+                    let manifest = "benches/peers/candle/Cargo.toml";
+                    return skipped(format!("not installed; cargo build --release --manifest-path {manifest}"));
                 }
                 let mut command = candle("run");
                 command.args(["--offline", "--quiet", "--"]);
                 command
             }
         };
+        if options.avx2 {
+            command.envs(AVX2);
+        }
         command.arg("--batch").arg(file);
-        Side::start(command, threads).map(Some)
-    }
-
-    pub(super) fn skipped(&self) -> Skipped {
-        let install = match self.program {
-            Program::Python(_, _, packages) => {
-                format!("{} -m pip install {packages} (VSEPP_PYTHON names another Python)", python().display())
-            }
-            Program::Candle => "cargo build --release --manifest-path benches/peers/candle/Cargo.toml".into(),
-        };
-        Skipped { peer: self.key, install }
+        Side::start(command, options.threads()).map(Ok)
     }
 }
 

@@ -21,7 +21,7 @@ const FIRST_WORD: u32 = Vocabulary::UNKNOWN + 1;
 
 /// The source of captions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Captions {
+pub(crate) enum Captions {
     /// Drawn by [`made_up`].
     #[default]
     MadeUp,
@@ -45,7 +45,7 @@ impl Captions {
     /// # Errors
     ///
     /// Fails if the file cannot be read or has too few captions.
-    pub fn draw(&self, vocabulary: usize, number: usize) -> Result<Vec<Vec<u32>>> {
+    pub(crate) fn draw(&self, vocabulary: usize, number: usize) -> Result<Vec<Vec<u32>>> {
         match self {
             Self::MadeUp => Ok(made_up(vocabulary, number)),
             Self::File(path) => {
@@ -116,7 +116,7 @@ fn enclose(ranks: impl Iterator<Item = usize>) -> Vec<u32> {
 ///
 /// Panics if V leaves no word besides the four special ones.
 #[must_use]
-pub fn made_up(vocabulary: usize, number: usize) -> Vec<Vec<u32>> {
+pub(crate) fn made_up(vocabulary: usize, number: usize) -> Vec<Vec<u32>> {
     /// The number of words in the shortest caption, and how many captions in a thousand have this length,
     /// one word more, …
     const SHORTEST: usize = 7;
@@ -166,7 +166,7 @@ pub(super) fn uniform(rng: &mut impl RngCore) -> f64 {
 /// A batch of these captions. Every pair has its own image, with features drawn from U(0, 1), as after a
 /// rectifier.
 #[must_use]
-pub fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
+pub(crate) fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
     let mut rng = stream(SEED, "bench/images");
     let shape = (captions.len(), architecture.img_dim);
     let images = Array2::from_shape_simple_fn(shape, || T::from_f64(uniform(&mut rng)));

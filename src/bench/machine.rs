@@ -2,13 +2,13 @@
 
 /// The number of threads that the machine can run at once.
 #[must_use]
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The peak resident memory of this process, in MiB, if the system provides it (Linux).
 #[must_use]
-pub fn peak_rss_mib() -> Option<f64> {
+pub(crate) fn peak_rss_mib() -> Option<f64> {
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
@@ -20,8 +20,16 @@ fn high_water_mark(status: &str) -> Option<f64> {
 
 /// The mean number of running tasks in the last minute, if the system provides it (Linux).
 #[must_use]
-pub fn load() -> Option<f64> {
+pub(crate) fn load() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// The processor's name, if the system provides it (Linux on x86).
+#[must_use]
+pub(crate) fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(name.trim_start_matches([' ', '\t', ':']).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! Products and embeddings for the benchmarks.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use serde::Serialize;
 
 use super::SEED;
 use super::captions::uniform;
-use super::spread::Effort;
+use super::effort::Effort;
 use super::subject::{multiply, rank};
 use super::work::{Form, Product};
 use crate::error::Result;
 use crate::eval::Evaluation;
+use crate::files::TensorWriter;
 use crate::nn::l2norm::normalise;
 use crate::random::stream;
 use crate::simd::fused_operations;
@@ -110,11 +111,45 @@ impl Operands {
         let Product { form, m, .. } = &self.product;
         multiply(*form, m, self.a.view(), self.b.view(), self.c.view_mut());
     }
+
+    /// The same by `matrixmultiply`, on one block of columns per thread.
+    pub(super) fn run_matrixmultiply(&mut self) {
+        let (a, b) = match self.product.form {
+            Form::Output => (self.a.view(), self.b.t()),
+            Form::Input => (self.a.view(), self.b.view()),
+            Form::Weight => (self.a.t(), self.b.view()),
+        };
+        let mut first = 0;
+        for &m in &self.product.m {
+            let call = s![first..first + m, ..];
+            by_columns(a.slice(call), b, self.c.slice_mut(call), rayon::current_num_threads());
+            first += m;
+        }
+    }
+
+    /// The last row of C, [1, N]. Every number of B counts in it.
+    pub(super) fn last_row(&self) -> ArrayView2<'_, f32> {
+        self.c.slice(s![-1.., ..])
+    }
+
+    /// Writes A and B as they are laid out, the rows of each call, and the form: 0 for A Bᵀ, 1 for A B, 2 for Aᵀ B.
+    ///
+    /// # Errors
+    ///
+    /// The same as [`TensorWriter::add_integers`].
+    pub(super) fn write(&self, writer: &mut TensorWriter) -> Result<()> {
+        writer.add("a", &self.a.view().into_dyn());
+        writer.add("b", &self.b.view().into_dyn());
+        #[allow(clippy::cast_possible_wrap)] // an address has at most 63 bits
+        let rows: Vec<i64> = self.product.m.iter().map(|&m| m as i64).collect();
+        writer.add_integers("rows", &[rows.len()], &rows)?;
+        writer.add_integers("form", &[1], &[self.product.form as i64])
+    }
 }
 
 /// Embedded images and captions, five captions per image, for an evaluation.
 #[derive(Clone, Debug)]
-pub struct Embeddings {
+pub(crate) struct Embeddings {
     /// f [N, D].
     pub images: Array2<f32>,
     /// g [5N, D].
@@ -130,7 +165,7 @@ impl Embeddings {
     /// # Errors
     ///
     /// Fails if a vector is zero.
-    pub fn new(images: usize, dimension: usize) -> Result<Self> {
+    pub(crate) fn new(images: usize, dimension: usize) -> Result<Self> {
         /// The length of the noise relative to the image's vector, for D = 1024. With it, the nearest of a few
         /// thousand other images is about as near as the right one. A smaller D has less noise.
         const NOISE: f32 = 9.0;
@@ -150,7 +185,7 @@ impl Embeddings {
     /// # Errors
     ///
     /// The same as [`crate::eval::evaluate`].
-    pub fn evaluate(&self) -> Result<Evaluation> {
+    pub(crate) fn evaluate(&self) -> Result<Evaluation> {
         rank(self.images.view(), self.captions.view())
     }
 
@@ -164,8 +199,9 @@ impl Embeddings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Size;
+    use crate::bench::captions::made_up;
     use crate::bench::work::{Pass, products};
-    use crate::bench::{Size, made_up};
     use crate::linalg;
     use crate::nn::PrefixTree;
 
@@ -192,12 +228,15 @@ mod tests {
                 Form::Weight => linalg::matmul(operands.a.t(), operands.b.view()),
             };
             assert_eq!(operands.c, whole, "{form:?}");
+            operands.c.fill(0.0);
+            operands.run_matrixmultiply();
+            approx::assert_abs_diff_eq!(operands.c, whole, epsilon = 1e-5);
         }
     }
 
     #[test]
     fn every_product_of_a_step_can_be_run() {
-        let (_, architecture) = Size::Demo.settings();
+        let architecture = Size::Demo.model().architecture;
         let tree = PrefixTree::new(&made_up(architecture.vocab_size, 5));
         for product in products(&architecture, &tree) {
             let mut operands = Operands::new(&product);

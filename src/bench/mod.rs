@@ -8,29 +8,28 @@
 //! not taken from a data sheet. Useful operations are the 2mkn operations of every product that the prefix
 //! tree leaves (`work::products`). Gates, norms, sums and Adam take time but count as no operations.
 //!
-//! `run` measures everything (`vsepp bench`), and `benches/peers/` compares with other frameworks. Times are
-//! medians; for the peak, the minimum counts.
+//! `run` measures everything (`vsepp bench`), and `serve` is this crate's side in `benches/peers/`, which compares
+//! with other frameworks. Times are medians; for the peak, the minimum counts.
 
 mod captions;
+mod effort;
 mod machine;
 mod measure;
 mod run;
+mod serve;
 mod size;
 mod spread;
 mod subject;
 mod work;
 
-pub use captions::{Captions, batch, made_up};
-pub use machine::{cores, load, peak_rss_mib};
-pub use measure::Embeddings;
+pub(crate) use captions::Captions;
+pub(crate) use machine::{cores, peak_rss_mib};
 pub(crate) use measure::Peak;
-pub(crate) use run::{Measured, SizeReport, Timing};
-pub use run::{Options, Report, run};
-pub use size::Size;
-pub use spread::Spread;
-pub use subject::Training;
-pub use work::{Counts, step_operations};
+pub(crate) use run::{Measured, Options, Report, SizeReport, Timing, run};
+pub(crate) use serve::{Side, Work};
+pub(crate) use size::{Changes, Model, Size};
+pub(crate) use spread::Spread;
 pub(crate) use work::{Form, Product};
 
 /// The seed of all random numbers here.
-pub const SEED: u64 = 0;
+const SEED: u64 = 0;

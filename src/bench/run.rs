@@ -1,12 +1,15 @@
 //! The whole measurement and its report.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::captions::{Captions, batch};
-use super::machine::{cores, load, peak_rss_mib};
+use super::effort::Effort;
+use super::machine::{cores, load, peak_rss_mib, processor};
 use super::measure::{Embeddings, Operands, Peak};
-use super::size::Size;
-use super::spread::{Effort, Spread};
+use super::size::{Model, Size};
+use super::spread::Spread;
 use super::subject::{Laps, Subject, Training};
 use super::work::{Counts, Pass, Product, operations, products};
 use crate::error::{Error, Result};
@@ -15,15 +18,17 @@ use crate::nn::PrefixTree;
 
 /// The settings of a measurement.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Sizes, in the order of the report.
-    pub sizes: Vec<Size>,
+pub(crate) struct Options {
+    /// Models, in the order of the report.
+    pub models: Vec<Model>,
     /// Numbers of threads, each measured separately.
     pub threads: Vec<usize>,
     /// Where the captions come from.
     pub captions: Captions,
     /// Timed steps, after two for warming up.
     pub steps: usize,
+    /// The pause before each timed step.
+    pub pause: Duration,
     /// Captions to encode; 0: leave it out. `None`: 5,000, or as many as the file has.
     pub encode: Option<usize>,
     /// Images to evaluate, with five captions each; 0: leave it out.
@@ -35,9 +40,11 @@ const WARM_UP: usize = 2;
 
 /// The results of a measurement. As JSON they are what `vsepp bench --json` prints.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The version of this crate.
     pub(crate) version: &'static str,
+    /// The processor's name, if the system provides it.
+    pub(crate) processor: Option<String>,
     /// The vector unit in use.
     pub(crate) vectors: &'static str,
     /// The number of threads that the machine can run at once.
@@ -61,6 +68,8 @@ pub(crate) struct SizeReport {
     pub size: Size,
     /// Its dimensions.
     pub architecture: Architecture,
+    /// Sentences in a caption.
+    pub sentences: usize,
     /// The number of trained parameters.
     pub parameters: u128,
     /// The counts of the batch.
@@ -147,6 +156,13 @@ pub(crate) struct ProductTime {
 }
 
 impl Options {
+    /// The default measurement of some models, on one thread.
+    #[cfg(test)]
+    pub(crate) fn of(models: Vec<Model>, captions: Captions) -> Self {
+        let pause = Duration::ZERO;
+        Self { models, threads: vec![1], captions, steps: 1, pause, encode: None, evaluate: 1000 }
+    }
+
     /// Fails if a number is out of range.
     pub(crate) fn check(&self) -> Result<()> {
         let range = |key, found: usize, least: usize, most: usize| {
@@ -158,11 +174,12 @@ impl Options {
         range("steps", self.steps, 1, 100_000)?;
         range("encode", self.encode.unwrap_or(0), 0, 1_000_000)?;
         range("evaluate", self.evaluate, 0, 50_000)?;
+        range("pause", usize::try_from(self.pause.as_millis()).unwrap_or(usize::MAX), 0, 60_000)?;
         self.threads.iter().try_for_each(|&threads| range("threads", threads, 1, 1024))
     }
 
     /// The number of captions to encode.
-    fn number_to_encode(&self) -> Result<usize> {
+    pub(super) fn number_to_encode(&self) -> Result<usize> {
         const DEFAULT: usize = 5000;
         match self.encode {
             Some(number) => Ok(number),
@@ -177,12 +194,13 @@ impl Options {
 ///
 /// Fails if a number is out of range, if the file of captions cannot be read or has too few, or if threads
 /// cannot be started.
-pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report> {
+pub(crate) fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report> {
     options.check()?;
     let load = load();
-    let inputs: Vec<Input> = options.sizes.iter().map(|&size| Input::new(size, options)).collect::<Result<_>>()?;
+    let inputs: Vec<Input> = options.models.iter().map(|model| Input::new(model, options)).collect::<Result<_>>()?;
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
+        processor: processor(),
         vectors: crate::simd::unit(),
         cores: cores(),
         load,
@@ -200,7 +218,7 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report
             let peak = Peak::measure(Effort::times(1, options.steps.min(5)));
             report.peaks.push(peak);
             for (input, report) in inputs.iter().zip(&mut report.sizes) {
-                let announce = |what: &str| progress(&format!("{on}, {}: {what}", input.size.name()));
+                let announce = |what: &str| progress(&format!("{on}, {}: {what}", input.model.size.name()));
                 report.measured.push(input.measure(options, &peak, &announce)?);
             }
             Ok::<(), Error>(())
@@ -210,9 +228,9 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report
     Ok(report)
 }
 
-/// The data for one size.
+/// The data for one model.
 struct Input {
-    size: Size,
+    model: Model,
     captions: Vec<Vec<u32>>,
     to_encode: Vec<Vec<u32>>,
     counts: Counts,
@@ -220,20 +238,20 @@ struct Input {
 }
 
 impl Input {
-    fn new(size: Size, options: &Options) -> Result<Self> {
-        let (config, architecture) = size.settings();
-        let captions = options.captions.draw(architecture.vocab_size, config.batch_size)?;
-        let to_encode = options.captions.draw(architecture.vocab_size, options.number_to_encode()?)?;
+    fn new(model: &Model, options: &Options) -> Result<Self> {
+        let captions = model.captions(&options.captions, model.config.batch_size)?;
+        let to_encode = model.captions(&options.captions, options.number_to_encode()? / model.sentences)?;
         let tree = PrefixTree::new(&captions);
-        let (counts, products) = (Counts::of(&tree), products(&architecture, &tree));
-        Ok(Self { size, captions, to_encode, counts, products })
+        let (counts, products) = (Counts::of(&tree), products(&model.architecture, &tree));
+        Ok(Self { model: model.clone(), captions, to_encode, counts, products })
     }
 
     fn report(&self) -> SizeReport {
-        let (_, architecture) = self.size.settings();
+        let Model { size, architecture, sentences, .. } = self.model;
         SizeReport {
-            size: self.size,
+            size,
             architecture,
+            sentences,
             parameters: architecture.parameters(),
             counts: self.counts,
             operations: operations(&self.products, None),
@@ -243,18 +261,18 @@ impl Input {
 
     /// Measures everything on the threads of the current pool.
     fn measure(&self, options: &Options, peak: &Peak, announce: &dyn Fn(&str)) -> Result<Measured> {
-        let (_, architecture) = self.size.settings();
+        let architecture = &self.model.architecture;
         let of_pass = |pass| operations(&self.products, pass);
 
         announce("steps");
-        let images = batch::<f32>(&architecture, self.captions.clone());
-        let steps = Effort::times(WARM_UP, options.steps);
-        let mut training = Training::new(self.size)?;
+        let images = batch::<f32>(architecture, self.captions.clone());
+        let steps = Effort::times(WARM_UP, options.steps).after(options.pause);
+        let mut training = Training::new(&self.model)?;
         let step = steps.try_time(|| training.step(&images))?;
         drop(training);
 
         announce("parts of a step");
-        let mut subject = Subject::<f32>::new(self.size);
+        let mut subject = Subject::<f32>::new(&self.model);
         let laps = steps.collect(|| subject.step(&images))?;
         let part = |part: fn(&Laps) -> f64| Spread::of(laps.iter().map(part));
         drop(images);
@@ -268,8 +286,8 @@ impl Input {
         let products = self.multiply(options, peak);
 
         announce("a step in f64");
-        let images = batch::<f64>(&architecture, self.captions.clone());
-        let mut subject = Subject::<f64>::new(self.size);
+        let images = batch::<f64>(architecture, self.captions.clone());
+        let mut subject = Subject::<f64>::new(&self.model);
         let step_f64 = Self::long(options).try_time(|| subject.step(&images))?;
 
         Ok(Measured {
@@ -287,7 +305,7 @@ impl Input {
 
     /// The effort for work that takes seconds, so long that a warm-up does not matter.
     fn long(options: &Options) -> Effort {
-        Effort { warm_up: 0, repeats: options.steps.min(3), seconds: 2.0 }
+        Effort { seconds: 2.0, ..Effort::times(0, options.steps.min(3)) }
     }
 
     fn encode(&self, subject: &Subject<f32>, options: &Options) -> Result<Option<Encoded>> {
@@ -304,14 +322,14 @@ impl Input {
         if images == 0 {
             return Ok(None);
         }
-        let embeddings = Embeddings::new(images, self.size.settings().1.embed_size)?;
+        let embeddings = Embeddings::new(images, self.model.architecture.embed_size)?;
         let seconds = Self::long(options).try_time(|| embeddings.evaluate())?;
         let timing = Timing::new(seconds, embeddings.operations(), peak);
         Ok(Some(Evaluated { images, captions: embeddings.captions.nrows(), timing }))
     }
 
     fn multiply(&self, options: &Options, peak: &Peak) -> Vec<ProductTime> {
-        let effort = Effort { warm_up: 1, repeats: options.steps, seconds: 0.5 };
+        let effort = Effort { seconds: 0.5, ..Effort::times(1, options.steps) };
         let time = |product: &Product| {
             let mut operands = Operands::new(product);
             let seconds = effort.time(|| operands.run());
@@ -326,14 +344,8 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options {
-            sizes: vec![Size::Demo],
-            threads: vec![2],
-            captions: Captions::MadeUp,
-            steps: 1,
-            encode: Some(7),
-            evaluate: 3,
-        }
+        let models = vec![Size::Demo.model()];
+        Options { threads: vec![2], encode: Some(7), evaluate: 3, ..Options::of(models, Captions::MadeUp) }
     }
 
     #[test]
@@ -347,6 +359,7 @@ mod tests {
         assert_eq!(message(|o| o.threads = vec![1, 0]), "threads = 0: expected 1 to 1024");
         assert!(message(|o| o.encode = Some(usize::MAX)).starts_with("encode = "));
         assert!(message(|o| o.evaluate = usize::MAX).starts_with("evaluate = "));
+        assert_eq!(message(|o| o.pause = Duration::from_secs(61)), "pause = 61000: expected 0 to 60000");
         assert!(options().check().is_ok());
     }
 
@@ -357,7 +370,7 @@ mod tests {
         std::fs::write(&path, "a dog\n".repeat(130)).unwrap();
         let options = Options { captions: Captions::File(path), encode: None, ..options() };
         assert_eq!(options.number_to_encode().unwrap(), 130);
-        assert_eq!(Input::new(Size::Demo, &options).unwrap().to_encode.len(), 130);
+        assert_eq!(Input::new(&Size::Demo.model(), &options).unwrap().to_encode.len(), 130);
         let message = run(&Options { encode: Some(131), ..options }, &|_| ()).unwrap_err().to_string();
         assert!(message.contains("expected at least 131 captions, one per line, found 130"), "{message}");
     }

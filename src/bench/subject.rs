@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
-use super::size::Size;
+use super::size::Model;
 use super::work::Form;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
@@ -21,16 +21,16 @@ use crate::train::Trainer;
 
 /// A training on made-up words; it times the trainer's own step.
 #[derive(Debug)]
-pub struct Training(Trainer);
+pub(crate) struct Training(Trainer);
 
 impl Training {
-    /// A freshly initialised model of this size.
+    /// A freshly initialised model.
     ///
     /// # Errors
     ///
     /// The same as [`Trainer::new`].
-    pub fn new(size: Size) -> Result<Self> {
-        let (config, architecture) = size.settings();
+    pub(crate) fn new(model: &Model) -> Result<Self> {
+        let Model { config, architecture, .. } = model.clone();
         let words = architecture.vocab_size - Vocabulary::SPECIAL.len();
         let words: Vec<String> = (0..words).map(|word| format!("w{word}")).collect();
         let trainer = Trainer::new(config, &Vocabulary::build(&words, 1), architecture.img_dim)?;
@@ -46,7 +46,7 @@ impl Training {
     /// # Errors
     ///
     /// The same as [`Trainer::step`].
-    pub fn step(&mut self, batch: &Batch<f32>) -> Result<f64> {
+    pub(crate) fn step(&mut self, batch: &Batch<f32>) -> Result<f64> {
         self.0.step(batch).map(|report| report.loss)
     }
 
@@ -80,10 +80,10 @@ pub(super) struct Laps {
 }
 
 impl<T: Real> Subject<T> {
-    /// A freshly initialised model of this size.
+    /// Freshly initialised.
     #[must_use]
-    pub(super) fn new(size: Size) -> Self {
-        let (config, architecture) = size.settings();
+    pub(super) fn new(model: &Model) -> Self {
+        let Model { config, architecture, .. } = model.clone();
         let model = Vse::init(architecture, config.seed);
         let (adam, gradient) = (Adam::new(&model.parameters), gradient_of(&model.parameters, &[]));
         Self { model, adam, gradient, config, pass: Pass::default() }
@@ -186,14 +186,16 @@ pub(super) fn multiply(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{SEED, batch, made_up};
+    use crate::bench::captions::{batch, made_up};
+    use crate::bench::{SEED, Size};
 
     #[test]
     fn the_parts_make_up_the_trainer_s_step() {
-        let (_, architecture) = Size::Demo.settings();
-        let batch = batch(&architecture, made_up(architecture.vocab_size, 6));
-        let (mut training, mut subject) = (Training::new(Size::Demo).unwrap(), Subject::<f32>::new(Size::Demo));
-        assert_eq!(training.model().parameters, Parameters::init(&architecture, SEED));
+        let model = Size::Demo.model();
+        let architecture = &model.architecture;
+        let batch = batch(architecture, made_up(architecture.vocab_size, 6));
+        let (mut training, mut subject) = (Training::new(&model).unwrap(), Subject::<f32>::new(&model));
+        assert_eq!(training.model().parameters, Parameters::init(architecture, SEED));
         for _ in 0..2 {
             training.step(&batch).unwrap();
             let laps = subject.step(&batch).unwrap();
@@ -205,7 +207,8 @@ mod tests {
     #[test]
     fn training_finds_the_size_s_vocabulary() {
         for size in [Size::Demo, Size::Coco] {
-            assert_eq!(Training::new(size).unwrap().model().architecture, size.settings().1);
+            let model = size.model();
+            assert_eq!(Training::new(&model).unwrap().model().architecture, model.architecture);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::nn::PrefixTree;
 
 /// The numbers of states and rows that the prefix tree leaves for a batch of captions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// B.
     pub pairs: usize,
     /// Tokens: the states that a packed batch would compute.
@@ -25,7 +25,7 @@ pub struct Counts {
 impl Counts {
     /// The counts of a batch.
     #[must_use]
-    pub fn of(tree: &PrefixTree) -> Self {
+    pub(crate) fn of(tree: &PrefixTree) -> Self {
         Self {
             pairs: tree.last().len(),
             tokens: tree.tokens(),
@@ -141,10 +141,27 @@ pub(super) fn products(architecture: &Architecture, tree: &PrefixTree) -> Vec<Pr
     products
 }
 
-/// The useful operations of a training step on some captions, in both passes.
+/// The products that are compared with other libraries. What they are for, and their names on a command line:
+///
+/// | | |
+/// |---|---|
+/// | `square` | a large product |
+/// | `gradient` | the gradient of `W_hh` |
+/// | `input` | the input product of the GRU: short sums |
+/// | `convolution` | 3 × 3, 256 channels, 28 × 28 places of two images, as a product |
+/// | `levels` | the recurrent product, with about 50 rows in each of 23 levels |
+/// | `projection` | the image's linear map: 128 rows, and a large weight |
 #[must_use]
-pub fn step_operations(architecture: &Architecture, captions: &[Vec<u32>]) -> f64 {
-    operations(&products(architecture, &PrefixTree::new(captions)), None)
+pub(super) fn compared() -> [Product; 6] {
+    let product = |name, form, m: Vec<usize>, k, n| Product { name, pass: Pass::Forward, form, m, k, n };
+    [
+        product("square", Form::Input, vec![2048], 2048, 2048),
+        product("gradient", Form::Weight, vec![3072], 1182, 1024),
+        product("input", Form::Output, vec![532], 300, 3072),
+        product("convolution", Form::Input, vec![256], 2304, 1568),
+        product("levels", Form::Output, vec![51; 23], 1024, 3072),
+        product("projection", Form::Output, vec![128], 4096, 1024),
+    ]
 }
 
 /// The useful operations of a pass, or of both.
@@ -234,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_recurrent_product_has_a_call_for_every_level() {
-        let (_, architecture) = crate::bench::Size::Demo.settings();
+        let architecture = crate::bench::Size::Demo.model().architecture;
         let products = products(&architecture, &PrefixTree::new(&captions()));
         let recurrent = products.iter().find(|product| product.name == "recurrent").unwrap();
         assert_eq!((&recurrent.m[..], recurrent.k, recurrent.n), (&[1, 1, 1, 2, 2][..], 64, 192));

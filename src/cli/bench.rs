@@ -1,12 +1,15 @@
 //! `vsepp bench`
 
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use crate::bench::{self, Captions, Options, Size, cores};
+use crate::bench::{self, Captions, Changes, Model, Options, Side, Size, Work, cores, peak_rss_mib};
 use crate::report::bench_report;
 use crate::simd;
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::{Value, json};
 
 use super::{Output, busy};
 
@@ -20,7 +23,8 @@ use super::{Output, busy};
                         vsepp bench                                   # all sizes, 1 thread and all; a minute or two\n  \
                         vsepp bench --size paper --threads 1\n  \
                         vsepp bench --size coco --captions train_caps.txt\n  \
-                        vsepp bench --size paper --encode 25000 --evaluate 5000 --json\n\n\
+                        vsepp bench --size paper --encode 25000 --evaluate 5000 --json\n  \
+                        vsepp bench --size coco --embed-size 512 --batch-size 64   # your own sizes\n\n\
                         Sizes: demo (E 32, D 64, F 256, V 150), coco (E 128, D 256, F 1618, V 2,006),\n\
                         paper (E 300, D 1024, F 4096, V 11,755); B is 128. Other programs on the machine\n\
                         disturb the times: close them first.")]
@@ -43,6 +47,20 @@ pub(crate) struct Args {
     /// Images to rank against five times as many captions; 0: leave it out
     #[arg(long, value_name = "N", default_value_t = 1000)]
     evaluate: usize,
+    /// Milliseconds of rest before each step, as between the steps of a program that also does other work
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pause: u64,
+    #[command(flatten)]
+    changes: Changes,
+    /// Be one side of `cargo bench --bench peers`: do this once for each line "run"
+    #[arg(long, hide = true, value_enum)]
+    serve: Option<Work>,
+    /// With --serve product: which
+    #[arg(long, hide = true, default_value = "")]
+    product: String,
+    /// With --serve: the file that the other sides read
+    #[arg(long, hide = true)]
+    write: Option<PathBuf>,
 }
 
 /// On 1 thread and on all, unless `--threads` asks for one number.
@@ -56,16 +74,43 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     sizes.sort_unstable();
     sizes.dedup();
     let options = Options {
-        sizes,
+        models: sizes.into_iter().map(|size| Model::new(size, &args.changes)).collect::<crate::Result<_>>()?,
         threads: all,
         captions: args.captions.map_or(Captions::MadeUp, Captions::File),
         steps: args.steps,
+        pause: Duration::from_millis(args.pause),
         encode: args.encode,
         evaluate: args.evaluate,
     };
+    if let Some(work) = args.serve {
+        return serve(Side::new(work, &args.product, &options, args.write.as_deref())?, options.threads[0]);
+    }
     let bar = busy("drawing captions".into());
     let report = bench::run(&options, &|next| bar.set_message(next.to_owned()));
     bar.finish_and_clear();
     let report = report?;
     Ok(Output::done(bench_report(&report), serde_json::to_value(&report)?))
+}
+
+/// Works once for each line "run", and ends at the end of the input. `benches/peers/protocol.py` describes what is
+/// printed.
+fn serve(mut side: Side, threads: usize) -> Result<Output> {
+    let say = |line: Value| {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    say(json!({
+        "ready": true, "peer": side.name, "version": env!("CARGO_PKG_VERSION"), "threads": threads, "about": side.about
+    }))?;
+    for line in std::io::stdin().lock().lines() {
+        if line?.trim() != "run" {
+            continue;
+        }
+        let start = Instant::now();
+        let value = pool.install(&mut side.work)?;
+        let seconds = start.elapsed().as_secs_f64();
+        say(json!({"seconds": seconds, "value": value, "peak_rss_mb": peak_rss_mib()}))?;
+    }
+    Ok(Output::default())
 }

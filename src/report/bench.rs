@@ -14,7 +14,8 @@ const FIGURES: usize = 25;
 #[must_use]
 pub(crate) fn bench_report(report: &Report) -> String {
     let cores = threads(report.cores).replace("thread", "core");
-    let mut out = format!("vsepp {}, {cores}, vector unit: {}", report.version, report.vectors);
+    let processor = report.processor.as_ref().map_or_else(String::new, |name| format!(", {name}"));
+    let mut out = format!("vsepp {}{processor}, {cores}, vector unit: {}", report.version, report.vectors);
     if let Some(load) = report.load {
         let _ = write!(out, ", load {load:.1}");
         if load > 0.5 {
@@ -72,9 +73,14 @@ fn size_table(out: &mut String, size: &SizeReport) {
     } else {
         format!("H {}, D {}", a.hidden_size, a.embed_size)
     };
+    let layers = if a.num_layers == 1 { String::new() } else { format!(", {} layers", a.num_layers) };
+    let sentences = match size.sentences {
+        1 => String::new(),
+        more => format!(", {more} sentences in a caption"),
+    };
     let _ = writeln!(
         out,
-        "\n{}: B {}, E {}, {dimensions}, F {}, V {}; {} parameters",
+        "\n{}: B {}, E {}, {dimensions}, F {}, V {}{layers}{sentences}; {} parameters",
         size.size.name(),
         c.pairs,
         a.word_dim,
@@ -161,14 +167,8 @@ mod tests {
 
     #[test]
     fn the_tables_have_a_column_for_each_number_of_threads() {
-        let options = Options {
-            sizes: vec![Size::Demo],
-            threads: vec![1, 2],
-            captions: Captions::MadeUp,
-            steps: 1,
-            encode: Some(20),
-            evaluate: 0,
-        };
+        let options = Options::of(vec![Size::Demo.model()], Captions::MadeUp);
+        let options = Options { threads: vec![1, 2], encode: Some(20), evaluate: 0, ..options };
         let text = bench_report(&run(&options, &|_| ()).unwrap());
         for words in [
             "captions: made up\n",

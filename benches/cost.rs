@@ -1,36 +1,31 @@
-//! The cost of a training step: where its time goes, and how it grows with B, H, T, V and the cores.
+//! The cost of a training step: where its time goes, and how it grows with B, H, T, V and the threads.
 //!
-//! `cargo run --release --example cost [FILE.svg]` times the parts of the steps of `vsepp bench`. Then it
-//! times steps of the paper's size (V 11,755, E 300, H = D = 1024, F 4096, B 128) with one letter changed,
-//! on 1 thread and on all cores. With a file, it draws both. It takes about two minutes. The captions are
-//! made up, with COCO's lengths; T grows by concatenating captions.
+//! `cargo bench --bench cost [-- FILE.svg]` times the parts of the steps of `vsepp bench`. Then it times steps of
+//! the paper's size (V 11,755, E 300, H = D = 1024, F 4096, B 128) with one letter changed, on 1 thread and on all
+//! cores. With a file, it draws both. It takes about two minutes. The captions are made up, with COCO's
+//! lengths; T grows by joining sentences.
+//!
+//! `cargo test --benches` starts this file without `--bench`: it times one small step, to check that it runs.
 
-use std::error::Error;
-use std::fmt::Write;
-use std::time::Instant;
+#[path = "../src/bench/spread.rs"]
+mod spread;
 
-use rayon::ThreadPoolBuilder;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vsepp::Result;
-use vsepp::bench::{self, Captions, Options, Size, batch, cores, made_up};
-use vsepp::data::Vocabulary;
-use vsepp::model::Config;
-use vsepp::train::Trainer;
 
-/// The size of a step.
-#[derive(Clone, Copy)]
-struct Sizes {
-    pairs: usize,
-    hidden: usize,
-    /// How many captions are concatenated.
-    lengths: usize,
-    vocabulary: usize,
-}
+use spread::Spread;
 
-/// The letter's value at a size.
-type Letter = fn(&Sizes) -> f64;
-
-const BASE: Sizes = Sizes { pairs: 128, hidden: 1024, lengths: 1, vocabulary: 11_755 };
+/// A letter, its flag in `vsepp bench`, and its values; the paper's is among them.
+const LETTERS: [(&str, &str, &[usize]); 4] = [
+    ("B", "--batch-size", &[32, 64, 128, 256]),
+    ("H", "--embed-size", &[256, 512, 1024, 2048]),
+    ("T", "--sentences", &[1, 2, 4]),
+    ("V", "--vocab-size", &[3_000, 11_755, 47_000]),
+];
 
 /// A size's name, the seconds of its step, and the shares of its parts.
 type Shares = (String, f64, [f64; 4]);
@@ -39,25 +34,20 @@ type Shares = (String, f64, [f64; 4]);
 struct Point {
     /// The letter's value.
     at: f64,
-    /// Useful operations.
-    operations: f64,
     /// Seconds on one thread and on all cores.
     seconds: [f64; 2],
 }
 
-fn main() -> std::result::Result<(), Box<dyn Error>> {
-    let all = cores();
-    let options = Options {
-        sizes: Size::ALL.to_vec(),
-        threads: vec![1],
-        captions: Captions::MadeUp,
-        steps: 15,
-        encode: Some(0),
-        evaluate: 0,
-    };
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    if !std::env::args().any(|argument| argument == "--bench") {
+        let (seconds, operations) = step(&["--size", "demo"], 1)?;
+        ensure!(seconds > 0.0 && operations > 0.0, "expected a time and operations, found {seconds} and {operations}");
+        return Ok(());
+    }
+    let all = std::thread::available_parallelism()?.get();
     eprintln!("parts of a step …");
-    let report = serde_json::to_value(bench::run(&options, &|_| {})?).expect("numbers and names");
-    let shares = shares(&report);
+    let shares = shares()?;
     println!("where the time of a step goes, 1 thread\n");
     println!(
         "{:8}{:>12}{:>22}{:>22}{:>18}{:>12}",
@@ -67,44 +57,60 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         let [forward, backward, update, rest] = parts.map(|part| format!("{:.0} %", 100.0 * part));
         println!("{name:8}{:>12.2}{forward:>22}{backward:>22}{update:>18}{rest:>12}", 1e3 * total);
     }
-
-    let letters: [(&str, Vec<Sizes>, Letter); 4] = [
-        ("B", [32, 64, 128, 256].map(|pairs| Sizes { pairs, ..BASE }).to_vec(), |s| s.pairs as f64),
-        ("H", [256, 512, 1024, 2048].map(|hidden| Sizes { hidden, ..BASE }).to_vec(), |s| s.hidden as f64),
-        ("T", [1, 2, 4].map(|lengths| Sizes { lengths, ..BASE }).to_vec(), |s| s.lengths as f64),
-        ("V", [3_000, 11_755, 47_000].map(|vocabulary| Sizes { vocabulary, ..BASE }).to_vec(), |s| s.vocabulary as f64),
-    ];
     let mut curves = Vec::new();
     println!("\none letter changed; milliseconds\n");
     println!("{:16}{:>10}{:>12}{:>14}{:>10}", "", "GFLOP", "1 thread", format!("{all} threads"), "ratio");
-    for (letter, sizes, value) in letters {
+    for (letter, flag, values) in LETTERS {
         let mut points = Vec::new();
-        for size in &sizes {
-            eprintln!("{letter} = {} …", value(size));
-            let point = measure(*size, value(size), all)?;
-            let [one, many] = point.seconds;
+        for &value in values {
+            eprintln!("{letter} = {value} …");
+            let flags = ["--size", "paper", flag, &value.to_string()];
+            let ((one, operations), (many, _)) = (step(&flags, 1)?, step(&flags, all)?);
             println!(
                 "{:16}{:>10.1}{:>12.1}{:>14.1}{:>10.2}",
-                format!("{letter} = {}{}", point.at, if letter == "T" { " ×" } else { "" }),
-                point.operations / 1e9,
+                format!("{letter} = {value}{}", if letter == "T" { " ×" } else { "" }),
+                operations / 1e9,
                 1e3 * one,
                 1e3 * many,
                 one / many
             );
-            points.push(point);
+            points.push(Point { at: value as f64, seconds: [one, many] });
         }
         curves.push((letter, points));
     }
-
-    if let Some(path) = std::env::args().nth(1) {
+    if let Some(path) = arguments.next() {
         std::fs::write(path, draw(&shares, &curves, all))?;
     }
     Ok(())
 }
 
+/// What `vsepp bench` prints with these flags.
+fn bench(flags: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vsepp"));
+    command.arg("bench").args(flags).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = command.spawn()?;
+    process.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
+    let output = process.wait_with_output()?;
+    ensure!(output.status.success(), "vsepp bench {}: see its message above", flags.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The median of the seconds of five steps, after two for warming up, and the useful operations of one.
+fn step(flags: &[&str], threads: usize) -> Result<(f64, f64)> {
+    let threads = threads.to_string();
+    let flags = [&["--serve", "step", "--threads", &threads], flags].concat();
+    let lines = bench(&flags, &"run\n".repeat(7))?;
+    let lines = lines.lines().map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>()?;
+    let number = |value: &Value| value.as_f64().context("expected a number");
+    let seconds = lines.iter().skip(3).map(|line| number(&line["seconds"])).collect::<Result<Vec<f64>>>()?;
+    Ok((Spread::of(seconds).median, number(&lines[0]["about"]["operations"])?))
+}
+
 /// Shares of a step's time: products of the forward and of the backward pass, norm and Adam, the rest.
 /// The parts are timed separately from the step, so the rest could be below 0 on a busy machine.
-fn shares(report: &Value) -> Vec<Shares> {
+fn shares() -> Result<Vec<Shares>> {
+    let flags = ["--threads", "1", "--steps", "15", "--encode", "0", "--evaluate", "0", "--json"];
+    let report: Value = serde_json::from_str(&bench(&flags, "")?)?;
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let of = |size: &Value| {
@@ -120,44 +126,7 @@ fn shares(report: &Value) -> Vec<Shares> {
         let name = size["size"].as_str().unwrap_or_default().to_owned();
         (name, total, [forward, backward, update, 1.0 - forward - backward - update])
     };
-    list(&report["sizes"]).iter().map(of).collect()
-}
-
-fn measure(size: Sizes, at: f64, threads: usize) -> Result<Point> {
-    let config = Config { embed_size: size.hidden, ..Config::default() }.check()?;
-    let words: Vec<String> = (0..size.vocabulary - Vocabulary::SPECIAL.len()).map(|word| format!("w{word}")).collect();
-    let mut trainer = Trainer::new(config, &Vocabulary::build(&words, 1), 4096)?;
-    let pieces = made_up(size.vocabulary, size.pairs * size.lengths);
-    // <start> of the first, the words of all, <end> of the last.
-    let captions: Vec<Vec<u32>> = (0..size.pairs)
-        .map(|pair| {
-            let mut caption = pieces[pair].clone();
-            for more in (1..size.lengths).map(|k| &pieces[pair + k * size.pairs]) {
-                caption.pop();
-                caption.extend(&more[1..]);
-            }
-            caption
-        })
-        .collect();
-    let operations = bench::step_operations(trainer.model.architecture(), &captions);
-    let batch = batch(trainer.model.architecture(), captions);
-    let mut seconds = [0.0; 2];
-    for (seconds, threads) in seconds.iter_mut().zip([1, threads]) {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-        let mut times = pool.install(|| -> Result<Vec<f64>> {
-            let mut times = Vec::new();
-            for _ in 0..7 {
-                let start = Instant::now();
-                trainer.step(&batch)?;
-                times.push(start.elapsed().as_secs_f64());
-            }
-            Ok(times)
-        })?;
-        times.drain(..2);
-        times.sort_by(f64::total_cmp);
-        *seconds = times[times.len() / 2];
-    }
-    Ok(Point { at, operations, seconds })
+    Ok(list(&report["sizes"]).iter().map(of).collect())
 }
 
 /// Draws the shares of the time at the three sizes and, below them, a curve for each letter.
