@@ -15,6 +15,7 @@ use super::work::{Counts, Pass, Product, operations, products};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::nn::PrefixTree;
+use crate::train::Team;
 
 /// The settings of a measurement.
 #[derive(Clone, Debug)]
@@ -266,14 +267,19 @@ impl Input {
 
         announce("steps");
         let images = batch::<f32>(architecture, self.captions.clone());
-        let steps = Effort::times(WARM_UP, options.steps).after(options.pause);
+        let steps = Effort::times(WARM_UP, options.steps);
         let mut training = Training::new(&self.model)?;
-        let step = steps.try_time(|| training.step(&images))?;
+        let mut team = Team::new(rayon::current_num_threads())?;
+        let step = if options.pause.is_zero() {
+            team.run(|| steps.try_time(|| training.step(&images)))
+        } else {
+            steps.after(options.pause).try_time(|| team.run(|| training.step(&images)))
+        }?;
         drop(training);
 
         announce("parts of a step");
         let mut subject = Subject::<f32>::new(&self.model);
-        let laps = steps.collect(|| subject.step(&images))?;
+        let laps = team.run(|| steps.collect(|| subject.step(&images)))?;
         let part = |part: fn(&Laps) -> f64| Spread::of(laps.iter().map(part));
         drop(images);
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::bench::{self, Captions, Changes, Model, Options, Side, Size, Work, cores, peak_rss_mib};
 use crate::report::bench_report;
 use crate::simd;
+use crate::train::Team;
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ fn serve(mut side: Side, threads: usize) -> Result<Output> {
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{line}").and_then(|()| stdout.flush())
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let mut team = Team::new(threads)?;
     say(json!({
         "ready": true, "peer": side.name, "version": env!("CARGO_PKG_VERSION"), "threads": threads, "about": side.about
     }))?;
@@ -108,7 +109,7 @@ fn serve(mut side: Side, threads: usize) -> Result<Output> {
             continue;
         }
         let start = Instant::now();
-        let value = pool.install(&mut side.work)?;
+        let value = team.run(&mut side.work)?;
         let seconds = start.elapsed().as_secs_f64();
         say(json!({"seconds": seconds, "value": value, "peak_rss_mb": peak_rss_mib()}))?;
     }

@@ -151,7 +151,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
     }
     let own_pools = matches!(command, Command::Bench(_));
     let run = || match command {
-        Command::Train(args) => train::run(*args),
+        Command::Train(args) => train::run(*args, threads),
         Command::Eval(args) => eval::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Search(args) => search::run(args),

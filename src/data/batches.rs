@@ -39,7 +39,6 @@ impl EpochOrder {
     }
 
     /// A batch in memory of its own.
-    #[cfg(test)]
     pub(crate) fn batch(&self, batch: usize, pairs: &Pairs) -> Result<Batch<f32>> {
         let mut filled = Buffer::default();
         filled.fill(self, batch, pairs)?;

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::model::ValidConfig;
 
-/// Receives training events.
-pub trait Observer {
+/// Receives training events, on the thread that takes the steps.
+pub trait Observer: Send {
     /// Handles an event.
     ///
     /// # Errors

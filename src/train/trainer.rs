@@ -22,6 +22,7 @@ use super::events::{Event, Observer};
 use super::figures::{EpochReport, StepReport};
 use super::progress::{Best, Progress};
 use super::run_folder::Run;
+use super::team::Team;
 use super::training_data::TrainingData;
 use crate::data::{Ahead, Pairs, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,16 @@ pub enum Outcome {
     Finished,
     /// It was stopped on request.
     Interrupted,
+}
+
+/// Why no further step is taken for now.
+enum Pause {
+    /// The user wants to stop.
+    Stop,
+    /// `val_step` steps were taken since the last validation, and the epoch goes on.
+    Validation,
+    /// All batches were used.
+    EpochEnd,
 }
 
 /// A training under way, with the loss of the settings or with another ([`Trainer::with_loss`]).
@@ -82,6 +93,8 @@ pub struct Trainer<L = WarmUp> {
     data: Option<Fingerprints>,
     /// The memory of a step, reused by the next.
     buffers: Buffers,
+    /// The number of threads that take the steps; none: as many as the current pool has.
+    pub(super) threads: Option<usize>,
 }
 
 /// The results of a step, kept so that the next step reuses their memory.
@@ -115,6 +128,7 @@ impl Trainer {
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
             data: None,
+            threads: None,
             config,
             model,
         })
@@ -152,6 +166,7 @@ impl Trainer {
             progress: checkpoint.progress,
             vocabulary: checkpoint.vocabulary,
             data: Some(checkpoint.data),
+            threads: None,
         })
     }
 }
@@ -165,9 +180,9 @@ impl<L: Loss> Trainer<L> {
     /// The same training with this loss instead of that of the settings.
     #[must_use]
     pub fn with_loss<M: Loss>(self, loss: M) -> Trainer<M> {
-        let Self { config, model, adam, progress, objective, vocabulary, data, buffers } = self;
+        let Self { config, model, adam, progress, objective, vocabulary, data, buffers, threads } = self;
         let objective = Objective { loss, mask_same_image: objective.mask_same_image };
-        Trainer { config, model, adam, progress, objective, vocabulary, data, buffers }
+        Trainer { config, model, adam, progress, objective, vocabulary, data, buffers, threads }
     }
 
     /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
@@ -230,30 +245,52 @@ impl<L: Loss> Trainer<L> {
             batches,
             progress: &self.progress,
         })?;
+        let mut team = Team::new(self.threads.unwrap_or_else(rayon::current_num_threads))?;
         while self.progress.epoch < self.config.num_epochs {
-            while self.progress.batch < batches {
-                if stop.load(Ordering::Relaxed) {
+            match team.run(|| self.steps(data, ahead, batches, observer, stop))? {
+                Pause::Stop => {
                     observer.event(&Event::Interrupted { progress: &self.progress })?;
                     if self.progress.step > first_step {
                         self.save(run, false)?;
                     }
                     return Ok(Outcome::Interrupted);
                 }
-                let start = Instant::now();
-                let Some(next) = ahead.next_batch()? else { unreachable!("the plan has a batch for every step") };
-                let waited = start.elapsed().as_secs_f64();
-                debug_assert_eq!((next.epoch, next.number), (self.progress.epoch, self.progress.batch));
-                self.step_and_report(next.batch(), batches, waited, observer)
-                    .map_err(|e| self.locate(e, &next.captions, &data.train.split))?;
-                self.progress.totals.waiting += waited;
-                // Includes everything between two steps, so that slow parts show.
-                self.progress.totals.seconds += start.elapsed().as_secs_f64();
-                self.validate_within_epoch(data, batches, run, observer)?;
+                Pause::Validation => self.validate_within_epoch(data, run, observer)?,
+                Pause::EpochEnd => self.end_epoch(data, run, observer)?,
             }
-            self.end_epoch(data, run, observer)?;
         }
         observer.event(&Event::Finished { progress: &self.progress })?;
         Ok(Outcome::Finished)
+    }
+
+    /// Takes steps until something else has to be done.
+    fn steps(
+        &mut self,
+        data: &TrainingData,
+        ahead: &mut Ahead<'_>,
+        batches: usize,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Pause> {
+        let every = self.config.val_step as u64;
+        while self.progress.batch < batches {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Pause::Stop);
+            }
+            let start = Instant::now();
+            let Some(next) = ahead.next_batch()? else { unreachable!("the plan has a batch for every step") };
+            let waited = start.elapsed().as_secs_f64();
+            debug_assert_eq!((next.epoch, next.number), (self.progress.epoch, self.progress.batch));
+            self.step_and_report(next.batch(), batches, waited, observer)
+                .map_err(|e| self.locate(e, &next.captions, &data.train.split))?;
+            self.progress.totals.waiting += waited;
+            // Includes everything between two steps, so that slow parts show.
+            self.progress.totals.seconds += start.elapsed().as_secs_f64();
+            if every > 0 && self.progress.step.is_multiple_of(every) && self.progress.batch < batches {
+                return Ok(Pause::Validation);
+            }
+        }
+        Ok(Pause::EpochEnd)
     }
 
     /// Takes one step on a batch: forward, backward, clip, Adam.
@@ -267,9 +304,8 @@ impl<L: Loss> Trainer<L> {
         let epoch = self.progress.epoch;
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
         self.objective.loss.set_epoch(epoch);
+        self.passes(batch)?;
         let Buffers { pass, gradient, image_ids } = &mut self.buffers;
-        self.model.forward(batch, &self.objective, Mode::Train, pass)?;
-        self.model.backward(batch, pass, Write::Replace, gradient, None)?;
         let norm = global_norm(gradient);
         for (name, value) in [("loss", f64::from(pass.terms.loss)), ("norm of the gradient", norm)] {
             if !value.is_finite() {
@@ -300,6 +336,13 @@ impl<L: Loss> Trainer<L> {
         Ok(report)
     }
 
+    /// Forward and backward.
+    pub(super) fn passes(&mut self, batch: &Batch<f32>) -> Result<()> {
+        let Buffers { pass, gradient, .. } = &mut self.buffers;
+        self.model.forward(batch, &self.objective, Mode::Train, pass)?;
+        self.model.backward(batch, pass, Write::Replace, gradient, None)
+    }
+
     /// A step, with its events: the figures, and a collapse if there is one.
     fn step_and_report(
         &mut self,
@@ -321,18 +364,13 @@ impl<L: Loss> Trainer<L> {
         Ok(())
     }
 
-    /// Evaluates on dev and saves every `val_step` steps, unless the epoch ends here anyway.
+    /// Evaluates on dev and saves.
     fn validate_within_epoch(
         &mut self,
         data: &TrainingData,
-        batches: usize,
         run: Option<&Run>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let every = self.config.val_step as u64;
-        if every == 0 || !self.progress.step.is_multiple_of(every) || self.progress.batch == batches {
-            return Ok(());
-        }
         let dev = self.evaluate(&data.dev)?;
         let (step, epoch) = (self.progress.step, self.progress.epoch + 1);
         observer.event(&Event::Validated { step, epoch, dev: &dev })?;

@@ -1,0 +1,102 @@
+//! The number of threads on which a step is fastest.
+//!
+//! More threads share the work, but they wait for each other more often. Which number is best depends on the model,
+//! on the captions and on the machine, so it is measured. The bits of a training do not depend on it.
+
+use std::time::Instant;
+
+use super::team::Team;
+use super::trainer::Trainer;
+use super::training_data::TrainingData;
+use crate::data::batches::EpochOrder;
+use crate::error::Result;
+use crate::loss::Loss;
+
+/// The time of a step on a number of threads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// How many threads.
+    pub threads: usize,
+    /// Seconds of forward and backward pass.
+    pub seconds: f64,
+}
+
+/// A number of threads that is tried.
+struct Trial {
+    team: Team,
+    pace: Pace,
+}
+
+/// A slower number of threads is tried no longer, nor are smaller ones.
+const HOPELESS: f64 = 1.3;
+/// Fewer threads are taken if they need at most as much more time.
+const EQUAL: f64 = 1.02;
+
+impl<L: Loss> Trainer<L> {
+    /// Measures on how many threads a step is fastest: all of the current pool, or 16, 8, 4, 2, 1 if that is fewer.
+    /// From now on [`run`](Self::run) takes its steps on as many. Returns what was measured, the fastest first. The
+    /// model does not change. Nothing is measured on one thread, or if the passes fail: `run` reports why, with the
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// If threads cannot be started.
+    pub fn choose_threads(&mut self, data: &TrainingData) -> Result<Vec<Pace>> {
+        /// Seconds for each number of threads.
+        const TIME: f64 = 0.1;
+        let most = rayon::current_num_threads();
+        if most == 1 || data.train.ids.is_empty() || self.progress.epoch >= self.config.num_epochs {
+            return Ok(Vec::new());
+        }
+        let (pairs, epoch) = (data.train.ids.len(), self.progress.epoch);
+        let order = EpochOrder::new(pairs, self.config.batch_size, self.config.seed, epoch);
+        let Ok(batch) = order.batch(0, &data.train) else { return Ok(Vec::new()) };
+        // The mean of some passes, about 10 ms of them.
+        let time = |trainer: &mut Self, trial: &mut Trial, passes: usize| -> Result<f64> {
+            let start = Instant::now();
+            trial.team.run(|| (0..passes).try_for_each(|_| trainer.passes(&batch)))?;
+            Ok(start.elapsed().as_secs_f64() / passes as f64)
+        };
+        let mut trials: Vec<Trial> = Vec::new();
+        let powers = (0..most.ilog2() + 1).rev().map(|power| 1 << power);
+        for threads in [most].into_iter().chain(powers.filter(|&threads| threads < most)) {
+            let mut trial = Trial { team: Team::new(threads)?, pace: Pace { threads, seconds: 0.0 } };
+            // The first pass allocates its memory.
+            if time(self, &mut trial, 1).is_err() {
+                return Ok(Vec::new());
+            }
+            trial.pace.seconds = time(self, &mut trial, 1)?;
+            let best = fastest(&trials).map_or(f64::INFINITY, |pace| pace.seconds);
+            let hopeless = trial.pace.seconds > HOPELESS * best;
+            trials.push(trial);
+            if hopeless {
+                break;
+            }
+        }
+        let start = Instant::now();
+        let budget = TIME * trials.len() as f64;
+        // In turn, because other programs may use the machine for a while. The fastest time is the least disturbed.
+        let mut rounds = 0;
+        while rounds < 3 || start.elapsed().as_secs_f64() < budget {
+            for trial in &mut trials {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 1000
+                let passes = (0.01 / trial.pace.seconds).clamp(1.0, 1000.0) as usize;
+                let seconds = time(self, trial, passes)?;
+                trial.pace.seconds = if rounds == 0 { seconds } else { trial.pace.seconds.min(seconds) };
+            }
+            rounds += 1;
+        }
+        let chosen = fastest(&trials).map_or(most, |pace| pace.threads);
+        self.threads = Some(chosen);
+        let mut paces: Vec<Pace> = trials.iter().map(|trial| trial.pace).collect();
+        paces.sort_by_key(|pace| (pace.threads != chosen, pace.threads));
+        Ok(paces)
+    }
+}
+
+/// The fewest threads that are nearly as fast as any.
+fn fastest(trials: &[Trial]) -> Option<Pace> {
+    let paces = || trials.iter().map(|trial| trial.pace);
+    let least = paces().map(|pace| pace.seconds).fold(f64::INFINITY, f64::min);
+    paces().filter(|pace| pace.seconds <= EQUAL * least).min_by_key(|pace| pace.threads)
+}
