@@ -51,7 +51,7 @@ struct File {
 
 /// Captions as ids.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     /// `<start>` … `<end>` of each caption.
     pub captions: Vec<Vec<u32>>,
     /// The number of words, without `<start>` and `<end>`.
@@ -204,7 +204,7 @@ impl Vocabulary {
 
     /// The JSON of `vocab.json`.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let file = json!({ "format": Self::FORMAT, "threshold": self.threshold, "words": self.words });
         format!("{file:#}\n")
     }
