@@ -108,8 +108,7 @@ mod interop;
 pub mod train;
 
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod bench;
+mod bench;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 #[allow(rustdoc::invalid_html_tags)] // the doc comments of arguments are help texts

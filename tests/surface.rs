@@ -2,8 +2,8 @@
 //! most [`MOST`].
 //!
 //! An item is a line of `src` that begins with `pub` and is neither a field nor a `use`. What only this crate uses
-//! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. (`bench`
-//! and `cli` are hidden from the documentation: they are public for the benches and for `main`.)
+//! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. (`cli` is
+//! hidden from the documentation: it is public for `main`.)
 //!
 //! ```sh
 //! UPDATE=1 cargo test --test surface     # writes the list again

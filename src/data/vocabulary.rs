@@ -68,7 +68,7 @@ impl Vocabulary {
     /// The id of every word that has no id of its own.
     pub const UNKNOWN: u32 = 3;
     /// The words of ids 0 to 3.
-    pub const SPECIAL: [&str; 4] = plausible::SPECIAL;
+    pub(crate) const SPECIAL: [&str; 4] = plausible::SPECIAL;
     const FORMAT: &str = "vsepp-vocabulary-1";
 
     /// Counts the words of the training captions and keeps those that occur at least `threshold` times.
