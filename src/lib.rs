@@ -72,7 +72,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | none | the mathematics |
-//! | `files` | [`files`], [`data`], [`eval`], [`train`], [`golden`] |
+//! | `files` | [`data`], [`eval`], [`train`], [`golden`] |
 //! | `cli` (default) | the program |
 // A link to what a feature leaves out.
 #![cfg_attr(not(feature = "files"), allow(rustdoc::broken_intra_doc_links))]
@@ -80,7 +80,7 @@
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 #![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation))]
 
-pub mod error;
+mod error;
 mod escape;
 pub mod gradcheck;
 mod linalg;
@@ -99,7 +99,7 @@ pub mod data;
 #[cfg(feature = "files")]
 pub mod eval;
 #[cfg(feature = "files")]
-pub mod files;
+mod files;
 #[cfg(feature = "files")]
 pub mod golden;
 #[cfg(feature = "files")]
@@ -108,8 +108,7 @@ mod interop;
 pub mod train;
 
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod bench;
+mod bench;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 #[allow(rustdoc::invalid_html_tags)] // the doc comments of arguments are help texts

@@ -26,7 +26,8 @@ use num_complex::Complex;
 
 use crate::simd::Tile;
 
-/// A number that the forward pass can run on: `f32`, `f64` or `Complex<f64>`.
+/// A number that the forward pass can run on: `f32`, `f64` or `Complex<f64>`, and no other.
+#[allow(private_bounds)] // only this crate's numbers have tiles
 pub trait Scalar:
     Tile + ScalarOperand + Neg<Output = Self> + AddAssign + SubAssign + Default + Debug + Send + Sync
 {

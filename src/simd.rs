@@ -99,7 +99,7 @@ pub(crate) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
 
 /// The sizes of a register tile, for a number type on this processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TileShape {
+pub(crate) struct TileShape {
     /// The largest number of rows: lines of a panel of A.
     pub rows: usize,
     /// Columns: lines of a panel of B.
@@ -111,7 +111,7 @@ pub struct TileShape {
 
 /// A use of memory that each thread keeps from one product to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Memory {
+pub(crate) enum Memory {
     /// The panels of A.
     Left,
     /// The panels of B.
@@ -121,7 +121,7 @@ pub enum Memory {
 }
 
 /// A number type for register tiles.
-pub trait Tile: LinalgScalar {
+pub(crate) trait Tile: LinalgScalar {
     /// The sizes of a tile.
     #[must_use]
     fn shape() -> TileShape {

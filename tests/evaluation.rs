@@ -1,15 +1,18 @@
 //! Ranks and recall against NumPy's, and a training on real data if they are there.
 
+mod tensors;
+
 use std::io::Write;
 use std::path::Path;
 
 use serde::Deserialize;
 use vsepp::data::{Pairs, Source, Vocabulary};
 use vsepp::eval::{Recall, evaluate, rank};
-use vsepp::files::TensorFile;
 use vsepp::model::Config;
 use vsepp::similarity::Measure;
 use vsepp::train::{Ignore, Trainer, TrainingData};
+
+use tensors::Tensors;
 
 #[derive(Deserialize)]
 struct Expected {
@@ -30,10 +33,10 @@ struct Direction {
 #[test]
 fn ranks_and_recall_equal_numpys_with_ties() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle");
-    let file = TensorFile::read(&folder.join("ranks.safetensors")).unwrap();
+    let file = Tensors::read(&folder.join("ranks.safetensors"));
     let expected: Expected =
         serde_json::from_str(&std::fs::read_to_string(folder.join("ranks.json")).unwrap()).unwrap();
-    let (images, captions) = (file.matrix("images").unwrap(), file.matrix("captions").unwrap());
+    let (images, captions) = (file.matrix("images"), file.matrix("captions"));
     let starts: Vec<usize> = (0..=40).map(|image| 5 * image).collect();
     let ranks = rank(images.view(), captions.view(), &starts, Measure::Cosine).unwrap();
     assert_eq!(ranks.image_to_text, expected.image_to_text.ranks);

@@ -1,10 +1,12 @@
 //! `vsepp golden` as a user calls it: cases of one's own, checks, and what is said about bad input.
 
+mod tensors;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
 use ndarray::{ArrayD, Axis};
-use vsepp::files::{TensorFile, TensorWriter};
+use tensors::Tensors;
 
 fn vsepp(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vsepp"))
@@ -30,20 +32,18 @@ fn text(path: &Path) -> &str {
 /// The inputs of a case of the suite as a file of the user's own, after something was done to them.
 fn own_inputs(path: &Path, spoil: impl Fn(&str, ArrayD<f64>) -> Option<ArrayD<f64>>) {
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden/model-vsepp.safetensors");
-    let file = TensorFile::read(&suite).unwrap();
-    let mut writer = TensorWriter::default();
+    let (file, mut own) = (Tensors::read(&suite), Tensors::default());
     for name in file.names().filter(|name| name.starts_with("in.") || name.starts_with("param.")) {
-        let Some(values) = spoil(name, file.get(name).unwrap().to_owned()) else { continue };
+        let Some(values) = spoil(name, file.get(name)) else { continue };
         if name == "in.captions" || name == "in.lengths" {
             #[allow(clippy::cast_possible_truncation)] // ids
-            let ids: Vec<i64> = values.iter().map(|&x| x as i64).collect();
-            writer.add_integers(name, values.shape(), &ids).unwrap();
+            own.add(name, values.mapv(|x| x as i64));
         } else {
             #[allow(clippy::cast_possible_truncation)] // they are f32
-            writer.add(name, &values.mapv(|x| x as f32).view());
+            own.add(name, values.mapv(|x| x as f32));
         }
     }
-    writer.write_safetensors(path, None).unwrap();
+    own.write(path);
 }
 
 const CONFIG: &str = "margin = 0.2\nmax_violation = true\nlearning_rate = 0.01\ngrad_clip = 2.0\nsteps = 1\n";
@@ -52,7 +52,7 @@ const CONFIG: &str = "margin = 0.2\nmax_violation = true\nlearning_rate = 0.01\n
 fn a_case_of_ones_own_has_the_values_of_the_suite_and_can_be_checked() {
     let folder = tempfile::tempdir().unwrap();
     let [inputs, config, expected, found] =
-        ["mine.safetensors", "mine.toml", "expected.safetensors", "found.safetensors"].map(|n| folder.path().join(n));
+        ["mine.safetensors", "mine.toml", "expected.safetensors", "found.npz"].map(|n| folder.path().join(n));
     own_inputs(&inputs, |_, values| Some(values));
     std::fs::write(&config, CONFIG).unwrap();
     let make = ["make", "--inputs", text(&inputs), "--config", text(&config), "--out", text(&expected)];
@@ -63,22 +63,21 @@ fn a_case_of_ones_own_has_the_values_of_the_suite_and_can_be_checked() {
     assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
 
     // As in the suite, whose case this is.
-    let golden =
-        TensorFile::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden/model-vsepp.safetensors"));
-    let (golden, mine) = (golden.unwrap(), TensorFile::read(&expected).unwrap());
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden/model-vsepp.safetensors");
+    let (golden, mine) = (Tensors::read(&golden), Tensors::read(&expected));
     let names: Vec<&str> = golden.names().collect();
     assert_eq!(names, mine.names().collect::<Vec<_>>());
-    assert!(names.iter().all(|name| golden.get(name).unwrap() == mine.get(name).unwrap()));
+    assert!(names.iter().all(|name| golden.get(name) == mine.get(name)));
 
     // What a backend in f32 writes, first right, then with a mean for the sum.
     let write = |loss: f64| {
-        let mut writer = TensorWriter::default();
+        let mut values = Tensors::default();
         for name in names.iter().filter(|name| name.starts_with("out.")) {
             let factor = if *name == "out.loss" { loss } else { 1.0 };
             #[allow(clippy::cast_possible_truncation)] // a backend in f32
-            writer.add(*name, &mine.get(name).unwrap().mapv(|x| (x * factor) as f32).view());
+            values.add(name, mine.get(name).mapv(|x| (x * factor) as f32));
         }
-        writer.write_npz(&found).unwrap();
+        values.write(&found);
     };
     let page = folder.path().join("report.html");
     let check = |extra: &[&str]| {

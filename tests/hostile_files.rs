@@ -4,19 +4,21 @@
 // A counting allocator is an unsafe trait; the crate itself has no unsafe code.
 #![allow(unsafe_code)]
 
+mod tensors;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array2, array};
 use serde_json::{Value, json};
+use tensors::{Numbers, Tensors};
 use vsepp::data::{ImageStore, RowFile, Split, Vocabulary};
-use vsepp::files::{TensorFile, TensorWriter};
-use vsepp::golden::{CheckOptions, Profile, Suite, check_folder};
+use vsepp::golden::{CheckOptions, Profile, check_folder};
 use vsepp::model::{Config, Images};
-use vsepp::train::RunFolder;
+use zip::CompressionMethod;
 
 /// The system's allocator, which counts the allocated bytes.
 struct Counting;
@@ -149,71 +151,82 @@ fn try_all(name: &str, path: &Path, right: &[u8], times: usize, read: impl Fn(&P
     refused
 }
 
-fn tensors() -> TensorWriter {
-    let mut writer = TensorWriter::default();
-    writer.add("images", &array![[1.0f32, 0.5], [0.25, -3.0]].view().into_dyn());
-    writer.add("captions", &Array2::<f64>::from_elem((4, 2), 0.5).view().into_dyn());
-    writer.add_integers("ids", &[3], &[1, -2, 3]).unwrap();
-    writer
+/// A file of tensors in every format.
+fn formats(tensors: &Tensors) -> [(&'static str, Vec<u8>); 3] {
+    [
+        ("safetensors", tensors.to_safetensors(Some("{\"x\":[1]}"))),
+        ("npz", tensors.to_npz(CompressionMethod::Stored)),
+        ("deflated npz", tensors.to_npz(CompressionMethod::Deflated)),
+    ]
 }
 
-/// Reads a file of tensors in every way.
-fn read_tensors(path: &Path) -> bool {
-    let Ok(file) = TensorFile::read(path) else { return false };
-    let names: Vec<String> = file.names().map(str::to_owned).collect();
-    let mut right = names.len() == 3;
-    for name in names {
-        match file.get(&name) {
-            Ok(found) => assert_eq!(found.shape(), file.shape(&name).unwrap()),
-            Err(_) => right = false,
-        }
-        if let Ok(matrix) = file.matrix(&name) {
-            assert!(matrix.iter().all(|x| x.is_finite()));
-        }
-    }
-    right
+/// A suite of small cases of the golden suite, in a folder, without the cases' files. Returns its manifest.
+fn small_suite(folder: &Path, cases: &[&str]) -> Value {
+    let manifest = std::fs::read(golden().join("manifest.json")).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["cases"].as_array_mut().unwrap().retain(|case| cases.iter().any(|id| case["id"] == *id));
+    manifest["kills"] = json!({});
+    std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+    manifest
 }
 
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")
+}
+
+/// Tensors of several types, all of which are read: a case of a golden suite.
 #[test]
 fn spoiled_files_of_tensors() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a");
-    let safetensors = tensors().to_safetensors(Some("{\"x\":[1]}".into())).unwrap();
-    let npz = tensors().to_npz().unwrap();
-    for (name, right) in [("safetensors", safetensors), ("npz", npz), ("deflated npz", deflated())] {
-        let refused = try_all(name, &path, &right, 4000, read_tensors);
+    let (suite, found) = (folder.path().join("suite"), folder.path().join("found"));
+    std::fs::create_dir(&suite).and_then(|()| std::fs::create_dir(&found)).unwrap();
+    let file = "model-vsepp-one-pair.safetensors";
+    small_suite(&suite, &["model-vsepp-one-pair"]);
+    std::fs::copy(golden().join(file), found.join(file)).unwrap();
+    for (name, right) in formats(&Tensors::read(&golden().join(file))) {
+        let refused = try_all(name, &suite.join(file), &right, 4000, |_| {
+            check_folder(&suite, &found, Profile::F64, &CheckOptions::default()).is_ok_and(|report| report.passed)
+        });
         assert!((1000..4000).contains(&refused), "{name}: {refused} of 4000 were refused");
     }
+}
+
+/// Whether all images can be read. Their numbers must be finite then.
+fn all_are_read(store: &dyn ImageStore) -> bool {
+    let (rows, mut images) = ((0..store.len()).collect::<Vec<_>>(), Images::default());
+    let is_ok = store.fill(&rows, None, &mut images).is_ok();
+    assert!(!is_ok || images.features().unwrap().iter().all(|x| x.is_finite()));
+    is_ok
+}
+
+/// A matrix of numbers that are read as `f32`: the features of a split.
+#[test]
+fn spoiled_features() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("train_caps.txt"), "a dog\na cat\ntwo dogs\n").unwrap();
+    let matrix = array![[1.0f32, 0.5], [0.25, -3.0], [7.0, 2.0]];
+    for features in [Numbers::from(matrix.mapv(f64::from)), matrix.into()] {
+        let mut tensors = Tensors::default();
+        tensors.add("images", features);
+        for (name, right) in formats(&tensors) {
+            let ending = if name == "safetensors" { name } else { "npz" };
+            let path = folder.path().join(format!("train_ims.{ending}"));
+            let refused = try_all(name, &path, &right, 2000, |_| {
+                Split::read(folder.path(), "train").is_ok_and(|split| all_are_read(split.images()))
+            });
+            assert!((500..2000).contains(&refused), "{name}: {refused} of 2000 were refused");
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
     let mut npy = Vec::new();
     let matrix = Array2::from_shape_fn((5, 3), |(i, j)| i as f32 - j as f32);
     ndarray_npy::WriteNpyExt::write_npy(&matrix, &mut npy).unwrap();
-    let refused = try_all("npy", &path, &npy, 4000, |path| {
-        let mut images = Images::default();
-        let read = |file: RowFile| {
-            let rows: Vec<usize> = (0..file.len()).collect();
-            file.fill(&rows, None, &mut images)
-        };
-        RowFile::open(path).and_then(read).is_ok_and(|()| images.features().unwrap().iter().all(|x| x.is_finite()))
-    });
+    let refused = try_all("npy", &path, &npy, 4000, |path| RowFile::open(path).is_ok_and(|file| all_are_read(&file)));
     assert!((1000..4000).contains(&refused), "npy: {refused} of 4000 were refused");
-}
-
-/// The same tensors in a compressed archive.
-fn deflated() -> Vec<u8> {
-    use std::io::{Cursor, Read, Write};
-    use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
-    let mut stored = ZipArchive::new(Cursor::new(tensors().to_npz().unwrap())).unwrap();
-    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    for index in 0..stored.len() {
-        let mut entry = stored.by_index(index).unwrap();
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-        archive.start_file(entry.name().to_owned(), options).unwrap();
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).unwrap();
-        archive.write_all(&bytes).unwrap();
-    }
-    archive.finish().unwrap().into_inner()
 }
 
 #[test]
@@ -241,15 +254,19 @@ fn spoiled_texts() {
         vocabulary.words().iter().enumerate().map(|(id, word)| (word.clone(), json!(id))).collect();
     let words: serde_json::Map<String, Value> = ids.iter().map(|(word, id)| (id.to_string(), json!(word))).collect();
     let original = json!({ "word2idx": ids, "idx2word": words, "idx": ids.len() }).to_string();
-    for (name, right) in [("vocabulary", vocabulary.to_json()), ("the original's", original)] {
+    vocabulary.write(&path("vocab.json")).unwrap();
+    let own = std::fs::read_to_string(path("vocab.json")).unwrap();
+    for (name, right) in [("vocabulary", own), ("the original's", original)] {
         let refused = try_all(name, &path("vocab.json"), right.as_bytes(), 2000, |path| {
             Vocabulary::read(path).is_ok_and(|read| read.words().iter().all(|word| read.id(word).is_some()))
         });
         assert!((500..2000).contains(&refused), "{name}: {refused} of 2000 were refused");
     }
     let settings = toml::to_string(&Config::default()).unwrap();
-    try_all("settings", &path("config.toml"), settings.as_bytes(), 2000, |_| {
-        RunFolder::at(folder.path()).read_config().is_ok_and(|config| config.check().is_ok())
+    try_all("settings", &path("config.toml"), settings.as_bytes(), 300, |path| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_vsepp"));
+        let output = program.args(["train", "--print-config", "--config"]).arg(path).output().unwrap();
+        succeeded(&output)
     });
 }
 
@@ -260,9 +277,16 @@ fn shown(suite: &Path) -> bool {
     let mut program = Command::new(env!("CARGO_BIN_EXE_vsepp"));
     program.args(["golden", "check", "--profile", "f64", "--suite"]).args([suite, suite]).arg("--report").arg(&page);
     let output = program.output().unwrap();
+    let is_shown = succeeded(&output);
+    assert_eq!(is_shown, std::fs::metadata(&page).is_ok_and(|page| page.len() > 0));
+    is_shown
+}
+
+/// Whether the program has a result, good or bad; if not, it must say why.
+fn succeeded(output: &Output) -> bool {
     match output.status.code() {
         Some(0 | 1) => {
-            assert!(!output.stdout.is_empty() && std::fs::metadata(&page).unwrap().len() > 0);
+            assert!(!output.stdout.is_empty());
             true
         }
         code => {
@@ -277,21 +301,18 @@ fn shown(suite: &Path) -> bool {
 fn spoiled_manifests() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden");
-    let mut manifest: Value = serde_json::from_slice(&std::fs::read(golden.join("manifest.json")).unwrap()).unwrap();
     let few = ["gru-cell-smallest", "gru-cell-saturated", "gru-cell-input-square-h2", "reset-h2-agree"];
-    let cases = manifest["cases"].as_array_mut().unwrap();
-    cases.retain(|case| few.iter().any(|id| case["id"] == *id));
-    for case in cases {
-        let name = format!("{}.safetensors", case["id"].as_str().unwrap());
-        std::fs::copy(golden.join(&name), folder.path().join(name)).unwrap();
+    let mut manifest = small_suite(folder.path(), &few);
+    for id in few {
+        let name = format!("{id}.safetensors");
+        std::fs::copy(golden().join(&name), folder.path().join(name)).unwrap();
     }
     manifest["kills"] = json!({ "x": [0, 2] });
     let manifest = serde_json::to_string_pretty(&manifest).unwrap();
     let path = folder.path().join("manifest.json");
     let refused = try_all("manifest", &path, manifest.as_bytes(), 200, |_| {
-        let check = |suite: Suite| check_folder(&suite, folder.path(), Profile::F64, &CheckOptions::default(), |_| {});
-        let can_be_checked = Suite::open(folder.path()).and_then(check).is_ok();
+        let checked = check_folder(folder.path(), folder.path(), Profile::F64, &CheckOptions::default());
+        let can_be_checked = checked.is_ok();
         // Any result can be shown.
         assert_eq!(shown(folder.path()), can_be_checked);
         can_be_checked

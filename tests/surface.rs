@@ -1,8 +1,9 @@
-//! The public items of the crate are those listed in `tests/public_items.txt`, one per line.
+//! The public items of the crate are those listed in `tests/public_items.txt`, one per line, and there are at
+//! most [`MOST`].
 //!
 //! An item is a line of `src` that begins with `pub` and is neither a field nor a `use`. What only this crate uses
-//! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. (`bench`
-//! and `cli` are hidden from the documentation: they are public for the benches and for `main`.)
+//! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. (`cli` is
+//! hidden from the documentation: it is public for `main`.)
 //!
 //! ```sh
 //! UPDATE=1 cargo test --test surface     # writes the list again
@@ -12,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LIST: &str = "tests/public_items.txt";
+const MOST: usize = 250;
 const KINDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "type", "mod", "static"];
 
 fn root() -> &'static Path {
@@ -70,6 +72,12 @@ fn public_items_are_those_listed() {
     let how = "pub(crate) is enough for what only the crate uses; if the change is intended:\n  UPDATE=1 cargo test --test surface";
     assert!(new.is_empty() && gone.is_empty(), "{LIST}: not listed {new:#?}, not found {gone:#?}\n{how}");
     assert_eq!(found, listed, "{LIST}: another order, or an item listed more or less often\n{how}");
+}
+
+#[test]
+fn there_are_few_public_items() {
+    let found = items().len();
+    assert!(found <= MOST, "expected at most {MOST} public items, found {found}: what else can be pub(crate)?");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::escape;
 use crate::files::write_atomically;
 use crate::golden::cases::{self, Case};
-use crate::golden::check::{CheckOptions, check_file, check_folder};
+use crate::golden::check::{CheckOptions, check_against, check_file};
 use crate::golden::custom;
 use crate::golden::make::{self, MakeOptions};
 use crate::golden::suite::{Format, Suite};
@@ -360,7 +360,7 @@ fn check(args: CheckArgs) -> Result<Output> {
     } else {
         let suite = open(&args.suite)?;
         let bar = counting(suite.manifest.cases.len(), "checking");
-        let report = check_folder(&suite, &args.found, profile, &options, |_| bar.inc(1))?;
+        let report = check_against(&suite, &args.found, profile, &options, |_| bar.inc(1))?;
         bar.finish_and_clear();
         report
     };

@@ -58,7 +58,7 @@ impl RunArgs {
 pub(crate) fn embed(trained: &Trained, split: Split) -> Result<Embedded> {
     let bar = busy(format!(
         "embedding {} images and {} captions",
-        thousands(split.images.len()),
+        thousands(split.images().len()),
         thousands(split.captions.len())
     ));
     let embedded = trained.embed_split(split)?;

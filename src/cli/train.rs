@@ -282,9 +282,9 @@ fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Sp
     say(&format!(
         "train: {} captions of {} images; dev: {} of {}; V = {}, unknown words {:.1} % and {:.1} %",
         thousands(train.captions.len()),
-        thousands(train.images.len()),
+        thousands(train.images().len()),
         thousands(dev.captions.len()),
-        thousands(dev.images.len()),
+        thousands(dev.images().len()),
         thousands(vocabulary.len()),
         unknown(&train_ids),
         unknown(&dev_ids),
@@ -363,8 +363,8 @@ fn examples(e: &Embedded) -> Result<String> {
     const QUERIES: usize = 4;
     const SHOWN: usize = 3;
     let mut text = String::from("Retrieved (* the right image; an image is shown by its last caption):\n");
-    for k in 0..QUERIES.min(e.split.images.len()) {
-        let right = k * e.split.images.len() / QUERIES.min(e.split.images.len());
+    for k in 0..QUERIES.min(e.split.images().len()) {
+        let right = k * e.split.images().len() / QUERIES.min(e.split.images().len());
         let caption = e.split.captions_of(right).start;
         let _ = writeln!(text, "\n  \"{}\"", e.split.captions[caption]);
         let found = e.search_images(e.captions.row(caption), SHOWN)?;

@@ -43,7 +43,7 @@ use crate::error::{Error, Result};
 pub struct Split {
     /// `train`, `dev`, `test`, …
     pub(crate) name: String,
-    /// Every distinct image, N of them.
+    /// Every distinct image, N of them: image n of the split is number n of the store.
     pub(crate) images: SplitImages,
     /// The captions as they were written, `[M]`, image by image.
     pub(crate) captions: Vec<String>,
@@ -240,9 +240,9 @@ impl Split {
         }))
     }
 
-    /// Every distinct image, N of them.
+    /// Every distinct image, N of them: image n of the split is number n of the store.
     #[must_use]
-    pub fn images(&self) -> &SplitImages {
+    pub fn images(&self) -> &dyn ImageStore {
         &self.images
     }
 

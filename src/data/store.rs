@@ -122,7 +122,7 @@ impl ImageStore for Memory {
 
 /// The images of a split: some rows of a store, in the order of the split.
 #[derive(Clone, Debug)]
-pub struct SplitImages {
+pub(crate) struct SplitImages {
     store: Arc<dyn ImageStore>,
     /// The row of each image.
     rows: Vec<usize>,
@@ -141,19 +141,6 @@ impl SplitImages {
         self.rows = images.iter().map(|&image| self.rows[image]).collect();
     }
 
-    /// N, the number of images.
-    #[must_use]
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// The shape of one image: `[F]`, or `[3, Y, X]`.
-    #[must_use]
-    pub(crate) fn shape(&self) -> &[usize] {
-        self.store.shape()
-    }
-
     /// The store.
     #[must_use]
     pub(crate) fn store(&self) -> &dyn ImageStore {
@@ -166,12 +153,12 @@ impl SplitImages {
         &self.rows
     }
 
-    /// [`ImageStore::fingerprint`] of these images.
+    /// [`ImageStore::fingerprint`] of all these images.
     ///
     /// # Errors
     ///
     /// If an image cannot be read.
-    pub(crate) fn fingerprint(&self) -> Result<String> {
+    pub(crate) fn digest(&self) -> Result<String> {
         self.store.fingerprint(&self.rows)
     }
 
@@ -203,9 +190,34 @@ impl SplitImages {
         images.features().map(|features| features.to_owned())
     }
 
+    /// The rows of some images in the store.
+    fn rows_of(&self, images: &[usize]) -> Result<Vec<usize>> {
+        check_rows(images, self.rows.len()).map_err(|problem| Error::mismatch(format!("images: {problem}")))?;
+        Ok(images.iter().map(|&image| self.rows[image]).collect())
+    }
+
     /// Splits off the images from number `first` on.
     pub(super) fn split_off(&mut self, first: usize) -> Self {
         Self { store: Arc::clone(&self.store), rows: self.rows.split_off(first) }
+    }
+}
+
+/// A split's images by their numbers in the split.
+impl ImageStore for SplitImages {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.store.shape()
+    }
+
+    fn fill(&self, rows: &[usize], draw: Option<Draw<'_>>, into: &mut Images<f32>) -> Result<()> {
+        self.store.fill(&self.rows_of(rows)?, draw, into)
+    }
+
+    fn fingerprint(&self, rows: &[usize]) -> Result<String> {
+        self.store.fingerprint(&self.rows_of(rows)?)
     }
 }
 
@@ -238,16 +250,22 @@ mod tests {
         let features = Array2::from_shape_fn((1021, 771), |(r, c)| (r * 771 + c) as f32);
         let bytes: Vec<u8> = features.iter().flat_map(|x| x.to_le_bytes()).collect();
         let images = SplitImages::from(features.clone());
-        assert_eq!(images.fingerprint().unwrap(), digest(&bytes));
+        assert_eq!(images.digest().unwrap(), digest(&bytes));
         let turned = SplitImages::from(features.t().as_standard_layout().into_owned().reversed_axes());
-        assert_eq!(turned.fingerprint().unwrap(), digest(&bytes), "columns first in memory");
+        assert_eq!(turned.digest().unwrap(), digest(&bytes), "columns first in memory");
         let mut some = images;
         some.select(&[7, 3]);
         assert_eq!(
-            some.fingerprint().unwrap(),
+            some.digest().unwrap(),
             digest(&[&bytes[4 * 771 * 7..][..4 * 771], &bytes[4 * 771 * 3..][..4 * 771]].concat())
         );
         assert_eq!(some.to_array().unwrap(), features.select(ndarray::Axis(0), &[7, 3]));
+        assert_eq!(some.fingerprint(&[1]).unwrap(), digest(&bytes[4 * 771 * 3..][..4 * 771]));
+        let mut filled = Images::default();
+        some.fill(&[1, 0, 1], None, &mut filled).unwrap();
+        assert_eq!(filled.features().unwrap(), features.select(ndarray::Axis(0), &[3, 7, 3]));
+        let error = some.fill(&[0, 2], None, &mut filled).unwrap_err().to_string();
+        assert_eq!(error, "images: expected a row below 2, found row 2");
     }
 
     #[test]

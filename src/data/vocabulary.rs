@@ -51,7 +51,7 @@ struct File {
 
 /// Captions as ids.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     /// `<start>` … `<end>` of each caption.
     pub captions: Vec<Vec<u32>>,
     /// The number of words, without `<start>` and `<end>`.
@@ -68,7 +68,7 @@ impl Vocabulary {
     /// The id of every word that has no id of its own.
     pub const UNKNOWN: u32 = 3;
     /// The words of ids 0 to 3.
-    pub const SPECIAL: [&str; 4] = plausible::SPECIAL;
+    pub(crate) const SPECIAL: [&str; 4] = plausible::SPECIAL;
     const FORMAT: &str = "vsepp-vocabulary-1";
 
     /// Counts the words of the training captions and keeps those that occur at least `threshold` times.
@@ -204,7 +204,7 @@ impl Vocabulary {
 
     /// The JSON of `vocab.json`.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let file = json!({ "format": Self::FORMAT, "threshold": self.threshold, "words": self.words });
         format!("{file:#}\n")
     }

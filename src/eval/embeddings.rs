@@ -23,7 +23,7 @@ use crate::similarity::Measure;
 
 /// Images and captions in the joint space, and which caption belongs to which image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Embeddings {
+pub(crate) struct Embeddings {
     /// f [N, D].
     pub(crate) images: Array2<f32>,
     /// g [M, D], image by image.
@@ -42,7 +42,7 @@ pub struct Embeddings {
 
 /// The names of a file's arrays.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     /// The images' vectors.
     pub images: String,
     /// The captions' vectors.
@@ -118,7 +118,7 @@ impl Embeddings {
     /// matrix, or does not fit the others; if the map gives a caption an image that does not exist, or an
     /// image no caption; or if there is no map and the number of captions is not a multiple of the number
     /// of images.
-    pub fn read(path: &Path, names: &Names) -> Result<Self> {
+    pub(crate) fn read(path: &Path, names: &Names) -> Result<Self> {
         let file = TensorFile::read(path)?;
         let about = read_about(&file)?;
         let read = |name: &str| {
@@ -184,42 +184,6 @@ impl Embeddings {
             found.ids = None;
         }
         Ok(found)
-    }
-
-    /// f [N, D].
-    #[must_use]
-    pub fn images(&self) -> ArrayView2<'_, f32> {
-        self.images.view()
-    }
-
-    /// g [M, D], image by image.
-    #[must_use]
-    pub fn captions(&self) -> ArrayView2<'_, f32> {
-        self.captions.view()
-    }
-
-    /// Image n has the captions `starts[n]..starts[n + 1]`; `[N + 1]`.
-    #[must_use]
-    pub fn starts(&self) -> &[usize] {
-        &self.starts
-    }
-
-    /// The similarity measure, if the file gives it.
-    #[must_use]
-    pub fn measure(&self) -> Option<Measure> {
-        self.measure
-    }
-
-    /// The split, if the file gives it.
-    #[must_use]
-    pub fn split(&self) -> Option<&str> {
-        self.split.as_deref()
-    }
-
-    /// The name of each image, `[N]`, if the file has names.
-    #[must_use]
-    pub fn ids(&self) -> Option<&[String]> {
-        self.ids.as_deref()
     }
 
     /// Without a map: every image has the same number of captions.

@@ -7,7 +7,7 @@ pub(crate) mod ranks;
 pub(crate) mod recall;
 
 pub(crate) use chance::Chance;
-pub use embeddings::{Embeddings, Names};
+pub(crate) use embeddings::{Embeddings, Names};
 pub use nearest::{Query, nearest};
 pub use ranks::{Ranks, rank};
 pub use recall::{Evaluation, Recall, evaluate, evaluate_folds};

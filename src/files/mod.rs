@@ -26,5 +26,5 @@ pub(crate) use npy::NpyMatrix;
 pub(crate) use npy::npy;
 pub(crate) use regular::{open_regular, read_bytes, read_text, reserve};
 pub(crate) use safetensors::{Places, SafetensorsHead};
-pub use tensor_file::TensorFile;
-pub use tensor_writer::TensorWriter;
+pub(crate) use tensor_file::TensorFile;
+pub(crate) use tensor_writer::TensorWriter;

@@ -22,26 +22,8 @@ pub(super) const SUFFIX: &str = ".npy";
 
 /// An open file of tensors. Names, types and shapes are known; the numbers of a tensor are read on
 /// request.
-///
-/// ```
-/// use ndarray::array;
-/// use vsepp::files::{TensorFile, TensorWriter};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("a.npz");
-/// let mut writer = TensorWriter::default();
-/// writer.add("images", &array![[0.5f32, 1.0], [2.0, -1.0]].view().into_dyn());
-/// writer.write_npz(&path)?;
-///
-/// let file = TensorFile::read(&path)?;
-/// assert_eq!(file.matrix("images")?, array![[0.5, 1.0], [2.0, -1.0]]);
-/// assert!(file.get("image").unwrap_err().to_string().contains("expected a tensor image, found only: images"));
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug)]
-pub struct TensorFile {
+pub(crate) struct TensorFile {
     path: PathBuf,
     /// Locked for each read, because readers share the position in the file.
     file: Mutex<File>,
@@ -79,7 +61,7 @@ impl TensorFile {
     /// # Errors
     ///
     /// Fails if the file is missing, not a regular file, truncated, or of another format.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let (mut file, length) = open_regular(path)?;
         let mut begin = Vec::new();
         (&mut file).take(8).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
@@ -117,7 +99,7 @@ impl TensorFile {
     }
 
     /// The names, in alphabetical order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
@@ -147,7 +129,7 @@ impl TensorFile {
     /// # Errors
     ///
     /// The same as [`TensorFile::element_type`].
-    pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
+    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
         self.open::<u8, _>(name, |opened| Ok(opened.head.shape))
     }
 
@@ -157,7 +139,7 @@ impl TensorFile {
     ///
     /// The same as [`TensorFile::element_type`]; also if there is not enough memory, or if an integer is
     /// beyond ±2⁵³.
-    pub fn get(&self, name: &str) -> Result<ArrayD<f64>> {
+    pub(crate) fn get(&self, name: &str) -> Result<ArrayD<f64>> {
         self.open::<f64, _>(name, |opened| {
             let Opened { head, reader, held } = opened;
             let numbers = head.element.read(head.order, reader, head.len(), held, Ok)?;
@@ -200,7 +182,7 @@ impl TensorFile {
     ///
     /// The same as [`TensorFile::get`]; also if the tensor is not a matrix, or if a number is not finite
     /// or too large for `f32` (the message gives row and column).
-    pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
+    pub(crate) fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let shape = self.shape(name)?;
         if shape.len() != 2 {
             return Err(self.problem(name, &format!("expected a matrix, found shape {shape:?}")));

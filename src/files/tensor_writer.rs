@@ -21,14 +21,14 @@ use crate::real::Real;
 
 /// Collects tensors and writes them into one file.
 #[derive(Debug, Default)]
-pub struct TensorWriter {
+pub(crate) struct TensorWriter {
     /// The bytes are little-endian, the last index running fastest.
     tensors: BTreeMap<String, (ElementType, Vec<usize>, Vec<u8>)>,
 }
 
 impl TensorWriter {
     /// Adds a tensor in its own precision. A tensor of the same name is replaced.
-    pub fn add<T: Real>(&mut self, name: impl Into<String>, tensor: &ArrayViewD<'_, T>) {
+    pub(crate) fn add<T: Real>(&mut self, name: impl Into<String>, tensor: &ArrayViewD<'_, T>) {
         // `f32` has 4 bytes. Both types are written without rounding.
         #[allow(clippy::cast_possible_truncation)]
         let (element, bytes) = if size_of::<T>() == 4 {
@@ -45,7 +45,7 @@ impl TensorWriter {
     /// # Errors
     ///
     /// Fails if the number of values does not fit the shape.
-    pub fn add_integers(&mut self, name: impl Into<String>, shape: &[usize], values: &[i64]) -> Result<()> {
+    pub(crate) fn add_integers(&mut self, name: impl Into<String>, shape: &[usize], values: &[i64]) -> Result<()> {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.add_stored(name.into(), ElementType::I64, shape, bytes)
     }
@@ -75,7 +75,7 @@ impl TensorWriter {
     /// # Errors
     ///
     /// Fails if the header would exceed the format's limit.
-    pub fn to_safetensors(&self, metadata: Option<String>) -> Result<Vec<u8>> {
+    pub(crate) fn to_safetensors(&self, metadata: Option<String>) -> Result<Vec<u8>> {
         let failed =
             |e: safetensors::SafeTensorError| Error::mismatch(format!("cannot be written as safetensors: {e}"));
         let mut views = Vec::with_capacity(self.tensors.len());
@@ -96,7 +96,7 @@ impl TensorWriter {
     /// # Errors
     ///
     /// Fails if the format cannot hold the tensors or if the file cannot be written.
-    pub fn write_safetensors(&self, path: &Path, metadata: Option<String>) -> Result<()> {
+    pub(crate) fn write_safetensors(&self, path: &Path, metadata: Option<String>) -> Result<()> {
         let bytes = self.to_safetensors(metadata).map_err(|e| Error::file(path, e.to_string()))?;
         write_atomically(path, &bytes)
     }
@@ -107,7 +107,7 @@ impl TensorWriter {
     /// # Errors
     ///
     /// Fails if the format cannot hold the tensors: a name has at most 65531 bytes.
-    pub fn to_npz(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_npz(&self) -> Result<Vec<u8>> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .last_modified_time(DateTime::default());
@@ -136,7 +136,7 @@ impl TensorWriter {
     /// # Errors
     ///
     /// Fails if the format cannot hold the tensors or if the file cannot be written.
-    pub fn write_npz(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write_npz(&self, path: &Path) -> Result<()> {
         let bytes = self.to_npz().map_err(|e| Error::file(path, e.to_string()))?;
         write_atomically(path, &bytes)
     }

@@ -152,13 +152,36 @@ fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
     names.into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Checks a folder of `<id>.safetensors` or `.npz` against a suite.
+/// Checks a folder of `<id>.safetensors` or `.npz` files against the suite in another folder.
+///
+/// ```
+/// use std::path::Path;
+/// use vsepp::golden::{CheckOptions, Profile, check_folder};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// // The files of the suite itself pass. A backend writes its own.
+/// let (suite, found) = (Path::new("fixtures/golden"), Path::new("fixtures/golden"));
+/// let options = CheckOptions { cases: vec!["gru-cell-smallest".into()], ..CheckOptions::default() };
+/// let report = check_folder(suite, found, Profile::F32, &options)?;
+/// assert!(report.passed);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
 /// If the folder or the suite cannot be read, if the suite is damaged, or if a selected case does not
 /// exist. A file that cannot be read is a failure of its case.
-pub fn check_folder(
+pub fn check_folder(suite: &Path, folder: &Path, profile: Profile, options: &CheckOptions) -> Result<CheckReport> {
+    check_against(&Suite::open(suite)?, folder, profile, options, |_| ())
+}
+
+/// The same against an open suite. Calls `done` with the id of each case that has been checked.
+///
+/// # Errors
+///
+/// As [`check_folder`].
+pub(crate) fn check_against(
     suite: &Suite,
     folder: &Path,
     profile: Profile,

@@ -20,7 +20,7 @@
 //! | [`check`] | a folder or a file against a suite or a case |
 //! | [`custom`] | users' own cases, in any sizes |
 //!
-//! The public items are those that a check needs, for a backend in Rust with tests of its own: [`Suite`],
+//! The public items are those that a check needs, for a backend in Rust with tests of its own:
 //! [`check_folder`], [`Profile`].
 //!
 //! Several computations of the model agree: [`crate::spec`] and [`plain`] to the bit, the fast one of
@@ -48,7 +48,6 @@ pub(crate) mod tolerance;
 
 pub(crate) use arithmetic::Arithmetic;
 pub use check::{CheckOptions, CheckReport, check_folder};
-pub use suite::Suite;
 pub use tolerance::Profile;
 
 #[cfg(test)]

@@ -288,7 +288,7 @@ pub(super) fn sha256(dtype: &str, values: &ArrayD<f64>) -> String {
 
 /// A suite on disk.
 #[derive(Debug)]
-pub struct Suite {
+pub(crate) struct Suite {
     folder: PathBuf,
     /// The manifest.
     pub(crate) manifest: Manifest,
@@ -300,7 +300,7 @@ impl Suite {
     /// # Errors
     ///
     /// If it is missing, is not a manifest, or has another format.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
         /// The largest manifest in bytes, many times that of either suite.
         const MOST: u64 = 1 << 24;
         let path = folder.join("manifest.json");

@@ -696,7 +696,7 @@ fn what_is_missing_is_said_and_under_complete_it_fails() {
             complete,
             diagnose_large: false,
         };
-        crate::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+        crate::golden::check::check_against(&suite, out.path(), F32, &checking, |_| ()).unwrap()
     };
     assert!(!check(false).passed, "an empty folder is no evidence");
     let write = |id: &str, tensors: &FoundTensors| {
@@ -766,7 +766,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
     let cases = ["gru-cell-smallest", "loss-mh-b3-m0.2", id].map(String::from).to_vec();
     let check = |complete| {
         let checking = crate::golden::check::CheckOptions { cases: cases.clone(), complete, ..Default::default() };
-        crate::golden::check::check_folder(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+        crate::golden::check::check_against(&suite, out.path(), F32, &checking, |_| ()).unwrap()
     };
     assert!(check(false).passed && !check(true).passed, "under --complete it must be said");
     write(id, &says(UNSUPPORTED));

@@ -126,7 +126,7 @@ pub struct Report {
 impl Report {
     /// The block with the largest error.
     #[must_use]
-    pub fn worst(&self) -> Option<&BlockReport> {
+    pub(crate) fn worst(&self) -> Option<&BlockReport> {
         self.blocks.iter().max_by(|a, b| a.error.total_cmp(&b.error))
     }
 }

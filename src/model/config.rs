@@ -232,7 +232,7 @@ impl ValidConfig {
 
     /// The loss, with its warm-up.
     #[must_use]
-    pub fn loss(&self) -> WarmUp {
+    pub(crate) fn loss(&self) -> WarmUp {
         let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
         WarmUp::new(HingeLoss { margin: self.margin, violation }, self.warmup_epochs)
     }

@@ -129,7 +129,7 @@ impl<T: Real> Adam<T> {
 
     /// The state after some steps, with one learning rate for all trained tensors.
     #[must_use]
-    pub fn after(step: u64, moments: Vec<Moments<T>>) -> Self {
+    pub(crate) fn after(step: u64, moments: Vec<Moments<T>>) -> Self {
         Self { step, moments, groups: Vec::new() }
     }
 

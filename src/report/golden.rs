@@ -393,7 +393,7 @@ mod tests {
     use super::*;
     use crate::files::TensorWriter;
     use crate::golden::Arithmetic;
-    use crate::golden::check::{CheckOptions, check_folder};
+    use crate::golden::check::{CheckOptions, check_against};
     use crate::golden::mistakes::{Mistake, Mistakes};
     use crate::golden::plain::Plain;
     use crate::golden::program::Program;
@@ -435,7 +435,7 @@ mod tests {
             }
             writer.write_safetensors(&folder.path().join(format!("{}.safetensors", entry.id)), None).unwrap();
         }
-        let checked = check_folder(&suite, folder.path(), Profile::F32, &CheckOptions::default(), |_| ()).unwrap();
+        let checked = check_against(&suite, folder.path(), Profile::F32, &CheckOptions::default(), |_| ()).unwrap();
         assert!(!checked.passed);
         let found = golden_report(&checked);
         let expected = pages::pasted("README.md", "reset-before-product");

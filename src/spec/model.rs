@@ -57,13 +57,13 @@ fn side_backward<T: Real>(y: &Side<T>, embedding: Array2<T>, use_abs: bool) -> S
 }
 
 /// The states h [B, T, H] of the top layer give ψ [B, H].
-pub fn last<T: Scalar>(h: &Array3<T>, lengths: &[usize]) -> Array2<T> {
+pub(crate) fn last<T: Scalar>(h: &Array3<T>, lengths: &[usize]) -> Array2<T> {
     // (TXT-1)  ψ(c) = h of the top layer at the last token of c
     Array2::from_shape_fn((h.dim().0, h.dim().2), |(b, k)| h[[b, lengths[b] - 1, k]])
 }
 
 /// dψ [B, H] gives dh [B, T, H].
-pub fn last_backward<T: Real>(d_last: &Array2<T>, steps: usize, lengths: &[usize]) -> Array3<T> {
+pub(crate) fn last_backward<T: Real>(d_last: &Array2<T>, steps: usize, lengths: &[usize]) -> Array3<T> {
     Array3::from_shape_fn((d_last.nrows(), steps, d_last.ncols()), |(b, t, k)| {
         // (TXT-1′)  dh of a node = Σ dψ(c) over the captions c that end there
         if t + 1 == lengths[b] { d_last[[b, k]] } else { T::zero() }

@@ -14,7 +14,7 @@ use crate::model::Vse;
 /// If an image cannot be read, does not have the size that the model takes, or has an embedding that is
 /// zero or not finite. The row in the message is that of the split.
 pub(crate) fn embed_images(model: &Vse<f32>, split: &Split) -> Result<Array2<f32>> {
-    let mut embeddings = Array2::zeros((split.images.len(), model.architecture.embed_size));
+    let mut embeddings = Array2::zeros((split.images().len(), model.architecture.embed_size));
     split.images.in_blocks(|first, images| {
         let block = model.embed_images(images.features()?).map_err(|error| match *error.kind() {
             ErrorKind::ZeroNorm { ref tensor, row } => {

@@ -45,10 +45,10 @@ fn fingerprint(Pairs { split, ids }: &Pairs) -> Result<String> {
         captions.extend((ids.len() as u64).to_le_bytes());
         captions.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
-    let both = split.images.fingerprint()? + &digest(&captions);
+    let both = split.images.digest()? + &digest(&captions);
     // 128 bits are enough to tell any two data sets apart.
     let digest = &digest(both.as_bytes())[..32];
-    let shape: Vec<String> = split.images.shape().iter().map(ToString::to_string).collect();
-    let (captions, images, features) = (ids.len(), split.images.len(), shape.join(" × "));
+    let shape: Vec<String> = split.images().shape().iter().map(ToString::to_string).collect();
+    let (captions, images, features) = (ids.len(), split.images().len(), shape.join(" × "));
     Ok(format!("{captions} captions of {images} images with {features} features, {digest}"))
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ndarray::{Array2, Axis};
-use ndarray_npy::write_npy;
-use vsepp::eval::{Embeddings, Names};
-use vsepp::files::{TensorFile, TensorWriter};
+use ndarray::{Array1, Array2, Axis, arr1};
+use ndarray_npy::{ReadNpyExt, write_npy};
 
+use super::tensors::Tensors;
 use super::{data, json, ok, refused, text, train, vsepp};
 
 /// Runs, expects success, returns stderr.
@@ -94,8 +93,10 @@ fn a_file_of_embeddings_evaluates_to_the_bit_as_its_run() {
             assert_eq!(json(&["eval", "--embeddings", file, "--folds", "5", "--json"], folder), five);
         }
     }
-    let read = Embeddings::read(&folder.join("e.npz"), &Names::default()).unwrap();
-    assert_eq!((read.measure().unwrap().to_string(), read.split()), ("order-squared".into(), Some("test")));
+    let mut npz = zip::ZipArchive::new(std::fs::File::open(folder.join("e.npz")).unwrap()).unwrap();
+    let about = Array1::<u8>::read_npy(npz.by_name("vsepp.npy").unwrap()).unwrap();
+    let about: serde_json::Value = serde_json::from_slice(&about.to_vec()).unwrap();
+    assert_eq!((&about["measure"], &about["split"]), (&"order-squared".into(), &"test".into()));
     // A measure other than the file's is used, with a note.
     let message = said(&["eval", "--embeddings", "e.npz", "--measure", "cosine"], folder);
     assert!(message.contains("compared by order-squared; --measure cosine is used"), "{message}");
@@ -115,19 +116,19 @@ impl Vectors {
         Self { captions: images.select(Axis(0), &rows), images }
     }
 
-    fn writer(&self, names: [&str; 2]) -> TensorWriter {
-        let mut writer = TensorWriter::default();
-        writer.add(names[0], &self.images.view().into_dyn());
-        writer.add(names[1], &self.captions.view().into_dyn());
-        writer
+    fn tensors(&self, names: [&str; 2]) -> Tensors {
+        let mut tensors = Tensors::default();
+        tensors.add(names[0], self.images.clone());
+        tensors.add(names[1], self.captions.clone());
+        tensors
     }
 
     fn write(&self, path: &Path, map: Option<&[i64]>) {
-        let mut writer = self.writer(["images", "captions"]);
+        let mut tensors = self.tensors(["images", "captions"]);
         if let Some(map) = map {
-            writer.add_integers("image_ids", &[map.len()], map).unwrap();
+            tensors.add("image_ids", arr1(map));
         }
-        writer.write_npz(path).unwrap();
+        tensors.write(path);
     }
 }
 
@@ -162,14 +163,14 @@ fn the_map_of_a_file_is_used_and_checked() {
         vectors.write(&file, Some(map));
         refused(&eval, folder, &["e.npz: ", words]);
     }
-    let mut writer = vectors.writer(["images", "captions"]);
-    writer.add("image_ids", &ndarray::arr1(&[2.0f64, 0.0, 1.0, 0.5, 3.0, 2.0, 2.0, 0.0]).view().into_dyn());
-    writer.write_npz(&file).unwrap();
+    let mut tensors = vectors.tensors(["images", "captions"]);
+    tensors.add("image_ids", arr1(&[2.0f64, 0.0, 1.0, 0.5, 3.0, 2.0, 2.0, 0.0]));
+    tensors.write(&file);
     refused(&eval, folder, &["image_ids: caption 3: expected a whole number, found 0.5"]);
     // A map with another name gives a note, and is used when it is named.
-    let mut writer = vectors.writer(["images", "captions"]);
-    writer.add_integers("cap2img", &[8], &right).unwrap();
-    writer.write_npz(&file).unwrap();
+    let mut tensors = vectors.tensors(["images", "captions"]);
+    tensors.add("cap2img", arr1(&right));
+    tensors.write(&file);
     let message = said(&eval, folder);
     assert!(
         message.contains("cap2img [8] may be the image of each caption")
@@ -231,7 +232,7 @@ fn other_names_and_other_files_are_known() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let vectors = Vectors::new(&[0, 0, 1, 1, 2, 2]);
-    vectors.writer(["img_embs", "cap_embs"]).write_npz(&folder.join("e.npz")).unwrap();
+    vectors.tensors(["img_embs", "cap_embs"]).write(&folder.join("e.npz"));
     refused(
         &["eval", "--embeddings", "e.npz"],
         folder,
@@ -253,36 +254,33 @@ fn other_names_and_other_files_are_known() {
         folder,
         &["expected a tensor none, found only: cap_embs [6, 3], img_embs [3, 3]"],
     );
-    vectors.writer(["captions", "images"]).write_npz(&folder.join("e.npz")).unwrap();
+    vectors.tensors(["captions", "images"]).write(&folder.join("e.npz"));
     refused(
         &["eval", "--embeddings", "e.npz"],
         folder,
         &["multiple of the 6 images, found 3", "--names captions,images"],
     );
     assert_eq!(json(&["eval", "--embeddings", "e.npz", "--names", "captions,images", "--json"], folder)["rsum"], 600.0);
-    vectors.writer(["a", "b"]).write_safetensors(&folder.join("e.safetensors"), None).unwrap();
+    vectors.tensors(["a", "b"]).write(&folder.join("e.safetensors"));
     refused(&["eval", "--embeddings", "e.safetensors"], folder, &["--names IMAGES,CAPTIONS gives their names"]);
     // Metadata that another program wrote.
-    let about = r#"{"measure": "order", "ids": ["x", "y", "z"]}"#;
-    vectors
-        .writer(["images", "captions"])
-        .write_safetensors(&folder.join("m.safetensors"), Some(about.into()))
-        .unwrap();
-    let read = |file: &str| Embeddings::read(&folder.join(file), &Names::default()).map_err(|e| e.to_string());
-    let found = read("m.safetensors").unwrap();
-    assert_eq!((found.measure().unwrap().to_string(), found.ids().unwrap().len()), ("order".into(), 3));
+    let with = |about: &str| {
+        let bytes = vectors.tensors(["images", "captions"]).to_safetensors(Some(about));
+        std::fs::write(folder.join("m.safetensors"), bytes).unwrap();
+    };
+    let eval = ["eval", "--embeddings", "m.safetensors", "--json"];
+    with(r#"{"measure": "order", "ids": ["x", "y", "z"]}"#);
+    assert_eq!(json(&eval, folder)["rsum"], 600.0);
+    let message = said(&["eval", "--embeddings", "m.safetensors", "--measure", "cosine"], folder);
+    assert!(message.contains("compared by order; --measure cosine is used"), "{message}");
     let wrong = [
         (r#"{"measure": "l2"}"#, "l2"),
         (r#"{"ids": ["x"]}"#, "a name for each of 3 images, found 1"),
         (r#"{"format": "vsepp-checkpoint-1"}"#, "expected vsepp-embeddings-1"),
     ];
     for (about, words) in wrong {
-        vectors
-            .writer(["images", "captions"])
-            .write_safetensors(&folder.join("m.safetensors"), Some(about.into()))
-            .unwrap();
-        let message = read("m.safetensors").unwrap_err();
-        assert!(message.contains(words), "{message}");
+        with(about);
+        refused(&eval, folder, &["m.safetensors: ", words]);
     }
     // Files of other kinds.
     let files: [(&str, &[u8], &str); 6] = [
@@ -533,26 +531,19 @@ fn parameters_of_other_programs_take_the_rest_from_a_run() {
     let folder = folder.path();
     data(folder);
     said(&train("run", "2", &[]).iter().map(String::as_str).collect::<Vec<_>>(), folder);
-    let best = TensorFile::read(&folder.join("run/best.safetensors")).unwrap();
-    let bare = |more: Option<&str>, without: &str| {
-        let mut writer = TensorWriter::default();
-        for name in best.names().filter(|name| *name != without) {
-            #[allow(clippy::cast_possible_truncation)] // they are f32
-            let tensor = best.get(name).unwrap().mapv(|x| x as f32);
-            writer.add(name, &tensor.view());
-        }
-        if let Some(more) = more {
-            writer.add(more, &ndarray::arr1(&[1.0f32]).view().into_dyn());
-        }
-        writer.write_safetensors(&folder.join("bare.safetensors"), None).unwrap();
+    let best = Tensors::read(&folder.join("run/best.safetensors"));
+    let bare = |change: &dyn Fn(&mut Tensors)| {
+        let mut bare = best.clone();
+        change(&mut bare);
+        bare.write(&folder.join("bare.safetensors"));
     };
     let eval = ["eval", "--run", "run", "--checkpoint", "bare.safetensors", "--json"];
-    bare(None, "");
+    bare(&|_| ());
     assert_eq!(json(&eval, folder), json(&["eval", "--run", "run", "--json"], folder));
     assert!(said(&eval, folder).contains("measure, norms and vocabulary are those of the run run"));
-    bare(Some("txt_enc.proj.weight"), "");
+    bare(&|tensors| tensors.add("txt_enc.proj.weight", arr1(&[1.0f32])));
     refused(&eval, folder, &["bare.safetensors: txt_enc.proj.weight: the architecture has no such tensor"]);
-    bare(None, "txt_enc.embed.weight");
+    bare(&|tensors| tensors.remove("txt_enc.embed.weight"));
     refused(&eval, folder, &["bare.safetensors", "expected a tensor txt_enc.embed.weight"]);
     let zip = [&b"PK\x03\x04"[..], &[0; 22], &[10, 0, 0, 0], b"a/data.pkl"].concat();
     for bytes in [&zip[..], b"\x80\x02}q\0."] {

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use ndarray::{Array2, array};
 use ndarray_npy::write_npy;
 use serde_json::Value;
-use vsepp::files::TensorWriter;
 use vsepp::train::Checkpoint;
 
+use super::tensors::Tensors;
 use super::{as_refs, data, json, ok, refused, stoppable, text, train, vsepp};
 
 #[test]
@@ -248,9 +248,9 @@ fn bad_checkpoints_vocabularies_and_embeddings_are_refused() {
     let bytes = std::fs::read(&best).unwrap();
     std::fs::write(&best, &bytes[..bytes.len() / 2]).unwrap();
     refused(&["eval", "--run", "run"], folder, &["best.safetensors", "truncated"]);
-    let mut foreign = TensorWriter::default();
-    foreign.add("weight", &array![[1.0f32]].view().into_dyn());
-    foreign.write_safetensors(&best, None).unwrap();
+    let mut foreign = Tensors::default();
+    foreign.add("weight", array![[1.0f32]]);
+    foreign.write(&best);
     refused(&["eval", "--run", "run"], folder, &["best.safetensors", "not a checkpoint of this program"]);
     std::fs::write(&best, &bytes).unwrap();
 
@@ -261,22 +261,22 @@ fn bad_checkpoints_vocabularies_and_embeddings_are_refused() {
     std::fs::write(&vocabulary, words.join("\n").replace("\"red\"", "\"pink\"")).unwrap();
     refused(&["eval", "--run", "run"], folder, &["vocab.json", "does not fit the checkpoint"]);
 
-    let mut embeddings = TensorWriter::default();
-    embeddings.add("images", &array![[1.0f32, 0.0], [0.0, 1.0]].view().into_dyn());
+    let mut embeddings = Tensors::default();
+    embeddings.add("images", array![[1.0f32, 0.0], [0.0, 1.0]]);
     let file = folder.join("e.safetensors");
-    embeddings.write_safetensors(&file, None).unwrap();
+    embeddings.write(&file);
     refused(&["eval", "--embeddings", "e.safetensors"], folder, &["expected a tensor captions", "images"]);
-    embeddings.add("captions", &Array2::<f32>::ones((3, 2)).view().into_dyn());
-    embeddings.write_safetensors(&file, None).unwrap();
+    embeddings.add("captions", Array2::<f32>::ones((3, 2)));
+    embeddings.write(&file);
     refused(&["eval", "--embeddings", "e.safetensors"], folder, &["multiple of the 2 images, found 3"]);
-    embeddings.add("captions", &Array2::<f32>::ones((4, 3)).view().into_dyn());
-    embeddings.write_safetensors(&file, None).unwrap();
+    embeddings.add("captions", Array2::<f32>::ones((4, 3)));
+    embeddings.write(&file);
     refused(&["eval", "--embeddings", "e.safetensors"], folder, &["captions", "[M, D = 2]", "[4, 3]"]);
-    embeddings.add("captions", &Array2::<f32>::from_elem((4, 2), f32::INFINITY).view().into_dyn());
-    embeddings.write_safetensors(&file, None).unwrap();
+    embeddings.add("captions", Array2::<f32>::from_elem((4, 2), f32::INFINITY));
+    embeddings.write(&file);
     refused(&["eval", "--embeddings", "e.safetensors"], folder, &["captions: inf in row 0, column 0"]);
-    embeddings.add("captions", &Array2::<f32>::zeros((4, 2)).view().into_dyn());
-    embeddings.write_safetensors(&file, None).unwrap();
+    embeddings.add("captions", Array2::<f32>::zeros((4, 2)));
+    embeddings.write(&file);
     refused(
         &["eval", "--embeddings", "e.safetensors", "--normalize"],
         folder,

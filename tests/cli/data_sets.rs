@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, ArrayD, Axis, IxDyn, concatenate, s};
 use ndarray_npy::write_npy;
 use serde_json::Value;
-use vsepp::files::TensorWriter;
 
+use super::tensors::Tensors;
 use super::{ok, refused, text, vsepp};
 
 const SPLITS: [(&str, usize); 3] = [("train", 60), ("dev", 20), ("test", 20)];
@@ -186,10 +186,9 @@ fn same_files(at: &Path) -> Vec<Same> {
         for (split, _) in SPLITS {
             let (first, count) = place(split);
             std::fs::remove_file(path.join(format!("{split}_ims.npy"))).unwrap();
-            let mut writer = TensorWriter::default();
-            writer.add("whatever", &images(first, count).view().into_dyn());
-            let file = path.join(format!("{split}_ims.{ending}"));
-            if ending == "npz" { writer.write_npz(&file) } else { writer.write_safetensors(&file, None) }.unwrap();
+            let mut features = Tensors::default();
+            features.add("whatever", images(first, count));
+            features.write(&path.join(format!("{split}_ims.{ending}")));
         }
         path
     };

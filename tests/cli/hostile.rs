@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 
 use ndarray::array;
 use serde_json::{Value, json};
-use vsepp::files::TensorWriter;
 
+use super::tensors::Tensors;
 use super::{as_refs, data, json, ok, refused, text, train, vsepp};
 
 /// A sparse file: it really has the claimed length, but holds only its beginning.
@@ -201,9 +201,9 @@ fn names_and_words_are_displayed_and_not_interpreted() {
     refused(&convert, at, &["word 5: \"c\\nd\\te\" has a line break"]);
     // Names of files and of tensors, and arguments.
     refused(&["vocab", "show", "a\u{1b}[2J\nerror: b\u{202e}"], at, &["a\\u001b[2J\\nerror: b\\u202e: cannot read"]);
-    let mut writer = TensorWriter::default();
-    writer.add("x\u{1b}[2J\nerror: y", &array![1.0f32].view().into_dyn());
-    writer.write_npz(&at.join("e.npz")).unwrap();
+    let mut embeddings = Tensors::default();
+    embeddings.add("x\u{1b}[2J\nerror: y", array![1.0f32]);
+    embeddings.write(&at.join("e.npz"));
     refused(&["eval", "--embeddings", "e.npz"], at, &["found only: x\\u001b[2J\\nerror: y"]);
     // The argument parser itself removes what begins with ESC.
     refused(&["--a\u{1b}[2Jb\u{202e}"], at, &["unexpected argument '--ab\\u202e'"]);

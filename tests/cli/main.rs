@@ -6,6 +6,8 @@ mod commands;
 mod data_sets;
 mod hostile;
 mod runs;
+#[path = "../tensors/mod.rs"]
+mod tensors;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

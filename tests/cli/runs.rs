@@ -8,9 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vsepp::model::Parameters;
+use vsepp::model::{Config, Parameters};
 use vsepp::optim::Adam;
-use vsepp::train::{Checkpoint, RunFolder};
+use vsepp::train::Checkpoint;
 
 use super::{as_refs, data, json, ok, refused, stoppable, text, train, vsepp};
 
@@ -40,7 +40,7 @@ fn wait_for(mut what: impl FnMut() -> bool) {
 /// written, and one after a checkpoint has become visible, on a machine of any speed.
 fn kill_somewhere(child: &mut Child, run: &Path, round: u64, dice: &mut Dice) {
     let staged = run.join(".vsepp-next");
-    let newest = || std::fs::metadata(RunFolder::at(run).last()).ok().map(|about| about.ino());
+    let newest = || std::fs::metadata(last(run)).ok().map(|about| about.ino());
     let before = newest();
     match round % 3 {
         1 => wait_for(|| staged.exists() || child.try_wait().unwrap().is_some()),
@@ -78,14 +78,29 @@ fn state(run: &Path) -> (Parameters<f32>, Option<Adam<f32>>, Value, Vec<Value>) 
             _ => {}
         }
     }
-    let folder = RunFolder::at(run);
-    let (checkpoint, parameters, adam) = Checkpoint::read(&folder.last()).unwrap();
+    let (checkpoint, parameters, adam) = Checkpoint::read(&last(run)).unwrap();
     let mut progress = serde_json::to_value(&checkpoint.progress).unwrap();
     without_times(&mut progress);
-    let lines = std::fs::read_to_string(folder.metrics()).unwrap();
+    let lines = std::fs::read_to_string(place(run, "metrics.jsonl")).unwrap();
     let mut lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter_mut().for_each(without_times);
     (parameters, adam, progress, lines)
+}
+
+/// Where a file of a run is now: the files of a new checkpoint are in `.vsepp-commit` before they are moved.
+fn place(run: &Path, file: &str) -> PathBuf {
+    let committed = run.join(".vsepp-commit").join(file);
+    if committed.exists() { committed } else { run.join(file) }
+}
+
+fn last(run: &Path) -> PathBuf {
+    place(run, "last.safetensors")
+}
+
+/// The seed in the settings of a run, if they can be read.
+fn seed(run: &Path) -> Option<u64> {
+    let settings = std::fs::read_to_string(place(run, "config.toml")).ok()?;
+    toml::from_str::<Config>(&settings).ok().map(|config| config.seed)
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -120,10 +135,10 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bits() {
     std::fs::write(run.join("config.toml.old"), "mine").unwrap();
     let (mut dice, mut with_checkpoint) = (Dice(1), 0);
     // Either a restart or a resume is always possible.
-    let next = || if RunFolder::at(&run).last().exists() { resume("killed") } else { saving("killed", "12", &[]) };
+    let next = || if last(&run).exists() { resume("killed") } else { saving("killed", "12", &[]) };
     for round in 0..50 {
         kill_somewhere(&mut start(&next(), folder), &run, round, &mut dice);
-        if RunFolder::at(&run).last().exists() {
+        if last(&run).exists() {
             with_checkpoint += 1;
             ok(&["search", "--run", "killed", "--checkpoint", "last", "red", "--json"], folder);
         }
@@ -147,9 +162,9 @@ fn force_keeps_the_old_run_whole_until_the_new_one_is() {
         let _ = std::fs::remove_dir_all(folder.join("run"));
         assert!(Command::new("cp").args(["-r", "old", "run"]).current_dir(folder).status().unwrap().success());
         kill_somewhere(&mut start(&new, folder), &folder.join("run"), round, &mut dice);
-        let run = RunFolder::at(&folder.join("run"));
-        let (checkpoint, ..) = Checkpoint::read(&run.last()).unwrap();
-        assert_eq!(run.read_config().unwrap().seed, checkpoint.config.seed, "settings and checkpoint are of one run");
+        let run = folder.join("run");
+        let (checkpoint, ..) = Checkpoint::read(&last(&run)).unwrap();
+        assert_eq!(seed(&run), Some(checkpoint.config.seed), "settings and checkpoint are of one run");
         let seen = ok(&["search", "--run", "run", "--checkpoint", "last", "red"], folder);
         assert!(seen.contains("score"));
         if checkpoint.config.seed == 7 {
@@ -170,7 +185,7 @@ fn force_keeps_the_old_run_whole_until_the_new_one_is() {
     std::fs::remove_dir_all(folder.join("run")).unwrap();
     assert!(Command::new("cp").args(["-r", "old", "run"]).current_dir(folder).status().unwrap().success());
     let mut child = start(&args, folder);
-    wait_for(|| RunFolder::at(&folder.join("run")).read_config().is_ok_and(|config| config.seed == 7));
+    wait_for(|| seed(&folder.join("run")) == Some(7));
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let (checkpoint, ..) = Checkpoint::read(&folder.join("run/last.safetensors")).unwrap();
@@ -237,7 +252,7 @@ fn a_folder_allows_one_training_at_a_time() {
     }
     first.kill().unwrap();
     first.wait().unwrap();
-    let (checkpoint, ..) = Checkpoint::read(&RunFolder::at(&folder.join("run")).last()).unwrap();
+    let (checkpoint, ..) = Checkpoint::read(&last(&folder.join("run"))).unwrap();
     let epochs = (checkpoint.progress.epoch + 1).to_string();
     ok(&["train", "--run", "run", "--resume", "--num-epochs", &epochs], folder);
     assert_eq!(names(&folder.join("run")), FILES);

@@ -67,7 +67,7 @@ pub struct GruLayer<T> {
 impl<T: Clone + Default> GruLayer<T> {
     /// A layer with E inputs and H hidden units, all zeros.
     #[must_use]
-    pub fn zeros(inputs: usize, hidden: usize) -> Self {
+    fn zeros(inputs: usize, hidden: usize) -> Self {
         Self {
             weight_ih: Array2::default((3 * hidden, inputs)),
             weight_hh: Array2::default((3 * hidden, hidden)),

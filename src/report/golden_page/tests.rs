@@ -9,7 +9,7 @@ use super::golden_page;
 use crate::files::TensorWriter;
 use crate::golden::Arithmetic;
 use crate::golden::cases::{self, Case, Expected};
-use crate::golden::check::{CheckOptions, CheckReport, check_folder};
+use crate::golden::check::{CheckOptions, CheckReport, check_against};
 use crate::golden::difference::Deviation;
 use crate::golden::make::{self, MakeOptions};
 use crate::golden::mistakes::{Mistake, Mistakes};
@@ -52,7 +52,7 @@ fn checkup(
             writer.write_safetensors(&out.join(format!("{}.safetensors", case.id)), None).unwrap();
         }
     }
-    check_folder(&Suite::open(&golden).unwrap(), &out, Profile::F32, checking, |_| ()).unwrap()
+    check_against(&Suite::open(&golden).unwrap(), &out, Profile::F32, checking, |_| ()).unwrap()
 }
 
 /// The page, after a check that every element is closed and that it needs no other files.

@@ -24,7 +24,7 @@ pub(super) const COMMIT: &str = ".vsepp-commit";
 
 /// A run's files, to be read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RunFolder {
+pub(crate) struct RunFolder {
     pub(super) path: PathBuf,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Which {
 impl RunFolder {
     /// The run in this folder, which need not exist yet.
     #[must_use]
-    pub fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path) -> Self {
         Self { path: path.into() }
     }
 
@@ -61,12 +61,12 @@ impl RunFolder {
     }
     /// Where `metrics.jsonl` is now.
     #[must_use]
-    pub fn metrics(&self) -> PathBuf {
+    pub(crate) fn metrics(&self) -> PathBuf {
         self.find(METRICS)
     }
     /// Where `last.safetensors` is now.
     #[must_use]
-    pub fn last(&self) -> PathBuf {
+    pub(crate) fn last(&self) -> PathBuf {
         self.find(LAST)
     }
     /// Where `best.safetensors` is now.
@@ -92,7 +92,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// If `config.toml` is missing or is not a file of settings.
-    pub fn read_config(&self) -> Result<Config> {
+    pub(crate) fn read_config(&self) -> Result<Config> {
         self.read(CONFIG, |path| {
             let text = read_text(path, Config::LONGEST)?;
             toml::from_str(&text).map_err(|e| Error::file(path, e.to_string()))
