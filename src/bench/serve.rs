@@ -1,6 +1,7 @@
 //! This crate's side of `cargo bench --bench peers`: one piece of work, and its data for the other sides.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
@@ -17,22 +18,41 @@ use crate::error::{Error, Result};
 use crate::files::TensorWriter;
 use crate::model::{Parameters, Vse};
 use crate::nn::{Module, PrefixTree};
-use crate::report::thousands;
 use crate::simd;
 
 /// The work that is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// A training step
+    /// A training step.
     Step,
-    /// Captions to joint embeddings
+    /// Captions to joint embeddings.
     Encode,
-    /// Ranks in both directions, from embeddings
+    /// Ranks in both directions, from embeddings.
     Evaluate,
-    /// A product
+    /// A product.
     Product,
-    /// A product by the crate matrixmultiply
+    /// A product by the crate matrixmultiply.
     Matrixmultiply,
+}
+
+impl Work {
+    /// The names on a command line.
+    pub(crate) const NAMES: [(&'static str, Self); 5] = [
+        ("step", Self::Step),
+        ("encode", Self::Encode),
+        ("evaluate", Self::Evaluate),
+        ("product", Self::Product),
+        ("matrixmultiply", Self::Matrixmultiply),
+    ];
+}
+
+impl FromStr for Work {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let work = Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, work)| work);
+        work.ok_or_else(|| Error::config("serve", Self::NAMES.map(|(known, _)| known).join(", "), name))
+    }
 }
 
 /// A side that is ready.
@@ -125,8 +145,7 @@ fn mean(x: ArrayView2<'_, f32>) -> f64 {
 fn size_line(model: &Model) -> String {
     let a = &model.architecture;
     let layers = if a.num_layers == 1 { String::new() } else { format!(", {} layers", a.num_layers) };
-    let (size, parameters) =
-        (model.size.name(), usize::try_from(a.parameters()).map_or_else(|_| "?".into(), thousands));
+    let (size, parameters) = (model.size.name(), a.parameters());
     let (e, d, f, v) = (a.word_dim, a.embed_size, a.img_dim, a.vocab_size);
     format!("{size}: E {e}, H = D = {d}, F {f}, V {v}{layers}; {parameters} parameters")
 }

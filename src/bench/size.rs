@@ -23,31 +23,25 @@ pub(crate) enum Size {
 }
 
 /// What differs from a named size.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Changes {
-    /// B: pairs in a batch [default: 128]
-    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    /// B.
     pub batch_size: Option<usize>,
-    /// H and D: sizes of the state and of the joint space
-    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    /// H and D.
     pub embed_size: Option<usize>,
-    /// E: size of a word's vector
-    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    /// E.
     pub word_dim: Option<usize>,
-    /// Layers of the GRU [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    /// Layers of the GRU.
     pub num_layers: Option<usize>,
-    /// F: size of an image's features
-    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    /// F.
     pub img_dim: Option<usize>,
-    /// V: words of the vocabulary
-    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    /// V.
     pub vocab_size: Option<usize>,
-    /// Sentences in a caption: T grows by as much
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sizes")]
+    /// Sentences in a caption.
     pub sentences: usize,
 }
 
+#[cfg(test)]
 impl Default for Changes {
     fn default() -> Self {
         let (batch_size, embed_size, word_dim, num_layers, img_dim, vocab_size) = (None, None, None, None, None, None);

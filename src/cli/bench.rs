@@ -51,10 +51,29 @@ pub(crate) struct Args {
     /// Milliseconds of rest before each step, as between the steps of a program that also does other work
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pause: u64,
-    #[command(flatten)]
-    changes: Changes,
+    /// B: pairs in a batch [default: 128]
+    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    batch_size: Option<usize>,
+    /// H and D: sizes of the state and of the joint space
+    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    embed_size: Option<usize>,
+    /// E: size of a word's vector
+    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    word_dim: Option<usize>,
+    /// Layers of the GRU [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    num_layers: Option<usize>,
+    /// F: size of an image's features
+    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    img_dim: Option<usize>,
+    /// V: words of the vocabulary
+    #[arg(long, value_name = "N", help_heading = "Sizes")]
+    vocab_size: Option<usize>,
+    /// Sentences in a caption: T grows by as much
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sizes")]
+    sentences: usize,
     /// Be one side of `cargo bench --bench peers`: do this once for each line "run"
-    #[arg(long, hide = true, value_enum)]
+    #[arg(long, hide = true)]
     serve: Option<Work>,
     /// With --serve product: which
     #[arg(long, hide = true, default_value = "")]
@@ -74,8 +93,10 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     let mut sizes = if args.sizes.is_empty() { Size::ALL.to_vec() } else { args.sizes };
     sizes.sort_unstable();
     sizes.dedup();
+    let Args { batch_size, embed_size, word_dim, num_layers, img_dim, vocab_size, sentences, .. } = args;
+    let changes = Changes { batch_size, embed_size, word_dim, num_layers, img_dim, vocab_size, sentences };
     let options = Options {
-        models: sizes.into_iter().map(|size| Model::new(size, &args.changes)).collect::<crate::Result<_>>()?,
+        models: sizes.into_iter().map(|size| Model::new(size, &changes)).collect::<crate::Result<_>>()?,
         threads: all,
         captions: args.captions.map_or(Captions::MadeUp, Captions::File),
         steps: args.steps,

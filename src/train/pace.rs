@@ -58,7 +58,7 @@ impl<L: Loss> Trainer<L> {
             Ok(start.elapsed().as_secs_f64() / passes as f64)
         };
         let mut trials: Vec<Trial> = Vec::new();
-        let powers = (0..most.ilog2() + 1).rev().map(|power| 1 << power);
+        let powers = (0..=most.ilog2()).rev().map(|power| 1 << power);
         for threads in [most].into_iter().chain(powers.filter(|&threads| threads < most)) {
             let mut trial = Trial { team: Team::new(threads)?, pace: Pace { threads, seconds: 0.0 } };
             // The first pass allocates its memory.

@@ -117,7 +117,7 @@ mod tests {
                 .into_par_iter()
                 .map(|more| {
                     let mut team = Team::new(3).unwrap();
-                    (0..20).map(|_| team.run(|| sum(500 + more))).fold(0, |total, sum| total + sum)
+                    (0..20).map(|_| team.run(|| sum(500 + more))).sum::<u64>()
                 })
                 .collect::<Vec<u64>>()
         });
