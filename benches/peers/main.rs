@@ -203,7 +203,8 @@ fn run() -> Result<bool> {
 fn measure(options: &Options, product: Option<&str>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("data.safetensors");
-    let mut sides = vec![Side::ours(options, options.what.name(), product, Some(&file))?];
+    side::write(options, product, &file)?;
+    let mut sides = vec![Side::ours(options, options.what.name(), product)?];
     let mut skipped = Vec::new();
     for starter in Starter::all(options.what).iter().filter(|starter| options.wants(starter.key)) {
         match starter.start(options, product, &file)? {

@@ -44,26 +44,9 @@ pub(super) struct Skipped {
 }
 
 impl Side {
-    /// A process of this crate's program, doing this work. It writes the file that the other sides read.
-    pub(super) fn ours(options: &Options, work: &str, product: Option<&str>, file: Option<&Path>) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vsepp"));
-        command.args(["bench", "--serve", work, "--size", &options.size]).args(&options.sizes);
-        if options.what == What::Encode {
-            command.args(["--encode", &options.encode.to_string()]);
-        }
-        command.args(["--evaluate", &options.evaluate.to_string()]);
-        if let Some(product) = product {
-            command.args(["--product", product]);
-        }
-        for (flag, path) in [("--captions", options.captions.as_deref()), ("--write", file)] {
-            if let Some(path) = path {
-                command.arg(flag).arg(path);
-            }
-        }
-        if options.avx2 {
-            command.arg("--avx2");
-        }
-        Self::start(command, options.threads())
+    /// A process of this crate's program, doing this work.
+    pub(super) fn ours(options: &Options, work: &str, product: Option<&str>) -> Result<Self> {
+        Self::start(program(options, work, product), options.threads())
     }
 
     fn start(mut command: Command, threads: usize) -> Result<Self> {
@@ -107,6 +90,33 @@ impl Side {
         writeln!(self.input.as_mut().context("no pipe")?, "run")?;
         self.line()
     }
+}
+
+/// This crate's program, for this work.
+fn program(options: &Options, work: &str, product: Option<&str>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vsepp"));
+    command.args(["bench", "--serve", work, "--size", &options.size]).args(&options.sizes);
+    if options.what == What::Encode {
+        command.args(["--encode", &options.encode.to_string()]);
+    }
+    command.args(["--evaluate", &options.evaluate.to_string()]);
+    if let Some(product) = product {
+        command.args(["--product", product]);
+    }
+    if let Some(captions) = &options.captions {
+        command.arg("--captions").arg(captions);
+    }
+    if options.avx2 {
+        command.arg("--avx2");
+    }
+    command
+}
+
+/// Writes the file that the other sides read.
+pub(super) fn write(options: &Options, product: Option<&str>, file: &Path) -> Result<()> {
+    let status = program(options, options.what.name(), product).arg("--write").arg(file).status()?;
+    ensure!(status.success(), "cannot write the data; see the message above");
+    Ok(())
 }
 
 impl Drop for Side {
@@ -177,7 +187,7 @@ impl Starter {
             Program::Candle | Program::Ours(_) if options.avx2 => {
                 return skipped("it has no switch that leaves AVX-512 unused".into());
             }
-            Program::Ours(work) => return Side::ours(options, work, product, None).map(Ok),
+            Program::Ours(work) => return Side::ours(options, work, product).map(Ok),
             Program::Python(script, more, packages) => {
                 let imports = format!("import {}", packages.replace(' ', ", "));
                 if !succeeds(Command::new(python()).args(["-c", &imports])) {

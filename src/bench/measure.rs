@@ -127,6 +127,11 @@ impl Operands {
         }
     }
 
+    /// The product.
+    pub(super) fn product(&self) -> &Product {
+        &self.product
+    }
+
     /// The last row of C, [1, N]. Every number of B counts in it.
     pub(super) fn last_row(&self) -> ArrayView2<'_, f32> {
         self.c.slice(s![-1.., ..])

@@ -26,7 +26,7 @@ pub(crate) use captions::Captions;
 pub(crate) use machine::{cores, peak_rss_mib};
 pub(crate) use measure::Peak;
 pub(crate) use run::{Measured, Options, Report, SizeReport, Timing, run};
-pub(crate) use serve::{Side, Work};
+pub(crate) use serve::{Data, Work};
 pub(crate) use size::{Changes, Model, Size};
 pub(crate) use spread::Spread;
 pub(crate) use work::{Form, Product};

@@ -1,4 +1,5 @@
-//! This crate's side of `cargo bench --bench peers`: one piece of work, and its data for the other sides.
+//! This crate's side of `cargo bench --bench peers`: one piece of work, and its data, which the other sides read
+//! from a file.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -16,7 +17,7 @@ use super::subject::Training;
 use super::work::{Counts, Product, compared, operations, products};
 use crate::error::{Error, Result};
 use crate::files::TensorWriter;
-use crate::model::{Parameters, Vse};
+use crate::model::{Batch, Parameters, Vse};
 use crate::nn::{Module, PrefixTree};
 use crate::simd;
 
@@ -55,79 +56,127 @@ impl FromStr for Work {
     }
 }
 
-/// A side that is ready.
-pub(crate) struct Side {
-    /// Whose code does the work.
-    pub name: &'static str,
-    /// What is timed, on which machine.
-    pub about: Value,
-    /// Does the work once and returns the value that must agree with the other sides.
-    pub work: Box<dyn FnMut() -> Result<f64> + Send>,
+/// The data of a piece of work, drawn with a fixed seed.
+pub(crate) struct Data {
+    model: Model,
+    kind: Kind,
 }
 
-impl Side {
-    /// Draws the data with a fixed seed, and writes the file that the other sides read.
+enum Kind {
+    Step(Batch<f32>),
+    Encode(Vec<Vec<u32>>),
+    Evaluate(Embeddings),
+    Product(Operands, Work),
+}
+
+impl Data {
+    /// Draws the data.
     ///
     /// # Errors
     ///
-    /// If a number is out of range, if the captions cannot be read, or if the file cannot be written.
-    pub(crate) fn new(work: Work, product: &str, options: &Options, file: Option<&Path>) -> Result<Self> {
+    /// If a number is out of range, or if the captions cannot be read.
+    pub(crate) fn draw(work: Work, product: &str, options: &Options) -> Result<Self> {
         options.check()?;
-        let model = options.models.first().ok_or_else(|| Error::mismatch("expected a size, found none"))?;
-        let architecture = model.architecture;
-        let name = if work == Work::Matrixmultiply { "matrixmultiply" } else { "vsepp" };
+        let model = options.models.first().ok_or_else(|| Error::mismatch("expected a size, found none"))?.clone();
+        let captions = |number| model.captions(&options.captions, number);
+        let kind = match work {
+            Work::Step => Kind::Step(batch(&model.architecture, captions(model.config.batch_size)?)),
+            Work::Encode => Kind::Encode(captions(options.number_to_encode()?)?),
+            Work::Evaluate => Kind::Evaluate(Embeddings::new(options.evaluate, model.architecture.embed_size)?),
+            Work::Product | Work::Matrixmultiply => Kind::Product(Operands::new(&named(product)?), work),
+        };
+        Ok(Self { model, kind })
+    }
+
+    /// Writes the file that the other sides read.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub(crate) fn write(&self, file: &Path) -> Result<()> {
         let mut writer = TensorWriter::default();
-        let mut about = json!({
-            "processor": processor(), "cores": cores(), "vectors": simd::unit(), "load": load(),
-            "captions": options.captions.to_string(), "architecture": architecture, "parameters": architecture.parameters(),
-        });
-        let lines;
-        let work: Box<dyn FnMut() -> Result<f64> + Send> = match work {
-            Work::Step => {
-                let captions = model.captions(&options.captions, model.config.batch_size)?;
-                lines = vec![size_line(model), write_captions(&mut writer, &captions, model, &mut about)?];
-                let batch = batch(&architecture, captions);
-                writer.add("images", &batch.images().features()?.into_dyn());
-                let mut training = Training::new(model)?;
+        match &self.kind {
+            Kind::Step(batch) => writer.add("images", &batch.images().features()?.into_dyn()),
+            Kind::Encode(_) => {}
+            Kind::Evaluate(embeddings) => {
+                writer.add("images", &embeddings.images.view().into_dyn());
+                writer.add("captions", &embeddings.captions.view().into_dyn());
+            }
+            Kind::Product(operands, _) => operands.write(&mut writer)?,
+        }
+        if let Some(captions) = self.captions() {
+            add_captions(&mut writer, captions)?;
+            let parameters = Parameters::<f32>::init(&self.model.architecture, SEED);
+            parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
+        }
+        writer.write_safetensors(file, None)
+    }
+
+    fn captions(&self) -> Option<&[Vec<u32>]> {
+        match &self.kind {
+            Kind::Step(batch) => Some(batch.captions()),
+            Kind::Encode(captions) => Some(captions),
+            Kind::Evaluate(_) | Kind::Product(..) => None,
+        }
+    }
+
+    /// Whose code does the work.
+    #[must_use]
+    pub(crate) fn name(&self) -> &'static str {
+        if matches!(self.kind, Kind::Product(_, Work::Matrixmultiply)) { "matrixmultiply" } else { "vsepp" }
+    }
+
+    /// What is timed, on which machine.
+    #[must_use]
+    pub(crate) fn about(&self) -> Value {
+        let mut about = json!({ "processor": processor(), "cores": cores(), "vectors": simd::unit(), "load": load() });
+        let mut lines = vec![match &self.kind {
+            Kind::Step(_) | Kind::Encode(_) => size_line(&self.model),
+            Kind::Evaluate(Embeddings { images, captions }) => {
+                format!("{} images × {} captions, D {}", images.nrows(), captions.nrows(), images.ncols())
+            }
+            Kind::Product(operands, _) => product_line(operands.product()),
+        }];
+        if let Some(captions) = self.captions() {
+            let tree = PrefixTree::new(captions);
+            let c = Counts::of(&tree);
+            about["architecture"] = json!(self.model.architecture);
+            about["counts"] = json!(c);
+            about["operations"] = json!(operations(&products(&self.model.architecture, &tree), None));
+            lines.push(format!(
+                "{} captions: {} tokens, {} states, {} parents, {} distinct words",
+                c.pairs, c.tokens, c.states, c.parents, c.distinct_words
+            ));
+        }
+        about["lines"] = json!(lines);
+        about
+    }
+
+    /// Does the work once at each call, and returns the value that must agree with the other sides.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such model.
+    pub(crate) fn work(self) -> Result<Box<dyn FnMut() -> Result<f64> + Send>> {
+        Ok(match self.kind {
+            Kind::Step(batch) => {
+                let mut training = Training::new(&self.model)?;
                 Box::new(move || training.step(&batch))
             }
-            Work::Encode => {
-                let captions = model.captions(&options.captions, options.number_to_encode()?)?;
-                lines = vec![size_line(model), write_captions(&mut writer, &captions, model, &mut about)?];
-                let model = Vse::<f32>::init(architecture, SEED);
+            Kind::Encode(captions) => {
+                let model = Vse::<f32>::init(self.model.architecture, SEED);
                 Box::new(move || Ok(mean(model.embed_captions(&captions)?.view())))
             }
-            Work::Evaluate => {
-                let embeddings = Embeddings::new(options.evaluate, architecture.embed_size)?;
-                let (images, captions) = (embeddings.images.view(), embeddings.captions.view());
-                lines =
-                    vec![format!("{} images × {} captions, D {}", images.nrows(), captions.nrows(), images.ncols())];
-                writer.add("images", &images.into_dyn());
-                writer.add("captions", &captions.into_dyn());
-                Box::new(move || Ok(embeddings.evaluate()?.rsum))
-            }
-            Work::Product | Work::Matrixmultiply => {
-                let product = named(product)?;
-                lines = vec![product_line(&product)];
-                about["product"] = json!(product);
-                let mut operands = Operands::new(&product);
-                operands.write(&mut writer)?;
-                let own = work == Work::Product;
-                Box::new(move || {
-                    if own {
-                        operands.run();
-                    } else {
-                        operands.run_matrixmultiply();
-                    }
-                    Ok(mean(operands.last_row()))
-                })
-            }
-        };
-        about["lines"] = json!(lines);
-        if let Some(file) = file {
-            writer.write_safetensors(file, None)?;
-        }
-        Ok(Self { name, about, work })
+            Kind::Evaluate(embeddings) => Box::new(move || Ok(embeddings.evaluate()?.rsum)),
+            Kind::Product(mut operands, work) => Box::new(move || {
+                if work == Work::Matrixmultiply {
+                    operands.run_matrixmultiply();
+                } else {
+                    operands.run();
+                }
+                Ok(mean(operands.last_row()))
+            }),
+        })
     }
 }
 
@@ -156,35 +205,17 @@ fn product_line(product: &Product) -> String {
     format!("{name}: {form}, {calls}{} × {k} × {n}", m[0])
 }
 
-/// Writes captions, padded, with their lengths and the parameters that begin the training.
-fn write_captions(
-    writer: &mut TensorWriter,
-    captions: &[Vec<u32>],
-    model: &Model,
-    about: &mut Value,
-) -> Result<String> {
+/// Adds captions, padded with 0, and their lengths.
+fn add_captions(writer: &mut TensorWriter, captions: &[Vec<u32>]) -> Result<()> {
     let longest = captions.iter().map(Vec::len).max().unwrap_or(0);
     let padded = |caption: &Vec<u32>| -> Vec<i64> {
         caption.iter().map(|&word| i64::from(word)).chain(std::iter::repeat(0)).take(longest).collect()
     };
-    writer.add_integers(
-        "captions",
-        &[captions.len(), longest],
-        &captions.iter().flat_map(padded).collect::<Vec<_>>(),
-    )?;
+    let ids: Vec<i64> = captions.iter().flat_map(padded).collect();
+    writer.add_integers("captions", &[captions.len(), longest], &ids)?;
     #[allow(clippy::cast_possible_wrap)] // an address has at most 63 bits
     let lengths: Vec<i64> = captions.iter().map(|caption| caption.len() as i64).collect();
-    writer.add_integers("lengths", &[captions.len()], &lengths)?;
-    let parameters = Parameters::<f32>::init(&model.architecture, SEED);
-    parameters.each(|path, _, tensor| writer.add(path.to_string(), &tensor));
-    let tree = PrefixTree::new(captions);
-    let c = Counts::of(&tree);
-    about["counts"] = json!(c);
-    about["operations"] = json!(operations(&products(&model.architecture, &tree), None));
-    Ok(format!(
-        "{} captions: {} tokens, {} states, {} parents, {} distinct words",
-        c.pairs, c.tokens, c.states, c.parents, c.distinct_words
-    ))
+    writer.add_integers("lengths", &[captions.len()], &lengths)
 }
 
 #[cfg(test)]
@@ -208,11 +239,14 @@ mod tests {
             (Work::Product, vec!["a", "b", "form", "rows"]),
         ];
         for (work, tensors) in all {
-            let mut side = Side::new(work, "input", &options(), Some(&file)).unwrap();
+            let data = Data::draw(work, "input", &options()).unwrap();
+            data.write(&file).unwrap();
             let found = TensorFile::read(&file).unwrap();
             let names: Vec<&str> = found.names().filter(|name| !name.contains('.')).collect();
             assert_eq!(names, tensors, "{work:?}");
-            let values = [(side.work)().unwrap(), (side.work)().unwrap()];
+            assert!(data.about()["lines"].is_array());
+            let mut work_once = data.work().unwrap();
+            let values = [work_once().unwrap(), work_once().unwrap()];
             assert!(values.iter().all(|value| value.is_finite() && *value > 0.0), "{work:?}: {values:?}");
             assert_eq!(values[0] == values[1], work != Work::Step, "{work:?}: only a training step changes something");
         }
@@ -220,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_unknown_product_is_named() {
-        let error = Side::new(Work::Product, "cube", &options(), None).err().unwrap().to_string();
+        let error = Data::draw(Work::Product, "cube", &options()).err().unwrap().to_string();
         assert!(error.starts_with("product = cube: expected one of square, gradient, "), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::bench::{self, Captions, Changes, Model, Options, Side, Size, Work, cores, peak_rss_mib};
+use crate::bench::{self, Captions, Changes, Data, Model, Options, Size, Work, cores, peak_rss_mib};
 use crate::report::bench_report;
 use crate::simd;
 use crate::train::Team;
@@ -78,7 +78,7 @@ pub(crate) struct Args {
     /// With --serve product: which
     #[arg(long, hide = true, default_value = "")]
     product: String,
-    /// With --serve: the file that the other sides read
+    /// With --serve: only write the file that the other sides read
     #[arg(long, hide = true)]
     write: Option<PathBuf>,
 }
@@ -105,7 +105,12 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
         evaluate: args.evaluate,
     };
     if let Some(work) = args.serve {
-        return serve(Side::new(work, &args.product, &options, args.write.as_deref())?, options.threads[0]);
+        let data = Data::draw(work, &args.product, &options)?;
+        if let Some(file) = args.write {
+            data.write(&file)?;
+            return Ok(Output::default());
+        }
+        return serve(data, options.threads[0]);
     }
     let bar = busy("drawing captions".into());
     let report = bench::run(&options, &|next| bar.set_message(next.to_owned()));
@@ -116,21 +121,22 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
 
 /// Works once for each line "run", and ends at the end of the input. `benches/peers/protocol.py` describes what is
 /// printed.
-fn serve(mut side: Side, threads: usize) -> Result<Output> {
+fn serve(data: Data, threads: usize) -> Result<Output> {
     let say = |line: Value| {
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{line}").and_then(|()| stdout.flush())
     };
-    let mut team = Team::new(threads)?;
+    let (peer, about) = (data.name(), data.about());
+    let (mut team, mut work) = (Team::new(threads)?, data.work()?);
     say(json!({
-        "ready": true, "peer": side.name, "version": env!("CARGO_PKG_VERSION"), "threads": threads, "about": side.about
+        "ready": true, "peer": peer, "version": env!("CARGO_PKG_VERSION"), "threads": threads, "about": about
     }))?;
     for line in std::io::stdin().lock().lines() {
         if line?.trim() != "run" {
             continue;
         }
         let start = Instant::now();
-        let value = team.run(&mut side.work)?;
+        let value = team.run(&mut work)?;
         let seconds = start.elapsed().as_secs_f64();
         say(json!({"seconds": seconds, "value": value, "peak_rss_mb": peak_rss_mib()}))?;
     }
