@@ -173,11 +173,15 @@ fn draw(shares: &[Shares], curves: &[(&str, Vec<Point>)], all: usize) -> String 
     svg += &text(588.0, 172.0, "start", "1 thread");
     let _ = writeln!(svg, r##"<path d="M660 168h22" stroke="#1f5fa8" stroke-width="2"/>"##);
     svg += &text(688.0, 172.0, "start", &format!("{all} threads"));
-    let (low, high) = (10f64.ln(), 800f64.ln());
+    let slowest = curves.iter().flat_map(|(_, points)| points).flat_map(|p| p.seconds).fold(0.5, f64::max);
+    let (low, high) = (10f64.ln(), (1.2e3 * slowest).ln());
     let height = |seconds: f64| 370.0 - 160.0 * ((1e3 * seconds).ln() - low) / (high - low);
     for (k, (letter, points)) in curves.iter().enumerate() {
         let left = 60.0 + 178.0 * k as f64;
-        for tick in [10.0, 20.0, 50.0, 100.0, 200.0, 500.0] {
+        for tick in [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0] {
+            if tick > 1e3 * slowest {
+                continue;
+            }
             let y = height(tick / 1e3);
             let _ = writeln!(svg, r##"<path d="M{left:.1} {y:.1}h130" stroke="#ddd"/>"##);
             if k == 0 {

@@ -263,7 +263,11 @@ fn spoiled_texts() {
         assert!((500..2000).contains(&refused), "{name}: {refused} of 2000 were refused");
     }
     let settings = toml::to_string(&Config::default()).unwrap();
-    try_all("settings", &path("config.toml"), settings.as_bytes(), 300, |path| {
+    try_all("settings", &path("config.toml"), settings.as_bytes(), 2000, |path| {
+        let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap();
+        toml::from_str::<Config>(&text).is_ok_and(|config| config.check().is_ok())
+    });
+    try_all("settings, by the program", &path("config.toml"), settings.as_bytes(), 300, |path| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_vsepp"));
         let output = program.args(["train", "--print-config", "--config"]).arg(path).output().unwrap();
         succeeded(&output)
