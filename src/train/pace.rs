@@ -27,8 +27,10 @@ struct Trial {
     pace: Pace,
 }
 
-/// A slower number of threads is tried no longer, nor are smaller ones.
+/// If a number of threads needs as much more time, smaller ones are not tried,
 const HOPELESS: f64 = 1.3;
+/// and if the passes take as many seconds. Shorter ones are disturbed more, and are soon timed.
+const LONG: f64 = 0.05;
 /// Fewer threads are taken if they need at most as much more time.
 const EQUAL: f64 = 1.02;
 
@@ -51,11 +53,13 @@ impl<L: Loss> Trainer<L> {
         let (pairs, epoch) = (data.train.ids.len(), self.progress.epoch);
         let order = EpochOrder::new(pairs, self.config.batch_size, self.config.seed, epoch);
         let Ok(batch) = order.batch(0, &data.train) else { return Ok(Vec::new()) };
-        // The mean of some passes, about 10 ms of them.
-        let time = |trainer: &mut Self, trial: &mut Trial, passes: usize| -> Result<f64> {
-            let start = Instant::now();
-            trial.team.run(|| (0..passes).try_for_each(|_| trainer.passes(&batch)))?;
-            Ok(start.elapsed().as_secs_f64() / passes as f64)
+        // The mean of some passes.
+        let time = |trainer: &mut Self, trial: &mut Trial, passes: usize| {
+            trial.team.run(|| -> Result<f64> {
+                let start = Instant::now();
+                (0..passes).try_for_each(|_| trainer.passes(&batch))?;
+                Ok(start.elapsed().as_secs_f64() / passes as f64)
+            })
         };
         let mut trials: Vec<Trial> = Vec::new();
         let powers = (0..=most.ilog2()).rev().map(|power| 1 << power);
@@ -67,7 +71,7 @@ impl<L: Loss> Trainer<L> {
             }
             trial.pace.seconds = time(self, &mut trial, 1)?;
             let best = fastest(&trials).map_or(f64::INFINITY, |pace| pace.seconds);
-            let hopeless = trial.pace.seconds > HOPELESS * best;
+            let hopeless = trial.pace.seconds > HOPELESS * best && trial.pace.seconds > LONG;
             trials.push(trial);
             if hopeless {
                 break;
@@ -79,6 +83,7 @@ impl<L: Loss> Trainer<L> {
         let mut rounds = 0;
         while rounds < 3 || start.elapsed().as_secs_f64() < budget {
             for trial in &mut trials {
+                // About 10 ms of them.
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 1000
                 let passes = (0.01 / trial.pace.seconds).clamp(1.0, 1000.0) as usize;
                 let seconds = time(self, trial, passes)?;
