@@ -43,7 +43,8 @@ use serde_json::Value;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Threads to use [default: all cores]; the results do not depend on it
+    /// Threads to use [default: all cores; for steps of training, as many as are fastest]; the results do not
+    /// depend on it
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Print one JSON document instead of text

@@ -12,7 +12,7 @@ use crate::eval::Chance;
 use crate::files::read_text;
 use crate::model::{Config, ValidConfig};
 use crate::report::{Console, JsonLines, evaluation_table, say, thousands};
-use crate::train::{Embedded, Event, Observer, Outcome, Pace, Run, RunFolder, Trained, Trainer, TrainingData, Which};
+use crate::train::{Embedded, Event, Observer, Outcome, Run, RunFolder, Trained, Trainer, TrainingData, Which};
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 
@@ -83,9 +83,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
     let dev_chance = Chance::of(dev.starts(), 1);
     let data = encode(&vocabulary, train, &tokens, dev)?;
-    if threads.is_none() {
-        say_threads(&trainer.choose_threads(&data)?);
-    }
+    trainer.choose_threads = threads.is_none();
     let metrics = JsonLines::new(&run, config.log_step);
     let mut observers = Observers { console: Console::since(begun), metrics };
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
@@ -109,21 +107,6 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
         return Ok(Output { text, json: json(trainer.progress.step), exit: 130 });
     }
     result(&run, test, dev_chance, &advice)
-}
-
-/// The chosen number of threads, and the times that it was chosen by.
-fn say_threads(paces: &[Pace]) {
-    let Some((chosen, others)) = paces.split_first() else { return };
-    let milliseconds = |pace: &Pace| format!("{:.2} ms", 1e3 * pace.seconds);
-    let others: Vec<String> =
-        others.iter().map(|pace| format!("on {}: {}", pace.threads, milliseconds(pace))).collect();
-    say(&format!(
-        "{} thread{}: forward and backward take {}; {} (--threads N fixes the number)",
-        chosen.threads,
-        if chosen.threads == 1 { "" } else { "s" },
-        milliseconds(chosen),
-        others.join(", ")
-    ));
 }
 
 fn json_path(run: &Run) -> String {

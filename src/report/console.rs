@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::table::thousands;
 use crate::error::Result;
 use crate::escape;
-use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, StepReport};
+use crate::train::{Collapse, CollapseDetector, EpochReport, Event, Observer, Pace, StepReport};
 
 /// Shows a training on stderr. There is a progress bar only if stderr is a terminal.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Console {
     batches: usize,
     /// Whether the run could train with SH first but does not.
     warmup_is_open: bool,
+    /// The number of threads that was shown last.
+    threads: Option<usize>,
     /// Smoothed seconds per step.
     pace: Option<f64>,
     /// When the program was started.
@@ -47,12 +49,35 @@ impl Console {
     /// Reports the time until the first step, counted from `begun`.
     #[must_use]
     pub(crate) fn since(begun: Instant) -> Self {
-        Self { bar: ProgressBar::hidden(), epochs: 0, batches: 0, warmup_is_open: false, pace: None, begun }
+        Self {
+            bar: ProgressBar::hidden(),
+            epochs: 0,
+            batches: 0,
+            warmup_is_open: false,
+            threads: None,
+            pace: None,
+            begun,
+        }
     }
 
     /// Prints a line above the bar.
     fn say(&self, text: &str) {
         self.bar.suspend(|| say(text));
+    }
+
+    /// Says how many threads take the steps, and why, unless it is the same number as before.
+    fn threads(&mut self, paces: &[Pace]) {
+        let Some((chosen, others)) = paces.split_first() else { return };
+        if self.threads.replace(chosen.threads) != Some(chosen.threads) {
+            let ms = |pace: &Pace| format!("{:.2} ms", 1e3 * pace.seconds);
+            let others: Vec<String> = others.iter().map(|pace| format!("on {}: {}", pace.threads, ms(pace))).collect();
+            let (number, plural) = (chosen.threads, if chosen.threads == 1 { "" } else { "s" });
+            self.say(&format!(
+                "{number} thread{plural}: forward and backward take {}; {} (--threads N fixes the number)",
+                ms(chosen),
+                others.join(", ")
+            ));
+        }
     }
 
     fn step(&mut self, step: &StepReport) {
@@ -152,6 +177,7 @@ impl Observer for Console {
                 // The bar hides itself if stderr is not a terminal.
                 self.bar = ProgressBar::new(*batches as u64).with_style(style);
             }
+            Event::ThreadsChosen(paces) => self.threads(paces),
             Event::Step(step) => self.step(step),
             Event::Collapsed(collapse) => self.collapse(collapse),
             Event::Validated { step, dev, .. } => self.say(&format!("  step {step}: dev rsum {:.1}", dev.rsum)),

@@ -44,7 +44,11 @@ impl Observer for JsonLines<'_> {
             }
             Event::EpochEnded(report) => self.write("epoch", report),
             Event::Collapsed(collapse) => self.write("collapse", collapse),
-            Event::Step(_) | Event::Started { .. } | Event::Interrupted { .. } | Event::Finished { .. } => Ok(()),
+            Event::Started { .. }
+            | Event::ThreadsChosen(_)
+            | Event::Step(_)
+            | Event::Interrupted { .. }
+            | Event::Finished { .. } => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::collapse::Collapse;
 use super::figures::{EpochReport, StepReport};
+use super::pace::Pace;
 use super::progress::Progress;
 use crate::error::Result;
 use crate::eval::Evaluation;
@@ -43,6 +44,8 @@ pub enum Event<'a> {
         /// How far the training is.
         progress: &'a Progress,
     },
+    /// The number of threads for the steps was chosen by these times; the chosen one is the first.
+    ThreadsChosen(&'a [Pace]),
     /// A step was taken.
     Step(&'a StepReport),
     /// The embeddings have collapsed.

@@ -35,15 +35,14 @@ const LONG: f64 = 0.05;
 const EQUAL: f64 = 1.02;
 
 impl<L: Loss> Trainer<L> {
-    /// Measures on how many threads a step is fastest: all of the current pool, or 16, 8, 4, 2, 1 if that is fewer.
-    /// From now on [`run`](Self::run) takes its steps on as many. Returns what was measured, the fastest first. The
-    /// model does not change. Nothing is measured on one thread, or if the passes fail: `run` reports why, with the
-    /// place.
+    /// Measures forward and backward pass on all threads of the current pool, and on 16, 8, 4, 2 and 1 if those are
+    /// fewer. Returns the times, the chosen number of threads first. The model does not change. Nothing is measured
+    /// if there is one thread, no training is left, or the passes fail: the training reports why, with the place.
     ///
     /// # Errors
     ///
     /// If threads cannot be started.
-    pub fn choose_threads(&mut self, data: &TrainingData) -> Result<Vec<Pace>> {
+    pub(super) fn paces(&mut self, data: &TrainingData) -> Result<Vec<Pace>> {
         /// Seconds for each number of threads.
         const TIME: f64 = 0.1;
         let most = rayon::current_num_threads();
@@ -92,7 +91,6 @@ impl<L: Loss> Trainer<L> {
             rounds += 1;
         }
         let chosen = fastest(&trials).map_or(most, |pace| pace.threads);
-        self.threads = Some(chosen);
         let mut paces: Vec<Pace> = trials.iter().map(|trial| trial.pace).collect();
         paces.sort_by_key(|pace| (pace.threads != chosen, pace.threads));
         Ok(paces)

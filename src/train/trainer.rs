@@ -10,7 +10,7 @@
 mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ndarray::{ArrayViewD, Dimension};
 use rayon::prelude::*;
@@ -41,6 +41,9 @@ pub enum Outcome {
     /// It was stopped on request.
     Interrupted,
 }
+
+/// After how long the number of threads is chosen again, at the next validation or end of an epoch.
+const AGAIN: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(60) };
 
 /// Why no further step is taken for now.
 enum Pause {
@@ -93,8 +96,10 @@ pub struct Trainer<L = WarmUp> {
     data: Option<Fingerprints>,
     /// The memory of a step, reused by the next.
     buffers: Buffers,
-    /// The number of threads that take the steps; none: as many as the current pool has.
-    pub(super) threads: Option<usize>,
+    /// Whether [`run`](Self::run) measures on how many threads of the current pool a step is fastest, and takes its
+    /// steps on as many: before the first step, and from time to time, because other programs come and go. False: on
+    /// all. The bits do not depend on it.
+    pub choose_threads: bool,
 }
 
 /// The results of a step, kept so that the next step reuses their memory.
@@ -128,7 +133,7 @@ impl Trainer {
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
             data: None,
-            threads: None,
+            choose_threads: false,
             config,
             model,
         })
@@ -166,7 +171,7 @@ impl Trainer {
             progress: checkpoint.progress,
             vocabulary: checkpoint.vocabulary,
             data: Some(checkpoint.data),
-            threads: None,
+            choose_threads: false,
         })
     }
 }
@@ -180,9 +185,9 @@ impl<L: Loss> Trainer<L> {
     /// The same training with this loss instead of that of the settings.
     #[must_use]
     pub fn with_loss<M: Loss>(self, loss: M) -> Trainer<M> {
-        let Self { config, model, adam, progress, objective, vocabulary, data, buffers, threads } = self;
+        let Self { config, model, adam, progress, objective, vocabulary, data, buffers, choose_threads } = self;
         let objective = Objective { loss, mask_same_image: objective.mask_same_image };
-        Trainer { config, model, adam, progress, objective, vocabulary, data, buffers, threads }
+        Trainer { config, model, adam, progress, objective, vocabulary, data, buffers, choose_threads }
     }
 
     /// Trains until all epochs are done or `stop` is set. With a run folder, a checkpoint is written at
@@ -238,6 +243,8 @@ impl<L: Loss> Trainer<L> {
         let pairs = data.train.ids.len();
         let batches = pairs.div_ceil(self.config.batch_size);
         let first_step = self.progress.step;
+        let mut team = self.team(data, observer)?;
+        let mut gathered = Instant::now();
         observer.event(&Event::Started {
             config: &self.config,
             parameters: self.model.parameters.count(),
@@ -245,7 +252,6 @@ impl<L: Loss> Trainer<L> {
             batches,
             progress: &self.progress,
         })?;
-        let mut team = Team::new(self.threads.unwrap_or_else(rayon::current_num_threads))?;
         while self.progress.epoch < self.config.num_epochs {
             match team.run(|| self.steps(data, ahead, batches, observer, stop))? {
                 Pause::Stop => {
@@ -258,9 +264,21 @@ impl<L: Loss> Trainer<L> {
                 Pause::Validation => self.validate_within_epoch(data, run, observer)?,
                 Pause::EpochEnd => self.end_epoch(data, run, observer)?,
             }
+            if self.choose_threads && gathered.elapsed() > AGAIN {
+                team = self.team(data, observer)?;
+                gathered = Instant::now();
+            }
         }
         observer.event(&Event::Finished { progress: &self.progress })?;
         Ok(Outcome::Finished)
+    }
+
+    /// The threads that take the steps.
+    fn team(&mut self, data: &TrainingData, observer: &mut dyn Observer) -> Result<Team> {
+        let paces = if self.choose_threads { self.paces(data)? } else { Vec::new() };
+        let Some(chosen) = paces.first() else { return Team::new(rayon::current_num_threads()) };
+        observer.event(&Event::ThreadsChosen(&paces))?;
+        Team::new(chosen.threads)
     }
 
     /// Takes steps until something else has to be done.

@@ -3,7 +3,7 @@ use crate::data::Source;
 use crate::data::batches::EpochOrder;
 use crate::data::scenes::ScenesConfig;
 use crate::model::Config;
-use crate::train::Ignore;
+use crate::train::{Ignore, Pace};
 use ndarray::Array2;
 
 fn config() -> Config {
@@ -389,42 +389,57 @@ fn what_does_not_fit_is_refused_on_resuming() {
     assert_eq!(error, "checkpoint: step: expected 7, after 1 epoch(s) of 7 batches and 0 batch(es), found 8");
 }
 
-#[test]
-fn the_fastest_number_of_threads_is_measured_and_changes_no_bit() {
-    let (vocabulary, data) = data();
-    let config = Config { num_epochs: 1, ..config() }.check().unwrap();
-    let img_dim = data.train.split.img_dim().unwrap();
-    let chosen_on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
-            let before = trainer.clone();
-            let paces = trainer.choose_threads(&data).unwrap();
-            assert_eq!((&trainer.model, &trainer.adam, trainer.progress.step), (&before.model, &before.adam, 0));
-            let chosen = trainer.threads;
-            trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
-            (trainer.model, chosen, paces)
-        })
-    };
-    let (one, chosen, paces) = chosen_on(1);
-    assert_eq!((chosen, paces), (None, vec![]), "there is no choice");
-    let (three, chosen, paces) = chosen_on(3);
-    assert_eq!(one, three);
-    assert_eq!(chosen, Some(paces[0].threads), "the first is the one that is taken");
-    let mut tried: Vec<usize> = paces.iter().map(|pace| pace.threads).collect();
-    tried.sort_unstable();
-    assert!(tried == [2, 3] || tried == [1, 2, 3], "{tried:?}");
-    assert!(paces.iter().all(|pace| pace.seconds > 0.0 && pace.seconds * 1.02 >= paces[0].seconds), "{paces:?}");
+/// The times by which the number of threads was chosen.
+#[derive(Default)]
+struct Chosen(Vec<Vec<Pace>>);
+
+impl Observer for Chosen {
+    fn event(&mut self, event: &Event<'_>) -> Result<()> {
+        if let Event::ThreadsChosen(paces) = event {
+            self.0.push(paces.to_vec());
+        }
+        Ok(())
+    }
 }
 
 #[test]
-fn a_batch_that_cannot_be_read_is_left_to_the_training_to_report() {
+fn the_fastest_number_of_threads_is_measured_and_changes_no_bit() {
+    let (vocabulary, data) = data();
+    let config = Config { val_step: 0, ..config() }.check().unwrap();
+    let img_dim = data.train.split.img_dim().unwrap();
+    let trained = |choose_threads, threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim).unwrap();
+            trainer.choose_threads = choose_threads;
+            let mut chosen = Chosen::default();
+            trainer.run(&data, None, &mut chosen, &AtomicBool::new(false)).unwrap();
+            (trainer.model, trainer.adam, chosen.0)
+        })
+    };
+    let (model, adam, chosen) = trained(false, 3);
+    assert!(chosen.is_empty());
+    assert!(trained(true, 1).2.is_empty(), "there is no choice");
+    let (same_model, same_adam, chosen) = trained(true, 3);
+    assert_eq!((&model, &adam), (&same_model, &same_adam));
+    assert_eq!(chosen.len(), config.num_epochs, "before the first epoch, and here after each but the last");
+    for paces in chosen {
+        let mut tried: Vec<usize> = paces.iter().map(|pace| pace.threads).collect();
+        tried.sort_unstable();
+        assert!(tried == [2, 3] || tried == [1, 2, 3], "{tried:?}");
+        assert!(paces.iter().all(|pace| pace.seconds > 0.0 && pace.seconds * 1.02 >= paces[0].seconds), "{paces:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_batch_is_reported_by_its_step() {
     let (vocabulary, mut data) = data();
-    let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, 5).unwrap();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    assert_eq!(pool.install(|| trainer.choose_threads(&data)).unwrap(), vec![]);
-    let error = trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap_err().to_string();
-    assert!(error.starts_with("train: expected image features of dimension F = 5"), "{error}");
-    data.train.ids.clear();
-    assert_eq!(pool.install(|| trainer.choose_threads(&data)).unwrap(), vec![]);
+    let img_dim = data.train.split.img_dim().unwrap();
+    change_image(&mut data.train, [7, 3], |_| f32::NAN);
+    let message = |choose_threads| {
+        let mut trainer = Trainer::new(config().check().unwrap(), &vocabulary, img_dim).unwrap();
+        trainer.choose_threads = choose_threads;
+        trainer.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap_err().to_string()
+    };
+    assert_eq!(message(true), message(false));
 }
