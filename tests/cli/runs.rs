@@ -55,6 +55,24 @@ fn kill_somewhere(child: &mut Child, run: &Path, round: u64, dice: &mut Dice) {
     assert!(status.code().is_none_or(|code| code == 0), "{status}");
 }
 
+#[test]
+fn the_chosen_number_of_threads_is_shown_unless_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let shown = |run, more: &[&str]| {
+        let output = vsepp(&as_refs(&train(run, "1", more)), folder.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let stderr = text(&output.stderr);
+        let at = |words: &str| stderr.lines().position(|line| line.contains(words));
+        (at("forward and backward take"), at("epoch  1/1").or(at("epoch 1/1")).unwrap())
+    };
+    let (chosen, epoch) = shown("free", &[]);
+    let many = std::thread::available_parallelism().unwrap().get() > 1;
+    assert_eq!(chosen.is_some(), many, "one thread is no choice");
+    assert!(chosen.is_none_or(|chosen| chosen < epoch));
+    assert_eq!(shown("given", &["--threads", "2"]).0, None);
+}
+
 fn resume(run: &str) -> Vec<String> {
     ["train", "--run", run, "--resume"].map(str::to_owned).into()
 }
