@@ -1,0 +1,115 @@
+//! The layers of image encoders as `PyTorch` computes them in `f64` (`fixtures/oracle/make_layers.py`): y, the
+//! gradient of every parameter and of x, and the running statistics after a step.
+//!
+//! Tolerance: 1e-12 of the largest entry of the tensor. A value is the end of at most four sums, one after the
+//! other, of at most 147 terms each, and both sides sum in different orders: n terms differ by at most n u of the
+//! largest partial sum, u = 1.1e-16, which is 7e-14 for all four. A division by a standard deviation keeps that
+//! relative error; a norm whose gradient is the small difference of larger sums loses another digit. The tests
+//! print what they see.
+#![allow(clippy::float_cmp)]
+
+mod tensors;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use ndarray::{Array, Array4, ArrayViewD, ArrayView4, Dimension};
+use vsepp::nn::{Layer, Mode, Module, Role, Write};
+
+use tensors::Tensors;
+
+const TOLERANCE: f64 = 1e-12;
+
+/// How the names of the cases begin. Each kind has a test below.
+const KINDS: [&str; 7] = ["conv", "batch_norm", "relu", "max_pool", "avg_pool", "basic", "bottleneck"];
+
+static FIXTURE: LazyLock<Tensors> = LazyLock::new(|| {
+    Tensors::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle/layers.safetensors"))
+});
+
+/// One case: `name/x`, `name/weight`, `name/grad.weight` and so on.
+struct Case(String);
+
+/// The cases of a kind, in alphabetical order.
+fn cases(kind: &str) -> Vec<Case> {
+    let mut names: Vec<&str> = FIXTURE.names().filter_map(|name| name.split_once('/')).map(|(case, _)| case).collect();
+    names.dedup();
+    let found: Vec<Case> = names.into_iter().filter(|name| name.starts_with(kind)).map(|name| Case(name.into())).collect();
+    assert!(!found.is_empty(), "no case of the kind {kind}");
+    found
+}
+
+impl Case {
+    fn get<D: Dimension>(&self, tensor: &str) -> Array<f64, D> {
+        FIXTURE.get(&format!("{}/{tensor}", self.0)).into_dimensionality().expect("the axes of the tensor")
+    }
+
+    /// How many outputs, inputs, rows and columns a weight has.
+    fn shape(&self, tensor: &str) -> Vec<usize> {
+        FIXTURE.get(&format!("{}/{tensor}", self.0)).shape().to_vec()
+    }
+
+    fn has(&self, tensor: &str) -> bool {
+        let name = format!("{}/{tensor}", self.0);
+        FIXTURE.names().any(|found| found == name)
+    }
+
+    /// Training mode, if the name says so.
+    fn mode(&self) -> Mode {
+        if self.0.contains("_train") { Mode::Train } else { Mode::Eval }
+    }
+
+    /// Compares; returns the largest difference over the largest expected entry.
+    fn compare(&self, tensor: &str, found: ArrayViewD<'_, f64>) -> f64 {
+        let expected = FIXTURE.get(&format!("{}/{tensor}", self.0));
+        assert_eq!(found.shape(), expected.shape(), "{}/{tensor}", self.0);
+        let largest = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+        // `max` would swallow NaN.
+        let worse = |m: f64, d: f64| if d > m || d.is_nan() { d } else { m };
+        let difference = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, worse);
+        let error = if difference == 0.0 { 0.0 } else { difference / largest };
+        assert!(error <= TOLERANCE, "{}/{tensor}: error {error:.1e} of the largest entry", self.0);
+        error
+    }
+
+    /// Fills the layer with the case's parameters, runs it forward and backward, and compares y and every
+    /// gradient. Returns the layer and its cache.
+    fn check<L>(&self, mut layer: L, y: impl Fn(&L::Cache) -> &Array4<f64>) -> (L, L::Cache)
+    where
+        L: for<'a> Layer<f64, X<'a> = ArrayView4<'a, f64>, Y = Array4<f64>, Dx = Array4<f64>> + Clone,
+    {
+        layer.fill(|name, _| Ok(FIXTURE.get(&format!("{}/{name}", self.0)))).unwrap();
+        let (x, dy): (Array4<f64>, Array4<f64>) = (self.get("x"), self.get("dy"));
+        let (mut cache, mut grad, mut dx) = (L::Cache::default(), layer.clone(), Array4::zeros((0, 0, 0, 0)));
+        // What a gradient holds before is replaced.
+        grad.each_mut(|_, _, mut tensor| tensor.fill(f64::NAN));
+        layer.forward(x.view(), self.mode(), &mut cache).unwrap();
+        layer.backward(x.view(), &mut cache, &dy, Write::Replace, &mut grad, Some(&mut dx));
+
+        let mut worst = self.compare("y", y(&cache).view().into_dyn());
+        worst = worst.max(self.compare("grad.x", dx.view().into_dyn()));
+        grad.each(|path, tensor, found| {
+            if tensor.role == Role::Trained {
+                worst = worst.max(self.compare(&format!("grad.{path}"), found));
+            }
+        });
+        println!("{}: {worst:.1e}", self.0);
+        (layer, cache)
+    }
+
+    /// Compares the running statistics after a step, `after.running_mean`.
+    fn check_after(&self, layer: &impl Module<f64>) {
+        layer.each(|path, tensor, found| {
+            if tensor.role == Role::Buffer {
+                self.compare(&format!("after.{path}"), found);
+            }
+        });
+    }
+}
+
+#[test]
+fn every_case_is_of_a_kind_with_a_test() {
+    for name in FIXTURE.names() {
+        assert!(KINDS.iter().any(|kind| name.starts_with(kind)), "{name}");
+    }
+}
