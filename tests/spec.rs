@@ -295,19 +295,24 @@ fn edges_of_the_norm() {
     assert!((norms[0] / 5e-200 - 1.0).abs() < 1e-15 && (norms[1] / 5e200 - 1.0).abs() < 1e-15, "{norms}");
 }
 
-/// The source files of the specification.
-fn sources() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/spec");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+/// The source files of the specification in `src/spec/` or in a folder of it.
+fn sources(folder: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/spec").join(folder);
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
+
+/// The model, and the layers of image encoders.
+const FOLDERS: [&str; 2] = ["", "pictures"];
 
 #[test]
 fn it_is_read_in_one_sitting_and_by_itself() {
-    let texts = sources();
-    let lines: usize = texts.iter().map(|text| text.lines().count()).sum();
-    assert!(texts.len() >= 5 && lines <= 500, "{lines} lines in {} files", texts.len());
-    for line in texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with("//")) {
+    let texts = FOLDERS.map(sources);
+    for (texts, (files, most)) in texts.iter().zip([(5, 510), (3, 400)]) {
+        let lines: usize = texts.iter().map(|text| text.lines().count()).sum();
+        assert!(texts.len() >= files && lines <= most, "{lines} lines in {} files", texts.len());
+    }
+    for line in texts.iter().flatten().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with("//")) {
         for (at, _) in line.match_indices("crate::") {
             let path = &line[at + "crate::".len()..];
             assert!(path.starts_with("real::") || path.starts_with("error::"), "the specification uses {line:?}");
@@ -320,9 +325,11 @@ fn it_is_read_in_one_sitting_and_by_itself() {
 fn every_equation_of_the_model_is_in_it() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/02-equations.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let code = sources().concat();
-    let families =
-        ["EMB", "LIN", "GRU", "NORM", "ABS", "IMG", "TXT", "SIM", "HINGE", "SH", "MH", "LOSS", "CLIP", "ADAM"];
+    let code = FOLDERS.map(|folder| sources(folder).concat()).concat();
+    let families = [
+        "EMB", "LIN", "GRU", "NORM", "ABS", "IMG", "TXT", "SIM", "HINGE", "SH", "MH", "LOSS", "CLIP", "ADAM", // model
+        "BN", "RELU", "DROP", "FLAT", "MAXPOOL", "AVGPOOL", // pictures
+    ];
     let mut found = 0;
     for line in page.lines() {
         let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_start_matches("| ")).collect();

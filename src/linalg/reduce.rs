@@ -1,7 +1,7 @@
 //! Sums in a fixed order.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array, Array1, ArrayView2, ArrayViewMut2, Axis, Dimension, IntoDimension};
 use rayon::slice::ParallelSliceMut;
 
 use super::{PARALLEL_WORK, Write};
@@ -131,24 +131,26 @@ pub(crate) fn rows_at_once(width: usize) -> usize {
     (PARALLEL_WORK / (8 * width.max(1))).max(1)
 }
 
-/// Changes a matrix's shape and keeps its memory. Its values are then unspecified.
+/// Changes an array's shape and keeps its memory. Its values are then unspecified.
 ///
 /// The buffers of a step get a new shape for every batch. After the largest batch they allocate nothing.
 ///
 /// # Panics
 ///
-/// If no matrix can have that many numbers.
-pub(crate) fn reshape<T: Clone + Default>(matrix: &mut Array2<T>, shape: (usize, usize)) {
-    if matrix.dim() != shape || !matrix.is_standard_layout() {
-        let (mut data, _) = std::mem::take(matrix).into_raw_vec_and_offset();
-        data.resize(shape.0 * shape.1, T::default());
-        *matrix = Array2::from_shape_vec(shape, data).expect("as many numbers as the shape has");
+/// If no array can have that many numbers.
+pub(crate) fn reshape<T: Clone + Default, D: Dimension>(array: &mut Array<T, D>, shape: impl IntoDimension<Dim = D>) {
+    let shape = shape.into_dimension();
+    if array.raw_dim() != shape || !array.is_standard_layout() {
+        let (mut data, _) = std::mem::take(array).into_raw_vec_and_offset();
+        data.resize(shape.size(), T::default());
+        *array = Array::from_shape_vec(shape, data).expect("as many numbers as the shape has");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::Array2;
 
     #[test]
     fn dot_and_squared_norm_equal_plain_sums() {

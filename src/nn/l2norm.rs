@@ -108,11 +108,7 @@ fn normalise_rows<T: Scalar>(x: &mut Array2<T>, norms: &mut Array1<T>) -> Result
         *x = x.as_standard_layout().into_owned();
     }
     let (rows, width) = x.dim();
-    if norms.len() != rows {
-        let (mut memory, _) = std::mem::take(norms).into_raw_vec_and_offset();
-        memory.resize(rows, T::zero());
-        *norms = Array1::from_vec(memory);
-    }
+    linalg::reshape(norms, rows);
     let norms = norms.as_slice_mut().expect("contiguous");
     let x = x.as_slice_mut().expect("in standard layout");
     // A row without numbers has norm 0 too; rayon rejects a chunk size of 0.

@@ -1,6 +1,7 @@
 //! The specification: every equation of the model once, in its plainest form. Read this first.
 //!
-//! In order: [`layers`], [`gru`], [`scores`], [`loss`], [`optim`], and [`model`], which puts them together.
+//! In order: [`layers`], [`gru`], [`scores`], [`loss`], [`optim`], and [`model`], which puts them together. The
+//! layers of image encoders are apart, in [`pictures`].
 //! A backward step is below its forward step, and every line that computes an equation carries its label.
 //! `tests/spec.rs` compares the fast code with it, and the golden suite's expected values are computed here.
 //!
@@ -17,10 +18,11 @@ pub mod layers;
 pub mod loss;
 pub mod model;
 pub mod optim;
+pub mod pictures;
 pub mod scores;
 
 use crate::real::{Real, Scalar, power};
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayViewMutD, s};
+use ndarray::{Array1, Array2, Array3, Array4, ArrayView1, ArrayViewMutD, Axis, s};
 
 /// `Σ_k x_k y_k`
 fn dot<T: Scalar>(x: ArrayView1<'_, T>, y: ArrayView1<'_, T>) -> T {

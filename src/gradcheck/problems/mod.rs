@@ -7,7 +7,7 @@ mod layers;
 mod losses;
 mod models;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{Array, Array1, Array2, ArrayView, Dimension, IntoDimension};
 
 use self::layers::{AbsProblem, EmbeddingProblem, GruProblem, L2NormProblem, LinearProblem, SimilarityProblem};
 use self::losses::hinges;
@@ -62,19 +62,20 @@ fn numbers(n: usize, bound: f64, purpose: &str) -> Vec<f64> {
 }
 
 /// The readout's w.
-fn weights(shape: (usize, usize)) -> Array2<f64> {
-    Array2::from_shape_vec(shape, numbers(shape.0 * shape.1, 1.0, "readout")).expect("as many as asked for")
+fn weights<D: Dimension>(shape: D) -> Array<f64, D> {
+    let w = numbers(shape.size(), 1.0, "readout");
+    Array::from_shape_vec(shape, w).expect("as many as asked for")
 }
 
 /// q(y) = Σ w∘y + 2 Σ y²
-fn readout<T: Scalar>(y: ArrayView2<'_, T>) -> T {
+fn readout<T: Scalar, D: Dimension>(y: ArrayView<'_, T, D>) -> T {
     let two = T::from_f64(2.0);
-    y.iter().zip(&weights(y.dim())).fold(T::zero(), |sum, (&y, &w)| sum + y * (T::from_f64(w) + two * y))
+    y.iter().zip(&weights(y.raw_dim())).fold(T::zero(), |sum, (&y, &w)| sum + y * (T::from_f64(w) + two * y))
 }
 
 /// dq/dy = w + 4y
-fn d_readout(y: ArrayView2<'_, f64>) -> Array2<f64> {
-    weights(y.dim()) + y.mapv(|y| 4.0 * y)
+fn d_readout<D: Dimension>(y: ArrayView<'_, f64, D>) -> Array<f64, D> {
+    weights(y.raw_dim()) + y.mapv(|y| 4.0 * y)
 }
 
 /// Takes arrays off a flat list of numbers, in order.
@@ -86,11 +87,16 @@ impl<'a, T: Scalar> Blocks<'a, T> {
         self.0 = tail;
         head
     }
+    fn array<D: Dimension>(&mut self, shape: impl IntoDimension<Dim = D>) -> Array<T, D> {
+        let shape = shape.into_dimension();
+        let numbers = self.take(shape.size());
+        ArrayView::from_shape(shape, numbers).expect("as many as taken").to_owned()
+    }
     fn vector(&mut self, n: usize) -> Array1<T> {
-        ArrayView1::from(self.take(n)).to_owned()
+        self.array(n)
     }
     fn matrix(&mut self, rows: usize, columns: usize) -> Array2<T> {
-        ArrayView2::from_shape((rows, columns), self.take(rows * columns)).expect("as many as taken").to_owned()
+        self.array((rows, columns))
     }
 }
 
