@@ -109,7 +109,7 @@ pub(crate) struct TileShape {
     pub depth: usize,
 }
 
-/// A use of memory that each thread keeps from one product to the next.
+/// A use of memory that each thread keeps from one product or convolution to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
     /// The panels of A.
@@ -118,6 +118,10 @@ pub(crate) enum Memory {
     Right,
     /// The sums of a block of C.
     Sums,
+    /// A convolution's columns: what the kernel sees of a picture.
+    Columns,
+    /// A convolution's outputs, where they are not adjacent in the result.
+    Outputs,
 }
 
 /// A number type for register tiles.
@@ -152,11 +156,15 @@ macro_rules! memory {
                 static LEFT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static RIGHT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static SUMS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
+                static COLUMNS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
+                static OUTPUTS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
             }
             match of {
                 Memory::Left => &LEFT,
                 Memory::Right => &RIGHT,
                 Memory::Sums => &SUMS,
+                Memory::Columns => &COLUMNS,
+                Memory::Outputs => &OUTPUTS,
             }
         }
     };

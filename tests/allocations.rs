@@ -8,9 +8,10 @@ mod counting;
 use std::sync::atomic::Ordering;
 
 use counting::ASKED;
-use ndarray::Array2;
+use ndarray::{Array2, Array4};
 use vsepp::data::Vocabulary;
 use vsepp::model::{Batch, Config};
+use vsepp::nn::{Conv2d, Conv2dCache, Layer, Mode, Module, Write};
 use vsepp::train::Trainer;
 
 /// A batch of captions of several lengths with shared beginnings.
@@ -52,5 +53,28 @@ fn a_step_asks_for_no_memory() {
             ASKED.load(Ordering::Relaxed) - before
         });
         assert_eq!(asked, 0, "asked for memory {asked} times in 12 steps of {shown}");
+    }
+
+    // A convolution of parts of a picture, of several pictures, and of pixels.
+    for (kernel, stride, size) in [(3, 1, 60), (3, 2, 12), (1, 1, 12)] {
+        let mut layer = Conv2d::<f32>::zeros([8, 40, kernel, kernel], stride, kernel / 2);
+        layer.init(0);
+        let (x, mut cache, mut grad) = (Array4::ones((6, 40, size, size)), Conv2dCache::default(), layer.clone());
+        let mut dx = Array4::default([0; 4]);
+        let asked = pool.install(|| {
+            let mut run = |steps: usize| {
+                for _ in 0..steps {
+                    layer.forward(x.view(), Mode::Train, &mut cache).unwrap();
+                    let dy = std::mem::take(&mut cache.y);
+                    layer.backward(x.view(), &mut cache, &dy, Write::Replace, &mut grad, Some(&mut dx));
+                    cache.y = dy;
+                }
+            };
+            run(12);
+            let before = ASKED.load(Ordering::Relaxed);
+            run(12);
+            ASKED.load(Ordering::Relaxed) - before
+        });
+        assert_eq!(asked, 0, "asked for memory {asked} times in 12 convolutions of {kernel} × {kernel}");
     }
 }

@@ -13,8 +13,8 @@ mod tensors;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use ndarray::{Array, Array4, ArrayViewD, ArrayView4, Dimension};
-use vsepp::nn::{Layer, Mode, Module, Role, Write};
+use ndarray::{Array, Array1, Array4, ArrayView4, ArrayViewD, Dimension};
+use vsepp::nn::{Conv2d, Layer, Mode, Module, Role, Write};
 
 use tensors::Tensors;
 
@@ -23,9 +23,8 @@ const TOLERANCE: f64 = 1e-12;
 /// How the names of the cases begin. Each kind has a test below.
 const KINDS: [&str; 7] = ["conv", "batch_norm", "relu", "max_pool", "avg_pool", "basic", "bottleneck"];
 
-static FIXTURE: LazyLock<Tensors> = LazyLock::new(|| {
-    Tensors::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle/layers.safetensors"))
-});
+static FIXTURE: LazyLock<Tensors> =
+    LazyLock::new(|| Tensors::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle/layers.safetensors")));
 
 /// One case: `name/x`, `name/weight`, `name/grad.weight` and so on.
 struct Case(String);
@@ -34,7 +33,8 @@ struct Case(String);
 fn cases(kind: &str) -> Vec<Case> {
     let mut names: Vec<&str> = FIXTURE.names().filter_map(|name| name.split_once('/')).map(|(case, _)| case).collect();
     names.dedup();
-    let found: Vec<Case> = names.into_iter().filter(|name| name.starts_with(kind)).map(|name| Case(name.into())).collect();
+    let found: Vec<Case> =
+        names.into_iter().filter(|name| name.starts_with(kind)).map(|name| Case(name.into())).collect();
     assert!(!found.is_empty(), "no case of the kind {kind}");
     found
 }
@@ -111,5 +111,16 @@ impl Case {
 fn every_case_is_of_a_kind_with_a_test() {
     for name in FIXTURE.names() {
         assert!(KINDS.iter().any(|kind| name.starts_with(kind)), "{name}");
+    }
+}
+
+#[test]
+fn convolutions_agree_with_pytorch() {
+    for case in cases("conv") {
+        // `conv3x3s2`: the stride is 1 if it is not named, the padding is half of the kernel.
+        let (weight, stride) = (case.shape("weight"), if case.0.ends_with("s2") { 2 } else { 1 });
+        let mut layer = Conv2d::zeros(weight.try_into().unwrap(), stride, case.shape("weight")[2] / 2);
+        layer.bias = case.has("bias").then(|| Array1::zeros(layer.weight.dim().0));
+        case.check(layer, |cache| &cache.y);
     }
 }

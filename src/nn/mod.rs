@@ -9,6 +9,7 @@
 //! loss with respect to them.
 
 pub(crate) mod abs;
+pub(crate) mod conv;
 pub(crate) mod embedding;
 pub(crate) mod gru;
 pub(crate) mod l2norm;
@@ -21,6 +22,7 @@ use crate::real::{Real, Scalar};
 
 pub use crate::linalg::Write;
 pub use abs::{Abs, AbsCache};
+pub use conv::{Conv2d, Conv2dCache};
 pub use embedding::{Embedding, EmbeddingCache};
 pub use gru::{Gru, GruCache, GruLayer, GruLayerCache, Sequences};
 pub use l2norm::{L2Norm, L2NormCache};

@@ -15,7 +15,7 @@ use ndarray::{Array, ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD,
 use ndarray_rand::RandomExt;
 
 use crate::error::{Error, Result};
-use crate::random::{Symmetric, stream};
+use crate::random::{Normal, Symmetric, stream};
 use crate::real::Scalar;
 
 /// The role of a tensor.
@@ -32,29 +32,43 @@ pub enum Role {
 pub struct Tensor {
     /// Trained, or only saved.
     pub role: Role,
-    /// The middle of the initial values.
-    centre: f64,
-    /// The initial values are drawn from U(centre ± bound); 0 for a constant.
-    bound: f64,
+    start: Start,
+}
+
+/// Initial values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Start {
+    /// One number.
+    Constant(f64),
+    /// U(±bound)
+    Uniform(f64),
+    /// N(0, σ²), by its standard deviation σ.
+    Normal(f64),
 }
 
 impl Tensor {
     /// A trained tensor that begins with numbers from U(±`bound`).
     #[must_use]
     pub const fn uniform(bound: f64) -> Self {
-        Self { role: Role::Trained, centre: 0.0, bound }
+        Self { role: Role::Trained, start: Start::Uniform(bound) }
+    }
+
+    /// A trained tensor that begins with numbers from N(0, σ²), by their standard deviation σ.
+    #[must_use]
+    pub const fn normal(deviation: f64) -> Self {
+        Self { role: Role::Trained, start: Start::Normal(deviation) }
     }
 
     /// A trained tensor that begins with one number everywhere.
     #[must_use]
     pub const fn constant(value: f64) -> Self {
-        Self { role: Role::Trained, centre: value, bound: 0.0 }
+        Self { role: Role::Trained, start: Start::Constant(value) }
     }
 
     /// A tensor that is not trained, and begins with one number everywhere.
     #[must_use]
     pub const fn buffer(value: f64) -> Self {
-        Self { role: Role::Buffer, centre: value, bound: 0.0 }
+        Self { role: Role::Buffer, start: Start::Constant(value) }
     }
 }
 
@@ -222,13 +236,14 @@ pub trait Module<T: Clone + Default>: Sized {
     where
         T: Scalar,
     {
-        self.each_mut(|path, Tensor { centre, bound, .. }, mut x| {
-            if bound == 0.0 {
-                return x.fill(T::from_f64(centre));
-            }
+        self.each_mut(|path, Tensor { start, .. }, mut x| {
             let mut rng = stream(seed, &format!("init/{path}"));
-            let values = Array::random_using(x.raw_dim(), Symmetric(bound), &mut rng);
-            x.zip_mut_with(&values, |x, &value| *x = T::from_f64(centre + value));
+            let values = match start {
+                Start::Constant(value) => return x.fill(T::from_f64(value)),
+                Start::Uniform(bound) => Array::random_using(x.raw_dim(), Symmetric(bound), &mut rng),
+                Start::Normal(deviation) => Array::random_using(x.raw_dim(), Normal(deviation), &mut rng),
+            };
+            x.zip_mut_with(&values, |x, &value| *x = T::from_f64(value));
         });
     }
 

@@ -9,7 +9,9 @@ mod models;
 
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, IntoDimension};
 
-use self::layers::{AbsProblem, EmbeddingProblem, GruProblem, L2NormProblem, LinearProblem, SimilarityProblem};
+use self::layers::{
+    AbsProblem, ConvProblem, EmbeddingProblem, GruProblem, L2NormProblem, LinearProblem, SimilarityProblem,
+};
 use self::losses::hinges;
 use super::{Problem, Report, check};
 use crate::error::Result;
@@ -38,6 +40,7 @@ pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     add(check(&LinearProblem)?);
     add(check(&L2NormProblem)?);
     add(check(&AbsProblem)?);
+    add(check(&ConvProblem)?);
     for layers in 1..=2 {
         add(check(&GruProblem { layers })?);
     }
@@ -212,6 +215,7 @@ mod tests {
         find_all(&LinearProblem);
         find_all(&L2NormProblem);
         find_all(&AbsProblem);
+        find_all(&ConvProblem);
         find_all(&GruProblem { layers: 2 });
         for measure in [Measure::Cosine, Measure::Order, Measure::OrderSquared] {
             find_all(&SimilarityProblem { measure });
