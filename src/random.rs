@@ -6,6 +6,8 @@
 //! the bits are the same on every machine and with every version of `rand`. The built-in scenes have
 //! their own streams and formulas (`data/scenes/dice.rs`), under the same rules.
 
+use std::fmt::{self, Write};
+
 use ndarray_rand::rand::distr::Distribution;
 use ndarray_rand::rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,9 +20,36 @@ pub(crate) fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     rng
 }
 
+/// The stream of the purpose `{purpose}/{number}`, without memory for that name: for streams in a step.
+#[must_use]
+pub(crate) fn numbered_stream(seed: u64, purpose: &str, number: u64) -> ChaCha8Rng {
+    let mut name = Hash(FNV_BASIS);
+    write!(name, "{purpose}/{number}").expect("hashing does not fail");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(name.0);
+    rng
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
 /// The 64-bit FNV-1a hash.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a_after(FNV_BASIS, bytes)
+}
+
+/// The hash of what has this hash, and these bytes after it.
+fn fnv1a_after(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Hashes what is written to it.
+struct Hash(u64);
+
+impl Write for Hash {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = fnv1a_after(self.0, text.as_bytes());
+        Ok(())
+    }
 }
 
 /// U(−a, a) on a grid of 2²⁴ points: `a (k / 2²³ − 1)` for the upper 24 bits k of a `u32`.
@@ -90,6 +119,13 @@ mod tests {
         for (power, expected, deviation) in [(1, 0.0, 1.0f64), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
             let mean = x.iter().map(|x| (x / 2.0).powi(power)).fold(0.0, |s, x| s + x) / x.len() as f64;
             assert!((mean - expected).abs() < 5.0 * (deviation / x.len() as f64).sqrt(), "{power}: {mean}");
+        }
+    }
+
+    #[test]
+    fn a_numbered_stream_is_that_of_its_name() {
+        for number in [0, 7, u64::MAX] {
+            assert_eq!(numbered_stream(3, "dropout", number), stream(3, &format!("dropout/{number}")));
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use ndarray::{Array, Array1, Array4, ArrayView4, ArrayViewD, Dimension};
-use vsepp::nn::{Conv2d, Layer, Mode, Module, Role, Write};
+use vsepp::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Mode, Module, Relu, Role, Write};
 
 use tensors::Tensors;
 
@@ -122,5 +122,45 @@ fn convolutions_agree_with_pytorch() {
         let mut layer = Conv2d::zeros(weight.try_into().unwrap(), stride, case.shape("weight")[2] / 2);
         layer.bias = case.has("bias").then(|| Array1::zeros(layer.weight.dim().0));
         case.check(layer, |cache| &cache.y);
+    }
+}
+
+#[test]
+fn batch_norm() {
+    for case in cases("batch_norm") {
+        let (mut layer, cache) = case.check(BatchNorm::zeros(3), |cache| &cache.y);
+        layer.update(&cache);
+        if case.mode() == Mode::Train {
+            case.check_after(&layer);
+        }
+    }
+}
+
+#[test]
+fn relu() {
+    for case in cases("relu") {
+        case.check(Relu, |cache| &cache.y);
+    }
+}
+
+/// `max_pool3s2`: windows of 3 × 3, every second pixel.
+#[test]
+fn max_pool() {
+    for case in cases("max_pool") {
+        let (kernel, stride, padding) = match case.0.as_str() {
+            "max_pool2s2" => (2, 2, 0),
+            "max_pool3s2" => (3, 2, 1),
+            other => panic!("{other}: which window?"),
+        };
+        case.check(MaxPool { kernel, stride, padding }, |cache| &cache.y);
+    }
+}
+
+/// `avg_pool7`: 7 × 7 cells.
+#[test]
+fn avg_pool() {
+    for case in cases("avg_pool") {
+        let size = case.0.trim_start_matches("avg_pool").parse().expect("the number of cells");
+        case.check(AvgPool { size }, |cache| &cache.y);
     }
 }

@@ -2,8 +2,9 @@
 //! most [`MOST`].
 //!
 //! An item is a line of `src` that begins with `pub` and is neither a field nor a `use`. What only this crate uses
-//! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. (`cli` is
-//! hidden from the documentation: it is public for `main`.)
+//! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. A new kind
+//! of layer may add its struct, its cache and its plain form. (`cli` is hidden from the documentation: it is public
+//! for `main`.)
 //!
 //! ```sh
 //! UPDATE=1 cargo test --test surface     # writes the list again
@@ -13,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LIST: &str = "tests/public_items.txt";
-const MOST: usize = 250;
+const MOST: usize = 300;
 const KINDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "type", "mod", "static"];
 
 fn root() -> &'static Path {

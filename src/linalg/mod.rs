@@ -18,10 +18,12 @@
 //! from k = 0 upwards.
 
 mod panels;
+mod planes;
 mod product;
 mod reduce;
 
 pub(crate) use panels::Panels;
+pub(crate) use planes::{Planes, channel_sum, each_channel, each_plane};
 #[cfg(test)]
 pub(crate) use product::matmul;
 pub(crate) use product::{matmul_into, matmul_packed, matmul_panels, matmul_write};

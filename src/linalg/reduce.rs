@@ -18,24 +18,35 @@ use crate::simd::vectorized;
 /// If the lengths differ.
 #[must_use]
 pub(crate) fn dot<T: Scalar>(x: &[T], y: &[T]) -> T {
-    const LANES: usize = 16;
     assert_eq!(x.len(), y.len(), "rows of equal length");
     vectorized(
         #[inline(always)]
         || {
-            let mut sums = [T::zero(); LANES];
-            let ((xs, x_tail), (ys, y_tail)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-            for (x, y) in xs.iter().zip(ys) {
-                for l in 0..LANES {
-                    sums[l] += x[l] * y[l];
-                }
-            }
-            for ((sum, &x), &y) in sums.iter_mut().zip(x_tail).zip(y_tail) {
-                *sum += x * y;
-            }
-            sums.iter().fold(T::zero(), |total, &sum| total + sum)
+            lanes(
+                x,
+                y,
+                #[inline(always)]
+                |x, y| x * y,
+            )
         },
     )
+}
+
+/// Σ term(x, y) in the order of [`dot`].
+#[inline(always)]
+pub(super) fn lanes<T: Scalar>(x: &[T], y: &[T], term: impl Fn(T, T) -> T) -> T {
+    const LANES: usize = 16;
+    let mut sums = [T::zero(); LANES];
+    let ((xs, x_tail), (ys, y_tail)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for l in 0..LANES {
+            sums[l] += term(x[l], y[l]);
+        }
+    }
+    for ((sum, &x), &y) in sums.iter_mut().zip(x_tail).zip(y_tail) {
+        *sum += term(x, y);
+    }
+    sums.iter().fold(T::zero(), |total, &sum| total + sum)
 }
 
 /// Σ x² of a whole tensor, given as a slice, in `f64`.

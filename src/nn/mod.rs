@@ -9,34 +9,45 @@
 //! loss with respect to them.
 
 pub(crate) mod abs;
+pub(crate) mod avg_pool;
+pub(crate) mod batch_norm;
 pub(crate) mod conv;
+pub(crate) mod dropout;
 pub(crate) mod embedding;
+pub(crate) mod flatten;
 pub(crate) mod gru;
 pub(crate) mod l2norm;
 pub(crate) mod linear;
+pub(crate) mod max_pool;
 pub(crate) mod module;
 pub(crate) mod prefix_tree;
+pub(crate) mod relu;
 
 use crate::error::Result;
 use crate::real::{Real, Scalar};
 
 pub use crate::linalg::Write;
 pub use abs::{Abs, AbsCache};
+pub use avg_pool::{AvgPool, AvgPoolCache};
+pub use batch_norm::{BatchNorm, BatchNormCache};
 pub use conv::{Conv2d, Conv2dCache};
+pub use dropout::{Dropout, DropoutCache};
 pub use embedding::{Embedding, EmbeddingCache};
+pub use flatten::{Flatten, FlattenCache};
 pub use gru::{Gru, GruCache, GruLayer, GruLayerCache, Sequences};
 pub use l2norm::{L2Norm, L2NormCache};
 pub use linear::{Linear, LinearCache};
+pub use max_pool::{MaxPool, MaxPoolCache};
 pub use module::{Module, Path, Role, Tensor, Visitor, visit_tensor};
 pub use prefix_tree::PrefixTree;
+pub use relu::{Relu, ReluCache};
 
-/// Whether a pass belongs to training. Some layers compute something else in training, such as dropout or
-/// normalisation by the statistics of the batch. The layers here do not.
+/// Whether a pass belongs to training: dropout and batch normalisation compute something else then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A backward pass may follow.
+    /// Dropout drops, and a batch is normalised with its own statistics.
     Train,
-    /// The model is used, not changed.
+    /// Nothing is dropped, and the running statistics are used. A backward pass may follow all the same.
     Eval,
 }
 

@@ -1,9 +1,8 @@
 //! The specification: every equation of the model once, in its plainest form. Read this first.
 //!
-//! In order: [`layers`], [`gru`], [`scores`], [`loss`], [`optim`], and [`model`], which puts them together. The
-//! layers of image encoders are apart, in [`pictures`].
-//! A backward step is below its forward step, and every line that computes an equation carries its label.
-//! `tests/spec.rs` compares the fast code with it, and the golden suite's expected values are computed here.
+//! In order: [`layers`], [`gru`], [`scores`], [`loss`], [`optim`], and [`model`], which puts them together; apart,
+//! the image encoders' [`pictures`]. A backward step is below its forward step, and every line that computes an
+//! equation carries its label. `tests/spec.rs` compares the fast code, and the golden suite's values come from here.
 //!
 //! - The letters are those of `docs/01-notation.md`. Captions are padded: ids [B, T] and lengths `[B]`.
 //! - A backward function takes dy, the gradient of the loss with respect to the output y, and returns the

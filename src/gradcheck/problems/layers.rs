@@ -11,7 +11,7 @@ use crate::real::Scalar;
 use crate::similarity::Measure;
 
 /// A forward pass in fresh memory.
-fn run<T: Scalar, L: Layer<T>>(layer: &L, x: L::X<'_>) -> Result<L::Cache> {
+pub(super) fn run<T: Scalar, L: Layer<T>>(layer: &L, x: L::X<'_>) -> Result<L::Cache> {
     let mut cache = L::Cache::default();
     layer.forward(x, Mode::Train, &mut cache)?;
     Ok(cache)

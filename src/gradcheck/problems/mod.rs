@@ -6,6 +6,7 @@
 mod layers;
 mod losses;
 mod models;
+mod pictures;
 
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, IntoDimension};
 
@@ -13,10 +14,11 @@ use self::layers::{
     AbsProblem, ConvProblem, EmbeddingProblem, GruProblem, L2NormProblem, LinearProblem, SimilarityProblem,
 };
 use self::losses::hinges;
+use self::pictures::{AvgPoolProblem, BatchNormProblem, DropoutProblem, FlattenProblem, MaxPoolProblem, ReluProblem};
 use super::{Problem, Report, check};
 use crate::error::Result;
 use crate::loss::Violation;
-use crate::nn::Module;
+use crate::nn::{Mode, Module};
 use crate::random::{Symmetric, stream};
 use crate::real::Scalar;
 use crate::similarity::Measure;
@@ -52,6 +54,14 @@ pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
             add(check(&hinges(violation, mask))?);
         }
     }
+    for mode in [Mode::Train, Mode::Eval] {
+        add(check(&BatchNormProblem { mode })?);
+    }
+    add(check(&ReluProblem)?);
+    add(check(&MaxPoolProblem)?);
+    add(check(&AvgPoolProblem)?);
+    add(check(&DropoutProblem)?);
+    add(check(&FlattenProblem)?);
     for model in models() {
         add(check(&model)?);
     }
@@ -223,6 +233,14 @@ mod tests {
         for violation in [Violation::Sum, Violation::Max] {
             find_all(&hinges(violation, true));
         }
+        for mode in [Mode::Train, Mode::Eval] {
+            find_all(&BatchNormProblem { mode });
+        }
+        find_all(&ReluProblem);
+        find_all(&MaxPoolProblem);
+        find_all(&AvgPoolProblem);
+        find_all(&DropoutProblem);
+        find_all(&FlattenProblem);
         models().iter().for_each(find_all);
     }
 }
