@@ -1,4 +1,4 @@
-//! Mean of the cells of a picture, k × k of them whatever its size (`ResNet`: k = 1, the mean of all pixels; VGG:
+//! Mean of the cells of a picture, k × k of them whatever its size (ResNet: k = 1, the mean of all pixels; VGG:
 //! k = 7).
 //!
 //! ```text

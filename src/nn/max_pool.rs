@@ -1,4 +1,4 @@
-//! Maximum of windows of a picture (`ResNet`: 3 × 3 every second pixel, padding 1; VGG: 2 × 2 every second).
+//! Maximum of windows of a picture (ResNet: 3 × 3 every second pixel, padding 1; VGG: 2 × 2 every second).
 //!
 //! ```text
 //! (MAXPOOL-1)   y = max of x over the window                      k × k pixels from row i s − p and column j s − p
