@@ -98,7 +98,7 @@ impl<T: Scalar> Layer<T> for AvgPool {
     fn backward(
         &self,
         x: ArrayView4<'_, T>,
-        cache: &mut AvgPoolCache<T>,
+        _: &mut AvgPoolCache<T>,
         dy: &Array4<T>,
         _: Write,
         _: &mut Self,
@@ -107,8 +107,8 @@ impl<T: Scalar> Layer<T> for AvgPool {
         T: Real,
     {
         let Some(dx) = dx else { return };
-        assert_eq!(dy.dim(), cache.y.dim(), "dy of y");
-        let (_, _, height, width) = x.dim();
+        let (pictures, channels, height, width) = x.dim();
+        assert_eq!(dy.dim(), (pictures, channels, self.size, self.size), "dy of x {:?}", x.dim());
         linalg::reshape(dx, x.dim());
         let dy = dy.as_standard_layout();
         let dy = dy.view();
