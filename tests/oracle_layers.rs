@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use ndarray::{Array, Array1, Array4, ArrayView4, ArrayViewD, Dimension};
-use vsepp::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Mode, Module, Relu, Role, Write};
+use vsepp::nn::{AvgPool, BatchNorm, Block, Conv2d, Layer, MaxPool, Mode, Module, Relu, Role, Write};
 
 use tensors::Tensors;
 
@@ -162,5 +162,33 @@ fn avg_pool() {
     for case in cases("avg_pool") {
         let size = case.0.trim_start_matches("avg_pool").parse().expect("the number of cells");
         case.check(AvgPool { size }, |cache| &cache.y);
+    }
+}
+
+/// Checks a block, and its running statistics after a step.
+fn check_block(case: &Case, block: Block<f64>) {
+    let (mut block, cache) = case.check(block, |cache| &cache.y);
+    block.update(&cache);
+    if case.mode() == Mode::Train {
+        case.check_after(&block);
+    }
+}
+
+/// `down`: with a stride of 2 and so with `downsample`.
+#[test]
+fn basic_blocks() {
+    for case in cases("basic") {
+        let (stride, shape) = (if case.0.contains("_down") { 2 } else { 1 }, case.shape("conv1.weight"));
+        check_block(&case, Block::basic(shape[1], shape[0], stride));
+    }
+}
+
+/// `first`: the stride is on the first 1 × 1.
+#[test]
+fn bottlenecks() {
+    for case in cases("bottleneck") {
+        let (stride, shape) = (if case.0.contains("_down") { 2 } else { 1 }, case.shape("conv1.weight"));
+        let strides = if case.0.contains("_first") { [stride, 1] } else { [1, stride] };
+        check_block(&case, Block::bottleneck(shape[1], shape[0], strides));
     }
 }

@@ -330,7 +330,7 @@ fn every_equation_of_the_model_is_in_it() {
     let families = [
         "EMB", "LIN", "GRU", "NORM", "ABS", "IMG", "TXT", "SIM", "HINGE", "SH", "MH", "LOSS", "CLIP",
         "ADAM", // model
-        "CONV", "BN", "RELU", "DROP", "FLAT", "MAXPOOL", "AVGPOOL", // pictures
+        "CONV", "BLOCK", "BN", "RELU", "DROP", "FLAT", "MAXPOOL", "AVGPOOL", // pictures
     ];
     let mut found = 0;
     for line in page.lines() {

@@ -169,7 +169,9 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
             let planes = y.par_chunks_exact_mut(oh * ow).with_min_len(linalg::rows_at_once(oh * ow));
             planes.enumerate().for_each(|(plane, y)| {
                 let b = bias[plane % o];
-                y.iter_mut().for_each(|y| *y += b);
+                for y in y {
+                    *y += b;
+                }
             });
         }
         Ok(())
@@ -215,16 +217,15 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
         for block in sizes.blocks() {
             with_memory(Memory::Outputs, o * block.len(), |memory: &mut [T]| {
                 // The outputs of a block in one matrix [O, outputs].
-                let dy = match block.picture() {
-                    Some(picture) => dy.slice(s![picture, .., block.outputs.clone()]),
-                    None => {
-                        let mut together = ArrayViewMut2::from_shape((o, block.len()), memory).expect("as many");
-                        let pictures = together.axis_chunks_iter_mut(Axis(1), block.outputs.len());
-                        for (picture, mut together) in block.pictures.clone().zip(pictures) {
-                            together.assign(&dy.slice(s![picture, .., ..]));
-                        }
-                        ArrayView2::from_shape((o, block.len()), &*memory).expect("as many")
+                let dy = if let Some(picture) = block.picture() {
+                    dy.slice(s![picture, .., block.outputs.clone()])
+                } else {
+                    let mut together = ArrayViewMut2::from_shape((o, block.len()), memory).expect("as many");
+                    let pictures = together.axis_chunks_iter_mut(Axis(1), block.outputs.len());
+                    for (picture, mut together) in block.pictures.clone().zip(pictures) {
+                        together.assign(&dy.slice(s![picture, .., ..]));
                     }
+                    ArrayView2::from_shape((o, block.len()), &*memory).expect("as many")
                 };
                 with_memory(Memory::Columns, sizes.k() * block.len(), |memory: &mut [T]| {
                     if let Some(dw) = &mut dw {

@@ -11,6 +11,7 @@
 pub(crate) mod abs;
 pub(crate) mod avg_pool;
 pub(crate) mod batch_norm;
+pub(crate) mod block;
 pub(crate) mod conv;
 pub(crate) mod dropout;
 pub(crate) mod embedding;
@@ -30,6 +31,7 @@ pub use crate::linalg::Write;
 pub use abs::{Abs, AbsCache};
 pub use avg_pool::{AvgPool, AvgPoolCache};
 pub use batch_norm::{BatchNorm, BatchNormCache};
+pub use block::{Block, BlockCache, ConvNorm};
 pub use conv::{Conv2d, Conv2dCache};
 pub use dropout::{Dropout, DropoutCache};
 pub use embedding::{Embedding, EmbeddingCache};

@@ -14,7 +14,9 @@ use self::layers::{
     AbsProblem, ConvProblem, EmbeddingProblem, GruProblem, L2NormProblem, LinearProblem, SimilarityProblem,
 };
 use self::losses::hinges;
-use self::pictures::{AvgPoolProblem, BatchNormProblem, DropoutProblem, FlattenProblem, MaxPoolProblem, ReluProblem};
+use self::pictures::{
+    AvgPoolProblem, BatchNormProblem, BlockProblem, DropoutProblem, FlattenProblem, MaxPoolProblem, ReluProblem,
+};
 use super::{Problem, Report, check};
 use crate::error::Result;
 use crate::loss::Violation;
@@ -62,6 +64,11 @@ pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     add(check(&AvgPoolProblem)?);
     add(check(&DropoutProblem)?);
     add(check(&FlattenProblem)?);
+    for mode in [Mode::Train, Mode::Eval] {
+        for bottleneck in [false, true] {
+            add(check(&BlockProblem { bottleneck, mode })?);
+        }
+    }
     for model in models() {
         add(check(&model)?);
     }
@@ -241,6 +248,11 @@ mod tests {
         find_all(&AvgPoolProblem);
         find_all(&DropoutProblem);
         find_all(&FlattenProblem);
+        for mode in [Mode::Train, Mode::Eval] {
+            for bottleneck in [false, true] {
+                find_all(&BlockProblem { bottleneck, mode });
+            }
+        }
         models().iter().for_each(find_all);
     }
 }

@@ -6,7 +6,10 @@ use super::layers::run;
 use super::{Blocks, Problem, d_readout, flat, named, numbers, readout};
 use crate::error::Result;
 use crate::linalg::Write;
-use crate::nn::{AvgPool, BatchNorm, BatchNormCache, Dropout, Flatten, Layer, MaxPool, MaxPoolCache, Mode, Relu};
+use crate::nn::{
+    AvgPool, BatchNorm, BatchNormCache, Block, BlockCache, Dropout, Flatten, Layer, MaxPool, MaxPoolCache, Mode,
+    Module, Path, Relu, Role,
+};
 use crate::real::Scalar;
 
 const SHAPE: (usize, usize, usize, usize) = (2, 3, 5, 7);
@@ -146,3 +149,75 @@ map_problem!(
     SHAPE,
     |_: &_, _: &_| Vec::new()
 );
+
+/// (BLOCK-1) and (BLOCK-2) of a block with a shortcut, with the statistics of the batch or with running ones.
+pub(super) struct BlockProblem {
+    pub(super) bottleneck: bool,
+    pub(super) mode: Mode,
+}
+
+impl BlockProblem {
+    fn layer<T: Scalar>(&self) -> Block<T> {
+        if self.bottleneck { Block::bottleneck(3, 1, [1, 2]) } else { Block::basic(3, 3, 1) }
+    }
+
+    /// The parameters of a trained block and x; the running statistics are fixed, and have no gradient.
+    fn parts<T: Scalar>(&self, x: &[T]) -> (Block<T>, Array4<T>) {
+        let (mut blocks, mut layer) = (Blocks(x), self.layer());
+        layer.each_mut(|path, tensor, mut values| {
+            let size = values.len();
+            let given: Vec<T> = if tensor.role == Role::Trained {
+                blocks.vector(size).to_vec()
+            } else {
+                let centre = if path.to_string().ends_with("running_var") { 0.8 } else { 0.0 };
+                numbers(size, 0.5, &path.to_string()).into_iter().map(|x| T::from_f64(centre + x)).collect()
+            };
+            values.iter_mut().zip(given).for_each(|(value, given)| *value = given);
+        });
+        (layer, blocks.array(SHAPE))
+    }
+
+    fn pass<T: Scalar>(&self, layer: &Block<T>, x: &Array4<T>) -> Result<BlockCache<T>> {
+        let mut cache = BlockCache::default();
+        layer.forward(x.view(), self.mode, &mut cache)?;
+        Ok(cache)
+    }
+}
+
+impl Problem for BlockProblem {
+    fn name(&self) -> String {
+        let form = if self.bottleneck { "bottleneck" } else { "basic block" };
+        format!("{form}, {} statistics", if self.mode == Mode::Train { "the batch's" } else { "running" })
+    }
+    fn blocks(&self) -> Vec<(String, usize)> {
+        let mut sizes = Vec::new();
+        self.layer::<f64>().each(|path, tensor, values| {
+            if tensor.role == Role::Trained {
+                sizes.push((path.to_string(), values.len()));
+            }
+        });
+        sizes.push(("input".into(), SIZE));
+        sizes
+    }
+    fn point(&self) -> Vec<f64> {
+        numbers(self.blocks().iter().map(|(_, size)| size).sum(), 1.0, &self.name())
+    }
+    fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
+        let (layer, x) = self.parts(x);
+        Ok(readout(self.pass(&layer, &x)?.y.view()))
+    }
+    fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
+        let (layer, x) = self.parts(x);
+        let (mut grad, mut dx) = (self.layer(), Array4::default((0, 0, 0, 0)));
+        grad.empty(&Path::default(), &|_, tensor| tensor.role == Role::Buffer);
+        let mut cache = self.pass(&layer, &x)?;
+        let dy = d_readout(cache.y.view());
+        layer.backward(x.view(), &mut cache, &dy, Write::Add, &mut grad, Some(&mut dx));
+        Ok(flat(&grad).into_iter().chain(dx).collect())
+    }
+    /// The sign of every number that a `ReLU` gives.
+    fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
+        let (layer, x) = self.parts(x);
+        Ok(self.pass(&layer, &x)?.open().collect())
+    }
+}

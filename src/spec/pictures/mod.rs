@@ -4,6 +4,7 @@
 //! W columns; M = N H W numbers per channel.
 use super::*;
 
+pub mod block;
 pub mod conv;
 pub mod norm;
 pub mod pools;
