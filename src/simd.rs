@@ -207,9 +207,10 @@ fn portable_tiles<T: LinalgScalar>(rows: usize, depth: usize, first: bool, a: &[
         for (a, tile) in a.chunks_exact(depth * rows).zip(&mut tiles) {
             for (i, sums) in tile.iter_mut().enumerate() {
                 let mut row = if first { [T::zero(); PORTABLE_COLUMNS] } else { *sums };
-                for (a, b) in a.chunks_exact(rows).zip(b) {
-                    for (sum, &b) in row.iter_mut().zip(b) {
-                        *sum = *sum + a[i] * b;
+                for (k, b) in b.iter().enumerate() {
+                    let a = a[k * rows + i];
+                    for j in 0..PORTABLE_COLUMNS {
+                        row[j] = row[j] + a * b[j];
                     }
                 }
                 *sums = row;

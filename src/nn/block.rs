@@ -282,6 +282,7 @@ impl<T: Scalar> Block<T> {
     }
 }
 
+#[cfg(test)]
 impl<T: Scalar> BlockCache<T> {
     /// Which numbers are above 0 after every `ReLU`.
     pub(crate) fn open(&self) -> impl Iterator<Item = bool> + '_ {

@@ -1,8 +1,7 @@
 //! The events of a training, for observers.
 
 use super::collapse::Collapse;
-use super::figures::{EpochReport, StepReport};
-use super::pace::Pace;
+use super::figures::{EpochReport, Pace, StepReport};
 use super::progress::Progress;
 use crate::error::Result;
 use crate::eval::Evaluation;

@@ -69,3 +69,12 @@ pub struct EpochReport {
     /// Whether its rsum is the best so far.
     pub best: bool,
 }
+
+/// The time of a step on a number of threads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// How many threads.
+    pub threads: usize,
+    /// Seconds of forward and backward pass.
+    pub seconds: f64,
+}

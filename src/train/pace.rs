@@ -5,21 +5,13 @@
 
 use std::time::Instant;
 
+use super::figures::Pace;
 use super::team::Team;
 use super::trainer::Trainer;
 use super::training_data::TrainingData;
 use crate::data::batches::EpochOrder;
 use crate::error::Result;
 use crate::loss::Loss;
-
-/// The time of a step on a number of threads.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pace {
-    /// How many threads.
-    pub threads: usize,
-    /// Seconds of forward and backward pass.
-    pub seconds: f64,
-}
 
 /// A number of threads that is tried.
 struct Trial {

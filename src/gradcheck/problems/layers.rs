@@ -1,12 +1,12 @@
 //! Every layer by itself.
 
-use ndarray::{Array2, Array4};
+use ndarray::Array2;
 
 use super::{Blocks, CAPTIONS, Problem, d_readout, fill, flat, named, numbers, readout, sizes};
 use crate::error::Result;
 use crate::linalg::Write;
 use crate::nn::gru::Sequences;
-use crate::nn::{Abs, Conv2d, Embedding, Gru, L2Norm, Layer, Linear, Mode, PrefixTree};
+use crate::nn::{Abs, Embedding, Gru, L2Norm, Layer, Linear, Mode, PrefixTree};
 use crate::real::Scalar;
 use crate::similarity::Measure;
 
@@ -132,40 +132,6 @@ impl Problem for AbsProblem {
     }
     fn active_set(&self, x: &[f64]) -> Result<Vec<bool>> {
         Ok(x.iter().map(|&x| x > 0.0).collect())
-    }
-}
-
-/// (CONV-1) of pictures of 3 × 5 × 4 with a kernel of 3 × 2, with stride and padding.
-pub(super) struct ConvProblem;
-
-impl ConvProblem {
-    fn parts<T: Scalar>(x: &[T]) -> (Conv2d<T>, Array4<T>) {
-        let mut blocks = Blocks(x);
-        let (weight, bias) = (blocks.array((2, 3, 3, 2)), Some(blocks.vector(2)));
-        (Conv2d { weight, bias, stride: 2, padding: 1 }, blocks.array((2, 3, 5, 4)))
-    }
-}
-
-impl Problem for ConvProblem {
-    fn name(&self) -> String {
-        "convolution".into()
-    }
-    fn blocks(&self) -> Vec<(String, usize)> {
-        named(&[("weight", 36), ("bias", 2), ("input", 120)])
-    }
-    fn point(&self) -> Vec<f64> {
-        numbers(158, 1.0, "convolution")
-    }
-    fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
-        let (layer, input) = Self::parts(x);
-        Ok(readout(run(&layer, input.view())?.y.view()))
-    }
-    fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let ((layer, input), (mut grad, mut dx)) = (Self::parts(x), Self::parts(&[0.0; 158]));
-        let mut cache = run(&layer, input.view())?;
-        let dy = d_readout(cache.y.view());
-        layer.backward(input.view(), &mut cache, &dy, Write::Add, &mut grad, Some(&mut dx));
-        Ok(flat(&grad).into_iter().chain(dx).collect())
     }
 }
 

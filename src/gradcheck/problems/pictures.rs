@@ -3,12 +3,12 @@
 use ndarray::{Array, Array1, Array4};
 
 use super::layers::run;
-use super::{Blocks, Problem, d_readout, flat, named, numbers, readout};
+use super::{Blocks, Problem, Report, check, d_readout, flat, named, numbers, readout};
 use crate::error::Result;
 use crate::linalg::Write;
 use crate::nn::{
-    AvgPool, BatchNorm, BatchNormCache, Block, BlockCache, Dropout, Flatten, Layer, MaxPool, MaxPoolCache, Mode,
-    Module, Path, Relu, Role,
+    AvgPool, BatchNorm, BatchNormCache, Block, BlockCache, Conv2d, Dropout, Flatten, Layer, MaxPool, MaxPoolCache,
+    Mode, Module, Path, Relu, Role,
 };
 use crate::real::Scalar;
 
@@ -220,4 +220,57 @@ impl Problem for BlockProblem {
         let (layer, x) = self.parts(x);
         Ok(self.pass(&layer, &x)?.open().collect())
     }
+}
+
+/// (CONV-1) of pictures of 3 × 5 × 4 with a kernel of 3 × 2, with stride and padding.
+pub(super) struct ConvProblem;
+
+impl ConvProblem {
+    fn parts<T: Scalar>(x: &[T]) -> (Conv2d<T>, Array4<T>) {
+        let mut blocks = Blocks(x);
+        let (weight, bias) = (blocks.array((2, 3, 3, 2)), Some(blocks.vector(2)));
+        (Conv2d { weight, bias, stride: 2, padding: 1 }, blocks.array((2, 3, 5, 4)))
+    }
+}
+
+impl Problem for ConvProblem {
+    fn name(&self) -> String {
+        "convolution".into()
+    }
+    fn blocks(&self) -> Vec<(String, usize)> {
+        named(&[("weight", 36), ("bias", 2), ("input", 120)])
+    }
+    fn point(&self) -> Vec<f64> {
+        numbers(158, 1.0, "convolution")
+    }
+    fn value<T: Scalar>(&self, x: &[T]) -> Result<T> {
+        let (layer, input) = Self::parts(x);
+        Ok(readout(run(&layer, input.view())?.y.view()))
+    }
+    fn gradient(&self, x: &[f64]) -> Result<Vec<f64>> {
+        let ((layer, input), (mut grad, mut dx)) = (Self::parts(x), Self::parts(&[0.0; 158]));
+        let mut cache = run(&layer, input.view())?;
+        let dy = d_readout(cache.y.view());
+        layer.backward(input.view(), &mut cache, &dy, Write::Add, &mut grad, Some(&mut dx));
+        Ok(flat(&grad).into_iter().chain(dx).collect())
+    }
+}
+
+/// Every layer of image encoders.
+pub(super) fn all(mut add: impl FnMut(Report)) -> Result<()> {
+    add(check(&ConvProblem)?);
+    for mode in [Mode::Train, Mode::Eval] {
+        add(check(&BatchNormProblem { mode })?);
+    }
+    add(check(&ReluProblem)?);
+    add(check(&MaxPoolProblem)?);
+    add(check(&AvgPoolProblem)?);
+    add(check(&DropoutProblem)?);
+    add(check(&FlattenProblem)?);
+    for mode in [Mode::Train, Mode::Eval] {
+        for bottleneck in [false, true] {
+            add(check(&BlockProblem { bottleneck, mode })?);
+        }
+    }
+    Ok(())
 }
