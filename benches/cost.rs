@@ -178,10 +178,8 @@ fn draw(shares: &[Shares], curves: &[(&str, Vec<Point>)], all: usize) -> String 
     let height = |seconds: f64| 370.0 - 160.0 * ((1e3 * seconds).ln() - low) / (high - low);
     for (k, (letter, points)) in curves.iter().enumerate() {
         let left = 60.0 + 178.0 * k as f64;
-        for tick in [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0] {
-            if tick > 1e3 * slowest {
-                continue;
-            }
+        let ticks = [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+        for tick in ticks.into_iter().filter(|tick| *tick <= 1e3 * slowest) {
             let y = height(tick / 1e3);
             let _ = writeln!(svg, r##"<path d="M{left:.1} {y:.1}h130" stroke="#ddd"/>"##);
             if k == 0 {

@@ -174,7 +174,7 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden")
 }
 
-/// Tensors of several types, all of which are read: a case of a golden suite.
+/// A case of a golden suite: its tensors have several types, and all are read.
 #[test]
 fn spoiled_files_of_tensors() {
     let _alone = ALONE.lock();

@@ -1,9 +1,10 @@
 """The protocol between `cargo bench --bench peers` and a side, and the code that all sides share.
 
-A side prints one JSON line when it is ready, {"ready", "peer", "version", "threads"}. Then, for each line
-"run" on standard input, it does its work once and prints {"seconds", "value", "peak_rss_mb"}. It ends at
-the end of the input. `value` must agree with the other sides: a loss, a mean, a sum of recalls. The peak
-memory is that of the whole process since its start, including the framework.
+A side prints one JSON line when it is ready, {"ready", "peer", "version", "threads"}; this crate's adds
+"about", the machine and the work. Then, for each line "run" on standard input, it does its work once and
+prints {"seconds", "value", "peak_rss_mb"}. It ends at the end of the input. `value` must agree with the other
+sides: a loss, a mean, a sum of recalls. The peak memory is that of the whole process since its start,
+including the framework.
 """
 
 from __future__ import annotations

@@ -180,11 +180,11 @@ impl Options {
     }
 
     /// The number of captions to encode.
-    pub(super) fn number_to_encode(&self) -> Result<usize> {
+    pub(super) fn number_to_encode(&self, model: &Model) -> Result<usize> {
         const DEFAULT: usize = 5000;
         match self.encode {
             Some(number) => Ok(number),
-            None => Ok(self.captions.available()?.map_or(DEFAULT, |available| available.min(DEFAULT))),
+            None => Ok(self.captions.available()?.map_or(DEFAULT, |lines| DEFAULT.min(lines / model.sentences))),
         }
     }
 }
@@ -241,7 +241,7 @@ struct Input {
 impl Input {
     fn new(model: &Model, options: &Options) -> Result<Self> {
         let captions = model.captions(&options.captions, model.config.batch_size)?;
-        let to_encode = model.captions(&options.captions, options.number_to_encode()? / model.sentences)?;
+        let to_encode = model.captions(&options.captions, options.number_to_encode(model)?)?;
         let tree = PrefixTree::new(&captions);
         let (counts, products) = (Counts::of(&tree), products(&model.architecture, &tree));
         Ok(Self { model: model.clone(), captions, to_encode, counts, products })
@@ -375,7 +375,7 @@ mod tests {
         let path = folder.path().join("caps.txt");
         std::fs::write(&path, "a dog\n".repeat(130)).unwrap();
         let options = Options { captions: Captions::File(path), encode: None, ..options() };
-        assert_eq!(options.number_to_encode().unwrap(), 130);
+        assert_eq!(options.number_to_encode(&Size::Demo.model()).unwrap(), 130);
         assert_eq!(Input::new(&Size::Demo.model(), &options).unwrap().to_encode.len(), 130);
         let message = run(&Options { encode: Some(131), ..options }, &|_| ()).unwrap_err().to_string();
         assert!(message.contains("expected at least 131 captions, one per line, found 130"), "{message}");

@@ -81,7 +81,7 @@ impl Data {
         let captions = |number| model.captions(&options.captions, number);
         let kind = match work {
             Work::Step => Kind::Step(batch(&model.architecture, captions(model.config.batch_size)?)),
-            Work::Encode => Kind::Encode(captions(options.number_to_encode()?)?),
+            Work::Encode => Kind::Encode(captions(options.number_to_encode(&model)?)?),
             Work::Evaluate => Kind::Evaluate(Embeddings::new(options.evaluate, model.architecture.embed_size)?),
             Work::Product | Work::Matrixmultiply => Kind::Product(Operands::new(&named(product)?), work),
         };

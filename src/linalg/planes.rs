@@ -1,6 +1,6 @@
 //! Pictures [N, C, H, W] as planes of H·W numbers, and sums over a channel.
 
-use ndarray::{Array1, Array4, ArrayView4};
+use ndarray::{Array1, Array4, ArrayBase, Data, Ix4};
 use rayon::prelude::*;
 
 use super::reduce::{lanes, reshape, rows_at_once};
@@ -20,7 +20,7 @@ impl<'a, T> Planes<'a, T> {
     /// # Panics
     ///
     /// If the array is not in standard layout.
-    pub(crate) fn of(x: &'a ArrayView4<'_, T>) -> Self {
+    pub(crate) fn of(x: &'a ArrayBase<impl Data<Elem = T>, Ix4>) -> Self {
         let (pictures, channels, rows, columns) = x.dim();
         let numbers = x.as_slice().expect("in standard layout");
         Self { numbers, pictures, channels, pixels: rows * columns }
@@ -103,8 +103,8 @@ mod tests {
         let x = Array4::from_shape_fn((3, 2, 50, 41), |(n, c, i, j)| ((n * 5 + c * 3 + i * 7 + j) % 11) as f64 - 4.0);
         let sums = |threads: usize, x: &Array4<f64>| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let (x, mut sums, mut squares) = (x.view(), Array1::default(0), Array1::default(0));
-            let planes = Planes::of(&x);
+            let (mut sums, mut squares) = (Array1::default(0), Array1::default(0));
+            let planes = Planes::of(x);
             let both = |c| (channel_sum(planes, planes, c, |x, _| x), channel_sum(planes, planes, c, |x, y| x * y));
             pool.install(|| each_channel(planes, &mut sums, &mut squares, both));
             (sums, squares)
@@ -124,7 +124,6 @@ mod tests {
         for shape in [(0, 2, 3, 4), (3, 2, 0, 4)] {
             let mut x = Array4::<f32>::zeros(shape);
             each_plane(&mut x, |_, _| panic!("no plane"));
-            let x = x.view();
             let planes = Planes::of(&x);
             assert_eq!(channel_sum(planes, planes, 1, |x, _| x), 0.0);
         }

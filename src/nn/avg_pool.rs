@@ -78,7 +78,6 @@ impl<T: Scalar> Layer<T> for AvgPool {
         assert!(self.size > 0 && height > 0 && width > 0, "{self:?} of x {:?}", x.dim());
         linalg::reshape(&mut cache.y, (pictures, channels, self.size, self.size));
         let x = x.as_standard_layout();
-        let x = x.view();
         let planes = Planes::of(&x);
         linalg::each_plane(&mut cache.y, |k, y| {
             let x = planes.plane(k);
@@ -111,7 +110,6 @@ impl<T: Scalar> Layer<T> for AvgPool {
         assert_eq!(dy.dim(), (pictures, channels, self.size, self.size), "dy of x {:?}", x.dim());
         linalg::reshape(dx, x.dim());
         let dy = dy.as_standard_layout();
-        let dy = dy.view();
         let planes = Planes::of(&dy);
         linalg::each_plane(dx, |k, dx| {
             dx.fill(T::zero());

@@ -131,7 +131,6 @@ impl<T: Scalar> Layer<T> for BatchNorm<T> {
         }
         linalg::reshape(&mut cache.y, x.dim());
         let x = x.as_standard_layout();
-        let x = x.view();
         let planes = Planes::of(&x);
         cache.count = (mode == Mode::Train).then_some(m);
         if mode == Mode::Train {
@@ -177,7 +176,6 @@ impl<T: Scalar> Layer<T> for BatchNorm<T> {
     {
         assert_eq!(x.dim(), dy.dim(), "dy of x");
         let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
-        let (x, dy) = (x.view(), dy.view());
         let (x_planes, dy_planes, channels) = (Planes::of(&x), Planes::of(&dy), x.dim().1);
         let mut sums = (std::mem::take(&mut cache.d_weight), std::mem::take(&mut cache.d_bias));
         linalg::each_channel(x_planes, &mut sums.0, &mut sums.1, |c| {

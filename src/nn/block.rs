@@ -20,9 +20,10 @@ use ndarray::{Array4, ArrayView4, Zip};
 
 use super::batch_norm::{BatchNorm, BatchNormCache};
 use super::conv::{Conv2d, Conv2dCache};
+use super::module::missing;
 use super::relu::{relu, relu_backward};
 use super::{Layer, Mode, Module, Path, Tensor, Visitor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg::{self, Write};
 use crate::real::{Real, Scalar};
 
@@ -104,7 +105,7 @@ impl<T: Clone + Default> Module<T> for Block<T> {
         if let Some((other, _)) = all().map(shape).find(|&found| found != (stages, downsample)) {
             let (numbered, child) = (path.numbered("conv", stages.min(other) + 1), path.child("downsample"));
             let lacking = if stages == other { child } else { numbered };
-            return Err(Error::mismatch(format!("{lacking}: one value has it, another has not")));
+            return Err(missing(&lacking));
         }
         for k in 0..stages {
             let changed = changed.each_mut().map(|block| &mut block.stages[k]);

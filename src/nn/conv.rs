@@ -25,6 +25,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array4, ArrayView2, ArrayView4, ArrayViewMut2, Axis, ShapeBuilder, s};
 use rayon::slice::ParallelSliceMut;
 
+use super::module::missing;
 use super::{Layer, Mode, Module, Path, Tensor, Visitor, visit_tensor};
 use crate::error::{Error, Result};
 use crate::linalg::{self, Write};
@@ -102,7 +103,7 @@ impl<T: Clone + Default> Module<T> for Conv2d<T> {
             return Ok(());
         }
         if biases < M + S {
-            return Err(Error::mismatch(format!("{path}: one value has it, another has not")));
+            return Err(missing(&path));
         }
         let changed = changed.map(|layer| layer.bias.as_mut().expect("none is missing").view_mut());
         let read = read.map(|layer| layer.bias.as_ref().expect("none is missing").view());
@@ -147,7 +148,7 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
         let x = x.as_slice().expect("in standard layout");
         let mut y = cache.y.view_mut().into_shape_with_order((n, o, oh * ow)).expect("in standard layout");
         for block in sizes.blocks() {
-            with_memory(Memory::Columns, sizes.k() * block.len(), |memory: &mut [T]| {
+            with_memory(Memory::Columns, sizes.written(&block), |memory: &mut [T]| {
                 let columns = sizes.columns(x, &block, memory);
                 // (CONV-1)  y[n, o, i, j] = b_o + Σ_{c, u, v} W[o, c, u, v] x[n, c, s i + u − p, s j + v − p]
                 if let Some(picture) = block.picture() {
@@ -165,9 +166,7 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
         }
         if let Some(bias) = &self.bias {
             assert_eq!(bias.len(), o, "a bias for {o} outputs");
-            let y = cache.y.as_slice_mut().expect("in standard layout");
-            let planes = y.par_chunks_exact_mut(oh * ow).with_min_len(linalg::rows_at_once(oh * ow));
-            planes.enumerate().for_each(|(plane, y)| {
+            linalg::each_plane(&mut cache.y, |plane, y| {
                 let b = bias[plane % o];
                 for y in y {
                     *y += b;
@@ -215,7 +214,8 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
             dx.fill(T::zero());
         }
         for block in sizes.blocks() {
-            with_memory(Memory::Outputs, o * block.len(), |memory: &mut [T]| {
+            let together = if block.picture().is_some() { 0 } else { o * block.len() };
+            with_memory(Memory::Outputs, together, |memory: &mut [T]| {
                 // The outputs of a block in one matrix [O, outputs].
                 let dy = if let Some(picture) = block.picture() {
                     dy.slice(s![picture, .., block.outputs.clone()])
@@ -227,16 +227,14 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                     }
                     ArrayView2::from_shape((o, block.len()), &*memory).expect("as many")
                 };
-                with_memory(Memory::Columns, sizes.k() * block.len(), |memory: &mut [T]| {
+                with_memory(Memory::Columns, sizes.written(&block), |memory: &mut [T]| {
                     if let Some(dw) = &mut dw {
                         let columns = sizes.columns(x, &block, memory);
                         // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
                         linalg::matmul_write(dy, columns.t(), Write::Add, dw.view_mut());
                     }
                     let Some(dx) = dx.as_deref_mut() else { return };
-                    if let Some(picture) = block.picture()
-                        && sizes.pixelwise()
-                    {
+                    if let Some(picture) = sizes.pixels_of(&block) {
                         let mut dx = dx.view_mut().into_shape_with_order((n, c, oh * ow)).expect("in standard layout");
                         linalg::matmul_into(w.t(), dy, dx.slice_mut(s![picture, .., block.outputs.clone()]));
                     } else {
@@ -342,18 +340,22 @@ impl Sizes {
         })
     }
 
-    /// Whether a column is a pixel: a kernel of 1 × 1 that visits every pixel once.
-    fn pixelwise(&self) -> bool {
-        (self.kh, self.kw, self.stride, self.padding) == (1, 1, 1, 0)
+    /// The picture whose pixels are the columns of the block: a kernel of 1 × 1 visits each of them once. None if the
+    /// columns have to be written.
+    fn pixels_of(&self, block: &Block) -> Option<usize> {
+        block.picture().filter(|_| (self.kh, self.kw, self.stride, self.padding) == (1, 1, 1, 0))
+    }
+
+    /// How many numbers of a block's columns are written.
+    fn written(&self, block: &Block) -> usize {
+        if self.pixels_of(block).is_some() { 0 } else { self.k() * block.len() }
     }
 
     /// The columns of a block, [K, outputs]: those of one picture if they are its pixels, or else written to
     /// `memory`.
     fn columns<'a, T: Scalar>(&self, x: &'a [T], block: &Block, memory: &'a mut [T]) -> ArrayView2<'a, T> {
         let shape = (self.k(), block.len());
-        if let Some(n) = block.picture()
-            && self.pixelwise()
-        {
+        if let Some(n) = self.pixels_of(block) {
             let x = ArrayView2::from_shape(
                 shape.strides((self.oh * self.ow, 1)),
                 &x[n * self.k() * self.oh * self.ow + block.outputs.start..],

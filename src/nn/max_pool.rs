@@ -9,6 +9,8 @@
 //! p the padding. Outside the picture is −∞, which is never the maximum. Windows may overlap: their gradients add.
 //! NaN is larger than any number, so that it does not vanish.
 
+use std::ops::Range;
+
 use ndarray::{Array4, ArrayView4};
 
 use super::{Layer, Mode};
@@ -65,7 +67,7 @@ impl MaxPool {
     }
 
     /// The rows of window i, of n.
-    fn rows(self, i: usize, n: usize) -> std::ops::Range<usize> {
+    fn rows(self, i: usize, n: usize) -> Range<usize> {
         let end = i * self.stride + self.kernel - self.padding;
         (i * self.stride).saturating_sub(self.padding)..end.min(n)
     }
@@ -89,7 +91,6 @@ impl<T: Scalar> Layer<T> for MaxPool {
         linalg::reshape(y, shape);
         linalg::reshape(pixel, shape);
         let x = x.as_standard_layout();
-        let x = x.view();
         let planes = Planes::of(&x);
         linalg::each_plane(pixel, |k, pixel| {
             let x = planes.plane(k);
@@ -99,8 +100,7 @@ impl<T: Scalar> Layer<T> for MaxPool {
                 }
             }
         });
-        let pixel = pixel.view();
-        let pixels = Planes::of(&pixel);
+        let pixels = Planes::of(pixel);
         linalg::each_plane(y, |k, y| {
             let x = planes.plane(k);
             for (y, &pixel) in y.iter_mut().zip(pixels.plane(k)) {
@@ -126,8 +126,7 @@ impl<T: Scalar> Layer<T> for MaxPool {
         assert_eq!(dy.dim(), cache.pixel.dim(), "dy of y");
         linalg::reshape(dx, x.dim());
         let dy = dy.as_standard_layout();
-        let (dy, pixel) = (dy.view(), cache.pixel.view());
-        let (dy, pixels) = (Planes::of(&dy), Planes::of(&pixel));
+        let (dy, pixels) = (Planes::of(&dy), Planes::of(&cache.pixel));
         linalg::each_plane(dx, |k, dx| {
             dx.fill(T::zero());
             for (&dy, &pixel) in dy.plane(k).iter().zip(pixels.plane(k)) {
@@ -139,12 +138,7 @@ impl<T: Scalar> Layer<T> for MaxPool {
 }
 
 /// The pixel of the first of the largest numbers of a window, or of its first NaN.
-fn first_maximum<T: Scalar>(
-    x: &[T],
-    width: usize,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-) -> u32 {
+fn first_maximum<T: Scalar>(x: &[T], width: usize, rows: Range<usize>, columns: Range<usize>) -> u32 {
     let mut best = rows.start * width + columns.start;
     for i in rows {
         for pixel in i * width + columns.start..i * width + columns.end {

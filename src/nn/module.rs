@@ -279,6 +279,11 @@ pub fn visit_tensor<T, D: Dimension, const M: usize, const S: usize>(
     visitor(path, tensor, changed.map(ArrayViewMut::into_dyn), read.map(ArrayView::into_dyn))
 }
 
+/// The error for what one of several values has and another lacks.
+pub(super) fn missing(what: &dyn Display) -> Error {
+    Error::mismatch(format!("{what}: one value has it, another has not"))
+}
+
 impl<T: Clone + Default, X: Module<T>> Module<T> for Option<X> {
     fn visit<const M: usize, const S: usize>(
         changed: [&mut Self; M],
@@ -294,7 +299,7 @@ impl<T: Clone + Default, X: Module<T>> Module<T> for Option<X> {
                 names.push(path.to_string());
                 Ok(())
             })?;
-            return Err(Error::mismatch(format!("{}: one value has it, another has not", names.join(", "))));
+            return Err(missing(&names.join(", ")));
         }
         let changed = changed.map(|x| x.as_mut().expect("none is missing"));
         X::visit(changed, read.map(|x| x.as_ref().expect("none is missing")), path, visitor)

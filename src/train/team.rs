@@ -43,7 +43,7 @@ impl Team {
     /// # Panics
     ///
     /// If the work panics.
-    // The team is borrowed mutably, because two pieces of work would wait for each other's watches.
+    // Mutable, so that there is one piece of work at a time: a thread that watches for one returns to no other.
     pub(crate) fn run<R: Send>(&mut self, work: impl FnOnce() -> R + Send) -> R {
         let (done, watching) = (AtomicBool::new(false), AtomicUsize::new(0));
         self.pool.install(|| {
