@@ -3,6 +3,7 @@
 mod architecture;
 mod batch;
 pub(crate) mod config;
+mod encoder;
 mod head;
 mod image_tower;
 mod parameters;
@@ -13,6 +14,7 @@ mod vse;
 pub use architecture::Architecture;
 pub use batch::{Batch, Images};
 pub use config::{Config, Preset, ValidConfig};
+pub use encoder::{Encoder, EncoderCache, Network};
 pub use image_tower::ImageTower;
 pub use parameters::Parameters;
 pub(crate) use setting::{Kind, Setting};

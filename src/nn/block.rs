@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! (BLOCK-1)   r_k = norm_k(conv_k(h_{k − 1})), h_0 = x, h_k = max(0, r_k)           k = 1 … K
-//! (BLOCK-2)   y = max(0, r_K + s), s = x or norm(conv(x))
-//! (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, or through norm and conv
+//! (BLOCK-2)   y = max(0, r_K + s), s = x, x at every stride-th pixel, or norm(conv(x))
+//! (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, at its pixels, or through norm and conv
 //! (BLOCK-1′)  dh_{k − 1} from dr_k through norm_k and conv_k, dr_k = dh_k where h_k > 0, else 0, dx += dh_0
 //! ```
 //!
@@ -12,29 +12,20 @@
 //! - **Bottleneck**, K = 3: 1 × 1, 3 × 3, 1 × 1 to four times the channels. The stride is on the 3 × 3
 //!   (torchvision) or on the first 1 × 1 (He et al.).
 //!
-//! The shortcut s is x itself if y has its shape, or else a convolution of 1 × 1 with the stride, and a norm
-//! (section 3.3, option B). No convolution has a bias. The tensors have torchvision's names: `conv1.weight`,
+//! The shortcut s is x itself if y has its shape. Otherwise it is a convolution of 1 × 1 with the stride, and a norm
+//! (section 3.3, option B); or, without parameters, every stride-th row and column of x, with (O − C) / 2 channels of
+//! zeros before and after it (option A, of the nets for CIFAR-10). No convolution has a bias. The tensors have torchvision's names: `conv1.weight`,
 //! `bn1.weight`, …, `downsample.0.weight`, `downsample.1.weight`.
 
-use ndarray::{Array4, ArrayView4, Zip};
+use ndarray::{Array4, ArrayView4, Zip, s};
 
-use super::batch_norm::{BatchNorm, BatchNormCache};
-use super::conv::{Conv2d, Conv2dCache};
+use super::conv_norm::{ConvNorm, ConvNormCache};
 use super::module::missing;
 use super::relu::{relu, relu_backward};
 use super::{Layer, Mode, Module, Path, Tensor, Visitor};
 use crate::error::Result;
 use crate::linalg::{self, Write};
 use crate::real::{Real, Scalar};
-
-/// A convolution and its normalisation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ConvNorm<T> {
-    /// W; it has no bias, since the norm has one.
-    pub conv: Conv2d<T>,
-    /// γ, β and the running statistics.
-    pub norm: BatchNorm<T>,
-}
 
 /// A residual block.
 ///
@@ -54,16 +45,8 @@ pub struct ConvNorm<T> {
 pub struct Block<T> {
     /// `conv1`, `bn1` and so on: K of them.
     pub stages: Vec<ConvNorm<T>>,
-    /// `downsample.0`, `downsample.1`; none if the shortcut is x itself.
+    /// `downsample.0`, `downsample.1`; none if the shortcut has no parameters.
     pub downsample: Option<ConvNorm<T>>,
-}
-
-impl<T: Clone + Default> ConvNorm<T> {
-    /// All zeros, for a square kernel; outside the picture x is 0, so that a kernel of 3 × 3 keeps its size.
-    fn zeros(outputs: usize, inputs: usize, kernel: usize, stride: usize) -> Self {
-        let conv = Conv2d::zeros([outputs, inputs, kernel, kernel], stride, kernel / 2);
-        Self { conv, norm: BatchNorm::zeros(outputs) }
-    }
 }
 
 impl<T: Clone + Default> Block<T> {
@@ -110,38 +93,26 @@ impl<T: Clone + Default> Module<T> for Block<T> {
         for k in 0..stages {
             let changed = changed.each_mut().map(|block| &mut block.stages[k]);
             let paths = [path.numbered("conv", k + 1), path.numbered("bn", k + 1)];
-            visit_pair(changed, read.map(|block| &block.stages[k]), &paths, visitor)?;
+            ConvNorm::visit(changed, read.map(|block| &block.stages[k]), &paths, visitor)?;
         }
         if downsample {
             let path = path.child("downsample");
             let changed = changed.map(|block| block.downsample.as_mut().expect("none is missing"));
             let read = read.map(|block| block.downsample.as_ref().expect("none is missing"));
-            visit_pair(changed, read, &[path.child("0"), path.child("1")], visitor)?;
+            ConvNorm::visit(changed, read, &[path.child("0"), path.child("1")], visitor)?;
         }
         Ok(())
     }
 
     fn empty(&mut self, path: &Path<'_>, which: &dyn Fn(&Path<'_>, Tensor) -> bool) {
         for (k, stage) in self.stages.iter_mut().enumerate() {
-            stage.conv.empty(&path.numbered("conv", k + 1), which);
-            stage.norm.empty(&path.numbered("bn", k + 1), which);
+            stage.empty(&[path.numbered("conv", k + 1), path.numbered("bn", k + 1)], which);
         }
-        if let Some(stage) = &mut self.downsample {
+        if let Some(pair) = &mut self.downsample {
             let path = path.child("downsample");
-            stage.conv.empty(&path.child("0"), which);
-            stage.norm.empty(&path.child("1"), which);
+            pair.empty(&[path.child("0"), path.child("1")], which);
         }
     }
-}
-
-fn visit_pair<T: Clone + Default, const M: usize, const S: usize>(
-    mut changed: [&mut ConvNorm<T>; M],
-    read: [&ConvNorm<T>; S],
-    [conv, norm]: &[Path<'_>; 2],
-    visitor: &mut Visitor<'_, T, M, S>,
-) -> Result<()> {
-    Conv2d::visit(changed.each_mut().map(|pair| &mut pair.conv), read.map(|pair| &pair.conv), conv, visitor)?;
-    BatchNorm::visit(changed.map(|pair| &mut pair.norm), read.map(|pair| &pair.norm), norm, visitor)
 }
 
 /// What [`Block`] keeps of a forward pass.
@@ -149,49 +120,24 @@ fn visit_pair<T: Clone + Default, const M: usize, const S: usize>(
 pub struct BlockCache<T> {
     /// y [N, O, Ho, Wo]
     pub y: Array4<T>,
-    /// `conv1`, `bn1` and so on.
-    stages: Vec<StageCache<T>>,
-    downsample: StageCache<T>,
-    /// `r_K + s`, and in the backward pass its gradient `ds`.
-    sum: Array4<T>,
+    /// `conv1`, `bn1` and so on. Their results are `h_k`, but for the last one, which is `r_K`.
+    stages: Vec<ConvNormCache<T>>,
+    downsample: ConvNormCache<T>,
+    /// Memory of the backward pass. Nothing of it is needed later, so the blocks of a network share it.
+    pub(crate) gradients: Gradients<T>,
 }
 
-/// What a convolution, its norm and the ReLU after it keep.
+/// The gradients inside a block.
 #[derive(Clone, Debug, Default)]
-struct StageCache<T> {
-    conv: Conv2dCache<T>,
-    /// Its y is `r_k`.
-    norm: BatchNormCache<T>,
-    /// `h_k`; not for the last stage.
-    h: Array4<T>,
-    /// The gradients with respect to the input of the convolution, its output, and `r_k`.
-    dx: Array4<T>,
-    d_conv: Array4<T>,
+pub(crate) struct Gradients<T> {
+    /// `ds = dr_K`
+    ds: Array4<T>,
+    /// `dr_k`, k < K; in the end that of x through the shortcut's convolution.
     dr: Array4<T>,
-}
-
-impl<T: Scalar> ConvNorm<T> {
-    fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut StageCache<T>) -> Result<()> {
-        self.conv.forward(x, mode, &mut cache.conv)?;
-        self.norm.forward(cache.conv.y.view(), mode, &mut cache.norm)
-    }
-
-    /// From dr to `cache.dx`, if it is wanted.
-    fn backward(
-        &self,
-        x: ArrayView4<'_, T>,
-        cache: &mut StageCache<T>,
-        dr: &Array4<T>,
-        write: Write,
-        grad: &mut Self,
-        wants_dx: bool,
-    ) where
-        T: Real,
-    {
-        let StageCache { conv, norm, dx, d_conv, .. } = cache;
-        self.norm.backward(conv.y.view(), norm, dr, write, &mut grad.norm, Some(d_conv));
-        self.conv.backward(x, conv, d_conv, write, &mut grad.conv, wants_dx.then_some(dx));
-    }
+    /// `dh_{k − 1}`
+    dh: Array4<T>,
+    /// With respect to the output of a convolution.
+    conv: Array4<T>,
 }
 
 impl<T: Scalar> Layer<T> for Block<T> {
@@ -206,31 +152,34 @@ impl<T: Scalar> Layer<T> for Block<T> {
 
     /// # Errors
     ///
-    /// As [`Conv2d`] and [`BatchNorm`] do.
+    /// As [`Conv2d`](super::Conv2d) and [`BatchNorm`](super::BatchNorm) do.
     fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BlockCache<T>) -> Result<()> {
-        let BlockCache { y, stages, downsample, sum } = cache;
-        stages.resize_with(self.stages.len(), StageCache::default);
+        let BlockCache { y, stages, downsample, .. } = cache;
+        stages.resize_with(self.stages.len(), ConvNormCache::default);
         for (k, stage) in self.stages.iter().enumerate() {
             let (before, now) = stages.split_at_mut(k);
-            let (h, now) = (before.last().map_or(x, |before| before.h.view()), &mut now[0]);
+            let h = before.last().map_or(x, |before| before.r().view());
             // (BLOCK-1)  r_k = norm_k(conv_k(h_{k − 1})), h_0 = x, h_k = max(0, r_k)
-            stage.forward(h, mode, now)?;
+            stage.forward(h, mode, &mut now[0])?;
             if k + 1 < self.stages.len() {
-                relu(now.norm.y.view(), &mut now.h);
+                relu(now[0].r_mut());
             }
         }
-        let s = match &self.downsample {
-            Some(pair) => {
-                pair.forward(x, mode, downsample)?;
-                downsample.norm.y.view()
-            }
-            None => x,
-        };
-        let r = &stages.last().expect("a block has convolutions").norm.y;
-        // (BLOCK-2)  y = max(0, r_K + s), s = x or norm(conv(x))
-        linalg::reshape(sum, r.dim());
-        Zip::from(&mut *sum).and(r).and(&s).par_for_each(|sum, &r, &s| *sum = r + s);
-        relu(sum.view(), y);
+        let r = stages.last().expect("a block has convolutions").r();
+        linalg::reshape(y, r.dim());
+        // (BLOCK-2)  y = max(0, r_K + s), s = x, x at every stride-th pixel, or norm(conv(x))
+        if let Some(pair) = &self.downsample {
+            pair.forward(x, mode, downsample)?;
+            Zip::from(&mut *y).and(r).and(downsample.r()).par_for_each(|y, &r, &s| *y = r + s);
+        } else if r.dim() == x.dim() {
+            Zip::from(&mut *y).and(r).and(&x).par_for_each(|y, &r, &s| *y = r + s);
+        } else {
+            y.assign(r);
+            let (channels, stride) = self.taken(x.dim().1);
+            let mut y = y.slice_mut(s![.., channels, .., ..]);
+            y += &x.slice(s![.., .., ..;stride, ..;stride]);
+        }
+        relu(y);
         Ok(())
     }
 
@@ -245,40 +194,57 @@ impl<T: Scalar> Layer<T> for Block<T> {
     ) where
         T: Real,
     {
-        let BlockCache { y, stages, downsample, sum: ds } = cache;
-        // (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, or through norm and conv
-        relu_backward(y.view(), dy.view(), ds);
-        if let (Some(pair), Some(grad)) = (&self.downsample, &mut grad.downsample) {
-            pair.backward(x, downsample, ds, write, grad, dx.is_some());
-        }
+        let BlockCache { y, stages, downsample, gradients: Gradients { ds, dr, dh, conv } } = cache;
+        // (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, at its pixels, or through norm and conv
+        linalg::reshape(ds, dy.dim());
+        ds.assign(dy);
+        relu_backward(y.view(), ds);
+        let last = self.stages.len() - 1;
         for (k, (stage, grad)) in self.stages.iter().zip(&mut grad.stages).enumerate().rev() {
             let (before, rest) = stages.split_at_mut(k);
-            let (now, after) = rest.split_first_mut().expect("a stage has a cache");
-            let mut dr = std::mem::take(&mut now.dr);
+            let now = &mut rest[0];
             // (BLOCK-1′)  dh_{k − 1} from dr_k through norm_k and conv_k, dr_k = dh_k where h_k > 0, else 0, dx += dh_0
-            if let Some(after) = after.first() {
-                relu_backward(now.h.view(), after.dx.view(), &mut dr);
+            if k < last {
+                std::mem::swap(dr, dh);
+                relu_backward(now.r().view(), dr);
             }
-            let h = before.last().map_or(x, |before| before.h.view());
-            stage.backward(h, now, if after.is_empty() { ds } else { &dr }, write, grad, k > 0 || dx.is_some());
-            now.dr = dr;
+            let h = before.last().map_or(x, |before| before.r().view());
+            let wanted = (k > 0 || dx.is_some()).then_some(&mut *dh);
+            stage.backward(h, now, if k < last { dr } else { ds }, write, grad, conv, wanted);
         }
-        if let Some(dx) = dx {
-            let (dh, ds) = (&stages[0].dx, if self.downsample.is_some() { &downsample.dx } else { &*ds });
-            linalg::reshape(dx, x.dim());
-            Zip::from(dx).and(dh).and(ds).par_for_each(|dx, &dh, &ds| *dx = dh + ds);
+        if let (Some(pair), Some(grad)) = (&self.downsample, &mut grad.downsample) {
+            pair.backward(x, downsample, ds, write, grad, conv, dx.is_some().then_some(&mut *dr));
+        }
+        let Some(dx) = dx else { return };
+        linalg::reshape(dx, x.dim());
+        if self.downsample.is_some() {
+            Zip::from(dx).and(dh).and(dr).par_for_each(|dx, &mut dh, &mut ds| *dx = dh + ds);
+        } else if ds.dim() == x.dim() {
+            Zip::from(dx).and(dh).and(ds).par_for_each(|dx, &mut dh, &mut ds| *dx = dh + ds);
+        } else {
+            dx.assign(dh);
+            let (channels, stride) = self.taken(x.dim().1);
+            let mut dx = dx.slice_mut(s![.., .., ..;stride, ..;stride]);
+            dx += &ds.slice(s![.., channels, .., ..]);
         }
     }
 }
 
 impl<T: Scalar> Block<T> {
+    /// The shortcut without parameters: the channels of y that get those of x, and the stride.
+    fn taken(&self, inputs: usize) -> (std::ops::Range<usize>, usize) {
+        let outputs = self.stages.last().expect("a block has convolutions").conv.weight.dim().0;
+        let before = outputs.checked_sub(inputs).expect("a shortcut without parameters does not lose channels") / 2;
+        (before..before + inputs, self.stages.iter().map(|stage| stage.conv.stride).product())
+    }
+
     /// Moves the running statistics of every norm towards those of the pass: once after each step.
     pub fn update(&mut self, cache: &BlockCache<T>) {
         for (stage, cache) in self.stages.iter_mut().zip(&cache.stages) {
-            stage.norm.update(&cache.norm);
+            stage.update(cache);
         }
         if let Some(pair) = &mut self.downsample {
-            pair.norm.update(&cache.downsample.norm);
+            pair.update(&cache.downsample);
         }
     }
 }
@@ -287,14 +253,15 @@ impl<T: Scalar> Block<T> {
 impl<T: Scalar> BlockCache<T> {
     /// Which numbers are above 0 after every `ReLU`.
     pub(crate) fn open(&self) -> impl Iterator<Item = bool> + '_ {
-        self.stages.iter().flat_map(|stage| &stage.h).chain(&self.y).map(|h| h.re() > 0.0)
+        let inside = self.stages.split_last().map_or(&[][..], |(_, inside)| inside);
+        inside.iter().flat_map(ConvNormCache::r).chain(&self.y).map(|h| h.re() > 0.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Role;
+    use crate::nn::{BatchNorm, Conv2d, Role};
     use crate::random::{Symmetric, stream};
     use crate::spec::pictures::block as spec;
     use crate::spec::pictures::{conv, norm};
@@ -320,9 +287,11 @@ mod tests {
         Array4::random_using(shape, Symmetric(1.0), &mut stream(0, name)).mapv(T::from_f64)
     }
 
-    /// With and without `downsample`, and both places of the stride.
+    /// With and without `downsample`, both places of the stride, and a shortcut without parameters that takes every
+    /// second pixel.
     fn blocks<T: Scalar>() -> Vec<Block<T>> {
         let all = [
+            Block { downsample: None, ..Block::basic(4, 7, 2) },
             Block::basic(4, 4, 1),
             Block::basic(4, 5, 2),
             Block::bottleneck(8, 2, [1, 1]),
@@ -420,7 +389,7 @@ mod tests {
             let tensors = ["weight", "bias", "running_mean", "running_var"].map(|name| format!("{norm}.{name}"));
             [format!("{conv}.weight")].into_iter().chain(tensors).collect::<Vec<_>>()
         };
-        let [basic, .., bottleneck] = &blocks::<f64>()[..] else { panic!("blocks") };
+        let [_, basic, .., bottleneck] = &blocks::<f64>()[..] else { panic!("blocks") };
         assert_eq!(names(basic), [of("conv1", "bn1"), of("conv2", "bn2")].concat());
         let down = of("downsample.0", "downsample.1");
         assert_eq!(names(bottleneck), [of("conv1", "bn1"), of("conv2", "bn2"), of("conv3", "bn3"), down].concat());

@@ -113,7 +113,7 @@ impl<'a> Path<'a> {
 
 impl Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(parent) = self.parent.filter(|parent| !parent.name.is_empty()) {
+        if let Some(parent) = self.parent.filter(|parent| parent.parent.is_some()) {
             write!(f, "{parent}.")?;
         }
         f.write_str(self.name)?;
@@ -429,6 +429,10 @@ mod tests {
         for prefix in ["txt", "txt_enc.", "rnn", "txt_enc.rnn.weight_ih_l1", "txt_enc.rnn.weight_ih_l10.x", "ä"] {
             assert!(!weight.is_within(prefix), "{prefix}");
         }
+        let (layer, block);
+        layer = root.numbered("layer", 3);
+        block = layer.numbered("", 0);
+        assert_eq!(block.child("conv1").to_string(), "layer3.0.conv1");
         assert!(weight.is("txt_enc.rnn.weight_ih_l10") && !weight.is("txt_enc.rnn") && !rnn.is("txt_enc.rnn.x"));
     }
 

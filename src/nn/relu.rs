@@ -5,8 +5,8 @@
 //! (RELU-1′)  dx = dy where x > 0, else 0
 //! ```
 //!
-//! Shapes: x, y [N, C, H, W]. The functions [`relu`] and [`relu_backward`] do the same for arrays of any number of
-//! axes. NaN stays NaN.
+//! Shapes: x, y [N, C, H, W]. The functions [`relu`] and [`relu_backward`] do the same in place, for arrays of any
+//! number of axes. NaN stays NaN.
 
 use ndarray::{Array, Array4, ArrayView, ArrayView4, Dimension};
 use rayon::prelude::*;
@@ -41,14 +41,16 @@ impl<T: Scalar> Layer<T> for Relu {
     type Cache = ReluCache<T>;
 
     fn forward(&self, x: ArrayView4<'_, T>, _: Mode, cache: &mut ReluCache<T>) -> Result<()> {
-        relu(x, &mut cache.y);
+        linalg::reshape(&mut cache.y, x.dim());
+        cache.y.assign(&x);
+        relu(&mut cache.y);
         Ok(())
     }
 
     fn backward(
         &self,
-        x: ArrayView4<'_, T>,
-        _: &mut ReluCache<T>,
+        _: ArrayView4<'_, T>,
+        cache: &mut ReluCache<T>,
         dy: &Array4<T>,
         _: Write,
         _: &mut Self,
@@ -56,49 +58,47 @@ impl<T: Scalar> Layer<T> for Relu {
     ) where
         T: Real,
     {
-        if let Some(dx) = dx {
-            relu_backward(x, dy.view(), dx);
-        }
+        let Some(dx) = dx else { return };
+        linalg::reshape(dx, dy.dim());
+        dx.assign(dy);
+        relu_backward(cache.y.view(), dx);
     }
 }
 
-/// (RELU-1) of every number.
-pub(crate) fn relu<T: Scalar, D: Dimension>(x: ArrayView<'_, T, D>, y: &mut Array<T, D>) {
-    linalg::reshape(y, x.raw_dim());
-    let x = x.as_standard_layout();
-    let (x, y) = (x.as_slice().expect("contiguous"), y.as_slice_mut().expect("contiguous"));
-    y.par_chunks_mut(PARALLEL_WORK).zip(x.par_chunks(PARALLEL_WORK)).for_each(|(y, x)| {
+/// (RELU-1) of every number, in place.
+///
+/// # Panics
+///
+/// If the array is not in standard layout.
+pub(crate) fn relu<T: Scalar, D: Dimension>(y: &mut Array<T, D>) {
+    y.as_slice_mut().expect("in standard layout").par_chunks_mut(PARALLEL_WORK).for_each(|y| {
         vectorized(
             #[inline(always)]
             || {
-                for (y, &x) in y.iter_mut().zip(x) {
+                for y in y {
                     // (RELU-1)  y = max(0, x)
-                    *y = if x.re() <= 0.0 { T::zero() } else { x };
+                    *y = if y.re() <= 0.0 { T::zero() } else { *y };
                 }
             },
         );
     });
 }
 
-/// (RELU-1′) of every number. y may be given for x: both are above 0 at the same places.
-pub(crate) fn relu_backward<T: Real, D: Dimension>(
-    x: ArrayView<'_, T, D>,
-    dy: ArrayView<'_, T, D>,
-    dx: &mut Array<T, D>,
-) {
-    assert_eq!(x.shape(), dy.shape(), "dy of x");
-    linalg::reshape(dx, x.raw_dim());
-    let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
-    let (x, dy) = (x.as_slice().expect("contiguous"), dy.as_slice().expect("contiguous"));
-    let chunks = x.par_chunks(PARALLEL_WORK).zip(dy.par_chunks(PARALLEL_WORK));
-    let dx = dx.as_slice_mut().expect("contiguous");
-    dx.par_chunks_mut(PARALLEL_WORK).zip(chunks).for_each(|(dx, (x, dy))| {
+/// (RELU-1′) of every number, in place: turns dy into dx. y may be given for x: both are above 0 at the same places.
+///
+/// # Panics
+///
+/// If the shapes differ, or if an array is not in standard layout.
+pub(crate) fn relu_backward<T: Real, D: Dimension>(x: ArrayView<'_, T, D>, dx: &mut Array<T, D>) {
+    assert_eq!(x.shape(), dx.shape(), "dy of x");
+    let (x, dx) = (x.to_slice().expect("in standard layout"), dx.as_slice_mut().expect("in standard layout"));
+    dx.par_chunks_mut(PARALLEL_WORK).zip(x.par_chunks(PARALLEL_WORK)).for_each(|(dx, x)| {
         vectorized(
             #[inline(always)]
             || {
-                for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                for (dx, &x) in dx.iter_mut().zip(x) {
                     // (RELU-1′)  dx = dy where x > 0, else 0
-                    *dx = if x <= T::zero() { T::zero() } else { dy };
+                    *dx = if x <= T::zero() { T::zero() } else { *dx };
                 }
             },
         );
@@ -119,16 +119,16 @@ mod tests {
         let dy = array![[[[5.0, 6.0], [7.0, 8.0]]]];
         Relu.backward(x.view(), &mut cache, &dy, Write::Add, &mut Relu, Some(&mut dx));
         assert_eq!(dx, array![[[[0.0, 0.0], [0.0, 8.0]]]]);
-        let mut from_y = Array4::default((0, 0, 0, 0));
-        relu_backward(cache.y.view(), dy.view(), &mut from_y);
-        assert_eq!(from_y, dx);
+        let (x, mut from_x) = (array![[[[-2.0, 0.0], [-0.0, 3.0]]]], dy);
+        relu_backward(x.view(), &mut from_x);
+        assert_eq!(from_x, dx);
     }
 
     #[test]
     fn matrices_and_nan() {
-        let mut y = ndarray::Array2::default((0, 0));
-        relu(array![[f32::NAN, -1.0], [f32::INFINITY, 0.5]].reversed_axes().view(), &mut y);
+        let mut y = array![[f32::NAN, -1.0], [f32::INFINITY, 0.5]];
+        relu(&mut y);
         assert!(y[[0, 0]].is_nan());
-        assert_eq!((y[[0, 1]], y[[1, 0]], y[[1, 1]]), (f32::INFINITY, 0.0, 0.5));
+        assert_eq!((y[[0, 1]], y[[1, 0]], y[[1, 1]]), (0.0, f32::INFINITY, 0.5));
     }
 }

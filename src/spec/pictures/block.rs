@@ -10,7 +10,7 @@ pub struct ConvNorm<T> {
     pub norm: BatchNorm<T>,
 }
 
-/// K convolutions and norms, and those of the shortcut, unless it is x itself.
+/// K convolutions and norms, and those of the shortcut, unless it has no parameters.
 #[derive(Clone, Debug)]
 pub struct Block<T> {
     pub stages: Vec<ConvNorm<T>>,
@@ -51,9 +51,25 @@ pub fn block<T: Scalar>(w: &Block<T>, x: &Array4<T>, of_batch: bool) -> (Array4<
         stages.push(stage(w, &h, of_batch));
     }
     let downsample = w.downsample.as_ref().map(|w| stage(w, x, of_batch));
-    // (BLOCK-2)  y = max(0, r_K + s), s = x or norm(conv(x))
-    let y = relu(&(&stages[stages.len() - 1].r + downsample.as_ref().map_or(x, |s| &s.r)));
+    // (BLOCK-2)  y = max(0, r_K + s), s = x, x at every stride-th pixel, or norm(conv(x))
+    let mut sum = stages[stages.len() - 1].r.clone();
+    match &downsample {
+        Some(s) => sum += &s.r,
+        None => {
+            let (channels, stride) = taken(w, x);
+            let mut sum = sum.slice_mut(s![.., channels, .., ..]);
+            sum += &x.slice(s![.., .., ..;stride, ..;stride]);
+        }
+    }
+    let y = relu(&sum);
     (y, stages, downsample)
+}
+
+/// A shortcut without parameters: the channels of s that are those of x (the others are 0), and the stride.
+fn taken<T>(w: &Block<T>, x: &Array4<T>) -> (std::ops::Range<usize>, usize) {
+    let (outputs, inputs) = (w.stages[w.stages.len() - 1].conv.weight.dim().0, x.dim().1);
+    let before = (outputs - inputs) / 2;
+    (before..before + inputs, w.stages.iter().map(|stage| stage.conv.stride).product())
 }
 
 /// dy gives the gradients of the parameters, in a block of the same form, and dx.
@@ -64,12 +80,15 @@ pub fn block_backward<T: Real>(
     dy: &Array4<T>,
 ) -> (Block<T>, Array4<T>) {
     let mut d = w.clone();
-    // (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, or through norm and conv
+    // (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, at its pixels, or through norm and conv
     let mut dr = relu_backward(y, dy);
-    let mut dx = dr.clone();
+    let mut dx = Array4::zeros(stages[0].x.dim());
     if let (Some(w), Some(s)) = (&w.downsample, downsample) {
         let (gradient, through) = stage_backward(w, s, of_batch, &dr);
         (d.downsample, dx) = (Some(gradient), through);
+    } else {
+        let (channels, stride) = taken(w, &dx);
+        dx.slice_mut(s![.., .., ..;stride, ..;stride]).assign(&dr.slice(s![.., channels, .., ..]));
     }
     for k in (0..stages.len()).rev() {
         // (BLOCK-1′)  dh_{k − 1} from dr_k through norm_k and conv_k, dr_k = dh_k where h_k > 0, else 0, dx += dh_0
