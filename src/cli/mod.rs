@@ -5,6 +5,7 @@
 mod bench;
 mod embed;
 mod eval;
+mod features;
 mod foreign;
 mod golden;
 mod gradcheck;
@@ -60,6 +61,8 @@ enum Command {
     Eval(eval::Args),
     /// Write the joint embeddings of a split to a file
     Embed(embed::Args),
+    /// Compute feature vectors of pictures with an image encoder, for train and eval
+    Features(features::Args),
     /// Find images for a sentence, or captions for an image
     Search(search::Args),
     /// Build, show or convert a vocabulary
@@ -155,6 +158,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
         Command::Train(args) => train::run(*args, threads),
         Command::Eval(args) => eval::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Features(args) => features::run(args),
         Command::Search(args) => search::run(args),
         Command::Vocab(args) => vocab::run(args),
         Command::Gradcheck(args) => gradcheck::run(&args),

@@ -307,6 +307,15 @@ pub(super) fn header(element: ElementType, shape: &[usize]) -> std::result::Resu
     Header { descr: format!("{order}{letters}"), fortran_order: false, shape: shape.to_vec() }.to_bytes()
 }
 
+/// The header of a `.npy` file with a matrix of `f32`, row by row.
+///
+/// # Errors
+///
+/// If there are too many numbers.
+pub(crate) fn matrix_header(shape: [usize; 2]) -> std::result::Result<Vec<u8>, String> {
+    header(ElementType::F32, &shape)
+}
+
 fn refuse(problem: &str) -> Problem {
     Problem::Content(format!("not a .npy file that can be read: {problem}"))
 }
