@@ -24,7 +24,7 @@ use super::{Output, busy};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example:\n  vsepp features --images val2014 --encoder resnet152 --weights resnet152.pth --crops 10 \
-                  --out data/dev_ims.npy\n\nEncoders: vgg19, resnet18, resnet50, resnet152, resnet20; resnet50,planes=32-64-128-256 \
+                  --out data/dev_ims.npy\n\nEncoders: vgg19, resnet18, resnet50, resnet152, resnet20; resnet50,planes=32-64-128-256,first=64 \
                   has other widths, resnet50,stride=1x1 the stride on the first convolution of a block. \
                   docs/encoders.md says which files of weights are read."
 )]
@@ -63,7 +63,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Output> {
-    let path = escape::path(&args.out).into_owned();
+    let path = escape::path(&args.out);
     anyhow::ensure!(
         args.out.extension().is_some_and(|end| end == "npy"),
         "--out {path}: expected a name that ends in .npy"

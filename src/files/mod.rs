@@ -22,9 +22,9 @@ pub(crate) use atomic::{check_target, folder_of, keep_owner_and_mode, sync_folde
 pub(crate) use digest::{digest, digest_of_numbers, hex};
 pub(crate) use elements::ElementType;
 pub(crate) use kind::{Kind, start_of};
-pub(crate) use npy::{NpyMatrix, matrix_header as npy_header};
 #[cfg(test)]
 pub(crate) use npy::npy;
+pub(crate) use npy::{NpyMatrix, matrix_header as npy_header};
 pub(crate) use regular::{open_regular, read_bytes, read_text, reserve};
 pub(crate) use safetensors::{Places, SafetensorsHead};
 pub(crate) use tensor_file::TensorFile;

@@ -1,6 +1,6 @@
 //! The input of one training step.
 
-use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, ArrayViewMut4};
+use ndarray::{Array2, Array4, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4};
 
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -49,6 +49,20 @@ impl<T> Images<T> {
         match self {
             Self::Features(features) => Ok(features.view()),
             Self::Pixels(pixels) => Err(Error::shape("images", "feature vectors [B, F]", pixels.shape())),
+        }
+    }
+}
+
+impl<T> Images<T> {
+    /// The pictures, [B, 3, Y, X].
+    ///
+    /// # Errors
+    ///
+    /// If the images are feature vectors.
+    pub fn pixels(&self) -> Result<ArrayView4<'_, T>> {
+        match self {
+            Self::Pixels(pixels) => Ok(pixels.view()),
+            Self::Features(features) => Err(Error::shape("images", "pictures [B, 3, Y, X]", features.shape())),
         }
     }
 }

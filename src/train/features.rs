@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::{ImageStore, PictureFiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape;
-use crate::files::{check_target, digest, digest_of_numbers, folder_of, npy_header, read_text, sync_folder, write_atomically};
+use crate::files::{
+    check_target, digest, digest_of_numbers, folder_of, npy_header, read_text, sync_folder, write_atomically,
+};
 use crate::model::{Encoder, Images};
 use crate::nn::Module;
 use crate::nn::l2norm::normalise;
@@ -164,7 +166,8 @@ impl Part {
             let found: About = serde_json::from_str(&read_text(&about_path, ABOUT)?)
                 .map_err(|e| Error::file(&about_path, format!("not a description of features: {e}")))?;
             if let Some((what, expected, found)) = different(about, &found) {
-                let problem = format!("has features of other {what} ({found}, now {expected}); --force begins it again");
+                let problem =
+                    format!("has features of other {what} ({found}, now {expected}); --force begins it again");
                 return Err(Error::file(&path, problem));
             }
         } else {
@@ -225,7 +228,10 @@ fn different<'a>(expected: &'a About, found: &'a About) -> Option<(&'static str,
         ("crops", &expected.crops, &found.crops),
         ("pictures", &expected.pictures, &found.pictures),
     ];
-    pairs.into_iter().find(|(_, expected, found)| expected != found).map(|(what, expected, found)| (what, &**expected, &**found))
+    pairs
+        .into_iter()
+        .find(|(_, expected, found)| expected != found)
+        .map(|(what, expected, found)| (what, &**expected, &**found))
 }
 
 /// How many rows at the beginning of the file are features: they have norm 1. After a failure of the machine the end

@@ -29,23 +29,28 @@ pub fn read_encoder(network: Network, path: &Path) -> Result<Encoder<f32>> {
     let file = TensorFile::read(path)?;
     let mut encoder = Encoder::zeros(network);
     let expected: Vec<String> = encoder.tensors().into_iter().map(|(name, _)| name).collect();
-    let names = Names::of(file.names(), &expected[0])
-        .ok_or_else(|| not_found(path, network, &expected[0], &mut file.names()))?;
+    let names =
+        Names::of(file.names(), &expected[0]).ok_or_else(|| not_found(path, network, &expected[0], file.names()))?;
     encoder.fill(|name, shape| match names.find(name) {
         Some(found) => file.weights(found, shape),
-        None => Err(not_found(path, network, &format!("{}{name}", names.prefix), &mut names.all())),
+        None => Err(not_found(path, network, &format!("{}{name}", names.prefix), names.all())),
     })?;
     let own: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
-    match names.tensors.iter().find(|(name, _)| !own.contains(&name[..]) && !LEFT_OUT.iter().any(|part| name.contains(part))) {
+    match names
+        .tensors
+        .iter()
+        .find(|(name, _)| !own.contains(&name[..]) && !LEFT_OUT.iter().any(|part| name.contains(part)))
+    {
         None => Ok(encoder),
         Some((_, found)) => {
-            let problem = format!("expected the tensors of {network}, found {} too, which it does not have", escape::name(found));
+            let problem =
+                format!("expected the tensors of {network}, found {} too, which it does not have", escape::name(found));
             Err(Error::file(path, problem))
         }
     }
 }
 
-fn not_found(path: &Path, network: Network, name: &str, names: &mut dyn Iterator<Item = &str>) -> Error {
+fn not_found<'f>(path: &Path, network: Network, name: &str, mut names: impl Iterator<Item = &'f str>) -> Error {
     let mut found: Vec<_> = names.by_ref().take(4).map(escape::name).collect();
     if names.next().is_some() {
         found.push("…".into());
@@ -64,7 +69,8 @@ impl<'f> Names<'f> {
     fn of(file: impl Iterator<Item = &'f str>, first: &str) -> Option<Self> {
         let all: Vec<(String, &str)> = file.map(|name| (without_module(name), name)).collect();
         let prefixes = all.iter().filter_map(|(name, _)| name.strip_suffix(first));
-        let prefix = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).min_by_key(|p| p.len())?.to_owned();
+        let prefix =
+            prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).min_by_key(|p| p.len())?.to_owned();
         let below = all.into_iter().filter_map(|(name, found)| Some((name.strip_prefix(&prefix)?.to_owned(), found)));
         let mut tensors: Vec<(String, &str)> = below.collect();
         if tensors.iter().any(|(name, _)| name == "classifier.1.weight") {

@@ -22,6 +22,7 @@ pub(crate) enum Numbers {
     F64(ArrayD<f64>),
     I64(ArrayD<i64>),
     U8(ArrayD<u8>),
+    I8(ArrayD<i8>),
 }
 
 /// Evaluates an expression with the array, of whichever type it is.
@@ -32,6 +33,7 @@ macro_rules! with {
             Numbers::F64($x) => $value,
             Numbers::I64($x) => $value,
             Numbers::U8($x) => $value,
+            Numbers::I8($x) => $value,
         }
     };
 }
@@ -49,6 +51,7 @@ from!(f32, F32);
 from!(f64, F64);
 from!(i64, I64);
 from!(u8, U8);
+from!(i8, I8);
 
 impl Numbers {
     fn of(tensor: &TensorView<'_>) -> Self {
@@ -61,6 +64,7 @@ impl Numbers {
             Dtype::F64 => Self::F64(array(tensor, f64::from_le_bytes)),
             Dtype::I64 => Self::I64(array(tensor, i64::from_le_bytes)),
             Dtype::U8 => Self::U8(array(tensor, u8::from_le_bytes)),
+            Dtype::I8 => Self::I8(array(tensor, i8::from_le_bytes)),
             other => panic!("no test has tensors of {other:?}"),
         }
     }
@@ -71,6 +75,7 @@ impl Numbers {
             Self::F64(_) => Dtype::F64,
             Self::I64(_) => Dtype::I64,
             Self::U8(_) => Dtype::U8,
+            Self::I8(_) => Dtype::I8,
         }
     }
 }

@@ -180,11 +180,8 @@ mod tests {
     #[test]
     fn half_as_many_by_hand() {
         // centre 1: 0.25, 0.75, 0.75, 0.25 less what is outside; all divided by their sum.
-        let grey = |row: &[u8]| Picture {
-            width: row.len(),
-            height: 1,
-            rgb: row.iter().flat_map(|&x| [x, x, x]).collect(),
-        };
+        let grey =
+            |row: &[u8]| Picture { width: row.len(), height: 1, rgb: row.iter().flat_map(|&x| [x, x, x]).collect() };
         let picture = grey(&[0, 100, 200, 255]);
         let half = resize(&picture, Window::all([1, 4]), [1, 2], Window::all([1, 2]));
         // (0.75 · 0 + 0.75 · 100 + 0.25 · 200) / 1.75 = 71.4; (0.25 · 100 + 0.75 · 200 + 0.75 · 255) / 1.75 = 209.3.

@@ -74,6 +74,11 @@ impl PictureFiles {
         &self.list.names
     }
 
+    /// The file of each picture.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.list.paths
+    }
+
     /// The ten crops of a picture, [10, 3, C, C].
     ///
     /// # Errors

@@ -80,9 +80,10 @@ const MOST: usize = 1 << 14;
 
 /// An image encoder's architecture: a row of the table, and what is different from it.
 ///
-/// As text: `resnet152`; `resnet50,planes=32-64-128-256` has half as many channels; `resnet50,stride=1x1` has the
-/// stride of a bottleneck on the first convolution of 1 × 1, as He et al. have it, and not on that of 3 × 3, as
-/// torchvision does.
+/// As text: `resnet152`; `resnet50,planes=32-64-128-256,first=64` has half as many channels after its first
+/// convolution, which has as many as the first layer without `first`; `resnet50,stride=1x1` has the stride of a
+/// bottleneck on the first convolution of 1 × 1, as He et al. have it, and not on that of 3 × 3, as torchvision
+/// does.
 ///
 /// | name | | F | paper |
 /// |---|---|---|---|
@@ -94,6 +95,8 @@ pub struct Network {
     table: &'static Table,
     /// The channels of every layer; 0 after the last.
     planes: [usize; LAYERS],
+    /// The channels before the first block, if they are not those of the first layer.
+    first: Option<usize>,
     /// The stride of a bottleneck is on its first convolution.
     early_stride: bool,
 }
@@ -102,7 +105,7 @@ impl Network {
     fn of(table: &'static Table) -> Self {
         let mut planes = [0; LAYERS];
         planes[..table.planes.len()].copy_from_slice(table.planes);
-        Self { table, planes, early_stride: false }
+        Self { table, planes, first: None, early_stride: false }
     }
 
     /// The names of all networks.
@@ -126,6 +129,11 @@ impl Network {
     /// The channels of the convolutions of every layer.
     pub(super) fn planes(&self) -> &[usize] {
         &self.planes[..self.table.planes.len()]
+    }
+
+    /// The channels before the first block.
+    pub(super) fn first(&self) -> usize {
+        self.first.unwrap_or(self.planes[0])
     }
 
     /// The channels of a layer's output.
@@ -156,6 +164,12 @@ impl Network {
     fn parse_option(&mut self, option: &str) -> Option<()> {
         match option.split_once('=')? {
             ("planes", planes) => self.parse_planes(planes),
+            ("first", first) => {
+                let first = first.parse().ok().filter(|first| (1..=MOST).contains(first))?;
+                let Family::ResNet { shortcut: Shortcut::Projection, .. } = self.table.family else { return None };
+                self.first = Some(first);
+                Some(())
+            }
             ("stride", stride @ ("1x1" | "3x3")) => {
                 let bottleneck = matches!(self.table.family, Family::ResNet { block: BlockForm::Bottleneck, .. });
                 self.early_stride = stride == "1x1";
@@ -184,11 +198,14 @@ impl FromStr for Network {
             if network.parse_option(option).is_none() {
                 let planes: Vec<String> = table.planes.iter().map(ToString::to_string).collect();
                 let bottleneck = matches!(table.family, Family::ResNet { block: BlockForm::Bottleneck, .. });
+                let projects = matches!(table.family, Family::ResNet { shortcut: Shortcut::Projection, .. });
+                let first = if projects { ", first=N" } else { "" };
                 let stride = if bottleneck { ", stride=1x1 or stride=3x3" } else { "" };
-                let expected = format!("planes={} or as many other numbers{stride}", planes.join("-"));
+                let expected = format!("planes={} or as many other numbers{first}{stride}", planes.join("-"));
                 return Err(Error::config(&format!("encoder {name}"), expected, option));
             }
         }
+        network.first = network.first.filter(|&first| first != network.planes[0]);
         Ok(network)
     }
 }
@@ -199,6 +216,9 @@ impl Display for Network {
         if self.planes() != self.table.planes {
             let planes: Vec<String> = self.planes().iter().map(ToString::to_string).collect();
             write!(f, ",planes={}", planes.join("-"))?;
+        }
+        if let Some(first) = self.first {
+            write!(f, ",first={first}")?;
         }
         f.write_str(if self.early_stride { ",stride=1x1" } else { "" })
     }
@@ -255,12 +275,17 @@ mod tests {
 
     #[test]
     fn a_network_is_read_as_it_is_written() {
-        for text in
-            ["vgg19", "resnet152,stride=1x1", "resnet50,planes=32-64-128-256,stride=1x1", "resnet18,planes=4-6-8-10"]
-        {
+        for text in [
+            "vgg19",
+            "resnet152,stride=1x1",
+            "resnet50,planes=32-64-128-256,first=64,stride=1x1",
+            "resnet18,planes=4-6-8-10",
+        ] {
             assert_eq!(network(text).to_string(), text);
         }
-        assert_eq!(network("resnet50,stride=3x3,planes=64-128-256-512").to_string(), "resnet50");
+        assert_eq!(network("resnet50,first=64,stride=3x3,planes=64-128-256-512").to_string(), "resnet50");
+        let text = "resnet50,first=64,planes=32-64-128-256";
+        assert_eq!(network(text).to_string(), "resnet50,planes=32-64-128-256,first=64", "whichever comes first");
         let json = serde_json::to_string(&network("resnet18,planes=4-6-8-10")).unwrap();
         assert_eq!(json, "\"resnet18,planes=4-6-8-10\"");
         assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network("resnet18,planes=4-6-8-10"));
@@ -275,10 +300,10 @@ mod tests {
             ["planes=1-2-3", "planes=1-2-3-0", "planes=1-2-3-4-5", "planes=1-2-3-x", "stride=2x2", "planes", ""]
         {
             let found = message(&format!("resnet50,{wrong}"));
-            let expected = "expected planes=64-128-256-512 or as many other numbers, stride=1x1 or stride=3x3";
+            let expected = "expected planes=64-128-256-512 or as many other numbers, first=N, stride=1x1 or stride=3x3";
             assert!(found.starts_with("encoder resnet50 = ") && found.ends_with(expected), "{found}");
         }
-        assert!(message("resnet18,stride=1x1").ends_with("as many other numbers"));
+        assert!(message("resnet18,stride=1x1").ends_with("as many other numbers, first=N"));
         assert!(message("resnet20,planes=16-19-64").contains("planes"), "as many zeros before as after");
     }
 }

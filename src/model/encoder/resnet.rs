@@ -38,7 +38,7 @@ pub(super) struct ResNet<T> {
 
 impl<T: Clone + Default> ResNet<T> {
     pub(super) fn zeros(network: Network, block: BlockForm, first: First, shortcut: Shortcut) -> Self {
-        let mut inputs = network.planes()[0];
+        let mut inputs = network.first();
         let (kernel, stride) = if first == First::Seven { (7, 2) } else { (3, 1) };
         let first_conv = ConvNorm::zeros(inputs, 3, kernel, stride);
         let mut block_of = |layer: usize, number: usize| {

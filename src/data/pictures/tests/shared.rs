@@ -45,9 +45,10 @@ fn odd_files_are_pillows_or_refused() {
         ("truncated.png", "expected a whole PNG picture: "),
         ("zero_width.png", "expected a whole PNG picture: "),
     ];
-    let mut names: Vec<String> = (folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()))
-        .filter(|name| name.ends_with(".jpg") || name.ends_with(".png"))
-        .collect();
+    let mut names: Vec<String> =
+        (folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()))
+            .filter(|name| name.ends_with(".jpg") || name.ends_with(".png"))
+            .collect();
     names.sort();
     assert_eq!(names.len(), 54);
     for name in names {
@@ -83,7 +84,8 @@ fn resizing_gives_pillows_bits() {
     let Some(folder) = shared("odd") else { return };
     let read = |name: &str| Picture::read(&folder.join(name), false).unwrap();
     let (base, tall) = (read("base.png"), read("1x2000.png"));
-    let to = |picture: &Picture, size: [usize; 2]| resize(picture, Window::all(picture.size()), size, Window::all(size));
+    let to =
+        |picture: &Picture, size: [usize; 2]| resize(picture, Window::all(picture.size()), size, Window::all(size));
     let mut compared = 0;
     for entry in folder.join("resize").read_dir().unwrap() {
         let path = entry.unwrap().path();
