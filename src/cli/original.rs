@@ -55,11 +55,8 @@ struct Foreign {
 /// Why flags of the loader are not needed.
 const WORKERS: &str = "a separate thread prepares the batches; --threads N sets the number of cores for computing";
 
-const ENCODER: &str = "it is for image encoders that run during training; here image features come from files and \
-                       are computed once, beforehand";
-
 /// Flags of the original and of programs derived from it.
-const FOREIGN: [Foreign; 24] = [
+const FOREIGN: [Foreign; 22] = [
     Foreign { name: "--data-path", value: true, here: Here::DataPath },
     Foreign { name: "--data-name", value: true, here: Here::DataName },
     Foreign { name: "--logger-name", value: true, here: Here::Flag("--run") },
@@ -77,24 +74,9 @@ const FOREIGN: [Foreign; 24] = [
     Foreign { name: "--fold5", value: false, here: Here::Instead("--folds 5") },
     Foreign { name: "--workers", value: true, here: Here::Nothing(WORKERS) },
     Foreign { name: "--num-workers", value: true, here: Here::Nothing(WORKERS) },
-    Foreign {
-        name: "--reset-train",
-        value: false,
-        here: Here::Nothing(
-            "it puts the original's modules back into training mode after a validation; here every pass is given its mode",
-        ),
-    },
-    Foreign { name: "--crop-size", value: true, here: Here::Nothing(ENCODER) },
-    Foreign { name: "--cnn-type", value: true, here: Here::Nothing(ENCODER) },
-    Foreign { name: "--finetune", value: false, here: Here::Nothing(ENCODER) },
-    Foreign {
-        name: "--use-restval",
-        value: false,
-        here: Here::Nothing(
-            "it adds COCO's restval images to train when the original reads pictures; here train_ims.npy and \
-             train_caps.txt decide which images are in train",
-        ),
-    },
+    Foreign { name: "--reset-train", value: false, here: Here::Instead("--statistics train") },
+    Foreign { name: "--cnn-type", value: true, here: Here::Flag("--encoder") },
+    Foreign { name: "--use-restval", value: false, here: Here::Instead("--restval") },
     Foreign { name: "--gpu", value: true, here: Here::Nothing("this program computes on the CPU") },
     Foreign { name: "--device", value: true, here: Here::Nothing("this program computes on the CPU") },
 ];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::escape;
 use crate::files::read_text;
-use crate::model::{Config, Kind, Preset, Setting};
+use crate::model::{Config, Kind, Network, Preset, Setting};
 use crate::similarity::Measure;
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -82,6 +82,7 @@ fn flags(setting: &'static Setting) -> Vec<Arg> {
         Kind::Switch => {
             arg.value_parser(value_parser!(bool)).num_args(0..=1).require_equals(true).default_missing_value("true")
         }
+        Kind::Network => arg.value_parser(value_parser!(Network)),
         Kind::Choice(names) => arg.value_parser(names_parser(names)),
     }]
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::encoder::Network;
 use crate::error::{Error, Result};
 use crate::similarity::Measure;
 
@@ -11,6 +12,9 @@ use crate::similarity::Measure;
 pub struct Architecture {
     /// V
     pub vocab_size: usize,
+    /// φ: the image encoder; none if the images are feature vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<Network>,
     /// F
     pub img_dim: usize,
     /// E
@@ -53,7 +57,8 @@ impl Architecture {
         let first = (3 * h).saturating_mul(e + h + 2);
         let above = (3 * h).saturating_mul(h + h + 2).saturating_mul(layers);
         let projection = if self.caption_projection { d.saturating_mul(h + 1) } else { 0 };
-        [d.saturating_mul(f + 1), v.saturating_mul(e), first, above, projection]
+        let encoder = self.encoder.map_or(0, |network| network.parameters() as u128);
+        [encoder, d.saturating_mul(f + 1), v.saturating_mul(e), first, above, projection]
             .into_iter()
             .fold(0, u128::saturating_add)
     }
@@ -62,8 +67,8 @@ impl Architecture {
     ///
     /// # Errors
     ///
-    /// If a size is 0; if there are too many parameters, and how many; or if H differs from D without a caption
-    /// projection.
+    /// If a size is 0; if there are too many parameters, and how many; if H differs from D without a caption
+    /// projection; or if F is not that of the encoder.
     pub(crate) fn check(&self) -> Result<()> {
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -90,6 +95,9 @@ impl Architecture {
             );
             return Err(Error::mismatch(problem));
         }
+        if let Some(network) = self.encoder.filter(|network| network.features() != self.img_dim) {
+            return Err(Error::config("img_dim", format!("{}, as {network} gives", network.features()), self.img_dim));
+        }
         if !self.caption_projection && self.hidden_size != self.embed_size {
             let expected = format!("embed_size = {}, or caption_projection = true", self.embed_size);
             return Err(Error::config("hidden_size", expected, self.hidden_size));
@@ -101,10 +109,13 @@ impl Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Encoder;
+    use crate::nn::Module;
 
     #[test]
     fn a_model_of_any_size_can_be_counted() {
         let largest = Architecture {
+            encoder: None,
             vocab_size: usize::MAX,
             img_dim: usize::MAX,
             word_dim: usize::MAX,
@@ -130,6 +141,11 @@ mod tests {
             caption_projection: false,
             ..largest
         };
+        let small: Network = "resnet18,planes=1-1-1-2".parse().unwrap();
+        let (without, with) = (two.parameters(), Architecture { encoder: Some(small), ..two }.parameters());
+        assert_eq!(with - without, Encoder::<f32>::zeros(small).count() as u128 - 2 * 22, "without running statistics");
+        let other = Architecture { encoder: Some(small), embed_size: 4, ..two }.check().unwrap_err().to_string();
+        assert_eq!(other, "img_dim = 5: expected 2, as resnet18,planes=1-1-1-2 gives");
         let problem = "hidden_size = 4: expected embed_size = 6, or caption_projection = true";
         assert_eq!(two.check().unwrap_err().to_string(), problem);
     }

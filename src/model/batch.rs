@@ -196,14 +196,17 @@ impl<T> Batch<T> {
 
     /// # Errors
     ///
-    /// As [`Self::new`], since a store may have filled the images, or if an image does not have F features.
+    /// As [`Self::new`], since a store may have filled the images, or if a feature vector does not have F features.
     pub(super) fn check(&self, features: usize) -> Result<()> {
         self.check_counts()?;
-        if self.images.shape() != [self.len(), features] {
-            let expected = format!("[B = {}, F = {features}]", self.len());
-            return Err(Error::shape("images", expected, self.images.shape()));
+        match &self.images {
+            Images::Features(found) if found.dim() != (self.len(), features) => {
+                let expected = format!("[B = {}, F = {features}]", self.len());
+                Err(Error::shape("images", expected, found.shape()))
+            }
+            // An encoder checks them.
+            Images::Features(_) | Images::Pixels(_) => Ok(()),
         }
-        Ok(())
     }
 
     fn check_images(&self, images: &Images<T>) -> Result<()> {
@@ -250,7 +253,9 @@ mod tests {
         assert_eq!(error, "images: expected feature vectors [B, F], found [4, 3, 8, 6]");
         assert_eq!(Images::<f64>::default().len(), 0);
         let batch = Batch::new(pixels, vec![vec![1, 2]; 4], vec![0; 4]).unwrap();
-        assert_eq!(batch.check(5).unwrap_err().to_string(), "images: expected [B = 4, F = 5], found [4, 3, 8, 6]");
+        assert!(batch.check(5).is_ok());
+        let batch = Batch::new(features, vec![vec![1, 2]; 4], vec![0; 4]).unwrap();
+        assert_eq!(batch.check(6).unwrap_err().to_string(), "images: expected [B = 4, F = 6], found [4, 5]");
     }
 
     #[test]

@@ -13,10 +13,13 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
+use super::encoder::Network;
 use super::setting::{Group, Row, Setting, Value, settings};
+use super::view::{Statistics, View};
 use super::vse::Objective;
 use crate::error::{Error, Result};
 use crate::loss::{HingeLoss, Loss, Violation, WarmUp};
+use crate::optim;
 use crate::similarity::Measure;
 
 /// The largest size that a dimension may have: far above any use, far below overflow.
@@ -26,6 +29,16 @@ settings! {
     /// Folder with {train,dev,test}_ims.npy and {train,dev,test}_caps.txt.
     data: Option<PathBuf> = None, Data {
         value_name: "DIR", original: "`--data_path`, `--data_name`", unset: "the built-in scenes", may_change: true,
+    }
+    /// Folder of pictures for an image encoder; the data are then their captions: Karpathy's JSON or COCO's annotations.
+    images: Option<PathBuf> = None, Data {
+        value_name: "DIR", original: "`--data_path`", unset: "the data have feature vectors", may_change: true,
+    }
+    /// Train on restval too: the validation pictures that Karpathy's split adds to COCO's training set.
+    restval: bool = false, Data { original: "`--use_restval`" }
+    /// Begin with the best model of this run, with its settings and its vocabulary.
+    init: Option<PathBuf> = None, Data {
+        value_name: "RUN", original: "`--resume`", unset: "random numbers", may_change: true,
     }
     /// Use the last N images of train as dev, if the folder has no dev split.
     hold_out: Option<usize> = None, Data { range: 1..=usize::MAX }
@@ -46,6 +59,24 @@ settings! {
     img_dim: Option<usize> = None, Features {
         original: "`--img_dim`", range: 1..=LARGEST, unset: "what the data has",
     }
+    /// φ, the image encoder: one of the names in docs/encoders.md.
+    encoder: Option<Network> = None, Features { original: "`--cnn_type`", unset: "none" }
+    /// The encoder's weights before training, of torchvision or another program.
+    weights: Option<PathBuf> = None, Features {
+        value_name: "FILE", original: "(downloaded)", unset: "random numbers", may_change: true,
+    }
+    /// Train the encoder, too.
+    finetune: bool = false, Features { original: "`--finetune`" }
+    /// The statistics that the encoder's norms use in training.
+    statistics: Statistics = Statistics::Frozen, Features { original: "(original); `--reset_train` (train)" }
+    /// What training sees of a picture.
+    view: View = View::Random, Features { original: "(random)" }
+    /// The side of what the encoder sees, in pixels.
+    crop_size: usize = 224, Features { original: "`--crop_size`", range: 1..=4096 }
+    /// The short side of a picture before its centre is cut out, in pixels.
+    resize: usize = 256, Features { original: "(256)", range: 1..=4096 }
+    /// Turn pictures as their EXIF orientation says.
+    upright: bool = false, Features {}
     /// A learned projection on the caption side (the paper's `W_g`).
     caption_projection: bool = false, Sizes {}
     /// H, the GRU's hidden size, where there is a caption projection.
@@ -177,6 +208,14 @@ impl Config {
             let expected = format!("embed_size = {}, or caption_projection = true", self.embed_size);
             return Err(Error::config("hidden_size", expected, self.hidden_size.unwrap_or_default()));
         }
+        if self.encoder.is_some() != self.images.is_some() {
+            let (set, other) = if self.images.is_some() { ("images", "encoder") } else { ("encoder", "images") };
+            return Err(Error::config(other, format!("a value, since {set} has one"), "none"));
+        }
+        let alone = [("weights", self.weights.is_some()), ("finetune", self.finetune), ("restval", self.restval)];
+        if let Some((key, _)) = alone.iter().find(|(_, set)| *set && self.encoder.is_none()) {
+            return Err(Error::config(key, "an encoder (encoder = …) and pictures (images = …)", "without them"));
+        }
         Ok(ValidConfig(self))
     }
 }
@@ -213,12 +252,13 @@ impl ValidConfig {
         self.0
     }
 
-    /// The model for V words and F image features.
+    /// The model for V words and F image features; an encoder has its own F.
     #[must_use]
     pub fn architecture(&self, vocab_size: usize, img_dim: usize) -> Architecture {
         Architecture {
             vocab_size,
-            img_dim,
+            encoder: self.encoder,
+            img_dim: self.encoder.map_or(img_dim, |network| network.features()),
             word_dim: self.word_dim,
             hidden_size: self.hidden_size.unwrap_or(self.embed_size),
             embed_size: self.embed_size,
@@ -235,6 +275,12 @@ impl ValidConfig {
     pub(crate) fn loss(&self) -> WarmUp {
         let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
         WarmUp::new(HingeLoss { margin: self.margin, violation }, self.warmup_epochs)
+    }
+
+    /// The tensors that do not move.
+    #[must_use]
+    pub(crate) fn groups(&self) -> Vec<optim::Group> {
+        if self.encoder.is_some() && !self.finetune { vec![optim::Group::frozen("img_enc.cnn")] } else { Vec::new() }
     }
 
     /// What an epoch (from 0) minimises.

@@ -9,6 +9,7 @@ mod image_tower;
 mod parameters;
 mod setting;
 mod text_tower;
+mod view;
 mod vse;
 
 pub use architecture::Architecture;
@@ -19,4 +20,5 @@ pub use image_tower::ImageTower;
 pub use parameters::Parameters;
 pub(crate) use setting::{Kind, Setting};
 pub use text_tower::TextTower;
+pub use view::{Statistics, View};
 pub use vse::{Objective, Pass, Vse};

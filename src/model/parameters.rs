@@ -3,7 +3,8 @@
 use super::architecture::Architecture;
 use super::image_tower::ImageTower;
 use super::text_tower::TextTower;
-use crate::nn::Module;
+use crate::nn::{Module, Path, Tensor};
+use crate::optim::Group;
 use crate::real::Scalar;
 
 /// The parameters of a model, or its gradient, which has one number for each of them.
@@ -58,9 +59,23 @@ impl Architecture {
     /// so the sizes may come from a file, once [`Self::check`] has accepted them.
     #[must_use]
     pub(crate) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.tensors_with(|_, _| true)
+    }
+
+    /// The tensors that an optimiser with these groups moves.
+    #[must_use]
+    pub(crate) fn moving(&self, groups: &[Group]) -> Vec<(String, Vec<usize>)> {
+        self.tensors_with(|path, tensor| Group::rate_of(groups, path, tensor).is_some())
+    }
+
+    fn tensors_with(&self, wanted: impl Fn(&Path<'_>, Tensor) -> bool) -> Vec<(String, Vec<usize>)> {
         // An array of `()` has a shape and no bytes.
         let mut tensors = Vec::new();
-        Parameters::<()>::zeros(self).each(|path, _, x| tensors.push((path.to_string(), x.shape().to_vec())));
+        Parameters::<()>::zeros(self).each(|path, tensor, x| {
+            if wanted(path, tensor) {
+                tensors.push((path.to_string(), x.shape().to_vec()));
+            }
+        });
         tensors
     }
 }

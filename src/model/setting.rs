@@ -13,6 +13,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::value::{Error as WrongName, StrDeserializer};
 
+use super::encoder::Network;
+use super::view::{Statistics, View};
 use crate::similarity::Measure;
 
 /// A setting of [`Config`](super::Config): its name, what it is, and its values as text.
@@ -80,6 +82,8 @@ pub(crate) enum Kind {
     Number,
     /// A `bool`.
     Switch,
+    /// A [`Network`].
+    Network,
     /// One of some names, each with what it means.
     Choice(&'static [(&'static str, &'static str)]),
 }
@@ -110,6 +114,7 @@ impl Display for Kind {
             Self::Count | Self::Integer => f.write_str("a whole number"),
             Self::Number => f.write_str("a number"),
             Self::Switch => f.write_str("true or false"),
+            Self::Network => f.write_str("an image encoder"),
             Self::Choice(names) => f.write_str(&names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ")),
         }
     }
@@ -139,7 +144,7 @@ impl<T: Value> Row<T> {
                 Kind::Count | Kind::Integer => "N",
                 Kind::Number => "X",
                 Kind::Switch => "BOOL",
-                Kind::Choice(_) => "NAME",
+                Kind::Network | Kind::Choice(_) => "NAME",
             },
             original: "",
             unset: "",
@@ -263,6 +268,17 @@ free_values! {
     u64: Kind::Integer, parse, u64::to_string;
     bool: Kind::Switch, parse, bool::to_string;
     PathBuf: Kind::Path, |text| Some(text.into()), |path| path.display().to_string();
+    Network: Kind::Network, parse, Network::to_string;
+    Statistics: Kind::Choice(&[
+        ("frozen", "The running ones, which stay as they are"),
+        ("original", "The batch's until an epoch's first validation, then the running ones"),
+        ("train", "The batch's"),
+    ]), |text| Statistics::deserialize(StrDeserializer::<WrongName>::new(text.to_str()?)).ok(), Statistics::to_string;
+    View: Kind::Choice(&[
+        ("centre", "Its centre"),
+        ("random", "A random part of it, mirrored or not"),
+        ("random-2019", "The same as torchvision did before 2019"),
+    ]), |text| View::deserialize(StrDeserializer::<WrongName>::new(text.to_str()?)).ok(), View::to_string;
     Measure: Kind::Choice(&[
         ("cosine", "The inner product"),
         ("order", "Minus the norm of the order violation"),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayView4};
 
 use super::architecture::Architecture;
-use super::batch::Batch;
+use super::batch::{Batch, Images};
 use super::head::Head;
 use super::image_tower::ImageCache;
 use super::parameters::Parameters;
@@ -149,7 +149,7 @@ impl<T: Scalar> Vse<T> {
     ) -> Result<()> {
         let Pass { image, text, scores, terms, .. } = pass;
         batch.check(self.architecture.img_dim)?;
-        self.parameters.img_enc.forward(batch.images.features()?, mode, self.image_head(), image)?;
+        self.parameters.img_enc.forward(&batch.images, mode, self.image_head(), image)?;
         self.parameters.txt_enc.forward(&batch.captions, mode, self.caption_head(), text)?;
         self.architecture.measure.scores_into(image.head.y(), text.head.y(), scores);
         terms.evaluate(&objective.loss, scores.view(), objective.negatives(&batch.image_ids))
@@ -166,6 +166,27 @@ impl<T: Scalar> Vse<T> {
             return Err(Error::shape("image features", expected, features.shape()));
         }
         self.parameters.img_enc.embed(features, self.image_head())
+    }
+
+    /// φ of pictures, [N, 3, Y, X] → [N, F]: what the encoder makes of them, rows of norm 1.
+    ///
+    /// # Errors
+    ///
+    /// If the model has no image encoder, if the pictures are too small for it, or if features are zero or not finite.
+    pub fn encode_pictures(&self, pictures: ArrayView4<'_, T>) -> Result<Array2<T>> {
+        self.parameters.img_enc.features(pictures)
+    }
+
+    /// Joint embeddings of feature vectors or pictures.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::embed_images`] or [`Self::encode_pictures`].
+    pub(crate) fn embed(&self, images: &Images<T>) -> Result<Array2<T>> {
+        match images {
+            Images::Features(features) => self.embed_images(features.view()),
+            Images::Pixels(pictures) => self.embed_images(self.encode_pictures(pictures.view())?.view()),
+        }
     }
 
     /// Joint embeddings of captions: M lists of token ids → g [M, D].
@@ -191,7 +212,8 @@ impl<T: Scalar> Vse<T> {
 
 impl<T: Real> Vse<T> {
     /// The gradient of the loss with respect to the parameters, for the batch of the last forward pass. With
-    /// `d_images` also dℓ/dφ [B, F], for an image encoder in front of the model.
+    /// `d_images` also dℓ/dφ [B, F], for an image encoder in front of the model. The model's own encoder has a
+    /// gradient if `grad` has one; with running statistics ([`Mode::Eval`]) it computes some pictures at a time again.
     ///
     /// `write` says whether the gradient is added to `grad` or replaces what it holds. An empty tensor of
     /// `grad` asks for no gradient.
@@ -213,9 +235,7 @@ impl<T: Real> Vse<T> {
         let (f, g) = (image.head.y(), text.head.y());
         self.architecture.measure.backward_into(f, g, scores.view(), d_scores.view(), df, dg);
         self.parameters.txt_enc.backward(text, dg, write, &mut grad.txt_enc);
-        let x = batch.images.features()?;
-        self.parameters.img_enc.backward(x, image, df, write, &mut grad.img_enc, d_images);
-        Ok(())
+        self.parameters.img_enc.backward(&batch.images, image, df, write, &mut grad.img_enc, d_images)
     }
 }
 

@@ -40,7 +40,7 @@ impl Group {
 
     /// The factor of a tensor's learning rate: that of the first group that contains it, or 1. `None` if the
     /// tensor is frozen or a buffer.
-    fn rate_of(groups: &[Self], path: &Path<'_>, tensor: Tensor) -> Option<f64> {
+    pub(crate) fn rate_of(groups: &[Self], path: &Path<'_>, tensor: Tensor) -> Option<f64> {
         let group = groups.iter().find(|group| path.is_within(&group.prefix));
         group.map_or(Some(1.0), |group| group.rate).filter(|_| tensor.role == Role::Trained)
     }
@@ -127,10 +127,10 @@ impl<T: Real> Adam<T> {
         Ok(Self::zero(module, groups))
     }
 
-    /// The state after some steps, with one learning rate for all trained tensors.
+    /// The state after some steps. A tensor belongs to the first group that contains it.
     #[must_use]
-    pub(crate) fn after(step: u64, moments: Vec<Moments<T>>) -> Self {
-        Self { step, moments, groups: Vec::new() }
+    pub(crate) fn after(step: u64, moments: Vec<Moments<T>>, groups: Vec<Group>) -> Self {
+        Self { step, moments, groups }
     }
 
     fn zero(module: &impl Module<T>, groups: Vec<Group>) -> Self {

@@ -132,7 +132,9 @@ impl Checkpoint {
         let checkpoint = head.checkpoint(path)?;
         let broken = |problem: String| Error::file(path, problem);
         let has_adam = head.tensors.keys().any(|name| name.starts_with("adam."));
-        check_tensors(&head.tensors, &checkpoint.architecture, has_adam).map_err(broken)?;
+        let config = checkpoint.config.clone().check().map_err(|e| broken(e.to_string()))?;
+        let moving = if has_adam { checkpoint.architecture.moving(&config.groups()) } else { Vec::new() };
+        check_tensors(&head.tensors, &checkpoint.architecture, &moving).map_err(broken)?;
         let (bytes, found) = head.read_rest(path)?;
         if found != checkpoint.digest {
             let problem =
@@ -148,8 +150,8 @@ impl Checkpoint {
             Ok(Moments { m, v: read(&format!("adam.v.{name}"), &shape)?, name })
         };
         let adam = if has_adam {
-            let moments = checkpoint.architecture.tensors().into_iter().map(moments).collect::<Result<_>>()?;
-            Some(Adam::after(checkpoint.progress.step, moments))
+            let moments = moving.into_iter().map(moments).collect::<Result<_>>()?;
+            Some(Adam::after(checkpoint.progress.step, moments, config.groups()))
         } else {
             None
         };
@@ -278,11 +280,16 @@ fn digest_place(bytes: &mut [u8]) -> Option<&mut [u8]> {
     bytes.get_mut(at..at + NO_DIGEST.len())
 }
 
-/// Checks that the file has the tensors of the architecture, with their types and shapes, and no others.
-fn check_tensors(found: &Places, architecture: &Architecture, has_adam: bool) -> std::result::Result<(), String> {
-    let prefixes: &[&str] = if has_adam { &["", "adam.m.", "adam.v."] } else { &[""] };
+/// Checks that the file has the tensors of the architecture and the moments of those that move, with their types and
+/// shapes, and no others.
+fn check_tensors(
+    found: &Places,
+    architecture: &Architecture,
+    moving: &[(String, Vec<usize>)],
+) -> std::result::Result<(), String> {
     let tensors = architecture.tensors();
-    let all = prefixes.iter().flat_map(|prefix| tensors.iter().map(move |(name, s)| (format!("{prefix}{name}"), s)));
+    let lists = [("", &tensors[..]), ("adam.m.", moving), ("adam.v.", moving)];
+    let all = lists.iter().flat_map(|(prefix, list)| list.iter().map(move |(name, s)| (format!("{prefix}{name}"), s)));
     let expected: Vec<(String, &Vec<usize>)> = all.collect();
     let missing: Vec<&str> =
         expected.iter().map(|(name, _)| name.as_str()).filter(|name| !found.contains_key(*name)).collect();

@@ -16,7 +16,7 @@ use crate::model::Vse;
 pub(crate) fn embed_images(model: &Vse<f32>, split: &Split) -> Result<Array2<f32>> {
     let mut embeddings = Array2::zeros((split.images().len(), model.architecture.embed_size));
     split.images.in_blocks(|first, images| {
-        let block = model.embed_images(images.features()?).map_err(|error| match *error.kind() {
+        let block = model.embed(images).map_err(|error| match *error.kind() {
             ErrorKind::ZeroNorm { ref tensor, row } => {
                 ErrorKind::ZeroNorm { tensor: tensor.clone(), row: first + row }.into()
             }

@@ -29,7 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::Write;
 use crate::loss::{Loss, WarmUp, at_collapse};
-use crate::model::{Batch, Objective, Parameters, Pass, ValidConfig, Vse};
+use crate::model::{Batch, Objective, Parameters, Pass, Statistics, ValidConfig, Vse};
 use crate::nn::{Mode, Module};
 use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, learning_rate};
 
@@ -111,8 +111,9 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(model: &Vse<f32>) -> Self {
-        Self { pass: Pass::default(), gradient: gradient_of(&model.parameters, &[]), image_ids: Vec::new() }
+    fn new(model: &Vse<f32>, config: &ValidConfig) -> Self {
+        let gradient = gradient_of(&model.parameters, &config.groups());
+        Self { pass: Pass::default(), gradient, image_ids: Vec::new() }
     }
 }
 
@@ -125,10 +126,13 @@ impl Trainer {
     pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Result<Self> {
         let architecture = config.architecture(vocabulary.len(), img_dim);
         architecture.check()?;
-        let model = Vse::init(architecture, config.seed);
+        let mut model = Vse::init(architecture, config.seed);
+        if let Some(cnn) = &mut model.parameters.img_enc.cnn {
+            cnn.set_seed(config.seed);
+        }
         Ok(Self {
-            adam: Adam::new(&model.parameters),
-            buffers: Buffers::new(&model),
+            adam: Adam::with_groups(&model.parameters, config.groups())?,
+            buffers: Buffers::new(&model, &config),
             objective: objective(&config),
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
@@ -161,9 +165,12 @@ impl Trainer {
         }
         let adam = adam.ok_or_else(|| Error::file(&last, "expected Adam's moments (adam.m.*), found none"))?;
         run.go_on(&checkpoint, &config)?;
-        let model = Vse { architecture, parameters };
+        let mut model = Vse { architecture, parameters };
+        if let Some(cnn) = &mut model.parameters.img_enc.cnn {
+            cnn.set_seed(config.seed);
+        }
         Ok(Self {
-            buffers: Buffers::new(&model),
+            buffers: Buffers::new(&model, &config),
             objective: objective(&config),
             config,
             model,
@@ -322,6 +329,7 @@ impl<L: Loss> Trainer<L> {
         let epoch = self.progress.epoch;
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
         self.objective.loss.set_epoch(epoch);
+        let mode = self.mode();
         self.passes(batch)?;
         let Buffers { pass, gradient, image_ids } = &mut self.buffers;
         let norm = global_norm(gradient);
@@ -333,6 +341,9 @@ impl<L: Loss> Trainer<L> {
         }
         let coefficient = clip_coefficient(norm, self.config.grad_clip);
         self.adam.update(&mut self.model.parameters, gradient, rate, coefficient)?;
+        if let (Some(cnn), true) = (&mut self.model.parameters.img_enc.cnn, mode == Mode::Train) {
+            cnn.update(&pass.image.encoder);
+        }
         self.progress.step = self.adam.step;
         self.progress.batch += 1;
         let report = StepReport {
@@ -356,9 +367,27 @@ impl<L: Loss> Trainer<L> {
 
     /// Forward and backward.
     pub(super) fn passes(&mut self, batch: &Batch<f32>) -> Result<()> {
+        let mode = self.mode();
         let Buffers { pass, gradient, .. } = &mut self.buffers;
-        self.model.forward(batch, &self.objective, Mode::Train, pass)?;
+        // Dropout's row of a picture is the same, however the training was interrupted.
+        pass.image.encoder.set_draw(self.progress.step * self.config.batch_size as u64);
+        self.model.forward(batch, &self.objective, mode, pass)?;
         self.model.backward(batch, pass, Write::Replace, gradient, None)
+    }
+
+    /// The mode of the next step, by the statistics that the encoder's norms are to use.
+    fn mode(&self) -> Mode {
+        let (step, every) = (self.progress.step, self.config.val_step as u64);
+        match self.config.statistics {
+            Statistics::Frozen => Mode::Eval,
+            Statistics::Train => Mode::Train,
+            Statistics::Original => {
+                // Whether there was a validation in this epoch, at a step that `every` divides.
+                let begun = step - self.progress.batch as u64;
+                let validated = every > 0 && step / every > begun / every;
+                if validated { Mode::Eval } else { Mode::Train }
+            }
+        }
     }
 
     /// A step, with its events: the figures, and a collapse if there is one.

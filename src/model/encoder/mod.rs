@@ -177,6 +177,13 @@ impl<T: Scalar> Encoder<T> {
         }
     }
 
+    /// The seed of the dropouts, if the network has some.
+    pub fn set_seed(&mut self, seed: u64) {
+        if let Form::Vgg(net) = &mut self.0 {
+            net.set_seed(seed);
+        }
+    }
+
     /// Moves the running statistics of every norm towards those of the pass: once after each step. Nothing moves if
     /// the pass took the running ones.
     pub fn update(&mut self, cache: &EncoderCache<T>) {

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::Encoder;
 use crate::error::Error;
+use crate::nn::{Module, Role};
 
 /// A row of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,6 +122,16 @@ impl Network {
             Family::Vgg { features } => features,
             Family::ResNet { .. } => self.outputs(self.planes().len() - 1),
         }
+    }
+
+    /// How many numbers are trained.
+    #[must_use]
+    pub(crate) fn parameters(&self) -> usize {
+        let mut count = 0;
+        // An array of `()` has a shape and no bytes.
+        Encoder::<()>::zeros(*self)
+            .each(|_, tensor, x| count += if tensor.role == Role::Trained { x.len() } else { 0 });
+        count
     }
 
     pub(super) fn table(&self) -> &'static Table {
@@ -245,8 +257,6 @@ impl<'de> Deserialize<'de> for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Encoder;
-    use crate::nn::{Module, Role};
 
     fn network(text: &str) -> Network {
         text.parse().unwrap()

@@ -155,6 +155,10 @@ impl<T: Scalar> Vgg<T> {
         1 << self.layers.len()
     }
 
+    pub(super) fn set_seed(&mut self, seed: u64) {
+        self.dropout.iter_mut().for_each(|dropout| dropout.seed = seed);
+    }
+
     pub(super) fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut VggCache<T>) -> Result<()> {
         let VggCache { layers, rows, .. } = cache;
         layers.resize_with(self.layers.len(), LayerCache::default);
