@@ -52,6 +52,7 @@ struct Settings {
 impl Settings {
     fn architecture(&self) -> Architecture {
         Architecture {
+            encoder: None,
             vocab_size: self.vocab_size,
             img_dim: self.img_dim,
             word_dim: self.word_dim,

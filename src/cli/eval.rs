@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Folder of the data [default: the data that the run was trained on]
     #[arg(long, value_name = "DIR", conflicts_with = "embeddings")]
     data: Option<PathBuf>,
+    /// Folder of the pictures [default: those that the run was trained on, if it has an image encoder]
+    #[arg(long, value_name = "DIR", conflicts_with = "embeddings")]
+    images: Option<PathBuf>,
     /// Split of the data
     #[arg(long, value_name = "NAME", default_value = "test", conflicts_with = "embeddings")]
     split: String,
@@ -70,7 +73,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         }
         (None, run) => {
             let run = run.clone().context("--run or --embeddings is needed")?;
-            let args_of_run = RunArgs { run, data: args.data, split: args.split, checkpoint: args.checkpoint };
+            let args_of_run =
+                RunArgs { run, data: args.data, images: args.images, split: args.split, checkpoint: args.checkpoint };
             let loaded = args_of_run.load()?;
             let e = args_of_run.embed(&loaded)?;
             let bar = busy("ranking".into());

@@ -10,12 +10,11 @@ use crate::model::Network;
 use crate::report::{say, thousands};
 use crate::train::{About, Extraction, digest_of_names, digest_of_weights, read_encoder};
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::load::check_free;
 use super::signals::stop_signal;
-use super::{Output, busy};
+use super::{Output, busy, pictures_bar};
 
 /// Computes the feature vectors of pictures, for `train` and `eval`: one row of norm 1 for each picture.
 ///
@@ -93,9 +92,18 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     let extraction =
         Extraction { encoder: &encoder, pictures: &pictures, features, ten, block: args.batch_size as usize };
     let total = pictures.names().len();
-    let (stop, begun, mut bar) = (stop_signal()?, Instant::now(), Bar::new(total));
-    let written = extraction.write(&about, (&args.out, &names), args.force, &stop, |rows| bar.show(rows))?;
-    bar.0.finish_and_clear();
+    let (stop, begun, bar) = (stop_signal()?, Instant::now(), pictures_bar(total));
+    let mut seen = None;
+    let progress = |rows| {
+        if seen.replace(rows).is_none() && rows > 0 {
+            say(&format!("  {} of {} pictures are there already", thousands(rows), thousands(total)));
+            bar.set_position(rows as u64);
+            bar.reset_eta();
+        }
+        bar.set_position(rows as u64);
+    };
+    let written = extraction.write(&about, (&args.out, &names), args.force, &stop, progress)?;
+    bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
     let rate = written.computed as f64 / seconds.max(1e-9);
     let json = json!({
@@ -125,23 +133,4 @@ pub(crate) fn run(args: Args) -> Result<Output> {
 fn names_beside(out: &Path) -> PathBuf {
     let stem = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     out.with_file_name(format!("{}_ids.txt", stem.strip_suffix("_ims").unwrap_or(&stem)))
-}
-
-/// A progress bar with the pictures of a second and the time left, if stderr is a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(total: usize) -> Self {
-        let template = "  {bar:16} {human_pos}/{human_len} pictures  {per_sec:.1}  {eta} left";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(ProgressBar::new(total as u64).with_style(style))
-    }
-
-    fn show(&mut self, rows: usize) {
-        if self.0.position() == 0 && rows > 0 && self.0.elapsed().as_millis() < 100 {
-            say(&format!("  {} pictures are there already", thousands(rows)));
-            self.0.reset_eta();
-        }
-        self.0.set_position(rows as u64);
-    }
 }

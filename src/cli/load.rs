@@ -19,9 +19,12 @@ pub(crate) struct RunArgs {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     pub(crate) run: PathBuf,
-    /// Folder of the data [default: the data that the run was trained on]
+    /// Folder or file of the data [default: the data that the run was trained on]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Folder of the pictures [default: those that the run was trained on, if it has an image encoder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
     /// Split of the data
     #[arg(long, value_name = "NAME", default_value = "test")]
     pub(crate) split: String,
@@ -47,7 +50,7 @@ impl RunArgs {
 
     /// Reads the split and embeds it.
     pub(crate) fn embed(&self, trained: &Trained) -> Result<Embedded> {
-        let source = trained.source(self.data.clone());
+        let source = trained.source(self.data.clone(), self.images.clone());
         let [split] = source.splits([&self.split]).map_err(|error| with_splits(error, &source, &self.split))?;
         split.notes.iter().for_each(|text| note(text));
         embed(trained, split)

@@ -28,7 +28,7 @@ use crate::escape;
 use crate::report::say;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 /// VSE++ as an executable specification: images and sentences in one space, on the CPU.
@@ -181,6 +181,13 @@ fn busy(text: String) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(escape::name(&text).into_owned());
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
+}
+
+/// A progress bar with the pictures of a second and the time left, if stderr is a terminal.
+fn pictures_bar(total: usize) -> ProgressBar {
+    let template = "  {bar:16} {human_pos}/{human_len} pictures  {per_sec:.1}  {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total as u64).with_style(style)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! `vsepp search`
 
 use std::fmt::Write;
+use std::path::Path;
 
+use crate::escape;
+use crate::ndarray::ArrayView1;
 use crate::train::{Embedded, Trained};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -20,10 +23,10 @@ pub(crate) struct Args {
     /// A sentence to find images for
     #[arg(required_unless_present = "image", conflicts_with = "image")]
     sentence: Option<String>,
-    /// An image of the split to find captions for, counted from 0; copies of an image (equal neighbouring
-    /// rows, if there is one row per caption) count once
-    #[arg(long, value_name = "ROW")]
-    image: Option<usize>,
+    /// An image to find captions for: the number of one of the split, from 0 (copies of an image, equal neighbouring
+    /// rows if there is one row per caption, count once), or the file of a picture
+    #[arg(long, value_name = "ROW|FILE")]
+    image: Option<String>,
     /// Number of results
     #[arg(long, value_name = "K", default_value_t = 5)]
     top: usize,
@@ -37,10 +40,17 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     if let Some((_, unknown)) = sentence.as_ref().filter(|(_, unknown)| !unknown.is_empty()) {
         note(&format!("not in the run's vocabulary, so read as <unk>: {}", unknown.join(", ")));
     }
+    // Digits are a row, anything else is a path.
+    let row = args.image.as_deref().and_then(|image| image.parse::<usize>().ok());
+    let picture = args.image.as_deref().filter(|_| row.is_none()).map(Path::new);
+    let picture = picture.map(|path| loaded.embed_picture(path).map(|embedding| (path, embedding))).transpose()?;
     let e = args.run.embed(&loaded)?;
-    match (args.image, args.sentence) {
-        (Some(row), _) => captions_for(&e, row, args.top),
-        (None, text) => images_for(&loaded, &e, &text.unwrap_or_default(), sentence.unwrap_or_default(), args.top),
+    match (row, picture, args.sentence) {
+        (Some(row), ..) => captions_for_row(&e, row, args.top),
+        (None, Some((path, embedding)), _) => captions_for_picture(&e, path, embedding.row(0), args.top),
+        (None, None, text) => {
+            images_for(&loaded, &e, &text.unwrap_or_default(), sentence.unwrap_or_default(), args.top)
+        }
     }
 }
 
@@ -65,7 +75,19 @@ fn images_for(
     Ok(answer(text, json!({ "sentence": sentence, "unknown": unknown }), &e.split.name, results))
 }
 
-fn captions_for(e: &Embedded, row: usize, top: usize) -> Result<Output> {
+fn captions_for_picture(e: &Embedded, path: &Path, picture: ArrayView1<'_, f32>, top: usize) -> Result<Output> {
+    let found = e.search_captions(picture, top)?;
+    let path = escape::json_path(path);
+    let (mut text, mut results) = (format!("captions of {} for {path}\n\n", e.split.name), Vec::new());
+    for (rank, (caption, score)) in (1..).zip(found) {
+        let words = &e.split.captions[caption];
+        let _ = writeln!(text, "{rank:>3}. {score:.4}  {words}");
+        results.push(json!({ "rank": rank, "caption": caption, "score": score, "text": words }));
+    }
+    Ok(answer(text, json!({ "image": path }), &e.split.name, results))
+}
+
+fn captions_for_row(e: &Embedded, row: usize, top: usize) -> Result<Output> {
     let images = e.images.nrows();
     anyhow::ensure!(row < images, "--image {row}: expected a row below {images}, the images of {}", e.split.name);
     let found = e.search_captions(e.images.row(row), top)?;

@@ -7,6 +7,7 @@ use crate::escape;
 use crate::files::read_text;
 use crate::model::{Config, Kind, Network, Preset, Setting};
 use crate::similarity::Measure;
+use crate::train::RunFolder;
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
@@ -122,8 +123,13 @@ impl Settings {
                  these flags give the model of --preset {preset}"
             ));
         }
-        let on_scenes = !self.has("data") && !file.contains_key("data");
-        let base = if on_scenes { Config::scenes() } else { Config::default() };
+        let named = |key: &str| self.has(key) || file.contains_key(key);
+        let base = match self.given("init").or_else(|| file.get("init").and_then(Value::as_str).map(OsString::from)) {
+            // The second stage of a training: everything as in the first, but for what is said.
+            Some(run) => Config { init: None, weights: None, ..RunFolder::at(Path::new(&run)).read_config()? },
+            None if named("data") || named("images") => Config::default(),
+            None => Config::scenes(),
+        };
         let mut config = over(&base, file).context("settings")?;
         self.apply(&mut config)?;
         Ok(config)
@@ -143,7 +149,11 @@ impl Settings {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.given.iter().any(|(setting, _)| setting.key == key)
+        self.given(key).is_some()
+    }
+
+    fn given(&self, key: &str) -> Option<OsString> {
+        self.given.iter().find(|(setting, _)| setting.key == key).map(|(_, value)| value.clone())
     }
 
     /// Sets what was given: the preset first, then the other flags.

@@ -10,9 +10,12 @@ use crate::data::{Pairs, Source, Split, Vocabulary, tokenize_all};
 use crate::escape;
 use crate::eval::Chance;
 use crate::files::read_text;
-use crate::model::{Config, ValidConfig};
+use crate::model::{Config, Statistics, ValidConfig, View};
 use crate::report::{Console, JsonLines, evaluation_table, say, thousands};
-use crate::train::{Embedded, Event, Observer, Outcome, Run, RunFolder, Trained, Trainer, TrainingData, Which};
+use crate::train::embed::encode_split;
+use crate::train::{
+    Embedded, Event, Observer, Outcome, Run, RunFolder, Trained, Trainer, TrainingData, Which, read_encoder, source_of,
+};
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 
@@ -21,7 +24,7 @@ use super::load::{check_run, embed};
 use super::quote::shell_quote;
 use super::settings::Settings;
 use super::signals::stop_signal;
-use super::{Output, busy, note};
+use super::{Output, busy, note, pictures_bar};
 
 /// Trains a model. Without --data, on the built-in scenes: small pictures that the program draws.
 #[derive(clap::Args, Debug)]
@@ -67,7 +70,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     let config = if args.resume { settings(&args)? } else { config };
     let json = |step: u64| json!({ "run": json_path(&run), "interrupted": true, "step": step });
 
-    let source = Source::new(config.data.clone()).holding_out(config.hold_out);
+    let source = source_of(&config);
     let (train, dev, test) = read_splits(&source)?;
     check_sizes(&config, &train, [Some(&dev), test.as_ref()])?;
     without_effect(&config);
@@ -79,11 +82,14 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
         let text = "stopped before the first step; nothing was written\n".into();
         return Ok(Output { text, json: json(0), exit: 130 });
     }
-    let (vocabulary, mut trainer) = prepare(&args, &config, &run, train.img_dim()?, &tokens)?;
+    let img_dim = image_size(&config, &train)?;
+    let (vocabulary, mut trainer) = prepare(&args, &config, &run, img_dim, &tokens)?;
+    let (train, dev) = encode_once(&config, &trainer, train, dev)?;
     let advice = Advice::of(&vocabulary, test.as_ref().unwrap_or(&dev));
     let dev_chance = Chance::of(dev.starts(), 1);
     let data = encode(&vocabulary, train, &tokens, dev)?;
-    trainer.choose_threads = threads.is_none();
+    // A step with an encoder is long enough for all threads, and too long to be tried.
+    trainer.choose_threads = threads.is_none() && config.encoder.is_none();
     let metrics = JsonLines::new(&run, config.log_step);
     let mut observers = Observers { console: Console::since(begun), metrics };
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
@@ -144,8 +150,37 @@ fn take_folder(args: &Args, config: &ValidConfig) -> Result<Run> {
     })
 }
 
+/// F: the encoder's, or that of the data.
+fn image_size(config: &ValidConfig, train: &Split) -> Result<usize> {
+    Ok(config.encoder.map_or_else(|| train.img_dim(), |network| Ok(network.features()))?)
+}
+
+/// Replaces pictures by their features, which are computed once, where they do not change: with an encoder that does
+/// not move, those of dev, and those of train if training sees their centre.
+fn encode_once(config: &ValidConfig, trainer: &Trainer, train: Split, dev: Split) -> Result<(Split, Split)> {
+    if config.encoder.is_none() || config.finetune || config.statistics != Statistics::Frozen {
+        return Ok((train, dev));
+    }
+    let encode = |split: Split| {
+        let bar = pictures_bar(split.images().len());
+        let encoded = encode_split(&trainer.model, split, |done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        encoded
+    };
+    let dev = encode(dev)?;
+    Ok((if config.view == View::Centre { encode(train)? } else { train }, dev))
+}
+
 fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2]) -> Result<()> {
-    let img_dim = train.img_dim()?;
+    let img_dim = image_size(config, train)?;
+    if config.encoder.is_some() {
+        anyhow::ensure!(
+            config.img_dim.is_none_or(|expected| expected == img_dim),
+            "img_dim = {}: the image encoder has F = {img_dim}",
+            config.img_dim.unwrap_or_default()
+        );
+        return Ok(());
+    }
     anyhow::ensure!(
         config.img_dim.is_none_or(|expected| expected == img_dim),
         "img_dim = {}: the image features of the data have F = {img_dim}",
@@ -170,7 +205,8 @@ fn new_config(args: &Args) -> Result<Config> {
 
 /// Makes paths absolute, because a run must find its data from any folder.
 fn make_paths_absolute(config: &mut Config) -> Result<()> {
-    for path in [&mut config.data, &mut config.vocab_path].into_iter().flatten() {
+    let Config { data, images, vocab_path, weights, init, .. } = config;
+    for path in [data, images, vocab_path, weights, init].into_iter().flatten() {
         *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", escape::path(path)))?;
     }
     Ok(())
@@ -193,7 +229,10 @@ fn resumed_config(args: &Args) -> Result<Config> {
 }
 
 fn default_name(data: Option<&Path>) -> String {
-    let name = |data: &Path| data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    let name = |data: &Path| {
+        let name = if data.is_file() { data.file_stem() } else { data.file_name() };
+        name.map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
+    };
     data.map_or_else(|| "scenes".into(), name)
 }
 
@@ -201,6 +240,7 @@ fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     let bar = busy(match source {
         Source::Scenes(_) => "drawing the scenes".into(),
         Source::Folder(folder) | Source::HeldOut(folder, _) => format!("reading {}", escape::path(folder)),
+        Source::Pictures { captions, .. } => format!("reading {}", escape::path(captions)),
     });
     let (train, dev, test) = if source.has("test") {
         let [train, dev, test] = source.splits(["train", "dev", "test"])?;
@@ -245,16 +285,29 @@ fn prepare(
         }
         return Ok((vocabulary, trainer));
     }
-    let vocabulary = match &config.vocab_path {
-        Some(path) => Vocabulary::read(path)?,
-        None => Vocabulary::of_tokens(tokens, config.word_threshold),
+    let first = config.init.as_deref().map(Trained::open).transpose()?;
+    let vocabulary = match (&config.vocab_path, &first) {
+        (Some(path), _) => Vocabulary::read(path)?,
+        (None, Some(first)) => first.vocabulary.clone(),
+        (None, None) => Vocabulary::of_tokens(tokens, config.word_threshold),
     };
     anyhow::ensure!(
         vocabulary.len() > Vocabulary::SPECIAL.len(),
         "word_threshold = {}: no word of the training captions occurs that often",
         config.word_threshold
     );
-    let trainer = Trainer::new(config.clone(), &vocabulary, img_dim)?;
+    let mut trainer = Trainer::new(config.clone(), &vocabulary, img_dim)?;
+    if let Some(first) = &first {
+        first.checkpoint.check_vocabulary(&vocabulary, &run.folder().vocabulary())?;
+        trainer.begin_with(&first.model)?;
+    }
+    match (config.encoder, &config.weights) {
+        (Some(network), Some(path)) => trainer.set_encoder(read_encoder(network, path)?)?,
+        (Some(_), None) if first.as_ref().is_none_or(|first| first.model.architecture().encoder.is_none()) => {
+            note("the image encoder begins with random numbers: --weights FILE reads trained ones");
+        }
+        _ => {}
+    }
     run.begin(config, &vocabulary)?;
     Ok((vocabulary, trainer))
 }

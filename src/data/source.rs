@@ -28,6 +28,8 @@ pub enum Source {
     HeldOut(PathBuf, usize),
     /// Drawn by the program.
     Scenes(ScenesConfig),
+    /// Pictures with captions.
+    Pictures { captions: PathBuf, images: PathBuf, restval: bool, crops: super::pictures::Crops },
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
             Self::Folder(path) => folder::has(path, name),
             Self::HeldOut(path, _) => name == "dev" || folder::has(path, name),
             Self::Scenes(_) => part(name).is_ok(),
+            Self::Pictures { .. } => false,
         }
     }
 
@@ -68,6 +71,7 @@ impl Source {
             }
             Self::HeldOut(folder, images) => note_shared(held_out(folder, *images, &names)?)?,
             Self::Scenes(config) => of_scenes(config, &names)?,
+            Self::Pictures { .. } => Vec::new(),
         };
         Ok(splits.try_into().unwrap_or_else(|_| unreachable!("one split for each name")))
     }

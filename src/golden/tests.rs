@@ -815,6 +815,7 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
         let s = golden.settings().unwrap();
         let shape = |name: &str, axis: usize| golden.inputs[name].shape()[axis];
         let architecture = Architecture {
+            encoder: None,
             vocab_size: shape("param.txt_enc.embed.weight", 0),
             img_dim: shape("in.images", 1),
             word_dim: shape("param.txt_enc.embed.weight", 1),

@@ -212,6 +212,13 @@ impl Config {
             let (set, other) = if self.images.is_some() { ("images", "encoder") } else { ("encoder", "images") };
             return Err(Error::config(other, format!("a value, since {set} has one"), "none"));
         }
+        if self.images.is_some() && self.data.is_none() {
+            return Err(Error::config(
+                "data",
+                "Karpathy's JSON or the folder of COCO's annotations, with images",
+                "none",
+            ));
+        }
         let alone = [("weights", self.weights.is_some()), ("finetune", self.finetune), ("restval", self.restval)];
         if let Some((key, _)) = alone.iter().find(|(_, set)| *set && self.encoder.is_none()) {
             return Err(Error::config(key, "an encoder (encoder = …) and pictures (images = …)", "without them"));

@@ -100,16 +100,11 @@ impl<T: Scalar> ImageTower<T> {
 
     /// (IMG-2): φ is then `cache.phi.y`.
     fn encode(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut ImageCache<T>) -> Result<()> {
-        let cnn = self.encoder()?;
         cache.whole = mode == Mode::Train;
         if cache.whole {
-            cnn.forward(x, mode, &mut cache.encoder)?;
+            self.encoder()?.forward(x, mode, &mut cache.encoder)?;
         } else {
-            linalg::reshape(&mut cache.features, (x.dim().0, self.fc.weight.ncols()));
-            for (first, x) in parts(x) {
-                let part = cnn.embed(x)?;
-                cache.features.slice_mut(s![first..first + part.nrows(), ..]).assign(&part);
-            }
+            self.raw_features(x, &mut cache.features)?;
         }
         let features = if cache.whole { &cache.encoder.y } else { &cache.features };
         // (IMG-2)  φ(i) = cnn(i) / ‖cnn(i)‖
@@ -120,17 +115,25 @@ impl<T: Scalar> ImageTower<T> {
         self.cnn.as_ref().ok_or_else(|| Error::mismatch("images: expected feature vectors [B, F], found pictures"))
     }
 
-    /// φ [N, F] of pictures in [`Mode::Eval`], some at a time.
+    /// cnn(i) in [`Mode::Eval`], some pictures at a time.
+    fn raw_features(&self, x: ArrayView4<'_, T>, features: &mut Array2<T>) -> Result<()> {
+        let cnn = self.encoder()?;
+        linalg::reshape(features, (x.dim().0, self.fc.weight.ncols()));
+        for (first, x) in parts(x) {
+            let part = cnn.embed(x)?;
+            features.slice_mut(s![first..first + part.nrows(), ..]).assign(&part);
+        }
+        Ok(())
+    }
+
+    /// φ [N, F] of pictures in [`Mode::Eval`].
     ///
     /// # Errors
     ///
     /// As [`Self::forward`].
     pub(super) fn features(&self, x: ArrayView4<'_, T>) -> Result<Array2<T>> {
-        let mut phi = Array2::zeros((x.dim().0, self.fc.weight.ncols()));
-        for (first, x) in parts(x) {
-            let part = self.encoder()?.embed(x)?;
-            phi.slice_mut(s![first..first + part.nrows(), ..]).assign(&part);
-        }
+        let mut phi = Array2::default((0, 0));
+        self.raw_features(x, &mut phi)?;
         normalise(&mut phi).map_err(|e| e.of("image features"))?;
         Ok(phi)
     }
@@ -198,5 +201,151 @@ impl<T: Scalar> ImageTower<T> {
             d_phi.clone_from(own);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Batch, Config, Parameters, Pass, ValidConfig, Vse};
+    use crate::nn::{Path, Role};
+    use crate::optim::gradient_of;
+    use crate::random::{Symmetric, stream};
+    use ndarray::{Array, Array4};
+    use ndarray_rand::RandomExt;
+    use num_complex::Complex64;
+
+    const NETWORKS: [&str; 2] = ["resnet18,planes=2-3-4-5", "vgg19,planes=2-2-2-2-2"];
+
+    fn config(network: &str, finetune: bool) -> ValidConfig {
+        let paths = Config { images: Some("x".into()), data: Some("x".into()), ..Config::default() };
+        let sizes = Config { embed_size: 6, word_dim: 3, encoder: Some(network.parse().unwrap()), ..paths };
+        Config { finetune, ..sizes }.check().unwrap()
+    }
+
+    fn numbers<T: Scalar, D: ndarray::Dimension>(
+        shape: impl ndarray::ShapeBuilder<Dim = D>,
+        name: &str,
+    ) -> Array<T, D> {
+        Array::random_using(shape, Symmetric(1.0), &mut stream(0, name)).mapv(T::from_f64)
+    }
+
+    /// Five captions of four pictures.
+    fn batch<T: Scalar>([rows, columns]: [usize; 2]) -> Batch<T> {
+        let four: Array4<T> = numbers((4, 3, rows, columns), "x");
+        let pictures = four.select(Axis(0), &[0, 1, 2, 3, 1]);
+        let captions = vec![vec![1, 4, 2], vec![1, 4, 5, 2], vec![1, 6, 2], vec![1, 4, 5, 4, 2], vec![1, 7, 2]];
+        Batch::new(pictures, captions, vec![0, 1, 2, 3, 1]).unwrap()
+    }
+
+    fn model<T: Scalar>(config: &ValidConfig) -> Vse<T> {
+        Vse::init(config.architecture(10, 0), 1)
+    }
+
+    /// The gradient of a pass.
+    fn gradient(
+        model: &Vse<f64>,
+        batch: &Batch<f64>,
+        mode: Mode,
+        config: &ValidConfig,
+    ) -> (Parameters<f64>, Pass<f64>) {
+        let mut pass = Pass::default();
+        model.forward(batch, &config.objective(0), mode, &mut pass).unwrap();
+        let mut gradient = gradient_of(&model.parameters, &config.groups());
+        model.backward(batch, &mut pass, Write::Replace, &mut gradient, None).unwrap();
+        (gradient, pass)
+    }
+
+    #[test]
+    fn img_2_parts_give_the_embeddings_and_the_gradient_of_the_whole() {
+        for network in NETWORKS {
+            let config = config(network, true);
+            let model = model::<f64>(&config);
+            // Two pictures in a part, and one in the last.
+            let batch = batch([320, 300]);
+            assert_eq!(part([5, 3, 320, 300]), 2);
+            let (parts, pass) = gradient(&model, &batch, Mode::Eval, &config);
+            assert_eq!(model.embed(&batch.images).unwrap(), pass.f());
+
+            // The whole at once, by hand: φ, then the model that takes it, then the encoder with dφ.
+            let cnn = model.parameters.img_enc.cnn.as_ref().unwrap();
+            let mut cache = EncoderCache::default();
+            cnn.forward(batch.images.pixels().unwrap(), Mode::Eval, &mut cache).unwrap();
+            let mut phi = L2NormCache::default();
+            L2Norm.forward(cache.y.view(), Mode::Eval, &mut phi).unwrap();
+            let mut of_features = batch.clone();
+            of_features.set_images(phi.y.clone()).unwrap();
+            let (mut pass, mut d_phi, mut dy) = (Pass::default(), Array2::default((0, 0)), Array2::default((0, 0)));
+            let mut whole = gradient_of(&model.parameters, &config.groups());
+            model.forward(&of_features, &config.objective(0), Mode::Eval, &mut pass).unwrap();
+            model.backward(&of_features, &mut pass, Write::Replace, &mut whole, Some(&mut d_phi)).unwrap();
+            let features = cache.y.clone();
+            L2Norm.backward(features.view(), &mut phi, &d_phi, Write::Replace, &mut L2Norm, Some(&mut dy));
+            let grad = whole.img_enc.cnn.as_mut().unwrap();
+            cnn.backward(batch.images.pixels().unwrap(), &mut cache, &dy, Write::Replace, grad, None);
+            for ((name, parts), (_, whole)) in parts.tensors().into_iter().zip(whole.tensors()) {
+                let largest = whole.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+                approx::assert_abs_diff_eq!(parts, whole, epsilon = 1e-14 * largest);
+                assert!(largest > 0.0 || parts.is_empty(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoder_that_does_not_move_has_no_gradient() {
+        let frozen = config(NETWORKS[0], false);
+        let (batch, model) = (batch([40, 36]), model::<f64>(&frozen));
+        let (some, _) = gradient(&model, &batch, Mode::Eval, &frozen);
+        let (all, _) = gradient(&model, &batch, Mode::Eval, &config(NETWORKS[0], true));
+        assert_eq!(some.img_enc.cnn.as_ref().unwrap().count(), 0);
+        assert_eq!((&some.img_enc.fc, &some.txt_enc), (&all.img_enc.fc, &all.txt_enc));
+    }
+
+    /// The derivative of the loss along a random direction, by a complex step.
+    #[test]
+    fn the_gradient_of_the_loss_reaches_the_encoder() {
+        const STEP: f64 = 1e-30;
+        for (network, mode) in NETWORKS.into_iter().flat_map(|network| [(network, Mode::Eval), (network, Mode::Train)])
+        {
+            let config = config(network, true);
+            let (real, batch) = (model::<f64>(&config), batch::<f64>([40, 36]));
+            let (gradient, _) = gradient(&real, &batch, mode, &config);
+            let mut complex = model::<Complex64>(&config);
+            let (mut values, mut slope) = (real.parameters.tensors().into_iter(), 0.0);
+            let mut gradients = gradient.tensors().into_iter();
+            complex.parameters.each_mut(|path, tensor, mut x| {
+                let ((_, value), (_, gradient)) = (values.next().unwrap(), gradients.next().unwrap());
+                let mut along = Array::random_using(value.shape(), Symmetric(1.0), &mut stream(1, &path.to_string()));
+                match tensor.role {
+                    Role::Trained => slope += (&gradient * &along).sum(),
+                    Role::Buffer => along.fill(0.0),
+                }
+                let both = value.iter().zip(&along).map(|(&x, &d)| Complex64::new(x, STEP * d));
+                x.iter_mut().zip(both).for_each(|(x, value)| *x = value);
+            });
+            let pictures = batch.images.pixels().unwrap().mapv(|x| Complex64::new(x, 0.0));
+            let batch = Batch::new(pictures, batch.captions.clone(), batch.image_ids.clone()).unwrap();
+            let mut pass = Pass::default();
+            complex.forward(&batch, &config.objective(0), mode, &mut pass).unwrap();
+            // The scores of some ten numbers lose no more than the encoder: `tests/oracle_encoders.rs`.
+            approx::assert_relative_eq!(pass.terms.loss.im / STEP, slope, max_relative = 1e-9);
+        }
+    }
+
+    #[test]
+    fn pictures_without_an_encoder_are_an_error() {
+        let plain = Config { embed_size: 6, word_dim: 3, ..Config::default() }.check().unwrap();
+        let model = Vse::<f64>::init(plain.architecture(10, 5), 1);
+        let found = model.forward(&batch([4, 4]), &plain.objective(0), Mode::Eval, &mut Pass::default());
+        assert_eq!(found.unwrap_err().to_string(), "images: expected feature vectors [B, F], found pictures");
+        let names = |encoder: &str| {
+            let mut names = Vec::new();
+            Vse::<f64>::init(config(encoder, true).architecture(10, 0), 1).parameters.each(|path: &Path<'_>, _, _| {
+                names.push(path.to_string());
+            });
+            names
+        };
+        assert_eq!(names(NETWORKS[0])[..2], ["img_enc.cnn.conv1.weight", "img_enc.cnn.bn1.weight"]);
+        assert_eq!(names(NETWORKS[1])[..2], ["img_enc.cnn.features.0.weight", "img_enc.cnn.features.0.bias"]);
     }
 }

@@ -35,6 +35,24 @@ pub(crate) fn embed_images(model: &Vse<f32>, split: &Split) -> Result<Array2<f32
     Ok(embeddings)
 }
 
+/// A split whose pictures are replaced by their φ, [N, F] in memory: for an encoder that does not move. After each
+/// block `progress` gets how many images are done.
+///
+/// # Errors
+///
+/// If a picture cannot be read, or if its features are zero or not finite.
+pub(crate) fn encode_split(model: &Vse<f32>, mut split: Split, mut progress: impl FnMut(usize)) -> Result<Split> {
+    let mut features = Array2::zeros((split.images().len(), model.architecture.img_dim));
+    split.images.in_blocks(|first, images| {
+        let block = model.encode_pictures(images.pixels()?)?;
+        features.slice_mut(s![first..first + block.nrows(), ..]).assign(&block);
+        progress(first + block.nrows());
+        Ok(())
+    })?;
+    split.images = features.into();
+    Ok(split)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

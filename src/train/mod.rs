@@ -4,7 +4,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod collapse;
-mod embed;
+pub(crate) mod embed;
 pub(crate) mod events;
 mod features;
 pub(crate) mod figures;
@@ -31,4 +31,5 @@ pub(crate) use team::Team;
 pub use trained::{Embedded, Trained};
 pub use trainer::{Outcome, Trainer};
 pub use training_data::TrainingData;
+pub(crate) use training_data::source_of;
 pub use weights::read_encoder;

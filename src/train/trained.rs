@@ -7,10 +7,11 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use super::checkpoint::Checkpoint;
 use super::embed::embed_images;
 use super::run_folder::{RunFolder, Which};
-use crate::data::{Source, Split, Vocabulary};
+use super::training_data::{crops_of, source_of};
+use crate::data::{ImageStore, PictureFiles, Source, Split, Vocabulary};
 use crate::error::{Error, Result};
 use crate::eval::{Chance, Evaluation, Query, evaluate_folds, nearest};
-use crate::model::Vse;
+use crate::model::{Images, Vse};
 use crate::similarity::Measure;
 
 /// A trained model with its vocabulary.
@@ -89,7 +90,8 @@ impl Trained {
 
     /// Takes the place of the data from the run's settings: the data may have been moved since the checkpoint.
     fn with_data_of(mut self, run: &RunFolder) -> Result<Self> {
-        self.checkpoint.config.data = run.read_config()?.data;
+        let config = run.read_config()?;
+        (self.checkpoint.config.data, self.checkpoint.config.images) = (config.data, config.images);
         Ok(self)
     }
 
@@ -111,11 +113,33 @@ impl Trained {
         self.model.architecture.measure
     }
 
-    /// A folder of data, or the data that the run was trained on.
+    /// Other data and pictures, or those that the run was trained on. A model with an encoder can be given feature
+    /// vectors, too: a folder of data and no pictures.
     #[must_use]
-    pub(crate) fn source(&self, data: Option<PathBuf>) -> Source {
-        let config = &self.checkpoint.config;
-        Source::new(data.or_else(|| config.data.clone())).holding_out(config.hold_out)
+    pub(crate) fn source(&self, data: Option<PathBuf>, images: Option<PathBuf>) -> Source {
+        let mut config = self.checkpoint.config.clone();
+        if data.is_some() || images.is_some() {
+            config.images = images.or(config.images.filter(|_| data.as_ref().is_some_and(|data| data.is_file())));
+            config.data = data.or(config.data);
+        }
+        source_of(&config)
+    }
+
+    /// The joint embedding `[D]` of the centre of a picture, [1, D].
+    ///
+    /// # Errors
+    ///
+    /// If the model has no image encoder, if the picture cannot be read, or if its features are zero or not finite.
+    pub fn embed_picture(&self, picture: &Path) -> Result<Array2<f32>> {
+        if self.model.architecture.encoder.is_none() {
+            let problem =
+                "the run has no image encoder: it was trained on feature vectors, expected the row of an image";
+            return Err(Error::file(picture, problem));
+        }
+        let pictures = PictureFiles::new(vec![picture.into()], crops_of(&self.checkpoint.config))?;
+        let mut images = Images::default();
+        pictures.fill(&[0], None, &mut images)?;
+        self.model.embed(&images)
     }
 
     /// The ids of a query, and its words that are not in the vocabulary.

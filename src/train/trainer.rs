@@ -12,7 +12,9 @@ mod tests;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ndarray::{ArrayViewD, Dimension};
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, ArrayViewD, Dimension};
 use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Fingerprints};
@@ -29,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::Write;
 use crate::loss::{Loss, WarmUp, at_collapse};
-use crate::model::{Batch, Objective, Parameters, Pass, Statistics, ValidConfig, Vse};
+use crate::model::{Batch, Encoder, Objective, Parameters, Pass, Statistics, ValidConfig, Vse};
 use crate::nn::{Mode, Module};
 use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, learning_rate};
 
@@ -143,6 +145,42 @@ impl Trainer {
         })
     }
 
+    /// Gives the image encoder weights from elsewhere, before the first step.
+    ///
+    /// # Errors
+    ///
+    /// If the model has no encoder, or another one.
+    pub fn set_encoder(&mut self, mut encoder: Encoder<f32>) -> Result<()> {
+        let Some(cnn) = &mut self.model.parameters.img_enc.cnn else {
+            return Err(Error::mismatch("weights: expected a model with an image encoder"));
+        };
+        cnn.check_gradient(&encoder)?;
+        encoder.set_seed(self.config.seed);
+        *cnn = encoder;
+        Ok(())
+    }
+
+    /// Begins with the numbers of another model: its tensors of the same names. An encoder that it does not have
+    /// keeps its own.
+    ///
+    /// # Errors
+    ///
+    /// If one of the other tensors is missing, or has another shape.
+    pub fn begin_with(&mut self, model: &Vse<f32>) -> Result<()> {
+        let mut tensors: BTreeMap<String, ArrayD<f32>> = model.parameters.tensors().into_iter().collect();
+        let has_encoder = model.architecture.encoder.is_some();
+        let mut own = self.model.parameters.tensors().into_iter();
+        self.model.parameters.fill(|name, shape| {
+            let own = own.next().map(|(_, numbers)| numbers);
+            match tensors.remove(name) {
+                Some(found) if found.shape() == shape => Ok(found),
+                Some(found) => Err(Error::shape(name, format!("{shape:?}, by the settings"), found.shape())),
+                None if !has_encoder && name.starts_with("img_enc.cnn.") => Ok(own.expect("the same tensors")),
+                None => Err(Error::mismatch(format!("{name}: the model to begin with has no such tensor"))),
+            }
+        })
+    }
+
     /// Continues from a run's last checkpoint, with the same bits as if it had never stopped.
     ///
     /// # Errors
@@ -211,7 +249,7 @@ impl<L: Loss> Trainer<L> {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        data.check(self.model.architecture.img_dim)?;
+        data.check(&self.model.architecture)?;
         let found = data.fingerprints()?;
         if let Some(before) = &self.data {
             for (split, before, found) in [("train", &before.train, &found.train), ("dev", &before.dev, &found.dev)] {

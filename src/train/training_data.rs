@@ -1,9 +1,35 @@
 //! What a training reads.
 
 use super::checkpoint::Fingerprints;
-use crate::data::Pairs;
+use crate::data::{Crops, Pairs, RandomCrop, Source};
 use crate::error::{Error, Result};
 use crate::files::digest;
+use crate::model::{Architecture, Config, View};
+
+/// What becomes of pictures in a training with these settings.
+#[must_use]
+pub(crate) fn crops_of(config: &Config) -> Crops {
+    let random = match config.view {
+        View::Centre => None,
+        View::Random => Some(RandomCrop::Today),
+        View::Random2019 => Some(RandomCrop::Before2019),
+    };
+    Crops { resize: config.resize, crop: config.crop_size, random, upright: config.upright }
+}
+
+/// Where the splits of a training with these settings come from.
+#[must_use]
+pub(crate) fn source_of(config: &Config) -> Source {
+    match (&config.images, &config.data) {
+        (Some(images), Some(captions)) => Source::Pictures {
+            captions: captions.clone(),
+            images: images.clone(),
+            restval: config.restval,
+            crops: crops_of(config),
+        },
+        (_, data) => Source::new(data.clone()).holding_out(config.hold_out),
+    }
+}
 
 /// The two splits that training reads.
 #[derive(Clone, Debug)]
@@ -25,9 +51,13 @@ impl TrainingData {
         Ok(Fingerprints { train: fingerprint(&self.train)?, dev: fingerprint(&self.dev)? })
     }
 
-    /// Whether the images have the size that the model takes.
-    pub(super) fn check(&self, img_dim: usize) -> Result<()> {
+    /// Whether the images are what the model takes: feature vectors of its size, or pictures if it has an encoder.
+    pub(super) fn check(&self, architecture: &Architecture) -> Result<()> {
+        let img_dim = architecture.img_dim;
         for Pairs { split, .. } in [&self.train, &self.dev] {
+            if architecture.encoder.is_some() && split.images().shape().len() == 3 {
+                continue;
+            }
             let (name, found) = (&split.name, split.img_dim()?);
             if found != img_dim {
                 let problem = format!("{name}: expected image features of dimension F = {img_dim}, found {found}");
