@@ -143,7 +143,7 @@ mod tests {
         };
         let small: Network = "resnet18,planes=1-1-1-2".parse().unwrap();
         let (without, with) = (two.parameters(), Architecture { encoder: Some(small), ..two }.parameters());
-        assert_eq!(with - without, Encoder::<f32>::zeros(small).count() as u128 - 2 * 22, "without running statistics");
+        assert_eq!(with - without, Encoder::<f32>::zeros(small).count() as u128 - 2 * 25, "without running statistics");
         let other = Architecture { encoder: Some(small), embed_size: 4, ..two }.check().unwrap_err().to_string();
         assert_eq!(other, "img_dim = 5: expected 2, as resnet18,planes=1-1-1-2 gives");
         let problem = "hidden_size = 4: expected embed_size = 6, or caption_projection = true";

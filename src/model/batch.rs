@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4};
 
+use super::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::real::Scalar;
@@ -196,17 +197,19 @@ impl<T> Batch<T> {
 
     /// # Errors
     ///
-    /// As [`Self::new`], since a store may have filled the images, or if a feature vector does not have F features.
-    pub(super) fn check(&self, features: usize) -> Result<()> {
+    /// As [`Self::new`], since a store may have filled the images, if a feature vector does not have F features, or if
+    /// there are pictures but no encoder.
+    pub(super) fn check(&self, architecture: &Architecture) -> Result<()> {
         self.check_counts()?;
-        match &self.images {
-            Images::Features(found) if found.dim() != (self.len(), features) => {
-                let expected = format!("[B = {}, F = {features}]", self.len());
-                Err(Error::shape("images", expected, found.shape()))
-            }
-            // An encoder checks them.
-            Images::Features(_) | Images::Pixels(_) => Ok(()),
+        if matches!(self.images, Images::Pixels(_)) && architecture.encoder.is_some() {
+            return Ok(()); // The encoder checks them.
         }
+        let features = architecture.img_dim;
+        if self.images.shape() != [self.len(), features] {
+            let expected = format!("[B = {}, F = {features}]", self.len());
+            return Err(Error::shape("images", expected, self.images.shape()));
+        }
+        Ok(())
     }
 
     fn check_images(&self, images: &Images<T>) -> Result<()> {
@@ -234,6 +237,7 @@ impl<T> Batch<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Config;
 
     #[test]
     fn same_image_pairs_are_counted_once_each() {
@@ -253,9 +257,11 @@ mod tests {
         assert_eq!(error, "images: expected feature vectors [B, F], found [4, 3, 8, 6]");
         assert_eq!(Images::<f64>::default().len(), 0);
         let batch = Batch::new(pixels, vec![vec![1, 2]; 4], vec![0; 4]).unwrap();
-        assert!(batch.check(5).is_ok());
-        let batch = Batch::new(features, vec![vec![1, 2]; 4], vec![0; 4]).unwrap();
-        assert_eq!(batch.check(6).unwrap_err().to_string(), "images: expected [B = 4, F = 6], found [4, 5]");
+        let architecture = Config::default().check().unwrap().architecture(9, 5);
+        let message = batch.check(&architecture).unwrap_err().to_string();
+        assert_eq!(message, "images: expected [B = 4, F = 5], found [4, 3, 8, 6]");
+        let encoder = Some("resnet18".parse().unwrap());
+        assert!(batch.check(&Architecture { encoder, ..architecture }).is_ok());
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl<T: Scalar> Vse<T> {
         pass: &mut Pass<T>,
     ) -> Result<()> {
         let Pass { image, text, scores, terms, .. } = pass;
-        batch.check(self.architecture.img_dim)?;
+        batch.check(&self.architecture)?;
         self.parameters.img_enc.forward(&batch.images, mode, self.image_head(), image)?;
         self.parameters.txt_enc.forward(&batch.captions, mode, self.caption_head(), text)?;
         self.architecture.measure.scores_into(image.head.y(), text.head.y(), scores);
