@@ -1,4 +1,4 @@
-//! Reads zip archives, as far as npz needs it: the directory, and one entry at a time.
+//! Reads zip archives, as far as npz and PyTorch files need it: the directory, and one entry at a time.
 //!
 //! Only the directory at the end of the file is used. It is first compared with the file's size, its
 //! entries must not overlap, and an entry never yields more bytes than its declared size.
@@ -59,12 +59,14 @@ pub(super) fn read_directory(file: &mut File, length: u64) -> Result<Vec<Entry>,
         (u64::from(u16_at(end, 10)), u64::from(u32_at(end, 12)), u64::from(u32_at(end, 16)));
     let mut directory_end = end_at;
     // With more than 65,535 entries or 4 GiB there is another record before this one, and a pointer to it.
-    if entries == 0xffff || size == 0xffff_ffff || start == 0xffff_ffff {
-        let pointer = end_at.checked_sub(20).ok_or("its directory is cut off")?;
-        let pointer = read_at(file, pointer, 20).map_err(explain)?;
-        if !pointer.starts_with(b"PK\x06\x07") {
-            return Err("its directory is cut off".into());
-        }
+    // PyTorch always writes both.
+    let is_large = entries == 0xffff || size == 0xffff_ffff || start == 0xffff_ffff;
+    let pointer = read_at(file, end_at.saturating_sub(20), end_at.min(20)).map_err(explain)?;
+    let has_pointer = pointer.len() == 20 && pointer.starts_with(b"PK\x06\x07");
+    if is_large && !has_pointer {
+        return Err("its directory is cut off".into());
+    }
+    if has_pointer {
         directory_end = u64_at(&pointer, 8);
         if directory_end.checked_add(56).is_none_or(|end| end > end_at) {
             return Err("its directory is cut off".into());
@@ -176,15 +178,8 @@ impl Entry {
         /// Arrays of numbers shrink to a tenth at best. A larger entry that expands by more than this
         /// factor is a zip bomb.
         const GROWTH: u64 = 256;
-        if self.encrypted {
-            return Err("cannot read the entry: it is encrypted".into());
-        }
-        let header = read_at(file, self.start, 30).map_err(unreadable)?;
-        if !header.starts_with(b"PK\x03\x04") {
-            return Err("cannot read the entry: there is no entry at its offset".into());
-        }
-        let skipped = u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28));
-        file.seek(SeekFrom::Start(self.start + 30 + skipped)).map_err(unreadable)?;
+        let start = self.data(file)?;
+        file.seek(SeekFrom::Start(start)).map_err(unreadable)?;
         let packed = file.take(self.packed);
         let inner: Box<dyn Read> = match self.method {
             STORED if self.packed == self.size => Box::new(packed),
@@ -203,6 +198,31 @@ impl Entry {
             }
         };
         Ok(Content { inner, left: self.size, crc: Crc::new(), expected: self.crc })
+    }
+
+    /// The position of the entry's data in the file.
+    fn data(&self, file: &mut File) -> Result<u64, String> {
+        if self.encrypted {
+            return Err("cannot read the entry: it is encrypted".into());
+        }
+        let header = read_at(file, self.start, 30).map_err(unreadable)?;
+        if !header.starts_with(b"PK\x03\x04") {
+            return Err("cannot read the entry: there is no entry at its offset".into());
+        }
+        Ok(self.start + 30 + u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28)))
+    }
+
+    /// Compares the checksum of an entry that is not compressed, and returns the position of its content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`]; also if the entry is compressed or the checksum differs.
+    pub(super) fn check(&self, file: &mut File) -> Result<u64, String> {
+        if self.method != STORED {
+            return Err(format!("expected an entry that is not compressed, found {} to be", escape::name(&self.name)));
+        }
+        io::copy(&mut self.open(file)?, &mut io::sink()).map_err(unreadable)?;
+        self.data(file)
     }
 
     /// A number of content bytes that the file certainly holds.

@@ -74,7 +74,8 @@ impl Kind {
         if bytes.starts_with(OLD_PYTORCH) || bytes.get(257..262) == Some(b"ustar") {
             return Self::OldPyTorch;
         }
-        if matches!(bytes, [0x80, 0..=5, ..]) || is_text_pickle(bytes) {
+        // The next byte of a pickle is an opcode; that of a truncated safetensors file may be 0.
+        if matches!(bytes, [0x80, 0..=5, 1..=0xff, ..]) || is_text_pickle(bytes) {
             return Self::Pickle;
         }
         if let Some((_, name)) = FOREIGN.iter().find(|(start, _)| bytes.starts_with(start)) {
@@ -169,7 +170,7 @@ mod tests {
             bytes.extend(name.as_bytes());
             bytes
         };
-        let cases: [(&[u8], Kind); 26] = [
+        let cases: [(&[u8], Kind); 27] = [
             (b"\x80\x02\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
             (b"PK\0\0\0\0\0\0{\"a\"", Kind::Safetensors),
             (b"", Kind::Empty),
@@ -183,6 +184,7 @@ mod tests {
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02", Kind::OldPyTorch),
             (b"\x80\x02cvocab\nVocabulary\n", Kind::Pickle),
             (b"\x80\x04\x95", Kind::Pickle),
+            (b"\x80\x02\0\0\0", Kind::Other),
             (b"(dp0\nS'a'\n", Kind::Pickle),
             (b"(ivocab\nVocabulary\np1\n", Kind::Pickle),
             (b"(in the park)\na dog\n", Kind::Other),

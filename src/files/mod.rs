@@ -1,4 +1,4 @@
-//! Files of tensors: `.npy` arrays, safetensors, npz.
+//! Files of tensors: `.npy` arrays, safetensors, npz, PyTorch's.
 //!
 //! No file makes a reader panic. A reader does not trust what a file says about itself: it compares
 //! sizes with the file's size before it allocates memory, and a failed allocation is an error. A writer
@@ -12,6 +12,7 @@ mod kind;
 mod npy;
 mod npy_header;
 mod positioned;
+mod pytorch;
 mod regular;
 mod safetensors;
 mod tensor_file;

@@ -1,17 +1,19 @@
-//! Reads named tensors from safetensors and npz files.
+//! Reads named tensors from safetensors, npz and PyTorch files.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array2, ArrayD, Ix2};
 
 use super::archive::{Entry, count_names, read_directory};
 use super::elements::{ElementType, Problem};
+use super::kind::Kind;
 use super::npy::{Head, check_finite};
+use super::pytorch::{Strided, StridedTensors, find_pickle, read_legacy, read_zip};
 use super::regular::open_regular;
 use super::safetensors::{LONGEST_HEADER, Place, SafetensorsHead};
 use crate::error::{Error, Result};
@@ -39,12 +41,14 @@ enum Stored {
     Plain(Place),
     /// A `.npy` in an archive.
     Entry(Entry),
+    /// In a PyTorch file.
+    Strided(Strided),
 }
 
 impl Stored {
     /// The word for it in messages.
     fn what(&self) -> &'static str {
-        if matches!(self, Self::Plain(_)) { "tensor" } else { "entry" }
+        if matches!(self, Self::Entry(_)) { "entry" } else { "tensor" }
     }
 }
 
@@ -56,36 +60,52 @@ struct Opened<'f> {
 }
 
 impl TensorFile {
-    /// Opens a safetensors or npz file. The first bytes decide which it is.
+    /// Opens a safetensors, npz or PyTorch file. The first bytes decide which it is. In a PyTorch file only the
+    /// pickle is read, and nothing in it is executed; what is nested has names such as `model.0.fc.weight`.
     ///
     /// # Errors
     ///
-    /// Fails if the file is missing, not a regular file, truncated, or of another format.
+    /// Fails if the file is missing, not a regular file, truncated, or of another format; also if a pickle asks
+    /// for a name that files of weights do not need.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let (mut file, length) = open_regular(path)?;
         let mut begin = Vec::new();
-        (&mut file).take(8).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
-        // A safetensors file whose header has 19,280 bytes begins with `PK` too: the first eight bytes
-        // are the length.
-        let (tensors, metadata) = if begin.starts_with(b"PK") && begin[2..] != [0; 6] {
-            (Self::of_npz(path, &mut file, length)?, None)
-        } else {
-            Self::of_safetensors(path, begin, &mut file, length)?
+        (&mut file).take(512).read_to_end(&mut begin).map_err(|e| Error::io(path, "read", e))?;
+        let (tensors, metadata) = match Kind::of_bytes(&begin) {
+            Kind::OldPyTorch | Kind::Pickle => (Self::of_legacy(path, &mut file, length)?, None),
+            // A safetensors file whose header has 19,280 bytes begins with `PK` too.
+            kind if kind != Kind::Safetensors && begin.starts_with(b"PK") => {
+                (Self::of_zip(path, &mut file, length)?, None)
+            }
+            _ => {
+                begin.truncate(8);
+                file.seek(SeekFrom::Start(begin.len() as u64)).map_err(|e| Error::io(path, "read", e))?;
+                Self::of_safetensors(path, begin, &mut file, length)?
+            }
         };
         Ok(Self { path: path.into(), file: Mutex::new(file), tensors, metadata })
     }
 
     fn of_safetensors(path: &Path, begin: Vec<u8>, file: &mut File, length: u64) -> Result<(Tensors, Option<String>)> {
-        let what = "neither a safetensors nor an npz file, or a truncated one";
+        let what = "not a safetensors, npz or PyTorch file, or a truncated one";
         let head = SafetensorsHead::read(path, (file, length), begin, LONGEST_HEADER, what)?;
         let tensors = head.places.into_iter().map(|(name, place)| (name, place.map(Stored::Plain)));
         Ok((tensors.collect(), head.metadata))
     }
 
-    fn of_npz(path: &Path, file: &mut File, length: u64) -> Result<Tensors> {
+    fn of_legacy(path: &Path, file: &mut File, length: u64) -> Result<Tensors> {
+        read_legacy(file, length).map(strided).map_err(|problem| unread(path, &problem))
+    }
+
+    /// An archive: npz, or a PyTorch file, which has a pickle.
+    fn of_zip(path: &Path, file: &mut File, length: u64) -> Result<Tensors> {
         let entries = read_directory(file, length).map_err(|problem| {
-            Error::file(path, format!("not an npz file that can be read, or a truncated one ({problem})"))
+            let problem = format!("not an npz or PyTorch file that can be read, or a truncated one ({problem})");
+            Error::file(path, problem)
         })?;
+        if let Some(pickle) = find_pickle(&entries) {
+            return read_zip(file, &entries, pickle).map(strided).map_err(|problem| unread(path, &problem));
+        }
         let counts = count_names(entries.iter().map(|entry| stem(&entry.name)));
         let tensors = entries.iter().map(|entry| {
             let name = stem(&entry.name);
@@ -121,7 +141,7 @@ impl TensorFile {
     ///
     /// Fails if there is no such tensor (the message lists the names) or if it cannot be read.
     pub(crate) fn element_type(&self, name: &str) -> Result<ElementType> {
-        self.open::<u8, _>(name, |opened| Ok(opened.head.element))
+        Ok(self.head(name)?.element)
     }
 
     /// A tensor's shape. Reads no numbers.
@@ -130,7 +150,7 @@ impl TensorFile {
     ///
     /// The same as [`TensorFile::element_type`].
     pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        self.open::<u8, _>(name, |opened| Ok(opened.head.shape))
+        Ok(self.head(name)?.shape)
     }
 
     /// Reads a tensor as `f64`, which represents the numbers of every type exactly.
@@ -228,30 +248,61 @@ impl TensorFile {
         Error::file(&self.path, format!("{}: {problem}", escape::name(name)))
     }
 
+    /// Type and shape of a tensor.
+    fn head(&self, name: &str) -> Result<Head> {
+        let stored = self.stored(name)?;
+        let head = match stored {
+            Stored::Plain(place) => Ok(Head::plain(place.element, place.shape.clone())),
+            Stored::Strided(tensor) => Ok(tensor.head()),
+            Stored::Entry(entry) => open_entry::<u8>(entry, &mut self.lock()).map(|opened| opened.head),
+        };
+        head.map_err(|problem| self.problem(name, &problem.message(stored.what())))
+    }
+
     /// Opens a tensor to read it as an array of `T`.
     fn open<T, R>(&self, name: &str, read: impl FnOnce(Opened<'_>) -> std::result::Result<R, Problem>) -> Result<R> {
-        let stored = match self.tensors.get(name) {
-            Some(Ok(stored)) => stored,
-            Some(Err(problem)) => return Err(self.problem(name, problem)),
+        let stored = self.stored(name)?;
+        let mut file = self.lock();
+        let opened = match stored {
+            Stored::Plain(place) => open_plain(place, &mut file),
+            Stored::Entry(entry) => open_entry::<T>(entry, &mut file),
+            Stored::Strided(tensor) => {
+                tensor.open(&mut file).map(|(reader, held)| Opened { head: tensor.head(), reader, held })
+            }
+        };
+        opened.and_then(read).map_err(|problem| self.problem(name, &problem.message(stored.what())))
+    }
+
+    /// The place of a tensor.
+    fn stored(&self, name: &str) -> Result<&Stored> {
+        match self.tensors.get(name) {
+            Some(Ok(stored)) => Ok(stored),
+            Some(Err(problem)) => Err(self.problem(name, problem)),
             None => {
                 let mut names: Vec<Cow<'_, str>> = self.names().take(8).map(escape::name).collect();
                 if self.tensors.len() > names.len() {
                     names.push("…".into());
                 }
                 let problem = format!("expected a tensor {name}, found only: {}", names.join(", "));
-                return Err(Error::file(&self.path, problem));
+                Err(Error::file(&self.path, problem))
             }
-        };
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = match stored {
-            Stored::Plain(place) => open_plain(place, &mut file),
-            Stored::Entry(entry) => open_entry::<T>(entry, &mut file),
-        };
-        opened.and_then(read).map_err(|problem| self.problem(name, &problem.message(stored.what())))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 type Tensors = BTreeMap<String, std::result::Result<Stored, String>>;
+
+fn strided(tensors: StridedTensors) -> Tensors {
+    tensors.into_iter().map(|(name, tensor)| (name, tensor.map(Stored::Strided))).collect()
+}
+
+fn unread(path: &Path, problem: &str) -> Error {
+    Error::file(path, format!("not a PyTorch file that can be read: {problem}"))
+}
 
 fn open_plain<'f>(place: &Place, file: &'f mut File) -> std::result::Result<Opened<'f>, Problem> {
     file.seek(SeekFrom::Start(place.start))?;
@@ -528,7 +579,10 @@ mod tests {
         let bytes = zip(&[("a.npy", npy("|u1", false, "(1,)", &[1]))], CompressionMethod::Stored);
         for cut in [2, 40, bytes.len() / 2, bytes.len() - 1] {
             let problem = message(read_npz(&bytes[..cut]));
-            assert!(problem.starts_with("a.npz: not an npz file that can be read, or a truncated one"), "{problem}");
+            assert!(
+                problem.starts_with("a.npz: not an npz or PyTorch file that can be read, or a truncated one"),
+                "{problem}"
+            );
         }
     }
 

@@ -119,7 +119,7 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
         (safetensors(&tensor("[4611686018427387904,4]", 0), b""), "no array can have the shape"),
         (u64::MAX.to_le_bytes().to_vec(), "expected a header of 18446744073709551615 bytes, found 0"),
         (safetensors(&"[".repeat(1 << 20), b""), "expected an object of tensors"),
-        (b"PK".repeat(1000), "not an npz file that can be read"),
+        (b"PK".repeat(1000), "not an npz or PyTorch file that can be read"),
     ] {
         fs::write(at.join("a"), bytes).unwrap();
         refused(&eval, at, &["a: ", problem]);
@@ -127,7 +127,7 @@ fn sizes_are_compared_with_the_file_before_memory_is_taken() {
     sparse(&at.join("a"), &100_000_000u64.to_le_bytes(), 100_000_008);
     refused(&eval, at, &["a: ", "expected a header of at most 16777216 bytes, found 100000000"]);
     sparse(&at.join("a"), b"PK\x03\x04", 197_000_000_000);
-    refused(&eval, at, &["a: not an npz file that can be read"]);
+    refused(&eval, at, &["a: not an npz or PyTorch file that can be read"]);
     sparse(&at.join("a"), b"{", 50_000_000_000);
     refused(&["vocab", "show", "a"], at, &["a: expected at most 67108864 bytes, found 50000000000"]);
     refused(&["train", "--config", "a", "--print-config"], at, &["a: expected at most 65536 bytes"]);
