@@ -288,15 +288,18 @@ impl<'p> Machine<'p> {
     }
 
     /// Sets an object's attributes: they become entries. Those of a `Namespace` are its content; an `OrderedDict` of
-    /// `state_dict` has `_metadata`, without tensors.
+    /// `state_dict` has `_metadata`, without tensors. A parameter of PyTorch 0.3 has hooks and the like.
     fn build(&mut self) -> Result<(), String> {
         let (attributes, object) = (self.pop()?, self.pop()?);
-        let (Value::Map(attributes), Value::Map(map)) = (attributes, object) else {
-            return Err("expected a Namespace or an OrderedDict, and its attributes".into());
-        };
-        // Moved, not copied: a dictionary that is built with itself would double at every step.
-        let attributes = std::mem::take(&mut self.heap.lists[attributes]);
-        self.heap.lists[map].extend(attributes);
+        match (object, attributes) {
+            (Value::Map(map), Value::Map(attributes)) => {
+                // Moved, not copied: a dictionary that is built with itself would double at every step.
+                let attributes = std::mem::take(&mut self.heap.lists[attributes]);
+                self.heap.lists[map].extend(attributes);
+            }
+            (Value::Tensor(_), Value::Tuple(_)) => {}
+            _ => return Err("expected a Namespace or an OrderedDict, and its attributes".into()),
+        }
         self.stack.push(object);
         Ok(())
     }
