@@ -184,7 +184,9 @@ fn spoiled_files_of_tensors() {
     let file = "model-vsepp-one-pair.safetensors";
     small_suite(&suite, &["model-vsepp-one-pair"]);
     std::fs::copy(golden().join(file), found.join(file)).unwrap();
-    for (name, right) in formats(&Tensors::read(&golden().join(file))) {
+    let tensors = Tensors::read(&golden().join(file));
+    let pytorch = [("PyTorch", tensors.to_pytorch()), ("old PyTorch", tensors.to_old_pytorch())];
+    for (name, right) in formats(&tensors).into_iter().chain(pytorch) {
         let refused = try_all(name, &suite.join(file), &right, 4000, |_| {
             check_folder(&suite, &found, Profile::F64, &CheckOptions::default()).is_ok_and(|report| report.passed)
         });

@@ -166,7 +166,7 @@ fn check_kind(file: &Path) -> Result<()> {
             "expected two arrays in one file. In Python: numpy.savez(\"vectors.npz\", images=f, captions=g) with f [N, D] \
              and g [M, D]. A matrix of scores [N, M] is not read"
         }
-        Kind::PyTorch | Kind::OldPyTorch | Kind::Pickle => {
+        Kind::Pickle => {
             "it is not read, and nothing in it was executed. In Python, with two tensors f [N, D] and g [M, D]: \
              numpy.savez(\"vectors.npz\", images=f.cpu().numpy(), captions=g.cpu().numpy())"
         }
@@ -175,9 +175,9 @@ fn check_kind(file: &Path) -> Result<()> {
              captions=h[\"…\"][:])"
         }
         Kind::Empty | Kind::Json | Kind::Foreign(_) => {
-            "expected safetensors or npz with `images` [N, D] and `captions` [M, D]"
+            "expected safetensors, npz or a file of torch.save with `images` [N, D] and `captions` [M, D]"
         }
-        Kind::Npz | Kind::Safetensors | Kind::Other => return Ok(()),
+        Kind::Npz | Kind::Safetensors | Kind::PyTorch | Kind::OldPyTorch | Kind::Other => return Ok(()),
     };
     anyhow::bail!("{}: this is {}: {advice}", escape::path(file), kind.name())
 }

@@ -1,11 +1,11 @@
 //! Files of tensors as other programs write and read them: safetensors with the crate of that name, npz as an
-//! archive of `.npy` files. Nothing of `src/files/` is used here.
+//! archive of `.npy` files, PyTorch's two formats. Nothing of `src/files/` is used here.
 
 // Each test program uses some of it.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use ndarray::{Array, Array2, ArrayD, Dimension, Ix2};
@@ -69,6 +69,11 @@ impl Numbers {
         }
     }
 
+    /// Little-endian, the last index running fastest.
+    fn bytes(&self) -> Vec<u8> {
+        with!(self, x => x.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
     fn dtype(&self) -> Dtype {
         match self {
             Self::F32(_) => Dtype::F32,
@@ -121,9 +126,7 @@ impl Tensors {
 
     /// A safetensors file, with JSON about the tensors in its metadata if there is any.
     pub(crate) fn to_safetensors(&self, about: Option<&str>) -> Vec<u8> {
-        let bytes =
-            |numbers: &Numbers| with!(numbers, x => x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
-        let bytes: Vec<Vec<u8>> = self.0.values().map(bytes).collect();
+        let bytes: Vec<Vec<u8>> = self.0.values().map(Numbers::bytes).collect();
         let tensors = self.0.iter().zip(&bytes).map(|((name, numbers), bytes)| {
             let shape = with!(numbers, x => x.shape().to_vec());
             (name, TensorView::new(numbers.dtype(), shape, bytes).unwrap())
@@ -141,10 +144,74 @@ impl Tensors {
         archive.finish().unwrap().into_inner()
     }
 
+    /// A file as `torch.save` writes a dictionary: an archive.
+    pub(crate) fn to_pytorch(&self) -> Vec<u8> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let mut write = |name: String, bytes: &[u8]| {
+            let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+            archive.start_file(format!("archive/{name}"), stored).unwrap();
+            archive.write_all(bytes).unwrap();
+        };
+        write("data.pkl".into(), &self.pickle(b"tQ"));
+        for (key, numbers) in self.0.values().enumerate() {
+            write(format!("data/{key}"), &numbers.bytes());
+        }
+        archive.finish().unwrap().into_inner()
+    }
+
+    /// A file as PyTorch wrote a dictionary before 1.6: magic number, version, system, pickle, keys, numbers.
+    pub(crate) fn to_old_pytorch(&self) -> Vec<u8> {
+        let mut bytes =
+            b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+        bytes.extend(self.pickle(b"NtQ"));
+        bytes.extend(b"\x80\x02](");
+        for key in 0..self.0.len() {
+            bytes.extend(text(&key.to_string()));
+        }
+        bytes.extend(b"e.");
+        for numbers in self.0.values() {
+            bytes.extend(with!(numbers, x => x.len() as u64).to_le_bytes());
+            bytes.extend(numbers.bytes());
+        }
+        bytes
+    }
+
+    /// The pickle of the dictionary. The end of a storage's id differs between the formats.
+    fn pickle(&self, end_of_id: &[u8]) -> Vec<u8> {
+        let integer = |n: usize| [&b"J"[..], &i32::try_from(n).unwrap().to_le_bytes()].concat();
+        let tuple = |all: &mut dyn Iterator<Item = usize>| {
+            [b"(".to_vec(), all.flat_map(integer).collect(), b"t".to_vec()].concat()
+        };
+        let mut bytes = b"\x80\x02}(".to_vec();
+        for (key, (name, numbers)) in self.0.iter().enumerate() {
+            let storage = match numbers {
+                Numbers::F32(_) => "ctorch\nFloatStorage\n",
+                Numbers::F64(_) => "ctorch\nDoubleStorage\n",
+                Numbers::I64(_) => "ctorch\nLongStorage\n",
+                Numbers::U8(_) => "ctorch\nByteStorage\n",
+            };
+            let (len, shape) = with!(numbers, x => (x.len(), x.shape().to_vec()));
+            let strides = (1..=shape.len()).map(|axis| shape[axis..].iter().product());
+            bytes.extend(text(name));
+            bytes.extend(b"ctorch._utils\n_rebuild_tensor\n((");
+            bytes.extend([text("storage"), storage.into(), text(&key.to_string()), text("cpu"), integer(len)].concat());
+            bytes.extend(end_of_id);
+            bytes.extend([integer(0), tuple(&mut shape.iter().copied()), tuple(&mut strides.into_iter())].concat());
+            bytes.extend(b"tR");
+        }
+        bytes.extend(b"u.");
+        bytes
+    }
+
     /// Writes an npz file if the name ends in `.npz`, otherwise a safetensors file.
     pub(crate) fn write(&self, path: &Path) {
         let is_npz = path.extension().is_some_and(|end| end == "npz");
         let bytes = if is_npz { self.to_npz(CompressionMethod::Stored) } else { self.to_safetensors(None) };
         std::fs::write(path, bytes).unwrap();
     }
+}
+
+/// A pickled string.
+fn text(text: &str) -> Vec<u8> {
+    [&b"X"[..], &u32::try_from(text.len()).unwrap().to_le_bytes(), text.as_bytes()].concat()
 }

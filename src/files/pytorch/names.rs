@@ -53,7 +53,7 @@ pub(super) fn tensors<'p>(
 
 fn element(numbers: Numbers, of_tensor: Option<ElementType>) -> Result<ElementType, String> {
     match numbers {
-        Numbers::Of(element) => Ok(of_tensor.unwrap_or(element)),
+        Numbers::Of(element) => Ok(element),
         Numbers::Untyped => of_tensor.ok_or_else(|| "a tensor without a type".into()),
         Numbers::Unread(name, _) => Err(format!("expected {}, found {name}", all_names())),
     }
@@ -89,13 +89,13 @@ impl Walk<'_, '_> {
         let values = &self.heap.lists[list];
         self.left = self.left.checked_sub(values.len()).ok_or_else(|| format!("expected at most {VALUES} values"))?;
         let before = self.name.len();
-        for (n, at) in (0..values.len()).step_by(if is_map { 2 } else { 1 }).enumerate() {
+        for at in (0..values.len()).step_by(if is_map { 2 } else { 1 }) {
             let (key, value) = if is_map { (values[at], values.get(at + 1)) } else { (Value::Plain, values.get(at)) };
             let key = match key {
                 Value::Text(key) => String::from_utf8_lossy(key),
                 Value::Int(key) => key.to_string().into(),
                 _ if is_map => continue,
-                _ => n.to_string().into(),
+                _ => at.to_string().into(),
             };
             let Some(&value) = value else { continue };
             if !matches!(value, Value::Tensor(_) | Value::List(_) | Value::Tuple(_) | Value::Map(_)) {

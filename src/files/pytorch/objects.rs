@@ -60,7 +60,7 @@ impl Global {
             ("torch._utils", "_rebuild_tensor") => Some(Self::Tensor("_rebuild_tensor")),
             ("torch._utils", "_rebuild_tensor_v2") => Some(Self::Tensor("_rebuild_tensor_v2")),
             ("torch._utils", "_rebuild_tensor_v3") => Some(Self::Tensor("_rebuild_tensor_v3")),
-            ("torch._utils", "_rebuild_parameter") => Some(Self::Parameter),
+            ("torch._utils", "_rebuild_parameter") | ("torch.nn.parameter", "Parameter") => Some(Self::Parameter),
             ("torch", "Size") => Some(Self::Size),
             ("torch", "device") => Some(Self::Device),
             ("torch" | "torch.cuda" | "torch.storage", storage) if storage.ends_with("Storage") => {
@@ -267,7 +267,7 @@ impl Global {
             Self::OrderedDict => "OrderedDict",
             Self::Namespace => "Namespace",
             Self::Tensor(version) => version,
-            Self::Parameter => "_rebuild_parameter",
+            Self::Parameter => "a parameter",
             Self::Size => "torch.Size",
             Self::Device => "torch.device",
             Self::Storage(_) => "a storage's type",

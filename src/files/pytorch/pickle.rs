@@ -72,52 +72,6 @@ impl<'p> Machine<'p> {
             // MARK
             b'(' => self.marks.push(self.stack.len()),
 
-            // NONE, NEWTRUE, NEWFALSE, BINFLOAT
-            b'N' | 0x88 | 0x89 => self.stack.push(Value::Plain),
-            b'G' => {
-                self.array::<8>()?;
-                self.stack.push(Value::Plain);
-            }
-            // BININT, BININT1, BININT2
-            b'J' => {
-                let n = i32::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(n.into()));
-            }
-            b'K' => {
-                let [n] = self.array()?;
-                self.stack.push(Value::Int(n.into()));
-            }
-            b'M' => {
-                let n = u16::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(n.into()));
-            }
-            // INT and LONG of protocol 1, in digits; INT is also a boolean
-            b'I' | b'L' => {
-                let line = self.line()?;
-                let digits = std::str::from_utf8(line.strip_suffix(b"L").unwrap_or(line)).unwrap_or_default();
-                self.stack.push(digits.parse().map_or(Value::Plain, Value::Int));
-            }
-            // LONG1, LONG4
-            0x8a | 0x8b => {
-                let bytes = if opcode == 0x8a { self.counted::<1>()? } else { self.counted::<4>()? };
-                self.stack.push(number(bytes));
-            }
-            // SHORT_BINSTRING, SHORT_BINUNICODE, SHORT_BINBYTES
-            b'U' | 0x8c | b'C' => {
-                let text = self.counted::<1>()?;
-                self.stack.push(Value::Text(text));
-            }
-            // BINSTRING, BINUNICODE, BINBYTES
-            b'T' | b'X' | b'B' => {
-                let text = self.counted::<4>()?;
-                self.stack.push(Value::Text(text));
-            }
-            // BINUNICODE8, BINBYTES8
-            0x8d | 0x8e => {
-                let text = self.counted::<8>()?;
-                self.stack.push(Value::Text(text));
-            }
-
             // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE
             b')' => self.tuple(self.stack.len())?,
             0x85..=0x87 => {
@@ -204,9 +158,41 @@ impl<'p> Machine<'p> {
                 let value = self.memo.get(&key).ok_or_else(|| format!("expected a value in memo {key}, found none"))?;
                 self.stack.push(*value);
             }
-            other => return Err(unwritten(other)),
+            other => {
+                let value = self.constant(other)?;
+                self.stack.push(value);
+            }
         }
         Ok(None)
+    }
+
+    /// A number or a string.
+    fn constant(&mut self, opcode: u8) -> Result<Value<'p>, String> {
+        Ok(match opcode {
+            // NONE, NEWTRUE, NEWFALSE, BINFLOAT
+            b'N' | 0x88 | 0x89 => Value::Plain,
+            b'G' => self.array::<8>().map(|_| Value::Plain)?,
+            // BININT, BININT1, BININT2
+            b'J' => Value::Int(i32::from_le_bytes(self.array()?).into()),
+            b'K' => Value::Int(u8::from_le_bytes(self.array()?).into()),
+            b'M' => Value::Int(u16::from_le_bytes(self.array()?).into()),
+            // INT and LONG of protocol 1, in digits; INT is also a boolean
+            b'I' | b'L' => {
+                let line = self.line()?;
+                let digits = std::str::from_utf8(line.strip_suffix(b"L").unwrap_or(line)).unwrap_or_default();
+                digits.parse().map_or(Value::Plain, Value::Int)
+            }
+            // LONG1, LONG4
+            0x8a => number(self.counted::<1>()?),
+            0x8b => number(self.counted::<4>()?),
+            // SHORT_BINSTRING, SHORT_BINUNICODE, SHORT_BINBYTES
+            b'U' | 0x8c | b'C' => Value::Text(self.counted::<1>()?),
+            // BINSTRING, BINUNICODE, BINBYTES
+            b'T' | b'X' | b'B' => Value::Text(self.counted::<4>()?),
+            // BINUNICODE8, BINBYTES8
+            0x8d | 0x8e => Value::Text(self.counted::<8>()?),
+            other => return Err(unwritten(other)),
+        })
     }
 
     /// The next bytes of the pickle.
@@ -288,15 +274,18 @@ impl<'p> Machine<'p> {
     }
 
     /// Sets an object's attributes: they become entries. Those of a `Namespace` are its content; an `OrderedDict` of
-    /// `state_dict` has `_metadata`, without tensors.
+    /// `state_dict` has `_metadata`, without tensors. A parameter of PyTorch 0.3 has hooks and the like.
     fn build(&mut self) -> Result<(), String> {
         let (attributes, object) = (self.pop()?, self.pop()?);
-        let (Value::Map(attributes), Value::Map(map)) = (attributes, object) else {
-            return Err("expected a Namespace or an OrderedDict, and its attributes".into());
-        };
-        // Moved, not copied: a dictionary that is built with itself would double at every step.
-        let attributes = std::mem::take(&mut self.heap.lists[attributes]);
-        self.heap.lists[map].extend(attributes);
+        match (object, attributes) {
+            (Value::Map(map), Value::Map(attributes)) => {
+                // Moved, not copied: a dictionary that is built with itself would double at every step.
+                let attributes = std::mem::take(&mut self.heap.lists[attributes]);
+                self.heap.lists[map].extend(attributes);
+            }
+            (Value::Tensor(_), Value::Tuple(_)) => {}
+            _ => return Err("expected a Namespace or an OrderedDict, and its attributes".into()),
+        }
         self.stack.push(object);
         Ok(())
     }

@@ -79,8 +79,12 @@ impl Strided {
             return Err(format!("no array can have the shape {shape:?}"));
         }
         let numbers: usize = shape.iter().product();
-        let steps = shape.iter().zip(strides).map(|(&axis, &stride)| axis.saturating_sub(1).checked_mul(stride));
-        let span = if numbers == 0 { Some(0) } else { steps.fold(Some(1usize), |span, step| span?.checked_add(step?)) };
+        let mut axes = shape.iter().zip(strides);
+        let span = if numbers == 0 {
+            Some(0)
+        } else {
+            axes.try_fold(1usize, |span, (axis, &stride)| span.checked_add((axis - 1).checked_mul(stride)?))
+        };
         let held = storage.bytes / element.bytes() as u64;
         let end = span.and_then(|span| span.checked_add(*offset));
         let (Some(span), Some(_)) = (span, end.filter(|&end| numbers == 0 || end as u64 <= held)) else {
@@ -147,9 +151,9 @@ impl Strided {
             numbers.extend_from_slice(&span[at * width..(at + 1) * width]);
             // The next index: the last axis that has not come to its end goes on, those after it begin again.
             let Some(axis) = (0..index.len()).rev().find(|&axis| index[axis] + 1 < self.shape[axis]) else { return };
-            for later in axis + 1..index.len() {
-                at -= index[later] * self.strides[later];
-                index[later] = 0;
+            for (later, stride) in index[axis + 1..].iter_mut().zip(&self.strides[axis + 1..]) {
+                at -= *later * stride;
+                *later = 0;
             }
             index[axis] += 1;
             at += self.strides[axis];
