@@ -1,6 +1,6 @@
 //! The input of one training step.
 
-use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, ArrayViewMut4};
 
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -63,6 +63,16 @@ impl<T: Scalar> Images<T> {
         let Self::Features(matrix) = self else { unreachable!("pixels were just replaced") };
         linalg::reshape(matrix, (size, features));
         matrix.view_mut()
+    }
+
+    /// Makes room for pictures [B, 3, Y, X], as [`Self::make_features`] does for feature vectors.
+    pub(crate) fn make_pixels(&mut self, size: usize, [colours, height, width]: [usize; 3]) -> ArrayViewMut4<'_, T> {
+        if let Self::Features(_) = self {
+            *self = Self::Pixels(Array4::default((0, 0, 0, 0)));
+        }
+        let Self::Pixels(pixels) = self else { unreachable!("feature vectors were just replaced") };
+        linalg::reshape(pixels, (size, colours, height, width));
+        pixels.view_mut()
     }
 }
 

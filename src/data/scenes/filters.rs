@@ -14,7 +14,7 @@
 
 use ndarray::{Array1, Array2, Axis, s};
 
-use super::Picture;
+use crate::data::pictures::Picture;
 
 /// Cells along a side of the colour grid.
 const COLOUR_CELLS: usize = 4;

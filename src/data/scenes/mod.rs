@@ -26,9 +26,6 @@
 mod dice;
 mod filters;
 mod grammar;
-mod picture;
-#[cfg(test)]
-mod png;
 mod render;
 #[cfg(test)]
 mod sheet;
@@ -38,10 +35,10 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use dice::{Dice, Purpose};
+use super::pictures::Picture;
 use filters::Standardiser;
 
 pub(crate) use filters::FEATURES;
-pub(crate) use picture::Picture;
 pub(crate) use world::Scene;
 
 /// Captions per image.

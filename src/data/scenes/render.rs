@@ -6,7 +6,7 @@
 //! Two pictures of one scene differ. The horizon, the objects' places and sizes, every colour, the light
 //! and the grain are drawn for each picture. This is the noise in the image features.
 
-use super::Picture;
+use crate::data::pictures::Picture;
 use super::dice::Dice;
 use super::world::{Colour, Fill, Ground, Relation, Scene, Shape, Sky};
 

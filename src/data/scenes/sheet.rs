@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{CAPTIONS_PER_IMAGE, Part, ScenesConfig, captions, picture};
+use crate::data::pictures::encode;
 use crate::pages::{page, root};
 
 const FIGURE: &str = "docs/figures/scenes.svg";
@@ -31,7 +32,7 @@ fn sheet() -> String {
     for row in 0..COLUMNS * ROWS {
         let left = GAP + row % COLUMNS * (SIDE + TEXT + GAP);
         let top = GAP + row / COLUMNS * (SIDE + GAP);
-        let file = base64(&picture(&config, Part::Test, row).to_png());
+        let file = base64(&encode(&picture(&config, Part::Test, row)));
         let _ = writeln!(
             svg,
             "<image x='{left}' y='{top}' width='{SIDE}' height='{SIDE}' \
