@@ -219,7 +219,9 @@ mod tests {
                 assert!((0.08 * 0.997..=1.0).contains(&area(window)), "{window:?}");
                 assert!((0.75 * 0.997..=1.003 / 0.75).contains(&ratio(window)), "{window:?}");
             }
-            assert!(windows.iter().any(|window| area(window) < 0.09) && windows.iter().any(|window| area(window) > 0.97));
+            assert!(
+                windows.iter().any(|window| area(window) < 0.09) && windows.iter().any(|window| area(window) > 0.97)
+            );
             // Both laws are symmetric: as often wide as high. Five deviations of a mean of n numbers within ln 4⁄3.
             let logarithm = mean(&|window| libm::log(ratio(window)));
             assert!(logarithm.abs() < 5.0 * 0.288 / n.sqrt(), "{logarithm}");
@@ -229,8 +231,12 @@ mod tests {
             let width = mean(&|window| libm::log(ratio(window)).abs());
             assert!((0.135..0.150).contains(&width), "{width}");
             // Places: the middle of the box is uniform, so its mean is the centre: within five deviations.
-            let (x, y) = (mean(&|w| w.left as f64 + w.width as f64 / 2.0), mean(&|w| w.top as f64 + w.height as f64 / 2.0));
-            assert!((x - 1000.0).abs() < 5.0 * 578.0 / n.sqrt() && (y - 1000.0).abs() < 5.0 * 578.0 / n.sqrt(), "{x} {y}");
+            let (x, y) =
+                (mean(&|w| w.left as f64 + w.width as f64 / 2.0), mean(&|w| w.top as f64 + w.height as f64 / 2.0));
+            assert!(
+                (x - 1000.0).abs() < 5.0 * 578.0 / n.sqrt() && (y - 1000.0).abs() < 5.0 * 578.0 / n.sqrt(),
+                "{x} {y}"
+            );
         }
     }
 

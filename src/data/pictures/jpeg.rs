@@ -144,7 +144,10 @@ impl Segments {
         for each in &self.components {
             let whole = |most: u8, each: u8| (1..=4).contains(&each) && most.is_multiple_of(each);
             if !whole(first.across, each.across) || !whole(first.down, each.down) {
-                return Err(not_read(&format!("sampled {}×{} by {}×{}", first.across, first.down, each.across, each.down)));
+                return Err(not_read(&format!(
+                    "sampled {}×{} by {}×{}",
+                    first.across, first.down, each.across, each.down
+                )));
             }
         }
         let names: Vec<u8> = self.components.iter().map(|component| component.name).collect();

@@ -38,7 +38,8 @@ impl List {
             for (line, name) in (1..).zip(read_text(path, MOST)?.lines()) {
                 let picture = folder.join(name);
                 if !picture.is_file() {
-                    let problem = format!("expected the path of a picture, found `{}`: no such file", escape::name(name));
+                    let problem =
+                        format!("expected the path of a picture, found `{}`: no such file", escape::name(name));
                     return Err(Error::line(path, line, problem));
                 }
                 list.paths.push(picture);

@@ -34,8 +34,8 @@ mod world;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use dice::{Dice, Purpose};
 use super::pictures::Picture;
+use dice::{Dice, Purpose};
 use filters::Standardiser;
 
 pub(crate) use filters::FEATURES;

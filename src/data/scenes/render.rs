@@ -6,9 +6,9 @@
 //! Two pictures of one scene differ. The horizon, the objects' places and sizes, every colour, the light
 //! and the grain are drawn for each picture. This is the noise in the image features.
 
-use crate::data::pictures::Picture;
 use super::dice::Dice;
 use super::world::{Colour, Fill, Ground, Relation, Scene, Shape, Sky};
+use crate::data::pictures::Picture;
 
 /// Width and height of a picture, in pixels.
 const SIDE: u8 = 48;

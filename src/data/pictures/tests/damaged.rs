@@ -92,7 +92,8 @@ fn jpegs_that_decoders_lack_or_read_wrongly_are_refused() {
     }
     let mut file = bytes("444.jpg");
     let at = marker(&file, 0xc0);
-    for (byte, expected) in [(0xc9, "coded arithmetically"), (0xca, "coded arithmetically"), (0xc3, "lossless or hierarchical")]
+    for (byte, expected) in
+        [(0xc9, "coded arithmetically"), (0xca, "coded arithmetically"), (0xc3, "lossless or hierarchical")]
     {
         file[at + 1] = byte;
         assert_eq!(problem(&file), format!("{read} {expected}"));
@@ -117,7 +118,11 @@ fn jpegs_that_end_too_early_are_refused_and_bytes_after_the_end_are_not() {
         let whole = Picture::decode(&file, false).unwrap();
         for length in 4..file.len() {
             let found = problem(&file[..length]);
-            assert_eq!(found, format!("expected a JPEG picture up to its end marker, found only {length} bytes"), "{name}");
+            assert_eq!(
+                found,
+                format!("expected a JPEG picture up to its end marker, found only {length} bytes"),
+                "{name}"
+            );
         }
         assert_eq!(Picture::decode(&[&file, &b"\xff\xd8 more"[..]].concat(), false).unwrap(), whole, "{name}");
     }
@@ -147,10 +152,7 @@ fn damaged_pngs_are_refused() {
         }
     }
     assert!(problem(&header(&[(3, 0)])).starts_with("expected a whole PNG picture: "), "width 0");
-    assert_eq!(
-        problem(&header(&[(1, 1), (5, 1)])),
-        "expected at most 67108864 pixels, found 65561 × 65554"
-    );
+    assert_eq!(problem(&header(&[(1, 1), (5, 1)])), "expected at most 67108864 pixels, found 65561 × 65554");
     let large = problem(&header(&[(2, 16), (6, 16)]));
     assert!(large.ends_with("pixels from the length of the file, found 4121 × 4114"), "{large}");
     let longer = problem(&header(&[(7, 19)]));
@@ -160,7 +162,8 @@ fn damaged_pngs_are_refused() {
 /// Every byte of each small JPEG, changed in several ways: a picture or an error, never a panic.
 #[test]
 fn no_byte_makes_a_jpeg_panic() {
-    for name in ["444.jpg", "422.jpg", "420.jpg", "progressive.jpg", "restart.jpg", "grey.jpg", "cmyk.jpg", "exif.jpg"] {
+    for name in ["444.jpg", "422.jpg", "420.jpg", "progressive.jpg", "restart.jpg", "grey.jpg", "cmyk.jpg", "exif.jpg"]
+    {
         let file = bytes(name);
         for at in 0..file.len() {
             for change in [0x01, 0x10, 0x80, 0xff, file[at], file[at] ^ 0xff] {

@@ -74,7 +74,8 @@ fn resizing_gives_pillows_bits() {
     expected(|expected| {
         let from = picture(expected, "picture");
         let all = Window::all(from.size());
-        let names = expected.names().into_iter().filter(|name| name.starts_with("resize/") || name.starts_with("short/"));
+        let names =
+            expected.names().into_iter().filter(|name| name.starts_with("resize/") || name.starts_with("short/"));
         let mut compared = 0;
         for name in names {
             let right = picture(expected, name);

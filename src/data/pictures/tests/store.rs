@@ -51,9 +51,8 @@ fn pictures_are_filled_in_order_and_without_a_draw_by_their_centre() {
 fn a_crop_is_a_function_of_seed_epoch_and_caption() {
     for law in [RandomCrop::Today, RandomCrop::Before2019] {
         let store = pictures(Crops { random: Some(law), ..CROPS });
-        let crops = |rows: &[usize], seed, epoch, captions: &[usize]| {
-            fill(&store, rows, Some(Draw { seed, epoch, captions }))
-        };
+        let crops =
+            |rows: &[usize], seed, epoch, captions: &[usize]| fill(&store, rows, Some(Draw { seed, epoch, captions }));
         let alone = crops(&[2], 7, 3, &[41]);
         let rows: Vec<usize> = (0..20).collect();
         let captions: Vec<usize> = (39..59).collect();
@@ -104,9 +103,7 @@ fn errors_name_the_first_picture_that_cannot_be_read() {
     std::fs::write(folder.path().join("b.png"), b"GIF89a").unwrap();
     std::fs::write(folder.path().join("d.png"), b"").unwrap();
     let store = PictureFiles::open(folder.path(), CROPS).unwrap();
-    let message = |rows: &[usize], draw| {
-        store.fill(rows, draw, &mut Images::default()).unwrap_err().to_string()
-    };
+    let message = |rows: &[usize], draw| store.fill(rows, draw, &mut Images::default()).unwrap_err().to_string();
     for _ in 0..20 {
         assert!(message(&[0, 1, 2, 3], None).ends_with("b.png: expected a JPEG or PNG picture, found a GIF picture"));
         assert!(message(&[3, 0, 1], None).ends_with("d.png: expected a JPEG or PNG picture, found an empty file"));
