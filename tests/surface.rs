@@ -3,7 +3,7 @@
 //!
 //! An item is a line of `src` that begins with `pub` and is neither a field nor a `use`. What only this crate uses
 //! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. A new kind
-//! of layer may add its struct, its cache and its plain form. (`cli` is hidden from the documentation: it is public
+//! of layer may add its struct, its cache and its plain form. (Encoders added 9 to what were 298, pictures 13.) (`cli` is hidden from the documentation: it is public
 //! for `main`.)
 //!
 //! ```sh
@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LIST: &str = "tests/public_items.txt";
-const MOST: usize = 300;
+const MOST: usize = 320;
 const KINDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "type", "mod", "static"];
 
 fn root() -> &'static Path {
