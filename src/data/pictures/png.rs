@@ -26,14 +26,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Picture, Option<u32>), String> {
     let header = decoder.read_header_info().map_err(|problem| damaged(problem.to_string()))?;
     let (height, width) = (header.height as usize, header.width as usize);
     // Deflate unpacks a byte to 1032 at most, and a byte has 8 pixels at most.
-    let mut rgb = room(height, width, 1032 * 8 * bytes.len() as u64)?;
+    let mut pixels = room(height, width, 1032 * 8 * bytes.len() as u64)?;
     let mut reader = decoder.read_info().map_err(|problem| damaged(problem.to_string()))?;
-    let channels = reader.output_color_type().0.samples();
-    let mut pixels = std::mem::take(&mut rgb);
-    if channels != 3 {
-        // One to four bytes a pixel.
-        pixels.resize(channels * height * width, 0);
-    }
+    // One to four bytes a pixel.
+    pixels.resize(reader.output_color_type().0.samples() * height * width, 0);
     reader.next_frame(&mut pixels).map_err(|problem| damaged(problem.to_string()))?;
     reader.finish().map_err(|problem| damaged(problem.to_string()))?;
     let orientation = reader.info().exif_metadata.as_ref().and_then(|exif| orientation(exif));

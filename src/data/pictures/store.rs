@@ -88,11 +88,12 @@ impl PictureFiles {
         self.check(&[row])?;
         let crops = self.crops.ten(&self.read(row)?)?;
         let [colours, height, width] = self.shape;
-        let mut numbers = vec![0.0; 10 * colours * height * width];
+        let mut pixels = Array4::zeros((10, colours, height, width));
+        let numbers = pixels.as_slice_mut().unwrap_or_default(); // it is in standard layout
         for (to, crop) in numbers.chunks_exact_mut(colours * height * width).zip(&crops) {
             normalise(crop, to);
         }
-        Ok(Array4::from_shape_vec((10, colours, height, width), numbers).expect("as many numbers as the shape has"))
+        Ok(pixels)
     }
 
     fn check(&self, rows: &[usize]) -> Result<()> {

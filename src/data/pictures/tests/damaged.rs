@@ -159,6 +159,22 @@ fn damaged_pngs_are_refused() {
     assert!(longer.starts_with("expected a whole PNG picture: "), "one row more than there is: {longer}");
 }
 
+/// The pixels of a JPEG file have no checksum, but a code that no table has, or too many numbers of a block, are
+/// found. (The decoder's lenient mode fills the rest with grey.)
+#[test]
+fn jpegs_with_impossible_codes_are_refused() {
+    let file = bytes("444.jpg");
+    let pixels = marker(&file, 0xda) + 14..file.len() - 2;
+    let changed = pixels.map(|at| {
+        let mut file = file.clone();
+        file[at] ^= 0x55;
+        Picture::decode(&file, false).err()
+    });
+    let refused: Vec<String> = changed.flatten().collect();
+    assert!(refused.iter().all(|problem| problem.starts_with("expected a ")), "{refused:?}");
+    assert!(refused.iter().any(|problem| problem.starts_with("expected a whole JPEG picture: ")), "{refused:?}");
+}
+
 /// Every byte of each small JPEG, changed in several ways: a picture or an error, never a panic.
 #[test]
 fn no_byte_makes_a_jpeg_panic() {
