@@ -189,6 +189,7 @@ impl Tensors {
                 Numbers::F64(_) => "ctorch\nDoubleStorage\n",
                 Numbers::I64(_) => "ctorch\nLongStorage\n",
                 Numbers::U8(_) => "ctorch\nByteStorage\n",
+                Numbers::I8(_) => "ctorch\nCharStorage\n",
             };
             let (len, shape) = with!(numbers, x => (x.len(), x.shape().to_vec()));
             let strides = (1..=shape.len()).map(|axis| shape[axis..].iter().product());
