@@ -239,8 +239,9 @@ fn default_name(data: Option<&Path>) -> String {
 fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     let bar = busy(match source {
         Source::Scenes(_) => "drawing the scenes".into(),
-        Source::Folder(folder) | Source::HeldOut(folder, _) => format!("reading {}", escape::path(folder)),
-        Source::Pictures { captions, .. } => format!("reading {}", escape::path(captions)),
+        Source::Folder(folder) | Source::HeldOut(folder, _) | Source::Pictures { captions: folder, .. } => {
+            format!("reading {}", escape::path(folder))
+        }
     });
     let (train, dev, test) = if source.has("test") {
         let [train, dev, test] = source.splits(["train", "dev", "test"])?;

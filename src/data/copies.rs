@@ -41,6 +41,11 @@ impl Copies {
             .unwrap_or_else(|error| unreachable!("rows in memory can be read: {error}"))
     }
 
+    /// Rows that are all taken to differ.
+    pub(super) fn none(rows: usize) -> Self {
+        Self { first: (0..rows).collect(), nearly: Vec::new() }
+    }
+
     /// # Errors
     ///
     /// If a row cannot be read.

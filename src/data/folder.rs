@@ -19,7 +19,7 @@ pub(super) struct Files {
 }
 
 /// Names that mean the same split. The first is this program's.
-const DEV: [&str; 4] = ["dev", "val", "valid", "validation"];
+pub(super) const DEV: [&str; 4] = ["dev", "val", "valid", "validation"];
 
 /// Types of feature files that can be read. The first that is found is used.
 const READ: [&str; 3] = ["npy", "npz", "safetensors"];

@@ -2,6 +2,7 @@
 
 mod ahead;
 pub(crate) mod batches;
+mod captioned;
 mod captions;
 mod copies;
 mod features;

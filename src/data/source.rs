@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder;
+use super::pictures::Crops;
 use super::scenes::{self, Part, SceneSplit, ScenesConfig};
 use super::split::Split;
+use super::{captioned, folder};
 use crate::error::{Error, Result};
 
-/// A folder in the precomputed format, or the built-in scenes.
+/// A folder in the precomputed format, the built-in scenes, or pictures with captions.
 ///
 /// ```
 /// use vsepp::data::{ScenesConfig, Source};
@@ -28,8 +29,18 @@ pub enum Source {
     HeldOut(PathBuf, usize),
     /// Drawn by the program.
     Scenes(ScenesConfig),
-    /// Pictures with captions.
-    Pictures { captions: PathBuf, images: PathBuf, restval: bool, crops: super::pictures::Crops },
+    /// Files of pictures, which are decoded when they are needed. A split of them has the names of the files as ids.
+    Pictures {
+        /// A file in Karpathy's JSON, or a folder with COCO's annotations and, if they are there, the original's lists
+        /// of ids.
+        captions: PathBuf,
+        /// The folder of the files, which may be in folders below it.
+        images: PathBuf,
+        /// Whether restval is a part of train.
+        restval: bool,
+        /// What is made of a picture.
+        crops: Crops,
+    },
 }
 
 impl Source {
@@ -55,15 +66,16 @@ impl Source {
             Self::Folder(path) => folder::has(path, name),
             Self::HeldOut(path, _) => name == "dev" || folder::has(path, name),
             Self::Scenes(_) => part(name).is_ok(),
-            Self::Pictures { .. } => false,
+            Self::Pictures { captions, .. } => captioned::has(captions, name),
         }
     }
 
-    /// Reads or draws splits by name (`train`, `dev`, `test`; a folder may have others).
+    /// Reads or draws splits by name (`train`, `dev`, `test`; a folder may have others, and pictures `restval`).
     ///
     /// # Errors
     ///
-    /// As [`Split::read`]; also if the scenes have no such split.
+    /// As [`Split::read`]; also if there is no such split of the scenes or the pictures, if a file of captions is wrong,
+    /// or if a picture is missing.
     pub fn splits<const N: usize>(&self, names: [&str; N]) -> Result<[Split; N]> {
         let splits: Vec<Split> = match self {
             Self::Folder(folder) => {
@@ -71,7 +83,9 @@ impl Source {
             }
             Self::HeldOut(folder, images) => note_shared(held_out(folder, *images, &names)?)?,
             Self::Scenes(config) => of_scenes(config, &names)?,
-            Self::Pictures { .. } => Vec::new(),
+            Self::Pictures { captions, images, restval, crops } => {
+                note_shared(captioned::splits(captions, images, *restval, *crops, &names)?)?
+            }
         };
         Ok(splits.try_into().unwrap_or_else(|_| unreachable!("one split for each name")))
     }

@@ -55,8 +55,8 @@ pub struct Split {
     pub(crate) notes: Vec<String>,
     /// Caption i of image n is number `starts[n] + i`; `[N + 1]`.
     starts: Vec<usize>,
-    /// For finding equal images, `[N]`.
-    marks: Vec<Mark>,
+    /// For finding equal images, `[N]`. Pictures have none: decoding them all would take minutes, and they have names.
+    marks: Option<Vec<Mark>>,
 }
 
 /// Captions, and what is known about the images that they belong to.
@@ -97,7 +97,7 @@ impl Split {
             Features::Memory(rows) => Self::in_memory(name, rows, texts),
             Features::Rows(file) => {
                 let (store, marks) = file.read_once()?;
-                Self::of_store(name, Arc::new(store), &marks, texts)
+                Self::of_store(name, Arc::new(store), Some(marks), texts)
             }
         }
         .map_err(misfit)?;
@@ -116,22 +116,44 @@ impl Split {
             .map_err(|problem| wrong_count(name, count, m, problem))
     }
 
-    /// A split from the images of a store and captions, the same number of captions for each image. All
-    /// images are read once.
+    /// A split from the images of a store and captions, the same number of captions for each image. Feature
+    /// vectors are all read once, to find copies; pictures are not.
     ///
     /// # Errors
     ///
     /// If the captions are not a multiple of the images, or if an image cannot be read.
     pub fn from_store(name: &str, store: Arc<dyn ImageStore>, captions: Vec<String>) -> Result<Self> {
-        let (count, m, marks) = (store.len(), captions.len(), mark_store(&*store)?);
-        Self::of_store(name, store, &marks, Texts { captions, names: None, ids: None })
+        let (count, m) = (store.len(), captions.len());
+        let marks = if store.shape().len() == 1 { Some(mark_store(&*store)?) } else { None };
+        Self::of_store(name, store, marks, Texts { captions, names: None, ids: None })
             .map_err(|problem| wrong_count(name, count, m, problem))
+    }
+
+    /// A split from the pictures of a store, each with its own name and its captions. No picture is read.
+    pub(super) fn of_pictures(
+        name: &str,
+        store: Arc<dyn ImageStore>,
+        names: Vec<String>,
+        captions: Vec<Vec<String>>,
+    ) -> Self {
+        let images = captions.iter().enumerate();
+        let image_of: Vec<usize> = images.flat_map(|(image, its)| vec![image; its.len()]).collect();
+        Self {
+            name: name.into(),
+            images: SplitImages::new(store),
+            starts: starts(&image_of, captions.len()),
+            captions: captions.into_iter().flatten().collect(),
+            image_of,
+            ids: Some(names),
+            notes: Vec::new(),
+            marks: None,
+        }
     }
 
     fn in_memory(name: &str, rows: Array2<f32>, texts: Texts<'_>) -> std::result::Result<Self, Problem> {
         let (count, memory) = (rows.nrows(), Arc::new(Memory::new(rows)));
         let marks = mark_store(&*memory)?;
-        let mut split = Self::of_store(name, memory, &marks, texts)?;
+        let mut split = Self::of_store(name, memory, Some(marks), texts)?;
         if split.images.len() < count {
             // Frees the memory of the rows that were left out.
             split.images = split.images.to_array()?.into();
@@ -142,25 +164,22 @@ impl Split {
     fn of_store(
         name: &str,
         store: Arc<dyn ImageStore>,
-        marks: &[Mark],
+        marks: Option<Vec<Mark>>,
         Texts { captions, names, ids }: Texts<'_>,
     ) -> std::result::Result<Self, Problem> {
         let dim = (store.len(), width(&*store));
         let mut images = SplitImages::new(store);
-        let copies = Copies::of_marks(&images, marks)?;
+        let copies = match &marks {
+            Some(marks) => Copies::of_marks(&images, marks)?,
+            None => Copies::none(dim.0),
+        };
         let known = Known { name, rows: &images, dim, copies: &copies, captions: captions.len(), names, ids };
         let Pairing { firsts, image_of, ids, mut notes } = known.pair()?;
         notes.extend(copies_left(name, &copies, &firsts));
         images.select(&firsts);
         let (captions, image_of) = image_by_image(captions, image_of);
-        let mut starts = vec![0; firsts.len() + 1];
-        for &image in &image_of {
-            starts[image + 1] += 1;
-        }
-        for image in 0..firsts.len() {
-            starts[image + 1] += starts[image];
-        }
-        let marks = firsts.iter().map(|&row| marks[row]).collect();
+        let starts = starts(&image_of, firsts.len());
+        let marks = marks.map(|marks| firsts.iter().map(|&row| marks[row]).collect());
         Ok(Self { name: name.into(), images, captions, image_of, ids, notes, starts, marks })
     }
 
@@ -200,7 +219,7 @@ impl Split {
             ids: self.ids.as_mut().map(|ids| ids.split_off(left)),
             notes: vec![format!("{name}: the last {images} of the {n} images of {}, which keeps {left}", self.name)],
             starts: self.starts.split_off(left),
-            marks: self.marks.split_off(left),
+            marks: self.marks.as_mut().map(|marks| marks.split_off(left)),
         };
         self.starts.push(first);
         other.image_of.iter_mut().for_each(|image| *image -= left);
@@ -208,17 +227,19 @@ impl Split {
         Ok((self, other))
     }
 
-    /// A note on the images of this split that are also in another, by their features or by their ids.
+    /// A note on the images of this split that are also in another, by their features or by their ids. Pictures
+    /// are compared by their names alone.
     ///
     /// # Errors
     ///
     /// If an image cannot be read.
     pub(crate) fn shared_with(&self, other: &Self) -> Result<Option<String>> {
         let (name, n) = (&self.name, self.images.len());
-        let equal = if self.images.shape() == other.images.shape() {
-            shared((&other.images, &other.marks), (&self.images, &self.marks))?
-        } else {
-            Vec::new()
+        let equal = match (&self.marks, &other.marks) {
+            (Some(own), Some(others)) if self.images.shape() == other.images.shape() => {
+                shared((&other.images, others), (&self.images, own))?
+            }
+            _ => Vec::new(),
         };
         if let Some((of_other, own)) = equal.first() {
             return Ok(Some(format!(
@@ -228,14 +249,18 @@ impl Split {
             )));
         }
         let (Some(ids), Some(others)) = (&self.ids, &other.ids) else { return Ok(None) };
+        let are_pictures = self.marks.is_none() && other.marks.is_none();
         // Ids that only number the rows are the same in every split.
-        if are_numbers_of_rows(ids) || are_numbers_of_rows(others) {
+        if !are_pictures && (are_numbers_of_rows(ids) || are_numbers_of_rows(others)) {
             return Ok(None);
         }
         let others: HashSet<&String> = others.iter().collect();
         let both: Vec<&String> = ids.iter().filter(|id| others.contains(id)).collect();
         Ok(both.first().map(|first| {
             let (count, other) = (both.len(), &other.name);
+            if are_pictures {
+                return format!("{name}: {count} of its {n} pictures are in {other} too (first: {first:?})");
+            }
             format!("{name}: {count} of its {n} ids are in {other} too, with other features (first: {first:?})")
         }))
     }
@@ -263,6 +288,18 @@ impl Split {
     pub(crate) fn starts(&self) -> &[usize] {
         &self.starts
     }
+}
+
+/// For every image its first caption, and M at the end; `image_of` is in rising order.
+fn starts(image_of: &[usize], images: usize) -> Vec<usize> {
+    let mut starts = vec![0; images + 1];
+    for &image in image_of {
+        starts[image + 1] += 1;
+    }
+    for image in 0..images {
+        starts[image + 1] += starts[image];
+    }
+    starts
 }
 
 fn wrong_count(name: &str, count: usize, m: usize, problem: Problem) -> Error {

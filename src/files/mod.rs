@@ -24,7 +24,7 @@ pub(crate) use elements::ElementType;
 pub(crate) use kind::{Kind, start_of};
 #[cfg(test)]
 pub(crate) use npy::npy;
-pub(crate) use npy::{NpyMatrix, matrix_header as npy_header};
+pub(crate) use npy::{NpyMatrix, matrix_header as npy_header, read_integers};
 pub(crate) use regular::{open_regular, read_bytes, read_text, reserve};
 pub(crate) use safetensors::{Places, SafetensorsHead};
 pub(crate) use tensor_file::TensorFile;

@@ -143,6 +143,25 @@ impl NpyMatrix {
     }
 }
 
+/// The integers of a `.npy` file with one axis, of any integer type and in either byte order.
+///
+/// # Errors
+///
+/// If the file is missing or not a regular file, if it is truncated or longer than its header says, if it does not
+/// hold a list of integers, or if one is beyond ±2⁵³.
+pub(crate) fn read_integers(path: &Path) -> Result<Vec<i64>> {
+    use ElementType::{I8, I16, I32, I64, U8, U16, U32, U64};
+    let (mut file, length) = open_regular(path)?;
+    let head = Head::read::<i64>(&mut file, &[I8, I16, I32, I64, U8, U16, U32, U64]).map_err(|e| failed(path, e))?;
+    if head.shape.len() != 1 {
+        return Err(Error::file(path, format!("expected a list of integers [n], found shape {:?}", head.shape)));
+    }
+    let held = head.check_length(length).map_err(|problem| failed(path, problem))?;
+    #[allow(clippy::cast_possible_truncation)] // whole numbers up to 2⁵³
+    let whole = |x: f64| Ok(x as i64);
+    head.element.read(head.order, file, head.len(), held, whole).map_err(|problem| failed(path, problem))
+}
+
 /// The bytes from a position on, as a stream.
 struct FromHere<'a> {
     file: &'a Positioned,
@@ -424,6 +443,44 @@ mod tests {
         columns_first[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
         let error = read_bytes(&npy("<f4", true, &shape, &columns_first)).unwrap_err().to_string();
         assert!(error.contains("NaN in row 1, column 0"), "{error}");
+    }
+
+    #[test]
+    fn integers_of_every_type_are_read() {
+        let read = |bytes: Vec<u8>| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            let found = read_integers(file.path()).map_err(|e| e.to_string());
+            found.map_err(|e| e.split_once(": ").unwrap().1.to_owned())
+        };
+        let large = [3, -(1i64 << 53)];
+        assert_eq!(read(npy("<i8", false, "(2,)", &large.map(i64::to_le_bytes).concat())).unwrap(), large);
+        assert_eq!(read(npy(">i8", false, "(2,)", &large.map(i64::to_be_bytes).concat())).unwrap(), large);
+        assert_eq!(read(npy("<i4", true, "(2,)", &[7i32, -1].map(i32::to_le_bytes).concat())).unwrap(), [7, -1]);
+        assert_eq!(read(npy("|u1", false, "(3,)", &[0, 128, 255])).unwrap(), [0, 128, 255]);
+        assert!(read(npy("<i8", false, "(0,)", &[])).unwrap().is_empty());
+        let one = (1i64 << 53) + 1;
+        let cases = [
+            (
+                npy("<i8", false, "(1,)", &one.to_le_bytes()),
+                "position 0: expected an integer of at most ±2⁵³, found 9007199254740993",
+            ),
+            (npy("<i8", false, "(2, 1)", &[0; 16]), "expected a list of integers [n], found shape [2, 1]"),
+            (npy("<i8", false, "()", &[0; 8]), "expected a list of integers [n], found shape []"),
+            (
+                npy("<f8", false, "(1,)", &[0; 8]),
+                "expected numbers of type i1, i2, i4, i8, u1, u2, u4 or u8, found <f8",
+            ),
+            (npy("<i8", false, "(2,)", &[0; 15]), "the file is truncated: expected more data than it holds"),
+            (
+                npy("<i8", false, "(99999999999999,)", &[0; 8]),
+                "the file is truncated: expected more data than it holds",
+            ),
+            (npy("<i8", false, "(1,)", &[0; 9]), "expected the end of the file, found 1 more byte(s)"),
+        ];
+        for (bytes, problem) in cases {
+            assert_eq!(read(bytes).unwrap_err(), problem);
+        }
     }
 
     #[test]

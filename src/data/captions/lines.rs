@@ -93,6 +93,22 @@ pub(super) fn split_lines(path: &Path, text: &str, notes: &mut Vec<String>) -> R
     Ok(lines)
 }
 
+/// A caption that is not a line of a file, as one: white space of any kind becomes one blank, and invisible characters
+/// are left out.
+///
+/// # Errors
+///
+/// If nothing is left, or if there are other control characters.
+pub(in crate::data) fn plain(text: &str) -> std::result::Result<String, String> {
+    let is_space = |c: char| c.is_whitespace() || is_separator(c);
+    if let Some((column, c)) = (1..).zip(text.chars()).find(|&(_, c)| c.is_control() && !is_space(c)) {
+        return Err(control_character(column, c));
+    }
+    let visible: String = text.chars().filter(|&c| !is_invisible(c)).collect();
+    let words: Vec<&str> = visible.split(is_space).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() { Err(format!("expected a caption, found {text:?}")) } else { Ok(words.join(" ")) }
+}
+
 fn control_character(column: usize, c: char) -> String {
     let name = match c {
         '\0' => " (NUL)",
@@ -103,4 +119,18 @@ fn control_character(column: usize, c: char) -> String {
         _ => "",
     };
     format!("found the control character U+{:04X}{name} at column {column}; expected text", u32::from(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_becomes_a_line() {
+        assert_eq!(plain(" A  dog\n\trun\u{200b}s\u{2028}.\r\n").unwrap(), "A dog runs .");
+        for nothing in ["", " \n", "\u{feff}"] {
+            assert_eq!(plain(nothing).unwrap_err(), format!("expected a caption, found {nothing:?}"));
+        }
+        assert!(plain("a\u{1b}[1m").unwrap_err().starts_with("found the control character U+001B (ESC) at column 2"));
+    }
 }

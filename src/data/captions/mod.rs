@@ -15,6 +15,7 @@ use std::path::Path;
 use columns::take_names;
 pub(super) use columns::{count_of, without_number};
 use encoding::{decode, read_text_of};
+pub(super) use lines::plain;
 use lines::{check_layout, split_lines};
 use literals::{check_literals, look_at_words};
 use marks::take_marks;
