@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         encoder: args.encoder.to_string(),
         weights: digest_of_weights(&encoder)?,
         crops: format!("{} of {}, short side {}, upright {}", args.crops, args.crop_size, args.resize, args.upright),
-        pictures: digest_of_names(&pictures)?,
+        pictures: digest_of_names(&pictures),
     };
     bar.finish_and_clear();
     let features = args.encoder.features();

@@ -9,7 +9,7 @@ mod features;
 mod folder;
 mod pairing;
 mod pairs;
-mod pictures;
+pub(crate) mod pictures;
 mod plausible;
 mod row_file;
 pub(crate) mod scenes;

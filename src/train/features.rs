@@ -30,7 +30,7 @@ pub(crate) struct About {
     pub weights: String,
     /// What becomes of a picture.
     pub crops: String,
-    /// A digest of the pictures' names and lengths.
+    /// A digest of the pictures' names.
     pub pictures: String,
 }
 
@@ -119,7 +119,7 @@ impl Extraction<'_> {
     ) -> Result<Written> {
         let total = self.pictures.len();
         let target = check_target(out)?;
-        let mut part = Part::open(&target, about, [total, self.features], force)?;
+        let mut part = Part::open(&target, about, [total, self.features], self.pictures.paths(), force)?;
         let before = part.rows;
         progress(before);
         let (mut images, rows) = (Images::default(), (0..total).collect::<Vec<_>>());
@@ -155,8 +155,9 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 }
 
 impl Part {
-    /// The file that there is, from its complete rows on, or a new one.
-    fn open(out: &Path, about: &About, [rows, columns]: [usize; 2], force: bool) -> Result<Self> {
+    /// The file that there is, from its complete rows on, or a new one. A picture that was changed since the file was
+    /// written last, and those after it, are computed again.
+    fn open(out: &Path, about: &About, [rows, columns]: [usize; 2], pictures: &[PathBuf], force: bool) -> Result<Self> {
         /// The most bytes of a description.
         const ABOUT: u64 = 1 << 16;
         let (path, about_path) = (with_ending(out, ".part"), with_ending(out, ".part.json"));
@@ -191,6 +192,10 @@ impl Part {
         let mut kept = 0;
         if begun {
             kept = complete_rows(&mut file, &header, columns).map_err(failed("read"))?.min(rows);
+            let written = file.metadata().and_then(|about| about.modified()).map_err(failed("read"))?;
+            let changed =
+                |path: &PathBuf| path.metadata().and_then(|about| about.modified()).is_ok_and(|at| at > written);
+            kept = pictures[..kept].iter().position(changed).unwrap_or(kept);
         }
         if kept == 0 {
             file.rewind().and_then(|()| file.write_all(&header)).map_err(failed("write"))?;
@@ -256,18 +261,9 @@ fn complete_rows(file: &mut File, header: &[u8], columns: usize) -> std::io::Res
     Ok(rows)
 }
 
-/// A digest of the pictures' names and lengths: of their content, reading them takes long.
-///
-/// # Errors
-///
-/// If a picture is not there.
-pub(crate) fn digest_of_names(pictures: &PictureFiles) -> Result<String> {
-    let mut all = String::new();
-    for (name, path) in pictures.names().iter().zip(pictures.paths()) {
-        let length = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.len();
-        all.push_str(&format!("{name}\n{length}\n"));
-    }
-    Ok(digest(all.as_bytes()))
+/// A digest of the pictures' names.
+pub(crate) fn digest_of_names(pictures: &PictureFiles) -> String {
+    digest(pictures.names().join("\n").as_bytes())
 }
 
 /// A digest of all numbers of an encoder, whichever file they are from.

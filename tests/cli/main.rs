@@ -5,6 +5,7 @@ mod answers;
 mod commands;
 mod data_sets;
 mod hostile;
+mod pictures;
 mod runs;
 #[path = "../tensors/mod.rs"]
 mod tensors;

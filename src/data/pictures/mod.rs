@@ -20,7 +20,7 @@ mod store;
 pub use crops::{Crops, RandomCrop};
 pub use picture::Picture;
 #[cfg(test)]
-pub(super) use png::encode;
+pub(crate) use png::encode;
 pub use store::PictureFiles;
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Picture, Option<u32>), String> {
 
 /// A picture as a PNG file of 8 bits per colour, not compressed.
 #[cfg(test)]
-pub(in crate::data) fn encode(picture: &Picture) -> Vec<u8> {
+pub(crate) fn encode(picture: &Picture) -> Vec<u8> {
     let side = |pixels: usize| u32::try_from(pixels).expect("a picture's side fits u32");
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, side(picture.width), side(picture.height));

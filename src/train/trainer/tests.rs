@@ -2,9 +2,10 @@ use super::*;
 use crate::data::Source;
 use crate::data::batches::EpochOrder;
 use crate::data::scenes::ScenesConfig;
-use crate::model::Config;
+use crate::model::{Config, Statistics};
 use crate::train::{Ignore, Pace};
 use ndarray::Array2;
+use std::sync::Arc;
 
 fn config() -> Config {
     Config {
@@ -112,6 +113,149 @@ fn a_run_that_was_stopped_anywhere_goes_on_with_the_same_bits() {
         assert_eq!(second.progress.best, straight.progress.best);
         assert_eq!(observer.epochs, seen.epochs, "the figures of the epochs too");
     }
+}
+
+/// Pictures of two colours, each with two captions, in files of a folder.
+fn pictures(folder: &std::path::Path) -> (Vocabulary, TrainingData) {
+    use crate::data::pictures::encode;
+    use crate::data::{Crops, Picture, PictureFiles, RandomCrop};
+    let words = ["red", "green", "blue", "dark"];
+    let split = |name: &str, count: usize| {
+        let file = |k: usize| {
+            let path = folder.join(format!("{name}{k}.png"));
+            let colour = |pixel: usize| {
+                let of = if pixel % 20 < 9 { k % 4 } else { k / 4 % 4 };
+                (0..3).map(move |c| if c == of { 200 + (pixel % 17) as u8 } else { (pixel % 13) as u8 })
+            };
+            let rgb = (0..20 * 18).flat_map(colour).collect();
+            std::fs::write(&path, encode(&Picture { width: 20, height: 18, rgb })).unwrap();
+            path
+        };
+        let crops = Crops { resize: 16, crop: 14, random: Some(RandomCrop::Today), upright: false };
+        let store = PictureFiles::new((0..count).map(file).collect(), crops).unwrap();
+        let captions =
+            |k: usize| [format!("{} and {}", words[k % 4], words[k / 4 % 4]), format!("a {} one", words[k % 4])];
+        Split::from_store(name, Arc::new(store), (0..count).flat_map(captions).collect()).unwrap()
+    };
+    let (train, dev) = (split("train", 12), split("dev", 4));
+    let vocabulary = Vocabulary::build(&train.captions, 1);
+    let [train, dev] = [train, dev].map(|split| Pairs::encode(split, &vocabulary).unwrap());
+    (vocabulary, TrainingData { train, dev })
+}
+
+#[test]
+fn a_training_from_pictures_goes_on_with_the_same_bits_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vocabulary, data) = pictures(folder.path());
+    let never = AtomicBool::new(false);
+    for (statistics, network) in [
+        (Statistics::Frozen, "resnet18,planes=2-3-4-5"),
+        (Statistics::Original, "resnet18,planes=2-3-4-5"),
+        (Statistics::Train, "resnet20,planes=2-4-6"),
+    ] {
+        let config = Config {
+            images: Some("x".into()),
+            data: Some("x".into()),
+            encoder: Some(network.parse().unwrap()),
+            finetune: true,
+            statistics,
+            batch_size: 7,
+            num_epochs: 2,
+            ..config()
+        };
+        let config = config.check().unwrap();
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut trainer = Trainer::new(config.clone(), &vocabulary, 0).unwrap();
+                trainer.run(&data, None, &mut Ignore, &never).unwrap();
+                trainer
+            })
+        };
+        let straight = on(1);
+        assert_eq!((on(3).model, on(3).adam), (straight.model.clone(), straight.adam.clone()), "{statistics:?}");
+        for steps in [1, 3, 5] {
+            let folder = tempfile::tempdir().unwrap();
+            let run = Run::create(folder.path(), false).unwrap();
+            run.begin(&config, &vocabulary).unwrap();
+            let stop = AtomicBool::new(false);
+            let mut observer = StopAfter { steps, stop: &stop, epochs: Vec::new() };
+            let mut first = Trainer::new(config.clone(), &vocabulary, 0).unwrap();
+            assert_eq!(first.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Interrupted);
+            drop(run);
+            let run = Run::reopen(folder.path()).unwrap();
+            let mut second = Trainer::resume(config.clone(), &vocabulary, 0, &run).unwrap();
+            second.run(&data, Some(&run), &mut Ignore, &never).unwrap();
+            assert_eq!((&second.model, &second.adam), (&straight.model, &straight.adam), "{statistics:?}, {steps}");
+        }
+        // The running statistics move with the batch's alone.
+        let (before, mut moved) = (Trainer::new(config.clone(), &vocabulary, 0).unwrap(), 0);
+        let after = straight.model.parameters.tensors().into_iter();
+        for ((name, before), (_, after)) in before.model.parameters.tensors().into_iter().zip(after) {
+            moved += usize::from(name.contains("running") && before != after);
+            assert!(name.contains("running") || before != after, "{name} did not move");
+        }
+        assert_eq!(moved == 0, statistics == Statistics::Frozen, "{statistics:?}");
+    }
+}
+
+#[test]
+fn the_original_uses_running_statistics_after_an_epochs_first_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vocabulary, _) = pictures(folder.path());
+    let mode_after = |statistics, step, batch| {
+        let paths = Config { images: Some("x".into()), data: Some("x".into()), ..config() };
+        let encoder = Some("resnet20,planes=2-4-6".parse().unwrap());
+        let config = Config { encoder, statistics, val_step: 500, ..paths }.check().unwrap();
+        let mut trainer = Trainer::new(config, &vocabulary, 0).unwrap();
+        (trainer.progress.step, trainer.progress.batch) = (step, batch);
+        trainer.mode()
+    };
+    for (step, batch) in [(0, 0), (499, 499), (500, 500), (4426, 0), (4426, 4426), (4499, 73), (4500, 74)] {
+        let expected = match (step, batch) {
+            (500, 500) | (4426, 4426) | (4500, 74) => Mode::Eval,
+            _ => Mode::Train,
+        };
+        assert_eq!(mode_after(Statistics::Original, step, batch), expected, "{step} {batch}");
+        assert_eq!(mode_after(Statistics::Frozen, step, batch), Mode::Eval);
+        assert_eq!(mode_after(Statistics::Train, step, batch), Mode::Train);
+    }
+}
+
+#[test]
+fn a_second_stage_begins_with_the_numbers_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vocabulary, data) = pictures(folder.path());
+    let paths = Config { images: Some("x".into()), data: Some("x".into()), batch_size: 7, num_epochs: 1, ..config() };
+    let with = |encoder: &str, finetune| {
+        let config = Config { encoder: Some(encoder.parse().unwrap()), finetune, ..paths.clone() };
+        Trainer::new(config.check().unwrap(), &vocabulary, 0).unwrap()
+    };
+    let mut first = with("resnet18,planes=2-3-4-5", false);
+    let before = first.model.parameters.clone();
+    first.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
+    let after = &first.model.parameters;
+    assert_eq!(after.img_enc.cnn, before.img_enc.cnn, "a frozen encoder");
+    assert_ne!(after.img_enc.fc, before.img_enc.fc);
+    assert!(first.adam.moments.iter().all(|moments| !moments.name.starts_with("img_enc.cnn")));
+
+    let mut second = with("resnet18,planes=2-3-4-5", true);
+    second.begin_with(&first.model).unwrap();
+    assert_eq!(second.model.parameters, first.model.parameters);
+    second.run(&data, None, &mut Ignore, &AtomicBool::new(false)).unwrap();
+    assert_ne!(second.model.parameters.img_enc.cnn, first.model.parameters.img_enc.cnn);
+
+    // After a stage on feature vectors the encoder is new.
+    let features = Config { images: None, data: None, ..paths.clone() }.check().unwrap();
+    let on_features = Trainer::new(features, &vocabulary, 5).unwrap();
+    let mut third = with("resnet18,planes=2-3-4-5", true);
+    third.begin_with(&on_features.model).unwrap();
+    assert_eq!(third.model.parameters.img_enc.fc, on_features.model.parameters.img_enc.fc);
+    let message = with("resnet18,planes=2-3-4-6", true).begin_with(&first.model).unwrap_err().to_string();
+    assert!(
+        message.starts_with("img_enc.cnn.layer4.0.conv1.weight: expected [6, 4, 3, 3], by the settings"),
+        "{message}"
+    );
 }
 
 /// The data as files: features in a `.npy` file, or in an npz.
