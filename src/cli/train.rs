@@ -265,6 +265,19 @@ fn without_effect(config: &ValidConfig) {
     if config.batch_size == 1 {
         note("a batch of one pair has no negatives: the loss and its gradient are 0");
     }
+    if config.encoder.is_none() {
+        let usual = Config::default();
+        let set = [
+            ("--statistics", config.statistics != usual.statistics),
+            ("--view", config.view != usual.view),
+            ("--crop-size", config.crop_size != usual.crop_size),
+            ("--resize", config.resize != usual.resize),
+            ("--upright", config.upright),
+        ];
+        for (flag, _) in set.iter().filter(|(_, set)| *set) {
+            note(&format!("{flag} has no effect: there is no image encoder"));
+        }
+    }
     if config.vocab_path.is_some() && config.word_threshold != Config::default().word_threshold {
         note("--word-threshold has no effect if a vocabulary is given");
     }

@@ -163,18 +163,6 @@ impl Part {
         let (path, about_path) = (with_ending(out, ".part"), with_ending(out, ".part.json"));
         let header = npy_header([rows, columns]).map_err(|problem| Error::file(out, problem))?;
         let begun = path.is_file() && about_path.is_file() && !force;
-        if begun {
-            let found: About = serde_json::from_str(&read_text(&about_path, ABOUT)?)
-                .map_err(|e| Error::file(&about_path, format!("not a description of features: {e}")))?;
-            if let Some((what, expected, found)) = different(about, &found) {
-                let problem =
-                    format!("has features of other {what} ({found}, now {expected}); --force begins it again");
-                return Err(Error::file(&path, problem));
-            }
-        } else {
-            let text = serde_json::to_string_pretty(about).expect("text");
-            write_atomically(&about_path, text.as_bytes())?;
-        }
         let failed = |action| {
             let path = path.clone();
             move |e| Error::io(&path, action, e)
@@ -188,6 +176,16 @@ impl Part {
                 return Err(Error::file(&path, "another process is computing these features: wait until it ends"));
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock", e)),
+        }
+        if begun {
+            let found: About = serde_json::from_str(&read_text(&about_path, ABOUT)?)
+                .map_err(|e| Error::file(&about_path, format!("not a description of features: {e}")))?;
+            if let Some(what) = different(about, &found) {
+                return Err(Error::file(&path, format!("has features of {what}; --force begins it again")));
+            }
+        } else {
+            let text = serde_json::to_string_pretty(about).expect("text");
+            write_atomically(&about_path, text.as_bytes())?;
         }
         let mut kept = 0;
         if begun {
@@ -225,18 +223,18 @@ impl Part {
     }
 }
 
-/// What is not the same, with both values.
-fn different<'a>(expected: &'a About, found: &'a About) -> Option<(&'static str, &'a str, &'a str)> {
-    let pairs = [
-        ("an encoder", &expected.encoder, &found.encoder),
-        ("weights", &expected.weights, &found.weights),
-        ("crops", &expected.crops, &found.crops),
-        ("pictures", &expected.pictures, &found.pictures),
-    ];
-    pairs
-        .into_iter()
-        .find(|(_, expected, found)| expected != found)
-        .map(|(what, expected, found)| (what, &**expected, &**found))
+/// What is not the same.
+fn different(expected: &About, found: &About) -> Option<String> {
+    let shown = |what: &str, expected: &str, found: &str| Some(format!("{what} ({found}, now {expected})"));
+    if expected.encoder != found.encoder {
+        shown("another encoder", &expected.encoder, &found.encoder)
+    } else if expected.crops != found.crops {
+        shown("other crops", &expected.crops, &found.crops)
+    } else if expected.weights != found.weights {
+        Some("other weights".into())
+    } else {
+        (expected.pictures != found.pictures).then(|| "other pictures".into())
+    }
 }
 
 /// How many rows at the beginning of the file are features: they have norm 1. After a failure of the machine the end

@@ -428,7 +428,7 @@ fn every_suggestion_is_valid() {
         (&["train", "--name", "x"], "--run x", &["num-layers"]),
         (&["train", "--epochs", "3"], "--num-epochs 3", &["tip"]),
         (&["train", "--workers", "10"], "leave it out", &["word-threshold"]),
-        (&["train", "--reset_train"], "leave it out", &["preset"]),
+        (&["train", "--reset_train"], "--statistics train", &["preset"]),
         (&["train", "--logger"], "unexpected argument '--logger'", &["tip"]),
         (&["train", "--dropout", "0.1"], "unexpected argument '--dropout'", &["tip"]),
         (&["train", "--log-dir", "x"], "unexpected argument '--log-dir'", &["tip", "img-dim"]),
