@@ -12,10 +12,11 @@ use super::compare::{Found, check_case};
 use super::difference::{extent, is_padded, lengths_of};
 use super::inputs::{RNN, rnn};
 use super::mistakes::{self, Mistakes};
+use super::pictures::layout::PictureLayout;
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
 use super::stage::Stage;
-use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, SCHEMA, TensorEntry, json, sha256};
+use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, TensorEntry, json, schema, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
@@ -32,6 +33,7 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
     };
     let loss = ["HINGE-1", "HINGE-2", if settings.max_violation { "MH-1" } else { "SH-1" }, "LOSS-1"];
     let adam = ["CLIP-1", "CLIP-2", "ADAM-1", "ADAM-2", "ADAM-3"];
+    let norm = if settings.training { &["BN-1", "BN-2", "BN-3"][..] } else { &["BN-2"] };
     let labels: Vec<&str> = match program {
         Program::GruCell => gru.to_vec(),
         Program::Gru => [&gru[..], &["TXT-1"]].concat(),
@@ -53,6 +55,11 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
             }
             labels
         }
+        Program::Conv => vec!["CONV-1"],
+        Program::BatchNorm => norm.to_vec(),
+        Program::MaxPool => vec!["MAXPOOL-1"],
+        Program::AvgPool => vec!["AVGPOOL-1"],
+        Program::Block => [&["CONV-1"], norm, &["RELU-1", "BLOCK-1", "BLOCK-2"][..]].concat(),
     };
     labels.into_iter().map(Into::into).collect()
 }
@@ -118,6 +125,8 @@ pub(crate) struct MakeOptions<'a> {
     pub profiles: &'a [Profile],
     /// Layouts in which the GRU's weights are added.
     pub layouts: &'a [Layout],
+    /// Layouts in which pictures and kernels are added.
+    pub of_pictures: &'a [PictureLayout],
     /// Whether per-step values of the GRU are written too.
     pub steps: bool,
     /// Whether to find out which mistakes the case catches.
@@ -142,6 +151,18 @@ impl Case {
         for &layout in options.layouts {
             for (name, values) in self.converted(layout)? {
                 tensors.push(add(&mut writer, &name, Kind::Real, options.single, &values)?);
+            }
+        }
+        for &layout in options.of_pictures {
+            for (name, values) in self.inputs.iter().filter(|(_, values)| values.ndim() == 4) {
+                let turned = layout.from_suite(name, values);
+                tensors.push(add(
+                    &mut writer,
+                    &format!("layout.{layout}.{name}"),
+                    Kind::Real,
+                    options.single,
+                    &turned,
+                )?);
             }
         }
         let mut margins = Margins::NONE;
@@ -281,8 +302,10 @@ pub(crate) fn write(
     let large = cases.iter().any(|case| case.inputs.values().map(ArrayD::len).sum::<usize>() > 1 << 20);
     let entries: Result<Vec<CaseEntry>> =
         if large { cases.iter().map(write_one).collect() } else { cases.par_iter().map(write_one).collect() };
-    let flags = FLAGS.iter().map(|&(flag, says)| (flag.to_owned(), says.to_owned())).collect();
     let cases = entries?;
+    let used = |flag: &str| cases.iter().any(|case| case.flags.iter().any(|of_case| of_case == flag));
+    let flags = FLAGS.iter().filter(|(flag, _)| used(flag));
+    let flags = flags.map(|&(flag, says)| (flag.to_owned(), says.to_owned())).collect();
     let mut kills: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (place, case) in cases.iter().enumerate() {
         for mistake in &case.kills {
@@ -291,7 +314,7 @@ pub(crate) fn write(
     }
     let manifest = Manifest { format: FORMAT, suite: name.into(), flags, kills, cases };
     write_atomically(&folder.join("manifest.json"), manifest.to_text()?.as_bytes())?;
-    write_atomically(&folder.join("manifest.schema.json"), SCHEMA.as_bytes())?;
+    write_atomically(&folder.join("manifest.schema.json"), schema(&manifest)?.as_bytes())?;
     Ok(manifest)
 }
 

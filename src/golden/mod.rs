@@ -37,6 +37,7 @@ mod inputs;
 mod judge;
 pub(crate) mod make;
 pub(crate) mod mistakes;
+pub(crate) mod pictures;
 pub(crate) mod plain;
 pub(crate) mod program;
 mod runner;

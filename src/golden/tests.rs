@@ -92,7 +92,8 @@ const F32: Profile = Profile::F32;
 fn regenerating_gives_the_same_bytes() {
     let out = tempfile::tempdir().unwrap();
     let all = cases::core().unwrap();
-    let options = MakeOptions { profiles: &Profile::ALL, layouts: &[], steps: true, kills: true, single: true };
+    let options =
+        MakeOptions { profiles: &Profile::ALL, layouts: &[], of_pictures: &[], steps: true, kills: true, single: true };
     make::write(out.path(), "core", &all, Format::Safetensors, options, |_| ()).unwrap();
     let names = |folder: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(folder).unwrap();
@@ -696,7 +697,7 @@ fn what_is_missing_is_said_and_under_complete_it_fails() {
             complete,
             diagnose_large: false,
         };
-        crate::golden::check::check_against(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+        crate::golden::check::check_against(&suite, out.path(), F32, &checking, None, |_| ()).unwrap()
     };
     assert!(!check(false).passed, "an empty folder is no evidence");
     let write = |id: &str, tensors: &FoundTensors| {
@@ -766,7 +767,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
     let cases = ["gru-cell-smallest", "loss-mh-b3-m0.2", id].map(String::from).to_vec();
     let check = |complete| {
         let checking = crate::golden::check::CheckOptions { cases: cases.clone(), complete, ..Default::default() };
-        crate::golden::check::check_against(&suite, out.path(), F32, &checking, |_| ()).unwrap()
+        crate::golden::check::check_against(&suite, out.path(), F32, &checking, None, |_| ()).unwrap()
     };
     assert!(check(false).passed && !check(true).passed, "under --complete it must be said");
     write(id, &says(UNSUPPORTED));

@@ -10,6 +10,7 @@ mod layers;
 mod losses;
 mod models;
 mod optimiser;
+mod pictures;
 mod rejected;
 
 use ndarray::{Array, Array1, Array3, ArrayD, Dimension, IntoDimension, s};
@@ -17,6 +18,7 @@ use ndarray_rand::rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use models::paper;
+pub(crate) use pictures::pictures;
 
 use super::arithmetic::Arithmetic;
 use super::difference::{difference, extent, lengths_of};
@@ -105,6 +107,14 @@ pub(crate) const FLAGS: &[(&str, &str)] = &[
     ("trajectory", "steps repeated on one batch: small errors in backward or optimiser add up"),
     ("worked-example", "the example of docs/02-equations.md, to be followed by hand"),
     ("rejected", "an input that must be refused, not turned into NaN or into a plausible number"),
+    (
+        "running-statistics",
+        "the running statistics are used, far from those of the batch, and the gradient flows past them",
+    ),
+    ("small-variance", "channels that hardly vary: the size and the place of the norm's epsilon show"),
+    ("pool-tie", "several pixels of a window are the largest: the first in the order of the rows takes the gradient"),
+    ("uneven-cells", "cells of an average pool that differ in size and share pixels"),
+    ("unseen-pixels", "pixels that no kernel or window reaches: their gradient is 0"),
 ];
 
 /// A stream of numbers for one case.
