@@ -209,7 +209,7 @@ fn norms(cases: &mut Vec<Case>) -> Result<()> {
             cases.push(sketch.with(|s| s.training = training).draw(|draw| {
                 let mut x = draw.array(shape, scale);
                 for ((_, c, ..), x) in x.indexed_iter_mut() {
-                    *x = single(*x + mean * (1.0 - 0.75 * c as f64));
+                    *x = single(*x + mean * (1.0 - 0.75 * (c % 3) as f64));
                 }
                 if name.ends_with("zero-variance") {
                     x.slice_mut(s![.., 1, .., ..]).fill(0.75);

@@ -4,7 +4,7 @@
 
 use ndarray::{Array1, Array4, s};
 
-use crate::golden::arithmetic::Form;
+use crate::golden::arithmetic::{Form, Order, fused};
 use crate::golden::plain::Plain;
 use crate::real::Real;
 use crate::spec::pictures::conv::{Conv2d, conv, conv_backward};
@@ -222,7 +222,8 @@ impl<T: Real> Layers<T> for Plain<'_> {
             } else {
                 // One multiplication and one addition for each number.
                 let scale = w.weight[c] * (T::one() / sigma);
-                x[at] * scale + (w.bias[c] - mean[c] * scale)
+                let shift = w.bias[c] - mean[c] * scale;
+                if self.arithmetic.order == Order::Fused { fused(x[at], scale, shift) } else { x[at] * scale + shift }
             }
         }))
     }

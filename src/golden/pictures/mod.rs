@@ -64,7 +64,6 @@ struct Stage<T> {
 }
 
 /// The names of a convolution and its norm.
-#[derive(Clone)]
 struct Names {
     conv: String,
     norm: String,
@@ -147,7 +146,6 @@ impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
             } else {
                 self.trace.real(format!("grad.mid.relu{k}"), &dh);
                 dr = relu_backward(&stages[k - 1].r, &dh);
-                self.trace.real(format!("grad.mid.bn{k}"), &dr);
             }
         }
         self.trace.real("grad.in.x", &dx);
@@ -186,6 +184,7 @@ impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
     }
 
     fn stage_backward(&mut self, w: &ConvNorm<T>, stage: &Stage<T>, names: &Names, dr: &Array4<T>) -> Array4<T> {
+        self.trace.real(format!("grad.mid.{}", names.norm), dr);
         let (d_weight, d_bias, d_convolved) =
             self.layers.batch_norm_backward(&w.norm, &stage.convolved, &stage.statistics, self.training(), dr);
         self.trace.real(format!("grad.{}.weight", names.norm), &d_weight);
