@@ -31,6 +31,7 @@ use super::{Output, note};
                   vsepp golden list\n  \
                   vsepp golden show model-vsepp\n  \
                   vsepp golden check OUT --profile f32 --report report.html\n  \
+                  vsepp golden check OUT --suite fixtures/golden-pictures --layout nhwc-hwio\n  \
                   vsepp golden make --inputs mine.safetensors --config model.toml --out expected.safetensors\n  \
                   vsepp golden check mine-out.safetensors --expected expected.safetensors")]
 pub(crate) struct Args {
@@ -248,7 +249,7 @@ fn make(args: MakeArgs) -> Result<Output> {
     let mut all = match args.suite {
         SuiteName::Core => cases::core()?,
         SuiteName::Paper => cases::paper(),
-        SuiteName::Pictures => cases::pictures()?,
+        SuiteName::Pictures => cases::of_pictures()?,
     };
     let (mut layouts, mut of_pictures): (Vec<Layout>, Vec<PictureLayout>) = (Vec::new(), Vec::new());
     for layout in &args.layout {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
+use serde_json::Value;
 
 use super::Arithmetic;
 use super::cases::{Case, Expected, FLAGS};
@@ -16,7 +17,7 @@ use super::pictures::layout::PictureLayout;
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
 use super::stage::Stage;
-use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, TensorEntry, json, schema, sha256};
+use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
@@ -274,6 +275,41 @@ fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
         })
     });
     Ok(caught.map(|description| description.id.to_owned()).collect())
+}
+
+/// The JSON Schema of `manifest.json`.
+const SCHEMA: &str = include_str!("manifest.schema.json");
+/// What is different in the schema of a suite of pictures, as a merge patch (RFC 7396).
+const PATCH_OF_PICTURES: &str = include_str!("pictures/schema.patch.json");
+
+/// The JSON Schema of a manifest.
+///
+/// # Errors
+///
+/// If the schema is not JSON.
+fn schema(manifest: &Manifest) -> Result<String> {
+    /// null takes a key away, an object changes some keys, anything else takes the place of what was there.
+    fn merge(into: &mut Value, patch: Value) {
+        match (into.as_object_mut(), patch) {
+            (Some(into), Value::Object(patch)) => {
+                for (key, value) in patch {
+                    if value.is_null() {
+                        into.shift_remove(&key);
+                    } else {
+                        merge(into.entry(key).or_insert(Value::Null), value);
+                    }
+                }
+            }
+            (_, patch) => *into = patch,
+        }
+    }
+    if !manifest.cases.iter().any(|case| case.program.is_of_pictures()) {
+        return Ok(SCHEMA.into());
+    }
+    let parsed = |text: &str| serde_json::from_str(text).map_err(|e| Error::mismatch(e.to_string()));
+    let mut schema: Value = parsed(SCHEMA)?;
+    merge(&mut schema, parsed(PATCH_OF_PICTURES)?);
+    Ok(format!("{schema:#}\n"))
 }
 
 /// Writes a suite into a folder: the cases, the manifest, its schema.

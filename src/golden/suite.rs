@@ -34,41 +34,6 @@ use crate::files::{TensorFile, read_text};
 
 /// The version of the format.
 pub(crate) const FORMAT: u32 = 2;
-/// The JSON Schema of `manifest.json`.
-const SCHEMA: &str = include_str!("manifest.schema.json");
-
-/// What is different in the schema of a suite of pictures, as a merge patch (RFC 7396).
-const PATCH_OF_PICTURES: &str = include_str!("pictures/schema.patch.json");
-
-/// The JSON Schema of a manifest.
-///
-/// # Errors
-///
-/// If the schema is not JSON.
-pub(super) fn schema(manifest: &Manifest) -> Result<String> {
-    /// null takes a key away, an object changes some keys, anything else takes the place of what was there.
-    fn merge(into: &mut Value, patch: Value) {
-        match (into.as_object_mut(), patch) {
-            (Some(into), Value::Object(patch)) => {
-                for (key, value) in patch {
-                    if value.is_null() {
-                        into.shift_remove(&key);
-                    } else {
-                        merge(into.entry(key).or_insert(Value::Null), value);
-                    }
-                }
-            }
-            (_, patch) => *into = patch,
-        }
-    }
-    if !manifest.cases.iter().any(|case| case.program.is_of_pictures()) {
-        return Ok(SCHEMA.into());
-    }
-    let parsed = |text: &str| serde_json::from_str(text).map_err(|e| Error::mismatch(e.to_string()));
-    let mut schema: Value = parsed(SCHEMA)?;
-    merge(&mut schema, parsed(PATCH_OF_PICTURES)?);
-    Ok(format!("{schema:#}\n"))
-}
 
 /// `manifest.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

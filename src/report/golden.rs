@@ -443,7 +443,8 @@ mod tests {
             }
             writer.write_safetensors(&folder.path().join(format!("{}.safetensors", entry.id)), None).unwrap();
         }
-        let checked = check_against(&suite, folder.path(), Profile::F32, &CheckOptions::default(), None, |_| ()).unwrap();
+        let checked =
+            check_against(&suite, folder.path(), Profile::F32, &CheckOptions::default(), None, |_| ()).unwrap();
         assert!(!checked.passed);
         let found = golden_report(&checked);
         let expected = pages::pasted("README.md", "reset-before-product");

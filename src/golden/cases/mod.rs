@@ -5,6 +5,7 @@
 //! biases and h₀ are not zero, H ≥ 2, so every permutation shows. A draw too near a kink is rejected, and
 //! the next one is used.
 
+mod blocks;
 mod gru;
 mod layers;
 mod losses;
@@ -18,7 +19,6 @@ use ndarray_rand::rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use models::paper;
-pub(crate) use pictures::pictures;
 
 use super::arithmetic::Arithmetic;
 use super::difference::{difference, extent, lengths_of};
@@ -308,5 +308,21 @@ pub(crate) fn core() -> Result<Vec<Case>> {
     models::models(&mut cases)?;
     models::trajectories(&mut cases)?;
     rejected::rejected(&mut cases)?;
+    Ok(cases)
+}
+
+/// All cases of the suite of pictures, likewise. In each family the smallest case comes first.
+///
+/// # Errors
+///
+/// If a case cannot be drawn as it asks.
+pub(crate) fn of_pictures() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    pictures::convolutions(&mut cases)?;
+    pictures::norms(&mut cases)?;
+    pictures::max_pools(&mut cases)?;
+    pictures::average_pools(&mut cases)?;
+    blocks::blocks(&mut cases)?;
+    blocks::rejected(&mut cases)?;
     Ok(cases)
 }

@@ -1,32 +1,15 @@
-//! The suite of the layers of image encoders: convolution, batch normalisation, pools, residual blocks.
+//! The layers of image encoders: convolution, batch normalisation, pools.
 //!
 //! In each family the smallest case comes first. Most pictures are 5 × 7 with 3 channels, so that no two sizes are
 //! equal; the cases flagged `square` have all sizes equal.
 
 use ndarray::{Array1, Array4, s};
 
-use super::{Case, Draw, Expected, Inputs, Program, Result, Sketch, named};
+use super::{Case, Draw, Inputs, Program, Result, Sketch, named};
 use crate::random::permutation;
 
-/// All cases, in the order of the manifest. New ones are added at the end of their family; an id is never given to
-/// another case.
-///
-/// # Errors
-///
-/// If a case cannot be drawn as it asks.
-pub(crate) fn pictures() -> Result<Vec<Case>> {
-    let mut cases = Vec::new();
-    convolutions(&mut cases)?;
-    norms(&mut cases)?;
-    max_pools(&mut cases)?;
-    average_pools(&mut cases)?;
-    blocks(&mut cases)?;
-    rejected(&mut cases)?;
-    Ok(cases)
-}
-
 /// The outputs along an axis.
-fn outputs(pixels: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+pub(super) fn outputs(pixels: usize, kernel: usize, stride: usize, padding: usize) -> usize {
     (pixels + 2 * padding - kernel) / stride + 1
 }
 
@@ -36,7 +19,7 @@ fn single(x: f64) -> f64 {
     f64::from(x as f32)
 }
 
-fn convolutions(cases: &mut Vec<Case>) -> Result<()> {
+pub(super) fn convolutions(cases: &mut Vec<Case>) -> Result<()> {
     // Name, x, [O, kh, kw], stride, padding, whether there is a bias.
     type Kind<'a> = (&'a str, [usize; 4], [usize; 3], usize, usize, bool, &'a [&'static str], &'a str);
     let all: [Kind<'_>; 20] = [
@@ -155,7 +138,7 @@ fn convolutions(cases: &mut Vec<Case>) -> Result<()> {
 
 /// γ, β and running statistics, which differ from those of any batch here. The variances are from 0.5 to 1.5 times
 /// `variance`.
-fn add_norm(inputs: &mut Inputs, draw: &mut Draw, path: &str, channels: usize, variance: f64) {
+pub(super) fn add_norm(inputs: &mut Inputs, draw: &mut Draw, path: &str, channels: usize, variance: f64) {
     let mut add = |part: &str, values: Array1<f64>| {
         inputs.insert(format!("param.{path}{part}"), values.into_dyn());
     };
@@ -165,7 +148,7 @@ fn add_norm(inputs: &mut Inputs, draw: &mut Draw, path: &str, channels: usize, v
     add("running_var", draw.array(channels, 0.5).mapv(|x| single(variance * (1.0 + x))));
 }
 
-fn norms(cases: &mut Vec<Case>) -> Result<()> {
+pub(super) fn norms(cases: &mut Vec<Case>) -> Result<()> {
     // Name, x, the scale of x, its mean, flags.
     type Kind<'a> = (&'a str, [usize; 4], f64, f64, &'a [&'static str], &'a str);
     let all: [Kind<'_>; 10] = [
@@ -255,7 +238,7 @@ impl Numbers {
     }
 }
 
-fn max_pools(cases: &mut Vec<Case>) -> Result<()> {
+pub(super) fn max_pools(cases: &mut Vec<Case>) -> Result<()> {
     // Name, x, [kernel, stride, padding], what the numbers are, flags.
     type Kind<'a> = (&'a str, [usize; 4], [usize; 3], Numbers, &'a [&'static str], &'a str);
     use Numbers::{Constant, Distinct, Negative, Ties, Zeros};
@@ -324,7 +307,7 @@ fn max_pools(cases: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
-fn average_pools(cases: &mut Vec<Case>) -> Result<()> {
+pub(super) fn average_pools(cases: &mut Vec<Case>) -> Result<()> {
     // Name, x, the size of y.
     type Kind<'a> = (&'a str, [usize; 4], usize, &'a [&'static str], &'a str);
     let all: [Kind<'_>; 9] = [
@@ -353,207 +336,5 @@ fn average_pools(cases: &mut Vec<Case>) -> Result<()> {
             ])
         })?);
     }
-    Ok(())
-}
-
-/// A block: the outputs of its convolutions, their strides, whether the shortcut is projected.
-struct Shape<'a> {
-    x: [usize; 4],
-    outputs: &'a [usize],
-    strides: &'a [usize],
-    projected: bool,
-}
-
-fn block_inputs(draw: &mut Draw, shape: &Shape<'_>) -> Inputs {
-    let [n, c, mut h, mut w] = shape.x;
-    let mut inputs = named([("in.x", draw.array((n, c, h, w), 1.0).into_dyn())]);
-    let mut add = |draw: &mut Draw, [conv, norm]: [String; 2], [o, c, k]: [usize; 3]| {
-        let scale = (3.0 / (c * k * k) as f64).sqrt();
-        inputs.insert(format!("param.{conv}.weight"), draw.array((o, c, k, k), scale).into_dyn());
-        add_norm(&mut inputs, draw, &format!("{norm}."), o, 1.0);
-    };
-    let mut channels = c;
-    for (k, (&o, &stride)) in shape.outputs.iter().zip(shape.strides).enumerate() {
-        // A bottleneck is 1 × 1, 3 × 3, 1 × 1; a basic block is 3 × 3, 3 × 3.
-        let kernel = if shape.outputs.len() == 2 || k == 1 { 3 } else { 1 };
-        add(draw, [format!("conv{}", k + 1), format!("bn{}", k + 1)], [o, channels, kernel]);
-        (h, w) = (outputs(h, kernel, stride, kernel / 2), outputs(w, kernel, stride, kernel / 2));
-        channels = o;
-    }
-    if shape.projected {
-        add(draw, ["downsample.0".into(), "downsample.1".into()], [channels, c, 1]);
-    }
-    inputs.insert("in.d_y".into(), draw.array((n, channels, h, w), 1.0).into_dyn());
-    inputs
-}
-
-fn blocks(cases: &mut Vec<Case>) -> Result<()> {
-    // Name, x, outputs, strides, whether it is projected and whether it trains, the distance from a kink, flags.
-    type Kind<'a> = (&'a str, [usize; 4], &'a [usize], &'a [usize], [bool; 2], f64, &'a [&'static str], &'a str);
-    let all: [Kind<'_>; 13] = [
-        (
-            "basic-smallest",
-            [1, 2, 2, 2],
-            &[2, 2],
-            &[1, 1],
-            [false, false],
-            0.1,
-            &[],
-            "x itself is the shortcut; far from every kink, so that low precision is judged too.",
-        ),
-        ("basic-evaluation", [2, 3, 4, 5], &[3, 3], &[1, 1], [false, false], 1e-3, &[], "x itself is the shortcut."),
-        (
-            "basic-training",
-            [2, 3, 5, 7],
-            &[3, 3],
-            &[1, 1],
-            [false, true],
-            1e-3,
-            &[],
-            "The same with the statistics of the batch.",
-        ),
-        (
-            "basic-stride-2-evaluation",
-            [2, 3, 5, 7],
-            &[4, 4],
-            &[2, 1],
-            [true, false],
-            1e-3,
-            &[],
-            "3 × 3 with stride 2, and a projected shortcut of every second pixel.",
-        ),
-        (
-            "basic-stride-2-training",
-            [2, 3, 5, 7],
-            &[4, 4],
-            &[2, 1],
-            [true, true],
-            1e-3,
-            &[],
-            "The same with the statistics of the batch.",
-        ),
-        (
-            "basic-wider-training",
-            [2, 3, 5, 7],
-            &[4, 4],
-            &[1, 1],
-            [true, true],
-            1e-3,
-            &[],
-            "A projected shortcut without a stride.",
-        ),
-        (
-            "bottleneck-training",
-            [2, 8, 5, 7],
-            &[2, 2, 8],
-            &[1, 1, 1],
-            [false, true],
-            1e-3,
-            &[],
-            "1 × 1, 3 × 3, 1 × 1; x itself is the shortcut.",
-        ),
-        (
-            "bottleneck-first-evaluation",
-            [2, 3, 5, 7],
-            &[2, 2, 8],
-            &[1, 1, 1],
-            [true, false],
-            1e-3,
-            &[],
-            "A projected shortcut without a stride, as in the first layer.",
-        ),
-        (
-            "bottleneck-stride-2-evaluation",
-            [2, 3, 5, 7],
-            &[2, 2, 8],
-            &[1, 2, 1],
-            [true, false],
-            1e-3,
-            &[],
-            "The stride is on the 3 × 3, as torchvision has it.",
-        ),
-        (
-            "bottleneck-stride-2-training",
-            [2, 3, 5, 7],
-            &[2, 2, 8],
-            &[1, 2, 1],
-            [true, true],
-            1e-3,
-            &[],
-            "The same with the statistics of the batch.",
-        ),
-        (
-            "bottleneck-stride-2-first-training",
-            [2, 3, 5, 7],
-            &[2, 2, 8],
-            &[2, 1, 1],
-            [true, true],
-            1e-3,
-            &[],
-            "The stride is on the first 1 × 1, as He et al. have it.",
-        ),
-        ("basic-all-equal", [3, 3, 3, 3], &[3, 3], &[1, 1], [false, true], 1e-3, &["square"], "All sizes are 3."),
-        (
-            "basic-remainder",
-            [2, 17, 5, 7],
-            &[23, 23],
-            &[2, 1],
-            [true, true],
-            1e-3,
-            &["remainder"],
-            "17 channels, 23 outputs.",
-        ),
-    ];
-    for (name, x, outputs, strides, [projected, training], apart, flags, note) in all {
-        let mut sketch = Sketch::new("block", name, Program::Block, note).flags(flags).apart(apart);
-        if !training {
-            sketch = sketch.flags(&["running-statistics"]);
-        }
-        let sketch = sketch.with(|s| (s.strides, s.training) = (strides.to_vec(), training));
-        let shape = Shape { x, outputs, strides, projected };
-        cases.push(sketch.draw(|draw| block_inputs(draw, &shape))?);
-    }
-    Ok(())
-}
-
-fn rejected(cases: &mut Vec<Case>) -> Result<()> {
-    let sketch = |name: &str, program, note: &str| {
-        Sketch::new("rejected", name, program, note).flags(&["rejected"]).expecting(Expected::Invalid)
-    };
-    let four = |draw: &mut Draw, shape: [usize; 4]| draw.array(shape, 1.0).into_dyn();
-    let note = "A kernel of 3 × 3 does not fit into 2 × 3 pixels without padding.";
-    cases.push(sketch("kernel-too-large", Program::Conv, note).draw(|draw| {
-        named([
-            ("in.x", four(draw, [1, 2, 2, 3])),
-            ("in.d_y", four(draw, [1, 2, 1, 1])),
-            ("param.weight", four(draw, [2, 2, 3, 3])),
-        ])
-    })?);
-    cases.push(sketch("channels-differ", Program::Conv, "A kernel for 2 channels, pictures with 3.").draw(|draw| {
-        named([
-            ("in.x", four(draw, [1, 3, 2, 3])),
-            ("in.d_y", four(draw, [1, 2, 2, 3])),
-            ("param.weight", four(draw, [2, 2, 1, 1])),
-        ])
-    })?);
-    let note = "One number per channel has no variance to normalise with.";
-    cases.push(sketch("one-number-per-channel", Program::BatchNorm, note).with(|s| s.training = true).draw(
-        |draw| {
-            let mut inputs = named([("in.x", four(draw, [1, 3, 1, 1])), ("in.d_y", four(draw, [1, 3, 1, 1]))]);
-            add_norm(&mut inputs, draw, "", 3, 1.0);
-            inputs
-        },
-    )?);
-    let note = "Padding 2 around windows of 2 × 2: some windows have no pixel.";
-    let padded = sketch("window-of-padding", Program::MaxPool, note);
-    cases.push(
-        padded
-            .with(|s| (s.kernel, s.stride, s.padding) = (2, 2, 2))
-            .draw(|draw| named([("in.x", four(draw, [1, 1, 2, 4])), ("in.d_y", four(draw, [1, 1, 3, 4]))]))?,
-    );
-    let note = "Stride 2 without a projected shortcut: the sum of 3 × 4 and 5 × 7 pixels does not exist.";
-    let shape = Shape { x: [2, 3, 5, 7], outputs: &[3, 3], strides: &[2, 1], projected: false };
-    let block = sketch("shortcut-of-another-shape", Program::Block, note);
-    cases.push(block.with(|s| s.strides = vec![2, 1]).draw(|draw| block_inputs(draw, &shape))?);
     Ok(())
 }
