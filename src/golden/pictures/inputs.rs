@@ -137,7 +137,8 @@ impl Reader<'_> {
         Ok((size, x, dy))
     }
 
-    /// A block: two convolutions or three, and a shortcut if there are tensors for it.
+    /// A block: two convolutions or three, and a projected shortcut if there are tensors for it. (No case has the
+    /// shortcut without parameters that takes every second pixel.)
     pub(super) fn block<T: Real>(&self) -> Result<BlockInputs<T>> {
         let x = self.x()?;
         let strides = &self.settings.strides;
