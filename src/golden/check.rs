@@ -140,7 +140,7 @@ fn found_in(file: &TensorFile, case: &CaseEntry, layout: Option<PictureLayout>) 
                     }
                     let values = file.get(&name)?;
                     match layout {
-                        Some(layout) => layout.to_suite(&name, &values),
+                        Some(layout) => layout.turned_back(&name, &values),
                         None => values,
                     }
                 }

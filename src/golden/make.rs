@@ -156,7 +156,7 @@ impl Case {
         }
         for &layout in options.of_pictures {
             for (name, values) in self.inputs.iter().filter(|(_, values)| values.ndim() == 4) {
-                let turned = layout.from_suite(name, values);
+                let turned = layout.turned_from(name, values);
                 tensors.push(add(
                     &mut writer,
                     &format!("layout.{layout}.{name}"),

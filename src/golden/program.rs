@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plain::Trace;
 use crate::loss::{HingeLoss, Violation};
 use crate::model::Config;
-use crate::real::Real;
+use crate::real::{Real, Scalar};
 use crate::similarity::Measure;
 
 /// The tensors that a case gives: `in.*` and `param.*`.
@@ -166,7 +166,7 @@ impl Margins {
 
     /// A maximum has a kink where the two largest numbers of a window are equal.
     pub(super) fn see_window<T: Real>(&mut self, numbers: impl Iterator<Item = T>) {
-        let mut all: Vec<f64> = numbers.map(|x| x.re()).collect();
+        let mut all: Vec<f64> = numbers.map(Scalar::re).collect();
         all.sort_by(|a, b| b.total_cmp(a));
         if let [first, second, ..] = all[..] {
             Self::see(&mut self.window, first - second);

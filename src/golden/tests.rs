@@ -486,8 +486,9 @@ fn tf32_and_bf16_are_rejected_under_f32_wherever_there_is_a_product() {
         for case in valid() {
             let order = case.entry.config.get("measure").is_some_and(|m| m != "cosine");
             let product = match case.entry.program {
-                Program::GruCell | Program::Gru | Program::Linear | Program::Model => true,
-                Program::Conv | Program::Block => true,
+                Program::GruCell | Program::Gru | Program::Linear | Program::Model | Program::Conv | Program::Block => {
+                    true
+                }
                 Program::Scores => !order,
                 _ => false,
             };

@@ -278,9 +278,9 @@ pub(crate) fn measure(
     Ok(Measured { golden, tolerances })
 }
 
-/// The places of the tensors whose errors decide on which side of a kink a value is: the scores, or what the ReLUs
-/// of a block are applied to. (The choices of a max pool are compared themselves.)
-pub(crate) fn before_kinks<T>(trace: &Trace<T>) -> Vec<usize> {
+/// The places of the tensors whose errors decide on which side of a kink a value is: the scores, or what each `ReLU`
+/// of a block is applied to. (The choices of a max pool are compared themselves.)
+fn before_kinks<T>(trace: &Trace<T>) -> Vec<usize> {
     let place = |name: &str| trace.entries.iter().position(|entry| entry.name == name);
     let scores = ["out.scores", "mid.cost_s"].into_iter().find_map(place);
     scores.into_iter().chain(["mid.bn1", "mid.bn2", "mid.sum"].into_iter().filter_map(place)).collect()

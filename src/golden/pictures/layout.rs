@@ -11,28 +11,28 @@ use ndarray::ArrayD;
 
 use crate::error::{Error, Result};
 
-/// An order of the axes that is not the suite's.
+/// An order of the axes that is not the suite's: pictures [N, H, W, C], and kernels in one of three orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PictureLayout {
-    /// Pictures [N, H, W, C], kernels [kh, kw, C, O]: Keras, Flax.
-    NhwcHwio,
-    /// Pictures [N, H, W, C], kernels [O, kh, kw, C]: MLX.
-    NhwcOhwi,
-    /// Pictures [N, H, W, C], kernels [O, C, kh, kw].
-    NhwcOihw,
+    /// [kh, kw, C, O]: Keras, Flax.
+    Hwio,
+    /// [O, kh, kw, C]: MLX.
+    Ohwi,
+    /// [O, C, kh, kw], as the suite has them.
+    Oihw,
 }
 
 impl PictureLayout {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::NhwcHwio, Self::NhwcOhwi, Self::NhwcOihw];
+    pub(crate) const ALL: [Self; 3] = [Self::Hwio, Self::Ohwi, Self::Oihw];
 
     /// Its name on the command line.
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::NhwcHwio => "nhwc-hwio",
-            Self::NhwcOhwi => "nhwc-ohwi",
-            Self::NhwcOihw => "nhwc-oihw",
+            Self::Hwio => "nhwc-hwio",
+            Self::Ohwi => "nhwc-ohwi",
+            Self::Oihw => "nhwc-oihw",
         }
     }
 
@@ -41,21 +41,21 @@ impl PictureLayout {
         let kernel = name == "weight" || name.ends_with(".weight");
         match self {
             _ if !kernel => [0, 2, 3, 1],
-            Self::NhwcHwio => [2, 3, 1, 0],
-            Self::NhwcOhwi => [0, 2, 3, 1],
-            Self::NhwcOihw => [0, 1, 2, 3],
+            Self::Hwio => [2, 3, 1, 0],
+            Self::Ohwi => [0, 2, 3, 1],
+            Self::Oihw => [0, 1, 2, 3],
         }
     }
 
     /// A tensor of the suite in this layout.
     #[must_use]
-    pub(crate) fn from_suite(self, name: &str, x: &ArrayD<f64>) -> ArrayD<f64> {
+    pub(crate) fn turned_from(self, name: &str, x: &ArrayD<f64>) -> ArrayD<f64> {
         turned(x, self.axes(name))
     }
 
     /// A tensor in this layout as the suite has it.
     #[must_use]
-    pub(crate) fn to_suite(self, name: &str, x: &ArrayD<f64>) -> ArrayD<f64> {
+    pub(crate) fn turned_back(self, name: &str, x: &ArrayD<f64>) -> ArrayD<f64> {
         let mut back = [0; 4];
         for (here, there) in self.axes(name).into_iter().enumerate() {
             back[there] = here;
@@ -96,8 +96,7 @@ mod tests {
     #[test]
     fn every_axis_goes_where_the_name_says() {
         let x = ArrayD::from_shape_fn(vec![2, 3, 5, 7], |at| (at[0] * 1000 + at[1] * 100 + at[2] * 10 + at[3]) as f64);
-        let names =
-            [(PictureLayout::NhwcHwio, "HWIO"), (PictureLayout::NhwcOhwi, "OHWI"), (PictureLayout::NhwcOihw, "OIHW")];
+        let names = [(PictureLayout::Hwio, "HWIO"), (PictureLayout::Ohwi, "OHWI"), (PictureLayout::Oihw, "OIHW")];
         for (layout, kernel) in names {
             assert!(layout.name().ends_with(&kernel.to_lowercase()));
             for (name, letters, canonical) in [
@@ -106,15 +105,15 @@ mod tests {
                 ("grad.weight", kernel, "OIHW"),
                 ("param.downsample.0.weight", kernel, "OIHW"),
             ] {
-                let there = layout.from_suite(name, &x);
+                let there = layout.turned_from(name, &x);
                 let sizes: Vec<usize> = letters.chars().map(|l| x.shape()[canonical.find(l).unwrap()]).collect();
                 assert_eq!(there.shape(), sizes, "{layout}: {name}");
                 let place: Vec<usize> = letters.chars().map(|l| [1, 2, 4, 6][canonical.find(l).unwrap()]).collect();
                 assert_eq!(there[place.as_slice()], 1246.0, "{layout}: {name}");
-                assert_eq!(layout.to_suite(name, &there), x, "{layout}: {name}");
+                assert_eq!(layout.turned_back(name, &there), x, "{layout}: {name}");
             }
         }
-        assert_eq!(PictureLayout::NhwcHwio.to_suite("mid.mean", &ndarray::arr1(&[1.0, 2.0]).into_dyn()).shape(), [2]);
+        assert_eq!(PictureLayout::Hwio.turned_back("mid.mean", &ndarray::arr1(&[1.0, 2.0]).into_dyn()).shape(), [2]);
         assert!("nhwc".parse::<PictureLayout>().unwrap_err().to_string().contains("nhwc-hwio"));
     }
 }

@@ -56,9 +56,8 @@ fn the_suite_of_pictures_is_what_it_promises() {
             let judged = |profile| case.expected_entries().all(|tensor| tensor.tolerance.contains_key(&profile));
             assert!(judged(Profile::F64) && judged(F32), "{id}: f64 and f32 judge every tensor");
             for (name, values) in &case.expected {
-                let zeros = values.iter().filter(|&&x| x == 0.0).count();
-                let sparse = name == "grad.in.x" || name == "mid.index";
-                assert!(sparse || 5 * zeros <= 4 * values.len(), "{id}: {name}: {zeros} of {} are 0", values.len());
+                let zero = name != "mid.index" && values.iter().all(|&x| x == 0.0);
+                assert!(!zero, "{id}: {name}: every value is 0");
             }
         }
     }
@@ -261,7 +260,9 @@ impl GoldenCase {
 /// A tensor with some axes reversed.
 fn reversed(x: &ArrayD<f64>, axes: &[usize]) -> ArrayD<f64> {
     let mut x = x.clone();
-    axes.iter().for_each(|&axis| x.invert_axis(Axis(axis)));
+    for &axis in axes {
+        x.invert_axis(Axis(axis));
+    }
     x.as_standard_layout().into_owned()
 }
 
@@ -354,7 +355,7 @@ const WRONG: [(&str, Wrong); 13] = [
     }),
     ("the-last-of-equal-maxima", |case| {
         let settings = case.settings().unwrap();
-        let fits = |pixels: usize| (pixels + 2 * settings.padding - settings.kernel) % settings.stride == 0;
+        let fits = |pixels: usize| (pixels + 2 * settings.padding - settings.kernel).is_multiple_of(settings.stride);
         let whole = case.inputs["in.x"].shape()[2..].iter().all(|&pixels| fits(pixels));
         let tie = case.entry.flags.iter().any(|flag| flag == "pool-tie");
         (tie && whole).then(|| {
