@@ -178,3 +178,67 @@ fn the_suite_is_listed_shown_and_missed() {
         assert!(stderr(&output).contains(what), "{arguments:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_backend_with_other_orders_of_axes_says_so() {
+    let suite = "fixtures/golden-pictures";
+    let folder = tempfile::tempdir().unwrap();
+    // Sizes that differ, and the case in which all are 3: there only the values show the order.
+    let ids = ["conv-tall-kernel-padded", "conv-all-equal", "max-pool-three-by-three", "block-bottleneck-training"];
+    // For each axis of a backend's tensor, which axis of the suite's it is.
+    let layouts = [("nhwc-hwio", [2, 3, 1, 0]), ("nhwc-ohwi", [0, 2, 3, 1]), ("nhwc-oihw", [0, 1, 2, 3])];
+    let turned = |name: &str, x: ArrayD<f64>, kernel: [usize; 4]| {
+        let axes = if name.ends_with("weight") { kernel } else { [0, 2, 3, 1] };
+        let turned = if x.ndim() == 4 { x.permuted_axes(axes.to_vec()) } else { x };
+        turned.as_standard_layout().into_owned()
+    };
+    let cases: Vec<&str> = ids.iter().flat_map(|id| ["--case", *id]).collect();
+    for (layout, kernel) in layouts {
+        let out = folder.path().join(layout);
+        std::fs::create_dir(&out).unwrap();
+        for id in ids {
+            let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(suite).join(format!("{id}.safetensors"));
+            let (file, mut written) = (Tensors::read(&golden), Tensors::default());
+            for name in file.names().filter(|name| !name.starts_with("in.") && !name.starts_with("param.")) {
+                written.add(name, turned(name, file.get(name), kernel));
+            }
+            written.write(&out.join(format!("{id}.safetensors")));
+        }
+        let check = |extra: &[&str]| {
+            let all = [&["check", text(&out), "--suite", suite, "--profile", "f64", "--complete"], extra, &cases[..]];
+            vsepp(&all.concat())
+        };
+        let passed = check(&["--layout", layout]);
+        assert!(passed.status.success(), "{layout}: {}{}", stdout(&passed), stderr(&passed));
+        assert!(stdout(&passed).contains("PASSED: 4 cases"), "{}", stdout(&passed));
+        for (other, _) in layouts.iter().filter(|(other, _)| *other != layout) {
+            assert_eq!(check(&["--layout", other]).status.code(), Some(1), "{layout} read as {other}");
+        }
+        let unsaid = check(&[]);
+        assert_eq!(unsaid.status.code(), Some(1), "{layout}");
+        for id in ids {
+            assert!(stdout(&unsaid).contains(id), "{layout}: {id} fails: {}", stdout(&unsaid));
+        }
+        assert!(stdout(&unsaid).contains("no mistake of the layers of pictures is known yet"), "{}", stdout(&unsaid));
+
+        // The given tensors in this order.
+        let made = folder.path().join(format!("made-{layout}"));
+        let make = ["make", "--suite", "pictures", "--layout", layout, "--profile", "f64", "--out", text(&made)];
+        let made_it = vsepp(&[&make[..], &cases].concat());
+        assert!(made_it.status.success(), "{}", stderr(&made_it));
+        let file = Tensors::read(&made.join("conv-tall-kernel-padded.safetensors"));
+        for name in ["in.x", "in.d_y", "param.weight"] {
+            assert_eq!(file.get(&format!("layout.{layout}.{name}")), turned(name, file.get(name), kernel), "{name}");
+        }
+    }
+    for (arguments, what) in [
+        (&["check", "fixtures/golden", "--layout", "nhwc-hwio"][..], "there are no pictures in the suite core"),
+        (&["check", suite, "--suite", suite, "--layout", "nhwc"], "nhwc-hwio, nhwc-ohwi, nhwc-oihw"),
+        (&["make", "--suite", "pictures", "--layout", "keras", "--out", "none"], "nhwc-hwio, nhwc-ohwi, nhwc-oihw"),
+        (&["make", "--layout", "nhwc-hwio", "--out", "none"], "cudnn, onnx"),
+    ] {
+        let output = vsepp(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(what), "{arguments:?}: {}", stderr(&output));
+    }
+}

@@ -1,4 +1,4 @@
-"""A backend for the golden suite in PyTorch: nn.GRU, autograd, torch.optim.Adam.
+"""A backend for the golden suites in PyTorch: nn.GRU, nn.Conv2d, nn.BatchNorm2d, autograd, torch.optim.Adam.
 
 Run
     python -m pip install "torch>=2.6" numpy safetensors
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -416,8 +417,117 @@ def model(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tens
     return record
 
 
+# ---- Programs of pictures -------------------------------------------------------------------------
+
+
+def run(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """A layer's result. PyTorch refuses what does not fit with errors of its own."""
+    try:
+        return function(*inputs)
+    except (RuntimeError, ValueError) as e:
+        raise Rejected(str(e)) from e
+
+
+def layer_of(
+    config: Config, given: Tensors, setup: Setup, layer: nn.Module, record: Record, product: bool = False
+) -> Record:
+    """y, and the gradients of the parameters and of x."""
+    x = given["x"].requires_grad_()
+    record["out.y"] = run(setup.product, layer, x) if product else run(layer, x)
+    record.backward((record["out.y"] * given["d_y"]).sum(), x=x)
+    record.gradients(layer)
+    return record
+
+
+def convolution(weight: Tensor, stride: int, padding: int | None = None, bias: bool = False) -> nn.Conv2d:
+    """The module for a weight. Unless the padding is given, a kernel of 3 x 3 keeps the size of a picture."""
+    outputs, inputs, *kernel = weight.shape
+    padding = kernel[0] // 2 if padding is None else padding
+    return nn.Conv2d(inputs, outputs, tuple(kernel), stride, padding, bias=bias)
+
+
+def conv(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    module = convolution(params["weight"], config["stride"], config["padding"], "bias" in params)
+    return layer_of(config, given, setup, filled(module, params, setup), Record(), product=True)
+
+
+def keep_statistics(record: Record, name: str, x: Tensor, norm: nn.BatchNorm2d) -> None:
+    """The statistics of the batch, which the module does not show, and what the running ones have become."""
+    if norm.training:
+        axes, name = (0, 2, 3), name and f"{name}."
+        record |= {f"mid.{name}mean": x.mean(axes), f"mid.{name}var": x.var(axes, correction=0)}
+        record |= {f"out.{name}running_mean": norm.running_mean, f"out.{name}running_var": norm.running_var}
+
+
+def batch_norm(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    norm = filled(nn.BatchNorm2d(len(params["weight"])), params, setup).train(config["training"])
+    record = layer_of(config, given, setup, norm, Record())
+    keep_statistics(record, "", given["x"], norm)
+    return record
+
+
+def max_pool(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    record = Record()
+    pool = nn.MaxPool2d(config["kernel"], config["stride"], config["padding"], return_indices=True)
+
+    def first(x: Tensor) -> Tensor:
+        y, record["mid.index"] = pool(x)
+        return y
+
+    x = given["x"].requires_grad_()
+    record["out.y"] = run(first, x)
+    record.backward((record["out.y"] * given["d_y"]).sum(), x=x)
+    return record
+
+
+def avg_pool(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    return layer_of(config, given, setup, nn.AdaptiveAvgPool2d(config["size"]), Record())
+
+
+class Block(nn.Module):
+    """A residual block with torchvision's names."""
+
+    def __init__(self, params: Tensors, config: Config, setup: Setup) -> None:
+        super().__init__()
+        self.setup, self.count = setup, len(config["strides"])
+        for k, stride in enumerate(config["strides"], 1):
+            weight = params[f"conv{k}.weight"]
+            self.add_module(f"conv{k}", convolution(weight, stride))
+            self.add_module(f"bn{k}", nn.BatchNorm2d(len(weight)))
+        if "downsample.0.weight" in params:
+            weight, stride = params["downsample.0.weight"], math.prod(config["strides"])
+            self.downsample = nn.Sequential(convolution(weight, stride), nn.BatchNorm2d(len(weight)))
+        filled(self, params, setup).train(config["training"])
+
+    def stage(self, record: Record, conv: str, norm: str, x: Tensor) -> Tensor:
+        convolved = record.keep(f"mid.{conv}", self.setup.product(self.get_submodule(conv), x))
+        r = record.keep(f"mid.{norm}", self.get_submodule(norm)(convolved))
+        keep_statistics(record, norm, convolved, self.get_submodule(norm))
+        return r
+
+    def forward(self, record: Record, x: Tensor) -> Tensor:
+        h = x
+        for k in range(1, self.count + 1):
+            r = self.stage(record, f"conv{k}", f"bn{k}", h)
+            h = record.keep(f"mid.relu{k}", r.relu()) if k < self.count else r
+        if hasattr(self, "downsample"):
+            x = self.stage(record, "downsample.0", "downsample.1", x)
+        return record.keep("mid.sum", h + x).relu()
+
+
+def block(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    record, x = Record(), given["x"].requires_grad_()
+    module = Block(params, config, setup)
+    record["out.y"] = run(module, record, x)
+    record.backward((record["out.y"] * given["d_y"]).sum(), x=x)
+    record.gradients(module)
+    return record
+
+
+OF_CAPTIONS = (gru_cell, gru, embedding, linear, l2norm, scores, loss, optimiser, model)
+OF_PICTURES = (conv, batch_norm, max_pool, avg_pool, block)
 PROGRAMS: dict[str, Callable[[Config, Tensors, Tensors, Setup], Tensors]] = {
-    program.__name__: program for program in (gru_cell, gru, embedding, linear, l2norm, scores, loss, optimiser, model)
+    program.__name__: program for program in OF_CAPTIONS + OF_PICTURES
 }
 
 

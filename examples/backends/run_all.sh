@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Runs the backends of this folder on the golden suite and checks what they write, in f64 and f32.
+# Runs the backends of this folder on the golden suites and checks what they write, in f64 and f32.
 # usage: examples/backends/run_all.sh [PYTHON]     (a Python with torch, numpy and safetensors)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${1:-python3}
 suite=fixtures/golden
+pictures=fixtures/golden-pictures
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 cargo build --release --quiet
-check() { # name profile
+check() { # name profile [suite]
   printf '%-16s %-4s ' "$1" "$2"
-  target/release/vsepp golden check "$out/$1-$2" --suite "$suite" --profile "$2" >"$out/text" || { cat "$out/text"; exit 1; }
+  target/release/vsepp golden check "$out/$1-$2" --suite "${3:-$suite}" --profile "$2" >"$out/text" || { cat "$out/text"; exit 1; }
   tail -n 1 "$out/text"
 }
 for backend in pytorch numpy; do
@@ -18,6 +19,10 @@ for backend in pytorch numpy; do
     "$python" "examples/backends/${backend}_backend.py" "$suite" "$out/$backend-$precision" --precision "$precision" >"$out/text"
     check "$backend" "$precision"
   done
+done
+for precision in f64 f32; do
+  "$python" examples/backends/pytorch_backend.py "$pictures" "$out/pictures-$precision" --precision "$precision" >"$out/text"
+  check pictures "$precision" "$pictures"
 done
 for precision in f64 f32; do
   real=$([ "$precision" = f64 ] && echo double || echo float)

@@ -9,6 +9,7 @@ use crate::golden::cases::{self, Case};
 use crate::golden::check::{CheckOptions, check_against, check_file};
 use crate::golden::custom;
 use crate::golden::make::{self, MakeOptions};
+use crate::golden::pictures::layout::PictureLayout;
 use crate::golden::suite::{Format, Suite};
 use crate::golden::tolerance::Profile;
 use crate::interop::Layout;
@@ -30,6 +31,7 @@ use super::{Output, note};
                   vsepp golden list\n  \
                   vsepp golden show model-vsepp\n  \
                   vsepp golden check OUT --profile f32 --report report.html\n  \
+                  vsepp golden check OUT --suite fixtures/golden-pictures --layout nhwc-hwio\n  \
                   vsepp golden make --inputs mine.safetensors --config model.toml --out expected.safetensors\n  \
                   vsepp golden check mine-out.safetensors --expected expected.safetensors")]
 pub(crate) struct Args {
@@ -86,9 +88,10 @@ struct MakeArgs {
     #[arg(long, value_enum, default_value = "safetensors", conflicts_with = "inputs")]
     format: FormatName,
     /// Add the GRU's weights in this library's layout, as `layout.NAME.l{k}.*`: cudnn, onnx, webnn-rzn,
-    /// webnn-zrn, keras, flax, mlx, burn or onednn
+    /// webnn-zrn, keras, flax, mlx, burn or onednn. For the suite pictures: pictures and kernels with their axes in
+    /// this order, as `layout.NAME.*`: nhwc-hwio, nhwc-ohwi or nhwc-oihw
     #[arg(long, value_name = "NAME")]
-    layout: Vec<Layout>,
+    layout: Vec<String>,
     /// Measure the tolerances of these profiles only [default: all; for large cases f64 and f32]
     #[arg(long, value_enum, value_name = "PROFILE")]
     profile: Vec<ProfileName>,
@@ -123,6 +126,10 @@ struct CheckArgs {
     /// that must be refused and that it cannot take
     #[arg(long)]
     complete: bool,
+    /// The order of the axes of the backend's pictures and kernels: nhwc-hwio, nhwc-ohwi or nhwc-oihw [default: as
+    /// in the suite, nchw-oihw]
+    #[arg(long, value_name = "NAME", conflicts_with = "expected")]
+    layout: Option<PictureLayout>,
     /// Try every known mistake on large cases too, which takes a long time
     #[arg(long)]
     diagnose: bool,
@@ -140,6 +147,8 @@ enum SuiteName {
     Core,
     /// The sizes of the paper: V 11,755, E 300, H 1024, F 4096, B 128
     Paper,
+    /// The suite of `fixtures/golden-pictures`: the layers of image encoders
+    Pictures,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -228,11 +237,28 @@ fn make(args: MakeArgs) -> Result<Output> {
         return make_own(&args, inputs, &profiles);
     }
     let paper = matches!(args.suite, SuiteName::Paper);
+    let name = match args.suite {
+        SuiteName::Core => "core",
+        SuiteName::Paper => "paper",
+        SuiteName::Pictures => "pictures",
+    };
     if profiles.is_empty() {
         profiles = if paper { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
     }
     check_folder_free(&args.out, &[], args.force)?;
-    let mut all = if paper { cases::paper() } else { cases::core()? };
+    let mut all = match args.suite {
+        SuiteName::Core => cases::core()?,
+        SuiteName::Paper => cases::paper(),
+        SuiteName::Pictures => cases::of_pictures()?,
+    };
+    let (mut layouts, mut of_pictures): (Vec<Layout>, Vec<PictureLayout>) = (Vec::new(), Vec::new());
+    for layout in &args.layout {
+        if matches!(args.suite, SuiteName::Pictures) {
+            of_pictures.push(layout.parse()?);
+        } else {
+            layouts.push(layout.parse()?);
+        }
+    }
     if let Some(unknown) = args.case.iter().find(|id| all.iter().all(|case| case.id != **id)) {
         anyhow::bail!("there is no case {unknown} in this suite");
     }
@@ -242,13 +268,14 @@ fn make(args: MakeArgs) -> Result<Output> {
     check_folder_free(&args.out, &files, args.force)?;
     let options = MakeOptions {
         profiles: &profiles,
-        layouts: &args.layout,
+        layouts: &layouts,
+        of_pictures: &of_pictures,
         steps: if paper { args.steps } else { !args.no_steps },
-        kills: !paper,
+        // No mistake of the layers of pictures is known.
+        kills: matches!(args.suite, SuiteName::Core),
         single: true,
     };
     let bar = counting(all.len(), "computing");
-    let name = if paper { "paper" } else { "core" };
     let manifest = make::write(&args.out, name, &all, format, options, |_| bar.inc(1))?;
     bar.finish_and_clear();
     let tensors: usize = manifest.cases.iter().map(|case| case.tensors.len()).sum();
@@ -302,10 +329,12 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         [] => &Profile::ALL[..],
         given => given,
     };
+    let layouts: Vec<Layout> = args.layout.iter().map(|layout| layout.parse()).collect::<Result<_, _>>()?;
     let bar = super::busy("computing, and measuring tolerances".into());
     let options = MakeOptions {
         profiles,
-        layouts: &args.layout,
+        layouts: &layouts,
+        of_pictures: &[],
         steps: !args.no_steps,
         kills: false,
         single: not_single.is_none(),
@@ -360,7 +389,7 @@ fn check(args: CheckArgs) -> Result<Output> {
     } else {
         let suite = open(&args.suite)?;
         let bar = counting(suite.manifest.cases.len(), "checking");
-        let report = check_against(&suite, &args.found, profile, &options, |_| bar.inc(1))?;
+        let report = check_against(&suite, &args.found, profile, &options, args.layout, |_| bar.inc(1))?;
         bar.finish_and_clear();
         report
     };

@@ -247,7 +247,7 @@ fn mixed(bits: u64) -> u64 {
 }
 
 /// x y + z, rounded once (in `f32`, except for rare double roundings).
-fn fused<T: Real>(x: T, y: T, z: T) -> T {
+pub(crate) fn fused<T: Real>(x: T, y: T, z: T) -> T {
     if size_of::<T>() == 4 {
         T::from_f64(x.re() * y.re() + z.re())
     } else {

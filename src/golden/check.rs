@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::cases::Expected;
 use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorReport, UNSUPPORTED, check_case};
 use super::diagnose::{Checked, Diagnoses, diagnose};
+use super::pictures::layout::PictureLayout;
 use super::program::Inputs;
 use super::stage::Stage;
 use super::suite::{CaseEntry, Format, GoldenCase, Suite, check_entry};
@@ -117,7 +118,7 @@ pub(crate) struct StageReport {
 /// # Errors
 ///
 /// If a tensor has a type that cannot be read, or is far larger than that of the case.
-fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
+fn found_in(file: &TensorFile, case: &CaseEntry, layout: Option<PictureLayout>) -> Result<FoundTensors> {
     /// Up to this many numbers, a tensor of the wrong size is read nevertheless.
     const FEW: usize = 1 << 16;
     let names: Vec<String> = file.names().map(Into::into).collect();
@@ -137,7 +138,11 @@ fn found_in(file: &TensorFile, case: &CaseEntry) -> Result<FoundTensors> {
                         let problem = format!("{name}: expected shape {expected:?}, found {shape:?}");
                         return Err(Error::file(file.path(), problem));
                     }
-                    file.get(&name)?
+                    let values = file.get(&name)?;
+                    match layout {
+                        Some(layout) => layout.turned_back(&name, &values),
+                        None => values,
+                    }
                 }
             };
             Ok((name, Found { element, values }))
@@ -173,10 +178,11 @@ fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
 /// If the folder or the suite cannot be read, if the suite is damaged, or if a selected case does not
 /// exist. A file that cannot be read is a failure of its case.
 pub fn check_folder(suite: &Path, folder: &Path, profile: Profile, options: &CheckOptions) -> Result<CheckReport> {
-    check_against(&Suite::open(suite)?, folder, profile, options, |_| ())
+    check_against(&Suite::open(suite)?, folder, profile, options, None, |_| ())
 }
 
-/// The same against an open suite. Calls `done` with the id of each case that has been checked.
+/// The same against an open suite. `layout` is the order of the axes of the backend's pictures and kernels, if it is
+/// not that of the suite. Calls `done` with the id of each case that has been checked.
 ///
 /// # Errors
 ///
@@ -186,6 +192,7 @@ pub(crate) fn check_against(
     folder: &Path,
     profile: Profile,
     options: &CheckOptions,
+    layout: Option<PictureLayout>,
     done: impl Fn(&str) + Sync,
 ) -> Result<CheckReport> {
     if !folder.is_dir() {
@@ -194,6 +201,12 @@ pub(crate) fn check_against(
     let all = &suite.manifest.cases;
     if let Some(unknown) = options.cases.iter().find(|id| all.iter().all(|case| case.id != **id)) {
         return Err(Error::mismatch(format!("there is no case {unknown} in the suite {}", suite.manifest.suite)));
+    }
+    if let Some(layout) = layout
+        && !all.iter().any(|case| case.program.is_of_pictures())
+    {
+        let problem = format!("layout {layout}: there are no pictures in the suite {}", suite.manifest.suite);
+        return Err(Error::mismatch(problem));
     }
     let asked: Vec<&CaseEntry> =
         all.iter().filter(|case| options.cases.is_empty() || options.cases.contains(&case.id)).collect();
@@ -207,7 +220,8 @@ pub(crate) fn check_against(
                 return Ok(Checked { golden, found: FoundTensors::new(), report });
             };
             let golden = suite.load(entry)?;
-            let checked = check_one(golden, TensorFile::read(&path).and_then(|file| found_in(&file, entry)), profile)?;
+            let checked =
+                check_one(golden, TensorFile::read(&path).and_then(|file| found_in(&file, entry, layout)), profile)?;
             done(&entry.id);
             Ok(checked)
         })
@@ -240,7 +254,7 @@ pub(crate) fn check_file(
     check_entry(&entry).map_err(|problem| Error::file(expected, problem))?;
     let golden = GoldenCase::from_file(entry, &file)?;
     let name = golden.entry.id.clone();
-    let found = found_in(&TensorFile::read(found)?, &golden.entry)?;
+    let found = found_in(&TensorFile::read(found)?, &golden.entry, None)?;
     let checked = check_one(golden, Ok(found), profile)?;
     Ok(summary(name, vec![checked], profile, options))
 }

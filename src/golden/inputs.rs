@@ -74,24 +74,24 @@ pub(super) struct Batch<T> {
 }
 
 impl Reader<'_> {
-    fn get(&self, name: &str) -> Result<&ArrayD<f64>> {
+    pub(super) fn get(&self, name: &str) -> Result<&ArrayD<f64>> {
         self.inputs
             .get(name)
             .ok_or_else(|| Error::mismatch(format!("{name}: expected this tensor among the inputs, found none")))
     }
 
     /// An input with this number of dimensions; `shape` gives them as letters.
-    fn dimensions<D: Dimension>(&self, name: &str, shape: &str) -> Result<ndarray::Array<f64, D>> {
+    pub(super) fn dimensions<D: Dimension>(&self, name: &str, shape: &str) -> Result<ndarray::Array<f64, D>> {
         let tensor = self.get(name)?;
         let found = tensor.shape().to_vec();
         tensor.clone().into_dimensionality::<D>().map_err(|_| Error::shape(name, shape, &found))
     }
 
-    fn load<T: Real, D: Dimension>(&self, x: &ndarray::Array<f64, D>) -> ndarray::Array<T, D> {
+    pub(super) fn load<T: Real, D: Dimension>(&self, x: &ndarray::Array<f64, D>) -> ndarray::Array<T, D> {
         self.arithmetic.store(x.mapv(T::from_f64))
     }
 
-    fn vector<T: Real>(&self, name: &str, length: usize, shape: &str) -> Result<Array1<T>> {
+    pub(super) fn vector<T: Real>(&self, name: &str, length: usize, shape: &str) -> Result<Array1<T>> {
         let x = self.dimensions::<Ix1>(name, shape)?;
         if x.len() == length {
             Ok(self.load(&x))

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
+use serde_json::Value;
 
 use super::Arithmetic;
 use super::cases::{Case, Expected, FLAGS};
@@ -12,10 +13,11 @@ use super::compare::{Found, check_case};
 use super::difference::{extent, is_padded, lengths_of};
 use super::inputs::{RNN, rnn};
 use super::mistakes::{self, Mistakes};
+use super::pictures::layout::PictureLayout;
 use super::plain::{Entry, Kind, Plain};
 use super::program::{Margins, Program, Settings};
 use super::stage::Stage;
-use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, SCHEMA, TensorEntry, json, sha256};
+use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
@@ -32,6 +34,7 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
     };
     let loss = ["HINGE-1", "HINGE-2", if settings.max_violation { "MH-1" } else { "SH-1" }, "LOSS-1"];
     let adam = ["CLIP-1", "CLIP-2", "ADAM-1", "ADAM-2", "ADAM-3"];
+    let norm = if settings.training { &["BN-1", "BN-2", "BN-3"][..] } else { &["BN-2"] };
     let labels: Vec<&str> = match program {
         Program::GruCell => gru.to_vec(),
         Program::Gru => [&gru[..], &["TXT-1"]].concat(),
@@ -53,6 +56,11 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
             }
             labels
         }
+        Program::Conv => vec!["CONV-1"],
+        Program::BatchNorm => norm.to_vec(),
+        Program::MaxPool => vec!["MAXPOOL-1"],
+        Program::AvgPool => vec!["AVGPOOL-1"],
+        Program::Block => [&["CONV-1"], norm, &["RELU-1", "BLOCK-1", "BLOCK-2"][..]].concat(),
     };
     labels.into_iter().map(Into::into).collect()
 }
@@ -118,6 +126,8 @@ pub(crate) struct MakeOptions<'a> {
     pub profiles: &'a [Profile],
     /// Layouts in which the GRU's weights are added.
     pub layouts: &'a [Layout],
+    /// Layouts in which pictures and kernels are added.
+    pub of_pictures: &'a [PictureLayout],
     /// Whether per-step values of the GRU are written too.
     pub steps: bool,
     /// Whether to find out which mistakes the case catches.
@@ -142,6 +152,18 @@ impl Case {
         for &layout in options.layouts {
             for (name, values) in self.converted(layout)? {
                 tensors.push(add(&mut writer, &name, Kind::Real, options.single, &values)?);
+            }
+        }
+        for &layout in options.of_pictures {
+            for (name, values) in self.inputs.iter().filter(|(_, values)| values.ndim() == 4) {
+                let turned = layout.turned_from(name, values);
+                tensors.push(add(
+                    &mut writer,
+                    &format!("layout.{layout}.{name}"),
+                    Kind::Real,
+                    options.single,
+                    &turned,
+                )?);
             }
         }
         let mut margins = Margins::NONE;
@@ -255,6 +277,41 @@ fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
     Ok(caught.map(|description| description.id.to_owned()).collect())
 }
 
+/// The JSON Schema of `manifest.json`.
+const SCHEMA: &str = include_str!("manifest.schema.json");
+/// What is different in the schema of a suite of pictures, as a merge patch (RFC 7396).
+const PATCH_OF_PICTURES: &str = include_str!("pictures/schema.patch.json");
+
+/// The JSON Schema of a manifest.
+///
+/// # Errors
+///
+/// If the schema is not JSON.
+fn schema(manifest: &Manifest) -> Result<String> {
+    /// null takes a key away, an object changes some keys, anything else takes the place of what was there.
+    fn merge(into: &mut Value, patch: Value) {
+        match (into.as_object_mut(), patch) {
+            (Some(into), Value::Object(patch)) => {
+                for (key, value) in patch {
+                    if value.is_null() {
+                        into.shift_remove(&key);
+                    } else {
+                        merge(into.entry(key).or_insert(Value::Null), value);
+                    }
+                }
+            }
+            (_, patch) => *into = patch,
+        }
+    }
+    if !manifest.cases.iter().any(|case| case.program.is_of_pictures()) {
+        return Ok(SCHEMA.into());
+    }
+    let parsed = |text: &str| serde_json::from_str(text).map_err(|e| Error::mismatch(e.to_string()));
+    let mut schema: Value = parsed(SCHEMA)?;
+    merge(&mut schema, parsed(PATCH_OF_PICTURES)?);
+    Ok(format!("{schema:#}\n"))
+}
+
 /// Writes a suite into a folder: the cases, the manifest, its schema.
 ///
 /// # Errors
@@ -281,8 +338,10 @@ pub(crate) fn write(
     let large = cases.iter().any(|case| case.inputs.values().map(ArrayD::len).sum::<usize>() > 1 << 20);
     let entries: Result<Vec<CaseEntry>> =
         if large { cases.iter().map(write_one).collect() } else { cases.par_iter().map(write_one).collect() };
-    let flags = FLAGS.iter().map(|&(flag, says)| (flag.to_owned(), says.to_owned())).collect();
     let cases = entries?;
+    let used = |flag: &str| cases.iter().any(|case| case.flags.iter().any(|of_case| of_case == flag));
+    let flags = FLAGS.iter().filter(|(flag, _)| used(flag));
+    let flags = flags.map(|&(flag, says)| (flag.to_owned(), says.to_owned())).collect();
     let mut kills: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (place, case) in cases.iter().enumerate() {
         for mistake in &case.kills {
@@ -291,7 +350,7 @@ pub(crate) fn write(
     }
     let manifest = Manifest { format: FORMAT, suite: name.into(), flags, kills, cases };
     write_atomically(&folder.join("manifest.json"), manifest.to_text()?.as_bytes())?;
-    write_atomically(&folder.join("manifest.schema.json"), SCHEMA.as_bytes())?;
+    write_atomically(&folder.join("manifest.schema.json"), schema(&manifest)?.as_bytes())?;
     Ok(manifest)
 }
 

@@ -1,7 +1,7 @@
 //! The golden kit: is a backend right, and if not, where is it wrong?
 //!
-//! A backend author takes the cases of `fixtures/golden`, computes, and runs `vsepp golden check`. Start
-//! with `docs/validate-a-backend.md`; `docs/golden.md` is the reference of the format.
+//! A backend author takes the cases of `fixtures/golden` or of `fixtures/golden-pictures`, computes, and runs
+//! `vsepp golden check`. Start with `docs/validate-a-backend.md`; `docs/golden.md` is the reference of the format.
 //!
 //! # How it works, in reading order
 //!
@@ -10,6 +10,7 @@
 //! | [`program`], `inputs` | what a case computes (a cell, a sequence, a norm, a loss, …, a whole model), and from what |
 //! | `specified` | the expected values: each program computed by [`crate::spec`] |
 //! | [`plain`], `runner` | the same equations once more, in any arithmetic and with any known mistake |
+//! | [`pictures`] | the layers of image encoders, both ways; the order of their axes |
 //! | [`arithmetic`] | the freedom of an honest backend: orders of summation, rounding, σ and tanh |
 //! | [`difference`], [`tolerance`] | how far two tensors are apart, and how far honest backends may be: T = 8 E |
 //! | [`cases`] | the suite: small inputs on which mistakes show |
@@ -37,6 +38,7 @@ mod inputs;
 mod judge;
 pub(crate) mod make;
 pub(crate) mod mistakes;
+pub(crate) mod pictures;
 pub(crate) mod plain;
 pub(crate) mod program;
 mod runner;

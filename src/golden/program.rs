@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array1, Array2, ArrayD};
+use ndarray::{Array1, Array2, Array4, ArrayD};
 use serde::{Deserialize, Serialize};
 
 use super::plain::Trace;
 use crate::loss::{HingeLoss, Violation};
 use crate::model::Config;
-use crate::real::Real;
+use crate::real::{Real, Scalar};
 use crate::similarity::Measure;
 
 /// The tensors that a case gives: `in.*` and `param.*`.
@@ -36,6 +36,16 @@ pub(crate) enum Program {
     Optimiser,
     /// A whole model.
     Model,
+    /// A convolution of pictures.
+    Conv,
+    /// Batch normalisation of pictures.
+    BatchNorm,
+    /// Max pool.
+    MaxPool,
+    /// Adaptive average pool.
+    AvgPool,
+    /// A residual block.
+    Block,
 }
 
 /// The settings of a case; a program reads those of [`Program::keys`].
@@ -55,6 +65,18 @@ pub(crate) struct Settings {
     pub grad_clip: f64,
     /// How often the batch is repeated.
     pub steps: usize,
+    /// Pictures: every how many pixels a kernel or a window is placed.
+    pub stride: usize,
+    /// How many pixels around the picture it may cover.
+    pub padding: usize,
+    /// Rows and columns of a window of a max pool.
+    pub kernel: usize,
+    /// Rows and columns of an average pool's result.
+    pub size: usize,
+    /// Norms use the statistics of the batch, not the running ones.
+    pub training: bool,
+    /// The stride of each convolution of a block.
+    pub strides: Vec<usize>,
 }
 
 impl Default for Settings {
@@ -78,6 +100,12 @@ impl Settings {
             learning_rate: config.learning_rate,
             grad_clip: config.grad_clip,
             steps,
+            stride: 1,
+            padding: 0,
+            kernel: 2,
+            size: 1,
+            training: false,
+            strides: Vec::new(),
         }
     }
 
@@ -104,11 +132,17 @@ pub(crate) struct Margins {
     /// The smallest |x| before an absolute value, or largest g − f before the root of an order similarity.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sign: Option<f64>,
+    /// The smallest |x| before a ReLU.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub relu: Option<f64>,
+    /// The smallest gap between the two largest numbers of a window of a max pool.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub window: Option<f64>,
 }
 
 impl Margins {
     /// No kink is near.
-    pub(crate) const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None };
+    pub(crate) const NONE: Self = Self { hinge: None, hardest: None, norm: None, sign: None, relu: None, window: None };
 
     fn see(place: &mut Option<f64>, value: f64) {
         if value.is_finite() {
@@ -123,6 +157,20 @@ impl Margins {
     /// |x| has a kink at 0.
     pub(super) fn see_signs<T: Real>(&mut self, x: &Array2<T>) {
         x.iter().for_each(|x| Self::see(&mut self.sign, x.re().abs()));
+    }
+
+    /// A ReLU has a kink at 0.
+    pub(super) fn see_relu<T: Real>(&mut self, x: &Array4<T>) {
+        x.iter().for_each(|x| Self::see(&mut self.relu, x.re().abs()));
+    }
+
+    /// A maximum has a kink where the two largest numbers of a window are equal.
+    pub(super) fn see_window<T: Real>(&mut self, numbers: impl Iterator<Item = T>) {
+        let mut all: Vec<f64> = numbers.map(Scalar::re).collect();
+        all.sort_by(|a, b| b.total_cmp(a));
+        if let [first, second, ..] = all[..] {
+            Self::see(&mut self.window, first - second);
+        }
     }
 
     /// −‖v‖ has a kink where v = 0: where the largest g − f is 0.
@@ -168,7 +216,10 @@ impl Margins {
     /// The distance from the nearest kink, at which a gradient jumps.
     #[must_use]
     pub(crate) fn kink(&self) -> f64 {
-        [self.hinge, self.hardest, self.sign].into_iter().flatten().fold(f64::INFINITY, f64::min)
+        [self.hinge, self.hardest, self.sign, self.relu, self.window]
+            .into_iter()
+            .flatten()
+            .fold(f64::INFINITY, f64::min)
     }
 }
 
@@ -204,7 +255,18 @@ impl Program {
                 "grad_clip",
                 "steps",
             ],
+            Self::Conv => &["stride", "padding"],
+            Self::BatchNorm => &["training"],
+            Self::MaxPool => &["kernel", "stride", "padding"],
+            Self::AvgPool => &["size"],
+            Self::Block => &["strides", "training"],
         }
+    }
+
+    /// Whether it computes a layer of an image encoder.
+    #[must_use]
+    pub(crate) fn is_of_pictures(self) -> bool {
+        matches!(self, Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block)
     }
 
     /// Its name in a manifest.
@@ -220,6 +282,11 @@ impl Program {
             Self::Loss => "loss",
             Self::Optimiser => "optimiser",
             Self::Model => "model",
+            Self::Conv => "conv",
+            Self::BatchNorm => "batch_norm",
+            Self::MaxPool => "max_pool",
+            Self::AvgPool => "avg_pool",
+            Self::Block => "block",
         }
     }
 }

@@ -5,6 +5,7 @@ use ndarray::{Array2, Array3, Axis};
 
 use super::inputs::{Batch, EMBED, FC, GruInputs, PROJ, Reader, rnn};
 use super::mistakes::Mistake as M;
+use super::pictures;
 use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace};
 use super::program::{Inputs, Margins, Program, Run, Settings};
 use crate::error::{Error, Result};
@@ -33,6 +34,9 @@ impl Program {
             Self::Loss => run.loss()?,
             Self::Optimiser => run.optimiser()?,
             Self::Model => run.model()?,
+            Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block => {
+                return pictures::run(self, &run.reader(), plain);
+            }
         }
         Ok(Run { trace: run.trace, margins: run.margins })
     }

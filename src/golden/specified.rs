@@ -6,9 +6,10 @@
 use ndarray::{Array2, ArrayView, Axis, RemoveAxis};
 
 use super::inputs::{EMBED, FC, GruInputs, PROJ, Reader, rnn};
+use super::pictures::Specification;
 use super::plain::{Kind, Tensors, Trace};
 use super::program::{Inputs, Margins, Program, Run, Settings};
-use super::{Arithmetic, runner};
+use super::{Arithmetic, pictures, runner};
 use crate::error::{ErrorKind, Result};
 use crate::loss::Violation;
 use crate::similarity::Measure;
@@ -38,6 +39,9 @@ impl Program {
             Self::Loss => run.loss()?,
             Self::Optimiser => run.optimiser()?,
             Self::Model => run.model()?,
+            Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block => {
+                return pictures::run(self, &run.read, &Specification);
+            }
         }
         Ok(Run { trace: run.trace, margins: run.margins })
     }

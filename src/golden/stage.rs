@@ -42,6 +42,22 @@ pub(crate) enum Step {
     Clipping,
     /// (ADAM-1) to (ADAM-3)
     Adam,
+    /// (CONV-1) by itself.
+    Convolution,
+    /// (BN-1) to (BN-3) by themselves.
+    BatchNorm,
+    /// (MAXPOOL-1)
+    MaxPool,
+    /// (AVGPOOL-1)
+    AvgPool,
+    /// A convolution of a block, its norm and its ReLU: (BLOCK-1).
+    BlockStage,
+    /// The convolution and the norm of a block's shortcut.
+    Shortcut,
+    /// (BLOCK-2)
+    BlockOutput,
+    /// The input of a block.
+    BlockInput,
     /// The step of a tensor that no program has.
     Unknown,
 }
@@ -65,13 +81,21 @@ impl Step {
             Self::LossesOfTheSteps => "losses of the steps",
             Self::Clipping => "clipping",
             Self::Adam => "adam",
+            Self::Convolution => "convolution",
+            Self::BatchNorm => "batch norm",
+            Self::MaxPool => "max pool",
+            Self::AvgPool => "average pool",
+            Self::BlockStage => "block stage",
+            Self::Shortcut => "shortcut",
+            Self::BlockOutput => "block output",
+            Self::BlockInput => "block input",
             Self::Unknown => "unknown",
         }
     }
 }
 
 /// Forward steps, then gradients, then the optimiser.
-const FORWARD: [Step; 12] = [
+const FORWARD: [Step; 19] = [
     Step::ImageSide,
     Step::ImageEmbedding,
     Step::Words,
@@ -84,8 +108,15 @@ const FORWARD: [Step; 12] = [
     Step::Normalisation,
     Step::Scores,
     Step::Loss,
+    Step::Convolution,
+    Step::BatchNorm,
+    Step::MaxPool,
+    Step::AvgPool,
+    Step::BlockStage,
+    Step::Shortcut,
+    Step::BlockOutput,
 ];
-const BACKWARD: [Step; 12] = [
+const BACKWARD: [Step; 20] = [
     Step::Scores,
     Step::ImageEmbedding,
     Step::CaptionEmbedding,
@@ -98,6 +129,14 @@ const BACKWARD: [Step; 12] = [
     Step::State,
     Step::GruInput,
     Step::Words,
+    Step::Convolution,
+    Step::BatchNorm,
+    Step::MaxPool,
+    Step::AvgPool,
+    Step::BlockOutput,
+    Step::Shortcut,
+    Step::BlockStage,
+    Step::BlockInput,
 ];
 const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 
@@ -106,7 +145,7 @@ const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 pub(crate) struct Stage {
     /// The step.
     pub step: Step,
-    /// The layer, for a [`Step::GruLayer`].
+    /// The layer of a [`Step::GruLayer`], the number of a [`Step::BlockStage`].
     pub layer: usize,
     /// Whether it computes gradients, not values.
     pub backward: bool,
@@ -143,7 +182,8 @@ impl Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backward = if self.backward { "backward: " } else { "" };
-        let layer = if self.step == Step::GruLayer { format!(" {}", self.layer) } else { String::new() };
+        let numbered = matches!(self.step, Step::GruLayer | Step::BlockStage);
+        let layer = if numbered { format!(" {}", self.layer) } else { String::new() };
         f.pad(&format!("{backward}{}{layer}", self.step.name()))
     }
 }
@@ -159,9 +199,40 @@ impl Program {
     #[must_use]
     pub(crate) fn stage(self, name: &str) -> Stage {
         let (backward, name) = name.strip_prefix("grad.").map_or((false, name), |plain| (true, plain));
-        let (step, layer) =
-            if let Some(layer) = gru_layer(name) { (Step::GruLayer, layer) } else { (self.step(name), 0) };
+        let (step, layer) = if self.is_of_pictures() {
+            self.step_of_pictures(name)
+        } else if let Some(layer) = gru_layer(name) {
+            (Step::GruLayer, layer)
+        } else {
+            (self.step(name), 0)
+        };
         Stage { step, layer, backward: backward && step != Step::Unknown }
+    }
+
+    /// The step of a tensor of a program of pictures, and the number of a block's stage.
+    fn step_of_pictures(self, name: &str) -> (Step, usize) {
+        let (own, names): (Step, &[&str]) = match self {
+            Self::Conv => (Step::Convolution, &["out.y", "weight", "bias", "in.x"]),
+            Self::MaxPool => (Step::MaxPool, &["mid.index", "out.y", "in.x"]),
+            Self::AvgPool => (Step::AvgPool, &["out.y", "in.x"]),
+            Self::BatchNorm => (
+                Step::BatchNorm,
+                &["mid.mean", "mid.var", "out.running_mean", "out.running_var", "out.y", "weight", "bias", "in.x"],
+            ),
+            _ => {
+                let part = ["mid.", "out."].iter().find_map(|start| name.strip_prefix(start)).unwrap_or(name);
+                let part = part.split('.').next().unwrap_or(part);
+                let number = ["conv", "bn", "relu"].iter().find_map(|layer| part.strip_prefix(layer)?.parse().ok());
+                return match (name, part, number) {
+                    ("mid.sum" | "out.y", ..) => (Step::BlockOutput, 0),
+                    ("in.x", ..) => (Step::BlockInput, 0),
+                    (_, "downsample", _) => (Step::Shortcut, 0),
+                    (.., Some(number)) => (Step::BlockStage, number),
+                    _ => (Step::Unknown, 0),
+                };
+            }
+        };
+        (if names.contains(&name) { own } else { Step::Unknown }, 0)
     }
 
     /// The step of a tensor whose name has no layer.
@@ -231,6 +302,12 @@ mod tests {
             (Program::Linear, "img_enc.fc.bias", "projection"),
             (Program::Model, "grad.img_enc.fc.bias", "backward: image side"),
             (Program::Optimiser, "opt.param.p0", "adam"),
+            (Program::Conv, "grad.bias", "backward: convolution"),
+            (Program::BatchNorm, "out.running_var", "batch norm"),
+            (Program::Block, "grad.mid.relu2", "backward: block stage 2"),
+            (Program::Block, "out.bn3.running_mean", "block stage 3"),
+            (Program::Block, "grad.downsample.0.weight", "backward: shortcut"),
+            (Program::Block, "grad.in.x", "backward: block input"),
         ];
         for (program, name, stage) in known {
             assert_eq!(program.stage(name).to_string(), stage, "{name}");
@@ -240,5 +317,9 @@ mod tests {
         }
         // Another program's tensor is not this one's.
         assert_eq!(Program::Loss.stage("mid.z"), Stage::UNKNOWN);
+        for name in ["mid.mean", "conv.weight", "mid.bn", "mid.convx"] {
+            assert_eq!(Program::Conv.stage(name), Stage::UNKNOWN, "{name}");
+            assert_eq!(Program::Block.stage(name), Stage::UNKNOWN, "{name}");
+        }
     }
 }

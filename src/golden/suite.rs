@@ -34,8 +34,6 @@ use crate::files::{TensorFile, read_text};
 
 /// The version of the format.
 pub(crate) const FORMAT: u32 = 2;
-/// The JSON Schema of `manifest.json`.
-pub(crate) const SCHEMA: &str = include_str!("manifest.schema.json");
 
 /// `manifest.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,7 +41,7 @@ pub(crate) const SCHEMA: &str = include_str!("manifest.schema.json");
 pub(crate) struct Manifest {
     /// [`FORMAT`]
     pub format: u32,
-    /// `core` or `paper`.
+    /// `core`, `paper` or `pictures`.
     pub suite: String,
     /// What the flags of the cases mean.
     pub flags: BTreeMap<String, String>,

@@ -37,8 +37,8 @@ pub(crate) const FLOOR: f64 = 1.0;
 /// The least E of the mean error, in units of u. The mean error of values that are each rounded once is
 /// smaller than one rounding; less than a quarter of it is luck, unless there are very many values.
 pub(crate) const MEAN_FLOOR: f64 = 0.25;
-/// A low-precision profile does not judge a gradient if a kink is nearer than this many E of a score.
-/// A hinge is a difference of two scores (2 E), and rounding it adds a little.
+/// A low-precision profile does not judge a gradient if a kink is nearer than this many E of a score (or of what a
+/// ReLU is applied to). A hinge is a difference of two scores (2 E), and rounding it adds a little.
 pub(crate) const KINK_BAND: f64 = 3.0;
 /// A low-precision profile does not judge a tensor whose tolerance is at least this part of its scale:
 /// zeros would nearly pass.
@@ -245,13 +245,12 @@ pub(crate) fn measure(
                 }
             }
         }
-        let scores = ["out.scores", "mid.cost_s"].iter().find_map(|&name| {
-            let place = golden.trace.entries.iter().position(|entry| entry.name == name)?;
-            let scale = extent(program, name, None).scales(&golden.trace.entries[place].values)[0];
-            Some(errors[place].max * scale)
+        let before_kinks = before_kinks(&golden.trace).into_iter().map(|place| {
+            let entry = &golden.trace.entries[place];
+            errors[place].max * extent(program, &entry.name, None).scales(&entry.values)[0]
         });
-        let scores = scores.unwrap_or(0.0);
-        let near_kink = flipped || golden.margins.kink() < KINK_BAND * scores;
+        let before_kinks = before_kinks.fold(0.0, f64::max);
+        let near_kink = flipped || golden.margins.kink() < KINK_BAND * before_kinks;
         let low = !matches!(profile, Profile::F64 | Profile::F32);
         let errors = errors.into_iter().zip(compared);
         for ((entry, (error, compared)), out) in golden.trace.entries.iter().zip(errors).zip(&mut tolerances) {
@@ -277,6 +276,14 @@ pub(crate) fn measure(
         }
     }
     Ok(Measured { golden, tolerances })
+}
+
+/// The places of the tensors whose errors decide on which side of a kink a value is: the scores, or what each `ReLU`
+/// of a block is applied to. (The choices of a max pool are compared themselves.)
+fn before_kinks<T>(trace: &Trace<T>) -> Vec<usize> {
+    let place = |name: &str| trace.entries.iter().position(|entry| entry.name == name);
+    let scores = ["out.scores", "mid.cost_s"].into_iter().find_map(place);
+    scores.into_iter().chain(["mid.bn1", "mid.bn2", "mid.sum"].into_iter().filter_map(place)).collect()
 }
 
 /// The same numbers as `f64`.

@@ -8,7 +8,7 @@ use super::table::thousands;
 use crate::escape;
 use crate::golden::check::CheckReport;
 use crate::golden::compare::{Status, TensorReport};
-use crate::golden::diagnose::{Diagnosis, Reach};
+use crate::golden::diagnose::{Diagnosis, Reach, UNLISTED};
 use crate::golden::difference::index_of;
 use crate::golden::mistakes::ALL;
 use crate::golden::suite::{CaseEntry, GoldenCase, Manifest};
@@ -219,6 +219,14 @@ fn failures(out: &mut String, checkup: &CheckReport) {
             count(d.unexplained.len(), "failing case"),
             ALL.len(),
             some(&d.unexplained)
+        );
+    }
+    if !d.unlisted.is_empty() {
+        let _ = writeln!(
+            out,
+            "\nno diagnosis for {}: {UNLISTED}: {}",
+            count(d.unlisted.len(), "failing case"),
+            some(&d.unlisted)
         );
     }
     if let Some(within) = d.within {
@@ -435,7 +443,8 @@ mod tests {
             }
             writer.write_safetensors(&folder.path().join(format!("{}.safetensors", entry.id)), None).unwrap();
         }
-        let checked = check_against(&suite, folder.path(), Profile::F32, &CheckOptions::default(), |_| ()).unwrap();
+        let checked =
+            check_against(&suite, folder.path(), Profile::F32, &CheckOptions::default(), None, |_| ()).unwrap();
         assert!(!checked.passed);
         let found = golden_report(&checked);
         let expected = pages::pasted("README.md", "reset-before-product");

@@ -5,11 +5,13 @@
 //! biases and h₀ are not zero, H ≥ 2, so every permutation shows. A draw too near a kink is rejected, and
 //! the next one is used.
 
+mod blocks;
 mod gru;
 mod layers;
 mod losses;
 mod models;
 mod optimiser;
+mod pictures;
 mod rejected;
 
 use ndarray::{Array, Array1, Array3, ArrayD, Dimension, IntoDimension, s};
@@ -105,6 +107,14 @@ pub(crate) const FLAGS: &[(&str, &str)] = &[
     ("trajectory", "steps repeated on one batch: small errors in backward or optimiser add up"),
     ("worked-example", "the example of docs/02-equations.md, to be followed by hand"),
     ("rejected", "an input that must be refused, not turned into NaN or into a plausible number"),
+    (
+        "running-statistics",
+        "the running statistics are used, far from those of the batch, and the gradient flows past them",
+    ),
+    ("small-variance", "channels that hardly vary: the size and the place of the norm's epsilon show"),
+    ("pool-tie", "several pixels of a window are the largest: the first in the order of the rows takes the gradient"),
+    ("uneven-cells", "cells of an average pool that differ in size and share pixels"),
+    ("unseen-pixels", "pixels that no kernel or window reaches: their gradient is 0"),
 ];
 
 /// A stream of numbers for one case.
@@ -298,5 +308,21 @@ pub(crate) fn core() -> Result<Vec<Case>> {
     models::models(&mut cases)?;
     models::trajectories(&mut cases)?;
     rejected::rejected(&mut cases)?;
+    Ok(cases)
+}
+
+/// All cases of the suite of pictures, likewise. In each family the smallest case comes first.
+///
+/// # Errors
+///
+/// If a case cannot be drawn as it asks.
+pub(crate) fn of_pictures() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    pictures::convolutions(&mut cases)?;
+    pictures::norms(&mut cases)?;
+    pictures::max_pools(&mut cases)?;
+    pictures::average_pools(&mut cases)?;
+    blocks::blocks(&mut cases)?;
+    blocks::rejected(&mut cases)?;
     Ok(cases)
 }

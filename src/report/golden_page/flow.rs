@@ -20,7 +20,16 @@ const CAPTION: [Step; 5] = [Step::Words, Step::GruLayer, Step::LastState, Step::
 /// The image's lane, in the rows of the last two of the caption's.
 const IMAGE: [Step; 2] = [Step::ImageSide, Step::ImageEmbedding];
 /// The stages that are checked by themselves, each in a row with its gradient.
-const ALONE: [Step; 4] = [Step::Projection, Step::Normalisation, Step::State, Step::GruInput];
+const ALONE: [Step; 8] = [
+    Step::Projection,
+    Step::Normalisation,
+    Step::State,
+    Step::GruInput,
+    Step::Convolution,
+    Step::BatchNorm,
+    Step::MaxPool,
+    Step::AvgPool,
+];
 /// The stages after all gradients.
 const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
 

@@ -32,7 +32,14 @@ fn checkup(
     let folder = tempfile::tempdir().unwrap();
     let (golden, out) = (folder.path().join("golden"), folder.path().join("out"));
     let cases: Vec<Case> = ids.iter().map(|id| CORE.iter().find(|case| case.id == *id).unwrap().clone()).collect();
-    let options = MakeOptions { profiles: &[Profile::F32], layouts: &[], steps: true, kills: false, single: true };
+    let options = MakeOptions {
+        profiles: &[Profile::F32],
+        layouts: &[],
+        of_pictures: &[],
+        steps: true,
+        kills: false,
+        single: true,
+    };
     make::write(&golden, "small", &cases, Format::Safetensors, options, |_| ()).unwrap();
     std::fs::create_dir(&out).unwrap();
     let planted: Mistakes = mistakes.iter().copied().collect();
@@ -52,7 +59,7 @@ fn checkup(
             writer.write_safetensors(&out.join(format!("{}.safetensors", case.id)), None).unwrap();
         }
     }
-    check_against(&Suite::open(&golden).unwrap(), &out, Profile::F32, checking, |_| ()).unwrap()
+    check_against(&Suite::open(&golden).unwrap(), &out, Profile::F32, checking, None, |_| ()).unwrap()
 }
 
 /// The page, after a check that every element is closed and that it needs no other files.

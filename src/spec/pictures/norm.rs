@@ -1,7 +1,7 @@
 //! Batch normalisation, ReLU, dropout, flatten.
 use super::*;
 
-const EPSILON: f64 = 1e-5;
+pub(crate) const EPSILON: f64 = 1e-5;
 
 /// γ and β; the running statistics, which are no parameters. All `[C]`.
 #[derive(Clone, Debug)]

@@ -11,18 +11,18 @@ pub struct Window {
 
 impl Window {
     /// The rows of window i of a picture with n of them.
-    fn rows(self, i: usize, n: usize) -> std::ops::Range<usize> {
+    pub(crate) fn rows(self, i: usize, n: usize) -> std::ops::Range<usize> {
         let start = i * self.stride;
         start.saturating_sub(self.padding)..(start + self.kernel).saturating_sub(self.padding).min(n)
     }
     /// How many windows n rows have.
-    fn count(self, n: usize) -> usize {
+    pub(crate) fn count(self, n: usize) -> usize {
         (n + 2 * self.padding - self.kernel) / self.stride + 1
     }
 }
 
 /// The place of the first of the largest numbers of a window, in the order of the rows.
-fn first_maximum<T: Scalar>(x: &Array4<T>, window: Window, at: (usize, usize, usize, usize)) -> [usize; 4] {
+pub(crate) fn first_maximum<T: Scalar>(x: &Array4<T>, window: Window, at: (usize, usize, usize, usize)) -> [usize; 4] {
     let (n, c, i, j) = at;
     let pixels = window.rows(i, x.dim().2).flat_map(|i| window.rows(j, x.dim().3).map(move |j| [n, c, i, j]));
     pixels.reduce(|best, next| if x[next].re() > x[best].re() { next } else { best }).expect("a pixel in each window")
@@ -45,7 +45,7 @@ pub fn max_pool_backward<T: Real>(x: &Array4<T>, window: Window, dy: &Array4<T>)
 }
 
 /// The rows of cell i of k cells over n rows.
-fn cell(i: usize, k: usize, n: usize) -> std::ops::Range<usize> {
+pub(crate) fn cell(i: usize, k: usize, n: usize) -> std::ops::Range<usize> {
     i * n / k..((i + 1) * n).div_ceil(k)
 }
 

@@ -1,0 +1,434 @@
+//! The suite of the layers of image encoders: what it promises, the layers of this crate, and backends with mistakes.
+
+use std::collections::BTreeSet;
+
+use ndarray::{Array1, Array4, ArrayD, ArrayView4, Axis, Ix1, Ix4, s};
+
+use super::{F32, backend, check, folder_of_pictures, pictures, right, right_values};
+use crate::files::ElementType;
+use crate::golden::Arithmetic;
+use crate::golden::cases::{self, Expected};
+use crate::golden::compare::{Found, FoundTensors, Status, check_case};
+use crate::golden::mistakes::Mistakes;
+use crate::golden::plain::Plain;
+use crate::golden::program::{Inputs, Program, Settings};
+use crate::golden::suite::GoldenCase;
+use crate::golden::tolerance::Profile;
+use crate::linalg::Write;
+use crate::nn::{
+    AvgPool, AvgPoolCache, BatchNorm, BatchNormCache, Block, BlockCache, Conv2d, Conv2dCache, ConvNorm, Layer, MaxPool,
+    MaxPoolCache, Mode, Module,
+};
+use crate::spec::pictures as spec;
+
+fn valid() -> impl Iterator<Item = &'static GoldenCase> {
+    pictures().iter().filter(|case| case.entry.result == Expected::Valid)
+}
+
+fn of(program: Program) -> impl Iterator<Item = &'static GoldenCase> {
+    valid().filter(move |case| case.entry.program == program)
+}
+
+fn four(x: &ArrayD<f64>) -> Array4<f64> {
+    x.clone().into_dimensionality::<Ix4>().unwrap()
+}
+
+fn one(x: &ArrayD<f64>) -> Array1<f64> {
+    x.clone().into_dimensionality::<Ix1>().unwrap()
+}
+
+#[test]
+fn the_suite_of_pictures_is_what_it_promises() {
+    let files = std::fs::read_dir(folder_of_pictures()).unwrap();
+    let size: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(size <= 2 << 20, "{size} bytes");
+    let mut ids = BTreeSet::new();
+    for case in pictures() {
+        let id = &case.entry.id;
+        assert!(id.starts_with(&format!("{}-", case.entry.family)) && case.entry.program.is_of_pictures(), "{id}");
+        assert!(case.entry.kills.is_empty(), "{id}: no mistake of these layers is known");
+        assert!(ids.insert(id), "{id}");
+        for (name, values) in case.inputs.iter().filter(|(name, _)| name.starts_with("param.")) {
+            let distinct: BTreeSet<u64> = values.iter().map(|x| x.to_bits()).collect();
+            assert!(distinct.len() == values.len() && values.iter().all(|&x| x != 0.0), "{id}: {name}");
+        }
+        if case.entry.result == Expected::Valid {
+            let judged = |profile| case.expected_entries().all(|tensor| tensor.tolerance.contains_key(&profile));
+            assert!(judged(Profile::F64) && judged(F32), "{id}: f64 and f32 judge every tensor");
+            for (name, values) in &case.expected {
+                let zero = name != "mid.index" && values.iter().all(|&x| x == 0.0);
+                assert!(!zero, "{id}: {name}: every value is 0");
+            }
+        }
+    }
+    assert!(super::suite().iter().all(|case| !ids.contains(&case.entry.id)), "ids of both suites differ");
+    let flags = crate::golden::suite::Suite::open(&folder_of_pictures()).unwrap().manifest.flags;
+    let used: BTreeSet<&String> = pictures().iter().flat_map(|case| &case.entry.flags).collect();
+    assert_eq!(flags.keys().collect::<BTreeSet<_>>(), used, "the flags that occur are explained, and no others");
+    assert!(cases::of_pictures().unwrap().len() == pictures().len());
+}
+
+/// The expected values of a block are put together from the layers of the specification; the specification's own
+/// block gives the same bits.
+#[test]
+fn the_block_of_the_specification_gives_the_same_bits() {
+    let mut blocks = 0;
+    for golden in of(Program::Block) {
+        let settings = golden.settings().unwrap();
+        let param = |name: &str| &golden.inputs[&format!("param.{name}")];
+        let stage = |conv: &str, norm: &str, stride: usize| {
+            let weight = four(param(&format!("{conv}.weight")));
+            let padding = weight.dim().2 / 2;
+            let get = |part: &str| one(param(&format!("{norm}.{part}")));
+            spec::block::ConvNorm {
+                conv: spec::conv::Conv2d { weight, bias: None, stride, padding },
+                norm: spec::norm::BatchNorm {
+                    weight: get("weight"),
+                    bias: get("bias"),
+                    running_mean: get("running_mean"),
+                    running_var: get("running_var"),
+                },
+            }
+        };
+        let strides = settings.strides.iter().enumerate();
+        let stages = strides.map(|(k, &stride)| stage(&format!("conv{}", k + 1), &format!("bn{}", k + 1), stride));
+        let projected = golden.inputs.contains_key("param.downsample.0.weight");
+        let downsample =
+            projected.then(|| stage("downsample.0", "downsample.1", settings.strides.iter().product::<usize>()));
+        let w = spec::block::Block { stages: stages.collect(), downsample };
+        let (x, dy) = (four(&golden.inputs["in.x"]), four(&golden.inputs["in.d_y"]));
+        let pass = spec::block::block(&w, &x, settings.training);
+        let (d, dx) = spec::block::block_backward(&w, &pass, settings.training, &dy);
+        let see = |name: &str, found: ArrayD<f64>| {
+            let expected = &golden.expected[name];
+            assert!(found.shape() == expected.shape(), "{}: {name}", golden.entry.id);
+            let same = found.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{}: {name}", golden.entry.id);
+        };
+        see("out.y", pass.0.clone().into_dyn());
+        see("grad.in.x", dx.into_dyn());
+        let gradient = |d: &spec::block::ConvNorm<f64>, conv: &str, norm: &str| {
+            see(&format!("grad.{conv}.weight"), d.conv.weight.clone().into_dyn());
+            see(&format!("grad.{norm}.weight"), d.norm.weight.clone().into_dyn());
+            see(&format!("grad.{norm}.bias"), d.norm.bias.clone().into_dyn());
+        };
+        for (k, d) in d.stages.iter().enumerate() {
+            gradient(d, &format!("conv{}", k + 1), &format!("bn{}", k + 1));
+        }
+        if let Some(d) = &d.downsample {
+            gradient(d, "downsample.0", "downsample.1");
+        }
+        blocks += 1;
+    }
+    assert!(blocks >= 10, "{blocks}");
+}
+
+fn found(values: ArrayD<f64>) -> Found {
+    Found { element: ElementType::F64, values }
+}
+
+/// What a layer of this crate computes for a case: y, the gradients of its parameters and of x, and the cache.
+fn computed<L>(mut layer: L, golden: &GoldenCase, y: impl Fn(&L::Cache) -> &Array4<f64>) -> (FoundTensors, L, L::Cache)
+where
+    L: for<'a> Layer<f64, X<'a> = ArrayView4<'a, f64>, Y = Array4<f64>, Dx = Array4<f64>> + Module<f64> + Clone,
+{
+    let mode = if golden.settings().unwrap().training { Mode::Train } else { Mode::Eval };
+    layer.fill(|name, _| Ok(golden.inputs[&format!("param.{name}")].clone())).unwrap();
+    let (x, dy) = (four(&golden.inputs["in.x"]), four(&golden.inputs["in.d_y"]));
+    let (mut cache, mut gradient, mut dx) = (L::Cache::default(), layer.clone(), Array4::zeros((0, 0, 0, 0)));
+    layer.forward(x.view(), mode, &mut cache).unwrap();
+    layer.backward(x.view(), &mut cache, &dy, Write::Replace, &mut gradient, Some(&mut dx));
+    let mut all = FoundTensors::from([
+        ("out.y".to_owned(), found(y(&cache).clone().into_dyn())),
+        ("grad.in.x".to_owned(), found(dx.into_dyn())),
+    ]);
+    gradient.each(|name, _, tensor| {
+        if !name.to_string().contains("running") {
+            all.insert(format!("grad.{name}"), found(tensor.to_owned()));
+        }
+    });
+    (all, layer, cache)
+}
+
+/// The running statistics of a layer, as a case names them.
+fn add_running(all: &mut FoundTensors, layer: &impl Module<f64>) {
+    layer.each(|name, _, tensor| {
+        if name.to_string().contains("running") {
+            all.insert(format!("out.{name}"), found(tensor.to_owned()));
+        }
+    });
+}
+
+#[test]
+fn the_layers_of_this_crate_give_the_values() {
+    let mut tensors = 0;
+    for golden in valid() {
+        let settings = golden.settings().unwrap();
+        let shape = |name: &str| -> [usize; 4] { golden.inputs[name].shape().try_into().unwrap() };
+        let all = match golden.entry.program {
+            Program::Conv => {
+                let mut layer = Conv2d::zeros(shape("param.weight"), settings.stride, settings.padding);
+                let bias = golden.inputs.contains_key("param.bias");
+                layer.bias = bias.then(|| Array1::zeros(shape("param.weight")[0]));
+                computed(layer, golden, |cache: &Conv2dCache<f64>| &cache.y).0
+            }
+            Program::BatchNorm => {
+                let layer = BatchNorm::zeros(shape("in.x")[1]);
+                let (mut all, mut layer, cache) = computed(layer, golden, |cache: &BatchNormCache<f64>| &cache.y);
+                if settings.training {
+                    all.insert("mid.mean".into(), found(cache.mean.clone().into_dyn()));
+                    all.insert("mid.var".into(), found(cache.var.clone().into_dyn()));
+                    layer.update(&cache);
+                    add_running(&mut all, &layer);
+                }
+                all
+            }
+            Program::MaxPool => {
+                let Settings { kernel, stride, padding, .. } = settings;
+                let layer = MaxPool { kernel, stride, padding };
+                let (mut all, _, cache) = computed(layer, golden, |cache: &MaxPoolCache<f64>| &cache.y);
+                all.insert("mid.index".into(), found(cache.pixel.mapv(f64::from).into_dyn()));
+                all
+            }
+            Program::AvgPool => {
+                computed(AvgPool { size: settings.size }, golden, |cache: &AvgPoolCache<f64>| &cache.y).0
+            }
+            _ => {
+                let pair = |name: &str, stride: usize| {
+                    let [o, c, kh, kw] = shape(&format!("param.{name}.weight"));
+                    ConvNorm { conv: Conv2d::zeros([o, c, kh, kw], stride, kh / 2), norm: BatchNorm::zeros(o) }
+                };
+                let strides = settings.strides.iter().enumerate();
+                let stages = strides.map(|(k, &stride)| pair(&format!("conv{}", k + 1), stride)).collect();
+                let projected = golden.inputs.contains_key("param.downsample.0.weight");
+                let downsample = projected.then(|| pair("downsample.0", settings.strides.iter().product::<usize>()));
+                let layer = Block { stages, downsample };
+                let (mut all, mut layer, cache) = computed(layer, golden, |cache: &BlockCache<f64>| &cache.y);
+                if settings.training {
+                    layer.update(&cache);
+                    add_running(&mut all, &layer);
+                }
+                all
+            }
+        };
+        let wanted = golden.expected_entries().filter(|t| !t.name.contains("mid.") || !golden.is_block());
+        for entry in wanted {
+            assert!(all.contains_key(&entry.name), "{}: {} is not compared", golden.entry.id, entry.name);
+        }
+        tensors += all.len();
+        let report = check_case(golden, &all, Profile::F64).unwrap();
+        assert!(report.unknown.is_empty(), "{}: {:?}", golden.entry.id, report.unknown);
+        assert_eq!(report.status, Status::Passed, "{}: {:?}", golden.entry.id, report.headline());
+    }
+    assert!(tensors > 300, "{tensors}");
+}
+
+impl GoldenCase {
+    fn is_block(&self) -> bool {
+        self.entry.program == Program::Block
+    }
+
+    /// What a backend in `f32` computes from other inputs or settings.
+    fn from(&self, change: impl FnOnce(&mut Inputs, &mut Settings)) -> FoundTensors {
+        let (mut inputs, mut settings, none) = (self.inputs.clone(), self.settings().unwrap(), Mistakes::new());
+        change(&mut inputs, &mut settings);
+        let run = self.entry.program.run::<f32>(&settings, &inputs, &Plain::new(Arithmetic::PLAIN, &none)).unwrap();
+        let entries = run.trace.entries.into_iter().map(|entry| {
+            let element = if entry.name == "mid.index" { ElementType::I64 } else { ElementType::F32 };
+            (entry.name, Found { element, values: entry.values.mapv(f64::from) })
+        });
+        entries.collect()
+    }
+
+    /// What a right backend in `f32` writes, with some tensors replaced.
+    fn but(&self, change: impl FnOnce(&mut FoundTensors)) -> FoundTensors {
+        let mut all = right(self);
+        change(&mut all);
+        all
+    }
+
+    fn channels(&self) -> usize {
+        self.inputs["in.x"].shape()[1]
+    }
+
+    /// M, the numbers of a channel.
+    fn numbers(&self) -> f64 {
+        (self.inputs["in.x"].len() / self.channels()) as f64
+    }
+}
+
+/// A tensor with some axes reversed.
+fn reversed(x: &ArrayD<f64>, axes: &[usize]) -> ArrayD<f64> {
+    let mut x = x.clone();
+    for &axis in axes {
+        x.invert_axis(Axis(axis));
+    }
+    x.as_standard_layout().into_owned()
+}
+
+fn change(all: &mut FoundTensors, name: &str, with: impl FnOnce(&ArrayD<f64>) -> ArrayD<f64>) {
+    let found = all.get_mut(name).unwrap();
+    found.values = with(&found.values);
+}
+
+/// A wrong backend: for each case that shows its mistake, what it writes.
+type Wrong = fn(&GoldenCase) -> Option<FoundTensors>;
+
+const WRONG: [(&str, Wrong); 13] = [
+    ("kernel-flipped", |case| {
+        let conv = case.entry.program == Program::Conv && case.inputs["param.weight"].len() > case.channels() * 4;
+        conv.then(|| {
+            let mut all = case.from(|inputs, _| {
+                inputs.insert("param.weight".into(), reversed(&case.inputs["param.weight"], &[2, 3]));
+            });
+            change(&mut all, "grad.weight", |d| reversed(d, &[2, 3]));
+            all
+        })
+    }),
+    ("padding-one-pixel-off", |case| {
+        let padded = case.entry.program == Program::Conv && case.settings().unwrap().padding > 0;
+        padded.then(|| {
+            case.from(|inputs, _| {
+                // One more row of zeros above, one less below.
+                let x = four(&inputs["in.x"]);
+                let mut lower = Array4::zeros(x.dim());
+                lower.slice_mut(s![.., .., 1.., ..]).assign(&x.slice(s![.., .., ..-1, ..]));
+                inputs.insert("in.x".into(), lower.into_dyn());
+            })
+        })
+    }),
+    ("channels-reversed", |case| {
+        let colours = matches!(case.entry.program, Program::Conv | Program::Block) && case.channels() > 1;
+        colours.then(|| {
+            let mut all = case.from(|inputs, _| {
+                inputs.insert("in.x".into(), reversed(&case.inputs["in.x"], &[1]));
+            });
+            change(&mut all, "grad.in.x", |d| reversed(d, &[1]));
+            all
+        })
+    }),
+    ("unbiased-variance-in-y", |case| {
+        (case.entry.program == Program::BatchNorm && case.settings().unwrap().training).then(|| {
+            let (var, bias) = (one(&case.expected["mid.var"]), one(&case.inputs["param.bias"]));
+            let m = case.numbers();
+            case.but(|all| {
+                change(all, "out.y", |y| {
+                    let mut y = four(y);
+                    for ((_, c, ..), y) in y.indexed_iter_mut() {
+                        let ratio = ((var[c] + 1e-5) / (var[c] * m / (m - 1.0) + 1e-5)).sqrt();
+                        *y = (*y - bias[c]) * ratio + bias[c];
+                    }
+                    y.into_dyn()
+                });
+            })
+        })
+    }),
+    ("biased-running-variance", |case| moved(case, "var", |running, batch| 0.9 * running + 0.1 * batch)),
+    ("momentum-reversed", |case| {
+        let m = case.numbers();
+        moved(case, "var", |running, batch| 0.1 * running + 0.9 * batch * m / (m - 1.0))
+    }),
+    ("momentum-of-the-mean-reversed", |case| moved(case, "mean", |running, batch| 0.1 * running + 0.9 * batch)),
+    ("running-statistics-in-training", |case| {
+        let training = case.settings().unwrap().training;
+        training.then(|| case.from(|_, settings| settings.training = false))
+    }),
+    ("statistics-of-the-batch-in-evaluation", |case| {
+        let norms = matches!(case.entry.program, Program::BatchNorm | Program::Block);
+        let evaluation = norms && !case.settings().unwrap().training;
+        evaluation.then(|| {
+            let mut all = case.from(|_, settings| settings.training = true);
+            all.retain(|name, _| case.expected.contains_key(name));
+            all
+        })
+    }),
+    ("statistics-taken-as-constants", |case| {
+        (case.entry.program == Program::BatchNorm && case.settings().unwrap().training).then(|| {
+            let frozen = case.from(|inputs, settings| {
+                settings.training = false;
+                for part in ["mean", "var"] {
+                    inputs.insert(format!("param.running_{part}"), case.expected[&format!("mid.{part}")].clone());
+                }
+            });
+            case.but(|all| change(all, "grad.in.x", |_| frozen["grad.in.x"].values.clone()))
+        })
+    }),
+    ("the-last-of-equal-maxima", |case| {
+        let settings = case.settings().unwrap();
+        let fits = |pixels: usize| (pixels + 2 * settings.padding - settings.kernel).is_multiple_of(settings.stride);
+        let whole = case.inputs["in.x"].shape()[2..].iter().all(|&pixels| fits(pixels));
+        let tie = case.entry.flags.iter().any(|flag| flag == "pool-tie");
+        (tie && whole).then(|| {
+            let mut all = case.from(|inputs, _| {
+                for name in ["in.x", "in.d_y"] {
+                    inputs.insert(name.into(), reversed(&case.inputs[name], &[2, 3]));
+                }
+            });
+            let pixels: usize = case.inputs["in.x"].shape()[2..].iter().product();
+            change(&mut all, "mid.index", |at| reversed(at, &[2, 3]).mapv(|at| pixels as f64 - 1.0 - at));
+            change(&mut all, "out.y", |y| reversed(y, &[2, 3]));
+            change(&mut all, "grad.in.x", |d| reversed(d, &[2, 3]));
+            all
+        })
+    }),
+    ("shortcut-without-its-norm", |case| {
+        let projected = case.inputs.contains_key("param.downsample.1.weight") && !case.settings().unwrap().training;
+        projected.then(|| {
+            case.from(|inputs, _| {
+                for (part, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
+                    inputs.get_mut(&format!("param.downsample.1.{part}")).unwrap().fill(value);
+                }
+            })
+        })
+    }),
+    ("stride-on-the-other-convolution", |case| {
+        let strides = case.settings().unwrap().strides;
+        (strides.len() == 3 && strides.contains(&2))
+            .then(|| case.from(|_, settings| settings.strides = vec![strides[1], strides[0], 1]))
+    }),
+];
+
+/// A backend that moves the running statistics in another way.
+fn moved(case: &GoldenCase, part: &str, to: impl Fn(f64, f64) -> f64) -> Option<FoundTensors> {
+    (case.entry.program == Program::BatchNorm && case.settings().unwrap().training).then(|| {
+        let (running, batch) = (&case.inputs[&format!("param.running_{part}")], &case.expected[&format!("mid.{part}")]);
+        let values = ndarray::Zip::from(running).and(batch).map_collect(|&running, &batch| to(running, batch));
+        case.but(|all| change(all, &format!("out.running_{part}"), |_| values))
+    })
+}
+
+#[test]
+fn wrong_layers_are_rejected_clearly_by_two_cases() {
+    for (name, wrong) in WRONG {
+        let mut caught = 0;
+        for case in valid() {
+            let Some(found) = wrong(case) else { continue };
+            let checked = check(case, found, F32);
+            caught += usize::from(checked.report.status == Status::Failed && checked.report.worst() >= 10.0);
+        }
+        assert!(caught >= 2, "{name} is rejected at ten tolerances by {caught} cases");
+    }
+}
+
+#[test]
+fn no_mistake_of_these_layers_is_known_and_none_is_named() {
+    let (_, flipped) = WRONG[0];
+    let checked: Vec<_> = of(Program::Conv).filter_map(|case| Some(check(case, flipped(case)?, F32))).collect();
+    let failed = checked.iter().filter(|c| c.report.status == Status::Failed).count();
+    let d = crate::golden::diagnose::diagnose(&checked, F32, false);
+    assert!(failed >= 5 && d.unlisted.len() == failed, "{:?}", d.unlisted);
+    assert!(d.named.is_empty() && d.similar.is_empty() && d.unexplained.is_empty() && d.within.is_none());
+    // A lower precision is told.
+    let way = Arithmetic { operands: crate::golden::arithmetic::Rounding::Tf32, ..Arithmetic::PLAIN };
+    let checked: Vec<_> =
+        of(Program::Conv).map(|case| check(case, backend(case, way, &Mistakes::new(), false), F32)).collect();
+    assert_eq!(crate::golden::diagnose::diagnose(&checked, F32, false).within, Some(Profile::Tf32));
+}
+
+/// Where maxima tie, this suite has one right answer.
+#[test]
+fn the_values_of_a_tie_pass_as_they_are() {
+    for case in of(Program::MaxPool) {
+        assert_eq!(check(case, right_values(case), Profile::F64).report.status, Status::Passed, "{}", case.entry.id);
+    }
+}
