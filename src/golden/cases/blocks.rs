@@ -1,6 +1,6 @@
 //! Residual blocks, and the pictures and kernels that must be refused.
 
-use super::pictures::{add_norm, outputs};
+use super::pictures::{add_norm, outputs, single};
 use super::{Case, Draw, Expected, Inputs, Program, Result, Sketch, named};
 
 /// A block: the outputs of its convolutions, their strides, whether the shortcut is projected.
@@ -18,9 +18,9 @@ fn block_inputs(draw: &mut Draw, shape: &Shape<'_>) -> Inputs {
         let scale = (3.0 / (c * k * k) as f64).sqrt();
         inputs.insert(format!("param.{conv}.weight"), draw.array((o, c, k, k), scale).into_dyn());
         add_norm(&mut inputs, draw, &format!("{norm}."), o, 1.0);
-        // β > 0 keeps more of the ReLUs open.
+        // β from 0.4 to 0.9 keeps enough of the ReLUs open.
         let bias = inputs.get_mut(&format!("param.{norm}.bias")).expect("drawn");
-        bias.mapv_inplace(f64::abs);
+        bias.mapv_inplace(|x| single(x.abs() + 0.4));
     };
     let mut channels = c;
     for (k, (&o, &stride)) in shape.outputs.iter().zip(shape.strides).enumerate() {

@@ -15,7 +15,7 @@ pub(super) fn outputs(pixels: usize, kernel: usize, stride: usize, padding: usiz
 
 /// Numbers rounded to `f32`.
 #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
-fn single(x: f64) -> f64 {
+pub(super) fn single(x: f64) -> f64 {
     f64::from(x as f32)
 }
 

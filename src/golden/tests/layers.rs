@@ -56,8 +56,9 @@ fn the_suite_of_pictures_is_what_it_promises() {
             let judged = |profile| case.expected_entries().all(|tensor| tensor.tolerance.contains_key(&profile));
             assert!(judged(Profile::F64) && judged(F32), "{id}: f64 and f32 judge every tensor");
             for (name, values) in &case.expected {
-                let zero = name != "mid.index" && values.iter().all(|&x| x == 0.0);
-                assert!(!zero, "{id}: {name}: every value is 0");
+                let zeros = values.iter().filter(|&&x| x == 0.0).count();
+                let sparse = name == "grad.in.x" || name == "mid.index";
+                assert!(sparse || 5 * zeros <= 4 * values.len(), "{id}: {name}: {zeros} of {} are 0", values.len());
             }
         }
     }
