@@ -268,7 +268,7 @@ fn what_a_file_of_karpathy_lacks_is_said_with_its_place() {
     assert_eq!(found, "x.json: no pictures of the split dev; those that are there: train");
     assert!(folder.problem("x.json", true, "train").contains("no pictures of the split restval"));
     let found = folder.problem("x.json", false, "other");
-    assert_eq!(found, "split: expected train, dev, test or restval of pictures with captions, found other");
+    assert_eq!(found, "split = other: expected train, dev, test or restval of pictures with captions");
     assert!(folder.problem("no.json", false, "train").contains("no.json: cannot read"));
 }
 
