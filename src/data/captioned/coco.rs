@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::read_integers;
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with images and annotations")]
 struct Annotations {
     #[serde(deserialize_with = "field::images")]
     images: Vec<Image>,
@@ -20,6 +21,7 @@ struct Annotations {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an image, with id and file_name")]
 struct Image {
     #[serde(deserialize_with = "field::id")]
     id: i64,
@@ -28,6 +30,7 @@ struct Image {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an annotation, with id, image_id and caption")]
 struct Annotation {
     #[serde(deserialize_with = "field::id")]
     id: i64,
@@ -98,9 +101,10 @@ pub(super) fn read(folder: &Path, parts: &BTreeSet<Part>) -> Result<(Parts, Vec<
 
 /// Whether the files of this part are there.
 pub(super) fn has(folder: &Path, part: Part) -> bool {
-    folder_of(folder).is_some_and(|folder| match has_lists(&folder) {
-        true => folder.join(part.list()).exists(),
-        false => matches!(part, Part::Train | Part::Dev) && folder.join(part.annotations()).exists(),
+    folder_of(folder).is_some_and(|folder| {
+        let lists = has_lists(&folder);
+        let file = if lists { part.list() } else { part.annotations() };
+        (lists || matches!(part, Part::Train | Part::Dev)) && folder.join(file).exists()
     })
 }
 
@@ -160,7 +164,8 @@ impl Known {
             return Err(Error::file(path, "expected annotation ids, found none"));
         }
         by_key(path, ("ids", "id"), ids.iter())?;
-        let (mut images, mut place): (Vec<(usize, Vec<usize>)>, HashMap<usize, usize>) = Default::default();
+        // Each image with the numbers of its annotations, and its place in this list.
+        let (mut images, mut places) = (Vec::<(usize, Vec<usize>)>::new(), HashMap::new());
         let mut apart = Vec::new();
         for (position, id) in ids.iter().enumerate() {
             let number = *by_id.get(id).ok_or_else(|| {
@@ -168,7 +173,7 @@ impl Known {
                 Error::file(path, format!("ids[{position}]: expected the id of an annotation of {file}, found {id}"))
             })?;
             let image = self.image_of[&self.annotations[number].image_id];
-            let at = *place.entry(image).or_insert(images.len());
+            let at = *places.entry(image).or_insert(images.len());
             if at == images.len() {
                 images.push((image, Vec::new()));
             } else if at + 1 < images.len() {

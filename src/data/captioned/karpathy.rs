@@ -11,12 +11,14 @@ use super::part::{Captioned, Part, Parts, as_lines, check_name};
 use crate::error::{self, Error};
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with images")]
 struct File {
     #[serde(deserialize_with = "field::images")]
     images: Vec<Image>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an image, with filename, split and sentences")]
 struct Image {
     #[serde(deserialize_with = "field::filename")]
     filename: String,
@@ -29,6 +31,7 @@ struct Image {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a sentence, with raw")]
 struct Sentence {
     #[serde(deserialize_with = "field::raw")]
     raw: String,
