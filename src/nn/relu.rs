@@ -49,8 +49,8 @@ impl<T: Scalar> Layer<T> for Relu {
 
     fn backward(
         &self,
-        _: ArrayView4<'_, T>,
-        cache: &mut ReluCache<T>,
+        x: ArrayView4<'_, T>,
+        _: &mut ReluCache<T>,
         dy: &Array4<T>,
         _: Write,
         _: &mut Self,
@@ -61,7 +61,7 @@ impl<T: Scalar> Layer<T> for Relu {
         let Some(dx) = dx else { return };
         linalg::reshape(dx, dy.dim());
         dx.assign(dy);
-        relu_backward(cache.y.view(), dx);
+        relu_backward(x.as_standard_layout().view(), dx);
     }
 }
 
