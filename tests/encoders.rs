@@ -185,7 +185,8 @@ fn a_whole_model_is_read_from_a_checkpoint_of_the_original() {
     let found = message(&architecture, &|all| all.remove("model.0.cnn.module.layer3.1.bn2.running_var"));
     assert!(found.contains("expected a tensor img_enc.cnn.layer3.1.bn2.running_var"), "{found}");
     let found = message(&architecture, &|all| all.add("model.0.cnn.bn1.bias", ndarray::array![0.0f32, 0.0]));
-    let expected = "expected one tensor img_enc.cnn.bn1.bias, found model.0.cnn.bn1.bias and model.0.cnn.module.bn1.bias";
+    let expected =
+        "expected one tensor img_enc.cnn.bn1.bias, found model.0.cnn.bn1.bias and model.0.cnn.module.bn1.bias";
     assert!(found.ends_with(expected), "{found}");
 }
 

@@ -560,46 +560,6 @@ fn parameters_of_other_programs_take_the_rest_from_a_run() {
     refused_with(&["a Python pickle that torch.save did not write", advice[0], advice[1]]);
 }
 
-#[test]
-fn a_checkpoint_with_an_encoder_takes_the_rest_from_a_run_with_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pictures");
-    let of = |split: &str, name: &str, caption: &str| {
-        let sentences = [serde_json::json!({ "raw": caption })];
-        serde_json::json!({ "filename": name, "split": split, "sentences": sentences })
-    };
-    let images = [
-        of("train", "420.jpg", "a red cat"),
-        of("train", "palette.png", "a blue dog"),
-        of("val", "grey.jpg", "a red dog"),
-        of("val", "rgb.png", "a blue cat"),
-        of("test", "422.jpg", "a blue cat"),
-        of("test", "grey.png", "a red dog"),
-    ];
-    std::fs::write(folder.join("captions.json"), serde_json::json!({ "images": images }).to_string()).unwrap();
-    let sizes = ["--embed-size", "6", "--word-dim", "3", "--word-threshold", "1", "--num-epochs", "1"];
-    let view = ["--resize", "18", "--crop-size", "16", "--images", pictures.to_str().unwrap()];
-    let train = ["train", "--data", "captions.json", "--encoder", "resnet18,planes=2-2-2-2", "--run", "run"];
-    ok(&[&train[..], &sizes, &view].concat(), folder);
-
-    let best = Tensors::read(&folder.join("run/best.safetensors"));
-    let mut checkpoint = Tensors::default();
-    for name in best.names() {
-        let original = name.replacen("img_enc.cnn.", "model.0.cnn.module.", 1).replacen("img_enc.", "model.0.", 1);
-        let numbers = best.get(name).mapv(|x| x as f32);
-        checkpoint.add(&original.replacen("txt_enc.", "model.1.", 1), numbers);
-    }
-    std::fs::write(folder.join("model_best.pth.tar"), checkpoint.to_pytorch()).unwrap();
-    let embed = |which: &str, out: &str| {
-        said(&["embed", "--run", "run", "--checkpoint", which, "--out", out], folder);
-        Tensors::read(&folder.join(out)).matrix("images")
-    };
-    let found = embed("model_best.pth.tar", "original.safetensors");
-    assert_eq!(found.dim(), (2, 6));
-    assert_eq!(found, embed("best", "own.safetensors"));
-}
-
 /// Small realistic inputs, which are not part of this repository.
 fn cases() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
