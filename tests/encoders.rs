@@ -1,5 +1,5 @@
 //! Weights from files of other programs: what the encoders give with the trained weights of `../shared/data/pictures`,
-//! and what is said about files that do not fit.
+//! and what is said about files that do not fit. Whole models from the original's checkpoints, too.
 
 mod tensors;
 
@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, Array4, ArrayD, Axis};
 use ndarray_npy::read_npy;
-use vsepp::model::{Encoder, Network};
+use vsepp::model::{Architecture, Encoder, Network, Vse};
 use vsepp::nn::Module;
-use vsepp::train::read_encoder;
+use vsepp::similarity::Measure;
+use vsepp::train::{read_encoder, read_parameters};
 
 use tensors::Tensors;
 
@@ -114,6 +115,79 @@ fn a_network_is_the_same_in_every_form_of_its_file() {
         x.mapv_inplace(|x| f32::from_bits((x.to_bits() + 0x7fff + (x.to_bits() >> 16 & 1)) & 0xffff_0000));
     });
     assert_eq!(tiny("tiny_resnet.bf16.safetensors"), rounded);
+}
+
+fn architecture(text: &str, [vocab_size, word_dim, embed_size]: [usize; 3]) -> Architecture {
+    Architecture {
+        encoder: Some(network(text)),
+        vocab_size,
+        img_dim: network(text).features(),
+        word_dim,
+        hidden_size: embed_size,
+        embed_size,
+        num_layers: 1,
+        caption_projection: false,
+        measure: Measure::Cosine,
+        use_abs: false,
+        no_imgnorm: false,
+    }
+}
+
+#[test]
+fn the_originals_checkpoints_give_the_joint_embeddings_of_pytorch() {
+    let Some(folder) = weights() else { return };
+    let architecture = architecture("resnet18,planes=4-6-8-10", [11, 5, 6]);
+    let x = normalised(&read_npy(folder.join("expected/tiny_input_u8.npy")).expect("an array"));
+    let expected: Array2<f64> = read_npy(folder.join("expected/tiny_embedding.npy")).expect("an array");
+    for name in ["original_checkpoint.2017.pth.tar", "original_checkpoint.zip.pth.tar"] {
+        let parameters = read_parameters(&architecture, &folder.join(name)).expect("it fits");
+        let model = Vse::new(architecture, parameters).expect("it fits");
+        let phi = model.encode_pictures(x.view()).expect("pictures");
+        let found = error(&model.embed_images(phi.view()).expect("features"), &expected);
+        println!("{name}: joint embeddings {found:.1e}");
+        assert!(found <= TOLERANCE);
+    }
+}
+
+/// A tensor's name in a checkpoint of the original.
+fn original_name(name: &str) -> String {
+    let sides = [("img_enc.cnn.", "model.0.cnn.module."), ("img_enc.", "model.0."), ("txt_enc.", "model.1.")];
+    let (own, original) = sides.iter().find(|(own, _)| name.starts_with(own)).expect("one of the sides");
+    name.replacen(own, original, 1)
+}
+
+#[test]
+fn a_whole_model_is_read_from_a_checkpoint_of_the_original() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let path = scratch.path().join("model_best.pth.tar");
+    let architecture = architecture("resnet18,planes=2-2-2-2", [7, 3, 4]);
+    let model = Vse::<f32>::init(architecture, 1);
+    let mut all = Tensors::default();
+    for (name, numbers) in model.parameters.tensors() {
+        all.add(&original_name(&name), numbers);
+    }
+    all.add("model.0.cnn.module.bn1.num_batches_tracked", ndarray::arr0(25i64));
+    for bytes in [all.to_pytorch(), all.to_old_pytorch(), all.to_safetensors(None)] {
+        std::fs::write(&path, bytes).expect("written");
+        assert_eq!(read_parameters(&architecture, &path).expect("it fits"), model.parameters);
+    }
+
+    let message = |architecture: &Architecture, change: &dyn Fn(&mut Tensors)| {
+        let mut spoiled = all.clone();
+        change(&mut spoiled);
+        std::fs::write(&path, spoiled.to_pytorch()).expect("written");
+        read_parameters(architecture, &path).expect_err("it does not fit").to_string()
+    };
+    let found = message(&Architecture { encoder: None, ..architecture }, &|_| ());
+    assert!(found.ends_with("model.0.cnn.module.bn1.bias: the architecture has no such tensor"), "{found}");
+    let found = message(&Architecture { img_dim: 5, ..architecture }, &|_| ());
+    assert_eq!(found, "img_dim = 5: expected 2, as resnet18,planes=2-2-2-2 gives");
+    let found = message(&architecture, &|all| all.remove("model.0.cnn.module.layer3.1.bn2.running_var"));
+    assert!(found.contains("expected a tensor img_enc.cnn.layer3.1.bn2.running_var"), "{found}");
+    let found = message(&architecture, &|all| all.add("model.0.cnn.bn1.bias", ndarray::array![0.0f32, 0.0]));
+    let expected =
+        "expected one tensor img_enc.cnn.bn1.bias, found model.0.cnn.bn1.bias and model.0.cnn.module.bn1.bias";
+    assert!(found.ends_with(expected), "{found}");
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! The layers of image encoders in their plainest form (`src/spec/pictures/`): their gradients are right, and the
 //! fast layers compute the same.
 
-use ndarray::{Array, Array1, Array2, Array4, Dimension, array};
+use std::collections::BTreeMap;
+
+use ndarray::{Array, Array1, Array2, Array4, ArrayD, Dimension, Ix1, Ix4, array};
 use num_complex::Complex;
+use vsepp::model::{Encoder, EncoderCache, Network};
 use vsepp::nn::{
     AvgPool, AvgPoolCache, BatchNorm, BatchNormCache, Dropout, DropoutCache, Flatten, FlattenCache, Layer, MaxPool,
     MaxPoolCache, Mode, Module, Relu, ReluCache, Write,
 };
 use vsepp::real::Scalar;
+use vsepp::spec::pictures::block::{Block, ConvNorm};
+use vsepp::spec::pictures::conv::Conv2d;
+use vsepp::spec::pictures::encoder::{self, ResNet};
 use vsepp::spec::pictures::norm::{self, batch_norm, batch_norm_backward, batch_norm_update, batch_statistics};
 use vsepp::spec::pictures::pools::{Window, avg_pool, avg_pool_backward, max_pool, max_pool_backward};
 
@@ -178,4 +184,71 @@ fn flatten_and_dropout() {
     layer.backward(rows.view(), &mut cache, &dy, Write::Add, &mut layer.clone(), Some(&mut dx));
     compare("dropout: dx", &dx, &norm::dropout(&dy, &kept, 0.3));
     compare("dropout: dx by complex steps", &dx, &derivative(&rows, &dy, |x| norm::dropout(x, &kept, 0.3)));
+}
+
+/// The plain form of a residual network with basic blocks and its numbers, or those of a gradient.
+fn plain(network: &str, encoder: &Encoder<f64>) -> ResNet<f64> {
+    let tensors: BTreeMap<String, ArrayD<f64>> = encoder.tensors().into_iter().collect();
+    let vector = |name: String| tensors[&name].clone().into_dimensionality::<Ix1>().unwrap();
+    let pair = |conv: String, norm: String, stride: usize| {
+        let weight = tensors[&format!("{conv}.weight")].clone().into_dimensionality::<Ix4>().unwrap();
+        let padding = weight.dim().2 / 2;
+        let [weight_, bias, running_mean, running_var] =
+            ["weight", "bias", "running_mean", "running_var"].map(|name| vector(format!("{norm}.{name}")));
+        let norm = norm::BatchNorm { weight: weight_, bias, running_mean, running_var };
+        ConvNorm { conv: Conv2d { weight, bias: None, stride, padding }, norm }
+    };
+    let large = network.starts_with("resnet18");
+    let mut blocks = Vec::new();
+    for (layer, number) in (1..5).flat_map(|layer| (0..3).map(move |number| (layer, number))) {
+        let path = format!("layer{layer}.{number}");
+        if tensors.contains_key(&format!("{path}.conv1.weight")) {
+            let stride = if layer > 1 && number == 0 { 2 } else { 1 };
+            let stage = |k: usize, stride| pair(format!("{path}.conv{k}"), format!("{path}.bn{k}"), stride);
+            let projects = tensors.contains_key(&format!("{path}.downsample.0.weight"));
+            let downsample =
+                projects.then(|| pair(format!("{path}.downsample.0"), format!("{path}.downsample.1"), stride));
+            blocks.push(Block { stages: vec![stage(1, stride), stage(2, 1)], downsample });
+        }
+    }
+    let pool = large.then_some(Window { kernel: 3, stride: 2, padding: 1 });
+    ResNet { first: pair("conv1".into(), "bn1".into(), if large { 2 } else { 1 }), pool, blocks }
+}
+
+/// Weights of convolutions, γ and β of every norm, in order.
+fn numbers(net: &ResNet<f64>) -> Vec<f64> {
+    let stages = net.blocks.iter().flat_map(|block| block.stages.iter().chain(&block.downsample));
+    let pairs = [&net.first].into_iter().chain(stages);
+    pairs.flat_map(|pair| pair.conv.weight.iter().chain(&pair.norm.weight).chain(&pair.norm.bias)).copied().collect()
+}
+
+#[test]
+fn a_residual_network_with_both_statistics() {
+    let x = Array4::from_shape_fn((3, 3, 19, 17), |(n, c, i, j)| libm::sin((n * 97 + c * 31 + i * 7 + j * 3) as f64));
+    for network in ["resnet18,planes=2-3-4-5", "resnet20,planes=2-4-6"] {
+        let mut fast = Encoder::zeros(network.parse::<Network>().unwrap());
+        fast.init(1);
+        let w = plain(network, &fast);
+        for mode in [Mode::Train, Mode::Eval] {
+            let of_batch = mode == Mode::Train;
+            let (mut cache, mut grad, mut dx) = (EncoderCache::default(), fast.clone(), Array4::zeros((0, 0, 0, 0)));
+            fast.forward(x.view(), mode, &mut cache).unwrap();
+            let (y, pass) = encoder::resnet(&w, &x, of_batch);
+            let dy = gradient_of(&y);
+            fast.backward(x.view(), &mut cache, &dy, Write::Replace, &mut grad, Some(&mut dx));
+            let (d, d_x) = encoder::resnet_backward(&w, &pass, of_batch, &dy);
+            // Up to twenty layers one after the other, each of which may enlarge what comes in: `tests/oracle_encoders.rs`
+            // sees 3e-14 in as deep a network.
+            let near = |what: &str, found: &[f64], expected: &[f64]| {
+                let largest = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+                let error = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
+                assert!(found.len() == expected.len() && error <= 1e-11, "{network} {mode:?} {what}: {error:.1e}");
+            };
+            near("φ", cache.y.as_slice().unwrap(), y.as_slice().unwrap());
+            near("dx", dx.as_slice().unwrap(), d_x.as_slice().unwrap());
+            near("gradient", &numbers(&plain(network, &grad)), &numbers(&d));
+            let (phi, _) = encoder::features(&y).unwrap();
+            assert!(phi.outer_iter().all(|phi| (phi.dot(&phi) - 1.0).abs() < 1e-12), "(IMG-2)");
+        }
+    }
 }

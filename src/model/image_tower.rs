@@ -47,7 +47,7 @@ impl<T: Clone + Default> ImageTower<T> {
 pub(crate) struct ImageCache<T> {
     /// What the encoder keeps, of the batch or of one part.
     pub(crate) encoder: EncoderCache<T>,
-    /// Whether it is of the batch.
+    /// Whether it is of the batch, with its statistics.
     whole: bool,
     /// cnn(i) before it is normalised, [B, F], where the encoder keeps nothing.
     features: Array2<T>,
@@ -87,7 +87,10 @@ impl<T: Scalar> ImageTower<T> {
     /// If there are pictures but no encoder for them; or if a row that is to be normalised is zero or not finite.
     pub(super) fn forward(&self, x: &Images<T>, mode: Mode, head: Head, cache: &mut ImageCache<T>) -> Result<()> {
         let phi = match x {
-            Images::Features(x) => x.view(),
+            Images::Features(x) => {
+                cache.whole = false;
+                x.view()
+            }
             Images::Pixels(x) => {
                 self.encode(x.view(), mode, cache)?;
                 cache.phi.y.view()
@@ -124,6 +127,13 @@ impl<T: Scalar> ImageTower<T> {
             features.slice_mut(s![first..first + part.nrows(), ..]).assign(&part);
         }
         Ok(())
+    }
+
+    /// Moves the encoder's running statistics towards those of a pass, if it took the batch's.
+    pub(super) fn update_statistics(&mut self, cache: &ImageCache<T>) {
+        if let Some(cnn) = self.cnn.as_mut().filter(|_| cache.whole) {
+            cnn.update(&cache.encoder);
+        }
     }
 
     /// φ [N, F] of pictures in [`Mode::Eval`].

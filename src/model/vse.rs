@@ -201,6 +201,12 @@ impl<T: Scalar> Vse<T> {
         self.parameters.txt_enc.embed(captions, self.caption_head())
     }
 
+    /// Moves the running statistics of the image encoder's norms towards those of the pass: once after each step.
+    /// Nothing moves if the pass took the running ones ([`Mode::Eval`]), or feature vectors.
+    pub fn update_statistics(&mut self, pass: &Pass<T>) {
+        self.parameters.img_enc.update_statistics(&pass.image);
+    }
+
     fn image_head(&self) -> Head {
         Head { normalise: !self.architecture.no_imgnorm, use_abs: self.architecture.use_abs }
     }

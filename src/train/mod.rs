@@ -32,4 +32,5 @@ pub use trained::{Embedded, Trained};
 pub use trainer::{Outcome, Trainer};
 pub use training_data::TrainingData;
 pub(crate) use training_data::source_of;
-pub use weights::read_encoder;
+pub(crate) use weights::{has_parameters, parameters_of};
+pub use weights::{read_encoder, read_parameters};

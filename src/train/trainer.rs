@@ -367,7 +367,6 @@ impl<L: Loss> Trainer<L> {
         let epoch = self.progress.epoch;
         let rate = learning_rate(self.config.learning_rate, self.config.lr_update, epoch);
         self.objective.loss.set_epoch(epoch);
-        let mode = self.mode();
         self.passes(batch)?;
         let Buffers { pass, gradient, image_ids } = &mut self.buffers;
         let norm = global_norm(gradient);
@@ -379,9 +378,7 @@ impl<L: Loss> Trainer<L> {
         }
         let coefficient = clip_coefficient(norm, self.config.grad_clip);
         self.adam.update(&mut self.model.parameters, gradient, rate, coefficient)?;
-        if let (Some(cnn), true) = (&mut self.model.parameters.img_enc.cnn, mode == Mode::Train) {
-            cnn.update(&pass.image.encoder);
-        }
+        self.model.update_statistics(pass);
         self.progress.step = self.adam.step;
         self.progress.batch += 1;
         let report = StepReport {

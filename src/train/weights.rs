@@ -1,16 +1,20 @@
-//! An image encoder's weights from a file: torchvision's, or the original's checkpoint.
+//! Weights from files without settings: an image encoder's, from torchvision or the original's checkpoint, and all
+//! parameters of a model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::escape;
 use crate::files::TensorFile;
-use crate::model::{Encoder, Network};
+use crate::model::{Architecture, Encoder, Network, Parameters};
 use crate::nn::Module;
 
+/// The counters of norms, which change nothing.
+const COUNTER: &str = "num_batches_tracked";
+
 /// The tensors of a network's last layer, which an encoder does not have, and the counters of its norms.
-const LEFT_OUT: [&str; 4] = ["fc.", "linear.", "classifier.6.", "num_batches_tracked"];
+const LEFT_OUT: [&str; 4] = ["fc.", "linear.", "classifier.6.", COUNTER];
 
 /// Old names of VGG's linear maps, which counted the dropout before them.
 const OLD: [(&str, &str); 3] =
@@ -48,6 +52,56 @@ pub fn read_encoder(network: Network, path: &Path) -> Result<Encoder<f32>> {
             Err(Error::file(path, problem))
         }
     }
+}
+
+/// Reads all parameters of a model from a file that holds nothing else of it: under this program's names
+/// (`docs/data.md`), or a checkpoint of the original, with an image encoder or without.
+///
+/// The original keeps a list of two: the image side and the caption side. `module` in a name, from `DataParallel`, is
+/// ignored, and so are the counters of norms.
+///
+/// # Errors
+///
+/// If the architecture is not one of a model; if the file cannot be read; if a tensor of the architecture is missing,
+/// occurs twice, has another shape or a number that is not finite; or if there is another tensor.
+pub fn read_parameters(architecture: &Architecture, path: &Path) -> Result<Parameters<f32>> {
+    architecture.check()?;
+    parameters_of(architecture, &TensorFile::read(path)?)
+}
+
+/// The parameters of a model from an open file, as [`read_parameters`].
+pub(crate) fn parameters_of(architecture: &Architecture, file: &TensorFile) -> Result<Parameters<f32>> {
+    let mut left: BTreeMap<String, &str> = BTreeMap::new();
+    for name in file.names().filter(|name| !name.ends_with(COUNTER)) {
+        let own = own_name(name);
+        if let Some(other) = left.insert(own.clone(), name) {
+            let [first, second] = [other, name].map(escape::name);
+            return Err(Error::file(file.path(), format!("expected one tensor {own}, found {first} and {second}")));
+        }
+    }
+    let mut parameters = Parameters::zeros(architecture);
+    parameters.fill(|name, shape| {
+        let stored = left.remove(name);
+        file.weights(stored.unwrap_or(name), shape)
+    })?;
+    match left.values().next() {
+        None => Ok(parameters),
+        Some(more) => {
+            Err(Error::file(file.path(), format!("{}: the architecture has no such tensor", escape::name(more))))
+        }
+    }
+}
+
+/// Whether a file holds parameters of a model without this program's metadata.
+pub(crate) fn has_parameters(file: &TensorFile) -> bool {
+    file.metadata().is_none() && file.names().any(|name| own_name(name).starts_with("img_enc."))
+}
+
+/// This program's name of a tensor.
+fn own_name(name: &str) -> String {
+    let name = without_module(name);
+    let side = |place: &str, own: &str| name.strip_prefix(place).map(|rest| format!("{own}.{rest}"));
+    side("model.0.", "img_enc").or_else(|| side("model.1.", "txt_enc")).unwrap_or(name)
 }
 
 fn not_found<'f>(path: &Path, network: Network, name: &str, mut names: impl Iterator<Item = &'f str>) -> Error {

@@ -195,6 +195,32 @@ fn two_stages_from_pictures_to_search() {
 }
 
 #[test]
+fn a_checkpoint_of_the_original_with_an_encoder_takes_the_rest_from_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    world(folder);
+    ok(&train("run", &["--num-epochs", "1"]), folder);
+    let best = Tensors::read(&folder.join("run/best.safetensors"));
+    let mut checkpoint = Tensors::default();
+    let sides = [("img_enc.cnn.", "model.0.cnn.module."), ("img_enc.", "model.0."), ("txt_enc.", "model.1.")];
+    for name in best.names() {
+        let (own, original) = sides.iter().find(|(own, _)| name.starts_with(own)).unwrap();
+        checkpoint.add(&name.replacen(own, original, 1), best.get(name));
+    }
+    std::fs::write(folder.join("model_best.pth.tar"), checkpoint.to_pytorch()).unwrap();
+    let embed = |which: &str, out: &str| {
+        ok(&["embed", "--run", "run", "--checkpoint", which, "--out", out], folder);
+        Tensors::read(&folder.join(out)).matrix("images")
+    };
+    assert_eq!(embed("model_best.pth.tar", "original.safetensors"), embed("best", "own.safetensors"));
+
+    checkpoint.remove("model.0.cnn.module.conv1.weight");
+    std::fs::write(folder.join("model_best.pth.tar"), checkpoint.to_pytorch()).unwrap();
+    let eval = ["eval", "--run", "run", "--checkpoint", "model_best.pth.tar"];
+    refused(&eval, folder, &["model_best.pth.tar: expected a tensor img_enc.cnn.conv1.weight"]);
+}
+
+#[test]
 fn restval_is_a_part_of_train_by_a_flag() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

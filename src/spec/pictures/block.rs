@@ -23,11 +23,11 @@ pub struct Stage<T> {
     convolved: Array4<T>,
     mean: Array1<T>,
     var: Array1<T>,
-    r: Array4<T>,
+    pub(super) r: Array4<T>,
 }
 
 /// The statistics are those of the batch, or the running ones.
-fn stage<T: Scalar>(w: &ConvNorm<T>, x: &Array4<T>, of_batch: bool) -> Stage<T> {
+pub(super) fn stage<T: Scalar>(w: &ConvNorm<T>, x: &Array4<T>, of_batch: bool) -> Stage<T> {
     let convolved = conv(&w.conv, x);
     let running = (w.norm.running_mean.clone(), w.norm.running_var.clone());
     let (mean, var) = if of_batch { batch_statistics(&convolved) } else { running };
@@ -36,7 +36,12 @@ fn stage<T: Scalar>(w: &ConvNorm<T>, x: &Array4<T>, of_batch: bool) -> Stage<T> 
 }
 
 /// dr gives dW, dγ, dβ and dx.
-fn stage_backward<T: Real>(w: &ConvNorm<T>, s: &Stage<T>, of_batch: bool, dr: &Array4<T>) -> (ConvNorm<T>, Array4<T>) {
+pub(super) fn stage_backward<T: Real>(
+    w: &ConvNorm<T>,
+    s: &Stage<T>,
+    of_batch: bool,
+    dr: &Array4<T>,
+) -> (ConvNorm<T>, Array4<T>) {
     let (weight, bias, dx) = batch_norm_backward(&w.norm, &s.convolved, (&s.mean, &s.var), of_batch, dr);
     let (conv, dx) = conv_backward(&w.conv, &s.x, &dx);
     (ConvNorm { conv, norm: BatchNorm { weight, bias, ..w.norm.clone() } }, dx)

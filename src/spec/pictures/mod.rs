@@ -6,6 +6,7 @@ use super::*;
 
 pub mod block;
 pub mod conv;
+pub mod encoder;
 pub mod norm;
 pub mod pools;
 
