@@ -57,7 +57,7 @@ fn expanded(path: &Path) -> Vec<u8> {
                 row.mapv_inplace(|x| x * scale);
             }
             all.add(plain, numbers);
-        } else if !name.ends_with(".scale") {
+        } else if name.strip_suffix(".scale").is_none() {
             all.add(name, single(values));
         }
     }

@@ -75,7 +75,7 @@ fn parts<T>(x: ArrayView4<'_, T>) -> impl Iterator<Item = (usize, ArrayView4<'_,
     let size = part(shape);
     (0..shape[0]).step_by(size).map(move |first| {
         let end = shape[0].min(first + size);
-        (first, x.clone().slice_move(s![first..end, .., .., ..]))
+        (first, x.slice_move(s![first..end, .., .., ..]))
     })
 }
 

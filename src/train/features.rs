@@ -251,7 +251,7 @@ fn complete_rows(file: &mut File, header: &[u8], columns: usize) -> std::io::Res
         let numbers = bytes.as_chunks().0.iter().map(|&bytes| f64::from(f32::from_le_bytes(bytes)));
         let norm = numbers.fold(0.0, |sum, x| sum + x * x).sqrt();
         // Each number is rounded by a part in 2²⁴, and the norm in f32 by some more.
-        if !((norm - 1.0).abs() < 1e-3) {
+        if norm.is_nan() || (norm - 1.0).abs() > 1e-3 {
             break;
         }
         rows += 1;

@@ -169,15 +169,12 @@ impl Trainer {
     pub fn begin_with(&mut self, model: &Vse<f32>) -> Result<()> {
         let mut tensors: BTreeMap<String, ArrayD<f32>> = model.parameters.tensors().into_iter().collect();
         let has_encoder = model.architecture.encoder.is_some();
-        let mut own = self.model.parameters.tensors().into_iter();
-        self.model.parameters.fill(|name, shape| {
-            let own = own.next().map(|(_, numbers)| numbers);
-            match tensors.remove(name) {
-                Some(found) if found.shape() == shape => Ok(found),
-                Some(found) => Err(Error::shape(name, format!("{shape:?}, by the settings"), found.shape())),
-                None if !has_encoder && name.starts_with("img_enc.cnn.") => Ok(own.expect("the same tensors")),
-                None => Err(Error::mismatch(format!("{name}: the model to begin with has no such tensor"))),
-            }
+        let mut own: BTreeMap<String, ArrayD<f32>> = self.model.parameters.tensors().into_iter().collect();
+        self.model.parameters.fill(|name, shape| match (tensors.remove(name), own.remove(name)) {
+            (Some(found), _) if found.shape() == shape => Ok(found),
+            (Some(found), _) => Err(Error::shape(name, format!("{shape:?}, by the settings"), found.shape())),
+            (None, Some(own)) if !has_encoder && name.starts_with("img_enc.cnn.") => Ok(own),
+            (None, _) => Err(Error::mismatch(format!("{name}: the model to begin with has no such tensor"))),
         })
     }
 

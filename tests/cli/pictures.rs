@@ -150,8 +150,8 @@ fn two_stages_from_pictures_to_search() {
     let args = ["features", "--images", "list.txt", "--encoder", NETWORK, "--weights", "weights.safetensors"];
     std::fs::create_dir(folder.join("data")).unwrap();
     for (split, places) in [("train", &[0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23][..]), ("dev", &[12, 13, 14, 15])] {
-        let list: String = places.iter().map(|k| format!("pictures/{k:02}.png\n")).collect();
-        std::fs::write(folder.join("list.txt"), list).unwrap();
+        let list: Vec<String> = places.iter().map(|k| format!("pictures/{k:02}.png")).collect();
+        std::fs::write(folder.join("list.txt"), list.join("\n")).unwrap();
         let out = format!("data/{split}_ims.npy");
         ok(&[&args[..], &["--resize", "20", "--crop-size", "16", "--out", &out]].concat(), folder);
         std::fs::remove_file(folder.join(format!("data/{split}_ids.txt"))).unwrap();

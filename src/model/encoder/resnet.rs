@@ -15,6 +15,7 @@ use super::network::{BlockForm, First, Network, Shortcut};
 use crate::error::{Error, Result};
 use crate::linalg::Write;
 use crate::nn::avg_pool::AvgPoolCache;
+use crate::nn::block::Gradients;
 use crate::nn::conv_norm::ConvNormCache;
 use crate::nn::flatten::FlattenCache;
 use crate::nn::max_pool::MaxPoolCache;
@@ -184,7 +185,7 @@ impl<T: Scalar> ResNet<T> {
             &mut PIXELS.clone(),
             Some(dh),
         );
-        let mut memory = Default::default();
+        let mut memory = Gradients::default();
         let grads = grad.layers.iter_mut().flatten();
         let all: Vec<_> = self.blocks().zip(grads).collect();
         for (k, (block, grad)) in all.into_iter().enumerate().rev() {

@@ -183,12 +183,12 @@ impl<T: Scalar> Vgg<T> {
         let RowsCache { cells, row, linear, dropout, .. } = cache;
         CELLS.forward(h, mode, cells)?;
         Flatten.forward(cells.y.view(), mode, row)?;
-        for k in 0..2 {
+        for (k, linear) in linear.iter_mut().enumerate() {
             let (before, now) = dropout.split_at_mut(k);
             // (VGG-2)  φ = the mean of 7 × 7 cells as a row, twice: dropout(max(0, linear(·)))
-            self.classifier[k].forward(before.last().map_or(&row.y, |x| &x.y).view(), mode, &mut linear[k])?;
-            relu(&mut linear[k].y);
-            self.dropout[k].forward(linear[k].y.view(), mode, &mut now[0])?;
+            self.classifier[k].forward(before.last().map_or(&row.y, |x| &x.y).view(), mode, linear)?;
+            relu(&mut linear.y);
+            self.dropout[k].forward(linear.y.view(), mode, &mut now[0])?;
         }
         Ok(())
     }

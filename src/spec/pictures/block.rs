@@ -47,8 +47,11 @@ pub(super) fn stage_backward<T: Real>(
     (ConvNorm { conv, norm: BatchNorm { weight, bias, ..w.norm.clone() } }, dx)
 }
 
-/// x [N, C, H, W] gives y [N, O, Ho, Wo], and what the backward pass needs.
-pub fn block<T: Scalar>(w: &Block<T>, x: &Array4<T>, of_batch: bool) -> (Array4<T>, Vec<Stage<T>>, Option<Stage<T>>) {
+/// y [N, O, Ho, Wo], and what the backward pass needs.
+pub type Passed<T> = (Array4<T>, Vec<Stage<T>>, Option<Stage<T>>);
+
+/// x [N, C, H, W] gives y.
+pub fn block<T: Scalar>(w: &Block<T>, x: &Array4<T>, of_batch: bool) -> Passed<T> {
     let mut stages: Vec<Stage<T>> = Vec::new();
     for w in &w.stages {
         // (BLOCK-1)  r_k = norm_k(conv_k(h_{k − 1})), h_0 = x, h_k = max(0, r_k)
@@ -58,13 +61,12 @@ pub fn block<T: Scalar>(w: &Block<T>, x: &Array4<T>, of_batch: bool) -> (Array4<
     let downsample = w.downsample.as_ref().map(|w| stage(w, x, of_batch));
     // (BLOCK-2)  y = max(0, r_K + s), s = x, x at every stride-th pixel, or norm(conv(x))
     let mut sum = stages[stages.len() - 1].r.clone();
-    match &downsample {
-        Some(s) => sum += &s.r,
-        None => {
-            let (channels, stride) = taken(w, x);
-            let mut sum = sum.slice_mut(s![.., channels, .., ..]);
-            sum += &x.slice(s![.., .., ..;stride, ..;stride]);
-        }
+    if let Some(s) = &downsample {
+        sum += &s.r;
+    } else {
+        let (channels, stride) = taken(w, x);
+        let mut sum = sum.slice_mut(s![.., channels, .., ..]);
+        sum += &x.slice(s![.., .., ..;stride, ..;stride]);
     }
     let y = relu(&sum);
     (y, stages, downsample)
@@ -80,7 +82,7 @@ fn taken<T>(w: &Block<T>, x: &Array4<T>) -> (std::ops::Range<usize>, usize) {
 /// dy gives the gradients of the parameters, in a block of the same form, and dx.
 pub fn block_backward<T: Real>(
     w: &Block<T>,
-    (y, stages, downsample): &(Array4<T>, Vec<Stage<T>>, Option<Stage<T>>),
+    (y, stages, downsample): &Passed<T>,
     of_batch: bool,
     dy: &Array4<T>,
 ) -> (Block<T>, Array4<T>) {

@@ -1,9 +1,9 @@
 //! An image encoder: a residual network, and φ.
-use super::block::{Block, ConvNorm, Stage, block, block_backward, stage, stage_backward};
+use super::super::layers::l2norm;
+use super::block::{Block, ConvNorm, Passed, Stage, block, block_backward, stage, stage_backward};
 use super::norm::{flatten, flatten_backward, relu, relu_backward};
 use super::pools::{Window, avg_pool, avg_pool_backward, max_pool, max_pool_backward};
 use super::*;
-use crate::spec::layers::l2norm;
 
 /// The first convolution, a max pool for large pictures, and the blocks of all layers.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct ResNet<T> {
 pub struct Pass<T> {
     first: Stage<T>,
     h: Vec<Array4<T>>,
-    blocks: Vec<(Array4<T>, Vec<Stage<T>>, Option<Stage<T>>)>,
+    blocks: Vec<Passed<T>>,
 }
 
 /// x [N, 3, Y, X] gives `cnn(x)` [N, F].
@@ -46,9 +46,8 @@ pub fn resnet_backward<T: Real>(w: &ResNet<T>, p: &Pass<T>, of_batch: bool, dy: 
     if let Some(pool) = w.pool {
         dh = max_pool_backward(&relu(&p.first.r), pool, &dh);
     }
-    let dx;
-    (d.first, dx) = stage_backward(&w.first, &p.first, of_batch, &relu_backward(&p.first.r, &dh));
-    (d, dx)
+    let (first, dx) = stage_backward(&w.first, &p.first, of_batch, &relu_backward(&p.first.r, &dh));
+    (ResNet { first, ..d }, dx)
 }
 
 /// `cnn(x)` [N, F] gives φ [N, F], and the norms; a row of zeros is an error with its index.
