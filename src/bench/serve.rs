@@ -18,7 +18,7 @@ use super::subject::{Training, encoder};
 use super::work::{Counts, Product, compared};
 use crate::error::{Error, Result};
 use crate::files::TensorWriter;
-use crate::model::{Batch, Images, Parameters, Vse};
+use crate::model::{Batch, Parameters, Vse};
 use crate::nn::{Module, PrefixTree};
 use crate::simd;
 
@@ -102,9 +102,9 @@ impl Data {
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
         let mut writer = TensorWriter::default();
         match &self.kind {
-            Kind::Step(batch) | Kind::Encoder(batch) => match batch.images() {
-                Images::Features(images) => writer.add("images", &images.view().into_dyn()),
-                Images::Pixels(images) => writer.add("images", &images.view().into_dyn()),
+            Kind::Step(batch) | Kind::Encoder(batch) => match batch.images().features() {
+                Ok(features) => writer.add("images", &features.into_dyn()),
+                Err(_) => writer.add("images", &batch.images().pixels()?.into_dyn()),
             },
             Kind::Encode(_) => {}
             Kind::Evaluate(embeddings) => {

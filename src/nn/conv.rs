@@ -261,7 +261,9 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                 });
             });
         }
-        transposed.into_iter().for_each(|panels| T::memory(Memory::Weight).set(panels.into_memory()));
+        if let Some(panels) = transposed {
+            T::memory(Memory::Weight).set(panels.into_memory());
+        }
     }
 }
 
