@@ -118,6 +118,8 @@ pub(crate) enum Memory {
     Right,
     /// The sums of a block of C.
     Sums,
+    /// The panels of a convolution's weight, for all its products.
+    Weight,
     /// A convolution's columns: what the kernel sees of a picture.
     Columns,
     /// A convolution's outputs, where they are not adjacent in the result.
@@ -156,6 +158,7 @@ macro_rules! memory {
                 static LEFT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static RIGHT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static SUMS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
+                static WEIGHT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static COLUMNS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static OUTPUTS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
             }
@@ -163,6 +166,7 @@ macro_rules! memory {
                 Memory::Left => &LEFT,
                 Memory::Right => &RIGHT,
                 Memory::Sums => &SUMS,
+                Memory::Weight => &WEIGHT,
                 Memory::Columns => &COLUMNS,
                 Memory::Outputs => &OUTPUTS,
             }

@@ -7,6 +7,8 @@
 //! cargo bench --bench peers -- --what encode                 # 25,000 captions, against PyTorch
 //! cargo bench --bench peers -- --what evaluate               # ranks, against NumPy, PyTorch, the original's loop
 //! cargo bench --bench peers -- --what product                # six products, against matrixmultiply, NumPy, PyTorch
+//! cargo bench --bench peers -- --what encoder --size vgg19   # an image encoder's forward pass, against PyTorch
+//! cargo bench --bench peers -- --what finetune               # a fine-tuning step of ResNet-152, against PyTorch
 //! cargo bench --bench peers -- --avx2                        # no side uses AVX-512
 //! cargo bench --bench peers -- -- --batch-size 32            # further flags of `vsepp bench`
 //! ```
@@ -48,9 +50,9 @@ struct Options {
     /// The work to time
     #[arg(long, value_enum, default_value = "step")]
     what: What,
-    /// Dimensions of the model: demo, coco or paper
-    #[arg(long, default_value = "paper")]
-    size: String,
+    /// Dimensions of the model: demo, coco or paper; or an encoder [default: paper, or resnet152 for an encoder]
+    #[arg(long)]
+    size: Option<String>,
     /// With --what product: only this one
     #[arg(long, value_name = "NAME", value_parser = PRODUCTS)]
     product: Option<String>,
@@ -95,6 +97,10 @@ enum What {
     Step,
     /// Captions to joint embeddings
     Encode,
+    /// The forward pass of an image encoder
+    Encoder,
+    /// A training step with an image encoder
+    Finetune,
     /// Ranks in both directions, from embeddings
     Evaluate,
     /// Matrix products
@@ -106,16 +112,23 @@ impl What {
         match self {
             Self::Step => "step",
             Self::Encode => "encode",
+            Self::Encoder => "encoder",
+            Self::Finetune => "finetune",
             Self::Evaluate => "evaluate",
             Self::Product => "product",
         }
     }
 
+    /// The name of this work for `vsepp bench --serve`.
+    fn served(self) -> &'static str {
+        if self == Self::Finetune { "step" } else { self.name() }
+    }
+
     /// Rounds for warming up.
     fn warm_up(self) -> usize {
         match self {
-            Self::Step | Self::Product => 2,
-            Self::Encode | Self::Evaluate => 1,
+            Self::Step | Self::Product | Self::Finetune => 2,
+            Self::Encode | Self::Encoder | Self::Evaluate => 1,
         }
     }
 
@@ -125,6 +138,9 @@ impl What {
             // Some hundred times the effect of the order of sums in f32.
             Self::Step => ("loss", 1e-5),
             Self::Encode => ("mean |g|", 1e-5),
+            // A hundred layers of sums in f32.
+            Self::Encoder => ("mean |phi|", 1e-4),
+            Self::Finetune => ("loss", 1e-4),
             // A rank changes where two scores nearly tie: a few of thousands of queries.
             Self::Evaluate => ("rsum", 1e-3),
             Self::Product => ("mean |c|", 1e-5),
@@ -133,6 +149,11 @@ impl What {
 }
 
 impl Options {
+    fn size(&self) -> &str {
+        let default = if matches!(self.what, What::Encoder | What::Finetune) { "resnet152" } else { "paper" };
+        self.size.as_deref().unwrap_or(default)
+    }
+
     fn threads(&self) -> usize {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
@@ -204,7 +225,7 @@ fn measure(options: &Options, product: Option<&str>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("data.safetensors");
     side::write(options, product, &file)?;
-    let mut sides = vec![Side::ours(options, options.what.name(), product)?];
+    let mut sides = vec![Side::ours(options, options.what.served(), product)?];
     let mut skipped = Vec::new();
     for starter in Starter::all(options.what).iter().filter(|starter| options.wants(starter.key)) {
         match starter.start(options, product, &file)? {

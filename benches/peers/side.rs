@@ -95,7 +95,7 @@ impl Side {
 /// This crate's program, for this work.
 fn program(options: &Options, work: &str, product: Option<&str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vsepp"));
-    command.args(["bench", "--serve", work, "--size", &options.size]).args(&options.sizes);
+    command.args(["bench", "--serve", work, "--size", options.size()]).args(&options.sizes);
     if options.what == What::Encode {
         command.args(["--encode", &options.encode.to_string()]);
     }
@@ -114,7 +114,7 @@ fn program(options: &Options, work: &str, product: Option<&str>) -> Command {
 
 /// Writes the file that the other sides read.
 pub(super) fn write(options: &Options, product: Option<&str>, file: &Path) -> Result<()> {
-    let status = program(options, options.what.name(), product).arg("--write").arg(file).status()?;
+    let status = program(options, options.what.served(), product).arg("--write").arg(file).status()?;
     ensure!(status.success(), "cannot write the data; see the message above");
     Ok(())
 }
@@ -161,6 +161,15 @@ impl Starter {
                 python("jax", "jax_step.py", &[], "jax numpy safetensors"),
                 Self { key: "candle", program: Program::Candle },
             ],
+            What::Encoder | What::Finetune => {
+                let layouts: [(_, &[_]); 2] = if what == What::Encoder {
+                    [("nchw", &[]), ("nhwc", &["--channels-last"])]
+                } else {
+                    [("nchw", &["--step"]), ("nhwc", &["--step", "--channels-last"])]
+                };
+                let packages = "torch torchvision numpy safetensors";
+                layouts.map(|(key, more)| python(key, "pytorch_encoder.py", more, packages)).into()
+            }
             What::Encode => vec![python("pytorch", "pytorch_encode.py", &[], "torch numpy safetensors")],
             What::Evaluate => vec![
                 python("numpy", "evaluation_peers.py", &["--method", "numpy"], "numpy safetensors"),

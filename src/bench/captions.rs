@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
+use ndarray::{Array2, Array4};
 use ndarray_rand::rand::RngCore;
 
 use super::SEED;
+use super::size::Size;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
@@ -164,13 +165,17 @@ pub(super) fn uniform(rng: &mut impl RngCore) -> f64 {
 }
 
 /// A batch of these captions. Every pair has its own image, with features drawn from U(0, 1), as after a
-/// rectifier.
+/// rectifier; or, for an encoder, its own picture, with numbers drawn from U(−2, 2), as after its normalisation.
 #[must_use]
 pub(crate) fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
     let mut rng = stream(SEED, "bench/images");
-    let shape = (captions.len(), architecture.img_dim);
-    let images = Array2::from_shape_simple_fn(shape, || T::from_f64(uniform(&mut rng)));
-    Batch { images: images.into(), image_ids: (0..captions.len()).collect(), captions }
+    let (pairs, [rows, columns]) = (captions.len(), Size::PICTURE);
+    let images = if architecture.encoder.is_some() {
+        Array4::from_shape_simple_fn((pairs, 3, rows, columns), || T::from_f64(4.0 * uniform(&mut rng) - 2.0)).into()
+    } else {
+        Array2::from_shape_simple_fn((pairs, architecture.img_dim), || T::from_f64(uniform(&mut rng))).into()
+    };
+    Batch { images, image_ids: (0..pairs).collect(), captions }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 
 mod captions;
 mod effort;
+mod encoder;
 mod machine;
 mod measure;
 mod run;
@@ -23,6 +24,7 @@ mod subject;
 mod work;
 
 pub(crate) use captions::Captions;
+pub(crate) use encoder::{EncoderMeasured, EncoderReport, Rate};
 pub(crate) use machine::{cores, peak_rss_mib};
 pub(crate) use measure::Peak;
 pub(crate) use run::{Measured, Options, Report, SizeReport, Timing, run};

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::captions::{Captions, batch};
 use super::effort::Effort;
+use super::encoder::{EncoderReport, Pictures};
 use super::machine::{cores, load, peak_rss_mib, processor};
 use super::measure::{Embeddings, Operands, Peak};
 use super::size::{Model, Size};
@@ -56,8 +57,11 @@ pub(crate) struct Report {
     pub(crate) captions: String,
     /// The machine's peak for each number of threads.
     pub(crate) peaks: Vec<Peak>,
-    /// The results for each size.
+    /// The results for each size without an encoder.
     pub(crate) sizes: Vec<SizeReport>,
+    /// The results for each encoder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) encoders: Vec<EncoderReport>,
     /// The peak resident memory of this process, in MiB, if the system provides it.
     pub(crate) peak_rss_mib: Option<f64>,
 }
@@ -93,7 +97,7 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    fn new(seconds: Spread, operations: f64, peak: &Peak) -> Self {
+    pub(super) fn new(seconds: Spread, operations: f64, peak: &Peak) -> Self {
         let gflops = operations / seconds.median / 1e9;
         Self { seconds, gflops, share: gflops / peak.best() }
     }
@@ -198,7 +202,11 @@ impl Options {
 pub(crate) fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report> {
     options.check()?;
     let load = load();
-    let inputs: Vec<Input> = options.models.iter().map(|model| Input::new(model, options)).collect::<Result<_>>()?;
+    let (encoders, models): (Vec<&Model>, Vec<&Model>) =
+        options.models.iter().partition(|model| model.architecture.encoder.is_some());
+    let inputs: Vec<Input> = models.into_iter().map(|model| Input::new(model, options)).collect::<Result<_>>()?;
+    let encoders: Vec<Pictures> =
+        encoders.into_iter().map(|model| Pictures::new(model, options)).collect::<Result<_>>()?;
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         processor: processor(),
@@ -208,6 +216,7 @@ pub(crate) fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result
         captions: options.captions.to_string(),
         peaks: Vec::new(),
         sizes: inputs.iter().map(Input::report).collect(),
+        encoders: encoders.iter().map(Pictures::report).collect(),
         peak_rss_mib: None,
     };
     for &threads in &options.threads {
@@ -219,7 +228,11 @@ pub(crate) fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result
             let peak = Peak::measure(Effort::times(1, options.steps.min(5)));
             report.peaks.push(peak);
             for (input, report) in inputs.iter().zip(&mut report.sizes) {
-                let announce = |what: &str| progress(&format!("{on}, {}: {what}", input.model.size.name()));
+                let announce = |what: &str| progress(&format!("{on}, {}: {what}", input.model.size));
+                report.measured.push(input.measure(options, &peak, &announce)?);
+            }
+            for (input, report) in encoders.iter().zip(&mut report.encoders) {
+                let announce = |what: &str| progress(&format!("{on}, {}: {what}", report.encoder));
                 report.measured.push(input.measure(options, &peak, &announce)?);
             }
             Ok::<(), Error>(())

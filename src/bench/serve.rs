@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::SEED;
 use super::captions::batch;
+use super::encoder::useful_operations;
 use super::machine::{cores, load, processor};
 use super::measure::{Embeddings, Operands};
 use super::run::Options;
 use super::size::Model;
-use super::subject::Training;
-use super::work::{Counts, Product, compared, operations, products};
+use super::subject::{Training, encoder};
+use super::work::{Counts, Product, compared};
 use crate::error::{Error, Result};
 use crate::files::TensorWriter;
 use crate::model::{Batch, Parameters, Vse};
@@ -28,6 +29,8 @@ pub(crate) enum Work {
     Step,
     /// Captions to joint embeddings.
     Encode,
+    /// Pictures to feature vectors.
+    Encoder,
     /// Ranks in both directions, from embeddings.
     Evaluate,
     /// A product.
@@ -38,9 +41,10 @@ pub(crate) enum Work {
 
 impl Work {
     /// The names on a command line.
-    pub(crate) const NAMES: [(&'static str, Self); 5] = [
+    pub(crate) const NAMES: [(&'static str, Self); 6] = [
         ("step", Self::Step),
         ("encode", Self::Encode),
+        ("encoder", Self::Encoder),
         ("evaluate", Self::Evaluate),
         ("product", Self::Product),
         ("matrixmultiply", Self::Matrixmultiply),
@@ -65,6 +69,7 @@ pub(crate) struct Data {
 enum Kind {
     Step(Batch<f32>),
     Encode(Vec<Vec<u32>>),
+    Encoder(Batch<f32>),
     Evaluate(Embeddings),
     Product(Operands, Work),
 }
@@ -82,6 +87,7 @@ impl Data {
         let kind = match work {
             Work::Step => Kind::Step(batch(&model.architecture, captions(model.config.batch_size)?)),
             Work::Encode => Kind::Encode(captions(options.number_to_encode(&model)?)?),
+            Work::Encoder => Kind::Encoder(batch(&model.architecture, captions(model.config.batch_size)?)),
             Work::Evaluate => Kind::Evaluate(Embeddings::new(options.evaluate, model.architecture.embed_size)?),
             Work::Product | Work::Matrixmultiply => Kind::Product(Operands::new(&named(product)?), work),
         };
@@ -96,7 +102,10 @@ impl Data {
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
         let mut writer = TensorWriter::default();
         match &self.kind {
-            Kind::Step(batch) => writer.add("images", &batch.images().features()?.into_dyn()),
+            Kind::Step(batch) | Kind::Encoder(batch) => match batch.images().features() {
+                Ok(features) => writer.add("images", &features.into_dyn()),
+                Err(_) => writer.add("images", &batch.images().pixels()?.into_dyn()),
+            },
             Kind::Encode(_) => {}
             Kind::Evaluate(embeddings) => {
                 writer.add("images", &embeddings.images.view().into_dyn());
@@ -116,6 +125,7 @@ impl Data {
         match &self.kind {
             Kind::Step(batch) => Some(batch.captions()),
             Kind::Encode(captions) => Some(captions),
+            Kind::Encoder(batch) => Some(batch.captions()),
             Kind::Evaluate(_) | Kind::Product(..) => None,
         }
     }
@@ -131,7 +141,7 @@ impl Data {
     pub(crate) fn about(&self) -> Value {
         let mut about = json!({ "processor": processor(), "cores": cores(), "vectors": simd::unit(), "load": load() });
         let mut lines = vec![match &self.kind {
-            Kind::Step(_) | Kind::Encode(_) => size_line(&self.model),
+            Kind::Step(_) | Kind::Encode(_) | Kind::Encoder(_) => size_line(&self.model),
             Kind::Evaluate(Embeddings { images, captions }) => {
                 format!("{} images × {} captions, D {}", images.nrows(), captions.nrows(), images.ncols())
             }
@@ -142,7 +152,8 @@ impl Data {
             let c = Counts::of(&tree);
             about["architecture"] = json!(self.model.architecture);
             about["counts"] = json!(c);
-            about["operations"] = json!(operations(&products(&self.model.architecture, &tree), None));
+            let [forward, step] = useful_operations(&self.model, captions);
+            about["operations"] = json!(if matches!(self.kind, Kind::Encoder(_)) { forward } else { step });
             lines.push(format!(
                 "{} captions: {} tokens, {} states, {} parents, {} distinct words",
                 c.pairs, c.tokens, c.states, c.parents, c.distinct_words
@@ -166,6 +177,12 @@ impl Data {
             Kind::Encode(captions) => {
                 let model = Vse::<f32>::init(self.model.architecture, SEED);
                 Box::new(move || Ok(mean(model.embed_captions(&captions)?.view())))
+            }
+            Kind::Encoder(batch) => {
+                let parameters = Parameters::init(&self.model.architecture, SEED);
+                let encoder = encoder(&parameters)?.clone();
+                drop(parameters);
+                Box::new(move || Ok(mean(encoder.embed(batch.images().pixels()?)?.view())))
             }
             Kind::Evaluate(embeddings) => Box::new(move || Ok(embeddings.evaluate()?.rsum)),
             Kind::Product(mut operands, work) => Box::new(move || {
@@ -194,7 +211,7 @@ fn mean(x: ArrayView2<'_, f32>) -> f64 {
 fn size_line(model: &Model) -> String {
     let a = &model.architecture;
     let layers = if a.num_layers == 1 { String::new() } else { format!(", {} layers", a.num_layers) };
-    let (size, parameters) = (model.size.name(), a.parameters());
+    let (size, parameters) = (model.size, a.parameters());
     let (e, d, f, v) = (a.word_dim, a.embed_size, a.img_dim, a.vocab_size);
     format!("{size}: E {e}, H = D = {d}, F {f}, V {v}{layers}; {parameters} parameters")
 }

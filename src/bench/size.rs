@@ -1,5 +1,6 @@
 //! The sizes of the benchmarks' models.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -7,10 +8,10 @@ use serde::Serialize;
 use super::captions::Captions;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
-use crate::model::{Architecture, Config, ValidConfig};
+use crate::model::{Architecture, Config, Network, ValidConfig};
 
-/// Dimensions of a model. B is 128 in all three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// Dimensions of a model. B is 128 in the first three, and 8 with an encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Size {
     /// A small one: E 32 and H = D = 64 as for the built-in scenes, with F 256 (theirs is 944) and
@@ -20,6 +21,9 @@ pub(crate) enum Size {
     Coco,
     /// The paper's, on COCO with VGG19 features: E 300, H = D = 1024, F 4096, V 11,755.
     Paper,
+    /// The paper's with this image encoder, and pictures of 224 × 224.
+    #[serde(untagged)]
+    Encoder(Network),
 }
 
 /// What differs from a named size.
@@ -63,24 +67,10 @@ pub(crate) struct Model {
 }
 
 impl Size {
-    /// From the smallest to the largest.
+    /// Those without an encoder, from the smallest to the largest.
     pub(crate) const ALL: [Self; 3] = [Self::Demo, Self::Coco, Self::Paper];
-
-    /// The name on a command line.
-    #[must_use]
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Demo => "demo",
-            Self::Coco => "coco",
-            Self::Paper => "paper",
-        }
-    }
-
-    /// The sizes' names.
-    #[must_use]
-    pub(crate) fn names() -> [&'static str; 3] {
-        Self::ALL.map(Self::name)
-    }
+    /// The rows and columns of a picture.
+    pub(crate) const PICTURE: [usize; 2] = [224, 224];
 
     /// The model of this size.
     #[cfg(test)]
@@ -99,9 +89,19 @@ impl Model {
         let (word_dim, embed_size, img_dim, vocab_size) = match size {
             Size::Demo => (32, 64, 256, 150),
             Size::Coco => (128, 256, 1618, 2006),
-            Size::Paper => (300, 1024, 4096, 11_755),
+            Size::Paper | Size::Encoder(_) => (300, 1024, 4096, 11_755),
         };
-        let default = Config::default();
+        let default = match size {
+            Size::Encoder(network) => {
+                if let Some(found) = changes.img_dim {
+                    return Err(Error::config("img_dim", format!("no value: {network} has its own"), found));
+                }
+                // Nothing is read from these.
+                let files = Config { images: Some("pictures".into()), data: Some("data".into()), ..Config::default() };
+                Config { encoder: Some(network), finetune: true, batch_size: 8, ..files }
+            }
+            _ => Config::default(),
+        };
         let config = Config {
             batch_size: changes.batch_size.unwrap_or(default.batch_size),
             embed_size: changes.embed_size.unwrap_or(embed_size),
@@ -145,10 +145,29 @@ impl Model {
 impl FromStr for Size {
     type Err = Error;
 
-    /// Fails if there is no size of that name.
+    /// Fails if there is no size or encoder of that name.
     fn from_str(name: &str) -> Result<Self> {
-        let size = Self::ALL.into_iter().find(|size| size.name() == name);
-        size.ok_or_else(|| Error::config("size", format!("one of {}", Self::names().join(", ")), name))
+        if let Some(size) = Self::ALL.into_iter().find(|size| size.to_string() == name) {
+            return Ok(size);
+        }
+        if Network::names().any(|network| name.split(',').next() == Some(network)) {
+            return name.parse().map(Self::Encoder);
+        }
+        let (sizes, encoders) = (Self::ALL.map(|size| size.to_string()), Network::names().collect::<Vec<_>>());
+        let expected = format!("one of {}, or an encoder: {}", sizes.join(", "), encoders.join(", "));
+        Err(Error::config("size", expected, name))
+    }
+}
+
+/// The name on a command line.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demo => f.write_str("demo"),
+            Self::Coco => f.write_str("coco"),
+            Self::Paper => f.write_str("paper"),
+            Self::Encoder(network) => network.fmt(f),
+        }
     }
 }
 
@@ -159,10 +178,15 @@ mod tests {
     #[test]
     fn names_are_read_back_and_others_are_refused() {
         for size in Size::ALL {
-            assert_eq!(size.name().parse::<Size>().unwrap(), size);
+            assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
         }
-        let message = "vgg".parse::<Size>().unwrap_err().to_string();
-        assert_eq!(message, "size = vgg: expected one of demo, coco, paper");
+        let size: Size = "resnet50,stride=1x1".parse().unwrap();
+        assert_eq!(size.to_string(), "resnet50,stride=1x1");
+        assert_eq!(serde_json::to_string(&[size, Size::Demo]).unwrap(), r#"["resnet50,stride=1x1","demo"]"#);
+        let message = |name: &str| name.parse::<Size>().unwrap_err().to_string();
+        let expected = "size = vgg: expected one of demo, coco, paper, or an encoder: vgg19, resnet18, ";
+        assert!(message("vgg").starts_with(expected), "{}", message("vgg"));
+        assert!(message("resnet50,stride=2").starts_with("encoder resnet50 = "), "{}", message("resnet50,stride=2"));
     }
 
     #[test]
@@ -176,6 +200,11 @@ mod tests {
         assert!(message(Changes { sentences: 0, ..changes }).starts_with("sentences = 0: expected 1 to 1000"));
         assert!(message(Changes { embed_size: Some(0), ..changes }).starts_with("embed_size = 0"));
         assert!(message(Changes { img_dim: Some(usize::MAX), ..changes }).contains("parameters"));
+        let size: Size = "resnet18".parse().unwrap();
+        let model = size.model();
+        assert_eq!((model.architecture.img_dim, model.config.batch_size, model.config.finetune), (512, 8, true));
+        let message = Model::new(size, &Changes { img_dim: Some(9), ..Changes::default() }).unwrap_err().to_string();
+        assert_eq!(message, "img_dim = 9: expected no value: resnet18 has its own");
     }
 
     #[test]

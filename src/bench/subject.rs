@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2, ArrayView4, ArrayViewMut2, s};
 
 use super::size::Model;
 use super::work::Form;
@@ -12,7 +12,7 @@ use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::linalg::{self, Panels, Write};
-use crate::model::{Batch, Parameters, Pass, ValidConfig, Vse};
+use crate::model::{Batch, Encoder, Parameters, Pass, ValidConfig, Vse};
 use crate::nn::Mode;
 use crate::optim::{Adam, clip_coefficient, global_norm, gradient_of};
 use crate::real::Real;
@@ -50,11 +50,29 @@ impl Training {
         self.0.step(batch).map(|report| report.loss)
     }
 
+    /// φ of pictures before it is normalised, [N, F].
+    ///
+    /// # Errors
+    ///
+    /// If the model has no encoder, or the pictures do not fit it.
+    pub(super) fn embed(&self, pictures: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
+        encoder(&self.0.model.parameters)?.embed(pictures)
+    }
+
     /// The current model.
     #[cfg(test)]
     fn model(&self) -> &Vse<f32> {
         &self.0.model
     }
+}
+
+/// The image encoder of a model.
+///
+/// # Errors
+///
+/// If it has none.
+pub(super) fn encoder(parameters: &Parameters<f32>) -> Result<&Encoder<f32>> {
+    parameters.img_enc.cnn.as_ref().ok_or_else(|| Error::mismatch("size: expected an image encoder"))
 }
 
 /// A model with its optimiser, step by step and part by part, in either precision.

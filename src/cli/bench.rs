@@ -9,7 +9,6 @@ use crate::report::bench_report;
 use crate::simd;
 use crate::train::Team;
 use anyhow::Result;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 
 use super::{Output, busy};
@@ -25,13 +24,16 @@ use super::{Output, busy};
                         vsepp bench --size paper --threads 1\n  \
                         vsepp bench --size coco --captions train_caps.txt\n  \
                         vsepp bench --size paper --encode 25000 --evaluate 5000 --json\n  \
-                        vsepp bench --size coco --embed-size 512 --batch-size 64   # your own sizes\n\n\
+                        vsepp bench --size coco --embed-size 512 --batch-size 64   # your own sizes\n  \
+                        vsepp bench --size resnet152 --threads 2      # an image encoder: forward pass, fine-tuning step\n\n\
                         Sizes: demo (E 32, D 64, F 256, V 150), coco (E 128, D 256, F 1618, V 2,006),\n\
-                        paper (E 300, D 1024, F 4096, V 11,755); B is 128. Other programs on the machine\n\
+                        paper (E 300, D 1024, F 4096, V 11,755); B is 128. An encoder with its\n\
+                        options is a size, too: the paper's with 8 pictures of 224 × 224. Other programs on the machine\n\
                         disturb the times: close them first.")]
 pub(crate) struct Args {
-    /// Size of the model; repeatable [default: all three]
-    #[arg(long = "size", value_name = "SIZE", value_parser = PossibleValuesParser::new(Size::names()).try_map(|name| name.parse::<Size>()))]
+    /// Size of the model: demo, coco, paper, or an image encoder such as resnet152 or vgg19; repeatable
+    /// [default: demo, coco and paper]
+    #[arg(long = "size", value_name = "SIZE", value_parser = |name: &str| name.parse::<Size>())]
     sizes: Vec<Size>,
     /// Captions from a file, one per line [default: made up, with COCO's lengths and shared beginnings]
     #[arg(long, value_name = "FILE")]
@@ -51,7 +53,7 @@ pub(crate) struct Args {
     /// Milliseconds of rest before each step, as between the steps of a program that also does other work
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pause: u64,
-    /// B: pairs in a batch [default: 128]
+    /// B: pairs in a batch [default: 128, and 8 with an encoder]
     #[arg(long, value_name = "N", help_heading = "Sizes")]
     batch_size: Option<usize>,
     /// H and D: sizes of the state and of the joint space
@@ -91,7 +93,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     let mut all = threads.map_or_else(|| vec![1, cores()], |threads| vec![threads]);
     all.dedup();
     let mut sizes = if args.sizes.is_empty() { Size::ALL.to_vec() } else { args.sizes };
-    sizes.sort_unstable();
+    sizes.sort_by_key(|size| Size::ALL.iter().position(|known| known == size).unwrap_or(Size::ALL.len()));
     sizes.dedup();
     let Args { batch_size, embed_size, word_dim, num_layers, img_dim, vocab_size, sentences, .. } = args;
     let changes = Changes { batch_size, embed_size, word_dim, num_layers, img_dim, vocab_size, sentences };

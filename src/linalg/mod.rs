@@ -26,7 +26,7 @@ pub(crate) use panels::Panels;
 pub(crate) use planes::{Planes, channel_sum, each_channel, each_plane};
 #[cfg(test)]
 pub(crate) use product::matmul;
-pub(crate) use product::{matmul_into, matmul_packed, matmul_panels, matmul_write};
+pub(crate) use product::{matmul_into, matmul_left, matmul_packed, matmul_panels, matmul_write};
 pub(crate) use reduce::{add, add_to_rows, column_sums, dot, reshape, rows_at_once, squared_norm};
 
 /// Whether a result overwrites or accumulates.

@@ -105,10 +105,10 @@ fn pack_panels<T: Tile + Send + Sync>(lines: ArrayView2<'_, T>, width: usize, da
 
 impl<T> Panels<T> {
     /// Empty panels that reuse an old buffer.
-    pub(super) fn over(data: Vec<T>) -> Self {
+    pub(crate) fn over(data: Vec<T>) -> Self {
         Self { data, width: 1, full: 0, count: 0, lines: 0, depth: 0, block: 1 }
     }
-    pub(super) fn into_memory(self) -> Vec<T> {
+    pub(crate) fn into_memory(self) -> Vec<T> {
         self.data
     }
     /// M or N.

@@ -46,20 +46,42 @@ pub(crate) fn matmul_write<T: Scalar>(
     a: ArrayView2<'_, T>,
     b: ArrayView2<'_, T>,
     write: Write,
+    c: ArrayViewMut2<'_, T>,
+) {
+    assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
+    each_right(a.len(), b, c, |b, c| product(a, b, write, c));
+}
+
+/// The same as [`matmul_into`], with A already packed, because several products share it.
+///
+/// # Panics
+///
+/// If the shapes do not fit: they are checked where data enters the crate.
+pub(crate) fn matmul_left<T: Scalar>(a: &Panels<T>, b: ArrayView2<'_, T>, c: ArrayViewMut2<'_, T>) {
+    assert_eq!(a.depth(), b.nrows(), "product of [{}, {}] and {:?}", a.lines(), a.depth(), b.dim());
+    assert!(a.width() <= T::shape().rows, "the left factor was packed as a right one");
+    assert_eq!(c.dim(), (a.lines(), b.ncols()), "product into {:?}", c.dim());
+    each_right(a.lines() * a.depth(), b, c, |b, c| multiply(a, b, Write::Replace, c));
+}
+
+/// Computes with B as it is, if A is small, or else with packed columns of B, some at a time, and their columns of C.
+fn each_right<T: Scalar>(
+    numbers_of_a: usize,
+    b: ArrayView2<'_, T>,
     mut c: ArrayViewMut2<'_, T>,
+    compute: impl Fn(&Right<'_, T>, ArrayViewMut2<'_, T>),
 ) {
     /// The largest A that is read again for every task without loss.
     const SMALL: usize = 1 << 20;
-    assert_eq!(a.ncols(), b.nrows(), "product of {:?} and {:?}", a.dim(), b.dim());
-    if a.len() <= SMALL {
-        return product(a, &Right::Plain(b), write, c);
+    if numbers_of_a <= SMALL {
+        return compute(&Right::Plain(b), c);
     }
     // Taken, not borrowed: while this thread waits for others, it may begin another product.
     let mut panels = Panels::over(T::memory(Memory::Right).take());
     let columns = at_once(b.nrows(), T::shape().columns);
     for (b, c) in b.axis_chunks_iter(Axis(1), columns).zip(c.axis_chunks_iter_mut(Axis(1), columns)) {
         panels.pack_right(b);
-        product(a, &Right::Packed(&panels), write, c);
+        compute(&Right::Packed(&panels), c);
     }
     T::memory(Memory::Right).set(panels.into_memory());
 }
@@ -84,13 +106,17 @@ fn product<T: Scalar>(a: ArrayView2<'_, T>, b: &Right<'_, T>, write: Write, mut 
     let rows = at_once(a.ncols(), shape.rows);
     for (a, c) in a.axis_chunks_iter(Axis(0), rows).zip(c.axis_chunks_iter_mut(Axis(0), rows)) {
         panels.pack_left(a);
-        let factors = Factors { a: &panels, b, write };
-        let work = a.nrows() * a.ncols() * b.lines();
-        // Eight blocks, unless they would be too small for a task or larger than needed.
-        let block = (work / 8).clamp(1 << 18, 1 << 27);
-        factors.split(0..panels.count(), 0..b.lines().div_ceil(shape.columns), c, block);
+        multiply(&panels, b, write, c);
     }
     T::memory(Memory::Left).set(panels.into_memory());
+}
+
+/// The product of a packed A.
+fn multiply<T: Scalar>(a: &Panels<T>, b: &Right<'_, T>, write: Write, c: ArrayViewMut2<'_, T>) {
+    let work = a.lines() * a.depth() * b.lines();
+    // Eight blocks, unless they would be too small for a task or larger than needed.
+    let block = (work / 8).clamp(1 << 18, 1 << 27);
+    Factors { a, b, write }.split(0..a.count(), 0..b.lines().div_ceil(T::shape().columns), c, block);
 }
 
 /// The largest number of elements packed at once. It bounds the memory of a product.

@@ -10,7 +10,7 @@
 //!
 //! **Parts.** With running statistics ([`Mode::Eval`]) the pictures of a batch do not depend on each other. So the
 //! forward pass keeps nothing of the encoder but φ, and the backward pass computes it again, some pictures at a time:
-//! the memory is that of the part, not of the batch. With the batch's statistics everything is kept.
+//! the memory is that of the part, not of the batch. The first part is kept, so that it is computed once. With the batch's statistics everything is kept.
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis, s};
 
@@ -49,6 +49,10 @@ pub(crate) struct ImageCache<T> {
     pub(crate) encoder: EncoderCache<T>,
     /// Whether it is of the batch, with its statistics.
     whole: bool,
+    /// Whether the last backward pass went through the encoder: the next forward pass then keeps the first part.
+    needed: bool,
+    /// Whether it is of the first part.
+    first: bool,
     /// cnn(i) before it is normalised, [B, F], where the encoder keeps nothing.
     features: Array2<T>,
     /// φ [B, F] is its y.
@@ -63,10 +67,10 @@ pub(crate) struct ImageCache<T> {
     d_features: Array2<T>,
 }
 
-/// How many pictures of Y × X pixels are in a part: four of 224 × 224. It depends on the shape alone, and so do the
+/// How many pictures of Y × X pixels are in a part: eight of 224 × 224. It depends on the shape alone, and so do the
 /// bits of the gradient.
 fn part([_, _, rows, columns]: [usize; 4]) -> usize {
-    (4 * 224 * 224 / (rows * columns).max(1)).max(1)
+    (8 * 224 * 224 / (rows * columns).max(1)).max(1)
 }
 
 /// The parts of some pictures, each with the number of its first.
@@ -107,7 +111,10 @@ impl<T: Scalar> ImageTower<T> {
         if cache.whole {
             self.encoder()?.forward(x, mode, &mut cache.encoder)?;
         } else {
-            self.raw_features(x, &mut cache.features)?;
+            cache.first = false;
+            let keep = cache.needed.then_some(&mut cache.encoder);
+            self.raw_features(x, &mut cache.features, keep)?;
+            cache.first = cache.needed;
         }
         let features = if cache.whole { &cache.encoder.y } else { &cache.features };
         // (IMG-2)  φ(i) = cnn(i) / ‖cnn(i)‖
@@ -118,13 +125,23 @@ impl<T: Scalar> ImageTower<T> {
         self.cnn.as_ref().ok_or_else(|| Error::mismatch("images: expected feature vectors [B, F], found pictures"))
     }
 
-    /// cnn(i) in [`Mode::Eval`], some pictures at a time.
-    fn raw_features(&self, x: ArrayView4<'_, T>, features: &mut Array2<T>) -> Result<()> {
+    /// cnn(i) in [`Mode::Eval`], some pictures at a time. What the first ones need in a backward pass may be kept.
+    fn raw_features(
+        &self,
+        x: ArrayView4<'_, T>,
+        features: &mut Array2<T>,
+        mut keep: Option<&mut EncoderCache<T>>,
+    ) -> Result<()> {
         let cnn = self.encoder()?;
         linalg::reshape(features, (x.dim().0, self.fc.weight.ncols()));
         for (first, x) in parts(x) {
-            let part = cnn.embed(x)?;
-            features.slice_mut(s![first..first + part.nrows(), ..]).assign(&part);
+            let mut features = features.slice_mut(s![first..first + x.len_of(Axis(0)), ..]);
+            if let Some(cache) = keep.take() {
+                cnn.forward(x, Mode::Eval, cache)?;
+                features.assign(&cache.y);
+            } else {
+                features.assign(&cnn.embed(x)?);
+            }
         }
         Ok(())
     }
@@ -143,7 +160,7 @@ impl<T: Scalar> ImageTower<T> {
     /// As [`Self::forward`].
     pub(super) fn features(&self, x: ArrayView4<'_, T>) -> Result<Array2<T>> {
         let mut phi = Array2::default((0, 0));
-        self.raw_features(x, &mut phi)?;
+        self.raw_features(x, &mut phi, None)?;
         normalise(&mut phi).map_err(|e| e.of("image features"))?;
         Ok(phi)
     }
@@ -178,8 +195,10 @@ impl<T: Scalar> ImageTower<T> {
     where
         T: Real,
     {
-        let ImageCache { encoder, whole, features, phi, fc, head, d_fc, d_phi: own, d_features } = cache;
+        let ImageCache { encoder, whole, needed, first: kept, features, phi, fc, head, d_fc, d_phi: own, d_features } =
+            cache;
         head.backward(fc.y.view(), df, d_fc);
+        *needed = false;
         let cnn = grad.cnn.as_mut().filter(|cnn| cnn.count() > 0);
         let (pictures, cnn) = match (x, cnn) {
             (Images::Features(x), _) => {
@@ -193,16 +212,19 @@ impl<T: Scalar> ImageTower<T> {
             (Images::Pixels(x), Some(cnn)) => (x, cnn),
         };
         self.fc.backward(phi.y.view(), fc, d_fc, write, &mut grad.fc, Some(own));
-        let kept = if *whole { &encoder.y } else { &*features };
-        L2Norm.backward(kept.view(), phi, own, write, &mut L2Norm, Some(d_features));
+        let raw = if *whole { &encoder.y } else { &*features };
+        L2Norm.backward(raw.view(), phi, own, write, &mut L2Norm, Some(d_features));
         let net = self.encoder()?;
         if *whole {
             net.backward(pictures.view(), encoder, d_features, write, cnn, None);
         } else {
-            let mut write = write;
+            *needed = true;
+            let (mut write, mut kept) = (write, std::mem::take(kept));
             for (first, x) in parts(pictures.view()) {
                 let d_part = d_features.slice(s![first..first + x.len_of(Axis(0)), ..]).to_owned();
-                net.forward(x, Mode::Eval, encoder)?;
+                if !std::mem::take(&mut kept) {
+                    net.forward(x, Mode::Eval, encoder)?;
+                }
                 net.backward(x, encoder, &d_part, write, cnn, None);
                 write = Write::Add;
             }
@@ -272,10 +294,21 @@ mod tests {
             let config = config(network, true);
             let model = model::<f64>(&config);
             // Two pictures in a part, and one in the last.
-            let batch = batch([320, 300]);
-            assert_eq!(part([5, 3, 320, 300]), 2);
+            let batch = batch([420, 440]);
+            assert_eq!(part([5, 3, 420, 440]), 2);
             let (parts, pass) = gradient(&model, &batch, Mode::Eval, &config);
             assert_eq!(model.embed(&batch.images).unwrap(), pass.f());
+
+            // The next pass keeps the first part.
+            let mut pass = pass;
+            let mut again = gradient_of(&model.parameters, &config.groups());
+            model.forward(&batch, &config.objective(0), Mode::Eval, &mut pass).unwrap();
+            assert!(pass.image.first);
+            for _ in 0..2 {
+                model.backward(&batch, &mut pass, Write::Replace, &mut again, None).unwrap();
+                assert_eq!(again, parts);
+                assert!(!pass.image.first, "it is of the last part now");
+            }
 
             // The whole at once, by hand: φ, then the model that takes it, then the encoder with dφ.
             let cnn = model.parameters.img_enc.cnn.as_ref().unwrap();
@@ -306,7 +339,9 @@ mod tests {
     fn an_encoder_that_does_not_move_has_no_gradient() {
         let frozen = config(NETWORKS[0], false);
         let (batch, model) = (batch([40, 36]), model::<f64>(&frozen));
-        let (some, _) = gradient(&model, &batch, Mode::Eval, &frozen);
+        let (some, mut pass) = gradient(&model, &batch, Mode::Eval, &frozen);
+        model.forward(&batch, &frozen.objective(0), Mode::Eval, &mut pass).unwrap();
+        assert!(!pass.image.first, "nothing is kept for it");
         let (all, _) = gradient(&model, &batch, Mode::Eval, &config(NETWORKS[0], true));
         assert_eq!(some.img_enc.cnn.as_ref().unwrap().count(), 0);
         assert_eq!((&some.img_enc.fc, &some.txt_enc), (&all.img_enc.fc, &all.txt_enc));

@@ -23,6 +23,7 @@
 
 use ndarray::{Array1, Array4, ArrayView4, Axis};
 
+use super::relu::rectified;
 use super::{Layer, Mode, Tensor};
 use crate::error::{Error, Result};
 use crate::linalg::{self, Planes, Write};
@@ -122,44 +123,15 @@ impl<T: Scalar> Layer<T> for BatchNorm<T> {
     ///
     /// If M < 2 in [`Mode::Train`]: one number has no variance.
     fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BatchNormCache<T>) -> Result<()> {
-        let (pictures, channels, rows, columns) = x.dim();
-        assert_eq!(channels, self.weight.len(), "the channels of x {:?}", x.dim());
-        let m = pictures * rows * columns;
-        if mode == Mode::Train && m < 2 {
-            let expected = "two numbers per channel or more (N · H · W), to take their variance";
-            return Err(Error::shape("x", expected, x.shape()));
-        }
-        linalg::reshape(&mut cache.y, x.dim());
-        let x = x.as_standard_layout();
-        let planes = Planes::of(&x);
-        cache.count = (mode == Mode::Train).then_some(m);
-        if mode == Mode::Train {
-            let count = T::from_f64(m as f64);
-            linalg::each_channel(planes, &mut cache.mean, &mut cache.var, |c| {
-                // (BN-1)  μ = Σ x / M, σ² = Σ (x − μ)² / M
-                let mean = linalg::channel_sum(planes, planes, c, |x, _| x) / count;
-                let var = linalg::channel_sum(planes, planes, c, |x, _| (x - mean) * (x - mean)) / count;
-                (mean, var)
-            });
-        } else {
-            cache.mean.clone_from(&self.running_mean);
-            cache.var.clone_from(&self.running_var);
-        }
-        let mut y = std::mem::take(&mut cache.y);
-        linalg::each_plane(&mut y, |k, y| {
-            let c = k % channels;
-            let (mean, scale, bias) = (cache.mean[c], self.weight[c] * cache.inverse_deviation(c), self.bias[c]);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (y, &x) in y.iter_mut().zip(planes.plane(k)) {
-                        // (BN-2)  y = γ (x − μ) / √(σ² + ε) + β
-                        *y = scale * (x - mean) + bias;
-                    }
-                },
-            );
-        });
-        cache.y = y;
+        let planes = x.as_standard_layout();
+        self.statistics(x, mode, cache)?;
+        self.normalise(
+            Planes::of(&planes),
+            x.dim(),
+            #[inline(always)]
+            |y| y,
+            cache,
+        );
         Ok(())
     }
 
@@ -222,6 +194,71 @@ impl<T: Scalar> Layer<T> for BatchNorm<T> {
 }
 
 impl<T: Scalar> BatchNorm<T> {
+    /// (BN-1): μ and σ² of the pass, for the cache.
+    fn statistics(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BatchNormCache<T>) -> Result<()> {
+        let (pictures, channels, rows, columns) = x.dim();
+        assert_eq!(channels, self.weight.len(), "the channels of x {:?}", x.dim());
+        let m = pictures * rows * columns;
+        if mode == Mode::Train && m < 2 {
+            let expected = "two numbers per channel or more (N · H · W), to take their variance";
+            return Err(Error::shape("x", expected, x.shape()));
+        }
+        let x = x.as_standard_layout();
+        let planes = Planes::of(&x);
+        cache.count = (mode == Mode::Train).then_some(m);
+        if mode == Mode::Train {
+            let count = T::from_f64(m as f64);
+            linalg::each_channel(planes, &mut cache.mean, &mut cache.var, |c| {
+                // (BN-1)  μ = Σ x / M, σ² = Σ (x − μ)² / M
+                let mean = linalg::channel_sum(planes, planes, c, |x, _| x) / count;
+                let var = linalg::channel_sum(planes, planes, c, |x, _| (x - mean) * (x - mean)) / count;
+                (mean, var)
+            });
+        } else {
+            cache.mean.clone_from(&self.running_mean);
+            cache.var.clone_from(&self.running_var);
+        }
+        Ok(())
+    }
+
+    /// A forward pass whose y is max(0, y).
+    pub(crate) fn forward_rectified(&self, x: &Array4<T>, mode: Mode, cache: &mut BatchNormCache<T>) -> Result<()> {
+        self.statistics(x.view(), mode, cache)?;
+        self.rectified_again(x, cache);
+        Ok(())
+    }
+
+    /// (BN-2) with the statistics of the cache, and `then` of every y.
+    fn normalise(
+        &self,
+        x: Planes<'_, T>,
+        shape: (usize, usize, usize, usize),
+        then: impl Fn(T) -> T + Sync,
+        cache: &mut BatchNormCache<T>,
+    ) {
+        let mut y = std::mem::take(&mut cache.y);
+        linalg::reshape(&mut y, shape);
+        linalg::each_plane(&mut y, |k, y| {
+            let c = k % shape.1;
+            let (mean, scale, bias) = (cache.mean[c], self.weight[c] * cache.inverse_deviation(c), self.bias[c]);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (y, &x) in y.iter_mut().zip(x.plane(k)) {
+                        // (BN-2)  y = γ (x − μ) / √(σ² + ε) + β
+                        *y = then(scale * (x - mean) + bias);
+                    }
+                },
+            );
+        });
+        cache.y = y;
+    }
+
+    /// max(0, y) of the x of the last forward pass, with its statistics, in place of y.
+    pub(crate) fn rectified_again(&self, x: &Array4<T>, cache: &mut BatchNormCache<T>) {
+        self.normalise(Planes::of(x), x.dim(), rectified, cache);
+    }
+
     /// Moves the running statistics towards those of the pass: once after each step. Nothing moves if the pass took
     /// the running ones.
     pub fn update(&mut self, cache: &BatchNormCache<T>) {

@@ -21,7 +21,7 @@ use ndarray::{Array4, ArrayView4, Zip, s};
 
 use super::conv_norm::{ConvNorm, ConvNormCache};
 use super::module::missing;
-use super::relu::{relu, relu_backward};
+use super::relu::{relu, relu_backward, relu_of_sum};
 use super::{Layer, Mode, Module, Path, Tensor, Visitor};
 use crate::error::Result;
 use crate::linalg::{self, Write};
@@ -120,16 +120,21 @@ impl<T: Clone + Default> Module<T> for Block<T> {
 pub struct BlockCache<T> {
     /// y [N, O, Ho, Wo]
     pub y: Array4<T>,
-    /// `conv1`, `bn1` and so on. Their results are `h_k`, but for the last one, which is `r_K`.
+    /// `conv1`, `bn1` and so on, without their results.
     stages: Vec<ConvNormCache<T>>,
     downsample: ConvNormCache<T>,
-    /// Memory of the backward pass. Nothing of it is needed later, so the blocks of a network share it.
-    pub(crate) gradients: Gradients<T>,
+    /// Memory of a pass. Nothing of it is needed later, so the blocks of a network share it.
+    pub(crate) memory: Memory<T>,
 }
 
-/// The gradients inside a block.
+/// What is needed inside a block only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gradients<T> {
+pub(crate) struct Memory<T> {
+    /// `h_k`, k < K, then `r_K`: the results of `conv1`, `bn1` and so on. The backward pass computes `h_k` once more,
+    /// which takes one pass over memory.
+    results: Vec<Array4<T>>,
+    /// That of the shortcut.
+    shortcut: Array4<T>,
     /// `ds = dr_K`
     ds: Array4<T>,
     /// `dr_k`, k < K; in the end that of x through the shortcut's convolution.
@@ -154,33 +159,13 @@ impl<T: Scalar> Layer<T> for Block<T> {
     ///
     /// As [`Conv2d`](super::Conv2d) and [`BatchNorm`](super::BatchNorm) do.
     fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BlockCache<T>) -> Result<()> {
-        let BlockCache { y, stages, downsample, .. } = cache;
-        stages.resize_with(self.stages.len(), ConvNormCache::default);
-        for (k, stage) in self.stages.iter().enumerate() {
-            let (before, now) = stages.split_at_mut(k);
-            let h = before.last().map_or(x, |before| before.r().view());
-            // (BLOCK-1)  r_k = norm_k(conv_k(h_{k − 1})), h_0 = x, h_k = max(0, r_k)
-            stage.forward(h, mode, &mut now[0])?;
-            if k + 1 < self.stages.len() {
-                relu(now[0].r_mut());
-            }
-        }
-        let r = stages.last().expect("a block has convolutions").r();
-        linalg::reshape(y, r.dim());
-        // (BLOCK-2)  y = max(0, r_K + s), s = x, x at every stride-th pixel, or norm(conv(x))
-        if let Some(pair) = &self.downsample {
-            pair.forward(x, mode, downsample)?;
-            Zip::from(&mut *y).and(r).and(downsample.r()).par_for_each(|y, &r, &s| *y = r + s);
-        } else if r.dim() == x.dim() {
-            Zip::from(&mut *y).and(r).and(&x).par_for_each(|y, &r, &s| *y = r + s);
-        } else {
-            y.assign(r);
-            let (channels, stride) = self.taken(x.dim().1);
-            let mut y = y.slice_mut(s![.., channels, .., ..]);
-            y += &x.slice(s![.., .., ..;stride, ..;stride]);
-        }
-        relu(y);
-        Ok(())
+        let x = x.as_standard_layout();
+        cache.stages.resize_with(self.stages.len(), ConvNormCache::default);
+        cache.memory.results.resize_with(self.stages.len(), || Array4::default([0; 4]));
+        cache.lend();
+        let result = self.compute(x.view(), mode, cache);
+        cache.lend();
+        result
     }
 
     fn backward(
@@ -194,12 +179,16 @@ impl<T: Scalar> Layer<T> for Block<T> {
     ) where
         T: Real,
     {
-        let BlockCache { y, stages, downsample, gradients: Gradients { ds, dr, dh, conv } } = cache;
+        cache.lend();
+        let BlockCache { y, stages, downsample, memory: Memory { ds, dr, dh, conv, .. } } = cache;
         // (BLOCK-2′)  dr_K = ds = dy where y > 0, else 0; dx += ds, at its pixels, or through norm and conv
         linalg::reshape(ds, dy.dim());
         ds.assign(dy);
         relu_backward(y.view(), ds);
         let last = self.stages.len() - 1;
+        for (stage, cache) in self.stages[..last].iter().zip(&mut *stages) {
+            stage.rectified_again(cache);
+        }
         for (k, (stage, grad)) in self.stages.iter().zip(&mut grad.stages).enumerate().rev() {
             let (before, rest) = stages.split_at_mut(k);
             let now = &mut rest[0];
@@ -215,6 +204,8 @@ impl<T: Scalar> Layer<T> for Block<T> {
         if let (Some(pair), Some(grad)) = (&self.downsample, &mut grad.downsample) {
             pair.backward(x, downsample, ds, write, grad, conv, dx.is_some().then_some(&mut *dr));
         }
+        cache.lend();
+        let Memory { ds, dr, dh, .. } = &mut cache.memory;
         let Some(dx) = dx else { return };
         linalg::reshape(dx, x.dim());
         if self.downsample.is_some() {
@@ -231,6 +222,36 @@ impl<T: Scalar> Layer<T> for Block<T> {
 }
 
 impl<T: Scalar> Block<T> {
+    /// The forward pass, with the memory lent.
+    fn compute(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BlockCache<T>) -> Result<()> {
+        let BlockCache { y, stages, downsample, .. } = cache;
+        for (k, stage) in self.stages.iter().enumerate() {
+            let (before, now) = stages.split_at_mut(k);
+            let h = before.last().map_or(x, |before| before.r().view());
+            // (BLOCK-1)  r_k = norm_k(conv_k(h_{k − 1})), h_0 = x, h_k = max(0, r_k)
+            if k + 1 < self.stages.len() {
+                stage.forward_rectified(h, mode, &mut now[0])?;
+            } else {
+                stage.forward(h, mode, &mut now[0])?;
+            }
+        }
+        let r = stages.last().expect("a block has convolutions").r();
+        // (BLOCK-2)  y = max(0, r_K + s), s = x, x at every stride-th pixel, or norm(conv(x))
+        if let Some(pair) = &self.downsample {
+            pair.forward(x, mode, downsample)?;
+            relu_of_sum(r, downsample.r().view(), y);
+        } else if r.dim() == x.dim() {
+            relu_of_sum(r, x, y);
+        } else {
+            y.clone_from(r);
+            let (channels, stride) = self.taken(x.dim().1);
+            let mut taken = y.slice_mut(s![.., channels, .., ..]);
+            taken += &x.slice(s![.., .., ..;stride, ..;stride]);
+            relu(y);
+        }
+        Ok(())
+    }
+
     /// The shortcut without parameters: the channels of y that get those of x, and the stride.
     fn taken(&self, inputs: usize) -> (std::ops::Range<usize>, usize) {
         let outputs = self.stages.last().expect("a block has convolutions").conv.weight.dim().0;
@@ -249,12 +270,23 @@ impl<T: Scalar> Block<T> {
     }
 }
 
+impl<T> BlockCache<T> {
+    /// Exchanges the results of the stages with the shared memory: before a pass and after it.
+    fn lend(&mut self) {
+        let Memory { results, shortcut, .. } = &mut self.memory;
+        for (stage, result) in self.stages.iter_mut().zip(results) {
+            std::mem::swap(stage.r_mut(), result);
+        }
+        std::mem::swap(self.downsample.r_mut(), shortcut);
+    }
+}
+
 #[cfg(test)]
 impl<T: Scalar> BlockCache<T> {
     /// Which numbers are above 0 after every `ReLU`.
     pub(crate) fn open(&self) -> impl Iterator<Item = bool> + '_ {
-        let inside = self.stages.split_last().map_or(&[][..], |(_, inside)| inside);
-        inside.iter().flat_map(ConvNormCache::r).chain(&self.y).map(|h| h.re() > 0.0)
+        let inside = self.memory.results.split_last().map_or(&[][..], |(_, inside)| inside);
+        inside.iter().flatten().chain(&self.y).map(|h| h.re() > 0.0)
     }
 }
 

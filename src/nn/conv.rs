@@ -28,7 +28,7 @@ use rayon::slice::ParallelSliceMut;
 use super::module::missing;
 use super::{Layer, Mode, Module, Path, Tensor, Visitor, visit_tensor};
 use crate::error::{Error, Result};
-use crate::linalg::{self, Write};
+use crate::linalg::{self, Panels, Write};
 use crate::real::{Real, Scalar};
 use crate::simd::Memory;
 
@@ -77,6 +77,18 @@ impl<T: Clone + Default> Conv2d<T> {
 
 impl<T> Conv2d<T> {
     const BIAS: Tensor = Tensor::constant(0.0);
+
+    /// The multiplications of (CONV-1) for a picture of so many rows and columns, which become those of its outputs.
+    ///
+    /// # Panics
+    ///
+    /// If the picture is too small.
+    pub(crate) fn multiplications(&self, size: &mut [usize; 2]) -> usize {
+        let x = (1, self.weight.dim().1, size[0], size[1]);
+        let sizes = Sizes::of(self, x).expect("a picture that is large enough");
+        *size = [sizes.oh, sizes.ow];
+        sizes.o * sizes.k() * sizes.oh * sizes.ow
+    }
 
     fn weight_tensor(&self) -> Tensor {
         let (o, _, kh, kw) = self.weight.dim();
@@ -147,16 +159,17 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
         let (x, w) = (x.as_standard_layout(), matrix(&self.weight));
         let x = x.as_slice().expect("in standard layout");
         let mut y = cache.y.view_mut().into_shape_with_order((n, o, oh * ow)).expect("in standard layout");
+        let w = packed(w);
         for block in sizes.blocks() {
             with_memory(Memory::Columns, sizes.written(&block), |memory: &mut [T]| {
                 let columns = sizes.columns(x, &block, memory);
                 // (CONV-1)  y[n, o, i, j] = b_o + Σ_{c, u, v} W[o, c, u, v] x[n, c, s i + u − p, s j + v − p]
                 if let Some(picture) = block.picture() {
-                    return linalg::matmul_into(w, columns, y.slice_mut(s![picture, .., block.outputs.clone()]));
+                    return linalg::matmul_left(&w, columns, y.slice_mut(s![picture, .., block.outputs.clone()]));
                 }
                 with_memory(Memory::Outputs, o * block.len(), |memory: &mut [T]| {
                     let mut product = ArrayViewMut2::from_shape((o, block.len()), memory).expect("as many as taken");
-                    linalg::matmul_into(w, columns, product.view_mut());
+                    linalg::matmul_left(&w, columns, product.view_mut());
                     let pictures = product.axis_chunks_iter(Axis(1), block.outputs.len());
                     for (picture, product) in block.pictures.clone().zip(pictures) {
                         y.slice_mut(s![picture, .., ..]).assign(&product);
@@ -164,6 +177,7 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                 });
             });
         }
+        T::memory(Memory::Weight).set(w.into_memory());
         if let Some(bias) = &self.bias {
             assert_eq!(bias.len(), o, "a bias for {o} outputs");
             linalg::each_plane(&mut cache.y, |plane, y| {
@@ -213,6 +227,7 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
             linalg::reshape(dx, (n, c, sizes.h, sizes.w));
             dx.fill(T::zero());
         }
+        let transposed = dx.is_some().then(|| packed(w.t()));
         for block in sizes.blocks() {
             let together = if block.picture().is_some() { 0 } else { o * block.len() };
             with_memory(Memory::Outputs, together, |memory: &mut [T]| {
@@ -233,20 +248,30 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                         // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
                         linalg::matmul_write(dy, columns.t(), Write::Add, dw.view_mut());
                     }
-                    let Some(dx) = dx.as_deref_mut() else { return };
+                    let (Some(dx), Some(w)) = (dx.as_deref_mut(), &transposed) else { return };
                     if let Some(picture) = sizes.pixels_of(&block) {
                         let mut dx = dx.view_mut().into_shape_with_order((n, c, oh * ow)).expect("in standard layout");
-                        linalg::matmul_into(w.t(), dy, dx.slice_mut(s![picture, .., block.outputs.clone()]));
+                        linalg::matmul_left(w, dy, dx.slice_mut(s![picture, .., block.outputs.clone()]));
                     } else {
                         let mut columns = ArrayViewMut2::from_shape((sizes.k(), block.len()), memory).expect("as many");
                         // (CONV-1′)  dx[n, c, s i + u − p, s j + v − p] += Σ_o W[o, c, u, v] dy[n, o, i, j]
-                        linalg::matmul_into(w.t(), dy, columns.view_mut());
+                        linalg::matmul_left(w, dy, columns.view_mut());
                         sizes.add_columns(memory, &block, dx.as_slice_mut().expect("in standard layout"));
                     }
                 });
             });
         }
+        if let Some(panels) = transposed {
+            T::memory(Memory::Weight).set(panels.into_memory());
+        }
     }
+}
+
+/// The kernels of a convolution, or their transpose, as the left factor of all its products.
+fn packed<T: Scalar>(w: ArrayView2<'_, T>) -> Panels<T> {
+    let mut panels = Panels::over(T::memory(Memory::Weight).take());
+    panels.pack_left(w);
+    panels
 }
 
 /// The kernels as the rows of a matrix [O, K].

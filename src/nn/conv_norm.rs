@@ -24,17 +24,17 @@ pub struct ConvNorm<T> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConvNormCache<T> {
     conv: Conv2dCache<T>,
-    /// r [N, O, Ho, Wo]. The owner may take max(0, r) in place: the backward pass does not need r.
+    /// r [N, O, Ho, Wo], or max(0, r). No backward pass of a convolution and its norm needs it.
     norm: BatchNormCache<T>,
 }
 
 impl<T> ConvNormCache<T> {
-    /// r, or what was made of it.
+    /// r, or max(0, r).
     pub(crate) fn r(&self) -> &Array4<T> {
         &self.norm.y
     }
 
-    /// r, to change in place.
+    /// The same, to take it or its memory.
     pub(crate) fn r_mut(&mut self) -> &mut Array4<T> {
         &mut self.norm.y
     }
@@ -69,6 +69,22 @@ impl<T: Scalar> ConvNorm<T> {
     pub(crate) fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut ConvNormCache<T>) -> Result<()> {
         self.conv.forward(x, mode, &mut cache.conv)?;
         self.norm.forward(cache.conv.y.view(), mode, &mut cache.norm)
+    }
+
+    /// A forward pass whose result is max(0, r).
+    pub(crate) fn forward_rectified(
+        &self,
+        x: ArrayView4<'_, T>,
+        mode: Mode,
+        cache: &mut ConvNormCache<T>,
+    ) -> Result<()> {
+        self.conv.forward(x, mode, &mut cache.conv)?;
+        self.norm.forward_rectified(&cache.conv.y, mode, &mut cache.norm)
+    }
+
+    /// max(0, r) once more, from what the convolution gave in the last forward pass: the same bits.
+    pub(crate) fn rectified_again(&self, cache: &mut ConvNormCache<T>) {
+        self.norm.rectified_again(&cache.conv.y, &mut cache.norm);
     }
 
     /// From dr to dx, if it is asked for. `d_conv` is memory for the gradient between the two.

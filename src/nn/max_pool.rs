@@ -59,7 +59,7 @@ pub struct MaxPoolCache<T> {
 
 impl MaxPool {
     /// H′ for H.
-    fn windows(self, n: usize) -> usize {
+    pub(crate) fn windows(self, n: usize) -> usize {
         let Self { kernel, stride, padding } = self;
         let fits = kernel > 0 && stride > 0 && 2 * padding <= kernel && n > 0 && n + 2 * padding >= kernel;
         assert!(fits, "{self:?} of {n} rows or columns");

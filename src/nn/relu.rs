@@ -65,6 +65,35 @@ impl<T: Scalar> Layer<T> for Relu {
     }
 }
 
+/// (RELU-1) of one number.
+#[inline(always)]
+pub(super) fn rectified<T: Scalar>(x: T) -> T {
+    // (RELU-1)  y = max(0, x)
+    if x.re() <= 0.0 { T::zero() } else { x }
+}
+
+/// max(0, r + s) of every number, in one pass.
+///
+/// # Panics
+///
+/// If the shapes differ, or if an array is not in standard layout.
+pub(crate) fn relu_of_sum<T: Scalar>(r: &Array4<T>, s: ArrayView4<'_, T>, y: &mut Array4<T>) {
+    assert_eq!(r.dim(), s.dim(), "a sum");
+    linalg::reshape(y, r.dim());
+    let (r, s) = (r.as_slice().expect("in standard layout"), s.to_slice().expect("in standard layout"));
+    let y = y.as_slice_mut().expect("in standard layout").par_chunks_mut(PARALLEL_WORK);
+    y.zip(r.par_chunks(PARALLEL_WORK).zip(s.par_chunks(PARALLEL_WORK))).for_each(|(y, (r, s))| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((y, &r), &s) in y.iter_mut().zip(r).zip(s) {
+                    *y = rectified(r + s);
+                }
+            },
+        );
+    });
+}
+
 /// (RELU-1) of every number, in place.
 ///
 /// # Panics
@@ -76,8 +105,7 @@ pub(crate) fn relu<T: Scalar, D: Dimension>(y: &mut Array<T, D>) {
             #[inline(always)]
             || {
                 for y in y {
-                    // (RELU-1)  y = max(0, x)
-                    *y = if y.re() <= 0.0 { T::zero() } else { *y };
+                    *y = rectified(*y);
                 }
             },
         );

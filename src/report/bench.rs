@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::table::thousands;
-use crate::bench::{Form, Measured, Peak, Product, Report, SizeReport, Spread, Timing};
+use crate::bench::{
+    EncoderMeasured, EncoderReport, Form, Measured, Peak, Product, Rate, Report, SizeReport, Spread, Timing,
+};
 
 /// Width of the names.
 const NAME: usize = 48;
@@ -26,6 +28,9 @@ pub(crate) fn bench_report(report: &Report) -> String {
     peak_table(&mut out, &report.peaks);
     for size in &report.sizes {
         size_table(&mut out, size);
+    }
+    for encoder in &report.encoders {
+        encoder_table(&mut out, encoder);
     }
     if let Some(peak) = report.peak_rss_mib {
         let _ = writeln!(out, "\npeak memory of this process: {} MiB", whole(peak));
@@ -81,7 +86,7 @@ fn size_table(out: &mut String, size: &SizeReport) {
     let _ = writeln!(
         out,
         "\n{}: B {}, E {}, {dimensions}, F {}, V {}{layers}{sentences}; {} parameters",
-        size.size.name(),
+        size.size,
         c.pairs,
         a.word_dim,
         a.img_dim,
@@ -99,12 +104,7 @@ fn size_table(out: &mut String, size: &SizeReport) {
         size.operations / 1e9,
     );
     let measured = &size.measured;
-    let _ = write!(out, "\n{:NAME$}  ", "");
-    for m in measured {
-        let _ = write!(out, "{:>FIGURES$}", threads(m.threads));
-    }
-    out.push('\n');
-    line(out, "", measured.iter().map(|_| heading()));
+    headings(out, measured.iter().map(|m| m.threads));
     let mut row = |name: &str, of: fn(&Measured) -> Timing| {
         line(out, name, measured.iter().map(|m| timing(&of(m))));
     };
@@ -132,8 +132,33 @@ fn size_table(out: &mut String, size: &SizeReport) {
     }
 }
 
-fn heading() -> String {
-    format!("{:>9}{:>8}{:>8}", "ms", "GFLOP/s", "of peak")
+/// The pictures per second of the forward pass and of the fine-tuning step.
+fn encoder_table(out: &mut String, encoder: &EncoderReport) {
+    let EncoderReport { pictures, picture: [rows, columns], parameters, measured, .. } = encoder;
+    let _ = writeln!(
+        out,
+        "\n{}: {pictures} pictures of {rows} × {columns}; {} parameters with the captions' side\n\
+         forward: {:.2} GFLOP; a fine-tuning step: {:.2} GFLOP",
+        encoder.encoder,
+        usize::try_from(*parameters).map_or_else(|_| parameters.to_string(), thousands),
+        encoder.forward_operations / 1e9,
+        encoder.step_operations / 1e9,
+    );
+    headings(out, measured.iter().map(|m| m.threads));
+    for (name, of) in [("forward", (|m| m.forward) as fn(&EncoderMeasured) -> Rate), ("fine-tuning step", |m| m.step)] {
+        line(out, name, measured.iter().map(|m| timing(&of(m).timing)));
+        line(out, "  pictures/s", measured.iter().map(|m| format!("{:>9.2}{:16}", of(m).pictures_per_second, "")));
+    }
+}
+
+/// The numbers of threads, and the names of the figures.
+fn headings(out: &mut String, all: impl Iterator<Item = usize> + Clone) {
+    let _ = write!(out, "\n{:NAME$}  ", "");
+    for n in all.clone() {
+        let _ = write!(out, "{:>FIGURES$}", threads(n));
+    }
+    out.push('\n');
+    line(out, "", all.map(|_| format!("{:>9}{:>8}{:>8}", "ms", "GFLOP/s", "of peak")));
 }
 
 fn milliseconds(seconds: &Spread) -> String {

@@ -75,6 +75,15 @@ impl<T: Clone + Default> Encoder<T> {
     }
 }
 
+impl<T> Encoder<T> {
+    fn multiplications(&self, size: [usize; 2]) -> [usize; 2] {
+        match &self.0 {
+            Form::Vgg(net) => net.multiplications(size),
+            Form::ResNet(net) => net.multiplications(size),
+        }
+    }
+}
+
 /// By hand, because there are two forms.
 impl<T: Clone + Default> Module<T> for Encoder<T> {
     fn visit<const M: usize, const S: usize>(

@@ -134,6 +134,17 @@ impl Network {
         count
     }
 
+    /// The multiplications of a forward pass for a picture of so many rows and columns: of the first convolution, and
+    /// of all other convolutions and linear maps.
+    ///
+    /// # Panics
+    ///
+    /// If the picture is too small.
+    #[must_use]
+    pub(crate) fn multiplications(&self, size: [usize; 2]) -> [usize; 2] {
+        Encoder::<()>::zeros(*self).multiplications(size)
+    }
+
     pub(super) fn table(&self) -> &'static Table {
         self.table
     }
@@ -281,6 +292,20 @@ mod tests {
             });
             assert_eq!((found, network(name).features()), ((trained, running), features), "{name}");
         }
+    }
+
+    /// 10⁹ multiplications for 224 × 224, as torchvision's table of its weights gives them, and the classes.
+    #[test]
+    fn the_multiplications_are_those_of_torchvision() {
+        for (name, expected) in [("resnet18", 1.814), ("resnet50", 4.089), ("resnet152", 11.514), ("vgg19", 19.632)] {
+            let (network, classes) = (network(name), 1000);
+            let [first, others] = network.multiplications([224, 224]);
+            let found = (first + others + network.features() * classes) as f64 / 1e9;
+            assert!((found - expected).abs() <= 0.0005, "{name}: {found}");
+            let conv = if name == "vgg19" { 224 * 224 * 9 } else { 112 * 112 * 49 };
+            assert_eq!(first, conv * 64 * 3);
+        }
+        assert_eq!(network("resnet20,planes=1-1-1").multiplications([4, 4])[1], 9 * (16 * 6 + 4 * 6 + 6));
     }
 
     #[test]

@@ -15,11 +15,11 @@ use super::network::{BlockForm, First, Network, Shortcut};
 use crate::error::{Error, Result};
 use crate::linalg::Write;
 use crate::nn::avg_pool::AvgPoolCache;
-use crate::nn::block::Gradients;
+use crate::nn::block::Memory;
 use crate::nn::conv_norm::ConvNormCache;
 use crate::nn::flatten::FlattenCache;
 use crate::nn::max_pool::MaxPoolCache;
-use crate::nn::relu::{relu, relu_backward};
+use crate::nn::relu::relu_backward;
 use crate::nn::{AvgPool, Block, BlockCache, ConvNorm, Flatten, Layer, MaxPool, Mode, Module, Path, Tensor, Visitor};
 use crate::real::{Real, Scalar};
 
@@ -110,13 +110,31 @@ pub(super) struct ResNetCache<T> {
     dh: Array4<T>,
     dx: Array4<T>,
     d_conv: Array4<T>,
+    /// What the blocks need inside, one after the other.
+    memory: Memory<T>,
 }
 
-impl<T: Scalar> ResNet<T> {
+impl<T> ResNet<T> {
     fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block<T>> {
         self.layers.iter().flatten()
     }
 
+    /// See [`Network::multiplications`].
+    pub(super) fn multiplications(&self, mut size: [usize; 2]) -> [usize; 2] {
+        let first = self.first.conv.multiplications(&mut size);
+        if self.pool {
+            size = size.map(|n| POOL.windows(n));
+        }
+        let mut others = 0;
+        for block in self.blocks() {
+            others += block.downsample.as_ref().map_or(0, |pair| pair.conv.multiplications(&mut size.clone()));
+            others += block.stages.iter().map(|stage| stage.conv.multiplications(&mut size)).sum::<usize>();
+        }
+        [first, others]
+    }
+}
+
+impl<T: Scalar> ResNet<T> {
     /// (RESNET-1): the input of the first block.
     fn begin<'c>(
         &self,
@@ -126,8 +144,7 @@ impl<T: Scalar> ResNet<T> {
         pool: &'c mut MaxPoolCache<T>,
     ) -> Result<&'c mut Array4<T>> {
         // (RESNET-1)  h_0 = max(0, norm(conv(x))), then maxpool(h_0) for large pictures
-        self.first.forward(x, mode, first)?;
-        relu(first.r_mut());
+        self.first.forward_rectified(x, mode, first)?;
         if !self.pool {
             return Ok(first.r_mut());
         }
@@ -136,12 +153,15 @@ impl<T: Scalar> ResNet<T> {
     }
 
     pub(super) fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut ResNetCache<T>) -> Result<()> {
-        let ResNetCache { first, pool, blocks, mean, row, .. } = cache;
+        let ResNetCache { first, pool, blocks, mean, row, memory, .. } = cache;
         blocks.resize_with(self.blocks().count(), BlockCache::default);
         let mut h = &*self.begin(x, mode, first, pool)?;
         for (block, cache) in self.blocks().zip(blocks) {
             // (RESNET-2)  h_k = block_k(h_{k − 1}), φ = the mean of the pixels of the last h
-            block.forward(h.view(), mode, cache)?;
+            std::mem::swap(&mut cache.memory, memory);
+            let result = block.forward(h.view(), mode, cache);
+            std::mem::swap(&mut cache.memory, memory);
+            result?;
             h = &cache.y;
         }
         PIXELS.forward(h.view(), mode, mean)?;
@@ -175,7 +195,7 @@ impl<T: Scalar> ResNet<T> {
     ) where
         T: Real,
     {
-        let ResNetCache { first, pool, blocks, mean, row, dh, dx: before_h, d_conv } = cache;
+        let ResNetCache { first, pool, blocks, mean, row, dh, dx: before_h, d_conv, memory } = cache;
         Flatten.backward(mean.y.view(), row, d_phi, write, &mut Flatten, Some(before_h));
         PIXELS.backward(
             blocks.last().expect("a network has blocks").y.view(),
@@ -185,7 +205,6 @@ impl<T: Scalar> ResNet<T> {
             &mut PIXELS.clone(),
             Some(dh),
         );
-        let mut memory = Gradients::default();
         let grads = grad.layers.iter_mut().flatten();
         let all: Vec<_> = self.blocks().zip(grads).collect();
         for (k, (block, grad)) in all.into_iter().enumerate().rev() {
@@ -193,9 +212,9 @@ impl<T: Scalar> ResNet<T> {
             let start = if self.pool { pool.y.view() } else { first.r().view() };
             let h = before.last().map_or(start, |before| before.y.view());
             // (RESNET-2′)  from dφ back through every block to dh_0
-            std::mem::swap(&mut now[0].gradients, &mut memory);
+            std::mem::swap(&mut now[0].memory, memory);
             block.backward(h, &mut now[0], dh, write, grad, Some(before_h));
-            std::mem::swap(&mut now[0].gradients, &mut memory);
+            std::mem::swap(&mut now[0].memory, memory);
             std::mem::swap(dh, before_h);
         }
         // (RESNET-1′)  from dh_0 back through the first convolution to dx

@@ -74,6 +74,19 @@ impl<T: Clone + Default> Vgg<T> {
     }
 }
 
+impl<T> Vgg<T> {
+    /// See [`Network::multiplications`].
+    pub(super) fn multiplications(&self, mut size: [usize; 2]) -> [usize; 2] {
+        let mut each = Vec::new();
+        for convs in &self.layers {
+            each.extend(convs.iter().map(|conv| conv.multiplications(&mut size)));
+            size = size.map(|n| POOL.windows(n));
+        }
+        each.extend(self.classifier.iter().map(|linear| linear.weight.len()));
+        [each[0], each[1..].iter().sum()]
+    }
+}
+
 /// By hand, because the numbers of the convolutions have gaps.
 impl<T: Clone + Default> Module<T> for Vgg<T> {
     fn visit<const M: usize, const S: usize>(
