@@ -10,7 +10,8 @@
 //!
 //! **Parts.** With running statistics ([`Mode::Eval`]) the pictures of a batch do not depend on each other. So the
 //! forward pass keeps nothing of the encoder but φ, and the backward pass computes it again, some pictures at a time:
-//! the memory is that of the part, not of the batch. The first part is kept, so that it is computed once. With the batch's statistics everything is kept.
+//! the memory is that of the part, not of the batch. The first part is kept, so that it is computed once. With the
+//! batch's statistics everything is kept.
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis, s};
 
