@@ -123,9 +123,8 @@ impl Data {
 
     fn captions(&self) -> Option<&[Vec<u32>]> {
         match &self.kind {
-            Kind::Step(batch) => Some(batch.captions()),
+            Kind::Step(batch) | Kind::Encoder(batch) => Some(batch.captions()),
             Kind::Encode(captions) => Some(captions),
-            Kind::Encoder(batch) => Some(batch.captions()),
             Kind::Evaluate(_) | Kind::Product(..) => None,
         }
     }
