@@ -170,10 +170,9 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                 with_memory(Memory::Outputs, o * block.len(), |memory: &mut [T]| {
                     let mut product = ArrayViewMut2::from_shape((o, block.len()), memory).expect("as many as taken");
                     linalg::matmul_left(&w, columns, product.view_mut());
-                    let pictures = product.axis_chunks_iter(Axis(1), block.outputs.len());
-                    for (picture, product) in block.pictures.clone().zip(pictures) {
-                        y.slice_mut(s![picture, .., ..]).assign(&product);
-                    }
+                    let mut y = y.slice_mut(s![block.pictures.clone(), .., ..]);
+                    let pictures = product.axis_chunks_iter(Axis(1), block.outputs.len()).into_par_iter();
+                    y.outer_iter_mut().into_par_iter().zip(pictures).for_each(|(mut y, product)| y.assign(&product));
                 });
             });
         }
@@ -236,10 +235,9 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                     dy.slice(s![picture, .., block.outputs.clone()])
                 } else {
                     let mut together = ArrayViewMut2::from_shape((o, block.len()), memory).expect("as many");
-                    let pictures = together.axis_chunks_iter_mut(Axis(1), block.outputs.len());
-                    for (picture, mut together) in block.pictures.clone().zip(pictures) {
-                        together.assign(&dy.slice(s![picture, .., ..]));
-                    }
+                    let pictures = together.axis_chunks_iter_mut(Axis(1), block.outputs.len()).into_par_iter();
+                    let dy = dy.slice(s![block.pictures.clone(), .., ..]);
+                    pictures.zip(dy.outer_iter().into_par_iter()).for_each(|(mut to, dy)| to.assign(&dy));
                     ArrayView2::from_shape((o, block.len()), &*memory).expect("as many")
                 };
                 with_memory(Memory::Columns, sizes.written(&block), |memory: &mut [T]| {
