@@ -8,7 +8,6 @@ use ndarray::{Array2, Array4};
 use ndarray_rand::rand::RngCore;
 
 use super::SEED;
-use super::size::Size;
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
@@ -19,6 +18,9 @@ use crate::real::Real;
 
 /// The first id of an ordinary word, after `<pad>`, `<start>`, `<end>` and `<unk>`.
 const FIRST_WORD: u32 = Vocabulary::UNKNOWN + 1;
+
+/// The rows and columns of a picture.
+pub(super) const PICTURE: [usize; 2] = [224, 224];
 
 /// The source of captions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,7 +171,7 @@ pub(super) fn uniform(rng: &mut impl RngCore) -> f64 {
 #[must_use]
 pub(crate) fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
     let mut rng = stream(SEED, "bench/images");
-    let (pairs, [rows, columns]) = (captions.len(), Size::PICTURE);
+    let (pairs, [rows, columns]) = (captions.len(), PICTURE);
     let images = if architecture.encoder.is_some() {
         Array4::from_shape_simple_fn((pairs, 3, rows, columns), || T::from_f64(4.0 * uniform(&mut rng) - 2.0)).into()
     } else {

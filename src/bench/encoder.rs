@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use super::captions::batch;
+use super::captions::{Captions, PICTURE, batch};
 use super::effort::Effort;
-use super::measure::Peak;
-use super::run::{Options, Timing};
+use super::measure::{Peak, Timing};
 use super::size::{Model, Size};
 use super::spread::Spread;
 use super::subject::Training;
@@ -59,7 +58,7 @@ pub(crate) struct Rate {
 /// The pictures have no gradient. What a step computes again, to save memory, counts once.
 pub(super) fn useful_operations(model: &Model, captions: &[Vec<u32>]) -> [f64; 2] {
     let network = model.architecture.encoder;
-    let [first, others] = network.map_or([0, 0], |network| network.multiplications(Size::PICTURE));
+    let [first, others] = network.map_or([0, 0], |network| network.multiplications(PICTURE));
     let [first, others] = [first, others].map(|count| 2.0 * count as f64 * captions.len() as f64);
     let rest = operations(&products(&model.architecture, &PrefixTree::new(captions)), None);
     [first + others, 2.0 * first + 3.0 * others + rest]
@@ -74,8 +73,8 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    pub(super) fn new(model: &Model, options: &Options) -> Result<Self> {
-        let captions = model.captions(&options.captions, model.config.batch_size)?;
+    pub(super) fn new(model: &Model, captions: &Captions) -> Result<Self> {
+        let captions = model.captions(captions, model.config.batch_size)?;
         let [forward_operations, step_operations] = useful_operations(model, &captions);
         let batch = batch(&model.architecture, captions);
         Ok(Self { model: model.clone(), batch, forward_operations, step_operations })
@@ -85,7 +84,7 @@ impl Pictures {
         EncoderReport {
             encoder: self.model.size,
             pictures: self.batch.len(),
-            picture: Size::PICTURE,
+            picture: PICTURE,
             parameters: self.model.architecture.parameters(),
             forward_operations: self.forward_operations,
             step_operations: self.step_operations,
@@ -94,10 +93,9 @@ impl Pictures {
     }
 
     /// Measures both on the threads of the current pool.
-    pub(super) fn measure(&self, options: &Options, peak: &Peak, announce: &dyn Fn(&str)) -> Result<EncoderMeasured> {
+    pub(super) fn measure(&self, effort: Effort, peak: &Peak, announce: &dyn Fn(&str)) -> Result<EncoderMeasured> {
         let threads = rayon::current_num_threads();
         let (mut training, mut team) = (Training::new(&self.model)?, Team::new(threads)?);
-        let effort = Effort { seconds: 10.0, ..Effort::times(1, options.steps) }.after(options.pause);
         let rate = |seconds: Spread, operations| Rate {
             timing: Timing::new(seconds, operations, peak),
             pictures_per_second: self.batch.len() as f64 / seconds.median,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::SEED;
 use super::captions::uniform;
 use super::effort::Effort;
+use super::spread::Spread;
 use super::subject::{multiply, rank};
 use super::work::{Form, Product};
 use crate::error::Result;
@@ -64,6 +65,24 @@ impl Peak {
     #[must_use]
     pub(crate) fn best(&self) -> f64 {
         self.linalg.max(self.matrixmultiply)
+    }
+}
+
+/// A time, and the rate that follows from it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Timing {
+    /// Seconds.
+    pub seconds: Spread,
+    /// 10⁹ useful operations per second, by the median.
+    pub gflops: f64,
+    /// The share of the peak on the same number of threads.
+    pub share: f64,
+}
+
+impl Timing {
+    pub(super) fn new(seconds: Spread, operations: f64, peak: &Peak) -> Self {
+        let gflops = operations / seconds.median / 1e9;
+        Self { seconds, gflops, share: gflops / peak.best() }
     }
 }
 

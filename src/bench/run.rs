@@ -8,7 +8,7 @@ use super::captions::{Captions, batch};
 use super::effort::Effort;
 use super::encoder::{EncoderReport, Pictures};
 use super::machine::{cores, load, peak_rss_mib, processor};
-use super::measure::{Embeddings, Operands, Peak};
+use super::measure::{Embeddings, Operands, Peak, Timing};
 use super::size::{Model, Size};
 use super::spread::Spread;
 use super::subject::{Laps, Subject, Training};
@@ -83,24 +83,6 @@ pub(crate) struct SizeReport {
     pub operations: f64,
     /// The times for each number of threads.
     pub measured: Vec<Measured>,
-}
-
-/// A time, and the rate that follows from it.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Timing {
-    /// Seconds.
-    pub seconds: Spread,
-    /// 10⁹ useful operations per second, by the median.
-    pub gflops: f64,
-    /// The share of the peak on the same number of threads.
-    pub share: f64,
-}
-
-impl Timing {
-    pub(super) fn new(seconds: Spread, operations: f64, peak: &Peak) -> Self {
-        let gflops = operations / seconds.median / 1e9;
-        Self { seconds, gflops, share: gflops / peak.best() }
-    }
 }
 
 /// One size on one number of threads.
@@ -206,7 +188,7 @@ pub(crate) fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result
         options.models.iter().partition(|model| model.architecture.encoder.is_some());
     let inputs: Vec<Input> = models.into_iter().map(|model| Input::new(model, options)).collect::<Result<_>>()?;
     let encoders: Vec<Pictures> =
-        encoders.into_iter().map(|model| Pictures::new(model, options)).collect::<Result<_>>()?;
+        encoders.into_iter().map(|model| Pictures::new(model, &options.captions)).collect::<Result<_>>()?;
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         processor: processor(),
@@ -233,7 +215,8 @@ pub(crate) fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result
             }
             for (input, report) in encoders.iter().zip(&mut report.encoders) {
                 let announce = |what: &str| progress(&format!("{on}, {}: {what}", report.encoder));
-                report.measured.push(input.measure(options, &peak, &announce)?);
+                let effort = Effort { seconds: 10.0, ..Effort::times(1, options.steps) }.after(options.pause);
+                report.measured.push(input.measure(effort, &peak, &announce)?);
             }
             Ok::<(), Error>(())
         })?;

@@ -69,8 +69,6 @@ pub(crate) struct Model {
 impl Size {
     /// Those without an encoder, from the smallest to the largest.
     pub(crate) const ALL: [Self; 3] = [Self::Demo, Self::Coco, Self::Paper];
-    /// The rows and columns of a picture.
-    pub(crate) const PICTURE: [usize; 2] = [224, 224];
 
     /// The model of this size.
     #[cfg(test)]
