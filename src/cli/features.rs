@@ -18,7 +18,7 @@ use super::{Output, busy, pictures_bar};
 
 /// Computes the feature vectors of pictures, for `train` and `eval`: one row of norm 1 for each picture.
 ///
-/// The names of the pictures are written beside them: to `train_ids.txt` for `train_ims.npy`. What is computed is kept, so
+/// The names of the pictures are written to another file: to `train_ids.txt` for `train_ims.npy`. What is computed is kept, so
 /// the same command goes on after it was stopped.
 #[derive(clap::Args, Debug)]
 #[command(

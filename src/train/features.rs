@@ -102,7 +102,7 @@ impl Extraction<'_> {
     }
 
     /// Writes the features of all pictures to `out` and their names, one a line, to `names`. Until all are there,
-    /// the rows are in `out` with `.part` at its end; a file of the same kind is gone on with. After each block
+    /// the rows are in `out` with `.part` at its end, and the next call goes on after them. After each block
     /// `progress` gets how many rows there are. `stop` ends the work after a block.
     ///
     /// # Errors
