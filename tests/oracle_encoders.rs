@@ -3,8 +3,8 @@
 //! hash of a name and an index, so no weights are kept.
 //!
 //! Tolerance: 1e-9 of the largest entry of a tensor. Both sides sum in different orders, which makes a relative
-//! difference of some 1e-14 in a layer; 151 convolutions and norms one after the other, each of which may enlarge what
-//! comes in, leave some 1e-12. The tests print what they see.
+//! difference of some 1e-14 in a layer; 151 convolutions and norms one after the other may each
+//! enlarge what comes in, and leave some 1e-12. The tests print what they see.
 //!
 //! At 224 × 224 in `f32`: 8 times the largest error of `PyTorch`'s four ways to compute the same in `f32`.
 #![allow(clippy::float_cmp)]

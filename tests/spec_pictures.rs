@@ -237,7 +237,7 @@ fn a_residual_network_with_both_statistics() {
             let dy = gradient_of(&y);
             fast.backward(x.view(), &mut cache, &dy, Write::Replace, &mut grad, Some(&mut dx));
             let (d, d_x) = encoder::resnet_backward(&w, &pass, of_batch, &dy);
-            // Up to twenty layers one after the other, each of which may enlarge what comes in: `tests/oracle_encoders.rs`
+            // Up to twenty layers one after the other may each enlarge what comes in: `tests/oracle_encoders.rs`
             // sees 3e-14 in as deep a network.
             let near = |what: &str, found: &[f64], expected: &[f64]| {
                 let largest = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));

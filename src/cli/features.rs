@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         args.out.extension().is_some_and(|end| end == "npy"),
         "--out {path}: expected a name that ends in .npy"
     );
-    let names = names_beside(&args.out);
+    let names = file_of_names(&args.out);
     check_free(&args.out, args.force)?;
     check_free(&names, args.force)?;
     let ten = args.crops == "10";
@@ -130,7 +130,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
 }
 
 /// `train_ids.txt` for `train_ims.npy`, as `train` reads them; `x_ids.txt` for `x.npy`.
-fn names_beside(out: &Path) -> PathBuf {
+fn file_of_names(out: &Path) -> PathBuf {
     let stem = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     out.with_file_name(format!("{}_ids.txt", stem.strip_suffix("_ims").unwrap_or(&stem)))
 }

@@ -173,19 +173,15 @@ fn encode_once(config: &ValidConfig, trainer: &Trainer, train: Split, dev: Split
 
 fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2]) -> Result<()> {
     let img_dim = image_size(config, train)?;
-    if config.encoder.is_some() {
-        anyhow::ensure!(
-            config.img_dim.is_none_or(|expected| expected == img_dim),
-            "img_dim = {}: the image encoder has F = {img_dim}",
-            config.img_dim.unwrap_or_default()
-        );
-        return Ok(());
-    }
+    let what = if config.encoder.is_some() { "image encoder has" } else { "image features of the data have" };
     anyhow::ensure!(
         config.img_dim.is_none_or(|expected| expected == img_dim),
-        "img_dim = {}: the image features of the data have F = {img_dim}",
+        "img_dim = {}: the {what} F = {img_dim}",
         config.img_dim.unwrap_or_default()
     );
+    if config.encoder.is_some() {
+        return Ok(());
+    }
     for split in others.into_iter().flatten() {
         anyhow::ensure!(
             split.img_dim()? == img_dim,
@@ -199,15 +195,26 @@ fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2])
 
 fn new_config(args: &Args) -> Result<Config> {
     let mut config = args.settings.resolve(args.config.as_deref())?;
-    make_paths_absolute(&mut config)?;
+    make_paths_absolute(&mut config, None)?;
     Ok(config)
 }
 
-/// Makes paths absolute, because a run must find its data from any folder.
-fn make_paths_absolute(config: &mut Config) -> Result<()> {
-    let Config { data, images, vocab_path, weights, init, .. } = config;
-    for path in [data, images, vocab_path, weights, init].into_iter().flatten() {
-        *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", escape::path(path)))?;
+/// Makes paths absolute, because a run must find its data from any folder. A run that goes on has its own vocabulary
+/// and weights, so the files that it was begun with may be gone.
+fn make_paths_absolute(config: &mut Config, begun_with: Option<&Config>) -> Result<()> {
+    let absolute = |path: &mut Option<PathBuf>| -> Result<()> {
+        if let Some(path) = path {
+            *path = std::fs::canonicalize(&*path).with_context(|| format!("{}: cannot read", escape::path(path)))?;
+        }
+        Ok(())
+    };
+    absolute(&mut config.data)?;
+    absolute(&mut config.images)?;
+    let before = begun_with.map(|before| [&before.vocab_path, &before.weights, &before.init]);
+    for (k, path) in [&mut config.vocab_path, &mut config.weights, &mut config.init].into_iter().enumerate() {
+        if before.is_none_or(|before| before[k] != path) {
+            absolute(path)?;
+        }
     }
     Ok(())
 }
@@ -220,10 +227,7 @@ fn resumed_config(args: &Args) -> Result<Config> {
     let before = run.read_config()?;
     let mut config = before.clone();
     args.settings.apply(&mut config)?;
-    // The run has its own vocabulary, so the file that it was begun with may be gone.
-    let kept = if config.vocab_path == before.vocab_path { config.vocab_path.take() } else { None };
-    make_paths_absolute(&mut config)?;
-    config.vocab_path = kept.or(config.vocab_path);
+    make_paths_absolute(&mut config, Some(&before))?;
     config.check_resumes(&before)?;
     Ok(config)
 }

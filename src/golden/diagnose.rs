@@ -93,7 +93,7 @@ pub(crate) struct Diagnoses {
     /// Failing cases that no known mistake reproduces from the first divergence to the last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unexplained: Vec<String>,
-    /// Failing cases of the layers of pictures, of which no mistake is known.
+    /// Failing cases of the layers of pictures, for which no mistakes are known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unlisted: Vec<String>,
     /// If nothing was named: a lower precision under whose tolerances every failing case passes.

@@ -123,10 +123,10 @@ impl<T: Scalar> Layer<T> for BatchNorm<T> {
     ///
     /// If M < 2 in [`Mode::Train`]: one number has no variance.
     fn forward(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BatchNormCache<T>) -> Result<()> {
-        let planes = x.as_standard_layout();
-        self.statistics(x, mode, cache)?;
+        let x = x.as_standard_layout();
+        self.statistics(x.view(), mode, cache)?;
         self.normalise(
-            Planes::of(&planes),
+            Planes::of(&x),
             x.dim(),
             #[inline(always)]
             |y| y,

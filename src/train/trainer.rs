@@ -32,7 +32,7 @@ use crate::eval::{Evaluation, evaluate};
 use crate::linalg::Write;
 use crate::loss::{Loss, WarmUp, at_collapse};
 use crate::model::{Batch, Encoder, Objective, Parameters, Pass, Statistics, ValidConfig, Vse};
-use crate::nn::{Mode, Module};
+use crate::nn::{Mode, Module, Path};
 use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, learning_rate};
 
 /// How a training ended.
@@ -128,10 +128,7 @@ impl Trainer {
     pub fn new(config: ValidConfig, vocabulary: &Vocabulary, img_dim: usize) -> Result<Self> {
         let architecture = config.architecture(vocabulary.len(), img_dim);
         architecture.check()?;
-        let mut model = Vse::init(architecture, config.seed);
-        if let Some(cnn) = &mut model.parameters.img_enc.cnn {
-            cnn.set_seed(config.seed);
-        }
+        let model = Vse::init(architecture, config.seed);
         Ok(Self {
             adam: Adam::with_groups(&model.parameters, config.groups())?,
             buffers: Buffers::new(&model, &config),
@@ -150,12 +147,11 @@ impl Trainer {
     /// # Errors
     ///
     /// If the model has no encoder, or another one.
-    pub fn set_encoder(&mut self, mut encoder: Encoder<f32>) -> Result<()> {
+    pub fn set_encoder(&mut self, encoder: Encoder<f32>) -> Result<()> {
         let Some(cnn) = &mut self.model.parameters.img_enc.cnn else {
             return Err(Error::mismatch("weights: expected a model with an image encoder"));
         };
         cnn.check_gradient(&encoder)?;
-        encoder.set_seed(self.config.seed);
         *cnn = encoder;
         Ok(())
     }
@@ -169,12 +165,17 @@ impl Trainer {
     pub fn begin_with(&mut self, model: &Vse<f32>) -> Result<()> {
         let mut tensors: BTreeMap<String, ArrayD<f32>> = model.parameters.tensors().into_iter().collect();
         let has_encoder = model.architecture.encoder.is_some();
-        let mut own: BTreeMap<String, ArrayD<f32>> = self.model.parameters.tensors().into_iter().collect();
-        self.model.parameters.fill(|name, shape| match (tensors.remove(name), own.remove(name)) {
-            (Some(found), _) if found.shape() == shape => Ok(found),
-            (Some(found), _) => Err(Error::shape(name, format!("{shape:?}, by the settings"), found.shape())),
-            (None, Some(own)) if !has_encoder && name.starts_with("img_enc.cnn.") => Ok(own),
-            (None, _) => Err(Error::mismatch(format!("{name}: the model to begin with has no such tensor"))),
+        Parameters::visit([&mut self.model.parameters], [], &Path::default(), &mut |path, _, [mut own], []| {
+            match tensors.remove(&path.to_string()) {
+                Some(found) if found.shape() == own.shape() => own.assign(&found),
+                Some(found) => {
+                    let expected = format!("{:?}, by the settings", own.shape());
+                    return Err(Error::shape(&path.to_string(), expected, found.shape()));
+                }
+                None if !has_encoder && path.is_within("img_enc.cnn") => {}
+                None => return Err(Error::mismatch(format!("{path}: the model to begin with has no such tensor"))),
+            }
+            Ok(())
         })
     }
 
@@ -200,10 +201,7 @@ impl Trainer {
         }
         let adam = adam.ok_or_else(|| Error::file(&last, "expected Adam's moments (adam.m.*), found none"))?;
         run.go_on(&checkpoint, &config)?;
-        let mut model = Vse { architecture, parameters };
-        if let Some(cnn) = &mut model.parameters.img_enc.cnn {
-            cnn.set_seed(config.seed);
-        }
+        let model = Vse { architecture, parameters };
         Ok(Self {
             buffers: Buffers::new(&model, &config),
             objective: objective(&config),
@@ -402,6 +400,9 @@ impl<L: Loss> Trainer<L> {
         let mode = self.mode();
         let Buffers { pass, gradient, .. } = &mut self.buffers;
         // Dropout's row of a picture is the same, however the training was interrupted.
+        if let Some(cnn) = &mut self.model.parameters.img_enc.cnn {
+            cnn.set_seed(self.config.seed);
+        }
         pass.image.encoder.set_draw(self.progress.step * self.config.batch_size as u64);
         self.model.forward(batch, &self.objective, mode, pass)?;
         self.model.backward(batch, pass, Write::Replace, gradient, None)

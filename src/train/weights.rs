@@ -17,8 +17,7 @@ const COUNTER: &str = "num_batches_tracked";
 const LEFT_OUT: [&str; 4] = ["fc.", "linear.", "classifier.6.", COUNTER];
 
 /// Old names of VGG's linear maps, which counted the dropout before them.
-const OLD: [(&str, &str); 3] =
-    [("classifier.1.", "classifier.0."), ("classifier.4.", "classifier.3."), ("classifier.6.", "classifier.6.")];
+const OLD: [(&str, &str); 2] = [("classifier.1.", "classifier.0."), ("classifier.4.", "classifier.3.")];
 
 /// Reads an image encoder's weights from a safetensors, npz or PyTorch file (`docs/encoders.md`).
 ///

@@ -190,6 +190,11 @@ fn two_stages_from_pictures_to_search() {
         run_json(&["eval", "--embeddings", "e.safetensors", "--json"], folder),
         run_json(&["eval", "--run", "two", "--json"], folder)
     );
+    // A run has its weights: it goes on without the files that it was begun with.
+    std::fs::remove_file(folder.join("weights.safetensors")).unwrap();
+    std::fs::rename(folder.join("one"), folder.join("moved")).unwrap();
+    ok(&["train", "--run", "two", "--resume", "--num-epochs", "7"], folder);
+    ok(&["train", "--run", "moved", "--resume", "--num-epochs", "7"], folder);
     refused(&["search", "--run", "features", "--split", "dev", "--image", "x.png"], folder, &["has no image encoder"]);
     refused(&["search", "--run", "two", "--image", "x.png"], folder, &["x.png: cannot read"]);
 }

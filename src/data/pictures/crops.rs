@@ -227,7 +227,7 @@ mod tests {
             assert!(logarithm.abs() < 5.0 * 0.288 / n.sqrt(), "{logarithm}");
             // The mean of |ln ratio|: ½ ln 4⁄3 = 0.1438 today. Before 2019 it was the mean of |ln r| over r in
             // U(¾, 4⁄3): (∫ from ¾ to 1 of −ln r + ∫ from 1 to 4⁄3 of ln r) / (7⁄12) = 0.1456. Where a wide box does
-            // not fit it is drawn again, which changes both by some 2 %, so the two are told apart below.
+            // not fit it is drawn again, which changes both by some 2 %, so the two are distinguished below.
             let width = mean(&|window| libm::log(ratio(window)).abs());
             assert!((0.135..0.150).contains(&width), "{width}");
             // Places: the middle of the box is uniform, so its mean is the centre: within five deviations.

@@ -419,7 +419,7 @@ fn no_mistake_of_these_layers_is_known_and_none_is_named() {
     let d = crate::golden::diagnose::diagnose(&checked, F32, false);
     assert!(failed >= 5 && d.unlisted.len() == failed, "{:?}", d.unlisted);
     assert!(d.named.is_empty() && d.similar.is_empty() && d.unexplained.is_empty() && d.within.is_none());
-    // A lower precision is told.
+    // A lower precision is named.
     let way = Arithmetic { operands: crate::golden::arithmetic::Rounding::Tf32, ..Arithmetic::PLAIN };
     let checked: Vec<_> =
         of(Program::Conv).map(|case| check(case, backend(case, way, &Mistakes::new(), false), F32)).collect();

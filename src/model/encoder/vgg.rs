@@ -160,6 +160,7 @@ struct RowsCache<T> {
     dropout: [DropoutCache<T>; 2],
     d_linear: Array2<T>,
     d_row: Array2<T>,
+    d_cells: Array4<T>,
 }
 
 impl<T: Scalar> Vgg<T> {
@@ -269,7 +270,7 @@ impl<T: Scalar> Vgg<T> {
     ) where
         T: Real,
     {
-        let RowsCache { cells, row, linear, dropout, d_linear, d_row } = cache;
+        let RowsCache { cells, row, linear, dropout, d_linear, d_row, d_cells } = cache;
         for k in (0..2).rev() {
             let (before, now) = dropout.split_at_mut(k);
             let x = before.last().map_or(&row.y, |x| &x.y).view();
@@ -286,9 +287,8 @@ impl<T: Scalar> Vgg<T> {
             relu_backward(linear[k].y.view(), d_linear);
             self.classifier[k].backward(x, &mut linear[k], d_linear, write, &mut grad.classifier[k], Some(d_row));
         }
-        let mut d_cells = Array4::default([0; 4]);
-        Flatten.backward(cells.y.view(), row, d_row, write, &mut Flatten, Some(&mut d_cells));
-        CELLS.backward(h, cells, &d_cells, write, &mut CELLS.clone(), Some(dh));
+        Flatten.backward(cells.y.view(), row, d_row, write, &mut Flatten, Some(d_cells));
+        CELLS.backward(h, cells, d_cells, write, &mut CELLS.clone(), Some(dh));
     }
 }
 
