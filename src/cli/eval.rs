@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// `best` or `last` of the run, or the file of a checkpoint
     #[arg(long, value_name = "WHICH", default_value = "best", conflicts_with = "embeddings")]
     checkpoint: String,
+    /// Embed the centre of a picture, or the mean of the features of ten crops: corners and centre, and all mirrored
+    #[arg(long, value_name = "1|10", default_value = "1", value_parser = ["1", "10"], conflicts_with = "embeddings")]
+    crops: String,
     /// Give the mean over N equal parts of the images (COCO 1K: 5)
     #[arg(long, value_name = "N", default_value_t = 1)]
     folds: usize,
@@ -76,7 +79,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
             let args_of_run =
                 RunArgs { run, data: args.data, images: args.images, split: args.split, checkpoint: args.checkpoint };
             let loaded = args_of_run.load()?;
-            let e = args_of_run.embed(&loaded)?;
+            let ten = args.crops == "10";
+            let e = if ten { args_of_run.embed_ten(&loaded)? } else { args_of_run.embed(&loaded)? };
             let bar = busy("ranking".into());
             let found = e.evaluate(args.folds)?;
             bar.finish_and_clear();

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::quote::shell_quote;
-use super::{busy, foreign, note};
+use super::{busy, foreign, note, pictures_bar};
 
 /// Which run, and which data.
 #[derive(Args, Debug)]
@@ -34,6 +34,11 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    /// The best model of a run, and the test split of its data.
+    pub(crate) fn test_of(run: PathBuf) -> Self {
+        Self { run, data: None, images: None, split: "test".into(), checkpoint: "best".into() }
+    }
+
     /// Reads model and vocabulary, and checks that they belong together.
     pub(crate) fn load(&self) -> Result<Trained> {
         check_run(&self.run)?;
@@ -50,11 +55,28 @@ impl RunArgs {
 
     /// Reads the split and embeds it.
     pub(crate) fn embed(&self, trained: &Trained) -> Result<Embedded> {
+        embed(trained, self.split(trained)?)
+    }
+
+    /// The same with ten crops of each picture.
+    pub(crate) fn embed_ten(&self, trained: &Trained) -> Result<Embedded> {
+        embed(trained, ten_crops(trained, self.split(trained)?)?)
+    }
+
+    fn split(&self, trained: &Trained) -> Result<Split> {
         let source = trained.source(self.data.clone(), self.images.clone());
         let [split] = source.splits([&self.split]).map_err(|error| with_splits(error, &source, &self.split))?;
         split.notes.iter().for_each(|text| note(text));
-        embed(trained, split)
+        Ok(split)
     }
+}
+
+/// A split of pictures as their features, each from ten crops.
+pub(crate) fn ten_crops(trained: &Trained, split: Split) -> Result<Split> {
+    let bar = pictures_bar(split.images().len());
+    let encoded = trained.encode_ten(split, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(encoded)
 }
 
 /// Embeds a split, with a note if many words are unknown.

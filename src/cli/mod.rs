@@ -16,6 +16,7 @@ mod search;
 mod settings;
 mod shell;
 mod signals;
+mod study;
 mod train;
 mod vocab;
 
@@ -65,6 +66,8 @@ enum Command {
     Features(features::Args),
     /// Find images for a sentence, or captions for an image
     Search(search::Args),
+    /// Repeat a study of the paper on the built-in scenes: trainings, a table and a figure
+    Study(study::Args),
     /// Build, show or convert a vocabulary
     Vocab(vocab::Args),
     /// Check every gradient by complex steps and Taylor remainders
@@ -156,6 +159,7 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
     let own_pools = matches!(command, Command::Bench(_));
     let run = || match command {
         Command::Train(args) => train::run(*args, threads),
+        Command::Study(args) => study::run(args, threads),
         Command::Eval(args) => eval::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Features(args) => features::run(args),

@@ -112,9 +112,22 @@ pub(crate) fn measure_parser() -> impl TypedValueParser<Value = Measure> {
 }
 
 impl Settings {
-    /// The settings of a new run: the defaults (those of the scenes if there is no data), then the file,
+    /// Settings by their keys, with their values as text.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such setting.
+    pub(crate) fn of(values: &[(&str, OsString)]) -> Result<Self> {
+        let find = |(key, value): &(&str, OsString)| {
+            let setting = Config::settings().iter().find(|setting| setting.key == *key);
+            Ok((setting.with_context(|| format!("{key}: no such setting"))?, value.clone()))
+        };
+        Ok(Self { preset: None, given: values.iter().map(find).collect::<Result<_>>()? })
+    }
+
+    /// The settings of a new run: the defaults (those of the scenes or their pixels if there is no data), then the file,
     /// then the preset, then the flags.
-    pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Config> {
+    pub(crate) fn resolve(&self, pixels: bool, file: Option<&Path>) -> Result<Config> {
         let file = file.map(read_table).transpose()?.unwrap_or_default();
         let loss_is_given = self.preset.is_some() || self.has("max_violation") || file.contains_key("max_violation");
         if let Some((flags, preset)) = self.like_the_original().filter(|_| !loss_is_given) {
@@ -128,6 +141,7 @@ impl Settings {
             // The second stage of a training: everything as in the first, but for what is said.
             Some(run) => Config { init: None, weights: None, ..RunFolder::at(Path::new(&run)).read_config()? },
             None if named("data") || named("images") => Config::default(),
+            None if pixels => Config::pixels(),
             None => Config::scenes(),
         };
         let mut config = over(&base, file).context("settings")?;
@@ -202,20 +216,20 @@ mod tests {
             let command = Settings::augment_args(Command::new("train").no_binary_name(true));
             Settings::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
         };
-        let config = settings(&["--preset", "order0"]).resolve(Some(file.path())).unwrap();
+        let config = settings(&["--preset", "order0"]).resolve(false, Some(file.path())).unwrap();
         assert!((config.margin - 0.05).abs() < 1e-15 && config.num_epochs == 7 && config.embed_size == 1024);
-        let config = settings(&["--margin", "0.4", "--preset", "order0"]).resolve(Some(file.path())).unwrap();
+        let config = settings(&["--margin", "0.4", "--preset", "order0"]).resolve(false, Some(file.path())).unwrap();
         assert!((config.margin - 0.4).abs() < 1e-15 && config.use_abs);
-        assert!(settings(&["--max-violation"]).resolve(None).unwrap().max_violation);
-        assert!(!settings(&["--sum-violation"]).resolve(None).unwrap().max_violation);
-        assert_eq!(Settings::default().resolve(None).unwrap(), Config::scenes());
+        assert!(settings(&["--max-violation"]).resolve(false, None).unwrap().max_violation);
+        assert!(!settings(&["--sum-violation"]).resolve(false, None).unwrap().max_violation);
+        assert_eq!(Settings::default().resolve(false, None).unwrap(), Config::scenes());
     }
 
     #[test]
     fn a_wrong_key_is_shown_with_its_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "margin = 0.3\nmargn = 1\n").unwrap();
-        let message = format!("{:#}", Settings::default().resolve(Some(file.path())).unwrap_err());
+        let message = format!("{:#}", Settings::default().resolve(false, Some(file.path())).unwrap_err());
         assert!(message.contains("line 2") && message.contains("margn"), "{message}");
     }
 }

@@ -1,7 +1,7 @@
 //! Signals: some stop a training after it has saved; one becomes an error of the write that caused it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::report::say;
 use anyhow::{Context, Result};
@@ -18,11 +18,21 @@ fn stop(stop: &AtomicBool, is_ctrl_c: bool) {
     say("\nfinishing the step and saving (press Ctrl-C again to stop at once)");
 }
 
-/// Set by the first Ctrl-C (SIGINT), SIGTERM or SIGHUP. A signal that was ignored when the program was
+/// Set by the first signal that asks to stop; one flag for all that the program does.
+pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
+    static FLAG: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    let mut flag = FLAG.lock().unwrap_or_else(PoisonError::into_inner);
+    if flag.is_none() {
+        *flag = Some(listen()?);
+    }
+    Ok(flag.clone().unwrap_or_default())
+}
+
+/// Ctrl-C (SIGINT), SIGTERM or SIGHUP. A signal that was ignored when the program was
 /// started stays ignored: `nohup` does that to SIGHUP, and a shell without job control to the SIGINT of
 /// what it runs in the background.
 #[cfg(unix)]
-pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
+fn listen() -> Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
     let ignored = ignored_signals();
@@ -35,9 +45,9 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Set by the first Ctrl-C.
+/// Ctrl-C.
 #[cfg(not(unix))]
-pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
+fn listen() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let shared = Arc::clone(&flag);
     ctrlc::set_handler(move || stop(&shared, true)).context("cannot listen for Ctrl-C")?;

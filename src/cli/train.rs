@@ -46,11 +46,21 @@ pub(crate) struct Args {
     /// Settings in TOML, as in a run's config.toml; flags override them
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
+    /// Train on the pixels of the scenes, with a small image encoder
+    #[arg(long, conflicts_with_all = ["data", "images", "init"])]
+    pixels: bool,
     /// Print the settings as TOML and stop
     #[arg(long)]
     print_config: bool,
     #[command(flatten)]
     settings: Settings,
+}
+
+impl Args {
+    /// A training on the pixels of the scenes.
+    pub(crate) fn of_pixels(run: PathBuf, resume: bool, settings: Settings) -> Self {
+        Self { run: Some(run), resume, force: false, config: None, pixels: true, print_config: false, settings }
+    }
 }
 
 /// On as many threads as the user says, or as are fastest.
@@ -194,7 +204,7 @@ fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2])
 }
 
 fn new_config(args: &Args) -> Result<Config> {
-    let mut config = args.settings.resolve(args.config.as_deref())?;
+    let mut config = args.settings.resolve(args.pixels, args.config.as_deref())?;
     make_paths_absolute(&mut config, None)?;
     Ok(config)
 }
@@ -242,7 +252,7 @@ fn default_name(data: Option<&Path>) -> String {
 
 fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
     let bar = busy(match source {
-        Source::Scenes(_) => "drawing the scenes".into(),
+        Source::Scenes(_) | Source::Pixels { .. } => "drawing the scenes".into(),
         Source::Folder(folder) | Source::HeldOut(folder, _) | Source::Pictures { captions: folder, .. } => {
             format!("reading {}", escape::path(folder))
         }

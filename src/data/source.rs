@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::pictures::Crops;
-use super::scenes::{self, Part, SceneSplit, ScenesConfig};
+use super::scenes::{self, Part, PixelScenes, SceneSplit, ScenesConfig};
 use super::split::Split;
 use super::{captioned, folder};
 use crate::error::{Error, Result};
@@ -29,6 +29,13 @@ pub enum Source {
     HeldOut(PathBuf, usize),
     /// Drawn by the program.
     Scenes(ScenesConfig),
+    /// Drawn by the program, as pictures for an image encoder.
+    Pixels {
+        /// Which ones.
+        scenes: PixelScenes,
+        /// What is made of a picture.
+        crops: Crops,
+    },
     /// Files of pictures, which are decoded when they are needed. A split of them has the names of the files as ids.
     Pictures {
         /// A file in Karpathy's JSON, or a folder with COCO's annotations and, if they are there, the original's lists
@@ -65,7 +72,7 @@ impl Source {
         match self {
             Self::Folder(path) => folder::has(path, name),
             Self::HeldOut(path, _) => name == "dev" || folder::has(path, name),
-            Self::Scenes(_) => part(name).is_ok(),
+            Self::Scenes(_) | Self::Pixels { .. } => part(name).is_ok(),
             Self::Pictures { captions, .. } => captioned::has(captions, name),
         }
     }
@@ -83,6 +90,9 @@ impl Source {
             }
             Self::HeldOut(folder, images) => note_shared(held_out(folder, *images, &names)?)?,
             Self::Scenes(config) => of_scenes(config, &names)?,
+            Self::Pixels { scenes, crops } => {
+                names.iter().map(|name| scenes.split(part(name)?, *crops)).collect::<Result<_>>()?
+            }
             Self::Pictures { captions, images, restval, crops } => {
                 note_shared(captioned::splits(captions, images, *restval, *crops, &names)?)?
             }
@@ -125,12 +135,8 @@ fn of_scenes(config: &ScenesConfig, names: &[&str]) -> Result<Vec<Split>> {
 
 /// The part of the scenes with this name.
 fn part(name: &str) -> Result<Part> {
-    match name {
-        "train" => Ok(Part::Train),
-        "dev" => Ok(Part::Dev),
-        "test" => Ok(Part::Test),
-        other => Err(Error::config("split", "train, dev or test of the built-in scenes", other)),
-    }
+    let part = [Part::Train, Part::Dev, Part::Test].into_iter().find(|part| part.name() == name);
+    part.ok_or_else(|| Error::config("split", "train, dev or test of the built-in scenes", name))
 }
 
 /// Adds to each split a note on the images that an earlier split has too.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, Array4};
 
 use crate::error::{Error, Result};
 use crate::files::digest_of_numbers;
@@ -46,6 +46,16 @@ pub trait ImageStore: fmt::Debug + Send + Sync {
     ///
     /// If there is no such image, or if it cannot be read; the images are then unspecified.
     fn fill(&self, rows: &[usize], draw: Option<Draw<'_>>, into: &mut Images<f32>) -> Result<()>;
+
+    /// The ten crops of a picture, [10, 3, C, C].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such picture, if it cannot be read, if it is too small for ten crops, or if the images are
+    /// feature vectors: they have no crops.
+    fn ten(&self, row: usize) -> Result<Array4<f32>> {
+        Err(Error::mismatch(format!("image {row}: expected a picture for ten crops, found a feature vector")))
+    }
 
     /// A digest of some images, in the order of `rows`: two lists of images have the same one only if
     /// they are equal. Checkpoints hold it. By default it covers all numbers; a store whose images take
@@ -216,6 +226,10 @@ impl ImageStore for SplitImages {
         self.store.fill(&self.rows_of(rows)?, draw, into)
     }
 
+    fn ten(&self, row: usize) -> Result<Array4<f32>> {
+        self.store.ten(self.rows_of(&[row])?[0])
+    }
+
     fn fingerprint(&self, rows: &[usize]) -> Result<String> {
         self.store.fingerprint(&self.rows_of(rows)?)
     }
@@ -231,7 +245,7 @@ impl From<Array2<f32>> for SplitImages {
 mod tests {
     use super::*;
     use crate::files::digest;
-    use ndarray::{Array4, array};
+    use ndarray::array;
 
     #[test]
     fn memory_gives_rows_in_the_order_asked_for() {

@@ -40,6 +40,8 @@ settings! {
     init: Option<PathBuf> = None, Data {
         value_name: "RUN", original: "`--resume`", unset: "random numbers", may_change: true,
     }
+    /// Name only the two shapes in a picture of the scenes, not all of it: another task, to train an encoder on first.
+    labels: bool = false, Data {}
     /// Use the last N images of train as dev, if the folder has no dev split.
     hold_out: Option<usize> = None, Data { range: 1..=usize::MAX }
     /// A vocabulary to use.
@@ -60,21 +62,25 @@ settings! {
         original: "`--img_dim`", range: 1..=LARGEST, unset: "what the data has",
     }
     /// φ, the image encoder: one of the names in docs/encoders.md.
-    encoder: Option<Network> = None, Features { original: "`--cnn_type`", unset: "none" }
+    encoder: Option<Network> = None, Features {
+        original: "`--cnn_type`", unset: "none", pixels: Some("resnet8".parse().ok()),
+    }
     /// The encoder's weights before training, of torchvision or another program.
     weights: Option<PathBuf> = None, Features {
         value_name: "FILE", original: "(downloaded)", unset: "random numbers", may_change: true,
     }
     /// Train the encoder, too.
-    finetune: bool = false, Features { original: "`--finetune`" }
+    finetune: bool = false, Features { original: "`--finetune`", pixels: Some(true) }
     /// The statistics that the encoder's norms use in training.
-    statistics: Statistics = Statistics::Frozen, Features { original: "(original); `--reset_train` (train)" }
+    statistics: Statistics = Statistics::Frozen, Features {
+        original: "(original); `--reset_train` (train)", pixels: Some(Statistics::Train),
+    }
     /// What training sees of a picture.
-    view: View = View::Random, Features { original: "(random)" }
+    view: View = View::Random, Features { original: "(random)", pixels: Some(View::Centre) }
     /// The side of what the encoder sees, in pixels.
-    crop_size: usize = 224, Features { original: "`--crop_size`", range: 1..=4096 }
+    crop_size: usize = 224, Features { original: "`--crop_size`", range: 1..=4096, pixels: Some(48) }
     /// The short side of a picture before its centre is cut out, in pixels.
-    resize: usize = 256, Features { original: "(256)", range: 1..=4096 }
+    resize: usize = 256, Features { original: "(256)", range: 1..=4096, pixels: Some(54) }
     /// Turn pictures as their EXIF orientation says.
     upright: bool = false, Features {}
     /// A learned projection on the caption side (the paper's `W_g`).
@@ -106,25 +112,28 @@ settings! {
         presets: [false, true, false, true].map(Some),
     }
     /// Epochs that train with SH first, before MH.
-    warmup_epochs: usize = 0, Loss {}
+    warmup_epochs: usize = 0, Loss { pixels: Some(3) }
     /// Do not count captions of the same image as negatives of each other.
     mask_same_image: bool = false, Loss {}
 
     /// Epochs to train.
     num_epochs: usize = 30, Training {
-        original: "`--num_epochs`", range: 1..=usize::MAX, scenes: Some(12), may_change: true,
+        original: "`--num_epochs`", range: 1..=usize::MAX, scenes: Some(12), pixels: Some(10), may_change: true,
     }
     /// B, pairs in a batch.
-    batch_size: usize = 128, Training { original: "`--batch_size`", range: 1..=LARGEST }
+    batch_size: usize = 128, Training { original: "`--batch_size`", range: 1..=LARGEST, pixels: Some(32) }
     /// Adam's step size.
     learning_rate: f64 = 2e-4, Training {
         original: "`--learning_rate`",
         range: ("a number > 0", |x| x > 0.0),
         scenes: Some(6e-3),
+        pixels: Some(3e-3),
         presets: [None, None, Some(1e-3), None],
     }
     /// Multiply the step size by 0.1 every N epochs.
-    lr_update: usize = 15, Training { original: "`--lr_update`", range: 1..=usize::MAX, scenes: Some(9) }
+    lr_update: usize = 15, Training {
+        original: "`--lr_update`", range: 1..=usize::MAX, scenes: Some(9), pixels: Some(8),
+    }
     /// Largest global norm of the gradient; 0: no clipping.
     grad_clip: f64 = 2.0, Training {
         original: "`--grad_clip`", range: ("a number ≥ 0 (0: no clipping)", |x| x >= 0.0),
@@ -208,9 +217,18 @@ impl Config {
             let expected = format!("embed_size = {}, or caption_projection = true", self.embed_size);
             return Err(Error::config("hidden_size", expected, self.hidden_size.unwrap_or_default()));
         }
-        if self.encoder.is_some() != self.images.is_some() {
-            let (set, other) = if self.images.is_some() { ("images", "encoder") } else { ("encoder", "images") };
-            return Err(Error::config(other, format!("a value, since {set} has one"), "none"));
+        if self.encoder.is_none() && self.images.is_some() {
+            return Err(Error::config("encoder", "a value, since images has one", "none"));
+        }
+        if self.encoder.is_some() && self.images.is_none() && self.data.is_some() {
+            return Err(Error::config("images", "a value, since encoder and data have one", "none"));
+        }
+        if self.labels && (self.encoder.is_none() || self.data.is_some()) {
+            return Err(Error::config(
+                "labels",
+                "an encoder and no data: only pictures of the scenes have labels",
+                true,
+            ));
         }
         if self.images.is_some() && self.data.is_none() {
             return Err(Error::config(
@@ -446,7 +464,8 @@ mod tests {
 
     /// The table of `docs/training.md`: one row for each setting.
     fn table_of_settings() -> String {
-        let mut table = "| flag | original | default | scenes | meaning |\n|---|---|---|---|---|\n".to_owned();
+        let mut table =
+            "| flag | original | default | scenes | pixels | meaning |\n|---|---|---|---|---|---|\n".to_owned();
         for setting in Config::settings() {
             let value = |value: &Option<String>| match (value.as_deref(), setting.kind) {
                 (Some("true"), Kind::Switch) => "on".to_owned(),
@@ -467,8 +486,8 @@ mod tests {
                 }
                 _ => (format!("`--{flag}`"), help.clone()),
             };
-            let scenes = value(&setting.scenes);
-            let cells = [&flags, setting.original, &default, &scenes, &is];
+            let (scenes, pixels) = (value(&setting.scenes), value(&setting.pixels));
+            let cells = [&flags, setting.original, &default, &scenes, &pixels, &is];
             let row: Vec<String> =
                 cells.iter().map(|c| if c.is_empty() { " ".into() } else { format!(" {c} ") }).collect();
             table.extend(["|", &row.join("|"), "|\n"]);

@@ -42,6 +42,8 @@ pub(crate) struct Setting {
     pub unset: &'static str,
     /// The value for the built-in scenes, where it is not the default.
     pub scenes: Option<String>,
+    /// The value for the pixels of the scenes, where it is not that for the scenes.
+    pub pixels: Option<String>,
     /// Its name in the original's `train.py`, or a remark; empty: the original has none.
     pub original: &'static str,
     /// Whether it may change when a run is resumed: it has no effect on steps already taken.
@@ -101,6 +103,7 @@ impl Setting {
             default: default.show(),
             unset: row.unset,
             scenes: row.scenes.and_then(|value| value.show()),
+            pixels: row.pixels.and_then(|value| value.show()),
             original: row.original,
             may_change: row.may_change,
         }
@@ -130,6 +133,7 @@ pub(super) struct Row<T: Value> {
     /// The values that are allowed.
     pub(super) range: T::Range,
     pub(super) scenes: Option<T>,
+    pub(super) pixels: Option<T>,
     /// In the order of [`super::Preset::ALL`]; none: left as it is.
     pub(super) presets: [Option<T>; 4],
     pub(super) may_change: bool,
@@ -151,6 +155,7 @@ impl<T: Value> Row<T> {
             off: None,
             range: T::any(),
             scenes: None,
+            pixels: None,
             presets: [const { None }; 4],
             may_change: false,
         }
@@ -325,6 +330,12 @@ macro_rules! settings {
             #[must_use]
             pub fn scenes() -> Self {
                 Self { $($key: rows::$key().scenes.unwrap_or($default),)* }
+            }
+
+            /// The settings for the pixels of the built-in scenes: a small image encoder is trained, too.
+            #[must_use]
+            pub fn pixels() -> Self {
+                Self { $($key: rows::$key().pixels.or(rows::$key().scenes).unwrap_or($default),)* }
             }
 
             /// Sets loss, measure, abs, image normalisation and margin as the original's command for this

@@ -1,10 +1,11 @@
 //! Embeddings of a split's images, computed block by block.
 
-use ndarray::{Array2, s};
+use ndarray::{Array1, Array2, Axis, s};
 
-use crate::data::Split;
-use crate::error::{ErrorKind, Result};
-use crate::model::Vse;
+use crate::data::{ImageStore, Split};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Encoder, Vse};
+use crate::nn::l2norm::normalise;
 
 /// Joint embeddings of all images of a split, [N, D]. Only one block of images is in memory at a time.
 /// An embedding does not depend on its block, to the bit.
@@ -51,6 +52,35 @@ pub(crate) fn encode_split(model: &Vse<f32>, mut split: Split, mut progress: imp
     })?;
     split.images = features.into();
     Ok(split)
+}
+
+/// The same with ten crops of each picture: φ is the mean of their features before it is normalised (10C in the paper).
+///
+/// # Errors
+///
+/// If there is no encoder, if the images are not pictures, or as [`encode_split`].
+pub(crate) fn encode_split_ten(model: &Vse<f32>, mut split: Split, mut progress: impl FnMut(usize)) -> Result<Split> {
+    let Some(encoder) = &model.parameters.img_enc.cnn else {
+        return Err(Error::mismatch("ten crops: the run has no image encoder: it was trained on feature vectors"));
+    };
+    let mut features = Array2::zeros((split.images().len(), model.architecture.img_dim));
+    for (row, mut mean) in features.outer_iter_mut().enumerate() {
+        mean.assign(&mean_of_ten(encoder, &split.images, row)?);
+        progress(row + 1);
+    }
+    normalise(&mut features).map_err(|error| error.of("image features"))?;
+    split.images = features.into();
+    Ok(split)
+}
+
+/// The mean of the features of ten crops, `[F]`.
+///
+/// # Errors
+///
+/// As [`ImageStore::ten`].
+pub(super) fn mean_of_ten(encoder: &Encoder<f32>, images: &dyn ImageStore, row: usize) -> Result<Array1<f32>> {
+    let phi = encoder.embed(images.ten(row)?.view())?;
+    Ok(phi.mean_axis(Axis(0)).expect("ten rows"))
 }
 
 #[cfg(test)]

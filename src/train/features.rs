@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use super::embed::mean_of_ten;
 use crate::data::{ImageStore, PictureFiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape;
@@ -78,8 +79,7 @@ impl Extraction<'_> {
         let mut phi = if self.ten {
             let mut means = Array2::zeros((rows.len(), self.features));
             for (&row, mut mean) in rows.iter().zip(means.outer_iter_mut()) {
-                let phi = self.encoder.embed(self.pictures.ten(row)?.view())?;
-                mean.assign(&phi.mean_axis(Axis(0)).expect("ten rows"));
+                mean.assign(&mean_of_ten(self.encoder, self.pictures, row)?);
             }
             means
         } else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::checkpoint::Checkpoint;
-use super::embed::embed_images;
+use super::embed::{embed_images, encode_split_ten};
 use super::run_folder::{RunFolder, Which};
 use super::training_data::{crops_of, source_of};
 use crate::data::{ImageStore, PictureFiles, Source, Split, Vocabulary};
@@ -177,6 +177,16 @@ impl Trained {
     /// As [`Vse::embed_images`].
     pub fn embed_images(&self, features: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         self.model.embed_images(features)
+    }
+
+    /// A split of pictures as the features that the model's encoder gives for ten crops of each. After each picture
+    /// `progress` gets how many are done.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode_split_ten`].
+    pub(crate) fn encode_ten(&self, split: Split, progress: impl FnMut(usize)) -> Result<Split> {
+        encode_split_ten(&self.model, split, progress)
     }
 
     /// Joint embeddings of a split.

@@ -169,6 +169,16 @@ fn two_stages_from_pictures_to_search() {
     let features = run_json(&["eval", "--run", "features", "--split", "train", "--json"], folder);
     assert_eq!(features["rsum"], one["rsum"], "training on features is training with a frozen encoder");
 
+    // Ten crops at the test: the features of `features --crops 10`.
+    std::fs::create_dir(folder.join("ten")).unwrap();
+    let ten = ["--resize", "20", "--crop-size", "16", "--crops", "10", "--out", "ten/dev_ims.npy"];
+    ok(&[&args[..], &ten].concat(), folder);
+    std::fs::remove_file(folder.join("ten/dev_ids.txt")).unwrap();
+    std::fs::copy(folder.join("data/dev_caps.txt"), folder.join("ten/dev_caps.txt")).unwrap();
+    let dev = |more: &[&str]| run_json(&[&["eval", "--split", "dev", "--json"], more].concat(), folder);
+    assert_eq!(dev(&["--run", "one", "--crops", "10"]), dev(&["--run", "features", "--data", "ten"]));
+    assert_ne!(dev(&["--run", "one", "--crops", "10"])["image_to_text"], dev(&["--run", "one"])["image_to_text"]);
+
     // The second stage: the settings, the vocabulary and the numbers of the first.
     ok(
         &["train", "--init", "one", "--run", "two", "--finetune", "--view", "random", "--learning-rate", "1e-3"],
@@ -196,6 +206,7 @@ fn two_stages_from_pictures_to_search() {
     ok(&["train", "--run", "two", "--resume", "--num-epochs", "7"], folder);
     ok(&["train", "--run", "moved", "--resume", "--num-epochs", "7"], folder);
     refused(&["search", "--run", "features", "--split", "dev", "--image", "x.png"], folder, &["has no image encoder"]);
+    refused(&["eval", "--run", "features", "--split", "dev", "--crops", "10"], folder, &["has no image encoder"]);
     refused(&["search", "--run", "two", "--image", "x.png"], folder, &["x.png: cannot read"]);
 }
 
@@ -247,8 +258,11 @@ fn settings_that_do_not_fit_are_named() {
     let base = ["train", "--data", "captions.json"];
     let with = |more: &[&'static str]| [&base[..], more].concat();
     refused(&with(&["--images", "pictures"]), folder, &["encoder = none: expected a value, since images has one"]);
-    refused(&with(&["--encoder", "vgg19"]), folder, &["images = none: expected a value, since encoder has one"]);
+    refused(&with(&["--encoder", "vgg19"]), folder, &["images = none: expected a value, since encoder and data have one"]);
     refused(&with(&["--finetune"]), folder, &["finetune", "expected an encoder"]);
+    refused(&with(&["--labels"]), folder, &["labels = true: expected an encoder and no data"]);
+    refused(&["train", "--labels"], folder, &["labels = true: expected an encoder and no data"]);
+    refused(&with(&["--pixels"]), folder, &["--pixels", "cannot be used with"]);
     refused(&with(&["--encoder", "vgg20"]), folder, &["vgg20", "expected vgg19, resnet18"]);
     let none = with(&["--images", "pictures", "--encoder", NETWORK, "--crop-size", "0"]);
     refused(&none, folder, &["crop_size = 0: expected 1 to 4096"]);

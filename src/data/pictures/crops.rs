@@ -10,6 +10,8 @@
 //!             [¾, 4⁄3]. The box is cut out and resized to C × C, and mirrored with probability ½
 //! ```
 
+use std::fmt::{self, Display};
+
 use ndarray_rand::rand::RngCore;
 
 use super::picture::Picture;
@@ -38,6 +40,14 @@ pub struct Crops {
     pub random: Option<RandomCrop>,
     /// Whether pictures are turned by the orientation in their EXIF data.
     pub upright: bool,
+}
+
+/// Everything that decides about them, in one line.
+impl Display for Crops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resize, crop, random, upright } = self;
+        write!(f, "{resize} {crop} {random:?} {upright}")
+    }
 }
 
 impl Default for Crops {

@@ -58,6 +58,12 @@ pub(super) fn caption(scene: Scene, dice: &mut Dice) -> String {
     format!("{opening}{objects}{gap}{place}")
 }
 
+/// The landmark's shape, the thing's colour and its shape: "triangle red star".
+pub(super) fn label(scene: Scene) -> String {
+    let [landmark, thing] = [scene.kind.landmark, scene.thing].map(|shape| shape_words(shape)[0]);
+    format!("{landmark} {} {thing}", colour_words(scene.colour)[0])
+}
+
 /// Mentions an attribute or leaves it out.
 fn keep(words: &Words, dice: &mut Dice) -> Option<&'static str> {
     dice.percent(KEPT).then(|| dice.pick(words))

@@ -26,6 +26,7 @@
 mod dice;
 mod filters;
 mod grammar;
+mod pixels;
 mod render;
 #[cfg(test)]
 mod sheet;
@@ -37,8 +38,10 @@ use rayon::prelude::*;
 use super::pictures::Picture;
 use dice::{Dice, Purpose};
 use filters::Standardiser;
+use render::Framing;
 
 pub(crate) use filters::FEATURES;
+pub use pixels::PixelScenes;
 pub(crate) use world::Scene;
 
 /// Captions per image.
@@ -72,6 +75,17 @@ pub(crate) enum Part {
     Dev,
     /// To report on.
     Test,
+}
+
+impl Part {
+    /// The name of the split.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Dev => "dev",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// The images and captions of a split.
@@ -123,7 +137,7 @@ pub(crate) fn scene(config: &ScenesConfig, split: Part, row: usize) -> Scene {
 #[must_use]
 pub(crate) fn picture(config: &ScenesConfig, split: Part, row: usize) -> Picture {
     let mut dice = Dice::new(config.seed, split, row, Purpose::Photograph);
-    render::render(scene(config, split, row), &mut dice)
+    render::render(scene(config, split, row), Framing::Close, &mut dice)
 }
 
 /// The captions of a row of a split. Any row is valid.
@@ -249,7 +263,7 @@ mod tests {
         let config = small();
         let look = |scene, row| {
             let mut dice = Dice::new(config.seed, Part::Train, row, Purpose::Photograph);
-            filters::features(&render::render(scene, &mut dice))
+            filters::features(&render::render(scene, Framing::Close, &mut dice))
         };
         let distance = |a: &[f32], b: &[f32]| {
             let square = |(x, y): (&f32, &f32)| f64::from(x - y) * f64::from(x - y);

@@ -10,7 +10,7 @@ use super::dice::Dice;
 use super::world::{Colour, Fill, Ground, Relation, Scene, Shape, Sky};
 use crate::data::pictures::Picture;
 
-/// Width and height of a picture, in pixels.
+/// Width and height of a close picture, in pixels.
 const SIDE: u8 = 48;
 
 /// Units of length per pixel.
@@ -28,18 +28,63 @@ const BELL: i32 = 148;
 /// A colour as red, green and blue in `0..=255`, as integers that leave room for arithmetic.
 type Rgb = [i32; 3];
 
+/// How a scene is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// 48 × 48 pixels with the objects in the middle.
+    Close,
+    /// 64 × 64 pixels; the scene is larger or smaller, and the objects are anywhere in the picture.
+    Wide,
+}
+
 /// Draws a picture of `scene`; `dice` decides everything that varies.
-pub(super) fn render(scene: Scene, dice: &mut Dice) -> Picture {
+pub(super) fn render(scene: Scene, framing: Framing, dice: &mut Dice) -> Picture {
     let photograph = Photograph::take(scene, dice);
-    let mut rgb = Vec::with_capacity(3 * usize::from(SIDE) * usize::from(SIDE));
-    for y in 0..SIDE {
-        for x in 0..SIDE {
-            for channel in photograph.pixel(x.into(), y.into()) {
+    let camera = match framing {
+        Framing::Close => Camera::CLOSE,
+        Framing::Wide => Camera::wide([&photograph.landmark, &photograph.thing], dice),
+    };
+    let side = usize::from(camera.side);
+    let mut rgb = Vec::with_capacity(3 * side * side);
+    for y in 0..camera.side {
+        for x in 0..camera.side {
+            for channel in photograph.pixel(&camera, x.into(), y.into()) {
                 rgb.push(byte(channel + dice.bell() * GRAIN / BELL));
             }
         }
     }
-    Picture { width: SIDE.into(), height: SIDE.into(), rgb }
+    Picture { width: side, height: side, rgb }
+}
+
+/// Where a point of the picture is in the scene.
+struct Camera {
+    /// Width and height of the picture, in pixels.
+    side: u8,
+    /// Units of the scene for 64 units of the picture.
+    scale: i32,
+    /// The picture's corner at the top left, in the scene.
+    corner: (i32, i32),
+}
+
+impl Camera {
+    const CLOSE: Self = Self { side: SIDE, scale: 64, corner: (0, 0) };
+
+    /// A scale from 43 to 64: objects are magnified by 1 to 1.5. Both are in the picture.
+    fn wide(bodies: [&Body; 2], dice: &mut Dice) -> Self {
+        let (side, scale) = (64, dice.between(43, 64));
+        let extent = i32::from(side) * UNIT * scale / 64;
+        let mut corner = |centre: fn(&Body) -> i32| {
+            let first = bodies.map(|body| centre(body) - body.radius);
+            let last = bodies.map(|body| centre(body) + body.radius);
+            dice.between(last[0].max(last[1]) - extent, first[0].min(first[1]))
+        };
+        let corner = (corner(|body| body.centre.0), corner(|body| body.centre.1));
+        Self { side, scale, corner }
+    }
+
+    fn in_scene(&self, x: i32, y: i32) -> (i32, i32) {
+        (self.corner.0 + x * self.scale / 64, self.corner.1 + y * self.scale / 64)
+    }
 }
 
 /// A channel as a byte, clamped to `0..=255`.
@@ -85,10 +130,11 @@ impl Photograph {
     }
 
     /// A pixel before grain: the mean of four samples, in this light.
-    fn pixel(&self, x: i32, y: i32) -> Rgb {
+    fn pixel(&self, camera: &Camera, x: i32, y: i32) -> Rgb {
         let mut sum = [0; 3];
         for (dx, dy) in [(4, 4), (12, 4), (4, 12), (12, 12)] {
-            let sample = self.sample(UNIT * x + dx, UNIT * y + dy);
+            let (x, y) = camera.in_scene(UNIT * x + dx, UNIT * y + dy);
+            let sample = self.sample(x, y);
             for (k, channel) in sample.iter().enumerate() {
                 sum[k] += channel;
             }
@@ -110,7 +156,7 @@ impl Photograph {
         } else {
             &self.sky
         };
-        surface.at(x / UNIT, y / UNIT)
+        surface.at(x.div_euclid(UNIT), y.div_euclid(UNIT))
     }
 }
 
@@ -241,7 +287,7 @@ impl Surface {
     /// The colour at a pixel.
     fn at(&self, x: i32, y: i32) -> Rgb {
         let (x, y) = (x + self.phase.0, y + self.phase.1);
-        let first_half = |position: i32, period: i32| position % period < period / 2;
+        let first_half = |position: i32, period: i32| position.rem_euclid(period) < period / 2;
         let accented = match self.pattern {
             Pattern::Plain => false,
             Pattern::Rows(period) => first_half(y, period),
@@ -350,6 +396,29 @@ mod tests {
             let percent = covered * 100 / (201 * 201);
             assert!((20..=80).contains(&percent), "{shape:?} covers {percent} %");
         }
+    }
+
+    #[test]
+    fn in_a_wide_picture_both_objects_are_there_and_places_and_sizes_vary() {
+        let (mut scales, mut corners) = (Vec::new(), Vec::new());
+        for row in 0..500 {
+            let scene = Scene::draw(&mut Dice::new(3, Part::Train, row, Purpose::Scene));
+            let dice = &mut Dice::new(3, Part::Train, row, Purpose::Photograph);
+            let photograph = Photograph::take(scene, dice);
+            let camera = Camera::wide([&photograph.landmark, &photograph.thing], dice);
+            let end = i32::from(camera.side) * UNIT;
+            let (first, last) = (camera.in_scene(0, 0), camera.in_scene(end, end));
+            for body in [&photograph.landmark, &photograph.thing] {
+                for (at, first, last) in [(body.centre.0, first.0, last.0), (body.centre.1, first.1, last.1)] {
+                    assert!(first <= at - body.radius && at + body.radius <= last, "{scene:?}");
+                }
+            }
+            scales.push(camera.scale);
+            corners.push(camera.corner.0);
+        }
+        assert_eq!((scales.iter().min(), scales.iter().max()), (Some(&43), Some(&64)));
+        let (least, most) = (corners.iter().min().unwrap(), corners.iter().max().unwrap());
+        assert!(most - least > 24 * UNIT, "{least} to {most}");
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub(super) enum BlockForm {
 pub(super) enum First {
     /// 7 × 7 with stride 2, and a max pool of 3 × 3 with stride 2: for pictures of some 224 × 224.
     Seven,
-    /// 3 × 3: for pictures of some 32 × 32.
-    Three,
+    /// 3 × 3 with this stride: for pictures of some 32 × 32 or 64 × 64.
+    Three { stride: usize },
 }
 
 /// The shortcut of a block whose output has another shape than its input.
@@ -61,8 +61,9 @@ const fn resnet(block: BlockForm, first: First, shortcut: Shortcut) -> Family {
 }
 
 /// Simonyan and Zisserman 2015, table 1, column E; He et al. 2016, table 1, and section 4.2 for the net of 20 layers.
+/// The net of 8 layers is our own, for the scenes.
 #[rustfmt::skip]
-const NETWORKS: [Table; 5] = [
+const NETWORKS: [Table; 6] = [
     Table { name: "vgg19", family: Family::Vgg { features: 4096 },
             planes: &[64, 128, 256, 512, 512], blocks: &[2, 2, 4, 4, 4] },
     Table { name: "resnet18", family: resnet(BlockForm::Basic, First::Seven, Shortcut::Projection),
@@ -71,8 +72,10 @@ const NETWORKS: [Table; 5] = [
             planes: &[64, 128, 256, 512], blocks: &[3, 4, 6, 3] },
     Table { name: "resnet152", family: resnet(BlockForm::Bottleneck, First::Seven, Shortcut::Projection),
             planes: &[64, 128, 256, 512], blocks: &[3, 8, 36, 3] },
-    Table { name: "resnet20", family: resnet(BlockForm::Basic, First::Three, Shortcut::Zeros),
+    Table { name: "resnet20", family: resnet(BlockForm::Basic, First::Three { stride: 1 }, Shortcut::Zeros),
             planes: &[16, 32, 64], blocks: &[3, 3, 3] },
+    Table { name: "resnet8", family: resnet(BlockForm::Basic, First::Three { stride: 2 }, Shortcut::Projection),
+            planes: &[16, 32, 64], blocks: &[1, 1, 1] },
 ];
 
 /// The most layers of a network.
@@ -92,6 +95,7 @@ const MOST: usize = 1 << 14;
 /// | `vgg19` | fc7, after its ReLU | 4096 | Simonyan and Zisserman 2015, table 1 E |
 /// | `resnet18`, `resnet50`, `resnet152` | pool5 | 512, 2048, 2048 | He et al. 2016, table 1 |
 /// | `resnet20` | the mean of the last pixels | 64 | He et al. 2016, section 4.2 |
+/// | `resnet8` | the mean of the last pixels | 64 | none: for the scenes |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     table: &'static Table,
@@ -273,7 +277,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The numbers of torchvision 0.29 without the last layer, and F.
+    /// The numbers of torchvision 0.29 without the last layer, and F. Those of `resnet8` are from its table by hand.
     #[test]
     fn the_table_has_the_parameters_and_features_of_torchvision() {
         let counts = [
@@ -282,6 +286,7 @@ mod tests {
             ("resnet50", 23_508_032, 53_120, 2048),
             ("resnet152", 58_143_808, 151_424, 2048),
             ("resnet20", 269_072, 1_376, 64),
+            ("resnet8", 77_392, 672, 64),
         ];
         assert!(Network::names().eq(counts.map(|(name, ..)| name)));
         for (name, trained, running, features) in counts {
@@ -329,7 +334,7 @@ mod tests {
     #[test]
     fn what_is_no_network_is_an_error_with_what_there_is() {
         let message = |text: &str| text.parse::<Network>().unwrap_err().to_string();
-        let expected = "encoder = \"resnet101\": expected vgg19, resnet18, resnet50, resnet152, resnet20";
+        let expected = "encoder = \"resnet101\": expected vgg19, resnet18, resnet50, resnet152, resnet20, resnet8";
         assert_eq!(message("resnet101").replace("resnet101:", "\"resnet101\":"), expected);
         for wrong in
             ["planes=1-2-3", "planes=1-2-3-0", "planes=1-2-3-4-5", "planes=1-2-3-x", "stride=2x2", "planes", ""]

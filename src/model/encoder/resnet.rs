@@ -40,7 +40,10 @@ pub(super) struct ResNet<T> {
 impl<T: Clone + Default> ResNet<T> {
     pub(super) fn zeros(network: Network, block: BlockForm, first: First, shortcut: Shortcut) -> Self {
         let mut inputs = network.first();
-        let (kernel, stride) = if first == First::Seven { (7, 2) } else { (3, 1) };
+        let (kernel, stride) = match first {
+            First::Seven => (7, 2),
+            First::Three { stride } => (3, stride),
+        };
         let first_conv = ConvNorm::zeros(inputs, 3, kernel, stride);
         let mut block_of = |layer: usize, number: usize| {
             let (stride, planes) = (if layer > 0 && number == 0 { 2 } else { 1 }, network.planes()[layer]);
