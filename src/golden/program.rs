@@ -279,13 +279,9 @@ impl Program {
     #[must_use]
     pub(crate) fn is_of_pictures(self) -> bool {
         match self {
-            Self::Conv
-            | Self::BatchNorm
-            | Self::MaxPool
-            | Self::AvgPool
-            | Self::Block
-            | Self::Resnet
-            | Self::Vgg => true,
+            Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block | Self::Resnet | Self::Vgg => {
+                true
+            }
             Self::GruCell
             | Self::Gru
             | Self::Embedding

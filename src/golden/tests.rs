@@ -225,9 +225,7 @@ fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] 
             ("param.img_enc.fc.weight", &["D", "F"]),
         ],
         Program::Conv => &[("in.x", &["N", "C", "H", "W"]), ("param.weight", &["O", "C", "kh", "kw"])],
-        Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Vgg => {
-            &[("in.x", &["N", "C", "H", "W"])]
-        }
+        Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Vgg => &[("in.x", &["N", "C", "H", "W"])],
         Program::Resnet => &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])],
         Program::Block => &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])],
     }
@@ -537,7 +535,10 @@ fn kinks_are_far_from_rounding_unless_flagged() {
         }
         assert!(kink >= 100.0 * error, "{}: {kink:e} against an error of {error:e}", case.entry.id);
     }
-    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), ["block", "loss", "max_pool", "model", "resnet", "scores", "vgg"]);
+    assert_eq!(
+        seen.keys().copied().collect::<Vec<_>>(),
+        ["block", "loss", "max_pool", "model", "resnet", "scores", "vgg"]
+    );
 }
 
 #[test]

@@ -191,8 +191,7 @@ impl Resnet {
 
 pub(super) fn resnets(cases: &mut Vec<Case>) -> Result<()> {
     for net in &RESNETS {
-        let mut sketch =
-            Sketch::new("resnet", net.name, Program::Resnet, net.note).flags(net.flags).apart(net.apart);
+        let mut sketch = Sketch::new("resnet", net.name, Program::Resnet, net.note).flags(net.flags).apart(net.apart);
         if !net.training {
             sketch = sketch.flags(&["running-statistics"]);
         }
@@ -207,16 +206,8 @@ pub(super) fn resnets(cases: &mut Vec<Case>) -> Result<()> {
 }
 
 /// Name, x, the planes of every layer, its convolutions, F, the distance from a kink, flags.
-type Vgg = (
-    &'static str,
-    [usize; 4],
-    &'static [usize],
-    &'static [usize],
-    usize,
-    f64,
-    &'static [&'static str],
-    &'static str,
-);
+type Vgg =
+    (&'static str, [usize; 4], &'static [usize], &'static [usize], usize, f64, &'static [&'static str], &'static str);
 const VGGS: [Vgg; 3] = [
     (
         "smallest",
@@ -248,9 +239,8 @@ pub(super) fn vggs(cases: &mut Vec<Case>) -> Result<()> {
             let [n, mut channels, h, w] = x;
             let mut inputs = named([("in.x", draw.array((n, channels, h, w), 1.0).into_dyn())]);
             // Biases from 0.1 to 0.6 keep enough of the ReLUs open.
-            let bias = |draw: &mut Draw, size: usize| -> Array1<f64> {
-                draw.array(size, 0.5).mapv(|x| single(x.abs() + 0.1))
-            };
+            let bias =
+                |draw: &mut Draw, size: usize| -> Array1<f64> { draw.array(size, 0.5).mapv(|x| single(x.abs() + 0.1)) };
             let mut number = 0;
             for (&count, &planes) in layers.iter().zip(planes) {
                 for _ in 0..count {

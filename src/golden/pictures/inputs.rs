@@ -183,12 +183,7 @@ impl Reader<'_> {
 
     /// The block of a path, for pictures of a shape, and the shape of its result: two convolutions or three, and a
     /// projected shortcut if there are tensors for it.
-    fn block_at<T: Real>(
-        &self,
-        path: &str,
-        inputs: [usize; 4],
-        strides: &[usize],
-    ) -> Result<(Block<T>, [usize; 4])> {
+    fn block_at<T: Real>(&self, path: &str, inputs: [usize; 4], strides: &[usize]) -> Result<(Block<T>, [usize; 4])> {
         if !(2..=3).contains(&strides.len()) {
             return Err(Error::config("strides", "two strides (basic) or three (bottleneck)", strides.len()));
         }
@@ -221,7 +216,9 @@ impl Reader<'_> {
     fn layers(&self) -> Result<&[usize]> {
         let layers = &self.settings.layers;
         match layers.iter().copied().min() {
-            None | Some(0) => Err(Error::config("layers", "one or more numbers, each at least 1", format!("{layers:?}"))),
+            None | Some(0) => {
+                Err(Error::config("layers", "one or more numbers, each at least 1", format!("{layers:?}")))
+            }
             Some(_) => Ok(layers),
         }
     }
