@@ -103,6 +103,7 @@ fn right(case: &GoldenCase) -> FoundTensors {
 
 const F32: Profile = Profile::F32;
 
+mod encoders;
 mod layers;
 
 // --- what is published ---------------------------------------------------------------------------

@@ -15,13 +15,9 @@ use crate::spec::pictures::conv::Conv2d;
 use crate::spec::pictures::norm::{flatten, flatten_backward, relu, relu_backward};
 use crate::spec::pictures::pools::{Window, max_pool};
 
-/// Rows as pictures of one pixel, and back.
+/// Rows as pictures of one pixel; [`flatten`] is the way back.
 fn pixels<T: Real>(x: Array2<T>) -> Array4<T> {
     x.insert_axis(Axis(2)).insert_axis(Axis(3))
-}
-
-fn rows<T: Real>(x: &Array4<T>) -> Array2<T> {
-    flatten(x)
 }
 
 impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
@@ -103,12 +99,12 @@ impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
         let [first, second] = &linear;
         let y_0 = self.linear(first, &row, 0);
         let y_3 = self.linear(second, &relu(&y_0), 3);
-        self.trace.real("out.phi", &rows(&relu(&y_3)));
+        self.trace.real("out.phi", &flatten(&relu(&y_3)));
 
         let d_hidden = self.linear_backward(second, (&relu(&y_0), &y_3), &pixels(dphi), 3);
-        self.trace.real("grad.mid.classifier.1", &rows(&d_hidden));
+        self.trace.real("grad.mid.classifier.1", &flatten(&d_hidden));
         let d_row = self.linear_backward(first, (&row, &y_0), &d_hidden, 0);
-        let d_cells = flatten_backward(&cells, &rows(&d_row));
+        let d_cells = flatten_backward(&cells, &flatten(&d_row));
         self.trace.real("grad.mid.avgpool", &d_cells);
         let mut dh = self.layers.avg_pool_backward(&h, CELLS_OF_VGG, &d_cells);
         for layer in layers.iter().rev() {
@@ -134,10 +130,10 @@ impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
     /// A linear map of rows, each a picture of one pixel: `classifier.0` or `.3`. Its `ReLU` is the next module.
     fn linear(&mut self, w: &Conv2d<T>, x: &Array4<T>, number: usize) -> Array4<T> {
         let y = self.layers.conv(w, x);
-        self.trace.real(format!("mid.classifier.{number}"), &rows(&y));
+        self.trace.real(format!("mid.classifier.{number}"), &flatten(&y));
         self.margins.see_relu(&y);
         if number == 0 {
-            self.trace.real("mid.classifier.1", &rows(&relu(&y)));
+            self.trace.real("mid.classifier.1", &flatten(&relu(&y)));
         }
         y
     }
@@ -151,9 +147,9 @@ impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
         number: usize,
     ) -> Array4<T> {
         let dy = relu_backward(y, d_relu);
-        self.trace.real(format!("grad.mid.classifier.{number}"), &rows(&dy));
+        self.trace.real(format!("grad.mid.classifier.{number}"), &flatten(&dy));
         let (d, dx) = self.layers.conv_backward(w, x, &dy);
-        self.trace.real(format!("grad.classifier.{number}.weight"), &rows(&d.weight));
+        self.trace.real(format!("grad.classifier.{number}.weight"), &flatten(&d.weight));
         if let Some(bias) = &d.bias {
             self.trace.real(format!("grad.classifier.{number}.bias"), bias);
         }
