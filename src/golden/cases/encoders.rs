@@ -214,7 +214,7 @@ const VGGS: [Vgg; 3] = [
         [1, 3, 2, 4],
         &[2],
         &[1],
-        4,
+        5,
         0.05,
         &["uneven-cells"],
         "One convolution; far from every kink, so that low precision is judged too.",
@@ -238,15 +238,17 @@ pub(super) fn vggs(cases: &mut Vec<Case>) -> Result<()> {
         cases.push(sketch.with(|s| s.layers = layers.to_vec()).draw(|draw| {
             let [n, mut channels, h, w] = x;
             let mut inputs = named([("in.x", draw.array((n, channels, h, w), 1.0).into_dyn())]);
-            // Biases from 0.1 to 0.6 keep enough of the ReLUs open.
+            // Biases from 0.4 to 0.9 keep enough of the ReLUs open.
             let bias =
-                |draw: &mut Draw, size: usize| -> Array1<f64> { draw.array(size, 0.5).mapv(|x| single(x.abs() + 0.1)) };
+                |draw: &mut Draw, size: usize| -> Array1<f64> { draw.array(size, 0.5).mapv(|x| single(x.abs() + 0.4)) };
             let mut number = 0;
             for (&count, &planes) in layers.iter().zip(planes) {
                 for _ in 0..count {
                     let a = (3.0 / (9 * channels) as f64).sqrt();
-                    let weight = draw.array((planes, channels, 3, 3), a).into_dyn();
-                    inputs.insert(format!("param.features.{number}.weight"), weight);
+                    // After a ReLU all numbers are positive: weights that are so a little more often keep it open.
+                    let more = if number == 0 { 0.0 } else { 0.25 * a };
+                    let weight = draw.array((planes, channels, 3, 3), a).mapv(|x| single(x + more));
+                    inputs.insert(format!("param.features.{number}.weight"), weight.into_dyn());
                     inputs.insert(format!("param.features.{number}.bias"), bias(draw, planes).into_dyn());
                     (channels, number) = (planes, number + 2);
                 }
