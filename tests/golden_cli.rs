@@ -184,7 +184,14 @@ fn a_backend_with_other_orders_of_axes_says_so() {
     let suite = "fixtures/golden-pictures";
     let folder = tempfile::tempdir().unwrap();
     // Sizes that differ, and the case in which all are 3: there only the values show the order.
-    let ids = ["conv-tall-kernel-padded", "conv-all-equal", "max-pool-three-by-three", "block-bottleneck-training"];
+    let ids = [
+        "conv-tall-kernel-padded",
+        "conv-all-equal",
+        "max-pool-three-by-three",
+        "block-bottleneck-training",
+        "resnet-bottleneck-training",
+        "vgg-two-layers",
+    ];
     // For each axis of a backend's tensor, which axis of the suite's it is.
     let layouts = [("nhwc-hwio", [2, 3, 1, 0]), ("nhwc-ohwi", [0, 2, 3, 1]), ("nhwc-oihw", [0, 1, 2, 3])];
     let turned = |name: &str, x: ArrayD<f64>, kernel: [usize; 4]| {
@@ -210,7 +217,7 @@ fn a_backend_with_other_orders_of_axes_says_so() {
         };
         let passed = check(&["--layout", layout]);
         assert!(passed.status.success(), "{layout}: {}{}", stdout(&passed), stderr(&passed));
-        assert!(stdout(&passed).contains("PASSED: 4 cases"), "{}", stdout(&passed));
+        assert!(stdout(&passed).contains("PASSED: 6 cases"), "{}", stdout(&passed));
         for (other, _) in layouts.iter().filter(|(other, _)| *other != layout) {
             assert_eq!(check(&["--layout", other]).status.code(), Some(1), "{layout} read as {other}");
         }

@@ -485,47 +485,117 @@ def avg_pool(config: Config, given: Tensors, params: Tensors, setup: Setup) -> T
 
 
 class Block(nn.Module):
-    """A residual block with torchvision's names."""
+    """A residual block with torchvision's names. It adds its own tensors to a record, under its path in a network."""
 
-    def __init__(self, params: Tensors, config: Config, setup: Setup) -> None:
+    def __init__(self, params: Tensors, path: str, strides: list[int], setup: Setup) -> None:
         super().__init__()
-        self.setup, self.count = setup, len(config["strides"])
-        for k, stride in enumerate(config["strides"], 1):
-            weight = params[f"conv{k}.weight"]
+        self.setup, self.path, self.count, self.stride = setup, path, len(strides), math.prod(strides)
+        for k, stride in enumerate(strides, 1):
+            weight = params[f"{path}conv{k}.weight"]
             self.add_module(f"conv{k}", convolution(weight, stride))
             self.add_module(f"bn{k}", nn.BatchNorm2d(len(weight)))
-        if "downsample.0.weight" in params:
-            weight, stride = params["downsample.0.weight"], math.prod(config["strides"])
-            self.downsample = nn.Sequential(convolution(weight, stride), nn.BatchNorm2d(len(weight)))
-        filled(self, params, setup).train(config["training"])
-
-    def stage(self, record: Record, conv: str, norm: str, x: Tensor) -> Tensor:
-        convolved = record.keep(f"mid.{conv}", self.setup.product(self.get_submodule(conv), x))
-        r = record.keep(f"mid.{norm}", self.get_submodule(norm)(convolved))
-        keep_statistics(record, norm, convolved, self.get_submodule(norm))
-        return r
+        if f"{path}downsample.0.weight" in params:
+            weight = params[f"{path}downsample.0.weight"]
+            self.downsample = nn.Sequential(convolution(weight, self.stride), nn.BatchNorm2d(len(weight)))
 
     def forward(self, record: Record, x: Tensor) -> Tensor:
         h = x
         for k in range(1, self.count + 1):
-            r = self.stage(record, f"conv{k}", f"bn{k}", h)
-            h = record.keep(f"mid.relu{k}", r.relu()) if k < self.count else r
+            r = stage(self, record, f"conv{k}", f"bn{k}", h)
+            h = record.keep(f"mid.{self.path}relu{k}", r.relu()) if k < self.count else r
         if hasattr(self, "downsample"):
-            x = self.stage(record, "downsample.0", "downsample.1", x)
-        return record.keep("mid.sum", h + x).relu()
+            x = stage(self, record, "downsample.0", "downsample.1", x)
+        else:  # x itself, or every stride-th pixel and channels of zeros
+            channels = (h.shape[1] - x.shape[1]) // 2
+            x = nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, channels, channels))
+        return record.keep(f"mid.{self.path}sum", h + x).relu()
+
+
+def stage(module: Any, record: Record, conv: str, norm: str, x: Tensor) -> Tensor:
+    """A convolution of a module and its norm."""
+    convolved = record.keep(f"mid.{module.path}{conv}", module.setup.product(module.get_submodule(conv), x))
+    r = record.keep(f"mid.{module.path}{norm}", module.get_submodule(norm)(convolved))
+    keep_statistics(record, f"{module.path}{norm}", convolved, module.get_submodule(norm))
+    return r
 
 
 def block(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
     record, x = Record(), given["x"].requires_grad_()
-    module = Block(params, config, setup)
+    module = filled(Block(params, "", config["strides"], setup), params, setup).train(config["training"])
     record["out.y"] = run(module, record, x)
     record.backward((record["out.y"] * given["d_y"]).sum(), x=x)
     record.gradients(module)
     return record
 
 
+class ResNet(nn.Module):
+    """A small residual network with torchvision's names, without its last layer."""
+
+    def __init__(self, params: Tensors, config: Config, setup: Setup) -> None:
+        super().__init__()
+        self.setup, self.path, self.pool = setup, "", config["pool"]
+        self.conv1 = convolution(params["conv1.weight"], config["stride"])
+        self.bn1 = nn.BatchNorm2d(len(params["conv1.weight"]))
+        ones = [1] * len(config["strides"])
+        for layer, count in enumerate(config["layers"], 1):
+            strides = [config["strides"] if layer > 1 and k == 0 else ones for k in range(count)]
+            blocks = [Block(params, f"layer{layer}.{k}.", strides[k], setup) for k in range(count)]
+            self.add_module(f"layer{layer}", nn.Sequential(*blocks))
+
+    def forward(self, record: Record, x: Tensor) -> Tensor:
+        h = record.keep("mid.relu1", stage(self, record, "conv1", "bn1", x).relu())
+        if self.pool:
+            h = record.keep("mid.maxpool", nn.functional.max_pool2d(h, 3, stride=2, padding=1))
+        for block in self.modules():
+            if isinstance(block, Block):
+                h = record.keep(f"mid.{block.path}y", block(record, h))
+        return nn.functional.adaptive_avg_pool2d(h, 1).flatten(1)
+
+
+class Vgg(nn.Module):
+    """A small VGG with torchvision's names, without its last layer and without dropout."""
+
+    def __init__(self, params: Tensors, config: Config, setup: Setup) -> None:
+        super().__init__()
+        self.setup, self.features, self.avgpool = setup, nn.Sequential(), nn.AdaptiveAvgPool2d(7)
+        for count in config["layers"]:
+            for _ in range(count):
+                weight = params[f"features.{len(self.features)}.weight"]
+                self.features += nn.Sequential(convolution(weight, 1, bias=True), nn.ReLU())
+            self.features.append(nn.MaxPool2d(2))
+        linear = {k: nn.Linear(*reversed(params[f"classifier.{k}.weight"].shape)) for k in (0, 3)}
+        self.classifier = nn.Sequential(linear[0], nn.ReLU(), nn.Identity(), linear[3], nn.ReLU())
+
+    def forward(self, record: Record, x: Tensor) -> Tensor:
+        for k, module in enumerate(self.features):
+            x = record.keep(f"mid.features.{k}", self.setup.product(module, x))
+        x = record.keep("mid.avgpool", self.avgpool(x)).flatten(1)
+        for k, module in enumerate(self.classifier):
+            x = self.setup.product(module, x)
+            if k in (0, 1, 3):
+                record.keep(f"mid.classifier.{k}", x)
+        return x
+
+
+def encoder(module: nn.Module, given: Tensors, params: Tensors, setup: Setup, training: bool) -> Tensors:
+    record, x = Record(), given["x"].requires_grad_()
+    filled(module, params, setup).train(training)
+    record["out.phi"] = run(module, record, x)
+    record.backward((record["out.phi"] * given["d_phi"]).sum(), x=x)
+    record.gradients(module)
+    return record
+
+
+def resnet(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    return encoder(ResNet(params, config, setup), given, params, setup, config["training"])
+
+
+def vgg(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
+    return encoder(Vgg(params, config, setup), given, params, setup, False)
+
+
 OF_CAPTIONS = (gru_cell, gru, embedding, linear, l2norm, scores, loss, optimiser, model)
-OF_PICTURES = (conv, batch_norm, max_pool, avg_pool, block)
+OF_PICTURES = (conv, batch_norm, max_pool, avg_pool, block, resnet, vgg)
 PROGRAMS: dict[str, Callable[[Config, Tensors, Tensors, Setup], Tensors]] = {
     program.__name__: program for program in OF_CAPTIONS + OF_PICTURES
 }

@@ -147,7 +147,7 @@ enum SuiteName {
     Core,
     /// The sizes of the paper: V 11,755, E 300, H 1024, F 4096, B 128
     Paper,
-    /// The suite of `fixtures/golden-pictures`: the layers of image encoders
+    /// The suite of `fixtures/golden-pictures`: the layers of image encoders, and small encoders
     Pictures,
 }
 

@@ -100,7 +100,7 @@ impl Reader<'_> {
         }
     }
 
-    fn matrix<T: Real>(
+    pub(super) fn matrix<T: Real>(
         &self,
         name: &str,
         rows: Option<usize>,

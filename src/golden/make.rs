@@ -61,6 +61,17 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
         Program::MaxPool => vec!["MAXPOOL-1"],
         Program::AvgPool => vec!["AVGPOOL-1"],
         Program::Block => [&["CONV-1"], norm, &["RELU-1", "BLOCK-1", "BLOCK-2"][..]].concat(),
+        Program::Resnet => {
+            let mut labels = [&["CONV-1"], norm, &["RELU-1"][..]].concat();
+            if settings.pool {
+                labels.push("MAXPOOL-1");
+            }
+            labels.extend(["BLOCK-1", "BLOCK-2", "AVGPOOL-1", "FLAT-1", "RESNET-1", "RESNET-2"]);
+            labels
+        }
+        Program::Vgg => {
+            vec!["CONV-1", "RELU-1", "MAXPOOL-1", "AVGPOOL-1", "FLAT-1", "LIN-1", "VGG-1", "VGG-2"]
+        }
     };
     labels.into_iter().map(Into::into).collect()
 }

@@ -46,6 +46,10 @@ pub(crate) enum Program {
     AvgPool,
     /// A residual block.
     Block,
+    /// A small residual network, from pictures to φ.
+    Resnet,
+    /// A small VGG, from pictures to φ.
+    Vgg,
 }
 
 /// The settings of a case; a program reads those of [`Program::keys`].
@@ -75,8 +79,12 @@ pub(crate) struct Settings {
     pub size: usize,
     /// Norms use the statistics of the batch, not the running ones.
     pub training: bool,
-    /// The stride of each convolution of a block.
+    /// The stride of each convolution of a block; in a network of the first block of every layer after the first.
     pub strides: Vec<usize>,
+    /// How many blocks every layer of a residual network has; how many convolutions every layer of a VGG has.
+    pub layers: Vec<usize>,
+    /// A residual network has a max pool before its first block.
+    pub pool: bool,
 }
 
 impl Default for Settings {
@@ -106,6 +114,8 @@ impl Settings {
             size: 1,
             training: false,
             strides: Vec::new(),
+            layers: Vec::new(),
+            pool: false,
         }
     }
 
@@ -260,13 +270,28 @@ impl Program {
             Self::MaxPool => &["kernel", "stride", "padding"],
             Self::AvgPool => &["size"],
             Self::Block => &["strides", "training"],
+            Self::Resnet => &["stride", "pool", "layers", "strides", "training"],
+            Self::Vgg => &["layers"],
         }
     }
 
-    /// Whether it computes a layer of an image encoder.
+    /// Whether it computes an image encoder or a layer of one.
     #[must_use]
     pub(crate) fn is_of_pictures(self) -> bool {
-        matches!(self, Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block)
+        match self {
+            Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block | Self::Resnet | Self::Vgg => {
+                true
+            }
+            Self::GruCell
+            | Self::Gru
+            | Self::Embedding
+            | Self::Linear
+            | Self::L2norm
+            | Self::Scores
+            | Self::Loss
+            | Self::Optimiser
+            | Self::Model => false,
+        }
     }
 
     /// Its name in a manifest.
@@ -287,6 +312,8 @@ impl Program {
             Self::MaxPool => "max_pool",
             Self::AvgPool => "avg_pool",
             Self::Block => "block",
+            Self::Resnet => "resnet",
+            Self::Vgg => "vgg",
         }
     }
 }

@@ -34,7 +34,7 @@ impl Program {
             Self::Loss => run.loss()?,
             Self::Optimiser => run.optimiser()?,
             Self::Model => run.model()?,
-            Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block => {
+            Self::Conv | Self::BatchNorm | Self::MaxPool | Self::AvgPool | Self::Block | Self::Resnet | Self::Vgg => {
                 return pictures::run(self, &run.reader(), plain);
             }
         }

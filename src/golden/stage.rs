@@ -56,8 +56,18 @@ pub(crate) enum Step {
     Shortcut,
     /// (BLOCK-2)
     BlockOutput,
-    /// The input of a block.
+    /// The input of a block or of a network.
     BlockInput,
+    /// The convolution before the blocks of a network, its norm, `ReLU` and pool: (RESNET-1).
+    FirstConvolution,
+    /// A block of a network: (RESNET-2).
+    NetworkBlock,
+    /// A module of the convolutional part of a VGG: (VGG-1).
+    VggFeatures,
+    /// A module of the linear part of a VGG: (VGG-2).
+    VggClassifier,
+    /// φ
+    Phi,
     /// The step of a tensor that no program has.
     Unknown,
 }
@@ -89,13 +99,18 @@ impl Step {
             Self::Shortcut => "shortcut",
             Self::BlockOutput => "block output",
             Self::BlockInput => "block input",
+            Self::FirstConvolution => "first convolution",
+            Self::NetworkBlock => "layer",
+            Self::VggFeatures => "features",
+            Self::VggClassifier => "classifier",
+            Self::Phi => "φ",
             Self::Unknown => "unknown",
         }
     }
 }
 
 /// Forward steps, then gradients, then the optimiser.
-const FORWARD: [Step; 19] = [
+const FORWARD: [Step; 24] = [
     Step::ImageSide,
     Step::ImageEmbedding,
     Step::Words,
@@ -111,12 +126,17 @@ const FORWARD: [Step; 19] = [
     Step::Convolution,
     Step::BatchNorm,
     Step::MaxPool,
+    Step::VggFeatures,
     Step::AvgPool,
+    Step::VggClassifier,
     Step::BlockStage,
     Step::Shortcut,
     Step::BlockOutput,
+    Step::FirstConvolution,
+    Step::NetworkBlock,
+    Step::Phi,
 ];
-const BACKWARD: [Step; 20] = [
+const BACKWARD: [Step; 24] = [
     Step::Scores,
     Step::ImageEmbedding,
     Step::CaptionEmbedding,
@@ -132,20 +152,28 @@ const BACKWARD: [Step; 20] = [
     Step::Convolution,
     Step::BatchNorm,
     Step::MaxPool,
+    Step::VggClassifier,
     Step::AvgPool,
+    Step::VggFeatures,
     Step::BlockOutput,
     Step::Shortcut,
     Step::BlockStage,
+    Step::NetworkBlock,
+    Step::FirstConvolution,
     Step::BlockInput,
 ];
 const AFTER: [Step; 3] = [Step::LossesOfTheSteps, Step::Clipping, Step::Adam];
+
+/// More blocks than a layer of a network has.
+const BLOCKS: usize = 1000;
 
 /// A step, or the gradients of its results. Its text is `backward: gru layer 1`, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stage {
     /// The step.
     pub step: Step,
-    /// The layer of a [`Step::GruLayer`], the number of a [`Step::BlockStage`].
+    /// The layer of a [`Step::GruLayer`], the number of a [`Step::BlockStage`] or of a VGG's module; for a
+    /// [`Step::NetworkBlock`] [`BLOCKS`] times its layer, plus its number in it.
     pub layer: usize,
     /// Whether it computes gradients, not values.
     pub backward: bool,
@@ -182,8 +210,11 @@ impl Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backward = if self.backward { "backward: " } else { "" };
-        let numbered = matches!(self.step, Step::GruLayer | Step::BlockStage);
-        let layer = if numbered { format!(" {}", self.layer) } else { String::new() };
+        let layer = match self.step {
+            Step::GruLayer | Step::BlockStage | Step::VggFeatures | Step::VggClassifier => format!(" {}", self.layer),
+            Step::NetworkBlock => format!(" {}.{}", self.layer / BLOCKS, self.layer % BLOCKS),
+            _ => String::new(),
+        };
         f.pad(&format!("{backward}{}{layer}", self.step.name()))
     }
 }
@@ -219,18 +250,9 @@ impl Program {
                 Step::BatchNorm,
                 &["mid.mean", "mid.var", "out.running_mean", "out.running_var", "out.y", "weight", "bias", "in.x"],
             ),
-            _ => {
-                let part = ["mid.", "out."].iter().find_map(|start| name.strip_prefix(start)).unwrap_or(name);
-                let part = part.split('.').next().unwrap_or(part);
-                let number = ["conv", "bn", "relu"].iter().find_map(|layer| part.strip_prefix(layer)?.parse().ok());
-                return match (name, part, number) {
-                    ("mid.sum" | "out.y", ..) => (Step::BlockOutput, 0),
-                    ("in.x", ..) => (Step::BlockInput, 0),
-                    (_, "downsample", _) => (Step::Shortcut, 0),
-                    (.., Some(number)) => (Step::BlockStage, number),
-                    _ => (Step::Unknown, 0),
-                };
-            }
+            Self::Resnet => return step_of_resnet(name),
+            Self::Vgg => return step_of_vgg(name),
+            _ => return step_of_block(name),
         };
         (if names.contains(&name) { own } else { Step::Unknown }, 0)
     }
@@ -259,6 +281,51 @@ impl Program {
             _ if ["opt.m.", "opt.v.", "opt.param."].iter().any(|start| name.starts_with(start)) => Step::Adam,
             _ => Step::Unknown,
         }
+    }
+}
+
+/// A name without `mid.` or `out.`.
+fn plain(name: &str) -> &str {
+    ["mid.", "out."].iter().find_map(|start| name.strip_prefix(start)).unwrap_or(name)
+}
+
+fn step_of_block(name: &str) -> (Step, usize) {
+    let part = plain(name).split('.').next().unwrap_or(name);
+    let number = ["conv", "bn", "relu"].iter().find_map(|layer| part.strip_prefix(layer)?.parse().ok());
+    match (name, part, number) {
+        ("mid.sum" | "out.y", ..) => (Step::BlockOutput, 0),
+        ("in.x", ..) => (Step::BlockInput, 0),
+        (_, "downsample", _) => (Step::Shortcut, 0),
+        (.., Some(number)) => (Step::BlockStage, number),
+        _ => (Step::Unknown, 0),
+    }
+}
+
+fn step_of_resnet(name: &str) -> (Step, usize) {
+    let mut parts = plain(name).split('.');
+    let part = parts.next().unwrap_or_default();
+    let mut block = || -> Option<usize> {
+        let (layer, number): (usize, usize) = (part.strip_prefix("layer")?.parse().ok()?, parts.next()?.parse().ok()?);
+        (number < BLOCKS).then(|| layer.checked_mul(BLOCKS)?.checked_add(number))?
+    };
+    match (name, part) {
+        ("out.phi", _) => (Step::Phi, 0),
+        ("in.x", _) => (Step::BlockInput, 0),
+        (_, "conv1" | "bn1" | "relu1" | "maxpool") => (Step::FirstConvolution, 0),
+        _ => block().map_or((Step::Unknown, 0), |block| (Step::NetworkBlock, block)),
+    }
+}
+
+fn step_of_vgg(name: &str) -> (Step, usize) {
+    let mut parts = plain(name).split('.');
+    let (part, number) = (parts.next().unwrap_or_default(), parts.next().and_then(|number| number.parse().ok()));
+    match (name, part, number) {
+        ("out.phi", ..) => (Step::Phi, 0),
+        ("in.x", ..) => (Step::BlockInput, 0),
+        ("mid.avgpool", ..) => (Step::AvgPool, 0),
+        (_, "features", Some(number)) => (Step::VggFeatures, number),
+        (_, "classifier", Some(number)) => (Step::VggClassifier, number),
+        _ => (Step::Unknown, 0),
     }
 }
 
@@ -308,6 +375,12 @@ mod tests {
             (Program::Block, "out.bn3.running_mean", "block stage 3"),
             (Program::Block, "grad.downsample.0.weight", "backward: shortcut"),
             (Program::Block, "grad.in.x", "backward: block input"),
+            (Program::Resnet, "mid.maxpool", "first convolution"),
+            (Program::Resnet, "out.layer2.10.bn1.running_var", "layer 2.10"),
+            (Program::Resnet, "grad.layer1.0.downsample.0.weight", "backward: layer 1.0"),
+            (Program::Vgg, "mid.features.3", "features 3"),
+            (Program::Vgg, "grad.classifier.3.bias", "backward: classifier 3"),
+            (Program::Vgg, "out.phi", "φ"),
         ];
         for (program, name, stage) in known {
             assert_eq!(program.stage(name).to_string(), stage, "{name}");
@@ -320,6 +393,8 @@ mod tests {
         for name in ["mid.mean", "conv.weight", "mid.bn", "mid.convx"] {
             assert_eq!(Program::Conv.stage(name), Stage::UNKNOWN, "{name}");
             assert_eq!(Program::Block.stage(name), Stage::UNKNOWN, "{name}");
+            assert_eq!(Program::Resnet.stage(name), Stage::UNKNOWN, "{name}");
+            assert_eq!(Program::Vgg.stage(name), Stage::UNKNOWN, "{name}");
         }
     }
 }

@@ -103,6 +103,7 @@ fn right(case: &GoldenCase) -> FoundTensors {
 
 const F32: Profile = Profile::F32;
 
+mod encoders;
 mod layers;
 
 // --- what is published ---------------------------------------------------------------------------
@@ -225,7 +226,8 @@ fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] 
             ("param.img_enc.fc.weight", &["D", "F"]),
         ],
         Program::Conv => &[("in.x", &["N", "C", "H", "W"]), ("param.weight", &["O", "C", "kh", "kw"])],
-        Program::BatchNorm | Program::MaxPool | Program::AvgPool => &[("in.x", &["N", "C", "H", "W"])],
+        Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Vgg => &[("in.x", &["N", "C", "H", "W"])],
+        Program::Resnet => &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])],
         Program::Block => &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])],
     }
 }
@@ -270,6 +272,7 @@ fn every_pair_of_sizes_is_equal_in_a_case_and_different_in_another() {
     assert_eq!([Program::Optimiser, Program::Model].map(of), [3, 28]);
     let all = [Program::Conv, Program::BatchNorm, Program::MaxPool, Program::AvgPool, Program::Block];
     assert_eq!(all.map(of), [21, 6, 6, 6, 15]);
+    assert_eq!([Program::Resnet, Program::Vgg].map(of), [15, 6]);
 }
 
 #[test]
@@ -365,6 +368,8 @@ fn a_matrix_read_or_written_with_swapped_strides_is_rejected() {
         ("max_pool", "in.x"),
         ("avg_pool", "in.d_y"),
         ("block", "param.conv1.weight"),
+        ("resnet", "param.conv1.weight"),
+        ("vgg", "param.features.0.weight"),
     ] {
         assert!(read.contains(&square), "no case has a square {square:?}");
     }
@@ -486,9 +491,14 @@ fn tf32_and_bf16_are_rejected_under_f32_wherever_there_is_a_product() {
         for case in valid() {
             let order = case.entry.config.get("measure").is_some_and(|m| m != "cosine");
             let product = match case.entry.program {
-                Program::GruCell | Program::Gru | Program::Linear | Program::Model | Program::Conv | Program::Block => {
-                    true
-                }
+                Program::GruCell
+                | Program::Gru
+                | Program::Linear
+                | Program::Model
+                | Program::Conv
+                | Program::Block
+                | Program::Resnet
+                | Program::Vgg => true,
                 Program::Scores => !order,
                 _ => false,
             };
@@ -506,8 +516,15 @@ fn kinks_are_far_from_rounding_unless_flagged() {
         |case: &GoldenCase| case.entry.flags.iter().any(|flag| ["tie", "kink", "pool-tie"].contains(&flag.as_str()));
     let mut seen = BTreeMap::<&str, usize>::new();
     for case in valid().filter(|case| !flagged(case)) {
-        let names = ["out.scores", "mid.cost_s", "mid.bn1", "mid.bn2", "mid.sum"];
-        let before_kinks = case.entry.tensors.iter().filter(|t| names.contains(&t.name.as_str()));
+        let names = ["out.scores", "mid.cost_s"];
+        // What a ReLU or a pool of a block or a network is applied to.
+        let layers = ["bn1", "bn2", "sum", "relu1"];
+        let before = |t: &&crate::golden::suite::TensorEntry| match (case.entry.program, t.name.strip_prefix("mid.")) {
+            (Program::Block | Program::Resnet, Some(name)) => layers.iter().any(|layer| name.ends_with(layer)),
+            (Program::Vgg, Some(_)) => true,
+            _ => names.contains(&t.name.as_str()),
+        };
+        let before_kinks = case.entry.tensors.iter().filter(before);
         let error = |t: &crate::golden::suite::TensorEntry| {
             t.tolerance[&F32].max / crate::golden::tolerance::SAFETY * t.scale.unwrap()
         };
@@ -519,7 +536,10 @@ fn kinks_are_far_from_rounding_unless_flagged() {
         }
         assert!(kink >= 100.0 * error, "{}: {kink:e} against an error of {error:e}", case.entry.id);
     }
-    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), ["block", "loss", "max_pool", "model", "scores"]);
+    assert_eq!(
+        seen.keys().copied().collect::<Vec<_>>(),
+        ["block", "loss", "max_pool", "model", "resnet", "scores", "vgg"]
+    );
 }
 
 #[test]

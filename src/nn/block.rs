@@ -281,7 +281,6 @@ impl<T> BlockCache<T> {
     }
 }
 
-#[cfg(test)]
 impl<T: Scalar> BlockCache<T> {
     /// Which numbers are above 0 after every `ReLU`.
     pub(crate) fn open(&self) -> impl Iterator<Item = bool> + '_ {

@@ -11,17 +11,19 @@ struct Shape<'a> {
     projected: bool,
 }
 
+/// A convolution with k × k and its norm. β from 0.4 to 0.9 keeps enough of the `ReLU`s open.
+pub(super) fn add_stage(inputs: &mut Inputs, draw: &mut Draw, [conv, norm]: [String; 2], [o, c, k]: [usize; 3]) {
+    let scale = (3.0 / (c * k * k) as f64).sqrt();
+    inputs.insert(format!("param.{conv}.weight"), draw.array((o, c, k, k), scale).into_dyn());
+    add_norm(inputs, draw, &format!("{norm}."), o, 1.0);
+    let bias = inputs.get_mut(&format!("param.{norm}.bias")).expect("drawn");
+    bias.mapv_inplace(|x| single(x.abs() + 0.4));
+}
+
 fn block_inputs(draw: &mut Draw, shape: &Shape<'_>) -> Inputs {
     let [n, c, mut h, mut w] = shape.x;
     let mut inputs = named([("in.x", draw.array((n, c, h, w), 1.0).into_dyn())]);
-    let mut add = |draw: &mut Draw, [conv, norm]: [String; 2], [o, c, k]: [usize; 3]| {
-        let scale = (3.0 / (c * k * k) as f64).sqrt();
-        inputs.insert(format!("param.{conv}.weight"), draw.array((o, c, k, k), scale).into_dyn());
-        add_norm(&mut inputs, draw, &format!("{norm}."), o, 1.0);
-        // β from 0.4 to 0.9 keeps enough of the ReLUs open.
-        let bias = inputs.get_mut(&format!("param.{norm}.bias")).expect("drawn");
-        bias.mapv_inplace(|x| single(x.abs() + 0.4));
-    };
+    let mut add = |draw: &mut Draw, names, shape| add_stage(&mut inputs, draw, names, shape);
     let mut channels = c;
     for (k, (&o, &stride)) in shape.outputs.iter().zip(shape.strides).enumerate() {
         // A bottleneck is 1 × 1, 3 × 3, 1 × 1; a basic block is 3 × 3, 3 × 3.
@@ -48,7 +50,7 @@ type Kind = (
     &'static [&'static str],
     &'static str,
 );
-const BLOCKS: [Kind; 13] = [
+const BLOCKS: [Kind; 16] = [
     (
         "basic-smallest",
         [1, 2, 2, 3],
@@ -160,6 +162,36 @@ const BLOCKS: [Kind; 13] = [
         1e-3,
         &["remainder"],
         "17 channels, 23 outputs.",
+    ),
+    (
+        "basic-zeros-smallest",
+        [1, 1, 3, 2],
+        &[3, 3],
+        &[2, 1],
+        [false, false],
+        0.25,
+        &["shortcut-of-zeros"],
+        "The shortcut without parameters: one channel of zeros before x and one after it; far from every kink.",
+    ),
+    (
+        "basic-zeros-evaluation",
+        [2, 3, 5, 7],
+        &[7, 7],
+        &[2, 1],
+        [false, false],
+        1e-3,
+        &["shortcut-of-zeros"],
+        "Two channels of zeros before x and two after it, as in the nets for CIFAR-10.",
+    ),
+    (
+        "basic-zeros-training",
+        [2, 3, 6, 8],
+        &[5, 5],
+        &[2, 1],
+        [false, true],
+        1e-3,
+        &["shortcut-of-zeros"],
+        "With the statistics of the batch; even sizes, of which the last row and column are not taken.",
     ),
 ];
 

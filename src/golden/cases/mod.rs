@@ -6,6 +6,7 @@
 //! the next one is used.
 
 mod blocks;
+mod encoders;
 mod gru;
 mod layers;
 mod losses;
@@ -114,6 +115,10 @@ pub(crate) const FLAGS: &[(&str, &str)] = &[
     ("small-variance", "channels that hardly vary: the size and the place of the norm's epsilon show"),
     ("pool-tie", "several pixels of a window are the largest: the first in the order of the rows takes the gradient"),
     ("uneven-cells", "cells of an average pool that differ in size and share pixels"),
+    (
+        "shortcut-of-zeros",
+        "a shortcut without parameters: every second pixel of x, with as many channels of zeros before as after it",
+    ),
     ("unseen-pixels", "pixels that no kernel or window reaches: their gradient is 0"),
 ];
 
@@ -323,6 +328,8 @@ pub(crate) fn of_pictures() -> Result<Vec<Case>> {
     pictures::max_pools(&mut cases)?;
     pictures::average_pools(&mut cases)?;
     blocks::blocks(&mut cases)?;
+    encoders::resnets(&mut cases)?;
+    encoders::vggs(&mut cases)?;
     blocks::rejected(&mut cases)?;
     Ok(cases)
 }

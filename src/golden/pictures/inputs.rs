@@ -1,12 +1,13 @@
 //! Reads and checks the tensors and settings of the programs of pictures.
 
-use ndarray::{Array1, Array4, Ix4};
+use ndarray::{Array1, Array2, Array4, Axis, Ix4};
 
 use crate::error::{Error, Result};
 use crate::golden::inputs::Reader;
 use crate::real::Real;
 use crate::spec::pictures::block::{Block, ConvNorm};
 use crate::spec::pictures::conv::Conv2d;
+use crate::spec::pictures::encoder::ResNet;
 use crate::spec::pictures::norm::BatchNorm;
 use crate::spec::pictures::pools::Window;
 
@@ -16,6 +17,30 @@ pub(super) struct BlockInputs<T> {
     pub x: Array4<T>,
     pub dy: Array4<T>,
 }
+
+/// A residual network, its input, and the gradient of φ.
+pub(super) struct ResnetInputs<T> {
+    pub w: ResNet<T>,
+    /// The paths of the blocks: `layer1.0.` and so on.
+    pub paths: Vec<String>,
+    pub x: Array4<T>,
+    pub dphi: Array2<T>,
+}
+
+/// A VGG, its input, and the gradient of φ.
+pub(super) struct VggInputs<T> {
+    /// The convolutions of every layer.
+    pub layers: Vec<Vec<Conv2d<T>>>,
+    /// The linear maps, as convolutions of one pixel.
+    pub linear: [Conv2d<T>; 2],
+    pub x: Array4<T>,
+    pub dphi: Array2<T>,
+}
+
+/// The max pool of a residual network, of a VGG, and the cells of a VGG's average pool.
+pub(super) const POOL_OF_RESNET: Window = Window { kernel: 3, stride: 2, padding: 1 };
+pub(super) const POOL_OF_VGG: Window = Window { kernel: 2, stride: 2, padding: 0 };
+pub(super) const CELLS_OF_VGG: usize = 7;
 
 /// The outputs along an axis of n pixels: ⌊(n + 2p − k) / s⌋ + 1, none if the kernel does not fit.
 fn outputs(pixels: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
@@ -137,35 +162,128 @@ impl Reader<'_> {
         Ok((size, x, dy))
     }
 
-    /// A block: two convolutions or three, and a projected shortcut if there are tensors for it. (No case has the
-    /// shortcut without parameters that takes every second pixel.)
+    /// A block, x and dy.
     pub(super) fn block<T: Real>(&self) -> Result<BlockInputs<T>> {
         let x = self.x()?;
-        let strides = &self.settings.strides;
+        let (w, shape) = self.block_at("", shape_of(&x), &self.settings.strides)?;
+        let dy = self.dy(shape)?;
+        Ok(BlockInputs { w, x, dy })
+    }
+
+    /// The convolution of a path and its norm, for pictures of a shape, and the shape of their result.
+    fn stage<T: Real>(
+        &self,
+        [conv, norm]: [&str; 2],
+        shape: [usize; 4],
+        stride: usize,
+    ) -> Result<(ConvNorm<T>, [usize; 4])> {
+        let (conv, out) = self.convolution(conv, shape, (stride, None))?;
+        Ok((ConvNorm { conv, norm: self.norm(norm, out)? }, out))
+    }
+
+    /// The block of a path, for pictures of a shape, and the shape of its result: two convolutions or three, and a
+    /// projected shortcut if there are tensors for it.
+    fn block_at<T: Real>(&self, path: &str, inputs: [usize; 4], strides: &[usize]) -> Result<(Block<T>, [usize; 4])> {
         if !(2..=3).contains(&strides.len()) {
             return Err(Error::config("strides", "two strides (basic) or three (bottleneck)", strides.len()));
         }
-        let mut shape = shape_of(&x);
-        let mut stages = Vec::new();
-        for (k, &stride) in strides.iter().enumerate() {
-            let (conv, out) = self.convolution(&format!("conv{}.", k + 1), shape, (stride, None))?;
-            stages.push(ConvNorm { conv, norm: self.norm(&format!("bn{}.", k + 1), out)? });
+        let (mut shape, mut stages) = (inputs, Vec::new());
+        for (k, &stride) in (1..).zip(strides) {
+            let (stage, out) = self.stage([&format!("{path}conv{k}."), &format!("{path}bn{k}.")], shape, stride)?;
+            stages.push(stage);
             shape = out;
         }
-        let mut downsample = None;
-        let mut shortcut = shape_of(&x);
-        if self.inputs.contains_key("param.downsample.0.weight") {
-            let stride = strides.iter().fold(1usize, |product, &stride| product.saturating_mul(stride));
-            let (conv, out) = self.convolution("downsample.0.", shortcut, (stride, None))?;
-            downsample = Some(ConvNorm { conv, norm: self.norm("downsample.1.", out)? });
-            shortcut = out;
-        }
+        let stride = strides.iter().fold(1usize, |product, &stride| product.saturating_mul(stride));
+        let [n, c, h, w] = inputs;
+        let names = [&*format!("{path}downsample.0."), &*format!("{path}downsample.1.")];
+        let (downsample, shortcut) = if self.inputs.contains_key(&format!("param.{}weight", names[0])) {
+            let (stage, out) = self.stage(names, inputs, stride)?;
+            (Some(stage), out)
+        } else {
+            // Every stride-th pixel, and as many channels of zeros before x as after it.
+            let grown = if shape[1] >= c && (shape[1] - c).is_multiple_of(2) { shape[1] } else { c };
+            (None, [n, grown, h.div_ceil(stride), w.div_ceil(stride)])
+        };
         if shortcut != shape {
-            let problem = format!("expected a shortcut of the shape of the last norm, {shape:?}, found {shortcut:?}");
-            return Err(Error::mismatch(problem));
+            let problem =
+                format!("{path}: expected a shortcut of the shape of the last norm, {shape:?}, found {shortcut:?}");
+            return Err(Error::mismatch(problem.trim_start_matches(": ")));
         }
-        let dy = self.dy(shape)?;
-        Ok(BlockInputs { w: Block { stages, downsample }, x, dy })
+        Ok((Block { stages, downsample }, shape))
+    }
+
+    /// How many blocks or convolutions every layer has: one or more.
+    fn layers(&self) -> Result<&[usize]> {
+        let layers = &self.settings.layers;
+        match layers.iter().copied().min() {
+            None | Some(0) => {
+                Err(Error::config("layers", "one or more numbers, each at least 1", format!("{layers:?}")))
+            }
+            Some(_) => Ok(layers),
+        }
+    }
+
+    /// dφ [N, F]
+    fn dphi<T: Real>(&self, rows: usize, features: usize) -> Result<Array2<T>> {
+        self.matrix("in.d_phi", Some(rows), Some(features), "[N, F]")
+    }
+
+    /// A residual network, x and dφ.
+    pub(super) fn resnet<T: Real>(&self) -> Result<ResnetInputs<T>> {
+        let (x, layers) = (self.x()?, self.layers()?);
+        let (first, mut shape) = self.stage(["conv1.", "bn1."], shape_of(&x), self.settings.stride)?;
+        let pool = self.settings.pool.then_some(POOL_OF_RESNET);
+        if let Some(pool) = pool {
+            // With this padding any picture has a window.
+            shape = [shape[0], shape[1], pool.count(shape[2]), pool.count(shape[3])];
+        }
+        let (mut blocks, mut paths) = (Vec::new(), Vec::new());
+        let ones = vec![1; self.settings.strides.len()];
+        for (layer, &count) in layers.iter().enumerate() {
+            for number in 0..count {
+                let strides = if layer > 0 && number == 0 { &self.settings.strides } else { &ones };
+                let path = format!("layer{}.{number}.", layer + 1);
+                let (block, out) = self.block_at(&path, shape, strides)?;
+                blocks.push(block);
+                paths.push(path);
+                shape = out;
+            }
+        }
+        let dphi = self.dphi(shape[0], shape[1])?;
+        Ok(ResnetInputs { w: ResNet { first, pool, blocks }, paths, x, dphi })
+    }
+
+    /// A VGG, x and dφ.
+    pub(super) fn vgg<T: Real>(&self) -> Result<VggInputs<T>> {
+        let x = self.x()?;
+        let (mut shape, mut number, mut layers) = (shape_of(&x), 0, Vec::new());
+        for &count in self.layers()? {
+            let mut convs = Vec::new();
+            for _ in 0..count {
+                let path = format!("features.{number}.");
+                let (mut conv, out) = self.convolution(&path, shape, (1, None))?;
+                conv.bias = Some(self.vector(&format!("param.{path}bias"), out[1], "[O]")?);
+                convs.push(conv);
+                (shape, number) = (out, number + 2);
+            }
+            layers.push(convs);
+            let [n, c, h, w] = shape;
+            if h.min(w) < POOL_OF_VGG.kernel {
+                let expected = format!("pictures of 2 × 2 pixels or more after layer {}", layers.len());
+                return Err(Error::shape("in.x", expected, &[n, c, h, w]));
+            }
+            (shape, number) = ([n, c, POOL_OF_VGG.count(h), POOL_OF_VGG.count(w)], number + 1);
+        }
+        let linear = |path: &str, inputs: usize| -> Result<Conv2d<T>> {
+            let weight = self.matrix(&format!("param.{path}.weight"), None, Some(inputs), "[O, I]")?;
+            let bias = self.vector(&format!("param.{path}.bias"), weight.nrows(), "[O]")?;
+            let weight = weight.insert_axis(Axis(2)).insert_axis(Axis(3));
+            Ok(Conv2d { weight, bias: Some(bias), stride: 1, padding: 0 })
+        };
+        let first = linear("classifier.0", shape[1] * CELLS_OF_VGG * CELLS_OF_VGG)?;
+        let second = linear("classifier.3", first.weight.dim().0)?;
+        let dphi = self.dphi(shape[0], second.weight.dim().0)?;
+        Ok(VggInputs { layers, linear: [first, second], x, dphi })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The programs of image encoders: convolution, batch normalisation, pools, a residual block.
+//! The programs of image encoders: convolution, batch normalisation, pools, a residual block, whole networks.
 //!
 //! Each program is written once, over [`Layers`]. [`Specification`] computes the expected values with
 //! [`crate::spec::pictures`]; [`Plain`](super::Plain) computes the same layers in any honest arithmetic, for the
@@ -8,14 +8,16 @@
 //! |---|---|
 //! | [`inputs`] | reads and checks a program's tensors and settings |
 //! | [`layers`] | the layers of the specification, and in any arithmetic |
-//! | this file | the programs: which tensors they give, in the order of the data flow |
+//! | this file | the programs of layers: which tensors they give, in the order of the data flow |
+//! | [`encoders`] | the programs of whole networks, from pictures to φ |
 //! | [`layout`] | pictures and kernels with other orders of axes: NHWC, HWIO, OHWI |
 
+mod encoders;
 mod inputs;
 mod layers;
 pub(crate) mod layout;
 
-use ndarray::Array4;
+use ndarray::{Array4, s};
 
 use self::inputs::BlockInputs;
 pub(super) use self::layers::Specification;
@@ -25,7 +27,7 @@ use super::plain::{Kind, Trace};
 use super::program::{Margins, Program, Run};
 use crate::error::Result;
 use crate::real::Real;
-use crate::spec::pictures::block::{Block, ConvNorm};
+use crate::spec::pictures::block::{Block, ConvNorm, taken};
 use crate::spec::pictures::norm::{BatchNorm, relu, relu_backward};
 use crate::spec::pictures::pools::{first_maximum, max_pool};
 
@@ -42,6 +44,8 @@ pub(super) fn run<T: Real>(program: Program, read: &Reader<'_>, layers: &impl La
         Program::MaxPool => run.max_pool()?,
         Program::AvgPool => run.avg_pool()?,
         Program::Block => run.block()?,
+        Program::Resnet => run.resnet()?,
+        Program::Vgg => run.vgg()?,
         _ => unreachable!("{} is no program of pictures", program.name()),
     }
     Ok(Run { trace: run.trace, margins: run.margins })
@@ -63,6 +67,14 @@ struct Stage<T> {
     r: Array4<T>,
 }
 
+/// What a block computes, for the backward pass.
+struct Passed<T> {
+    stages: Vec<Stage<T>>,
+    downsample: Option<Stage<T>>,
+    /// Before the last `ReLU`.
+    sum: Array4<T>,
+}
+
 /// The names of a convolution and its norm.
 struct Names {
     conv: String,
@@ -70,12 +82,13 @@ struct Names {
 }
 
 impl Names {
-    fn numbered(k: usize) -> Self {
-        Self { conv: format!("conv{k}"), norm: format!("bn{k}") }
+    /// Those of a block's stage k.
+    fn numbered(path: &str, k: usize) -> Self {
+        Self { conv: format!("{path}conv{k}"), norm: format!("{path}bn{k}") }
     }
 
-    fn downsample() -> Self {
-        Self { conv: "downsample.0".into(), norm: "downsample.1".into() }
+    fn downsample(path: &str) -> Self {
+        Self { conv: format!("{path}downsample.0"), norm: format!("{path}downsample.1") }
     }
 }
 
@@ -131,46 +144,61 @@ impl<T: Real, L: Layers<T>> Running<'_, '_, T, L> {
 
     fn block(&mut self) -> Result<()> {
         let BlockInputs { w, x, dy } = self.read.block()?;
-        let (stages, downsample, sum) = self.block_forward(&w, &x);
-        let dsum = relu_backward(&sum, &dy);
-        self.trace.real("grad.mid.sum", &dsum);
-        let mut dx = dsum.clone();
-        if let (Some(w), Some(stage)) = (&w.downsample, &downsample) {
-            dx = self.stage_backward(w, stage, &Names::downsample(), &dsum);
-        }
-        let mut dr = dsum;
-        for (k, (w, stage)) in w.stages.iter().zip(&stages).enumerate().rev() {
-            let dh = self.stage_backward(w, stage, &Names::numbered(k + 1), &dr);
-            if k == 0 {
-                dx = self.layers.add(&dx, &dh);
-            } else {
-                self.trace.real(format!("grad.mid.relu{k}"), &dh);
-                dr = relu_backward(&stages[k - 1].r, &dh);
-            }
-        }
+        let pass = self.block_forward(&w, &x, "");
+        self.trace.real("out.y", &relu(&pass.sum));
+        let dx = self.block_backward(&w, &pass, "", &dy);
         self.trace.real("grad.in.x", &dx);
         Ok(())
     }
 
-    /// The stages, that of the shortcut, and the sum before the last ReLU.
-    fn block_forward(&mut self, w: &Block<T>, x: &Array4<T>) -> (Vec<Stage<T>>, Option<Stage<T>>, Array4<T>) {
+    fn block_forward(&mut self, w: &Block<T>, x: &Array4<T>, path: &str) -> Passed<T> {
         let mut stages: Vec<Stage<T>> = Vec::new();
         for (k, w) in w.stages.iter().enumerate() {
             let mut h = x.clone();
             if let Some(before) = stages.last() {
                 self.margins.see_relu(&before.r);
                 h = relu(&before.r);
-                self.trace.real(format!("mid.relu{k}"), &h);
+                self.trace.real(format!("mid.{path}relu{k}"), &h);
             }
-            stages.push(self.stage(w, h, &Names::numbered(k + 1)));
+            stages.push(self.stage(w, h, &Names::numbered(path, k + 1)));
         }
-        let downsample = w.downsample.as_ref().map(|w| self.stage(w, x.clone(), &Names::downsample()));
-        let shortcut = downsample.as_ref().map_or(x, |stage| &stage.r);
-        let sum = self.layers.add(&stages[stages.len() - 1].r, shortcut);
+        let downsample = w.downsample.as_ref().map(|w| self.stage(w, x.clone(), &Names::downsample(path)));
+        let r = &stages[stages.len() - 1].r;
+        let sum = if let Some(stage) = &downsample {
+            self.layers.add(r, &stage.r)
+        } else {
+            let (channels, stride) = taken(w, x);
+            let mut shortcut = Array4::zeros(r.dim());
+            shortcut.slice_mut(s![.., channels, .., ..]).assign(&x.slice(s![.., .., ..;stride, ..;stride]));
+            self.layers.add(r, &shortcut)
+        };
         self.margins.see_relu(&sum);
-        self.trace.real("mid.sum", &sum);
-        self.trace.real("out.y", &relu(&sum));
-        (stages, downsample, sum)
+        self.trace.real(format!("mid.{path}sum"), &sum);
+        Passed { stages, downsample, sum }
+    }
+
+    /// dx from dy.
+    fn block_backward(&mut self, w: &Block<T>, pass: &Passed<T>, path: &str, dy: &Array4<T>) -> Array4<T> {
+        let dsum = relu_backward(&pass.sum, dy);
+        self.trace.real(format!("grad.mid.{path}sum"), &dsum);
+        let mut dx = Array4::zeros(pass.stages[0].x.dim());
+        if let (Some(w), Some(stage)) = (&w.downsample, &pass.downsample) {
+            dx = self.stage_backward(w, stage, &Names::downsample(path), &dsum);
+        } else {
+            let (channels, stride) = taken(w, &dx);
+            dx.slice_mut(s![.., .., ..;stride, ..;stride]).assign(&dsum.slice(s![.., channels, .., ..]));
+        }
+        let mut dr = dsum;
+        for (k, (w, stage)) in w.stages.iter().zip(&pass.stages).enumerate().rev() {
+            let dh = self.stage_backward(w, stage, &Names::numbered(path, k + 1), &dr);
+            if k == 0 {
+                dx = self.layers.add(&dx, &dh);
+            } else {
+                self.trace.real(format!("grad.mid.{path}relu{k}"), &dh);
+                dr = relu_backward(&pass.stages[k - 1].r, &dh);
+            }
+        }
+        dx
     }
 
     fn stage(&mut self, w: &ConvNorm<T>, x: Array4<T>, names: &Names) -> Stage<T> {

@@ -6,8 +6,6 @@
 mod layers;
 mod losses;
 mod models;
-// No encoder uses these layers yet: the tests check them, the program does not.
-#[cfg(test)]
 mod pictures;
 
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, IntoDimension};
@@ -52,7 +50,6 @@ pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
             add(check(&hinges(violation, mask))?);
         }
     }
-    #[cfg(test)]
     pictures::all(&mut add)?;
     for model in models() {
         add(check(&model)?);

@@ -114,6 +114,37 @@ impl Network {
         Self { table, planes, first: None, early_stride: false }
     }
 
+    /// A network that is not in the table, for tests.
+    #[cfg(test)]
+    fn small(family: Family, planes: &[usize], blocks: &[usize]) -> Self {
+        let (planes, blocks) = (planes.to_vec().leak(), blocks.to_vec().leak());
+        Self::of(Box::leak(Box::new(Table { name: "small", family, planes, blocks })))
+    }
+
+    /// A small VGG with so many convolutions in each layer, and F.
+    #[cfg(test)]
+    pub(crate) fn small_vgg(planes: &[usize], convolutions: &[usize], features: usize) -> Self {
+        Self::small(Family::Vgg { features }, planes, convolutions)
+    }
+
+    /// A small residual network: the planes and the number of blocks of each layer, the channels before the first
+    /// block, whether it is for large pictures.
+    #[cfg(test)]
+    pub(crate) fn small_resnet(planes: &[usize], blocks: &[usize], first: usize, large: bool) -> Self {
+        let family = resnet(BlockForm::Basic, if large { First::Seven } else { First::Three }, Shortcut::Zeros);
+        Self { first: Some(first), ..Self::small(family, planes, blocks) }
+    }
+
+    /// With other blocks: bottlenecks, shortcuts that are projected, a bottleneck's stride on its first convolution.
+    #[cfg(test)]
+    pub(crate) fn with_blocks(self, bottleneck: bool, projected: bool, early_stride: bool) -> Self {
+        let Family::ResNet { first, .. } = self.table.family else { unreachable!("a residual network") };
+        let block = if bottleneck { BlockForm::Bottleneck } else { BlockForm::Basic };
+        let shortcut = if projected { Shortcut::Projection } else { Shortcut::Zeros };
+        let family = resnet(block, first, shortcut);
+        Self { early_stride, first: self.first, ..Self::small(family, self.table.planes, self.table.blocks) }
+    }
+
     /// The names of all networks.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NETWORKS.iter().map(|table| table.name)

@@ -73,7 +73,7 @@ pub fn block<T: Scalar>(w: &Block<T>, x: &Array4<T>, of_batch: bool) -> Passed<T
 }
 
 /// A shortcut without parameters: the channels of s that are those of x (the others are 0), and the stride.
-fn taken<T>(w: &Block<T>, x: &Array4<T>) -> (std::ops::Range<usize>, usize) {
+pub(crate) fn taken<T>(w: &Block<T>, x: &Array4<T>) -> (std::ops::Range<usize>, usize) {
     let (outputs, inputs) = (w.stages[w.stages.len() - 1].conv.weight.dim().0, x.dim().1);
     let before = (outputs - inputs) / 2;
     (before..before + inputs, w.stages.iter().map(|stage| stage.conv.stride).product())
