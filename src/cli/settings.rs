@@ -137,6 +137,9 @@ impl Settings {
             ));
         }
         let named = |key: &str| self.has(key) || file.contains_key(key);
+        if pixels && (named("data") || named("images") || named("init")) {
+            bail!("--pixels: the settings have data, images or init; the pixels are those of the scenes");
+        }
         let base = match self.given("init").or_else(|| file.get("init").and_then(Value::as_str).map(OsString::from)) {
             // The second stage of a training: everything as in the first, but for what is said.
             Some(run) => Config { init: None, weights: None, ..RunFolder::at(Path::new(&run)).read_config()? },
@@ -218,6 +221,8 @@ mod tests {
         };
         let config = settings(&["--preset", "order0"]).resolve(false, Some(file.path())).unwrap();
         assert!((config.margin - 0.05).abs() < 1e-15 && config.num_epochs == 7 && config.embed_size == 1024);
+        let error = settings(&[]).resolve(true, Some(file.path())).unwrap_err().to_string();
+        assert!(error.contains("--pixels: the settings have data"), "{error}");
         let config = settings(&["--margin", "0.4", "--preset", "order0"]).resolve(false, Some(file.path())).unwrap();
         assert!((config.margin - 0.4).abs() < 1e-15 && config.use_abs);
         assert!(settings(&["--max-violation"]).resolve(false, None).unwrap().max_violation);

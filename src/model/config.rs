@@ -40,7 +40,7 @@ settings! {
     init: Option<PathBuf> = None, Data {
         value_name: "RUN", original: "`--resume`", unset: "random numbers", may_change: true,
     }
-    /// Name only the two shapes in a picture of the scenes, not all of it: another task, to train an encoder on first.
+    /// Name only two shapes and a colour in a picture of the scenes: another task, to train an encoder on first.
     labels: bool = false, Data {}
     /// Use the last N images of train as dev, if the folder has no dev split.
     hold_out: Option<usize> = None, Data { range: 1..=usize::MAX }
@@ -237,9 +237,12 @@ impl Config {
                 "none",
             ));
         }
-        let alone = [("weights", self.weights.is_some()), ("finetune", self.finetune), ("restval", self.restval)];
+        let alone = [("weights", self.weights.is_some()), ("finetune", self.finetune)];
         if let Some((key, _)) = alone.iter().find(|(_, set)| *set && self.encoder.is_none()) {
             return Err(Error::config(key, "an encoder (encoder = …) and pictures (images = …)", "without them"));
+        }
+        if self.restval && self.images.is_none() {
+            return Err(Error::config("restval", "pictures (images = …)", "without them"));
         }
         Ok(ValidConfig(self))
     }
