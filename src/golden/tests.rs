@@ -227,8 +227,9 @@ fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] 
         ],
         Program::Conv => &[("in.x", &["N", "C", "H", "W"]), ("param.weight", &["O", "C", "kh", "kw"])],
         Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Vgg => &[("in.x", &["N", "C", "H", "W"])],
-        Program::Resnet => &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])],
-        Program::Block => &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])],
+        Program::Block | Program::Resnet => {
+            &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])]
+        }
     }
 }
 
