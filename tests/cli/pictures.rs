@@ -258,7 +258,11 @@ fn settings_that_do_not_fit_are_named() {
     let base = ["train", "--data", "captions.json"];
     let with = |more: &[&'static str]| [&base[..], more].concat();
     refused(&with(&["--images", "pictures"]), folder, &["encoder = none: expected a value, since images has one"]);
-    refused(&with(&["--encoder", "vgg19"]), folder, &["images = none: expected a value, since encoder and data have one"]);
+    refused(
+        &with(&["--encoder", "vgg19"]),
+        folder,
+        &["images = none: expected a value, since encoder and data have one"],
+    );
     refused(&with(&["--finetune"]), folder, &["finetune", "expected an encoder"]);
     refused(&with(&["--labels"]), folder, &["labels = true: expected an encoder and no data"]);
     refused(&["train", "--labels"], folder, &["labels = true: expected an encoder and no data"]);

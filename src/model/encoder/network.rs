@@ -131,7 +131,8 @@ impl Network {
     /// block, whether it is for large pictures.
     #[cfg(test)]
     pub(crate) fn small_resnet(planes: &[usize], blocks: &[usize], first: usize, large: bool) -> Self {
-        let family = resnet(BlockForm::Basic, if large { First::Seven } else { First::Three }, Shortcut::Zeros);
+        let family =
+            resnet(BlockForm::Basic, if large { First::Seven } else { First::Three { stride: 1 } }, Shortcut::Zeros);
         Self { first: Some(first), ..Self::small(family, planes, blocks) }
     }
 
