@@ -101,7 +101,7 @@ pub(super) struct Place {
 type Task = [Range<usize>; 3];
 
 /// The most columns that are written at a time.
-const COLUMNS: usize = 256;
+const COLUMNS: usize = 128;
 
 struct Correlation<'a, T, F> {
     sizes: &'a Sizes,
