@@ -420,6 +420,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_that_keeps_nothing_gives_the_same_bits() {
+        for block in blocks::<f32>() {
+            let (mut memory, mut y) = (Memory::default(), Array4::default([0; 4]));
+            // The second pass finds used memory.
+            for x in [input(&block, 4, (9, 6)), input(&block, 3, (5, 7))] {
+                block.embed(x.view(), &mut memory, &mut y).unwrap();
+                assert_eq!(y, run(&block, &x, Mode::Eval).0);
+            }
+        }
+    }
+
+    #[test]
     fn bits_do_not_depend_on_the_number_of_threads() {
         for block in blocks::<f32>() {
             let x = input(&block, 3, (19, 17));

@@ -14,10 +14,11 @@
 //! (VGG, with bias) and of He et al. 2016 (`ResNet`, without). Its tensors are those of `PyTorch`'s `Conv2d`.
 //!
 //! All sums over channels are matrix products. The numbers that the kernel sees at one output are a **column** of
-//! K = C kh kw numbers, so that y [O, outputs] = W [O, K] · columns [K, outputs]. The columns are written for a
-//! block of outputs at a time. A block is part of a picture, or some whole pictures if they are small; its borders
-//! depend on the shapes alone. Therefore an element of y or dx has the same bits in any batch, and nothing depends
-//! on the number of threads.
+//! K = C kh kw numbers, so that y [O, outputs] = W [O, K] · columns [K, outputs]. The forward pass writes the columns
+//! into the panels of that product (`seen.rs`), and so does dx with stride 1: it is the convolution of dy with the
+//! kernel turned round. For dW, and for dx with another stride, the columns are in memory, for a block of outputs at a
+//! time. A block is part of a picture, or some whole pictures if they are small; its borders depend on the shapes
+//! alone. Therefore an element of y or dx has the same bits in any batch, and nothing depends on the number of threads.
 
 use std::ops::Range;
 
@@ -366,7 +367,7 @@ impl Sizes {
     /// The picture whose pixels are the columns of the block: a kernel of 1 × 1 visits each of them once. None if the
     /// columns have to be written.
     fn pixels_of(&self, block: &Block) -> Option<usize> {
-        block.picture().filter(|_| (self.kh, self.kw, self.stride, self.padding) == (1, 1, 1, 0))
+        block.picture().filter(|_| self.sees_pixels())
     }
 
     /// How many numbers of a block's columns are written.
@@ -516,8 +517,8 @@ mod tests {
         }
     }
 
-    /// Kernels, strides and paddings at odd sizes; the last two are computed in several blocks, of parts of a
-    /// picture and of several pictures.
+    /// Kernels, strides and paddings at odd sizes. Of the last three, two are computed in several blocks, of parts of a
+    /// picture and of several pictures, and one in several tasks, each of some channels.
     fn cases<T: Real>() -> Vec<Case<T>> {
         vec![
             Case::new([4, 3, 3, 3], 1, 1, [3, 5, 7]),
@@ -531,6 +532,7 @@ mod tests {
             Case::new([1, 2, 3, 3], 1, 4, [2, 1, 2]),
             Case::new([2, 64, 3, 3], 1, 1, [2, 48, 47]),
             Case::new([2, 80, 3, 3], 1, 1, [7, 20, 19]),
+            Case::new([400, 3, 3, 3], 1, 1, [2, 9, 7]),
         ]
     }
 
@@ -645,6 +647,19 @@ mod tests {
         let mut again = Array4::default([0; 4]);
         case.layer.backward(x, &mut cache, &case.dy, Write::Replace, &mut frozen, Some(&mut again));
         assert_eq!((frozen.count(), again), (0, dx));
+    }
+
+    #[test]
+    fn a_picture_without_rows_is_padding() {
+        let mut layer = Conv2d::zeros([2, 3, 2, 2], 1, 1);
+        (layer.weight, layer.bias) = (numbers([2, 3, 2, 2], "weight"), Some(array![5.0, 7.0]));
+        let (mut cache, mut rectified) = (Conv2dCache::default(), Array4::default([0; 4]));
+        let x = Array4::<f64>::zeros((2, 3, 0, 4));
+        layer.forward(x.view(), Mode::Eval, &mut cache).unwrap();
+        assert_eq!(cache.y, Array4::from_shape_fn((2, 2, 1, 5), |(_, o, _, _)| [5.0, 7.0][o]));
+        layer.bias = Some(array![-5.0, 7.0]);
+        layer.forward_rectified(x.view(), &mut rectified).unwrap();
+        assert_eq!(rectified, Array4::from_shape_fn((2, 2, 1, 5), |(_, o, _, _)| [0.0, 7.0][o]));
     }
 
     #[test]

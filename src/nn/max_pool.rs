@@ -201,6 +201,9 @@ mod tests {
         let (mut cache, mut dx) = (MaxPoolCache::default(), Array4::ones((1, 1, 9, 9)));
         layer.forward(x.view(), Mode::Train, &mut cache).unwrap();
         layer.backward(x.view(), &mut cache, dy, Write::Add, &mut layer.clone(), Some(&mut dx));
+        let mut alone = Array4::default([0; 4]);
+        layer.embed(x.view(), &mut alone);
+        assert!(alone.iter().zip(&cache.y).all(|(a, b)| a == b || a.is_nan() && b.is_nan()), "{alone} {}", cache.y);
         (cache.y, dx)
     }
 

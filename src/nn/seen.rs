@@ -4,9 +4,9 @@
 //! y [O, outputs] = W [O, K] · columns [K, outputs]. The columns are nowhere in memory: a thread writes those of some
 //! outputs into the panels of a product, uses them while they are in its cache, and writes the next ones.
 //!
-//! Before, it lays out what its outputs see, with zeros for the padding, so that outputs next to each other see numbers
-//! next to each other: with a stride s, every s-th row and column together, [C, s, s, rows, columns]. A kernel of
-//! 1 × 1 with stride 1 sees the picture as it is.
+//! Before that, it lays out what its outputs see, with zeros for the padding, so that adjacent outputs see adjacent
+//! numbers: with a stride s, every s-th row and column together, [C, s, s, rows, columns]. A kernel of 1 × 1 with
+//! stride 1 sees the picture as it is.
 //!
 //! Which outputs a thread computes at a time depends on the shapes alone, and no bit depends on it.
 
@@ -77,6 +77,7 @@ impl Sizes {
         finish: impl Fn(Place, &[T], &mut [T]) + Sync,
     ) {
         let outputs = self.oh * self.ow;
+        assert!(self.k() > 0, "a convolution of nothing");
         assert_eq!(y.dim(), (self.n, self.o, outputs), "the shape of y");
         if y.is_empty() {
             return;
@@ -219,7 +220,8 @@ impl<'a, T: Scalar> Seen<'a, T> {
             memory.resize(count, T::zero());
         }
         let mut lines = memory[..count].chunks_exact_mut(row);
-        for plane in x.chunks_exact(h * w).take(pictures.end * c).skip(pictures.start * c) {
+        for plane in pictures.start * c..pictures.end * c {
+            let plane = &x[plane * h * w..(plane + 1) * h * w];
             for (u, v) in (0..stride.min(kh)).flat_map(|u| (0..stride.min(kw)).map(move |v| (u, v))) {
                 // Number j of line i is pixel (s i + u − p, s j + v − p).
                 let inside = padding.saturating_sub(v).div_ceil(stride);
