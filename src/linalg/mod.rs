@@ -21,6 +21,7 @@ mod panels;
 mod planes;
 mod product;
 mod reduce;
+mod written;
 
 pub(crate) use panels::Panels;
 pub(crate) use planes::{Planes, channel_sum, each_channel, each_plane};
@@ -28,6 +29,7 @@ pub(crate) use planes::{Planes, channel_sum, each_channel, each_plane};
 pub(crate) use product::matmul;
 pub(crate) use product::{matmul_into, matmul_left, matmul_packed, matmul_panels, matmul_write};
 pub(crate) use reduce::{add, add_to_rows, column_sums, dot, reshape, rows_at_once, squared_norm};
+pub(crate) use written::{Tiles, matmul_written};
 
 /// Whether a result overwrites or accumulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,7 +105,30 @@ pub struct BatchNormCache<T> {
 impl<T: Scalar> BatchNormCache<T> {
     /// 1 / √(σ² + ε) of a channel.
     fn inverse_deviation(&self, channel: usize) -> T {
-        T::one() / (self.var[channel] + T::from_f64(EPSILON)).sqrt()
+        inverse_deviation(self.var[channel])
+    }
+}
+
+/// 1 / √(σ² + ε)
+fn inverse_deviation<T: Scalar>(var: T) -> T {
+    T::one() / (var + T::from_f64(EPSILON)).sqrt()
+}
+
+/// (BN-2) of one channel.
+#[derive(Clone, Copy)]
+pub(super) struct ChannelNorm<T> {
+    mean: T,
+    /// γ / √(σ² + ε)
+    scale: T,
+    bias: T,
+}
+
+impl<T: Scalar> ChannelNorm<T> {
+    /// y of x.
+    #[inline(always)]
+    pub(super) fn of(&self, x: T) -> T {
+        // (BN-2)  y = γ (x − μ) / √(σ² + ε) + β
+        self.scale * (x - self.mean) + self.bias
     }
 }
 
@@ -194,6 +217,16 @@ impl<T: Scalar> Layer<T> for BatchNorm<T> {
 }
 
 impl<T: Scalar> BatchNorm<T> {
+    fn of_channel(&self, c: usize, mean: T, var: T) -> ChannelNorm<T> {
+        ChannelNorm { mean, scale: self.weight[c] * inverse_deviation(var), bias: self.bias[c] }
+    }
+
+    /// The norm of every channel with running statistics.
+    pub(super) fn running(&self) -> Vec<ChannelNorm<T>> {
+        let statistics = self.running_mean.iter().zip(&self.running_var).enumerate();
+        statistics.map(|(c, (&mean, &var))| self.of_channel(c, mean, var)).collect()
+    }
+
     /// (BN-1): μ and σ² of the pass, for the cache.
     fn statistics(&self, x: ArrayView4<'_, T>, mode: Mode, cache: &mut BatchNormCache<T>) -> Result<()> {
         let (pictures, channels, rows, columns) = x.dim();
@@ -240,13 +273,12 @@ impl<T: Scalar> BatchNorm<T> {
         linalg::reshape(&mut y, shape);
         linalg::each_plane(&mut y, |k, y| {
             let c = k % shape.1;
-            let (mean, scale, bias) = (cache.mean[c], self.weight[c] * cache.inverse_deviation(c), self.bias[c]);
+            let norm = self.of_channel(c, cache.mean[c], cache.var[c]);
             vectorized(
                 #[inline(always)]
                 || {
                     for (y, &x) in y.iter_mut().zip(x.plane(k)) {
-                        // (BN-2)  y = γ (x − μ) / √(σ² + ε) + β
-                        *y = then(scale * (x - mean) + bias);
+                        *y = then(norm.of(x));
                     }
                 },
             );

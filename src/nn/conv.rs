@@ -14,10 +14,11 @@
 //! (VGG, with bias) and of He et al. 2016 (`ResNet`, without). Its tensors are those of `PyTorch`'s `Conv2d`.
 //!
 //! All sums over channels are matrix products. The numbers that the kernel sees at one output are a **column** of
-//! K = C kh kw numbers, so that y [O, outputs] = W [O, K] · columns [K, outputs]. The columns are written for a
-//! block of outputs at a time. A block is part of a picture, or some whole pictures if they are small; its borders
-//! depend on the shapes alone. Therefore an element of y or dx has the same bits in any batch, and nothing depends
-//! on the number of threads.
+//! K = C kh kw numbers, so that y [O, outputs] = W [O, K] · columns [K, outputs]. The forward pass writes the columns
+//! into the panels of that product (`seen.rs`), and so does dx with stride 1: it is the convolution of dy with the
+//! kernel turned round. For dW, and for dx with another stride, the columns are in memory, for a block of outputs at a
+//! time. A block is part of a picture, or some whole pictures if they are small; its borders depend on the shapes
+//! alone. Therefore an element of y or dx has the same bits in any batch, and nothing depends on the number of threads.
 
 use std::ops::Range;
 
@@ -26,8 +27,10 @@ use ndarray::{Array1, Array4, ArrayView2, ArrayView4, ArrayViewMut2, Axis, Shape
 use rayon::slice::ParallelSliceMut;
 
 use super::module::missing;
+use super::relu::rectified;
+use super::seen::{Place, Sizes};
 use super::{Layer, Mode, Module, Path, Tensor, Visitor, visit_tensor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg::{self, Panels, Write};
 use crate::real::{Real, Scalar};
 use crate::simd::Memory;
@@ -85,9 +88,13 @@ impl<T> Conv2d<T> {
     /// If the picture is too small.
     pub(crate) fn multiplications(&self, size: &mut [usize; 2]) -> usize {
         let x = (1, self.weight.dim().1, size[0], size[1]);
-        let sizes = Sizes::of(self, x).expect("a picture that is large enough");
+        let sizes = self.sizes(x).expect("a picture that is large enough");
         *size = [sizes.oh, sizes.ow];
         sizes.o * sizes.k() * sizes.oh * sizes.ow
+    }
+
+    fn sizes(&self, x: (usize, usize, usize, usize)) -> Result<Sizes> {
+        Sizes::of(x, self.weight.dim(), self.stride, self.padding)
     }
 
     fn weight_tensor(&self) -> Tensor {
@@ -153,40 +160,16 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
     ///
     /// If the picture with its padding is smaller than the kernel.
     fn forward(&self, x: ArrayView4<'_, T>, _: Mode, cache: &mut Conv2dCache<T>) -> Result<()> {
-        let sizes = Sizes::of(self, x.dim())?;
-        let Sizes { n, o, oh, ow, .. } = sizes;
-        linalg::reshape(&mut cache.y, (n, o, oh, ow));
-        let (x, w) = (x.as_standard_layout(), matrix(&self.weight));
-        let x = x.as_slice().expect("in standard layout");
-        let mut y = cache.y.view_mut().into_shape_with_order((n, o, oh * ow)).expect("in standard layout");
-        let w = packed(w);
-        for block in sizes.blocks() {
-            with_memory(Memory::Columns, sizes.written(&block), |memory: &mut [T]| {
-                let columns = sizes.columns(x, &block, memory);
-                // (CONV-1)  y[n, o, i, j] = b_o + Σ_{c, u, v} W[o, c, u, v] x[n, c, s i + u − p, s j + v − p]
-                if let Some(picture) = block.picture() {
-                    return linalg::matmul_left(&w, columns, y.slice_mut(s![picture, .., block.outputs.clone()]));
-                }
-                with_memory(Memory::Outputs, o * block.len(), |memory: &mut [T]| {
-                    let mut product = ArrayViewMut2::from_shape((o, block.len()), memory).expect("as many as taken");
-                    linalg::matmul_left(&w, columns, product.view_mut());
-                    let mut y = y.slice_mut(s![block.pictures.clone(), .., ..]);
-                    let pictures = product.axis_chunks_iter(Axis(1), block.outputs.len()).into_par_iter();
-                    y.outer_iter_mut().into_par_iter().zip(pictures).for_each(|(mut y, product)| y.assign(&product));
-                });
-            });
-        }
-        T::memory(Memory::Weight).set(w.into_memory());
-        if let Some(bias) = &self.bias {
-            assert_eq!(bias.len(), o, "a bias for {o} outputs");
-            linalg::each_plane(&mut cache.y, |plane, y| {
-                let b = bias[plane % o];
-                for y in y {
-                    *y += b;
-                }
-            });
-        }
-        Ok(())
+        let bias = self.bias.as_ref().inspect(|bias| assert_eq!(bias.len(), self.weight.dim().0, "the bias"));
+        self.outputs(
+            x,
+            &mut cache.y,
+            #[inline(always)]
+            |place, sums, y| match bias {
+                Some(bias) => y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = sum + bias[place.channel]),
+                None => y.copy_from_slice(sums),
+            },
+        )
     }
 
     fn backward(
@@ -200,8 +183,8 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
     ) where
         T: Real,
     {
-        let sizes = Sizes::of(self, x.dim()).expect("the x of the forward pass");
-        let Sizes { n, c, o, oh, ow, .. } = sizes;
+        let sizes = self.sizes(x.dim()).expect("the x of the forward pass");
+        let Sizes { n, c, o, kh, kw, oh, ow, .. } = sizes;
         assert_eq!(dy.dim(), (n, o, oh, ow), "the shape of dy");
         let (x, dy, w) = (x.as_standard_layout(), dy.as_standard_layout(), matrix(&self.weight));
         let x = x.as_slice().expect("in standard layout");
@@ -224,6 +207,11 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
         });
         if let Some(dx) = dx.as_deref_mut() {
             linalg::reshape(dx, (n, c, sizes.h, sizes.w));
+        }
+        if let Some(dx) = dx.take_if(|_| self.stride == 1 && self.padding < kh && kh == kw) {
+            self.correlate_back(sizes, dy.as_slice().expect("in standard layout"), dx);
+        }
+        if let Some(dx) = dx.as_deref_mut() {
             dx.fill(T::zero());
         }
         let transposed = dx.is_some().then(|| packed(w.t()));
@@ -247,21 +235,72 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                         linalg::matmul_write(dy, columns.t(), Write::Add, dw.view_mut());
                     }
                     let (Some(dx), Some(w)) = (dx.as_deref_mut(), &transposed) else { return };
-                    if let Some(picture) = sizes.pixels_of(&block) {
-                        let mut dx = dx.view_mut().into_shape_with_order((n, c, oh * ow)).expect("in standard layout");
-                        linalg::matmul_left(w, dy, dx.slice_mut(s![picture, .., block.outputs.clone()]));
-                    } else {
-                        let mut columns = ArrayViewMut2::from_shape((sizes.k(), block.len()), memory).expect("as many");
-                        // (CONV-1′)  dx[n, c, s i + u − p, s j + v − p] += Σ_o W[o, c, u, v] dy[n, o, i, j]
-                        linalg::matmul_left(w, dy, columns.view_mut());
-                        sizes.add_columns(memory, &block, dx.as_slice_mut().expect("in standard layout"));
-                    }
+                    let mut columns = ArrayViewMut2::from_shape((sizes.k(), block.len()), memory).expect("as many");
+                    // (CONV-1′)  dx[n, c, s i + u − p, s j + v − p] += Σ_o W[o, c, u, v] dy[n, o, i, j]
+                    linalg::matmul_left(w, dy, columns.view_mut());
+                    sizes.add_columns(memory, &block, dx.as_slice_mut().expect("in standard layout"));
                 });
             });
         }
         if let Some(panels) = transposed {
             T::memory(Memory::Weight).set(panels.into_memory());
         }
+    }
+}
+
+impl<T: Scalar> Conv2d<T> {
+    /// Computes y from the sums of (CONV-1), without the bias. `finish` gets the place of some outputs, their sums, and
+    /// where they belong.
+    pub(super) fn outputs(
+        &self,
+        x: ArrayView4<'_, T>,
+        y: &mut Array4<T>,
+        finish: impl Fn(Place, &[T], &mut [T]) + Sync,
+    ) -> Result<()> {
+        let sizes = self.sizes(x.dim())?;
+        let Sizes { n, o, oh, ow, .. } = sizes;
+        linalg::reshape(y, (n, o, oh, ow));
+        let x = x.as_standard_layout();
+        let w = packed(matrix(&self.weight));
+        let y = y.view_mut().into_shape_with_order((n, o, oh * ow)).expect("in standard layout");
+        // (CONV-1)  y[n, o, i, j] = b_o + Σ_{c, u, v} W[o, c, u, v] x[n, c, s i + u − p, s j + v − p]
+        sizes.correlate(&w, x.as_slice().expect("in standard layout"), y, finish);
+        T::memory(Memory::Weight).set(w.into_memory());
+        Ok(())
+    }
+
+    /// y whose numbers are max(0, y).
+    pub(crate) fn forward_rectified(&self, x: ArrayView4<'_, T>, y: &mut Array4<T>) -> Result<()> {
+        let bias = self.bias.as_ref().expect("a bias");
+        assert_eq!(bias.len(), self.weight.dim().0, "the bias");
+        self.outputs(
+            x,
+            y,
+            #[inline(always)]
+            |place, sums, y| y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = rectified(sum + bias[place.channel])),
+        )
+    }
+
+    /// dx with stride 1. It is the convolution of dy with the kernel turned round, since dx[n, c, i, j] is the sum of
+    /// W[o, c, u, v] dy[n, o, i − u + p, j − v + p]. One sum runs over o, u and v.
+    fn correlate_back(&self, sizes: Sizes, dy: &[T], dx: &mut Array4<T>) {
+        let Sizes { n, c, h, w: columns, o, kh, kw, oh, ow, padding, .. } = sizes;
+        let back = Sizes::of((n, o, oh, ow), (c, o, kh, kw), 1, kh - 1 - padding).expect("the sizes of dy");
+        let (taps, turned) = (kh * kw, o * kh * kw);
+        let weight = self.weight.as_slice().expect("a weight is contiguous");
+        with_memory(Memory::Outputs, c * turned, |memory: &mut [T]| {
+            memory.par_chunks_exact_mut(turned.max(1)).enumerate().for_each(|(channel, line)| {
+                for (line, weight) in line.chunks_exact_mut(taps).zip(weight.chunks_exact(c * taps)) {
+                    let weight = weight[channel * taps..(channel + 1) * taps].iter().rev();
+                    line.iter_mut().zip(weight).for_each(|(to, &w)| *to = w);
+                }
+            });
+            let w = packed(ArrayView2::from_shape((c, turned), &*memory).expect("as many"));
+            let dx = dx.view_mut().into_shape_with_order((n, c, h * columns)).expect("in standard layout");
+            // (CONV-1′)  dx[n, c, s i + u − p, s j + v − p] += Σ_o W[o, c, u, v] dy[n, o, i, j]
+            back.correlate(&w, dy, dx, |_, sums, dx| dx.copy_from_slice(sums));
+            T::memory(Memory::Weight).set(w.into_memory());
+        });
     }
 }
 
@@ -290,22 +329,6 @@ fn with_memory<T: Scalar, R>(of: Memory, count: usize, work: impl FnOnce(&mut [T
     result
 }
 
-/// The letters of the equations; `oh` and `ow` are Ho and Wo.
-#[derive(Clone, Copy)]
-struct Sizes {
-    n: usize,
-    c: usize,
-    h: usize,
-    w: usize,
-    o: usize,
-    kh: usize,
-    kw: usize,
-    oh: usize,
-    ow: usize,
-    stride: usize,
-    padding: usize,
-}
-
 /// Outputs whose columns are written at a time: whole rows of one picture, or several whole pictures.
 struct Block {
     pictures: Range<usize>,
@@ -325,28 +348,6 @@ impl Block {
 }
 
 impl Sizes {
-    fn of<T>(layer: &Conv2d<T>, x: (usize, usize, usize, usize)) -> Result<Self> {
-        let ((n, c, h, w), (o, channels, kh, kw)) = (x, layer.weight.dim());
-        let Conv2d { stride, padding, .. } = *layer;
-        assert!(stride > 0, "a stride of 0");
-        if c != channels || h + 2 * padding < kh || w + 2 * padding < kw {
-            let least = |kernel: usize| kernel.saturating_sub(2 * padding);
-            let expected = format!(
-                "[N, {channels}, H ≥ {}, W ≥ {}] for a kernel of {kh} × {kw} and padding {padding}",
-                least(kh),
-                least(kw)
-            );
-            return Err(Error::shape("x", expected, &[n, c, h, w]));
-        }
-        let (oh, ow) = ((h + 2 * padding - kh) / stride + 1, (w + 2 * padding - kw) / stride + 1);
-        Ok(Self { n, c, h, w, o, kh, kw, oh, ow, stride, padding })
-    }
-
-    /// K, the length of a column.
-    fn k(&self) -> usize {
-        self.c * self.kh * self.kw
-    }
-
     /// Blocks of bounded size. Their borders do not depend on the number of pictures.
     fn blocks(self) -> impl Iterator<Item = Block> {
         /// The largest number of elements, of the columns and of the outputs, unless one row of outputs has more.
@@ -366,7 +367,7 @@ impl Sizes {
     /// The picture whose pixels are the columns of the block: a kernel of 1 × 1 visits each of them once. None if the
     /// columns have to be written.
     fn pixels_of(&self, block: &Block) -> Option<usize> {
-        block.picture().filter(|_| (self.kh, self.kw, self.stride, self.padding) == (1, 1, 1, 0))
+        block.picture().filter(|_| self.sees_pixels())
     }
 
     /// How many numbers of a block's columns are written.
@@ -516,8 +517,8 @@ mod tests {
         }
     }
 
-    /// Kernels, strides and paddings at odd sizes; the last two are computed in several blocks, of parts of a
-    /// picture and of several pictures.
+    /// Kernels, strides and paddings at odd sizes. Of the last three, two are computed in several blocks, of parts of a
+    /// picture and of several pictures, and one in several tasks, each of some channels.
     fn cases<T: Real>() -> Vec<Case<T>> {
         vec![
             Case::new([4, 3, 3, 3], 1, 1, [3, 5, 7]),
@@ -531,6 +532,7 @@ mod tests {
             Case::new([1, 2, 3, 3], 1, 4, [2, 1, 2]),
             Case::new([2, 64, 3, 3], 1, 1, [2, 48, 47]),
             Case::new([2, 80, 3, 3], 1, 1, [7, 20, 19]),
+            Case::new([400, 3, 3, 3], 1, 1, [2, 9, 7]),
         ]
     }
 
@@ -620,7 +622,7 @@ mod tests {
     fn blocks_are_bounded_and_cover_every_output_once() {
         let layer = Conv2d::<f32>::zeros([64, 512, 3, 3], 1, 1);
         for (shape, blocks) in [((100, 512, 7, 7), 25), ((2, 512, 40, 40), 2 * 8), ((0, 512, 7, 7), 0)] {
-            let sizes = Sizes::of(&layer, shape).unwrap();
+            let sizes = layer.sizes(shape).unwrap();
             let found: Vec<Block> = sizes.blocks().collect();
             assert_eq!(found.len(), blocks, "{shape:?}");
             assert!(found.iter().all(|block| block.len() * sizes.k() <= 1 << 20), "{shape:?}");
@@ -645,6 +647,19 @@ mod tests {
         let mut again = Array4::default([0; 4]);
         case.layer.backward(x, &mut cache, &case.dy, Write::Replace, &mut frozen, Some(&mut again));
         assert_eq!((frozen.count(), again), (0, dx));
+    }
+
+    #[test]
+    fn a_picture_without_rows_is_padding() {
+        let mut layer = Conv2d::zeros([2, 3, 2, 2], 1, 1);
+        (layer.weight, layer.bias) = (numbers([2, 3, 2, 2], "weight"), Some(array![5.0, 7.0]));
+        let (mut cache, mut rectified) = (Conv2dCache::default(), Array4::default([0; 4]));
+        let x = Array4::<f64>::zeros((2, 3, 0, 4));
+        layer.forward(x.view(), Mode::Eval, &mut cache).unwrap();
+        assert_eq!(cache.y, Array4::from_shape_fn((2, 2, 1, 5), |(_, o, _, _)| [5.0, 7.0][o]));
+        layer.bias = Some(array![-5.0, 7.0]);
+        layer.forward_rectified(x.view(), &mut rectified).unwrap();
+        assert_eq!(rectified, Array4::from_shape_fn((2, 2, 1, 5), |(_, o, _, _)| [0.0, 7.0][o]));
     }
 
     #[test]

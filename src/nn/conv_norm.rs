@@ -6,9 +6,10 @@ use ndarray::{Array4, ArrayView4};
 
 use super::batch_norm::{BatchNorm, BatchNormCache};
 use super::conv::{Conv2d, Conv2dCache};
+use super::relu::rectified;
 use super::{Layer, Mode, Module, Path, Visitor};
 use crate::error::Result;
-use crate::linalg::Write;
+use crate::linalg::{Planes, Write};
 use crate::real::{Real, Scalar};
 
 /// A convolution and its normalisation.
@@ -80,6 +81,35 @@ impl<T: Scalar> ConvNorm<T> {
     ) -> Result<()> {
         self.conv.forward(x, mode, &mut cache.conv)?;
         self.norm.forward_rectified(&cache.conv.y, mode, &mut cache.norm)
+    }
+
+    /// `then(r)` in [`Mode::Eval`], for which nothing is kept.
+    pub(crate) fn embed(&self, x: ArrayView4<'_, T>, then: impl Fn(T) -> T + Sync, y: &mut Array4<T>) -> Result<()> {
+        let norms = self.norm.running();
+        self.conv.outputs(
+            x,
+            y,
+            #[inline(always)]
+            |place, sums, y| {
+                let norm = norms[place.channel];
+                y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = then(norm.of(sum)));
+            },
+        )
+    }
+
+    /// max(0, r + s) in [`Mode::Eval`], for which nothing is kept.
+    pub(crate) fn embed_with(&self, x: ArrayView4<'_, T>, s: ArrayView4<'_, T>, y: &mut Array4<T>) -> Result<()> {
+        let (norms, shortcut) = (self.norm.running(), Planes::of(&s));
+        self.conv.outputs(
+            x,
+            y,
+            #[inline(always)]
+            |place, sums, y| {
+                let norm = norms[place.channel];
+                let s = &shortcut.plane(place.picture * norms.len() + place.channel)[place.first..];
+                y.iter_mut().zip(sums).zip(s).for_each(|((y, &sum), &s)| *y = rectified(norm.of(sum) + s));
+            },
+        )
     }
 
     /// max(0, r) once more, from what the convolution gave in the last forward pass: the same bits.

@@ -17,6 +17,7 @@ use super::{Layer, Mode};
 use crate::error::Result;
 use crate::linalg::{self, Planes, Write};
 use crate::real::{Real, Scalar};
+use crate::simd::vectorized;
 
 /// The largest number of each window; it has no parameters.
 ///
@@ -71,6 +72,47 @@ impl MaxPool {
         let end = i * self.stride + self.kernel - self.padding;
         (i * self.stride).saturating_sub(self.padding)..end.min(n)
     }
+}
+
+impl MaxPool {
+    /// y alone, where no backward pass follows: the maximum of the rows first. Of two zeros it may be the other.
+    pub(crate) fn embed<T: Scalar>(self, x: ArrayView4<'_, T>, y: &mut Array4<T>) {
+        let (pictures, channels, height, width) = x.dim();
+        linalg::reshape(y, (pictures, channels, self.windows(height), self.windows(width)));
+        let x = x.as_standard_layout();
+        let planes = Planes::of(&x);
+        let windows = self.windows(width);
+        linalg::each_plane(y, |k, y| {
+            let mut highest = vec![T::zero(); width];
+            for (i, y) in y.chunks_exact_mut(windows).enumerate() {
+                let rows = self.rows(i, height);
+                let mut rows = planes.plane(k)[rows.start * width..rows.end * width].chunks_exact(width);
+                highest.copy_from_slice(rows.next().expect("a window has a row"));
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for row in rows {
+                            for (largest, &x) in highest.iter_mut().zip(row) {
+                                *largest = if exceeds(x, *largest) { x } else { *largest };
+                            }
+                        }
+                    },
+                );
+                for (j, y) in y.iter_mut().enumerate() {
+                    let columns = &highest[self.rows(j, width)];
+                    // (MAXPOOL-1)  y = max of x over the window
+                    *y = columns.iter().copied().reduce(|y, x| if exceeds(x, y) { x } else { y }).expect("a column");
+                }
+            }
+        });
+    }
+}
+
+/// Whether a number takes the place of the largest before it: if it is larger, or the first NaN.
+#[inline(always)]
+fn exceeds<T: Scalar>(next: T, largest: T) -> bool {
+    let (next, largest) = (next.re(), largest.re());
+    next > largest || (next.is_nan() && !largest.is_nan())
 }
 
 impl<T: Scalar> Layer<T> for MaxPool {
@@ -142,8 +184,7 @@ fn first_maximum<T: Scalar>(x: &[T], width: usize, rows: Range<usize>, columns: 
     let mut best = rows.start * width + columns.start;
     for i in rows {
         for pixel in i * width + columns.start..i * width + columns.end {
-            let (next, largest) = (x[pixel].re(), x[best].re());
-            if next > largest || (next.is_nan() && !largest.is_nan()) {
+            if exceeds(x[pixel], x[best]) {
                 best = pixel;
             }
         }
@@ -160,6 +201,9 @@ mod tests {
         let (mut cache, mut dx) = (MaxPoolCache::default(), Array4::ones((1, 1, 9, 9)));
         layer.forward(x.view(), Mode::Train, &mut cache).unwrap();
         layer.backward(x.view(), &mut cache, dy, Write::Add, &mut layer.clone(), Some(&mut dx));
+        let mut alone = Array4::default([0; 4]);
+        layer.embed(x.view(), &mut alone);
+        assert!(alone.iter().zip(&cache.y).all(|(a, b)| a == b || a.is_nan() && b.is_nan()), "{alone} {}", cache.y);
         (cache.y, dx)
     }
 

@@ -24,6 +24,7 @@ pub(crate) mod max_pool;
 pub(crate) mod module;
 pub(crate) mod prefix_tree;
 pub(crate) mod relu;
+mod seen;
 
 use crate::error::Result;
 use crate::real::{Real, Scalar};

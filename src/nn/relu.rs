@@ -67,7 +67,7 @@ impl<T: Scalar> Layer<T> for Relu {
 
 /// (RELU-1) of one number.
 #[inline(always)]
-pub(super) fn rectified<T: Scalar>(x: T) -> T {
+pub(crate) fn rectified<T: Scalar>(x: T) -> T {
     // (RELU-1)  y = max(0, x)
     if x.re() <= 0.0 { T::zero() } else { x }
 }

@@ -19,7 +19,7 @@ use crate::nn::block::Memory;
 use crate::nn::conv_norm::ConvNormCache;
 use crate::nn::flatten::FlattenCache;
 use crate::nn::max_pool::MaxPoolCache;
-use crate::nn::relu::relu_backward;
+use crate::nn::relu::{rectified, relu_backward};
 use crate::nn::{AvgPool, Block, BlockCache, ConvNorm, Flatten, Layer, MaxPool, Mode, Module, Path, Tensor, Visitor};
 use crate::real::{Real, Scalar};
 
@@ -173,13 +173,16 @@ impl<T: Scalar> ResNet<T> {
 
     /// φ in evaluation, for which nothing is kept.
     pub(super) fn embed(&self, x: ArrayView4<'_, T>) -> Result<Array2<T>> {
-        let (mut first, mut pool, mut cache) =
-            (ConvNormCache::default(), MaxPoolCache::default(), BlockCache::default());
-        let mut h = std::mem::take(self.begin(x, Mode::Eval, &mut first, &mut pool)?);
-        drop((first, pool));
+        let (mut h, mut y, mut memory) = (Array4::default([0; 4]), Array4::default([0; 4]), Memory::default());
+        // (RESNET-1)  h_0 = max(0, norm(conv(x))), then maxpool(h_0) for large pictures
+        self.first.embed(x, rectified, &mut h)?;
+        if self.pool {
+            POOL.embed(h.view(), &mut y);
+            std::mem::swap(&mut h, &mut y);
+        }
         for block in self.blocks() {
-            block.forward(h.view(), Mode::Eval, &mut cache)?;
-            std::mem::swap(&mut h, &mut cache.y);
+            block.embed(h.view(), &mut memory, &mut y)?;
+            std::mem::swap(&mut h, &mut y);
         }
         let (mut mean, mut row) = (AvgPoolCache::default(), FlattenCache::default());
         PIXELS.forward(h.view(), Mode::Eval, &mut mean)?;

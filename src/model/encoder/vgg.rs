@@ -11,11 +11,11 @@
 //! p = 0.5 acts in training alone, so φ ≥ 0, and its last layer before the classes is fc7. The convolutions have
 //! torchvision's numbers in `features`, where ReLU and pools count too.
 
-use ndarray::{Array1, Array2, Array4, ArrayView4};
+use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
 
 use super::network::Network;
 use crate::error::{Error, Result};
-use crate::linalg::Write;
+use crate::linalg::{self, Write};
 use crate::nn::avg_pool::AvgPoolCache;
 use crate::nn::conv::Conv2dCache;
 use crate::nn::dropout::DropoutCache;
@@ -184,8 +184,7 @@ impl<T: Scalar> Vgg<T> {
             for (k, conv) in convs.iter().enumerate() {
                 let (before, now) = caches.split_at_mut(k);
                 // (VGG-1)  h = max(0, conv(h)), in each layer several times, then h = maxpool(h)
-                conv.forward(before.last().map_or(x, |before| before.y.view()), mode, &mut now[0])?;
-                relu(&mut now[0].y);
+                conv.forward_rectified(before.last().map_or(x, |before| before.y.view()), &mut now[0].y)?;
             }
             POOL.forward(last(caches).y.view(), mode, pool)?;
         }
@@ -209,20 +208,36 @@ impl<T: Scalar> Vgg<T> {
 
     /// φ in evaluation, for which nothing is kept.
     pub(super) fn embed(&self, x: ArrayView4<'_, T>) -> Result<Array2<T>> {
-        let (mut h, mut conv_cache, mut pool) = (x.to_owned(), Conv2dCache::default(), MaxPoolCache::default());
+        let (mut h, mut next) = (x.to_owned(), Array4::default([0; 4]));
         for convs in &self.layers {
-            for conv in convs {
-                conv.forward(h.view(), Mode::Eval, &mut conv_cache)?;
-                std::mem::swap(&mut h, &mut conv_cache.y);
-                relu(&mut h);
-            }
-            POOL.forward(h.view(), Mode::Eval, &mut pool)?;
-            std::mem::swap(&mut h, &mut pool.y);
+            Self::embed_layer(convs, h.view(), &mut next)?;
+            std::mem::swap(&mut h, &mut next);
         }
         let mut rows = RowsCache::default();
         self.rows(h.view(), Mode::Eval, &mut rows)?;
         let [_, dropout] = rows.dropout;
         Ok(dropout.y)
+    }
+
+    /// (VGG-1) of one layer in evaluation. The pictures of the first layers are large, and are taken a few at a time
+    /// through all convolutions and the pool, so that less memory is needed, and more of it is in a cache.
+    fn embed_layer(convs: &[Conv2d<T>], x: ArrayView4<'_, T>, pooled: &mut Array4<T>) -> Result<()> {
+        /// The most numbers of the pictures that a convolution makes.
+        const NUMBERS: usize = 1 << 22;
+        let (pictures, _, rows, columns) = x.dim();
+        let planes = last(convs).weight.dim().0;
+        linalg::reshape(pooled, (pictures, planes, POOL.windows(rows), POOL.windows(columns)));
+        let (mut h, mut y) = (Array4::default([0; 4]), Array4::default([0; 4]));
+        let some = (NUMBERS / (planes * rows * columns)).max(1);
+        for (x, mut pooled) in x.axis_chunks_iter(Axis(0), some).zip(pooled.axis_chunks_iter_mut(Axis(0), some)) {
+            for (k, conv) in convs.iter().enumerate() {
+                conv.forward_rectified(if k == 0 { x } else { h.view() }, &mut y)?;
+                std::mem::swap(&mut h, &mut y);
+            }
+            POOL.embed(h.view(), &mut y);
+            pooled.assign(&y);
+        }
+        Ok(())
     }
 
     pub(super) fn backward(
