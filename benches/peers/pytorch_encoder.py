@@ -22,12 +22,33 @@ from vse_torch import Vse, l2norm, train_step
 CNN = "img_enc.cnn."
 
 
+class SmallResNet(nn.Module):
+    """resnet8: a first convolution of 3 x 3 with stride 2, no pool, three layers of one basic block."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        planes = [tensors[f"{CNN}layer{k}.0.conv1.weight"].shape[0] for k in range(1, 4)]
+        self.conv1 = nn.Conv2d(3, planes[0], 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes[0])
+        self.layer1 = nn.Sequential(resnet.BasicBlock(planes[0], planes[0]))
+        for k in (1, 2):
+            down = nn.Sequential(nn.Conv2d(planes[k - 1], planes[k], 1, 2, bias=False), nn.BatchNorm2d(planes[k]))
+            setattr(self, f"layer{k + 1}", nn.Sequential(resnet.BasicBlock(planes[k - 1], planes[k], 2, down)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, Y, X] -> [N, F]"""
+        h = self.bn1(self.conv1(x)).relu()
+        return self.layer3(self.layer2(self.layer1(h))).mean((2, 3))
+
+
 def network_of(tensors: dict[str, Tensor]) -> nn.Module:
     """The network without its last linear map whose tensors these are, in evaluation mode."""
     names = {name.removeprefix(CNN) for name in tensors if name.startswith(CNN)}
     if "features.0.weight" in names:
         net = vgg.vgg19()
         net.classifier = net.classifier[:-1]
+    elif tensors[CNN + "conv1.weight"].shape[-1] == 3:
+        net = SmallResNet(tensors)
     else:
         counts = [len({name.split(".")[1] for name in names if name.startswith(f"layer{k}.")}) for k in range(1, 5)]
         bottleneck = "layer1.0.conv3.weight" in names

@@ -19,9 +19,6 @@ use crate::real::Real;
 /// The first id of an ordinary word, after `<pad>`, `<start>`, `<end>` and `<unk>`.
 const FIRST_WORD: u32 = Vocabulary::UNKNOWN + 1;
 
-/// The rows and columns of a picture.
-pub(super) const PICTURE: [usize; 2] = [224, 224];
-
 /// The source of captions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Captions {
@@ -171,9 +168,9 @@ pub(super) fn uniform(rng: &mut impl RngCore) -> f64 {
 #[must_use]
 pub(crate) fn batch<T: Real>(architecture: &Architecture, captions: Vec<Vec<u32>>) -> Batch<T> {
     let mut rng = stream(SEED, "bench/images");
-    let (pairs, [rows, columns]) = (captions.len(), PICTURE);
-    let images = if architecture.encoder.is_some() {
-        Array4::from_shape_simple_fn((pairs, 3, rows, columns), || T::from_f64(4.0 * uniform(&mut rng) - 2.0)).into()
+    let pairs = captions.len();
+    let images = if let Some(side) = architecture.encoder.map(|network| network.side()) {
+        Array4::from_shape_simple_fn((pairs, 3, side, side), || T::from_f64(4.0 * uniform(&mut rng) - 2.0)).into()
     } else {
         Array2::from_shape_simple_fn((pairs, architecture.img_dim), || T::from_f64(uniform(&mut rng))).into()
     };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::captions::{Captions, PICTURE, batch};
+use super::captions::{Captions, batch};
 use super::effort::Effort;
 use super::measure::{Peak, Timing};
 use super::size::{Model, Size};
@@ -58,7 +58,7 @@ pub(crate) struct Rate {
 /// The pictures have no gradient. What a step computes again, to save memory, counts once.
 pub(super) fn useful_operations(model: &Model, captions: &[Vec<u32>]) -> [f64; 2] {
     let network = model.architecture.encoder;
-    let [first, others] = network.map_or([0, 0], |network| network.multiplications(PICTURE));
+    let [first, others] = network.map_or([0, 0], |network| network.multiplications([network.side(); 2]));
     let [first, others] = [first, others].map(|count| 2.0 * count as f64 * captions.len() as f64);
     let rest = operations(&products(&model.architecture, &PrefixTree::new(captions)), None);
     [first + others, 2.0 * first + 3.0 * others + rest]
@@ -84,7 +84,7 @@ impl Pictures {
         EncoderReport {
             encoder: self.model.size,
             pictures: self.batch.len(),
-            picture: PICTURE,
+            picture: [self.model.architecture.encoder.map_or(0, |network| network.side()); 2],
             parameters: self.model.architecture.parameters(),
             forward_operations: self.forward_operations,
             step_operations: self.step_operations,

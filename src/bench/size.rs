@@ -10,7 +10,7 @@ use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Config, Network, ValidConfig};
 
-/// Dimensions of a model. B is 128 in the first three, and 8 with an encoder.
+/// Dimensions of a model. B is 128 in the first three, and 8 with an encoder of large pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Size {
@@ -21,7 +21,8 @@ pub(crate) enum Size {
     Coco,
     /// The paper's, on COCO with VGG19 features: E 300, H = D = 1024, F 4096, V 11,755.
     Paper,
-    /// The paper's with this image encoder, and pictures of 224 × 224.
+    /// The paper's with this image encoder, and pictures of 224 × 224. With an encoder of small pictures, that for the
+    /// pixels of the scenes: B 32, E 32, H = D = 64.
     #[serde(untagged)]
     Encoder(Network),
 }
@@ -87,6 +88,7 @@ impl Model {
         let (word_dim, embed_size, img_dim, vocab_size) = match size {
             Size::Demo => (32, 64, 256, 150),
             Size::Coco => (128, 256, 1618, 2006),
+            Size::Encoder(network) if network.side() < 224 => (32, 64, 0, 150),
             Size::Paper | Size::Encoder(_) => (300, 1024, 4096, 11_755),
         };
         let default = match size {
@@ -96,7 +98,8 @@ impl Model {
                 }
                 // Nothing is read from these.
                 let files = Config { images: Some("pictures".into()), data: Some("data".into()), ..Config::default() };
-                Config { encoder: Some(network), finetune: true, batch_size: 8, ..files }
+                let batch_size = if network.side() < 224 { Config::pixels().batch_size } else { 8 };
+                Config { encoder: Some(network), finetune: true, batch_size, ..files }
             }
             _ => Config::default(),
         };
@@ -201,6 +204,8 @@ mod tests {
         let size: Size = "resnet18".parse().unwrap();
         let model = size.model();
         assert_eq!((model.architecture.img_dim, model.config.batch_size, model.config.finetune), (512, 8, true));
+        let small = "resnet8".parse::<Size>().unwrap().model();
+        assert_eq!((small.architecture.embed_size, small.config.batch_size), (64, 32), "as for the scenes");
         let message = Model::new(size, &Changes { img_dim: Some(9), ..Changes::default() }).unwrap_err().to_string();
         assert_eq!(message, "img_dim = 9: expected no value: resnet18 has its own");
     }

@@ -28,8 +28,8 @@ use super::{Output, busy};
                         vsepp bench --size resnet152 --threads 2      # an image encoder: forward pass, fine-tuning step\n\n\
                         Sizes: demo (E 32, D 64, F 256, V 150), coco (E 128, D 256, F 1618, V 2,006),\n\
                         paper (E 300, D 1024, F 4096, V 11,755); B is 128. An encoder with its\n\
-                        options is a size, too: the paper's with 8 pictures of 224 × 224. Other programs on the machine\n\
-                        disturb the times: close them first.")]
+                        options is a size, too: the paper's with 8 pictures of 224 × 224, or that for the pixels of the\n\
+                        scenes with 32 of 48 × 48 (resnet8). Other programs on the machine disturb the times: close them first.")]
 pub(crate) struct Args {
     /// Size of the model: demo, coco, paper, or an image encoder such as resnet152 or vgg19; repeatable
     /// [default: demo, coco and paper]

@@ -165,7 +165,7 @@ impl Settings {
         }
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.given(key).is_some()
     }
 

@@ -57,9 +57,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// A training on the pixels of the scenes.
+    /// A training on the pixels of the scenes, from the beginning or from another run on.
     pub(crate) fn of_pixels(run: PathBuf, resume: bool, settings: Settings) -> Self {
-        Self { run: Some(run), resume, force: false, config: None, pixels: true, print_config: false, settings }
+        let pixels = !settings.has("init");
+        Self { run: Some(run), resume, force: false, config: None, pixels, print_config: false, settings }
     }
 }
 
@@ -329,9 +330,12 @@ fn prepare(
         first.checkpoint.check_vocabulary(&vocabulary, &run.folder().vocabulary())?;
         trainer.begin_with(&first.model)?;
     }
+    let is_usual = config.data.is_none() && config.finetune;
     match (config.encoder, &config.weights) {
         (Some(network), Some(path)) => trainer.set_encoder(read_encoder(network, path)?)?,
-        (Some(_), None) if first.as_ref().is_none_or(|first| first.model.architecture().encoder.is_none()) => {
+        (Some(_), None)
+            if !is_usual && first.as_ref().is_none_or(|first| first.model.architecture().encoder.is_none()) =>
+        {
             note("the image encoder begins with random numbers: --weights FILE reads trained ones");
         }
         _ => {}

@@ -1,17 +1,15 @@
-//! The figure of the documentation: a dozen test pictures with their captions, as SVG.
+//! The figures of the documentation: test pictures with their captions, as SVG.
 
 use std::fmt::Write;
 
-use super::{CAPTIONS_PER_IMAGE, Part, ScenesConfig, captions, picture};
+use super::{CAPTIONS_PER_IMAGE, Part, PixelScenes, ScenesConfig, captions, picture};
+use crate::data::Picture;
 use crate::data::pictures::encode;
 use crate::pages::{page, root};
 
-const FIGURE: &str = "docs/figures/scenes.svg";
-
 const COLUMNS: usize = 2;
-const ROWS: usize = 6;
 
-/// Side of a picture on the page: two units per pixel.
+/// Side of a picture on the page.
 const SIDE: usize = 96;
 /// Room for the captions to the right of it.
 const TEXT: usize = 440;
@@ -20,26 +18,25 @@ const GAP: usize = 20;
 /// The distance between captions.
 const LINE: usize = SIDE / CAPTIONS_PER_IMAGE;
 
-fn sheet() -> String {
-    let config = ScenesConfig::default();
+fn sheet(pictures: &[(Picture, Vec<String>)]) -> String {
     let width = GAP + COLUMNS * (SIDE + TEXT + GAP);
-    let height = GAP + ROWS * (SIDE + GAP);
+    let height = GAP + pictures.len().div_ceil(COLUMNS) * (SIDE + GAP);
     let mut svg = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' \
          font-family='sans-serif' font-size='12'>\n\
          <rect width='100%' height='100%' fill='white'/>\n"
     );
-    for row in 0..COLUMNS * ROWS {
+    for (row, (picture, captions)) in pictures.iter().enumerate() {
         let left = GAP + row % COLUMNS * (SIDE + TEXT + GAP);
         let top = GAP + row / COLUMNS * (SIDE + GAP);
-        let file = base64(&encode(&picture(&config, Part::Test, row)));
+        let file = base64(&encode(picture));
         let _ = writeln!(
             svg,
             "<image x='{left}' y='{top}' width='{SIDE}' height='{SIDE}' \
              style='image-rendering:pixelated' href='data:image/png;base64,{file}'/>"
         );
         let x = left + SIDE + GAP / 2;
-        for (line, caption) in captions(&config, Part::Test, row).iter().enumerate() {
+        for (line, caption) in captions.iter().enumerate() {
             let y = top + LINE * line + 14; // 14: from the top of a line to its baseline
             let _ = writeln!(svg, "<text x='{x}' y='{y}'>{caption}</text>");
         }
@@ -62,11 +59,20 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-#[test]
-fn the_figure_in_the_documentation_shows_these_scenes() {
-    let sheet = sheet();
+fn assert_current(figure: &str, pictures: &[(Picture, Vec<String>)]) {
+    let sheet = sheet(pictures);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(root().join(FIGURE), &sheet).unwrap();
+        std::fs::write(root().join(figure), &sheet).unwrap();
     }
-    assert!(page(FIGURE) == sheet, "{FIGURE} is not current: UPDATE=1 cargo test --release --lib scenes::sheet");
+    assert!(page(figure) == sheet, "{figure} is not current: UPDATE=1 cargo test --release --lib scenes::sheet");
+}
+
+#[test]
+fn the_figures_in_the_documentation_show_these_scenes() {
+    let config = ScenesConfig::default();
+    let close = |row| (picture(&config, Part::Test, row), captions(&config, Part::Test, row).into());
+    assert_current("docs/figures/scenes.svg", &(0..12).map(close).collect::<Vec<_>>());
+    let scenes = PixelScenes::CAPTIONED;
+    let wide = |row| (scenes.picture(Part::Test, row), scenes.texts(Part::Test, row));
+    assert_current("docs/figures/pixels.svg", &(0..6).map(wide).collect::<Vec<_>>());
 }

@@ -18,6 +18,8 @@ pub(super) struct Table {
     planes: &'static [usize],
     /// How many blocks (VGG: convolutions) every layer has.
     pub(super) blocks: &'static [usize],
+    /// The rows and columns of the pictures that it is made for.
+    side: usize,
 }
 
 /// What the layers of a network consist of.
@@ -43,7 +45,7 @@ pub(super) enum BlockForm {
 pub(super) enum First {
     /// 7 × 7 with stride 2, and a max pool of 3 × 3 with stride 2: for pictures of some 224 × 224.
     Seven,
-    /// 3 × 3 with this stride: for pictures of some 32 × 32 or 64 × 64.
+    /// 3 × 3 with this stride: for small pictures.
     Three { stride: usize },
 }
 
@@ -65,17 +67,17 @@ const fn resnet(block: BlockForm, first: First, shortcut: Shortcut) -> Family {
 #[rustfmt::skip]
 const NETWORKS: [Table; 6] = [
     Table { name: "vgg19", family: Family::Vgg { features: 4096 },
-            planes: &[64, 128, 256, 512, 512], blocks: &[2, 2, 4, 4, 4] },
+            planes: &[64, 128, 256, 512, 512], blocks: &[2, 2, 4, 4, 4], side: 224 },
     Table { name: "resnet18", family: resnet(BlockForm::Basic, First::Seven, Shortcut::Projection),
-            planes: &[64, 128, 256, 512], blocks: &[2, 2, 2, 2] },
+            planes: &[64, 128, 256, 512], blocks: &[2, 2, 2, 2], side: 224 },
     Table { name: "resnet50", family: resnet(BlockForm::Bottleneck, First::Seven, Shortcut::Projection),
-            planes: &[64, 128, 256, 512], blocks: &[3, 4, 6, 3] },
+            planes: &[64, 128, 256, 512], blocks: &[3, 4, 6, 3], side: 224 },
     Table { name: "resnet152", family: resnet(BlockForm::Bottleneck, First::Seven, Shortcut::Projection),
-            planes: &[64, 128, 256, 512], blocks: &[3, 8, 36, 3] },
+            planes: &[64, 128, 256, 512], blocks: &[3, 8, 36, 3], side: 224 },
     Table { name: "resnet20", family: resnet(BlockForm::Basic, First::Three { stride: 1 }, Shortcut::Zeros),
-            planes: &[16, 32, 64], blocks: &[3, 3, 3] },
+            planes: &[16, 32, 64], blocks: &[3, 3, 3], side: 32 },
     Table { name: "resnet8", family: resnet(BlockForm::Basic, First::Three { stride: 2 }, Shortcut::Projection),
-            planes: &[16, 32, 64], blocks: &[1, 1, 1] },
+            planes: &[16, 32, 64], blocks: &[1, 1, 1], side: 48 },
 ];
 
 /// The most layers of a network.
@@ -118,7 +120,7 @@ impl Network {
     #[cfg(test)]
     fn small(family: Family, planes: &[usize], blocks: &[usize]) -> Self {
         let (planes, blocks) = (planes.to_vec().leak(), blocks.to_vec().leak());
-        Self::of(Box::leak(Box::new(Table { name: "small", family, planes, blocks })))
+        Self::of(Box::leak(Box::new(Table { name: "small", family, planes, blocks, side: 224 })))
     }
 
     /// A small VGG with so many convolutions in each layer, and F.
@@ -158,6 +160,12 @@ impl Network {
             Family::Vgg { features } => features,
             Family::ResNet { .. } => self.outputs(self.planes().len() - 1),
         }
+    }
+
+    /// The rows and columns of the pictures that it is made for.
+    #[must_use]
+    pub(crate) fn side(&self) -> usize {
+        self.table.side
     }
 
     /// How many numbers are trained.
