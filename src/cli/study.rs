@@ -94,8 +94,8 @@ fn ablation(folder: &Path, seeds: u64) -> Vec<Training> {
                     ("max_violation", is_mh.clone()),
                     ("warmup_epochs", text(if loss == "MH" { "2" } else { "0" })),
                     ("learning_rate", text("5e-3")),
-                    ("num_epochs", text("16")),
-                    ("lr_update", text("12")),
+                    ("num_epochs", text("30")),
+                    ("lr_update", text("22")),
                     ("seed", seed.to_string().into()),
                 ]
             };
@@ -104,8 +104,8 @@ fn ablation(folder: &Path, seeds: u64) -> Vec<Training> {
                 ("finetune", text("true")),
                 ("warmup_epochs", text("0")),
                 ("learning_rate", text("2e-3")),
-                ("num_epochs", text("8")),
-                ("lr_update", text("6")),
+                ("num_epochs", text("12")),
+                ("lr_update", text("8")),
             ];
             for (way, name, settings) in
                 [(WAYS[0], "1c", frozen("centre")), (WAYS[1], "rc", frozen("random")), (WAYS[2], "ft", tuned)]

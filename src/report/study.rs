@@ -99,7 +99,7 @@ pub(crate) fn study_steps(scores: &[Score], ladder: &[&str], losses: [&str; 2]) 
     let crops = [1, 10].into_iter().filter(|&crops| scores.iter().any(|score| score.crops == crops));
     let steps = ladder.windows(2).map(|pair| format!("{} − {}", pair[1], pair[0]));
     let mut out = format!("| rsum | crops | {} |\n", steps.collect::<Vec<_>>().join(" | "));
-    out += &format!("|---|---|{}\n", "---|".repeat(ladder.len() - 1));
+    let _ = writeln!(out, "|---|---|{}", "---|".repeat(ladder.len() - 1));
     for loss in losses {
         for crops in crops.clone() {
             let step = |pair: &[&str]| difference(scores, (loss, pair[0], crops), (loss, pair[1], crops));
@@ -151,7 +151,7 @@ pub(crate) fn study_figure(scores: &[Score], ladder: &[&str], losses: [&str; 2])
     let _ = writeln!(
         svg,
         "<text x='16' y='{}' transform='rotate(-90 16 {0})' text-anchor='middle'>test rsum</text>",
-        (top + bottom) / 2.0
+        f64::midpoint(top, bottom)
     );
     for (k, way) in ladder.iter().enumerate() {
         let _ = writeln!(svg, "<text x='{:.1}' y='{}' text-anchor='middle'>{way}</text>", x(k), bottom + 22.0);

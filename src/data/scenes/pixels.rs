@@ -1,8 +1,8 @@
 //! The scenes as pictures for an image encoder, not as features.
 //!
 //! They are framed wide: places and sizes vary more than the filters of the demo could bear. Captions are those of
-//! `grammar.rs`. Instead a picture may have a **label**, the shapes of its landmark and its thing: another task of the
-//! same world, on which an encoder is trained before it sees a caption, as the paper's was on ImageNet.
+//! `grammar.rs`. Instead a picture may have a **label**, its two shapes and the thing's colour: another task of the same
+//! world, on which an encoder is trained before it sees a caption, as the paper's was on `ImageNet`.
 
 use std::sync::Arc;
 
