@@ -274,14 +274,15 @@ fn read_splits(source: &Source) -> Result<(Split, Split, Option<Split>)> {
 
 /// Notes on settings that are valid but have no effect together.
 fn without_effect(config: &ValidConfig) {
-    if config.warmup_epochs > 0 && !config.max_violation {
+    let of_pixels = config.encoder.is_some() && config.data.is_none();
+    let usual = if of_pixels { Config::pixels() } else { Config::default() };
+    if config.warmup_epochs != usual.warmup_epochs && config.warmup_epochs > 0 && !config.max_violation {
         note("--warmup-epochs has no effect: the loss is SH in every epoch");
     }
     if config.batch_size == 1 {
         note("a batch of one pair has no negatives: the loss and its gradient are 0");
     }
     if config.encoder.is_none() {
-        let usual = Config::default();
         let set = [
             ("--statistics", config.statistics != usual.statistics),
             ("--view", config.view != usual.view),

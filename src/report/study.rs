@@ -117,7 +117,7 @@ pub(crate) fn study_steps(scores: &[Score], ladder: &[&str], losses: [&str; 2]) 
     out
 }
 
-const WIDTH: f64 = 640.0;
+const WIDTH: f64 = 680.0;
 const HEIGHT: f64 = 340.0;
 /// Left, right, top and bottom of the axes.
 const AXES: [f64; 4] = [60.0, 520.0, 20.0, 290.0];
