@@ -24,7 +24,7 @@ pub(crate) use copies::{Copies, Grouping, NEARLY, differ_little};
 pub use pairs::Pairs;
 pub use pictures::{Crops, Picture, PictureFiles, RandomCrop};
 pub use row_file::RowFile;
-pub use scenes::{PixelScenes, ScenesConfig};
+pub use scenes::ScenesConfig;
 pub use source::Source;
 pub use split::Split;
 pub use store::{Draw, ImageStore, Memory};

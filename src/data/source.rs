@@ -31,8 +31,8 @@ pub enum Source {
     Scenes(ScenesConfig),
     /// Drawn by the program, as pictures for an image encoder.
     Pixels {
-        /// Which ones.
-        scenes: PixelScenes,
+        /// Whether a picture has a label instead of captions; they are other pictures, too.
+        labels: bool,
         /// What is made of a picture.
         crops: Crops,
     },
@@ -90,7 +90,8 @@ impl Source {
             }
             Self::HeldOut(folder, images) => note_shared(held_out(folder, *images, &names)?)?,
             Self::Scenes(config) => of_scenes(config, &names)?,
-            Self::Pixels { scenes, crops } => {
+            Self::Pixels { labels, crops } => {
+                let scenes = if *labels { PixelScenes::LABELLED } else { PixelScenes::CAPTIONED };
                 names.iter().map(|name| scenes.split(part(name)?, *crops)).collect::<Result<_>>()?
             }
             Self::Pictures { captions, images, restval, crops } => {

@@ -86,6 +86,8 @@ pub(super) fn mean_of_ten(encoder: &Encoder<f32>, images: &dyn ImageStore, row: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Crops;
+    use crate::data::scenes::{Part, PixelScenes};
     use crate::model::Config;
 
     #[test]
@@ -117,5 +119,23 @@ mod tests {
         features.row_mut(4098).fill(0.0);
         let whole = model.embed_images(features.view()).unwrap_err().to_string();
         assert!(message(&model, &features) == whole && whole.contains("row 4098"), "{whole}");
+    }
+
+    #[test]
+    fn ten_crops_are_the_mean_of_their_features() {
+        let crops = Crops { resize: 20, crop: 16, ..Crops::default() };
+        let split = PixelScenes { pictures: [1, 3, 1], ..PixelScenes::CAPTIONED }.split(Part::Dev, crops).unwrap();
+        let config = Config { encoder: "resnet8,planes=2-3-4".parse().ok(), ..Config::pixels() }.check().unwrap();
+        let model = Vse::init(config.architecture(9, 0), 1);
+        let encoder = model.parameters.img_enc.cnn.as_ref().unwrap();
+        let found = encode_split_ten(&model, split.clone(), |_| {}).unwrap().images.to_array().unwrap();
+        for (row, found) in found.outer_iter().enumerate() {
+            let mut mean = encoder.embed(split.images().ten(row).unwrap().view()).unwrap().mean_axis(Axis(0)).unwrap();
+            mean /= mean.dot(&mean).sqrt();
+            // The norm is summed in another order: f32's rounding of a sum of 4.
+            assert!(found.iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-6), "{found} {mean}");
+        }
+        let one = encode_split(&model, split, |_| {}).unwrap().images.to_array().unwrap();
+        assert!((&one - &found).iter().any(|x| x.abs() > 1e-3));
     }
 }

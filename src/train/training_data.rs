@@ -1,7 +1,7 @@
 //! What a training reads.
 
 use super::checkpoint::Fingerprints;
-use crate::data::{Crops, Pairs, PixelScenes, RandomCrop, Source};
+use crate::data::{Crops, Pairs, RandomCrop, Source};
 use crate::error::{Error, Result};
 use crate::files::digest;
 use crate::model::{Architecture, Config, View};
@@ -27,10 +27,7 @@ pub(crate) fn source_of(config: &Config) -> Source {
             restval: config.restval,
             crops: crops_of(config),
         },
-        (None, None) if config.encoder.is_some() => {
-            let scenes = if config.labels { PixelScenes::LABELLED } else { PixelScenes::CAPTIONED };
-            Source::Pixels { scenes, crops: crops_of(config) }
-        }
+        (None, None) if config.encoder.is_some() => Source::Pixels { labels: config.labels, crops: crops_of(config) },
         (_, data) => Source::new(data.clone()).holding_out(config.hold_out),
     }
 }

@@ -149,7 +149,7 @@ fn two_stages_from_pictures_to_search() {
     // The same features from `features`.
     let args = ["features", "--images", "list.txt", "--encoder", NETWORK, "--weights", "weights.safetensors"];
     std::fs::create_dir(folder.join("data")).unwrap();
-    for (split, places) in [("train", &[0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23][..]), ("dev", &[12, 13, 14, 15])] {
+    for (split, places) in [("dev", &[12, 13, 14, 15][..]), ("train", &[0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23])] {
         let list: Vec<String> = places.iter().map(|k| format!("pictures/{k:02}.png")).collect();
         std::fs::write(folder.join("list.txt"), list.join("\n")).unwrap();
         let out = format!("data/{split}_ims.npy");
@@ -171,13 +171,13 @@ fn two_stages_from_pictures_to_search() {
 
     // Ten crops at the test: the features of `features --crops 10`.
     std::fs::create_dir(folder.join("ten")).unwrap();
-    let ten = ["--resize", "20", "--crop-size", "16", "--crops", "10", "--out", "ten/dev_ims.npy"];
+    let ten = ["--resize", "20", "--crop-size", "16", "--crops", "10", "--out", "ten/train_ims.npy"];
     ok(&[&args[..], &ten].concat(), folder);
-    std::fs::remove_file(folder.join("ten/dev_ids.txt")).unwrap();
-    std::fs::copy(folder.join("data/dev_caps.txt"), folder.join("ten/dev_caps.txt")).unwrap();
-    let dev = |more: &[&str]| run_json(&[&["eval", "--split", "dev", "--json"], more].concat(), folder);
-    assert_eq!(dev(&["--run", "one", "--crops", "10"]), dev(&["--run", "features", "--data", "ten"]));
-    assert_ne!(dev(&["--run", "one", "--crops", "10"])["image_to_text"], dev(&["--run", "one"])["image_to_text"]);
+    std::fs::remove_file(folder.join("ten/train_ids.txt")).unwrap();
+    std::fs::copy(folder.join("data/train_caps.txt"), folder.join("ten/train_caps.txt")).unwrap();
+    let eval = |more: &[&str]| run_json(&[&["eval", "--split", "train", "--json"], more].concat(), folder);
+    assert_eq!(eval(&["--run", "one", "--crops", "10"]), eval(&["--run", "features", "--data", "ten"]));
+    assert_ne!(eval(&["--run", "one", "--crops", "10"]), one);
 
     // The second stage: the settings, the vocabulary and the numbers of the first.
     ok(

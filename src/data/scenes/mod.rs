@@ -41,7 +41,7 @@ use filters::Standardiser;
 use render::Framing;
 
 pub(crate) use filters::FEATURES;
-pub use pixels::PixelScenes;
+pub(crate) use pixels::PixelScenes;
 pub(crate) use world::Scene;
 
 /// Captions per image.

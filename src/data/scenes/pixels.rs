@@ -17,7 +17,7 @@ use crate::error::Result;
 
 /// Which pictures of the world, and what is said about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PixelScenes {
+pub(crate) struct PixelScenes {
     /// The seed of the world.
     pub(crate) seed: u64,
     /// Pictures in train, dev and test.
