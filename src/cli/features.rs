@@ -23,7 +23,7 @@ use super::{Output, busy, pictures_bar};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example:\n  vsepp features --images val2014 --encoder resnet152 --weights resnet152.pth --crops 10 \
-                  --out data/dev_ims.npy\n\nEncoders: vgg19, resnet18, resnet50, resnet152, resnet20; resnet50,planes=32-64-128-256,first=64 \
+                  --out data/dev_ims.npy\n\nEncoders: vgg19, resnet18, resnet50, resnet152, resnet20, resnet8; resnet50,planes=32-64-128-256,first=64 \
                   has other widths, resnet50,stride=1x1 the stride on the first convolution of a block. \
                   docs/encoders.md says which files of weights are read."
 )]

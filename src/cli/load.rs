@@ -60,7 +60,11 @@ impl RunArgs {
 
     /// The same with ten crops of each picture.
     pub(crate) fn embed_ten(&self, trained: &Trained) -> Result<Embedded> {
-        embed(trained, ten_crops(trained, self.split(trained)?)?)
+        let split = self.split(trained)?;
+        let bar = pictures_bar(split.images().len());
+        let encoded = trained.encode_ten(split, |done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        embed(trained, encoded)
     }
 
     fn split(&self, trained: &Trained) -> Result<Split> {
@@ -69,14 +73,6 @@ impl RunArgs {
         split.notes.iter().for_each(|text| note(text));
         Ok(split)
     }
-}
-
-/// A split of pictures as their features, each from ten crops.
-pub(crate) fn ten_crops(trained: &Trained, split: Split) -> Result<Split> {
-    let bar = pictures_bar(split.images().len());
-    let encoded = trained.encode_ten(split, |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    Ok(encoded)
 }
 
 /// Embeds a split, with a note if many words are unknown.

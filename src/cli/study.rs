@@ -175,11 +175,11 @@ fn tested(path: &Path, training: &Training, threads: Option<usize>) -> Result<Op
         return Ok(None);
     }
     let mut test = Vec::new();
-    for crops in if training.row.is_some() { vec![1, 10] } else { Vec::new() } {
+    if training.row.is_some() {
         let args = RunArgs::test_of(path.into());
         let trained = args.load()?;
-        let embedded = if crops == 10 { args.embed_ten(&trained)? } else { args.embed(&trained)? };
-        test.push((crops, embedded.evaluate(1)?));
+        test.push((1, args.embed(&trained)?.evaluate(1)?));
+        test.push((10, args.embed_ten(&trained)?.evaluate(1)?));
     }
     let tested = Tested { seconds: (!resume).then(|| begun.elapsed().as_secs_f64()), test };
     write_atomically(&file, &serde_json::to_vec(&tested)?)?;
