@@ -12,6 +12,7 @@ use super::compare::{CaseReport, Found, FoundTensors, REJECTED, Status, TensorRe
 use super::diagnose::{Checked, Diagnoses, diagnose};
 use super::pictures::layout::PictureLayout;
 use super::program::Inputs;
+use super::relations::findings::{Finding, Given, findings};
 use super::stage::Stage;
 use super::suite::{CaseEntry, Format, GoldenCase, Suite, check_entry};
 use super::tolerance::Profile;
@@ -44,10 +45,12 @@ pub struct CheckReport {
     pub(crate) cases: usize,
     /// The number of cases and tensors with each outcome.
     pub(crate) counts: Counts,
-    /// The first divergence, in the order of the suite and of the data flow.
+    /// The first divergence in the data flow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first: Option<First>,
-    /// What explains the failures.
+    /// The tensors that do not follow from the backend's own values, and why, in the order of the data flow.
+    pub(crate) broken: Vec<Finding>,
+    /// The known mistakes that explain the failures.
     pub(crate) diagnosis: Diagnoses,
     /// One line for every stage of the data flow.
     pub(crate) stages: Vec<StageReport>,
@@ -289,6 +292,7 @@ fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: 
             demand(&mut case.report);
         }
     }
+    let broken = explain(&checked);
     let diagnosis = diagnose(&checked, profile, options.diagnose_large);
     let reports: Vec<CaseReport> = checked.iter().map(|case| case.report.clone()).collect();
     let of = |status: Status| reports.iter().filter(|report| report.status == status).count();
@@ -302,10 +306,18 @@ fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: 
         tensors_missing: tensors(Status::Missing),
         tensors_not_judged: tensors(Status::NotJudged),
     };
-    let first = reports.iter().find(|report| report.status == Status::Failed).map(|report| First {
-        case: report.id.clone(),
-        problem: report.problem.clone(),
-        tensor: report.headline().cloned(),
+    // The first broken relation; if there is none, the first failing case.
+    let headline = broken.first().and_then(|finding| {
+        let report = reports.iter().find(|report| report.id == finding.example.case)?;
+        let tensor = report.tensors.iter().find(|tensor| tensor.name == finding.example.tensor)?;
+        Some(First { case: report.id.clone(), problem: None, tensor: Some(tensor.clone()) })
+    });
+    let first = headline.or_else(|| {
+        reports.iter().find(|report| report.status == Status::Failed).map(|report| First {
+            case: report.id.clone(),
+            problem: report.problem.clone(),
+            tensor: report.headline().cloned(),
+        })
     });
     // If values were expected too, correct refusals alone are not enough to pass.
     let values = |case: &Checked| case.golden.entry.result != Expected::Invalid;
@@ -320,12 +332,22 @@ fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: 
         cases: reports.len(),
         counts,
         first,
+        broken,
         diagnosis,
         stages: stages(&reports),
         reports,
         unknown_files: Vec::new(),
         checked,
     }
+}
+
+/// The broken relations of all cases.
+fn explain(checked: &[Checked]) -> Vec<Finding> {
+    if checked.iter().all(|checked| checked.report.status != Status::Failed) {
+        return Vec::new();
+    }
+    let given = checked.iter().map(|c| Given { golden: &c.golden, found: &c.found, report: &c.report });
+    findings(&given.collect::<Vec<_>>())
 }
 
 /// Turns missing tensors into failures.

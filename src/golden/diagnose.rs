@@ -23,6 +23,7 @@ use super::compare::{CaseReport, FoundTensors, Status, check_case};
 use super::difference::{difference, lengths_of};
 use super::mistakes::{self, Mistake, Mistakes};
 use super::plain::{Kind, Plain};
+use super::program::Program;
 use super::suite::GoldenCase;
 use super::tolerance::{Profile, SAFETY};
 use crate::error::Result;
@@ -39,6 +40,9 @@ const NEARER: f64 = 3.0;
 const LARGE: usize = 1 << 19;
 /// One in this many failing cases may stay unexplained if a mistake is named.
 const UNEXPLAINED: usize = 5;
+/// All mistakes are tried on this many failing cases of a program that none explains; on the others, only those that
+/// explained another case.
+const TRIED: usize = 3;
 
 /// Why no mistake is tried on a case of [`Diagnoses::unlisted`].
 pub(crate) const UNLISTED: &str = "no mistake of the layers of pictures is known yet";
@@ -239,8 +243,8 @@ impl Checked {
     }
 
     /// The mistakes that explain this failing case best. The suspects, which explained other cases, are tried
-    /// first. If none of them explains all of it, all known mistakes are tried.
-    fn explanations(&self, suspects: &Mistakes, profile: Profile) -> Vec<Explanation> {
+    /// first. If none of them explains all of it, all known mistakes are tried, if asked for.
+    fn explanations(&self, suspects: &Mistakes, profile: Profile, try_all: bool) -> Vec<Explanation> {
         let among = |mistakes: &[Mistake]| -> Vec<Explanation> {
             let found = mistakes.par_iter().filter_map(|&mistake| {
                 let explains = self.explained_by(&Mistakes::from([mistake]), profile)?;
@@ -251,7 +255,7 @@ impl Checked {
             found.into_iter().filter(|e| Some(e.explains) == best).collect()
         };
         let found = among(&suspects.iter().copied().collect::<Vec<_>>());
-        if found.iter().any(|e| e.explains == Reach::All) {
+        if !try_all || found.iter().any(|e| e.explains == Reach::All) {
             return found;
         }
         among(&mistakes::ALL.iter().map(|description| description.mistake).collect::<Vec<_>>())
@@ -338,13 +342,16 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
         .collect();
     let mut explained: Vec<(&Checked, Vec<Explanation>)> = Vec::new();
     let mut suspects = Mistakes::new();
+    let mut in_vain: BTreeMap<Program, usize> = BTreeMap::new();
     for case in failing() {
         if case.golden.entry.program.is_of_pictures() {
             out.unlisted.push(case.golden.entry.id.clone());
         } else if case.is_large() && !large_too {
             out.skipped.push(case.golden.entry.id.clone());
         } else {
-            let found = case.explanations(&suspects, profile);
+            let tried = in_vain.entry(case.golden.entry.program).or_default();
+            let found = case.explanations(&suspects, profile, *tried < TRIED);
+            *tried += usize::from(found.is_empty());
             suspects.extend(found.iter().map(|e| e.mistake));
             explained.push((case, found));
         }

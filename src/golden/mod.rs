@@ -41,6 +41,7 @@ pub(crate) mod mistakes;
 pub(crate) mod pictures;
 pub(crate) mod plain;
 pub(crate) mod program;
+pub(crate) mod relations;
 mod runner;
 mod specified;
 pub(crate) mod stage;

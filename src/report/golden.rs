@@ -6,11 +6,12 @@ use ndarray::ArrayD;
 
 use super::table::thousands;
 use crate::escape;
-use crate::golden::check::CheckReport;
+use crate::golden::check::{CheckReport, First};
 use crate::golden::compare::{Status, TensorReport};
 use crate::golden::diagnose::{Diagnosis, Reach, UNLISTED};
 use crate::golden::difference::index_of;
 use crate::golden::mistakes::ALL;
+use crate::golden::relations::findings::Finding;
 use crate::golden::suite::{CaseEntry, GoldenCase, Manifest};
 
 /// A number of things: `1 case`, `2 cases`.
@@ -18,6 +19,8 @@ pub(in crate::report) fn count(n: usize, what: &str) -> String {
     format!("{} {what}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
 
+/// How many broken relations are explained before they are only named.
+const RELATIONS: usize = 6;
 /// How many names a list shows before it only counts.
 const SHOWN: usize = 12;
 
@@ -182,37 +185,89 @@ fn place(tensor: &TensorReport) -> String {
     out
 }
 
+/// The first failing tensor, where no relation is broken.
+fn first_divergence(out: &mut String, first: &First) {
+    let _ = match &first.tensor {
+        None => writeln!(out, "\nfirst divergence: {}: {}", first.case, first.problem.clone().unwrap_or_default()),
+        Some(tensor) => {
+            let place = place(tensor);
+            let place = if place.is_empty() { place } else { format!("\n  {place}") };
+            let problem = tensor.problem.clone().unwrap_or_default();
+            writeln!(
+                out,
+                "\nfirst divergence: {} in {} ({}): {problem}{place}",
+                tensor.name, first.case, tensor.stage
+            )
+        }
+    };
+}
+
+/// A tensor that does not follow from the backend's own values: how, an example, and how often.
+fn relation(out: &mut String, finding: &Finding, first: bool) {
+    let begin = if first { "the first wrong step" } else { "also wrong" };
+    let _ = writeln!(out, "\n{begin}: {} in {}", finding.relation, finding.stage);
+    for (place, says) in finding.says.iter().enumerate() {
+        let _ = writeln!(out, "  {}{} {says}", if place == 0 { "" } else { "or: " }, finding.tensor);
+    }
+    if finding.says.is_empty() {
+        let place = finding.place.as_ref().map_or_else(String::new, |place| format!(", all of them {place}"));
+        let _ = writeln!(out, "  {} has other values{place}; no single change of this line gives them", finding.tensor);
+    }
+    let _ = writeln!(out, "  {}", finding.example);
+    let _ = writeln!(
+        out,
+        "  in {} of {} that have it, computed from the backend's own values of what it is made of",
+        thousands(finding.cases.len()),
+        count(finding.written, "case")
+    );
+    if !finding.names.is_empty() {
+        let _ = writeln!(out, "  ({})", finding.names.join("; "));
+    }
+    if let Some(look) = finding.look {
+        let _ = writeln!(out, "  look at: {look}");
+    }
+    if !finding.also.is_empty() {
+        let _ = writeln!(out, "  the same in: {}", some(&finding.also));
+    }
+    if let Some(next) = &finding.write_next {
+        let _ = writeln!(
+            out,
+            "  or the mistake is in what it is made of and was not written: {}; write {next} next",
+            some(&finding.spans)
+        );
+    }
+}
+
 fn failures(out: &mut String, checkup: &CheckReport) {
     let c = &checkup.counts;
     let _ = writeln!(out, "FAILED: {} of {}", c.failed, count(c.failed + c.passed + c.remarks, "case"));
-    if let Some(first) = &checkup.first {
-        let _ = match &first.tensor {
-            None => writeln!(out, "\nfirst divergence: {}: {}", first.case, first.problem.clone().unwrap_or_default()),
-            Some(tensor) => {
-                let place = place(tensor);
-                let place = if place.is_empty() { place } else { format!("\n  {place}") };
-                let problem = tensor.problem.clone().unwrap_or_default();
-                writeln!(
-                    out,
-                    "\nfirst divergence: {} in {} ({}): {problem}{place}",
-                    tensor.name, first.case, tensor.stage
-                )
+    match (&checkup.first, &checkup.broken[..]) {
+        (Some(first), []) => first_divergence(out, first),
+        (_, broken) => {
+            for (place, finding) in broken.iter().take(RELATIONS).enumerate() {
+                relation(out, finding, place == 0);
             }
-        };
+            if broken.len() > RELATIONS {
+                let rest: Vec<String> = broken[RELATIONS..].iter().map(|finding| finding.tensor.clone()).collect();
+                let _ = writeln!(out, "\nalso wrong: {}", some(&rest));
+            }
+        }
     }
     let d = &checkup.diagnosis;
     for diagnosis in &d.named {
         out.push('\n');
         out.push_str(&sentence(diagnosis));
     }
-    for diagnosis in d.similar.iter().take(3) {
+    // Where the relations tell the place, a likeness or a count would only distract.
+    let located = checkup.broken.iter().any(|finding| !finding.says.is_empty());
+    for diagnosis in d.similar.iter().take(if located { 0 } else { 3 }) {
         out.push('\n');
         out.push_str(&likeness(diagnosis, c.failed));
     }
     if !d.together.is_empty() {
         let _ = writeln!(out, "\nTogether these explain: {}", some(&d.together));
     }
-    if !d.unexplained.is_empty() {
+    if !d.unexplained.is_empty() && !located {
         let _ = writeln!(
             out,
             "\nno diagnosis for {}: none of {} known mistakes gives all of their values: {}",
@@ -229,7 +284,7 @@ fn failures(out: &mut String, checkup: &CheckReport) {
             some(&d.unlisted)
         );
     }
-    if let Some(within) = d.within {
+    if let Some(within) = d.within.filter(|_| !located) {
         let _ = writeln!(
             out,
             "\nEvery failing case is within the tolerances of {within}: if the backend computes in {within}, check with --profile {within}; \

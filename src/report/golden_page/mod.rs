@@ -20,6 +20,7 @@ use crate::golden::check::{CheckReport, First};
 use crate::golden::compare::{Status, TensorReport};
 use crate::golden::diagnose::{Diagnosis, Reach, UNLISTED};
 use crate::golden::mistakes::ALL;
+use crate::golden::relations::findings::Finding;
 use crate::golden::tolerance::SAFETY;
 
 /// The page's style sheet.
@@ -180,10 +181,14 @@ fn facts(tensor: &TensorReport, note: &str) -> String {
 fn diagnosis(checkup: &CheckReport) -> String {
     let d = &checkup.diagnosis;
     let mut out = String::from("<section id=\"diagnosis\"><h2>Diagnosis</h2>");
+    for finding in &checkup.broken {
+        out += &relation(finding);
+    }
+    let located = checkup.broken.iter().any(|finding| !finding.says.is_empty());
     for named in &d.named {
         out += &explained(named);
     }
-    for similar in d.similar.iter().take(3) {
+    for similar in d.similar.iter().take(if located { 0 } else { 3 }) {
         let what = if similar.explains == Reach::All { "" } else { "at the first divergence, but not after it, " };
         let _ = write!(
             out,
@@ -196,7 +201,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
     if !d.together.is_empty() {
         let _ = write!(out, "<div class=\"names\">Together these explain {}</div>", names(&d.together));
     }
-    if !d.unexplained.is_empty() {
+    if !d.unexplained.is_empty() && !located {
         let also = if d.named.is_empty() { "" } else { "also " };
         let _ = write!(
             out,
@@ -210,7 +215,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
     if !d.unlisted.is_empty() {
         let _ = write!(out, "<div class=\"names\">No diagnosis: {UNLISTED}: {}</div>", names(&d.unlisted));
     }
-    if let Some(within) = d.within {
+    if let Some(within) = d.within.filter(|_| !located) {
         let _ = write!(
             out,
             "<p>Every failing case is within the tolerances of {within}. If the backend computes in {within}, check with \
@@ -226,6 +231,28 @@ fn diagnosis(checkup: &CheckReport) -> String {
         );
     }
     out + "</section>"
+}
+
+/// A relation that does not hold.
+fn relation(finding: &Finding) -> String {
+    let mut out = format!("<p class=\"big\">{}</p>", code(&finding.relation));
+    for (place, says) in finding.says.iter().enumerate() {
+        let _ = write!(out, "<p>{}{} {}.</p>", if place == 0 { "" } else { "Or: " }, code(&finding.tensor), short(says));
+    }
+    if finding.says.is_empty() {
+        let place = finding.place.as_ref().map_or_else(String::new, |place| format!(", all of them {}", short(place)));
+        let _ = write!(out, "<p>{} has other values{place}.</p>", code(&finding.tensor));
+    }
+    let _ = write!(out, "<p class=\"soft\">{}", short(&finding.example.to_string()));
+    finding.names.iter().for_each(|name| out += &format!("; {}", short(name)));
+    if let Some(look) = finding.look {
+        let _ = write!(out, ". Look at {look}");
+    }
+    if let Some(next) = &finding.write_next {
+        let _ = write!(out, ". The mistake may be in what was not written: write {} next", code(next));
+    }
+    let _ = write!(out, ".</p><div class=\"names\">In {}</div>", names(&finding.cases));
+    out
 }
 
 /// A diagnosis in words.

@@ -1,0 +1,527 @@
+//! What a backend may compute in the place of a relation: single changes of it, each with a cost.
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::evaluate::{Leaves, Lettered, Weights};
+use super::language::{At, Axis, Factor, Function, Initial, Relation, Term};
+use super::places::{Test, plain_axes};
+use super::values::{Case, Other};
+use crate::golden::arithmetic::Rounding;
+
+/// Which summands of a term count 0 times or twice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Summands {
+    Index(char, Test),
+    /// Each row's own last token.
+    LastToken,
+    /// All but the last, or the first, occurrence of a word.
+    NotLastOccurrence,
+    NotFirstOccurrence,
+    /// A token with the same word before it.
+    SameAsBefore,
+    /// Gradients of parameters that are vectors, or matrices.
+    Vectors,
+    Matrices,
+    LastTensor,
+    /// Divided by how often a word occurs.
+    Averaged,
+}
+
+/// A factor from the sizes of the case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Power {
+    Times,
+    Over,
+    TimesRoot,
+    OverRoot,
+}
+
+/// What happens to the whole result.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Whole {
+    Kept,
+    Constant(f64),
+    Scaled(char, Power),
+    /// Cut off below and above.
+    Between(f64, f64),
+    /// Read at another place along a letter.
+    Moved(char, At),
+    Transposed,
+    /// Each row divided by its norm.
+    Normalised,
+    /// The blocks of the gates in another order.
+    Blocks([usize; 3]),
+}
+
+/// A change of a family's relation.
+#[derive(Clone, Debug)]
+pub(super) struct Edit {
+    pub family: String,
+    pub relation: Relation,
+    pub weights: Option<(usize, Summands, f64)>,
+    pub whole: Whole,
+    pub cost: f64,
+    /// What the backend does, as the end of "d.W_hh …".
+    pub says: String,
+}
+
+const ROUNDINGS: [(Rounding, &str); 4] =
+    [(Rounding::Bf16, "bf16"), (Rounding::F16, "f16"), (Rounding::Tf32, "TF32"), (Rounding::Tf32Truncated, "TF32 (cut off)")];
+const ORDERS: [([usize; 3], &str); 5] =
+    [([1, 0, 2], "z, r, n"), ([0, 2, 1], "r, n, z"), ([2, 1, 0], "n, z, r"), ([1, 2, 0], "z, n, r"), ([2, 0, 1], "n, r, z")];
+
+/// Leaves that may stand in a relation: short names with the letters that they have there.
+pub(super) struct Candidates {
+    /// Names of leaves with as many axes as the key.
+    pub names: Vec<(String, Option<usize>, usize)>,
+    /// The letters of sizes that may scale a result.
+    pub sizes: Vec<char>,
+}
+
+/// All changes of a relation.
+pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) -> Vec<Edit> {
+    let mut all = Vec::new();
+    let own = relation.out.letters();
+    let base = Edit { family: family.into(), relation: relation.clone(), weights: None, whole: Whole::Kept, cost: 0.0, says: String::new() };
+    let mut push = |cost: f64, says: String, change: &dyn Fn(&mut Edit)| {
+        let mut edit = Edit { cost, says, ..base.clone() };
+        change(&mut edit);
+        all.push(edit);
+    };
+    for (value, says) in [(0.0, "is 0"), (f64::NAN, "is NaN"), (1.0, "is 1"), (-1.0, "is −1")] {
+        push(if value == 0.0 { 0.8 } else { 1.0 }, format!("{says}: it is never written, or its result is lost"), &|edit| edit.whole = Whole::Constant(value));
+    }
+    push(1.0, "has the wrong sign".into(), &|edit| edit.relation.terms.iter_mut().for_each(|term| term.coefficient = -term.coefficient));
+    for function in Function::all().filter(|&f| f != relation.function) {
+        if !relation.argmax {
+            let says = if function == Function::Identity {
+                format!("lacks its function {}", relation.function.of("x"))
+            } else if relation.function == Function::Identity {
+                format!("passes through {}", function.of("x"))
+            } else {
+                format!("is {} where {} is asked for", function.of("x"), relation.function.of("x"))
+            };
+            push(1.1, says, &|edit| edit.relation.function = function);
+        }
+    }
+    for (rounding, name) in ROUNDINGS {
+        push(1.1, format!("is rounded to {name}"), &|edit| edit.relation.rounding = rounding);
+    }
+    let same = family.starts_with("loss") || family.starts_with("max") || family.starts_with("sum");
+    for &letter in candidates.sizes.iter().filter(|&&letter| !same || letter == 'i') {
+        for (power, text, cost) in [
+            (Power::Over, "is divided by", 1.3),
+            (Power::Times, "is multiplied by", 1.3),
+            (Power::OverRoot, "is divided by the root of", 1.4),
+            (Power::TimesRoot, "is multiplied by the root of", 1.4),
+        ] {
+            push(cost, format!("{text} {}", size_name(family, letter)), &|edit| edit.whole = Whole::Scaled(letter, power));
+        }
+    }
+    for (place, &letter) in own.iter().enumerate() {
+        if relation.out.axes.get(place).is_none_or(|axis| axis.letter != letter) {
+            continue;
+        }
+        for (at, text, cost) in moves(letter) {
+            push(cost + 0.1, format!("is the value of {text}"), &|edit| edit.whole = Whole::Moved(letter, at.clone()));
+        }
+    }
+    if relation.out.axes.len() == 2 {
+        push(1.1, "is transposed".into(), &|edit| edit.whole = Whole::Transposed);
+        push(1.2, "has its rows divided by their L2 norm".into(), &|edit| edit.whole = Whole::Normalised);
+    }
+    if relation.out.axes.iter().any(|axis| axis.letter == 'j') && relation.out.block.is_none() {
+        for (order, text) in ORDERS {
+            push(1.1, format!("has the blocks of its gates in the order {text}"), &|edit| edit.whole = Whole::Blocks(order));
+        }
+    }
+    let mut copies: Vec<(f64, Factor)> = Vec::new();
+    for (name, block, axes) in &candidates.names {
+        if *axes == relation.out.axes.len() && own.len() == *axes {
+            let mut leaf = relation.out.clone();
+            (leaf.leaf, leaf.block) = (name.clone(), *block);
+            let same = relation.terms.len() == 1 && relation.function == Function::Identity && relation.terms[0].factors == [leaf.clone()];
+            if same || leaf.axes.iter().any(|axis| matches!(axis.at, At::Through(..))) {
+                continue;
+            }
+            let says = format!("is a copy of {leaf}");
+            if let Some(axis) = leaf.axes.iter().position(|axis| axis.letter == 't') {
+                let mut before = leaf.clone();
+                before.axes[axis].at = At::Shift(-1);
+                copies.push((1.5, before));
+            }
+            if *name == relation.out.leaf && *block == relation.out.block {
+                continue;
+            }
+            push(1.4, says, &|edit| {
+                edit.relation.terms = vec![Term { coefficient: 1.0, factors: vec![leaf.clone()] }];
+                edit.relation.function = Function::Identity;
+                edit.relation.argmax = false;
+            });
+        }
+    }
+    if let Some(axis) = relation.out.axes.iter().position(|axis| axis.letter == 't') {
+        let mut before = relation.out.clone();
+        before.axes[axis].at = At::Shift(-1);
+        copies.push((1.2, before));
+    }
+    for (cost, leaf) in copies {
+        push(cost, format!("is still {leaf}"), &|edit| {
+            edit.relation.terms = vec![Term { coefficient: 1.0, factors: vec![leaf.clone()] }];
+            edit.relation.function = Function::Identity;
+        });
+    }
+    for (i, term) in relation.terms.iter().enumerate() {
+        let many = relation.terms.len() > 1;
+        if many {
+            push(1.0, format!("lacks the term {term}"), &|edit| {
+                edit.relation.terms.remove(i);
+            });
+            push(1.0, format!("has the term {term} with the wrong sign"), &|edit| edit.relation.terms[i].coefficient *= -1.0);
+        }
+        for (factor, text, cost) in [(2.0, "twice", 1.1), (0.5, "half", 1.3)] {
+            let says = if many { format!("has the term {term} {text}") } else { format!("is {text} what it should be") };
+            push(cost, says, &|edit| edit.relation.terms[i].coefficient *= factor);
+        }
+        if (term.coefficient.abs() - 1.0).abs() > 0.0 {
+            push(1.0, format!("lacks the factor {}", term.coefficient.abs()), &|edit| edit.relation.terms[i].coefficient = term.coefficient.signum());
+        }
+        let mut summed: Vec<char> = Vec::new();
+        for letter in term.factors.iter().flat_map(Factor::letters) {
+            if !own.contains(&letter) && !summed.contains(&letter) {
+                summed.push(letter);
+            }
+        }
+        let scattered: Vec<char> = relation.out.axes.iter().filter_map(|axis| if let At::Through(_, own) = &axis.at { Some(own.clone()) } else { None }).flatten().collect();
+        for &letter in summed.iter().chain(scattered.iter()) {
+            let tests = Test::fixed().chain([2, 4, 8, 16, 32, 64, 128, 256].map(Test::From));
+            for test in tests {
+                let cost = 1.2 + match test { Test::Tail(_) | Test::Last | Test::First => 0.3, Test::AnyTail(_) => 0.4, _ => 0.5 };
+                push(cost, format!("leaves out the summands with {}", test.says(&letter.to_string())), &|edit| {
+                    edit.weights = Some((i, Summands::Index(letter, test), 0.0));
+                });
+                push(cost + 0.1, format!("counts the summands with {} twice", test.says(&letter.to_string())), &|edit| {
+                    edit.weights = Some((i, Summands::Index(letter, test), 2.0));
+                });
+            }
+        }
+        if (summed.contains(&'t') && summed.contains(&'b')) || scattered.contains(&'t') {
+            push(1.5, "leaves out each row's last token".into(), &|edit| edit.weights = Some((i, Summands::LastToken, 0.0)));
+            push(1.6, "counts each row's last token twice".into(), &|edit| edit.weights = Some((i, Summands::LastToken, 2.0)));
+        }
+        if scattered.contains(&'t') {
+            push(1.2, "keeps only the last occurrence of each word: it overwrites instead of adding".into(), &|edit| edit.weights = Some((i, Summands::NotLastOccurrence, 0.0)));
+            push(1.2, "keeps only the first occurrence of each word".into(), &|edit| edit.weights = Some((i, Summands::NotFirstOccurrence, 0.0)));
+            push(1.4, "counts every occurrence of a word but the first twice".into(), &|edit| edit.weights = Some((i, Summands::NotFirstOccurrence, 2.0)));
+            push(1.4, "counts a token twice that repeats the word before it".into(), &|edit| edit.weights = Some((i, Summands::SameAsBefore, 2.0)));
+            push(1.4, "leaves out a token that repeats the word before it".into(), &|edit| edit.weights = Some((i, Summands::SameAsBefore, 0.0)));
+            push(1.2, "is divided by how often the word occurs".into(), &|edit| edit.weights = Some((i, Summands::Averaged, 1.0)));
+        }
+        if term.factors.iter().any(|factor| factor.leaf == "all") {
+            for (summands, text) in [(Summands::Vectors, "vectors"), (Summands::Matrices, "matrices"), (Summands::LastTensor, "the last tensor")] {
+                push(1.2, format!("leaves out the gradients of {text}"), &|edit| edit.weights = Some((i, summands, 0.0)));
+            }
+        }
+        if term.factors.len() > 1 {
+            for (rounding, name) in ROUNDINGS {
+                push(1.2, format!("has the factors of {term} rounded to {name}"), &|edit| {
+                    edit.relation.terms[i].factors.iter_mut().for_each(|factor| factor.rounding = rounding);
+                });
+            }
+        }
+        for (f, factor) in term.factors.iter().enumerate() {
+            let mut change = |cost: f64, says: String, into: Factor| {
+                push(cost, says, &|edit| edit.relation.terms[i].factors[f] = into.clone());
+            };
+            of_factor(factor, candidates, &mut change);
+            if term.factors.len() > 1 {
+                let times = term.factors.iter().filter(|other| *other == factor).count();
+                push(1.0, format!("lacks the factor {factor}"), &|edit| {
+                    edit.relation.terms[i].factors.remove(f);
+                });
+                if times > 1 {
+                    push(0.9, format!("does not use {factor}"), &|edit| edit.relation.terms[i].factors.retain(|other| other != factor));
+                }
+                push(1.5, format!("has the factor {factor} twice"), &|edit| edit.relation.terms[i].factors.push(factor.clone()));
+            }
+        }
+    }
+    all
+}
+
+/// The size of a letter.
+fn size_name(family: &str, letter: char) -> String {
+    let kind = family.split(' ').next().unwrap_or_default();
+    let name = match (kind, letter) {
+        ("loss" | "max" | "sum", _) => "the batch size B",
+        ("gru" | "words" | "last", 'b') => "the batch size B",
+        (_, 't') => "the number of steps T",
+        ("gru" | "last", 'k') => "the hidden size H",
+        ("gru", 'j') => "3H",
+        ("gru" | "words", 'e') => "the input size E",
+        (_, 'd') => "the dimension D",
+        ("linear" | "norm" | "abs" | "same", 'n') | ("cosine" | "order" | "order-squared", 'i') => "the number of rows N",
+        ("linear", 'i') => "the number of inputs",
+        ("linear", 'o') => "the number of outputs",
+        ("adam" | "clip", 'x') => "the number of elements",
+        _ => return format!("the size of {letter}"),
+    };
+    name.into()
+}
+
+/// Other places along a letter, in words.
+fn moves(letter: char) -> Vec<(At, String, f64)> {
+    let near = |by: isize| format!("{letter} {} {}", if by < 0 { '−' } else { '+' }, by.abs());
+    let far = if letter == 't' { 1.1 } else { 1.3 };
+    let mut all = vec![
+        (At::Shift(-1), near(-1), far),
+        (At::Shift(1), near(1), far),
+        (At::First, format!("{letter} = 0"), 1.3),
+        (At::Last, format!("the last {letter}"), 1.3),
+        (At::Reversed, format!("{letter} counted from the end"), 1.3),
+    ];
+    if letter == 't' || letter == 'b' {
+        all.push((At::Shift(-2), near(-2), 1.5));
+    }
+    if !matches!(letter, 't' | 's' | 'u') {
+        all.extend([8, 16, 32, 64].map(|n| (At::Modulo(n), format!("{letter} modulo {n}"), 1.5)));
+        all.extend([4, 8, 16, 32].map(|n| (At::Clamped(n), format!("{letter} cut to whole groups of {n}"), 1.5)));
+    }
+    if letter == 'b' {
+        all.push((At::Sorted, "the rows sorted by falling length".into(), 1.2));
+    }
+    all
+}
+
+fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f64, String, Factor)) {
+    for function in Function::all().filter(|&function| function != factor.function) {
+        let into = Factor { function, ..factor.clone() };
+        let near = matches!((factor.function, function), (Function::Complement, Function::Identity) | (Function::Identity, Function::Complement));
+        let plain = matches!(function, Function::Identity | Function::SigmoidSlope | Function::TanhSlope | Function::Complement | Function::InverseEpsilon | Function::Relu | Function::Abs);
+        change(if near { 1.0 } else if plain { 1.2 } else { 1.5 }, format!("takes {into} for {factor}"), into);
+    }
+    for (name, block, axes) in &candidates.names {
+        let width = factor.axes.len();
+        if *axes != width || (*name == factor.leaf && *block == factor.block) {
+            continue;
+        }
+        let into = Factor { leaf: name.clone(), block: *block, ..factor.clone() };
+        let cost = if *name == factor.leaf { 1.1 } else { 1.3 };
+        if let Some(axis) = into.axes.iter().position(|axis| axis.letter == 't' && axis.at == At::Shift(0)) {
+            let mut before = into.clone();
+            before.axes[axis].at = At::Shift(-1);
+            change(cost + 0.3, format!("takes {before} for {factor}"), before);
+        }
+        change(cost, format!("takes {into} for {factor}"), into);
+    }
+    for (place, axis) in factor.axes.iter().enumerate() {
+        if let At::Through(name, letters) = &axis.at && name == "id" {
+            for other in ["id_plus_1", "id_minus_1", "id_at_most_V_minus_2", "id_modulo_32", "id_modulo_64", "id_modulo_256"] {
+                let mut into = factor.clone();
+                into.axes[place].at = At::Through(other.into(), letters.clone());
+                change(1.2, format!("takes {into} for {factor}"), into);
+            }
+        }
+    }
+    for (place, letter) in plain_axes(factor) {
+        let At::Shift(own) = factor.axes[place].at else { continue };
+        for (at, _, cost) in moves(letter) {
+            let at = if let At::Shift(by) = at { At::Shift(own + by) } else { at };
+            let mut into = factor.clone();
+            into.axes[place].at = at;
+            let indicator = matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final" | "damped" | "decay");
+            change(if indicator { cost + 0.4 } else { cost }, format!("takes {into} for {factor}"), into);
+        }
+    }
+    let letters: Vec<char> = factor.axes.iter().map(|axis| axis.letter).collect();
+    for first in 0..letters.len() {
+        for second in first + 1..letters.len() {
+            if letters.contains(&'t') || factor.axes[first].at != At::Shift(0) || factor.axes[second].at != At::Shift(0) {
+                continue;
+            }
+            let mut into = factor.clone();
+            into.axes.swap(first, second);
+            if into.axes != factor.axes {
+                change(1.1, format!("takes {into} for {factor}, its transpose"), into);
+            }
+        }
+    }
+    // A diagonal, or a diagonal of the other index.
+    if let [Axis { letter: 'i' | 'j', at: At::Shift(0) }, Axis { letter: 'i' | 'j', at: At::Shift(0) }] = &factor.axes[..] {
+        for letter in ['i', 'j'] {
+            let mut into = factor.clone();
+            into.axes.iter_mut().for_each(|axis| axis.letter = letter);
+            if into != *factor {
+                change(1.2, format!("takes {into} for {factor}"), into);
+            }
+        }
+    }
+    if factor.axes.iter().any(|axis| axis.letter == 't' && matches!(axis.at, At::Shift(by) if by < 0)) {
+        let zero = Factor { initial: Initial::Zero, ..factor.clone() };
+        change(1.0, format!("takes 0 for the first {factor}: the initial state is not read"), zero);
+        change(1.2, format!("takes 1 for the first {factor}"), Factor { initial: Initial::One, ..factor.clone() });
+    }
+    if factor.axes.iter().any(|axis| axis.letter == 't') && factor.axes.iter().any(|axis| axis.letter == 'b') {
+        change(1.2, format!("reads {factor} after the end of each row too"), Factor { padding: true, ..factor.clone() });
+    }
+    if factor.axes.len() == 2 {
+        change(1.0, format!("reads {factor} with its two strides exchanged"), Factor { turned: true, ..factor.clone() });
+    }
+    if factor.axes.len() == 2 && factor.axes[0].letter == 'j' && factor.leaf.starts_with('W') {
+        change(1.1, format!("reads each block of {factor} transposed"), Factor { blocks_turned: true, ..factor.clone() });
+    }
+    if factor.axes.first().is_some_and(|axis| axis.letter == 'j') && factor.leaf.contains('_') {
+        for (order, text) in ORDERS {
+            change(1.1, format!("reads the blocks of {factor} in the order {text}"), Factor { order, ..factor.clone() });
+        }
+    }
+    for (rounding, name) in ROUNDINGS {
+        change(1.3, format!("rounds {factor} to {name}"), Factor { rounding, ..factor.clone() });
+    }
+}
+
+impl Edit {
+    /// What a backend with this change gives at an equation.
+    pub(super) fn values(&self, case: &Case<'_>, place: usize) -> Option<ArrayD<f64>> {
+        let equation = &case.graph.equations[place];
+        let mut weights = Weights::new();
+        if let Some((term, summands, weight)) = self.weights {
+            let origin = case.graph.equations.iter().position(|e| e.family == self.family && e.group == equation.group).unwrap_or(place);
+            weights.push((term, weight_of(case, origin, &self.relation, term, summands, weight)?));
+        }
+        let other = Other { family: &self.family, relation: &self.relation, weights };
+        if self.whole == Whole::Kept {
+            return case.otherwise(place, &other);
+        }
+        if equation.family != self.family {
+            return None;
+        }
+        let right = case.right(place)?;
+        let axes: Vec<Axis> = equation.relation.out.axes.iter().map(|axis| Axis { letter: axis.letter, at: At::Shift(0) }).collect();
+        let as_leaf = |axes: Vec<Axis>, order: [usize; 3]| {
+            let factor = Factor { function: Function::Identity, leaf: "result".into(), block: None, axes, initial: Initial::Zero, order, ..self.relation.out.clone() };
+            factor.load(&Result { values: &right, lengths: &case.graph.lengths }).map(|loaded| loaded.values)
+        };
+        match &self.whole {
+            Whole::Kept => None,
+            Whole::Constant(value) => Some(ArrayD::from_elem(right.raw_dim(), *value)),
+            Whole::Between(low, high) => Some(right.mapv(|x| x.max(*low).min(*high))),
+            Whole::Scaled(letter, power) => {
+                let size = case.size_of(place, *letter)? as f64;
+                let factor = match power {
+                    Power::Times => size,
+                    Power::Over => 1.0 / size,
+                    Power::TimesRoot => size.sqrt(),
+                    Power::OverRoot => 1.0 / size.sqrt(),
+                };
+                Some(right.mapv(|x| x * factor))
+            }
+            Whole::Moved(letter, at) => {
+                let mut moved = axes.clone();
+                let place = moved.iter().position(|axis| axis.letter == *letter)?;
+                moved[place].at = at.clone();
+                let values = as_leaf(moved, [0, 1, 2])?;
+                if values.ndim() == right.ndim() {
+                    return Some(values);
+                }
+                // One place for all: the letter is gone.
+                let wide = values.insert_axis(ndarray::Axis(place));
+                wide.broadcast(right.raw_dim()).map(|x| x.to_owned())
+            }
+            Whole::Normalised => {
+                if right.ndim() != 2 {
+                    return None;
+                }
+                let mut rows = right.clone();
+                for mut row in rows.outer_iter_mut() {
+                    let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                    row.mapv_inplace(|x| x / norm);
+                }
+                Some(rows)
+            }
+            Whole::Transposed => {
+                let [rows, columns] = *right.shape() else { return None };
+                (rows == columns).then(|| right.t().to_owned())
+            }
+            Whole::Blocks(order) => {
+                if right.ndim() == 3 {
+                    let hidden = right.shape()[2] / 3;
+                    return Some(ArrayD::from_shape_fn(right.raw_dim(), |at| right[IxDyn(&[at[0], at[1], order[at[2] / hidden] * hidden + at[2] % hidden])]));
+                }
+                as_leaf(axes, *order)
+            }
+        }
+    }
+}
+
+/// A result as a leaf.
+struct Result<'a> {
+    values: &'a ArrayD<f64>,
+    lengths: &'a [usize],
+}
+
+impl Leaves for Result<'_> {
+    fn leaf(&self, name: &str) -> Option<ArrayD<f64>> {
+        (name == "result").then(|| self.values.clone())
+    }
+    fn with_padding(&self, name: &str) -> Option<ArrayD<f64>> {
+        self.leaf(name)
+    }
+    fn lengths(&self) -> &[usize] {
+        self.lengths
+    }
+}
+
+/// The weight of each summand.
+fn weight_of(case: &Case<'_>, place: usize, relation: &Relation, term: usize, summands: Summands, weight: f64) -> Option<Lettered> {
+    match summands {
+        Summands::Index(letter, test) => {
+            let size = case.with_leaves(place, |leaves| {
+                relation.terms.get(term)?.factors.iter().find_map(|factor| {
+                    let loaded = factor.load(leaves)?;
+                    loaded.letters.iter().position(|&l| l == letter).map(|k| loaded.values.shape()[k])
+                })
+            })?;
+            let values = (0..size).map(|index| if test.holds(index, size) { weight } else { 1.0 }).collect();
+            Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
+        }
+        Summands::Vectors | Summands::Matrices | Summands::LastTensor => {
+            let parts = &case.graph.concatenated;
+            let mut values = Vec::new();
+            for (k, (tensor, _)) in parts.iter().enumerate() {
+                let x = case.golden.inputs.get(tensor).or_else(|| case.golden.expected.get(tensor))?;
+                let axes = x.ndim() - usize::from(tensor.starts_with("in."));
+                let steps = if tensor.starts_with("in.") { x.shape()[0] } else { 1 };
+                let is = match summands {
+                    Summands::Vectors => axes < 2,
+                    Summands::Matrices => axes > 1,
+                    _ => k + 1 == parts.len(),
+                };
+                values.extend(std::iter::repeat_n(if is { weight } else { 1.0 }, x.len() / steps.max(1)));
+            }
+            Some(Lettered { letters: vec!['x'], values: ArrayD::from_shape_vec(IxDyn(&[values.len()]), values).ok()? })
+        }
+        _ => {
+            let lengths = &case.graph.lengths;
+            let steps = ["in.x", "in.captions"].iter().find_map(|name| case.golden.inputs.get(*name)).filter(|x| x.ndim() > 1)?.shape()[1];
+            let ids = case.golden.inputs.get("in.captions");
+            let mut values = ArrayD::ones(IxDyn(&[lengths.len(), steps]));
+            let tokens = || (0..lengths.len()).flat_map(|b| (0..lengths[b]).map(move |t| (b, t)));
+            let same = |a: (usize, usize), b: (usize, usize)| ids.is_some_and(|ids| ids[[a.0, a.1].as_slice()].total_cmp(&ids[[b.0, b.1].as_slice()]).is_eq());
+            for at in tokens() {
+                let is = match summands {
+                    Summands::LastToken => at.1 + 1 == lengths[at.0],
+                    Summands::NotLastOccurrence => tokens().any(|other| other > at && same(at, other)),
+                    Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
+                    Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
+                    _ => true,
+                };
+                let value = if summands == Summands::Averaged { 1.0 / tokens().filter(|&other| same(at, other)).count() as f64 } else { weight };
+                if is {
+                    values[[at.0, at.1].as_slice()] = value;
+                }
+            }
+            Some(Lettered { letters: vec!['b', 't'], values })
+        }
+    }
+}

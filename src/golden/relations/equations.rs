@@ -1,0 +1,118 @@
+//! The relations of every program, group by group, in the order of the data flow.
+//!
+//! Short names: `d.x` is the gradient by x, `end` is 1 at each row's own last token, `wrong` is 1 for a pair that
+//! counts as a negative, `eye` is 1 on the diagonal. The letters are those of `docs/01-notation.md`; j runs over the
+//! 3H rows of a GRU's weights, in the loss over captions.
+
+/// (EMB-1)
+pub(super) const WORDS: &str = "words[b,t,e] = W[id(b,t),e]";
+pub(super) const WORDS_BACK: &str = "d.W[id(b,t),e] = d.words[b,t,e]";
+
+/// (LIN-1)
+pub(super) const LINEAR: &str = "y[n,o] = x[n,i] W[o,i] + bias[o]";
+pub(super) const LINEAR_BACK: &str = "
+d.W[o,i] = d.y[n,o] x[n,i]
+d.bias[o] = d.y[n,o]
+d.x[n,i] = d.y[n,o] W[o,i]";
+
+/// (GRU-1) to (GRU-4)
+pub(super) const GRU: &str = "
+a[b,t,j] = x[b,t,e] W_ih[j,e] + b_ih[j]
+c[b,t,j] = h[b,t-1,k] W_hh[j,k] + b_hh[j]
+r[b,t,k] = σ(a.r[b,t,k] + c.r[b,t,k])
+z[b,t,k] = σ(a.z[b,t,k] + c.z[b,t,k])
+n[b,t,k] = tanh(a.n[b,t,k] + r[b,t,k] c.n[b,t,k])
+h[b,t,k] = (1-z)[b,t,k] n[b,t,k] + z[b,t,k] h[b,t-1,k]";
+/// (TXT-1)
+pub(super) const LAST: &str = "last[b,k] = end[b,t] h[b,t,k]";
+/// (GRU-4′) to (GRU-1′); d.h of a cell is given.
+pub(super) const STATE_BACK: &str =
+    "d.h[b,t,k] = end[b,t] d.last[b,k] + z[b,t+1,k] d.h[b,t+1,k] + d.c[b,t+1,j] W_hh[j,k]";
+pub(super) const STATE_BACK_BELOW: &str =
+    "d.h[b,t,k] = up.d.a[b,t,j] up.W_ih[j,k] + z[b,t+1,k] d.h[b,t+1,k] + d.c[b,t+1,j] W_hh[j,k]";
+pub(super) const GRU_BACK: &str = "
+d.n[b,t,k] = d.h[b,t,k] (1-z)[b,t,k]
+d.z[b,t,k] = d.h[b,t,k] h[b,t-1,k] - d.h[b,t,k] n[b,t,k]
+d.r[b,t,k] = d.a.n[b,t,k] c.n[b,t,k]
+d.a.r[b,t,k] = d.r[b,t,k] r(1-r)[b,t,k]
+d.a.z[b,t,k] = d.z[b,t,k] z(1-z)[b,t,k]
+d.a.n[b,t,k] = d.n[b,t,k] (1-n²)[b,t,k]
+d.c.r[b,t,k] = d.r[b,t,k] r(1-r)[b,t,k]
+d.c.z[b,t,k] = d.z[b,t,k] z(1-z)[b,t,k]
+d.c.n[b,t,k] = d.a.n[b,t,k] r[b,t,k]
+d.W_ih[j,e] = d.a[b,t,j] x[b,t,e]
+d.W_hh[j,k] = d.c[b,t,j] h[b,t-1,k]
+d.b_ih[j] = d.a[b,t,j]
+d.b_hh[j] = d.c[b,t,j]";
+pub(super) const GRU_INPUT_BACK: &str = "d.x[b,t,e] = d.a[b,t,j] W_ih[j,e]";
+pub(super) const GRU_INITIAL_BACK: &str =
+    "d.h0[b,k] = start[t] z[b,t,k] d.h[b,t,k] + start[t] d.c[b,t,j] W_hh[j,k]";
+
+/// (NORM-1)
+pub(super) const NORM: &str = "
+norm[n] = √(x[n,d] x[n,d])
+y[n,d] = x[n,d] 1/norm[n]";
+pub(super) const NORM_BACK: &str = "
+along[n] = y[n,d] d.y[n,d]
+d.x[n,d] = d.y[n,d] 1/norm[n] - y[n,d] along[n] 1/norm[n]";
+pub(super) const ABS: &str = "y[n,d] = |x|[n,d]";
+pub(super) const ABS_BACK: &str = "d.x[n,d] = d.y[n,d] sign(x)[n,d]";
+/// An embedding that is neither normalised nor made positive.
+pub(super) const SAME: &str = "y[n,d] = x[n,d]";
+pub(super) const SAME_BACK: &str = "d.x[n,d] = d.y[n,d]";
+
+/// (SIM-1)
+pub(super) const COSINE: &str = "s[i,j] = f[i,d] g[j,d]";
+pub(super) const COSINE_BACK: &str = "
+d.f[i,d] = d.s[i,j] g[j,d]
+d.g[j,d] = d.s[i,j] f[i,d]";
+/// (SIM-2)
+pub(super) const ORDER: &str = "
+v[i,j,d] = relu(g[j,d] - f[i,d])
+s[i,j] = -√(v[i,j,d] v[i,j,d])";
+pub(super) const ORDER_BACK: &str = "
+d.f[i,d] = - d.s[i,j] 1/s[i,j] v[i,j,d]
+d.g[j,d] = d.s[i,j] 1/s[i,j] v[i,j,d]";
+/// (SIM-3)
+pub(super) const ORDER_SQUARED: &str = "
+v[i,j,d] = relu(g[j,d] - f[i,d])
+s[i,j] = - v[i,j,d] v[i,j,d]";
+pub(super) const ORDER_SQUARED_BACK: &str = "
+d.f[i,d] = 2 d.s[i,j] v[i,j,d]
+d.g[j,d] = - 2 d.s[i,j] v[i,j,d]";
+
+/// (HINGE-1), (HINGE-2)
+pub(super) const HINGES: &str = "
+hinge_s[i,j] = relu(margin[] + s[i,j] - s[i,i])
+hinge_im[i,j] = relu(margin[] + s[i,j] - s[j,j])
+cost_s[i,j] = wrong[i,j] hinge_s[i,j]
+cost_im[i,j] = wrong[i,j] hinge_im[i,j]";
+/// (MH-1)
+pub(super) const HARDEST: &str = "
+hardest_s[i] = argmax(cost_s[i,j])
+hardest_im[j] = argmax(cost_im[i,j])
+active_s[i,hardest_s(i)] = 1
+active_im[hardest_im(j),j] = 1";
+/// (SH-1)
+pub(super) const ALL_COUNT: &str = "
+active_s[i,j] = [cost_s>0][i,j]
+active_im[i,j] = [cost_im>0][i,j]";
+pub(super) const LOSS: &str = "loss[] = cost_s[i,j] active_s[i,j] + cost_im[i,j] active_im[i,j]";
+pub(super) const LOSS_BACK: &str =
+    "d.s[i,j] = active_s[i,j] + active_im[i,j] - eye[i,j] active_s[i,k] - eye[i,j] active_im[k,j]";
+
+/// (CLIP-1), (CLIP-2): `all` are the elements of all parameters' gradients.
+pub(super) const GLOBAL_NORM: &str = "norms[s] = √(all[s,x] all[s,x])";
+pub(super) const CLIP: &str = "
+ratio[s] = limit[] 1/(norms+1e-6)[s]
+clip[s] = min1(ratio[s])";
+pub(super) const NO_CLIP: &str = "clip[s] = 1";
+/// (ADAM-1) to (ADAM-3) after all steps, as sums over them: `damped[u,s]` is (1 − β₁) β₁^(u−s) for s ≤ u.
+pub(super) const ADAM: &str = "
+m_all[u,x] = damped[u,s] clip[s] g[s,x] + decay[u] m0[x]
+v_all[u,x] = squared[u,s] clip[s] clip[s] g[s,x] g[s,x] + decay_squared[u] v0[x]
+m[x] = final[u] m_all[u,x]
+v[x] = final[u] v_all[u,x]
+v_hat[u,x] = v_all[u,x] correct_v[u]
+root[u,x] = √ε(v_hat[u,x])
+p[x] = p0[x] - rate[] m_all[u,x] correct_m[u] 1/root[u,x]";

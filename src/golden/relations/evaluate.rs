@@ -1,0 +1,321 @@
+//! The value of a relation, from the values of its leaves.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, Axis as Dimension, IxDyn, Slice};
+
+use super::language::{At, Factor, Initial, Relation, Term};
+use crate::golden::arithmetic::Rounding;
+
+/// What a group of equations reads: its leaves by their short names.
+pub(super) trait Leaves {
+    /// The values of a leaf, 0 after the end of a row.
+    fn leaf(&self, name: &str) -> Option<ArrayD<f64>>;
+    /// The same with what was written after the end of a row.
+    fn with_padding(&self, name: &str) -> Option<ArrayD<f64>>;
+    /// How long each row is.
+    fn lengths(&self) -> &[usize];
+}
+
+/// Values at letters: the array has one axis per letter.
+#[derive(Clone, Debug)]
+pub(super) struct Lettered {
+    pub letters: Vec<char>,
+    pub values: ArrayD<f64>,
+}
+
+impl Factor {
+    /// The leaf without its function, at the axes that it has: block, order and strides are done.
+    fn source(&self, leaves: &impl Leaves) -> Option<ArrayD<f64>> {
+        let mut x = if self.padding { leaves.with_padding(&self.leaf)? } else { leaves.leaf(&self.leaf)? };
+        if let Some(block) = self.block {
+            let axis = x.ndim().checked_sub(1)?;
+            let hidden = x.shape()[axis] / 3;
+            let rows = Slice::from(block * hidden..(block + 1) * hidden);
+            x = x.slice_axis(Dimension(axis), rows).to_owned();
+        }
+        if self.order != [0, 1, 2] {
+            let hidden = x.shape().first()? / 3;
+            let from = x.clone();
+            for (to, block) in self.order.into_iter().enumerate() {
+                let rows = |block: usize| Slice::from(block * hidden..(block + 1) * hidden);
+                x.slice_axis_mut(Dimension(0), rows(to)).assign(&from.slice_axis(Dimension(0), rows(block)));
+            }
+        }
+        if self.blocks_turned {
+            let [rows, columns] = *x.shape() else { return None };
+            if rows != 3 * columns {
+                return None;
+            }
+            let from = x.clone();
+            x = ArrayD::from_shape_fn(x.raw_dim(), |at| from[IxDyn(&[at[0] / columns * columns + at[1], at[0] % columns])]);
+        }
+        if self.turned {
+            let [rows, columns] = *x.shape() else { return None };
+            let flat = x.as_standard_layout().into_owned();
+            let flat = flat.as_slice()?;
+            x = ArrayD::from_shape_fn(IxDyn(&[rows, columns]), |at| flat[at[0] + at[1] * rows]);
+        }
+        Some(x)
+    }
+
+    /// The factor at its letters.
+    pub(super) fn load(&self, leaves: &impl Leaves) -> Option<Lettered> {
+        let x = self.source(leaves)?;
+        if x.ndim() != self.axes.len() {
+            return None;
+        }
+        let letters = self.letters();
+        let plain = letters.len() == self.axes.len() && self.axes.iter().all(|axis| axis.at == At::Shift(0));
+        let mut values = if plain { x } else { self.gather(&x, &letters, leaves)? };
+        values.mapv_inplace(|x| self.rounding.round(self.function.at(x)));
+        Some(Lettered { letters, values })
+    }
+
+    /// Reads a leaf at its axes.
+    fn gather(&self, x: &ArrayD<f64>, letters: &[char], leaves: &impl Leaves) -> Option<ArrayD<f64>> {
+        let mut sizes = vec![0; letters.len()];
+        let mut through: Vec<Option<(ArrayD<f64>, Vec<usize>)>> = Vec::new();
+        let place = |letter: char| letters.iter().position(|&l| l == letter);
+        for (axis, &size) in self.axes.iter().zip(x.shape()) {
+            through.push(None);
+            match &axis.at {
+                At::Through(name, own) => {
+                    let index = leaves.leaf(name)?;
+                    let places: Option<Vec<usize>> = own.iter().map(|&letter| place(letter)).collect();
+                    let places = places?;
+                    places.iter().zip(index.shape()).for_each(|(&place, &size)| sizes[place] = size);
+                    *through.last_mut()? = Some((index, places));
+                }
+                At::First | At::Last => {}
+                _ => sizes[place(axis.letter)?] = size,
+            }
+        }
+        let row = place('b');
+        let lengths = leaves.lengths();
+        let sorted = by_falling_length(lengths);
+        let initial = self.axes.iter().any(|axis| axis.letter == 't').then(|| leaves.leaf(&format!("{}0", self.leaf))).flatten();
+        let mut source = vec![0usize; self.axes.len()];
+        Some(ArrayD::from_shape_fn(IxDyn(&sizes), |at| {
+            let mut before = false;
+            for (k, axis) in self.axes.iter().enumerate() {
+                let size = x.shape()[k];
+                let letter = |letter| place(letter).map_or(0, |place| at[place]);
+                let from = match &axis.at {
+                    At::Shift(by) => letter(axis.letter) as isize + by,
+                    At::First => 0,
+                    At::Last => size as isize - 1,
+                    At::Reversed if axis.letter == 't' => {
+                        let length = row.and_then(|row| lengths.get(at[row])).map_or(size, |&length| length);
+                        length as isize - 1 - letter('t') as isize
+                    }
+                    At::Reversed => size as isize - 1 - letter(axis.letter) as isize,
+                    At::Modulo(n) => (letter(axis.letter) % n) as isize,
+                    At::Clamped(n) if size >= *n => letter(axis.letter).min(size / n * n - 1) as isize,
+                    At::Clamped(_) => letter(axis.letter) as isize,
+                    At::Sorted => sorted.get(letter(axis.letter)).map_or(0, |&row| row as isize),
+                    At::Through(..) => match &through[k] {
+                        Some((index, places)) => {
+                            let own: Vec<usize> = places.iter().map(|&place| at[place]).collect();
+                            #[allow(clippy::cast_possible_truncation)] // whole numbers
+                            let index = index[IxDyn(&own)] as isize;
+                            index
+                        }
+                        None => -1,
+                    },
+                };
+                if from < 0 && axis.letter == 't' {
+                    before = true;
+                    continue;
+                }
+                if from < 0 || from as usize >= size {
+                    return 0.0;
+                }
+                source[k] = from as usize;
+            }
+            if before {
+                let rest = || source.iter().zip(&self.axes).filter(|(_, axis)| axis.letter != 't').map(|(&at, _)| at);
+                return match (self.initial, &initial) {
+                    (Initial::One, _) => 1.0,
+                    (Initial::Given, Some(initial)) => {
+                        initial.get(IxDyn(&rest().collect::<Vec<_>>())).copied().unwrap_or(0.0)
+                    }
+                    _ => 0.0,
+                };
+            }
+            x[IxDyn(&source)]
+        }))
+    }
+}
+
+/// Rows in the order of falling lengths; equal ones keep their order.
+pub(super) fn by_falling_length(lengths: &[usize]) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..lengths.len()).collect();
+    rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+    rows
+}
+
+impl Term {
+    /// Adds ± Σ Π to `sum`, which has these letters with these sizes; `more` are further factors.
+    fn add(&self, leaves: &impl Leaves, letters: &[char], sizes: &[usize], more: &[Lettered], sum: &mut [f64]) -> Option<()> {
+        let mut loaded: Vec<Lettered> = self.factors.iter().map(|factor| factor.load(leaves)).collect::<Option<_>>()?;
+        loaded.extend(more.iter().cloned());
+        let mut all: Vec<(char, usize)> = letters.iter().copied().zip(sizes.iter().copied()).collect();
+        for factor in &loaded {
+            for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()) {
+                match all.iter().find(|(l, _)| *l == letter) {
+                    Some(&(_, known)) if known != size => return None,
+                    Some(_) => {}
+                    None => all.push((letter, size)),
+                }
+            }
+        }
+        let operands: Vec<(Vec<f64>, Vec<usize>)> = loaded
+            .iter()
+            .map(|factor| {
+                let mut strides = vec![0; all.len()];
+                let mut stride = 1;
+                for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()).rev() {
+                    let place = all.iter().position(|(l, _)| *l == letter).unwrap_or(0);
+                    strides[place] += stride;
+                    stride *= size;
+                }
+                (factor.values.iter().copied().collect(), strides)
+            })
+            .collect();
+        let mut out_strides = vec![0; all.len()];
+        let mut stride = 1;
+        for k in (0..letters.len()).rev() {
+            out_strides[k] = stride;
+            stride *= sizes[k];
+        }
+        if all.iter().any(|&(_, size)| size == 0) {
+            return Some(());
+        }
+        let walk = Walk { sizes: all.iter().map(|&(_, size)| size).collect(), operands, out_strides, coefficient: self.coefficient };
+        walk.go(0, &mut vec![0; walk.operands.len()], 0, sum);
+        Some(())
+    }
+}
+
+/// All places of all letters.
+struct Walk {
+    sizes: Vec<usize>,
+    operands: Vec<(Vec<f64>, Vec<usize>)>,
+    out_strides: Vec<usize>,
+    coefficient: f64,
+}
+
+impl Walk {
+    fn go(&self, depth: usize, at: &mut [usize], out: usize, sum: &mut [f64]) {
+        if depth + 1 < self.sizes.len() {
+            let mut own = at.to_vec();
+            for k in 0..self.sizes[depth] {
+                self.go(depth + 1, &mut own.clone(), out + k * self.out_strides[depth], sum);
+                own.iter_mut().zip(&self.operands).for_each(|(at, (_, strides))| *at += strides[depth]);
+            }
+            return;
+        }
+        let Some(&size) = self.sizes.last() else {
+            sum[out] += self.coefficient * self.operands.iter().map(|(x, _)| x[0]).product::<f64>();
+            return;
+        };
+        let step = self.out_strides[depth];
+        match &self.operands[..] {
+            [(x, xs)] => {
+                let (x, xs) = (&x[at[0]..], xs[depth]);
+                (0..size).for_each(|k| sum[out + k * step] += self.coefficient * x[k * xs]);
+            }
+            [(x, xs), (y, ys)] => {
+                let (x, xs, y, ys) = (&x[at[0]..], xs[depth], &y[at[1]..], ys[depth]);
+                if step == 0 {
+                    let total: f64 = (0..size).map(|k| x[k * xs] * y[k * ys]).sum();
+                    sum[out] += self.coefficient * total;
+                } else {
+                    (0..size).for_each(|k| sum[out + k * step] += self.coefficient * (x[k * xs] * y[k * ys]));
+                }
+            }
+            all => {
+                for k in 0..size {
+                    let product: f64 = all.iter().zip(at.iter()).map(|((x, s), at)| x[at + k * s[depth]]).product();
+                    sum[out + k * step] += self.coefficient * product;
+                }
+            }
+        }
+    }
+}
+
+/// Further factors of one term: which summands count, and how often.
+pub(super) type Weights = Vec<(usize, Lettered)>;
+
+impl Relation {
+    /// The sum of each term before the function, at the letters of the left side.
+    pub(super) fn term_values(&self, leaves: &impl Leaves, letters: &[char], sizes: &[usize], term: usize) -> Option<ArrayD<f64>> {
+        let mut sum = vec![0.0; sizes.iter().product()];
+        self.terms[term].add(leaves, letters, sizes, &[], &mut sum)?;
+        ArrayD::from_shape_vec(IxDyn(sizes), sum).ok()
+    }
+
+    /// The values of the left side at its letters; none if a leaf is missing or sizes do not fit.
+    pub(super) fn evaluate(&self, leaves: &impl Leaves, sizes: &[usize], weights: &Weights) -> Option<ArrayD<f64>> {
+        let letters = self.out.letters();
+        if self.argmax {
+            return self.evaluate_argmax(leaves);
+        }
+        let mut sum = vec![0.0; sizes.iter().product()];
+        for (place, term) in self.terms.iter().enumerate() {
+            let more: Vec<Lettered> = weights.iter().filter(|(of, _)| *of == place).map(|(_, w)| w.clone()).collect();
+            term.add(leaves, &letters, sizes, &more, &mut sum)?;
+        }
+        for x in &mut sum {
+            *x = self.function.at(*x);
+            if self.rounding != Rounding::Exact {
+                *x = self.rounding.round(*x);
+            }
+        }
+        ArrayD::from_shape_vec(IxDyn(sizes), sum).ok()
+    }
+
+    fn evaluate_argmax(&self, leaves: &impl Leaves) -> Option<ArrayD<f64>> {
+        let loaded = self.terms.first()?.factors.first()?.load(leaves)?;
+        let own = *self.out.letters().first()?;
+        let axis = loaded.letters.iter().position(|&letter| letter == own)?;
+        let best = loaded.values.axis_iter(Dimension(axis)).map(|row| {
+            let mut best: Option<(usize, f64)> = None;
+            for (place, &x) in row.iter().enumerate() {
+                if x > best.map_or(0.0, |(_, most)| most) {
+                    best = Some((place, x));
+                }
+            }
+            best.map_or(-1.0, |(place, _)| place as f64)
+        });
+        Some(ndarray::Array1::from_iter(best).into_dyn())
+    }
+}
+
+/// Puts values at the letters of a left side with an index that is read from a tensor at their places, added up.
+pub(super) fn scatter(out: &Factor, values: &ArrayD<f64>, shape: &[usize], index: &BTreeMap<String, ArrayD<f64>>) -> Option<ArrayD<f64>> {
+    let letters = out.letters();
+    let mut into = ArrayD::zeros(IxDyn(shape));
+    for (at, &x) in values.indexed_iter() {
+        let place = |letter: char| letters.iter().position(|&l| l == letter).map(|place| at[place]);
+        let mut target = Vec::new();
+        for axis in &out.axes {
+            let index = match &axis.at {
+                At::Through(name, own) => {
+                    let own: Option<Vec<usize>> = own.iter().map(|&letter| place(letter)).collect();
+                    #[allow(clippy::cast_possible_truncation)] // whole numbers
+                    let index = index.get(name)?.get(IxDyn(&own?)).copied()? as isize;
+                    index
+                }
+                _ => place(axis.letter)? as isize,
+            };
+            target.push(index);
+        }
+        if target.iter().zip(shape).all(|(&index, &size)| index >= 0 && (index as usize) < size) {
+            let target: Vec<usize> = target.into_iter().map(|index| index as usize).collect();
+            into[IxDyn(&target)] += x;
+        }
+    }
+    Some(into)
+}

@@ -1,0 +1,246 @@
+//! The explanation of a red check: which relations are broken, in the order of the data flow, and why.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::local::{Kind, Site, sites};
+use super::places::Place;
+use super::search::{Family, Fit};
+use super::values::Case;
+use crate::golden::compare::{CaseReport, FoundTensors};
+use crate::golden::difference::index_of;
+use crate::golden::stage::Stage;
+use crate::golden::suite::GoldenCase;
+
+/// How many sentences that cost nearly the same are given.
+const MOST_OR: usize = 3;
+
+/// A broken relation.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Finding {
+    /// The stage of the data flow.
+    pub stage: Stage,
+    /// The tensor, in its short form.
+    pub tensor: String,
+    /// The relation that it does not satisfy.
+    pub relation: String,
+    /// What the backend computes instead; several sentences if the values do not tell them apart, none if no change
+    /// of the relation gives the values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub says: Vec<String>,
+    /// What the short names of given tensors mean.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// What to look at in a kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look: Option<&'static str>,
+    /// Where the values are wrong, if nothing is said about how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The smallest example.
+    pub example: Example,
+    /// The cases in which the relation is broken, and in how many the tensor was written.
+    pub cases: Vec<String>,
+    pub written: usize,
+    /// Other tensors that are wrong for the same reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// Tensors between this one and those that were written: the mistake may be in any of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<String>,
+    /// The one that would narrow it down most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_next: Option<String>,
+}
+
+/// One wrong element.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Example {
+    pub case: String,
+    pub tensor: String,
+    pub index: Vec<usize>,
+    /// What the relation gives on the backend's own values; as text, because JSON has no NaN.
+    pub expected: String,
+    pub found: String,
+}
+
+/// One case that was checked.
+pub(crate) struct Given<'a> {
+    pub golden: &'a GoldenCase,
+    pub found: &'a FoundTensors,
+    pub report: &'a CaseReport,
+}
+
+/// The broken relations of all cases, in the order of the data flow.
+pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
+    let pairs: Vec<(Case<'_>, &CaseReport)> = given
+        .par_iter()
+        .filter(|given| !given.found.is_empty() && !given.report.tensors.is_empty())
+        .filter_map(|given| Some((Case::new(given.golden, given.found, given.golden.settings().ok()?), given.report)))
+        .collect();
+    let (cases, reports): (Vec<Case<'_>>, Vec<&CaseReport>) = pairs.into_iter().unzip();
+    let all: Vec<Site> = cases
+        .par_iter()
+        .zip(&reports)
+        .enumerate()
+        .flat_map_iter(|(place, (case, report))| sites(place, case, report))
+        .collect();
+    let broken: BTreeSet<&str> = all.iter().filter(|site| site.broken()).map(|site| family(&cases, site)).collect();
+    let mut found: Vec<(Key, Finding, Vec<Fit>)> = broken
+        .into_par_iter()
+        .map(|name| {
+            let family = Family::new(name, &cases, &all);
+            let fits = family.explain();
+            let (key, finding) = describe(&family, &fits);
+            (key, finding, fits)
+        })
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut findings: Vec<Finding> = Vec::new();
+    for (_, finding, _) in found {
+        // A leaf that is misread is misread wherever it is used.
+        let same = findings.iter_mut().find(|known| !finding.says.is_empty() && known.says == finding.says && known.place == finding.place && ["takes", "follows"].iter().any(|begin| finding.says[0].starts_with(begin)));
+        match same {
+            Some(known) => known.also.push(finding.tensor),
+            None => findings.push(finding),
+        }
+    }
+    findings
+}
+
+fn family<'c>(cases: &'c [Case<'_>], site: &Site) -> &'c str {
+    &cases[site.case].graph.equations[site.equation].family
+}
+
+/// The order in the data flow: the stage; inside a recurrence the step; the equation.
+type Key = ((usize, usize), usize, usize);
+
+fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
+    let broken = || family.sites.iter().filter(|site| site.broken());
+    let first = broken().next().expect("a broken site");
+    let case = &family.cases[first.case];
+    let equation = &case.graph.equations[first.equation];
+    let stage = case.golden.entry.program.stage(&equation.tensor);
+    let key = broken().map(|site| key(family, site)).min().expect("a broken site");
+    let ids: BTreeSet<&str> = broken().map(|site| family.cases[site.case].golden.entry.id.as_str()).collect();
+    let all: BTreeSet<usize> = family.sites.iter().map(|site| site.case).collect();
+    let place = first.kinds.iter().position(|&kind| kind == Kind::Wrong).expect("a wrong element");
+    let shape = case.golden.expected[&equation.tensor].shape();
+    let number = |x: Option<&f64>| x.map_or_else(String::new, |x| format!("{x:.9e}"));
+    let example = Example {
+        case: case.golden.entry.id.clone(),
+        tensor: equation.tensor.clone(),
+        index: index_of(shape, first.flat[place]),
+        expected: number(first.right.iter().nth(place)),
+        found: number(first.found.iter().nth(place)),
+    };
+    let sentence = |fit: &Fit| {
+        if fit.place == Place::default() { fit.says.clone() } else { format!("{}, {}", fit.says, fit.place) }
+    };
+    let says: Vec<String> = fits.iter().take(MOST_OR).map(sentence).collect();
+    let place = if says.is_empty() { family.where_wrong().filter(|place| *place != Place::default()).map(|place| place.to_string()) } else { None };
+    let spans = case.unwritten_span(first.equation);
+    // It parts the span in two halves.
+    let write_next = spans.get(spans.len() / 2).cloned();
+    let finding = Finding {
+        stage,
+        tensor: equation.relation.out.name(),
+        relation: equation.relation.to_string(),
+        names: names(&format!("{} {}", equation.relation, says.join(" "))),
+        look: says.first().and_then(|says| look(says)),
+        says,
+        place,
+        example,
+        cases: ids.into_iter().map(Into::into).collect(),
+        written: all.len(),
+        also: Vec::new(),
+        spans,
+        write_next,
+    };
+    (key, finding)
+}
+
+/// The meaning of the short names in a text that are not tensors of a case.
+fn names(text: &str) -> Vec<String> {
+    const NAMES: [(&str, &str); 22] = [
+        ("end[", "end is 1 at each row's own last token, 0 elsewhere"),
+        ("padded_end[", "padded_end is 1 at t = T − 1"),
+        ("one_before_end[", "one_before_end is 1 one token before each row's last"),
+        ("first[", "first is 1 at t = 0"),
+        ("start[", "start is 1 at t = 0"),
+        ("mean[", "mean is 1 / length"),
+        ("wrong[", "wrong is 1 for a pair that counts as a negative"),
+        ("off_diagonal[", "off_diagonal is 1 where i ≠ j"),
+        ("every[", "every is 1 for every pair"),
+        ("eye[", "eye is 1 on the diagonal"),
+        ("along[", "along is y · d.y of each row"),
+        ("v[", "v is max(0, g − f)"),
+        ("all[", "all are the gradients of all parameters"),
+        ("ratio[", "ratio is limit / (norm + 1e-6)"),
+        ("m_all[", "m_all is m after each step"),
+        ("v_all[", "v_all is v after each step"),
+        ("root[", "root is √v̂ + ε"),
+        ("v_hat[", "v_hat is v / (1 − β₂ᵗ)"),
+        ("correct_m[", "correct_m is 1 / (1 − β₁ᵗ)"),
+        ("correct_v[", "correct_v is 1 / (1 − β₂ᵗ)"),
+        ("final[", "final is 1 at the last step"),
+        ("up.", "up is the layer above"),
+    ];
+    let begins = |at: usize| text[..at].chars().last().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '.');
+    let used = |name: &str| text.match_indices(name).any(|(at, _)| begins(at));
+    NAMES.iter().filter(|(name, _)| used(name)).map(|(_, means)| (*means).to_owned()).collect()
+}
+
+/// What to look at in a kernel that does this.
+fn look(says: &str) -> Option<&'static str> {
+    const HINTS: [(&str, &str); 17] = [
+        ("whole group", "the mask or the bounds of the last, partial tile"),
+        ("the last group", "the mask or the bounds of the last, partial tile"),
+        ("rounded to", "the type of operands, accumulators and stores, and switches such as allow_tf32"),
+        ("rounds ", "the type of this operand"),
+        ("never written", "the store, and its mask"),
+        ("not cleared", "where the accumulator is set to 0"),
+        ("initial state", "the state before the first step"),
+        ("overwrites instead", "the store: it has to add, atomically or by segments"),
+        ("after the end of each row", "the mask t < length"),
+        ("its transpose", "the strides of this operand"),
+        ("two strides", "the strides of this operand"),
+        ("transposed", "the strides of the operands"),
+        ("the order", "how the blocks of the gates are converted"),
+        ("is still", "the store, and a buffer of the step before"),
+        ("is the value of t − 1", "a barrier, or a buffer of the step before"),
+        ("leaves out the summands", "the bounds of the loop over the summands"),
+        ("modulo", "an index that is taken within a tile"),
+    ];
+    HINTS.iter().find(|(part, _)| says.contains(part)).map(|(_, hint)| *hint)
+}
+
+fn key(family: &Family<'_, '_, '_>, site: &Site) -> Key {
+    let case = &family.cases[site.case];
+    let equation = &case.graph.equations[site.equation];
+    let stage = case.golden.entry.program.stage(&equation.tensor);
+    let kind = case.graph.groups[equation.group].kind;
+    let axis = equation.relation.out.axes.iter().position(|axis| axis.letter == 't');
+    let step = match axis {
+        Some(axis) if kind == "gru" => {
+            let steps = site.right.shape()[axis];
+            let inner: usize = site.right.shape()[axis + 1..].iter().product();
+            let wrong = site.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Wrong).map(|(place, _)| place / inner % steps);
+            if stage.backward { wrong.map(|t| steps - t).min() } else { wrong.min() }.unwrap_or(0)
+        }
+        // Outside a recurrence: after its steps.
+        _ => usize::MAX,
+    };
+    (stage.rank(), step, site.equation)
+}
+
+impl fmt::Display for Example {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index: Vec<String> = self.index.iter().map(ToString::to_string).collect();
+        let Self { case, tensor, expected, found, .. } = self;
+        write!(f, "{tensor}[{}] in {case}: expected {expected}, found {found}", index.join(", "))
+    }
+}

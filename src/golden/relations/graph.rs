@@ -1,0 +1,498 @@
+//! The relations of a case: which equations its program has, and which tensor each of their leaves is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+
+use super::equations as text;
+use super::language::Relation;
+use crate::golden::difference::lengths_of;
+use crate::golden::inputs::{EMBED, FC, PROJ, parameter_names, rnn};
+use crate::golden::program::{Program, Settings};
+use crate::golden::suite::GoldenCase;
+use crate::similarity::Measure;
+
+/// How a tensor is seen by the equations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    Whole,
+    /// One layer of [L, …].
+    Layer(usize),
+    /// [B, …] as one time step, [B, 1, …].
+    Step,
+    /// All axes as one.
+    Flat,
+    /// All axes after the first as one.
+    FlatRows,
+    /// All axes as one, and an axis of length 1 before them.
+    OneRow,
+    /// [1] as a number without axes.
+    Scalar,
+}
+
+impl View {
+    pub(super) fn of<T: Clone>(self, x: &ArrayD<T>) -> ArrayD<T> {
+        let reshaped = |shape: &[usize]| x.to_shape(IxDyn(shape)).expect("the same numbers").into_owned();
+        match self {
+            Self::Whole => x.clone(),
+            Self::Layer(k) => x.index_axis(Axis(0), k).to_owned(),
+            Self::Step => x.clone().insert_axis(Axis(1)),
+            Self::Flat => reshaped(&[x.len()]),
+            Self::FlatRows => reshaped(&[x.shape()[0], x.len() / x.shape()[0].max(1)]),
+            Self::OneRow => reshaped(&[1, x.len()]),
+            Self::Scalar => reshaped(&[]),
+        }
+    }
+}
+
+/// A leaf of a group: a tensor of the case, or one that only the equations have.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf {
+    pub tensor: String,
+    pub view: View,
+}
+
+/// Equations with leaves of their own: a GRU layer, the normalisation of one side, …
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// `gru`, `norm`, …
+    pub kind: &'static str,
+    /// The layer of a GRU, `image` or `caption`, the name of a parameter; empty otherwise.
+    pub part: String,
+    pub leaves: BTreeMap<String, Leaf>,
+}
+
+/// One relation of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Equation {
+    pub group: usize,
+    /// The group's kind and the left side: the same for all layers, sides and cases.
+    pub family: String,
+    pub relation: Relation,
+    /// The tensor of the left side.
+    pub tensor: String,
+}
+
+/// All relations of a case, in the order of the data flow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Graph {
+    pub groups: Vec<Group>,
+    pub equations: Vec<Equation>,
+    /// Tensors that follow from the settings and inputs, such as the mask of the negatives.
+    pub given: BTreeMap<String, ArrayD<f64>>,
+    /// `in.lengths`, or 1 for each row of a cell.
+    pub lengths: Vec<usize>,
+    /// The gradients [steps, …] of all parameters, which [`ALL`] holds one after another.
+    pub concatenated: Vec<(String, View)>,
+    /// Tensors that depend on themselves at another step.
+    pub recurrent: BTreeSet<String>,
+}
+
+/// The gradients of all parameters, [steps, elements].
+pub(super) const ALL: &str = "all gradients";
+
+/// Adam's constants.
+const BETAS: [f64; 2] = [0.9, 0.999];
+
+struct Builder<'a> {
+    case: &'a GoldenCase,
+    settings: &'a Settings,
+    graph: Graph,
+}
+
+impl Graph {
+    /// The relations of a case; none for an image encoder.
+    pub(super) fn of(case: &GoldenCase, settings: &Settings) -> Self {
+        let mut build = Builder { case, settings, graph: Self::default() };
+        build.graph.lengths = lengths_of(&case.inputs).unwrap_or_default();
+        match case.entry.program {
+            Program::GruCell => build.gru_cell(),
+            Program::Gru => {
+                build.gru("in.x", "out.last", "in.d_last", "grad.in.x", true);
+            }
+            Program::Embedding => build.words("in.d_words"),
+            Program::Linear => build.linear(["in.x", FC, "out.y", "in.d_y", "grad.in.x"], ""),
+            Program::L2norm => {
+                build.equations("norm", "", text::NORM, &NORM_ALONE);
+                build.equations("norm", "", text::NORM_BACK, &NORM_ALONE);
+            }
+            Program::Scores => {
+                let leaves = ["in.image_embedding", "in.caption_embedding", "out.scores", "in.d_scores"];
+                build.scores(leaves, ["grad.in.image_embedding", "grad.in.caption_embedding"]);
+            }
+            Program::Loss => {
+                build.loss("in.scores");
+                build.loss_back("in.scores", "grad.in.scores");
+            }
+            Program::Optimiser => build.optimiser(),
+            Program::Model => build.model(),
+            _ => {}
+        }
+        build.graph
+    }
+}
+
+const NORM_ALONE: [(&str, &str); 5] =
+    [("x", "in.x"), ("y", "out.y"), ("norm", "mid.norm"), ("d.y", "in.d_y"), ("d.x", "grad.in.x")];
+
+impl Builder<'_> {
+    fn give(&mut self, name: &str, values: ArrayD<f64>) {
+        self.graph.given.insert(name.into(), values);
+    }
+
+    /// Adds equations to a group, which begins here if its last one is another.
+    fn equations(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, &str)]) {
+        let leaves: Vec<(&str, String, View)> =
+            leaves.iter().map(|&(short, tensor)| (short, tensor.to_owned(), View::Whole)).collect();
+        self.viewed(kind, part, text, &leaves);
+    }
+
+    fn viewed(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, String, View)]) {
+        let known = self.graph.groups.iter().position(|group| group.kind == kind && group.part == part);
+        let group = known.unwrap_or_else(|| {
+            self.graph.groups.push(Group { kind, part: part.into(), leaves: BTreeMap::new() });
+            self.graph.groups.len() - 1
+        });
+        let into = &mut self.graph.groups[group].leaves;
+        for (short, tensor, view) in leaves {
+            into.insert((*short).into(), Leaf { tensor: tensor.clone(), view: *view });
+        }
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            self.add(group, Relation::parse(line));
+        }
+    }
+
+    fn add(&mut self, group: usize, relation: Relation) {
+        let Group { kind, part, leaves } = &mut self.graph.groups[group];
+        let mut short = vec![relation.out.leaf.clone()];
+        short.extend(relation.leaves().map(Into::into));
+        for short in short {
+            // What no tensor of the case is, the equations alone have.
+            leaves.entry(short.clone()).or_insert_with(|| Leaf {
+                tensor: if GIVEN.contains(&short.as_str()) { short.clone() } else { format!("{kind}.{part}.{short}") },
+                view: View::Whole,
+            });
+        }
+        let tensor = leaves[&relation.out.leaf].tensor.clone();
+        // The gradient of a layer's states comes from the layer above, or from the last state.
+        let below = if relation.leaves().any(|leaf| leaf.starts_with("up.")) { " below the top" } else { "" };
+        let family = format!("{kind} {}{below}", relation.out.name());
+        self.graph.equations.push(Equation { group, family, relation, tensor });
+    }
+
+    fn words(&mut self, d_words: &str) {
+        let size = self.case.inputs.get(&format!("param.{EMBED}")).map_or(0, |w| w.shape()[0]) as f64;
+        if let Some(ids) = self.case.inputs.get("in.captions").cloned() {
+            self.give("id_plus_1", ids.mapv(|id| id + 1.0));
+            self.give("id_minus_1", ids.mapv(|id| id - 1.0));
+            self.give("id_at_most_V_minus_2", ids.mapv(|id| id.min(size - 2.0)));
+            self.give("id_modulo_64", ids.mapv(|id| id % 64.0));
+            self.give("id_modulo_32", ids.mapv(|id| id % 32.0));
+            self.give("id_modulo_256", ids.mapv(|id| id % 256.0));
+        }
+        let (weight, grad) = (format!("param.{EMBED}"), format!("grad.{EMBED}"));
+        let leaves =
+            [("words", "mid.words"), ("W", &weight), ("id", "in.captions"), ("d.W", &grad), ("d.words", d_words)];
+        let texts: &[&str] = if self.graph.equations.iter().any(|e| e.family == "words words") { &[text::WORDS_BACK] } else if self.case.entry.program == Program::Model { &[text::WORDS] } else { &[text::WORDS, text::WORDS_BACK] };
+        for text in texts {
+            self.equations("words", "", text, &leaves);
+        }
+    }
+
+    /// x, path of the parameters, y, dy, dx.
+    fn linear(&mut self, names: [&str; 5], part: &str) {
+        self.linear_forward(names, part);
+        self.linear_back(names, part);
+    }
+
+    fn linear_forward(&mut self, [x, path, y, ..]: [&str; 5], part: &str) {
+        let (weight, bias) = (format!("param.{path}.weight"), format!("param.{path}.bias"));
+        self.equations("linear", part, text::LINEAR, &[("x", x), ("W", &weight), ("bias", &bias), ("y", y)]);
+    }
+
+    fn linear_back(&mut self, [_, path, _, dy, dx]: [&str; 5], part: &str) {
+        let (weight, bias) = (format!("grad.{path}.weight"), format!("grad.{path}.bias"));
+        self.equations("linear", part, text::LINEAR_BACK, &[("d.W", &weight), ("d.bias", &bias), ("d.y", dy), ("d.x", dx)]);
+    }
+
+    fn gru_cell(&mut self) {
+        let batch = self.case.inputs.get("in.x").map_or(0, |x| x.shape()[0]);
+        self.graph.lengths = vec![1; batch];
+        let names = [
+            ("x", "in.x"), ("a", "mid.a"), ("c", "mid.c"), ("r", "mid.r"), ("z", "mid.z"), ("n", "mid.n"),
+            ("h", "out.h_next"), ("d.h", "in.d_h_next"), ("d.n", "grad.mid.n"), ("d.z", "grad.mid.z"),
+            ("d.r", "grad.mid.r"), ("d.a", "grad.mid.a"), ("d.c", "grad.mid.c"), ("d.x", "grad.in.x"),
+        ];
+        let mut leaves: Vec<(&str, String, View)> =
+            names.iter().map(|&(short, tensor)| (short, tensor.to_owned(), View::Step)).collect();
+        leaves.push(("h0", "in.h".into(), View::Whole));
+        leaves.push(("d.h0", "grad.in.h".into(), View::Whole));
+        leaves.extend(weights(0));
+        self.give("start", ArrayD::ones(IxDyn(&[1])));
+        for text in [text::GRU, text::GRU_BACK, text::GRU_INPUT_BACK, text::GRU_INITIAL_BACK] {
+            self.viewed("gru", "0", text, &leaves);
+        }
+    }
+
+    /// All layers, forward and backward.
+    fn gru(&mut self, x: &str, last: &str, d_last: &str, d_x: &str, given: bool) {
+        self.gru_forward(x, last, given);
+        self.gru_back(d_last, d_x, given);
+    }
+
+    fn steps(&self) -> usize {
+        ["in.x", "in.captions"].iter().find_map(|name| self.case.inputs.get(*name)).map_or(0, |x| x.shape()[1])
+    }
+
+    fn gru_forward(&mut self, x: &str, last: &str, given: bool) {
+        let layers = self.settings.num_layers;
+        let (steps, lengths) = (self.steps(), self.graph.lengths.clone());
+        let place = |is: &dyn Fn(usize, usize) -> f64| {
+            Array2::from_shape_fn((lengths.len(), steps), |(b, t)| is(lengths[b], t)).into_dyn()
+        };
+        let when = |holds: bool| f64::from(u8::from(holds));
+        self.give("end", place(&|length, t| when(t + 1 == length)));
+        self.give("padded_end", place(&|_, t| when(t + 1 == steps)));
+        self.give("one_before_end", place(&|length, t| when(t + 2 == length.max(2))));
+        self.give("first", place(&|_, t| when(t == 0)));
+        self.give("mean", place(&|length, t| if t < length { 1.0 / length as f64 } else { 0.0 }));
+        self.give("start", Array1::from_shape_fn(steps, |t| when(t == 0)).into_dyn());
+        let hidden = self.case.inputs.get(&format!("param.{}", rnn("weight_hh", 0))).map_or(0, |w| w.shape()[1]);
+        if !given {
+            self.give("h0", ArrayD::zeros(IxDyn(&[lengths.len(), hidden])));
+        }
+        for k in 0..layers {
+            let mut leaves: Vec<(&str, String, View)> =
+                ["a", "c", "r", "z", "n", "h"].map(|part| (part, format!("mid.l{k}.{part}"), View::Whole)).into();
+            leaves.push(("x", if k == 0 { x.into() } else { format!("mid.l{}.h", k - 1) }, View::Whole));
+            // What stands before the first input of an upper layer.
+            if k > 0 {
+                leaves.push(if given { ("x0", "in.h0".into(), View::Layer(k - 1)) } else { ("x0", "h0".into(), View::Whole) });
+            }
+            leaves.push(if given { ("h0", "in.h0".into(), View::Layer(k)) } else { ("h0", "h0".into(), View::Whole) });
+            leaves.extend(weights(k));
+            self.graph.recurrent.extend([format!("mid.l{k}.h"), format!("grad.mid.l{k}.h")]);
+            self.viewed("gru", &k.to_string(), text::GRU, &leaves);
+        }
+        let top = format!("mid.l{}.h", layers - 1);
+        self.equations("last", "", text::LAST, &[("h", &top), ("last", last)]);
+    }
+
+    fn gru_back(&mut self, d_last: &str, d_x: &str, given: bool) {
+        let layers = self.settings.num_layers;
+        for k in (0..layers).rev() {
+            let mut leaves: Vec<(&str, String, View)> = vec![("d.last", d_last.into(), View::Whole)];
+            let backward = ["d.h", "d.n", "d.z", "d.r", "d.a", "d.c"];
+            leaves.extend(backward.map(|part| (part, format!("grad.mid.l{k}.{}", &part[2..]), View::Whole)));
+            leaves.push(("up.d.a", format!("grad.mid.l{}.a", k + 1), View::Whole));
+            leaves.push(("up.W_ih", format!("param.{}", rnn("weight_ih", k + 1)), View::Whole));
+            if k == 0 {
+                leaves.push(("d.x", d_x.into(), View::Whole));
+            }
+            leaves.push(("d.h0", "grad.in.h0".into(), View::Layer(k)));
+            let part = k.to_string();
+            let state = if k + 1 == layers { text::STATE_BACK } else { text::STATE_BACK_BELOW };
+            self.viewed("gru", &part, state, &leaves);
+            self.viewed("gru", &part, text::GRU_BACK, &leaves);
+            if k == 0 {
+                self.viewed("gru", &part, text::GRU_INPUT_BACK, &leaves);
+            }
+            if given {
+                self.viewed("gru", &part, text::GRU_INITIAL_BACK, &leaves);
+            }
+        }
+    }
+
+    fn scores(&mut self, [f, g, s, ds]: [&str; 4], [df, dg]: [&str; 2]) {
+        self.scores_forward([f, g, s]);
+        self.scores_back(ds, [df, dg]);
+    }
+
+    fn scores_forward(&mut self, [f, g, s]: [&str; 3]) {
+        let (kind, forward, _) = self.measure();
+        self.equations(kind, "", forward, &[("f", f), ("g", g), ("s", s)]);
+    }
+
+    fn scores_back(&mut self, ds: &str, [df, dg]: [&str; 2]) {
+        let (kind, _, backward) = self.measure();
+        self.equations(kind, "", backward, &[("d.s", ds), ("d.f", df), ("d.g", dg)]);
+    }
+
+    fn measure(&self) -> (&'static str, &'static str, &'static str) {
+        match self.settings.measure {
+            Measure::Cosine => ("cosine", text::COSINE, text::COSINE_BACK),
+            Measure::Order => ("order", text::ORDER, text::ORDER_BACK),
+            Measure::OrderSquared => ("order-squared", text::ORDER_SQUARED, text::ORDER_SQUARED_BACK),
+        }
+    }
+
+    fn loss(&mut self, s: &str) {
+        let shape = self.case.inputs.get(s).or_else(|| self.case.expected.get(s)).map_or((0, 0), |s| (s.shape()[0], s.shape()[1]));
+        let ids = self.case.inputs.get("in.image_ids").filter(|_| self.settings.mask_same_image);
+        let same = |i: usize, j: usize| ids.is_some_and(|ids| ids[[i].as_slice()] == ids[[j].as_slice()]);
+        let pairs = |is: &dyn Fn(usize, usize) -> bool| Array2::from_shape_fn(shape, |(i, j)| f64::from(u8::from(is(i, j)))).into_dyn();
+        self.give("wrong", pairs(&|i, j| i != j && !same(i, j)));
+        self.give("off_diagonal", pairs(&|i, j| i != j));
+        self.give("every", pairs(&|_, _| true));
+        self.give("eye", pairs(&|i, j| i == j));
+        self.give("margin", ArrayD::from_elem(IxDyn(&[]), self.settings.margin));
+        let mut leaves = vec![("s", s), ("loss", "out.loss")];
+        let names = ["cost_s", "cost_im", "active_s", "active_im", "hardest_s", "hardest_im"];
+        let tensors = names.map(|name| format!("mid.{name}"));
+        leaves.extend(names.iter().copied().zip(tensors.iter().map(String::as_str)));
+        let kind = if self.settings.max_violation { "max" } else { "sum" };
+        let active = if self.settings.max_violation { text::HARDEST } else { text::ALL_COUNT };
+        self.equations("loss", "", text::HINGES, &leaves);
+        self.equations(kind, "", active, &leaves);
+        self.equations("loss", "", text::LOSS, &leaves);
+        let loss = self.graph.groups.iter().position(|group| group.kind == "loss").expect("added");
+        self.graph.groups[loss].leaves.insert("loss".into(), Leaf { tensor: "out.loss".into(), view: View::Scalar });
+    }
+
+    fn loss_back(&mut self, s: &str, ds: &str) {
+        self.equations("loss", "", text::LOSS_BACK, &[("s", s), ("d.s", ds)]);
+    }
+
+    fn model(&mut self) {
+        let Settings { use_abs, no_imgnorm, caption_projection, .. } = *self.settings;
+        let fc = ["in.images", FC, "mid.image.projected", "grad.mid.image.projected", "grad.in.images"];
+        let proj = ["mid.last", PROJ, "mid.caption.projected", "grad.mid.caption.projected", "grad.mid.last"];
+        let vectors = if caption_projection { proj[2] } else { proj[0] };
+        let d_vectors = if caption_projection { proj[3] } else { proj[4] };
+        self.linear_forward(fc, "image");
+        self.head("image", [fc[2], fc[3]], !no_imgnorm, use_abs);
+        self.words("grad.mid.words");
+        self.gru_forward("mid.words", "mid.last", false);
+        if caption_projection {
+            self.linear_forward(proj, "caption");
+        }
+        self.head("caption", [vectors, d_vectors], true, use_abs);
+        let (f, g) = ("out.image_embedding", "out.caption_embedding");
+        self.scores_forward([f, g, "out.scores"]);
+        self.loss("out.scores");
+        self.loss_back("out.scores", "grad.out.scores");
+        self.scores_back("grad.out.scores", ["grad.out.image_embedding", "grad.out.caption_embedding"]);
+        self.head_back("image", !no_imgnorm, use_abs);
+        self.linear_back(fc, "image");
+        self.head_back("caption", true, use_abs);
+        if caption_projection {
+            self.linear_back(proj, "caption");
+        }
+        self.gru_back("grad.mid.last", "grad.mid.words", false);
+        self.words("grad.mid.words");
+        if self.settings.steps == 1 {
+            self.one_step();
+        }
+    }
+
+    /// The normalisation and the absolute value of a side, [the vectors, their gradient].
+    fn head(&mut self, side: &str, [x, d_x]: [&str; 2], norm: bool, abs: bool) {
+        let (unit, embedding) = (format!("mid.{side}.unit"), format!("out.{side}_embedding"));
+        let (d_unit, d_embedding) = (format!("grad.{unit}"), format!("grad.{embedding}"));
+        let norms = format!("mid.{side}.norm");
+        let (y, dy) = if abs { (&unit, &d_unit) } else { (&embedding, &d_embedding) };
+        let leaves = [("x", x), ("y", y), ("norm", norms.as_str()), ("d.y", dy), ("d.x", d_x)];
+        if norm {
+            self.equations("norm", side, text::NORM, &leaves);
+        } else if abs || x != y {
+            self.equations("same", side, text::SAME, &leaves);
+        }
+        if abs {
+            let leaves = [("x", unit.as_str()), ("y", &embedding), ("d.y", &d_embedding), ("d.x", &d_unit)];
+            self.equations("abs", side, text::ABS, &leaves);
+        }
+    }
+
+    fn head_back(&mut self, side: &str, norm: bool, abs: bool) {
+        if abs {
+            self.equations("abs", side, text::ABS_BACK, &[]);
+        }
+        if norm {
+            self.equations("norm", side, text::NORM_BACK, &[]);
+        } else {
+            self.equations("same", side, text::SAME_BACK, &[]);
+        }
+    }
+
+    /// Adam's constants after each of `steps` steps, from a step count.
+    fn constants(&mut self, steps: usize, start: f64) {
+        let power = |beta: f64, n: f64| libm::pow(beta, n);
+        for (place, [damped, decay, correct]) in
+            [["damped", "decay", "correct_m"], ["squared", "decay_squared", "correct_v"]].into_iter().enumerate()
+        {
+            let beta = BETAS[place];
+            let damp = Array2::from_shape_fn((steps, steps), |(u, s)| {
+                if s <= u { (1.0 - beta) * power(beta, (u - s) as f64) } else { 0.0 }
+            });
+            self.give(damped, damp.into_dyn());
+            self.give(decay, Array1::from_shape_fn(steps, |u| power(beta, u as f64 + 1.0)).into_dyn());
+            let corrected = |u: usize| 1.0 / (1.0 - power(beta, start + u as f64 + 1.0));
+            self.give(correct, Array1::from_shape_fn(steps, corrected).into_dyn());
+        }
+        let last = Array1::from_shape_fn(steps, |u| f64::from(u8::from(u + 1 == steps)));
+        self.give("final", last.into_dyn());
+        self.give("ones", ArrayD::ones(IxDyn(&[steps])));
+        self.give("rate", ArrayD::from_elem(IxDyn(&[]), self.settings.learning_rate));
+        self.give("limit", ArrayD::from_elem(IxDyn(&[]), self.settings.grad_clip));
+    }
+
+    /// Norms and clipping of the gradients [steps, …] of some parameters, then Adam on each.
+    fn adam(&mut self, names: &[String], gradient: &dyn Fn(&str) -> (String, View), resumed: bool) {
+        self.graph.concatenated = names.iter().map(|name| gradient(name)).collect();
+        let mut leaves: Vec<(String, String, View)> = vec![("all".into(), ALL.into(), View::Whole)];
+        leaves.push(("norms".into(), "opt.norms".into(), View::Whole));
+        leaves.push(("clip".into(), "opt.clip".into(), View::Whole));
+        let leaves: Vec<(&str, String, View)> =
+            leaves.iter().map(|(short, tensor, view)| (short.as_str(), tensor.clone(), *view)).collect();
+        self.viewed("clip", "", text::GLOBAL_NORM, &leaves);
+        self.viewed("clip", "", if self.settings.grad_clip > 0.0 { text::CLIP } else { text::NO_CLIP }, &leaves);
+        for name in names {
+            let (tensor, view) = gradient(name);
+            let state = |part: &str| if resumed { format!("in.{part}.{name}") } else { format!("zeros.{name}") };
+            let leaves = [
+                ("g", tensor, view),
+                ("clip", "opt.clip".into(), View::Whole),
+                ("m0", state("m"), View::Flat),
+                ("v0", state("v"), View::Flat),
+                ("m", format!("opt.m.{name}"), View::Flat),
+                ("v", format!("opt.v.{name}"), View::Flat),
+                ("p", format!("opt.param.{name}"), View::Flat),
+                ("p0", format!("param.{name}"), View::Flat),
+            ];
+            if let Some(shape) = self.case.inputs.get(&format!("param.{name}")).map(|p| p.raw_dim()).filter(|_| !resumed) {
+                self.give(&format!("zeros.{name}"), ArrayD::zeros(shape));
+            }
+            self.viewed("adam", name, text::ADAM, &leaves);
+        }
+    }
+
+    fn optimiser(&mut self) {
+        let start = self.case.inputs.get("in.step").and_then(|step| step.iter().next().copied());
+        self.constants(self.settings.steps, start.unwrap_or(0.0));
+        let names: Vec<String> =
+            self.case.inputs.keys().filter_map(|name| name.strip_prefix("param.")).map(Into::into).collect();
+        self.adam(&names, &|name| (format!("in.grad.{name}"), View::FlatRows), start.is_some());
+    }
+
+    /// The one step of a model: its gradients are those of the first pass.
+    fn one_step(&mut self) {
+        self.constants(1, 0.0);
+        let names = parameter_names(self.settings.num_layers, self.settings.caption_projection);
+        self.adam(&names, &|name| (format!("grad.{name}"), View::OneRow), false);
+    }
+}
+
+/// Leaves that follow from the settings and inputs.
+pub(super) const GIVEN: [&str; 23] = [
+    "end", "padded_end", "one_before_end", "first", "mean", "start", "h0", "wrong", "off_diagonal", "every", "eye",
+    "margin", "damped", "decay", "correct_m", "squared", "decay_squared", "correct_v", "final", "ones", "rate", "limit",
+    "zeros",
+];
+
+fn weights(k: usize) -> Vec<(&'static str, String, View)> {
+    let parts = [("W_ih", "weight_ih"), ("W_hh", "weight_hh"), ("b_ih", "bias_ih"), ("b_hh", "bias_hh")];
+    let both = |(short, part): (&'static str, &str)| (short, format!("param.{}", rnn(part, k)), View::Whole);
+    let gradients = [("d.W_ih", "weight_ih"), ("d.W_hh", "weight_hh"), ("d.b_ih", "bias_ih"), ("d.b_hh", "bias_hh")];
+    let gradient = |(short, part): (&'static str, &str)| (short, format!("grad.{}", rnn(part, k)), View::Whole);
+    parts.map(both).into_iter().chain(gradients.map(gradient)).collect()
+}

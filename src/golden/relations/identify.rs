@@ -1,0 +1,292 @@
+//! What no change of the list gives is read off: coefficients, a further term, a bound, the weight of each summand.
+//! What was read off is tested like any change.
+
+use ndarray::ArrayD;
+
+use super::edits::{Edit, Whole};
+use super::language::{At, Axis, Function, Relation, Term};
+use super::places::short;
+use super::search::{Element, Family};
+
+/// A coefficient that is as near as this to a plain number is that number.
+const PLAIN: f64 = 2e-3;
+
+/// Changes with numbers that are read off from the wrong elements.
+pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
+    let Some(first) = family.sites.first() else { return Vec::new() };
+    let case = &family.cases[first.case];
+    let equation = &case.graph.equations[first.equation];
+    let base = Edit {
+        family: equation.family.clone(),
+        relation: equation.relation.clone(),
+        weights: None,
+        whole: Whole::Kept,
+        cost: 2.0,
+        says: String::new(),
+    };
+    let mut all = Vec::new();
+    if equation.relation.argmax {
+        return all;
+    }
+    all.extend(coefficients(family, &base));
+    all.extend(further_terms(family, &base));
+    all.extend(bounds(family, &base));
+    all.extend(constants(family));
+    all
+}
+
+/// The value before a function.
+fn before(function: Function, y: f64) -> Option<f64> {
+    let x = match function {
+        Function::Identity => y,
+        Function::Sigmoid => (y / (1.0 - y)).ln(),
+        Function::Tanh => libm::atanh(y),
+        Function::Root | Function::MinusRoot => y * y,
+        Function::Relu if y > 0.0 => y,
+        _ => return None,
+    };
+    x.is_finite().then_some(x)
+}
+
+/// The wrong elements that are far from where a function is flat, with the values of some columns there.
+fn rows(family: &Family<'_, '_, '_>, columns: &[Vec<Option<ArrayD<f64>>>], function: Function) -> Vec<(Vec<f64>, f64)> {
+    let mut rows = Vec::new();
+    for &(s, place) in &family.wrong {
+        let site = family.sites[s];
+        let found = site.found.iter().nth(place).copied().unwrap_or(f64::NAN);
+        let flat = matches!(function, Function::Sigmoid) && !(0.02..0.98).contains(&found) || matches!(function, Function::Tanh) && found.abs() > 0.95;
+        let row: Option<Vec<f64>> = columns.iter().map(|column| column[s].as_ref()?.iter().nth(place).copied()).collect();
+        if let (Some(row), Some(y), false) = (row, before(function, found), flat)
+            && row.iter().all(|x| x.is_finite())
+        {
+            rows.push((row, y));
+        }
+        if rows.len() > 2000 {
+            break;
+        }
+    }
+    rows
+}
+
+/// Each term's values at the sites with wrong elements.
+fn terms(family: &Family<'_, '_, '_>, relation: &Relation) -> Vec<Vec<Option<ArrayD<f64>>>> {
+    (0..relation.terms.len())
+        .map(|term| {
+            family
+                .sites
+                .iter()
+                .map(|site| {
+                    if !site.broken() {
+                        return None;
+                    }
+                    let case = &family.cases[site.case];
+                    let sizes = case.sizes(site.equation)?;
+                    let letters = relation.out.letters();
+                    let values = case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
+                    (values.shape() == site.right.shape()).then_some(values)
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// Least squares by the normal equations; none if the columns depend on each other.
+pub(super) fn solve(rows: &[(Vec<f64>, f64)]) -> Option<Vec<f64>> {
+    let n = rows.first()?.0.len();
+    if rows.len() < n + 2 {
+        return None;
+    }
+    let mut a = vec![vec![0.0; n + 1]; n];
+    for (row, y) in rows {
+        for i in 0..n {
+            for j in 0..n {
+                a[i][j] += row[i] * row[j];
+            }
+            a[i][n] += row[i] * y;
+        }
+    }
+    let size: Vec<f64> = (0..n).map(|i| a[i][i]).collect();
+    for i in 0..n {
+        let pivot = (i..n).max_by(|&p, &q| a[p][i].abs().total_cmp(&a[q][i].abs()))?;
+        a.swap(i, pivot);
+        if a[i][i].abs() <= 1e-9 * size[i] {
+            return None;
+        }
+        for k in 0..n {
+            if k != i {
+                let factor = a[k][i] / a[i][i];
+                for j in i..=n {
+                    a[k][j] -= factor * a[i][j];
+                }
+            }
+        }
+    }
+    Some((0..n).map(|i| a[i][n] / a[i][i]).collect())
+}
+
+/// A plain number near to a coefficient, or the coefficient in four digits.
+fn plain(x: f64) -> f64 {
+    if x.abs() < 0.01 && x != 0.0 {
+        // A small number, such as an epsilon, in two digits.
+        let unit = libm::pow(10.0, libm::log10(x.abs()).floor() - 1.0);
+        return (x / unit).round() * unit;
+    }
+    let halves = (2.0 * x).round() / 2.0;
+    if (x - halves).abs() < PLAIN { halves } else { x }
+}
+
+fn coefficients(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
+    let relation = &base.relation;
+    let columns = terms(family, relation);
+    let rows = rows(family, &columns, relation.function);
+    let Some(found) = solve(&rows) else { return Vec::new() };
+    let mut edit = base.clone();
+    let mut parts = Vec::new();
+    for (term, &c) in edit.relation.terms.iter_mut().zip(&found) {
+        let c = plain(c);
+        if (c - 1.0).abs() > PLAIN {
+            parts.push(format!("{} times {term}", short(c)));
+        }
+        term.coefficient *= c;
+    }
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    edit.says = if relation.terms.len() == 1 { format!("is {} times what it should be", short(plain(found[0]))) } else { format!("has {}", parts.join(" and ")) };
+    edit.cost += 0.2 * parts.len() as f64;
+    vec![edit]
+}
+
+/// A leaf of the shape of the result, or 1, times a number, added.
+fn further_terms(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
+    let first = family.sites[0];
+    let case = &family.cases[first.case];
+    let relation = &base.relation;
+    let group = &case.graph.groups[case.graph.equations[first.equation].group];
+    let own = terms(family, relation);
+    let mut names: Vec<Option<String>> = vec![None];
+    names.extend(group.leaves.iter().filter(|(short, leaf)| {
+        let maker = case.graph.equations.iter().position(|other| other.tensor == leaf.tensor);
+        **short != relation.out.leaf && maker.is_none_or(|maker| maker < first.equation) && case.leaf(first.equation, short).is_some_and(|x| x.shape() == first.right.shape())
+    }).map(|(short, _)| Some(short.clone())));
+    // What an accumulator that is not cleared still holds.
+    let stale = relation.out.axes.iter().position(|axis| axis.letter == 't').filter(|_| relation.out.block.is_none());
+    let mut all = Vec::new();
+    if let Some(axis) = stale {
+        let mut leaf = relation.out.clone();
+        leaf.axes[axis].at = At::Shift(-1);
+        leaf.initial = super::language::Initial::Zero;
+        let mut edit = base.clone();
+        edit.says = format!("has the further term {leaf}: what it sums in is not cleared between the steps");
+        edit.relation.terms.push(Term { coefficient: 1.0, factors: vec![leaf] });
+        edit.cost = 1.3;
+        all.push(edit);
+    }
+    for name in names {
+        let column: Vec<Option<ArrayD<f64>>> = family
+            .sites
+            .iter()
+            .map(|site| {
+                if !site.broken() {
+                    return None;
+                }
+                match &name {
+                    None => Some(ArrayD::ones(site.right.raw_dim())),
+                    Some(name) => family.cases[site.case].leaf(site.equation, name).filter(|x| x.shape() == site.right.shape()),
+                }
+            })
+            .collect();
+        let mut columns = own.clone();
+        columns.push(column);
+        let rows = rows(family, &columns, relation.function);
+        let Some(found) = solve(&rows) else { continue };
+        let (more, rest) = found.split_last().expect("one more");
+        if !more.is_normal() || rest.iter().any(|&c| (plain(c) - 1.0).abs() > PLAIN) {
+            continue;
+        }
+        let mut edit = base.clone();
+        let c = plain(*more);
+        let factors = match &name {
+            None => Vec::new(),
+            Some(name) => {
+                let mut leaf = relation.out.clone();
+                (leaf.leaf, leaf.block) = (name.clone(), None);
+                leaf.axes = leaf.axes.iter().map(|axis| Axis { letter: axis.letter, at: At::Shift(0) }).collect();
+                vec![leaf]
+            }
+        };
+        let term = Term { coefficient: c, factors };
+        let shown = name.as_ref().map_or(short(c), |_| {
+            let leaf = Term { coefficient: 1.0, factors: term.factors.clone() }.to_string();
+            if c.to_bits() == 1f64.to_bits() { leaf } else { format!("{} {leaf}", short(c)) }
+        });
+        edit.says = format!("has the further term {shown}");
+        edit.relation.terms.push(term);
+        all.push(edit);
+    }
+    all
+}
+
+/// A value that all wrong elements have, and that the right ones are above or below: the result is cut off.
+fn bounds(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
+    let value = |&(s, place): &Element| -> Option<f64> { family.sites[s].found.iter().nth(place).copied() };
+    let Some(values) = family.wrong.iter().map(value).collect::<Option<Vec<f64>>>() else { return Vec::new() };
+    if values.len() < 3 || values.iter().any(|x| !x.is_finite()) {
+        return Vec::new();
+    }
+    let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+    let allowed = |&(s, place): &Element| family.sites[s].allowed[place];
+    let ends = family.wrong.iter().zip(&values).all(|(element, x)| x - least <= allowed(element) || most - x <= allowed(element));
+    if !ends {
+        return Vec::new();
+    }
+    let first = values[0];
+    let one = most - least <= allowed(&family.wrong[0]);
+    let mut edit = base.clone();
+    // Of one bound, the side on which it cuts follows from the right values.
+    let above = family.wrong.iter().all(|&(s, place)| family.sites[s].right.as_slice().is_some_and(|right| right[place] > most));
+    let (low, high) = if one && above { (f64::NEG_INFINITY, most) } else if one { (least, f64::INFINITY) } else { (least, most) };
+    edit.whole = Whole::Between(low, high);
+    edit.says = if one { format!("is cut off at {}", short(first)) } else { format!("is cut off at {} and {}", short(least), short(most)) };
+    edit.cost = 1.2;
+    let mut constant = base.clone();
+    constant.whole = Whole::Constant(first);
+    constant.says = format!("is {}", short(first));
+    constant.cost = 1.5;
+    vec![edit, constant]
+}
+
+/// A number in the place of a scalar leaf, such as the margin: of the relation or of an unwritten one before it.
+fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
+    let first = family.sites[0];
+    let case = &family.cases[first.case];
+    let mut all = Vec::new();
+    for place in std::iter::once(first.equation).chain(case.unwritten_before(first.equation)) {
+        let equation = &case.graph.equations[place];
+        for (i, term) in equation.relation.terms.iter().enumerate() {
+            for (f, factor) in term.factors.iter().enumerate().filter(|(_, factor)| factor.axes.is_empty()) {
+                let with = |value: f64| {
+                    let mut relation = equation.relation.clone();
+                    relation.terms[i].factors.remove(f);
+                    relation.terms[i].coefficient *= value;
+                    let says = format!("takes {} for {factor}", short(value));
+                    Edit { family: equation.family.clone(), relation, weights: None, whole: Whole::Kept, cost: 1.4, says }
+                };
+                // The relation is linear in it: two values give the third.
+                let solve = |&(s, at): &Element| {
+                    let site = family.sites[s];
+                    let value = |edit: &Edit| edit.values(&family.cases[site.case], site.equation)?.iter().nth(at).copied();
+                    let (low, high) = (value(&with(100.0))?, value(&with(101.0))?);
+                    let found = site.found.iter().nth(at)?;
+                    let value = 100.0 + (found - low) / (high - low);
+                    value.is_finite().then_some(value)
+                };
+                if let Some(value) = family.wrong.iter().take(20).find_map(solve) {
+                    let nice = (value * 1e6).round() / 1e6;
+                    all.push(with(if (nice - value).abs() < 1e-5 { nice } else { value }));
+                }
+            }
+        }
+    }
+    all
+}

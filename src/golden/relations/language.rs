@@ -1,0 +1,453 @@
+//! Relations as data: `out[b,k] = g(± term ± term …)`, a term a product of leaves, summed over the letters that
+//! the left side does not have.
+//!
+//! ```text
+//! n[b,t,k]    = tanh(a.n[b,t,k] + r[b,t,k] c.n[b,t,k])
+//! d.W_hh[j,k] = d.c[b,t,j] h[b,t-1,k]
+//! d.W[id(b,t),e] = d.words[b,t,e]
+//! ```
+//!
+//! `a.n` is the block of the gate n, `(1-z)` a function of a leaf, `h[b,t-1,k]` the state before the step (h₀ before
+//! the first), `id(b,t)` an index that is read from another tensor. A number is a leaf without letters.
+
+use std::fmt;
+
+use crate::golden::arithmetic::Rounding;
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Function {
+    Identity,
+    Sigmoid,
+    Tanh,
+    Relu,
+    Abs,
+    Sign,
+    Square,
+    Root,
+    /// −√x
+    MinusRoot,
+    /// 1 − x
+    Complement,
+    /// x (1 − x), the derivative of σ by its value.
+    SigmoidSlope,
+    /// 1 − x², the derivative of tanh by its value.
+    TanhSlope,
+    /// 1 / x, 0 where x is 0.
+    Inverse,
+    /// 1 / (x + 1e-6)
+    InverseEpsilon,
+    /// min(1, x)
+    AtMostOne,
+    /// √x + 1e-8
+    RootPlusEpsilon,
+    /// √(x + 1e-8)
+    RootOfEpsilon,
+    /// 1 where x > 0.
+    Positive,
+    /// 1 where x ≥ 0.
+    NotNegative,
+    /// log(1 + eˣ)
+    Softplus,
+    /// clip(0.2 x + 0.5, 0, 1)
+    HardSigmoid,
+    /// clip(x / 6 + 0.5, 0, 1)
+    HardSigmoidSix,
+}
+
+use Function as F;
+
+impl Function {
+    /// Each with its text; `@` is the argument.
+    const TEXTS: [(Self, &'static str); 22] = [
+        (F::Identity, "@"),
+        (F::Sigmoid, "σ(@)"),
+        (F::Tanh, "tanh(@)"),
+        (F::Relu, "relu(@)"),
+        (F::Abs, "|@|"),
+        (F::Sign, "sign(@)"),
+        (F::Square, "@²"),
+        (F::Root, "√(@)"),
+        (F::MinusRoot, "-√(@)"),
+        (F::Complement, "(1-@)"),
+        (F::SigmoidSlope, "@(1-@)"),
+        (F::TanhSlope, "(1-@²)"),
+        (F::Inverse, "1/@"),
+        (F::InverseEpsilon, "1/(@+1e-6)"),
+        (F::AtMostOne, "min1(@)"),
+        (F::RootPlusEpsilon, "√ε(@)"),
+        (F::RootOfEpsilon, "√(@+1e-8)"),
+        (F::Positive, "[@>0]"),
+        (F::NotNegative, "[@≥0]"),
+        (F::Softplus, "log(1+exp(@))"),
+        (F::HardSigmoid, "clip(0.2@+0.5)"),
+        (F::HardSigmoidSix, "clip(@/6+0.5)"),
+    ];
+
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::TEXTS.iter().map(|&(function, _)| function)
+    }
+
+    fn text(self) -> &'static str {
+        Self::TEXTS.iter().find(|(function, _)| *function == self).map_or("@", |(_, text)| text)
+    }
+
+    /// The function of an argument, as people write it.
+    pub(crate) fn of(self, argument: &str) -> String {
+        match self {
+            F::RootPlusEpsilon => format!("(√{argument} + 1e-8)"),
+            F::AtMostOne => format!("min(1, {argument})"),
+            _ => self.text().replace('@', argument).replace("(1-", "(1 − "),
+        }
+    }
+
+    /// Its value.
+    pub(crate) fn at(self, x: f64) -> f64 {
+        use crate::real::Scalar;
+        match self {
+            F::Identity => x,
+            F::Sigmoid => x.sigmoid(),
+            F::Tanh => x.tanh(),
+            F::Relu => if x > 0.0 || x.is_nan() { x } else { 0.0 },
+            F::Abs => x.abs(),
+            F::Sign => if x == 0.0 || x.is_nan() { x } else { x.signum() },
+            F::Square => x * x,
+            F::Root => x.sqrt(),
+            F::MinusRoot => -x.sqrt(),
+            F::Complement => 1.0 - x,
+            F::SigmoidSlope => x * (1.0 - x),
+            F::TanhSlope => 1.0 - x * x,
+            F::Inverse => if x == 0.0 { 0.0 } else { 1.0 / x },
+            F::InverseEpsilon => 1.0 / (x + 1e-6),
+            F::AtMostOne => if x > 1.0 { 1.0 } else { x },
+            F::RootPlusEpsilon => x.sqrt() + 1e-8,
+            F::RootOfEpsilon => (x + 1e-8).sqrt(),
+            F::Positive => f64::from(u8::from(x > 0.0)),
+            F::NotNegative => f64::from(u8::from(x >= 0.0)),
+            F::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
+            F::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
+            F::HardSigmoidSix => (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        }
+    }
+}
+
+/// Where along an axis a leaf is read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum At {
+    /// At the letter plus this. Along t, the state before the first step is h₀; everything else outside is 0.
+    Shift(isize),
+    /// At the first or the last place, whatever the letter is.
+    First,
+    Last,
+    /// From the end to the beginning (along t: of each row's own length).
+    Reversed,
+    /// Rows in the order of falling lengths.
+    Sorted,
+    /// At the index modulo this.
+    Modulo(usize),
+    /// Beyond the last whole group of this many: at the last place of that group.
+    Clamped(usize),
+    /// At the index that a tensor of these letters holds.
+    Through(String, Vec<char>),
+}
+
+/// One axis of a leaf.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Axis {
+    /// The letter; of an index that is read from a tensor, the letter of the range.
+    pub letter: char,
+    pub at: At,
+}
+
+/// What the state before the first step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Initial {
+    Given,
+    Zero,
+    One,
+}
+
+/// A leaf, read at letters.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Factor {
+    pub function: Function,
+    /// The leaf's short name in its group of equations.
+    pub leaf: String,
+    /// One of the three gates' blocks of the last axis.
+    pub block: Option<usize>,
+    pub axes: Vec<Axis>,
+    /// The state before the first step.
+    pub initial: Initial,
+    /// Whether what is written after the end of a row is read too.
+    pub padding: bool,
+    /// Whether its two strides are exchanged.
+    pub turned: bool,
+    /// Whether each of the three square blocks is transposed.
+    pub blocks_turned: bool,
+    /// The order in which the three blocks of its first axis are read.
+    pub order: [usize; 3],
+    pub rounding: Rounding,
+}
+
+/// ± c · Π factors
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Term {
+    pub coefficient: f64,
+    pub factors: Vec<Factor>,
+}
+
+/// A relation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Relation {
+    pub out: Factor,
+    pub function: Function,
+    /// Instead of the sum over the letters that the left side does not have, the index of the largest positive
+    /// value: the first, −1 if there is none.
+    pub argmax: bool,
+    pub terms: Vec<Term>,
+    /// How the result is rounded.
+    pub rounding: Rounding,
+}
+
+impl Factor {
+    fn named(leaf: &str, block: Option<usize>, axes: Vec<Axis>) -> Self {
+        Self {
+            function: F::Identity,
+            leaf: leaf.into(),
+            block,
+            axes,
+            initial: Initial::Given,
+            padding: false,
+            turned: false,
+            blocks_turned: false,
+            order: [0, 1, 2],
+            rounding: Rounding::Exact,
+        }
+    }
+
+    /// Its letters, those of a tensor that gives an index in the place of the index.
+    pub(crate) fn letters(&self) -> Vec<char> {
+        let mut letters = Vec::new();
+        for axis in &self.axes {
+            let own: &[char] = match &axis.at {
+                At::Through(_, letters) => letters,
+                At::First | At::Last => &[],
+                _ => &[axis.letter],
+            };
+            own.iter().for_each(|&letter| {
+                if !letters.contains(&letter) {
+                    letters.push(letter);
+                }
+            });
+        }
+        letters
+    }
+
+    /// The name with its block.
+    pub(crate) fn name(&self) -> String {
+        match self.block {
+            Some(block) => format!("{}.{}", self.leaf, GATES[block]),
+            None => self.leaf.clone(),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.parse::<f64>().is_ok() {
+            return None;
+        }
+        let (head, index) = text.strip_suffix(']').and_then(|text| text.rsplit_once('[')).unwrap_or_else(|| panic!("{text}: expected name[letters]"));
+        let named = Function::TEXTS.iter().find_map(|&(function, text)| {
+            let rest = head.strip_prefix(text.split('@').next()?)?;
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "._".contains(*c)).collect();
+            (text.replace('@', &name) == head).then_some((function, name))
+        });
+        let (function, name) = named.unwrap_or_else(|| panic!("{text}: no such function"));
+        let mut axes = Vec::new();
+        let mut rest = index;
+        while !rest.is_empty() {
+            let end = match (rest.find('('), rest.find(',')) {
+                (Some(open), Some(comma)) if open < comma => rest.find(')').expect("closed") + 1,
+                (Some(_), None) => rest.len(),
+                (_, comma) => comma.unwrap_or(rest.len()),
+            };
+            axes.push(Axis::parse(&rest[..end]));
+            rest = rest[end..].trim_start_matches(',');
+        }
+        let block = name.rsplit_once('.').and_then(|(base, gate)| {
+            let block = GATES.iter().position(|&g| g == gate)?;
+            STACKED.contains(&base).then_some((base, block))
+        });
+        let (leaf, block) = block.map_or((name.as_str(), None), |(base, block)| (base, Some(block)));
+        Some(Self { function, ..Self::named(leaf, block, axes) })
+    }
+}
+
+/// The gates, in the order of their blocks.
+pub(crate) const GATES: [&str; 3] = ["r", "z", "n"];
+/// The leaves whose last axis has a block for each gate.
+const STACKED: [&str; 4] = ["a", "c", "d.a", "d.c"];
+
+impl Axis {
+    fn parse(text: &str) -> Self {
+        if let Some((tensor, letters)) = text.split_once('(') {
+            let letters = letters.trim_end_matches(')').chars().filter(|c| c.is_alphabetic()).collect();
+            // The range of the index: words, captions, images.
+            let letter = match tensor {
+                "id" => 'v',
+                "hardest_s" => 'j',
+                _ => 'i',
+            };
+            return Self { letter, at: At::Through(tensor.into(), letters) };
+        }
+        let letter = text.chars().next().expect("a letter");
+        let shift = &text[letter.len_utf8()..];
+        Self { letter, at: At::Shift(if shift.is_empty() { 0 } else { shift.parse().expect("a shift") }) }
+    }
+}
+
+impl Relation {
+    /// Reads `out[…] = g(± term …)`. The texts are those of [`super::equations`]; a mistake in them panics.
+    pub(crate) fn parse(text: &str) -> Self {
+        let (left, right) = text.split_once(" = ").unwrap_or_else(|| panic!("{text}: expected a relation"));
+        let out = Factor::parse(left.trim()).expect("a left side");
+        let mut right = right.trim();
+        let (mut function, mut argmax) = (F::Identity, false);
+        if let Some(inner) = right.strip_prefix("argmax(").and_then(|text| text.strip_suffix(')')) {
+            (argmax, right) = (true, inner);
+        }
+        for (outer, text) in Function::TEXTS.iter().filter(|(_, text)| text.ends_with("(@)")) {
+            if let Some(inner) = right.strip_prefix(text.trim_end_matches("@)")).and_then(|text| text.strip_suffix(')'))
+            {
+                (function, right) = (*outer, inner);
+                break;
+            }
+        }
+        let mut terms: Vec<Term> = Vec::new();
+        let (mut sign, mut open) = (1.0, false);
+        for word in right.split_whitespace() {
+            match word {
+                "+" => (sign, open) = (1.0, false),
+                "-" => (sign, open) = (-1.0, false),
+                _ => {
+                    if !open {
+                        terms.push(Term { coefficient: sign, factors: Vec::new() });
+                        open = true;
+                    }
+                    let term = terms.last_mut().expect("begun");
+                    match Factor::parse(word) {
+                        Some(factor) => term.factors.push(factor),
+                        None => term.coefficient *= word.parse::<f64>().expect("a number"),
+                    }
+                }
+            }
+        }
+        Self { out, function, argmax, terms, rounding: Rounding::Exact }
+    }
+
+    /// The leaves that it reads.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &str> {
+        self.terms.iter().flat_map(|term| term.factors.iter().map(|factor| factor.leaf.as_str()))
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            At::Shift(0) => write!(f, "{}", self.letter),
+            At::Shift(by) => write!(f, "{}{}{}", self.letter, if *by < 0 { '−' } else { '+' }, by.abs()),
+            At::First => write!(f, "0"),
+            At::Last => write!(f, "last"),
+            At::Reversed => write!(f, "reversed {}", self.letter),
+            At::Sorted => write!(f, "sorted {}", self.letter),
+            At::Modulo(n) => write!(f, "{} mod {n}", self.letter),
+            At::Clamped(n) => write!(f, "{} cut to whole groups of {n}", self.letter),
+            At::Through(tensor, letters) => {
+                write!(f, "{tensor}({})", letters.iter().map(char::to_string).collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let axes: Vec<String> = self.axes.iter().map(ToString::to_string).collect();
+        let index = if axes.is_empty() { String::new() } else { format!("[{}]", axes.join(",")) };
+        f.write_str(&self.function.of(&format!("{}{index}", self.name())))
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.coefficient.abs();
+        let mut parts: Vec<String> = self.factors.iter().map(ToString::to_string).collect();
+        if (size - 1.0).abs() > 0.0 || parts.is_empty() {
+            parts.insert(0, format!("{size}"));
+        }
+        f.write_str(&parts.join(" "))
+    }
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut inner = String::new();
+        for (place, term) in self.terms.iter().enumerate() {
+            let minus = term.coefficient < 0.0;
+            let own: &[char] = &self.out.letters();
+            let mut summed: Vec<char> = Vec::new();
+            for letter in term.factors.iter().flat_map(Factor::letters) {
+                if !own.contains(&letter) && !summed.contains(&letter) {
+                    summed.push(letter);
+                }
+            }
+            inner += match (place, minus) {
+                (0, false) => "",
+                (0, true) => "−",
+                (_, false) => " + ",
+                (_, true) => " − ",
+            };
+            if !summed.is_empty() && !self.argmax {
+                inner += &format!("Σ_{} ", summed.iter().collect::<String>());
+            }
+            inner += &term.to_string();
+        }
+        if self.terms.is_empty() {
+            inner += "0";
+        }
+        if self.argmax {
+            inner = format!("argmax {inner}");
+        }
+        let many = self.terms.len() > 1 || self.function != F::Identity;
+        let right = match self.function {
+            F::Identity => inner,
+            function if function.text().contains("(@)") => function.text().replace('@', &inner),
+            function if many => function.of(&format!("({inner})")),
+            function => function.of(&inner),
+        };
+        write!(f, "{} = {right}", self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relations_are_read_and_written() {
+        let texts = [
+            ("n[b,t,k] = tanh(a.n[b,t,k] + r[b,t,k] c.n[b,t,k])", "n[b,t,k] = tanh(a.n[b,t,k] + r[b,t,k] c.n[b,t,k])"),
+            ("d.W_hh[j,k] = d.c[b,t,j] h[b,t-1,k]", "d.W_hh[j,k] = Σ_bt d.c[b,t,j] h[b,t−1,k]"),
+            ("d.W[id(b,t),e] = d.words[b,t,e]", "d.W[id(b,t),e] = d.words[b,t,e]"),
+            ("dF[i,d] = 2 dS[i,j] v[i,j,d]", "dF[i,d] = Σ_jd 2 dS[i,j] v[i,j,d]"),
+            ("h[b,k] = (1-z)[b,k] n[b,k] - q[b,k]", "h[b,k] = (1 − z[b,k]) n[b,k] − q[b,k]"),
+        ];
+        for (text, shown) in texts {
+            let relation = Relation::parse(text);
+            if !text.starts_with("dF") {
+                assert_eq!(relation.to_string(), shown);
+            }
+        }
+        let relation = Relation::parse(texts[0].0);
+        assert_eq!((relation.function, relation.terms.len(), relation.terms[0].factors[0].block), (F::Tanh, 2, Some(2)));
+    }
+}

@@ -1,0 +1,418 @@
+//! Where a sentence holds: everywhere, or at some steps, rows, units, words, settings.
+
+use std::fmt;
+
+use super::language::{At, Factor, GATES};
+use super::local::Site;
+use super::values::Case;
+
+/// A test of one index of an axis of a given size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Test {
+    First,
+    NotFirst,
+    Last,
+    NotLast,
+    Odd,
+    Even,
+    /// Beyond the last whole group of this many, where there is one.
+    Tail(usize),
+    /// The same, and all of a size that is smaller.
+    AnyTail(usize),
+    /// The last group of this many, whole or not.
+    LastGroup(usize),
+    NotLastGroup(usize),
+    /// What the last whole group has in common with one of the same width that ends at the end.
+    Overlap(usize),
+    From(usize),
+    Below(usize),
+    Is(usize),
+}
+
+impl Test {
+    /// Those without a number that is read off.
+    pub(super) fn fixed() -> impl Iterator<Item = Self> {
+        use Test as T;
+        let groups = [2, 4, 8, 16, 32, 64, 128].into_iter();
+        let groups = groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
+        [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter().chain(groups)
+    }
+
+    pub(super) fn holds(self, index: usize, size: usize) -> bool {
+        match self {
+            Self::First => index == 0,
+            Self::NotFirst => index > 0,
+            Self::Overlap(width) => size > width && index >= size - width && index < size / width * width,
+            Self::Last => index + 1 == size,
+            Self::NotLast => index + 1 < size,
+            Self::Odd => index % 2 == 1,
+            Self::Even => index % 2 == 0,
+            Self::Tail(width) => size >= width && index >= size / width * width,
+            Self::AnyTail(width) => index >= size / width * width,
+            Self::LastGroup(width) => size > width && index >= (size - 1) / width * width,
+            Self::NotLastGroup(width) => size > width && index < (size - 1) / width * width,
+            Self::From(n) => index >= n,
+            Self::Below(n) => index < n,
+            Self::Is(n) => index == n,
+        }
+    }
+
+    fn cost(self) -> f64 {
+        match self {
+            Self::First | Self::NotFirst | Self::Last | Self::NotLast => 1.0,
+            Self::Odd | Self::Even => 1.1,
+            Self::Tail(_) => 1.2,
+            Self::AnyTail(_) => 1.35,
+            Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
+            Self::From(n) | Self::Below(n) if n.is_power_of_two() => 1.3,
+            Self::From(_) | Self::Below(_) => 1.7,
+            Self::Is(_) => 1.8,
+        }
+    }
+
+    pub(super) fn says(self, letter: &str) -> String {
+        match self {
+            Self::First => format!("{letter} = 0"),
+            Self::NotFirst => format!("{letter} ≥ 1"),
+            Self::Last => format!("the last {letter}"),
+            Self::NotLast => format!("every {letter} but the last"),
+            Self::Odd => format!("odd {letter}"),
+            Self::Even => format!("even {letter}"),
+            Self::Tail(width) => format!("the {letter} beyond the last whole group of {width}"),
+            Self::AnyTail(width) => format!("the {letter} beyond the last whole group of {width}, sizes below {width} too"),
+            Self::Overlap(width) => format!("the {letter} that a last group of {width}, moved back to end at the end, shares with the one before"),
+            Self::LastGroup(width) => format!("the {letter} in the last group of {width}"),
+            Self::NotLastGroup(width) => format!("every {letter} before the last group of {width}"),
+            Self::From(n) => format!("{letter} ≥ {n}"),
+            Self::Below(n) => format!("{letter} < {n}"),
+            Self::Is(n) => format!("{letter} = {n}"),
+        }
+    }
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Atom {
+    /// An index; of the 3H rows of a GRU, the unit and the gate are indices too.
+    Index(char, Test),
+    Unit(Test),
+    Gate(usize),
+    OtherGates(usize),
+    /// The row's own last token, or one before it; rows of full length, or shorter; of length 1.
+    LastToken,
+    NotLastToken,
+    FullRow,
+    ShortRow,
+    LongRow,
+    OneToken,
+    /// i = j, i ≠ j, i < j, i > j
+    Diagonal,
+    OffDiagonal,
+    Above,
+    Below,
+    /// A word that occurs several times in the batch, or once.
+    Repeated,
+    Single,
+    /// The word's id; the largest that occurs.
+    Word(Test),
+    LargestWord,
+    /// Something about the case or the part of the model.
+    Fact(String),
+    NotFact(String),
+    /// An axis has at least this many places.
+    Size(char, usize),
+    /// The value of a leaf, or the right value of the result, is below, or at or above, a bound.
+    Less(Option<Box<Factor>>, f64),
+    AtLeast(Option<Box<Factor>>, f64),
+}
+
+/// A conjunction of conditions; none of them: everywhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Place(pub Vec<Atom>);
+
+impl Atom {
+    fn cost(&self) -> f64 {
+        match self {
+            Self::Index(_, test) | Self::Unit(test) => test.cost(),
+            Self::Word(test) => test.cost() + 0.1,
+            Self::NotFact(_) | Self::LargestWord => 1.2,
+            Self::Fact(_) | Self::Gate(_) | Self::LastToken | Self::OneToken | Self::Diagonal | Self::OffDiagonal => 1.0,
+            Self::Repeated | Self::FullRow | Self::ShortRow | Self::LongRow | Self::NotLastToken | Self::OtherGates(_) => 1.1,
+            Self::Above | Self::Below | Self::Single => 1.2,
+            Self::Size(..) => 1.5,
+            Self::Less(..) | Self::AtLeast(..) => 1.9,
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn cost(&self) -> f64 {
+        self.0.iter().map(Atom::cost).sum()
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |factor: &Option<Box<Factor>>| factor.as_ref().map_or_else(|| "the right value".into(), ToString::to_string);
+        let text = match self {
+            Self::Index(letter, test) => format!("at {}", test.says(&letter.to_string())),
+            Self::Unit(test) => format!("at {}", test.says("unit")),
+            Self::Gate(gate) => format!("in the gate {}", GATES[*gate]),
+            Self::OtherGates(gate) => format!("in every gate but {}", GATES[*gate]),
+            Self::LastToken => "at each row's own last token".into(),
+            Self::NotLastToken => "at tokens before each row's last".into(),
+            Self::FullRow => "in rows of the full length T".into(),
+            Self::ShortRow => "in rows shorter than T".into(),
+            Self::LongRow => "in rows of two tokens or more".into(),
+            Self::OneToken => "in rows of one token".into(),
+            Self::Diagonal => "on the diagonal".into(),
+            Self::OffDiagonal => "off the diagonal".into(),
+            Self::Above => "above the diagonal".into(),
+            Self::Below => "below the diagonal".into(),
+            Self::Repeated => "for words that occur several times".into(),
+            Self::Single => "for words that occur once".into(),
+            Self::Word(test) => format!("for words with {}", test.says("id")),
+            Self::LargestWord => "for the largest id that occurs".into(),
+            Self::Fact(fact) => format!("in {fact}"),
+            Self::NotFact(fact) => format!("everywhere but in {fact}"),
+            Self::Size(letter, from) => format!("where {letter} has at least {from} places"),
+            Self::Less(factor, bound) => format!("where {} < {}", of(factor), short(*bound)),
+            Self::AtLeast(factor, bound) => format!("where {} ≥ {}", of(factor), short(*bound)),
+        };
+        f.write_str(&text)
+    }
+}
+
+/// A number in few digits.
+pub(super) fn short(x: f64) -> String {
+    if x == 0.0 || (1e-3..1e4).contains(&x.abs()) {
+        let text = format!("{x:.4}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        format!("{x:.3e}")
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// What the places of a site's elements are made of.
+pub(super) struct Map<'c, 'a> {
+    case: &'c Case<'a>,
+    /// The letters of the axes of a site.
+    letters: Vec<char>,
+    shape: Vec<usize>,
+    facts: Vec<String>,
+    ids: Vec<usize>,
+    counts: std::collections::BTreeMap<usize, usize>,
+    words: usize,
+    gates: bool,
+    equation: usize,
+}
+
+impl<'c, 'a> Map<'c, 'a> {
+    pub(super) fn of(case: &'c Case<'a>, site: &Site) -> Self {
+        let equation = &case.graph.equations[site.equation];
+        let group = &case.graph.groups[equation.group];
+        let letters: Vec<char> = equation.relation.out.axes.iter().map(|axis| axis.letter).collect();
+        let lengths = &case.graph.lengths;
+        let ids = case.golden.inputs.get("in.captions");
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ids
+        let all: Vec<usize> = ids.map_or_else(Vec::new, |ids| ids.iter().map(|&id| id as usize).collect());
+        let mut counts = std::collections::BTreeMap::new();
+        if let Some(ids) = ids {
+            for (at, &id) in ids.indexed_iter() {
+                if at[1] < lengths[at[0]] {
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ids
+                    let id = id as usize;
+                    *counts.entry(id).or_insert(0) += 1;
+                }
+            }
+        }
+        Self {
+            case,
+            shape: site.right.shape().to_vec(),
+            facts: facts(case, group.kind, &group.part),
+            ids: all,
+            words: case.golden.inputs.get("param.txt_enc.embed.weight").map_or(0, |table| table.shape()[0]),
+            counts,
+            gates: group.kind == "gru" && letters.contains(&'j'),
+            letters,
+            equation: site.equation,
+        }
+    }
+
+    pub(super) fn facts(&self) -> &[String] {
+        &self.facts
+    }
+
+    pub(super) fn letters(&self) -> &[char] {
+        &self.letters
+    }
+
+    pub(super) fn has_words(&self) -> bool {
+        self.letters.contains(&'v') || (self.letters.contains(&'t') && !self.ids.is_empty())
+    }
+
+    pub(super) fn has_gates(&self) -> bool {
+        self.gates
+    }
+
+    /// The index of each axis of an element.
+    pub(super) fn at(&self, mut place: usize) -> Vec<usize> {
+        let mut at = vec![0; self.shape.len()];
+        for (index, &size) in at.iter_mut().zip(&self.shape).rev() {
+            *index = place % size.max(1);
+            place /= size.max(1);
+        }
+        at
+    }
+
+    /// The index and the size of a letter.
+    pub(super) fn index(&self, at: &[usize], letter: char) -> Option<(usize, usize)> {
+        let place = self.letters.iter().position(|&l| l == letter)?;
+        Some((at[place], self.shape[place]))
+    }
+
+    /// The leaf's value at an element; none if the leaf has letters that the left side lacks.
+    pub(super) fn value(&self, loaded: &super::evaluate::Lettered, at: &[usize]) -> Option<f64> {
+        let own: Option<Vec<usize>> = loaded.letters.iter().map(|&letter| self.index(at, letter).map(|(index, _)| index)).collect();
+        loaded.values.get(ndarray::IxDyn(&own?)).copied()
+    }
+
+    /// A leaf's values.
+    pub(super) fn load(&self, factor: &Factor) -> Option<super::evaluate::Lettered> {
+        self.case.with_leaves(self.equation, |leaves| factor.load(leaves))
+    }
+
+    /// The word of an element: the row of the table, or the token.
+    fn word(&self, at: &[usize]) -> Option<usize> {
+        if let Some((word, _)) = self.index(at, 'v') {
+            return Some(word);
+        }
+        let ((b, _), (t, steps)) = (self.index(at, 'b')?, self.index(at, 't')?);
+        self.ids.get(b * steps + t).copied()
+    }
+
+    fn length(&self, at: &[usize]) -> Option<usize> {
+        self.case.graph.lengths.get(self.index(at, 'b')?.0).copied()
+    }
+
+    fn steps(&self) -> usize {
+        self.case.graph.lengths.iter().copied().max().unwrap_or(0).max(
+            ["in.x", "in.captions"].iter().find_map(|name| self.case.golden.inputs.get(*name)).filter(|x| x.ndim() > 1).map_or(0, |x| x.shape()[1]),
+        )
+    }
+
+    /// Whether a condition holds at an element; `leaf` gives the values of the leaf of a bound.
+    pub(super) fn holds(&self, atom: &Atom, at: &[usize]) -> bool {
+        let pair = |holds: &dyn Fn(usize, usize) -> bool| match (self.index(at, 'i'), self.index(at, 'j')) {
+            (Some((i, _)), Some((j, _))) => holds(i, j),
+            _ => false,
+        };
+        let gate = || self.index(at, 'j').filter(|_| self.gates).map(|(j, size)| (j / (size / 3), j % (size / 3), size / 3));
+        match atom {
+            Atom::Index(letter, test) => self.index(at, *letter).is_some_and(|(index, size)| test.holds(index, size)),
+            Atom::Unit(test) => gate().is_some_and(|(_, unit, hidden)| test.holds(unit, hidden)),
+            Atom::Gate(which) => gate().is_some_and(|(gate, ..)| gate == *which),
+            Atom::OtherGates(which) => gate().is_some_and(|(gate, ..)| gate != *which),
+            Atom::LastToken => self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 == length)),
+            Atom::NotLastToken => self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 < length)),
+            Atom::FullRow => self.length(at) == Some(self.steps()),
+            Atom::ShortRow => self.length(at).is_some_and(|length| length < self.steps()),
+            Atom::LongRow => self.length(at).is_some_and(|length| length > 1),
+            Atom::OneToken => self.length(at) == Some(1),
+            Atom::Diagonal => pair(&|i, j| i == j),
+            Atom::OffDiagonal => pair(&|i, j| i != j),
+            Atom::Above => pair(&|i, j| i < j),
+            Atom::Below => pair(&|i, j| i > j),
+            Atom::Repeated => self.word(at).is_some_and(|word| self.counts.get(&word).is_some_and(|&n| n > 1)),
+            Atom::Single => self.word(at).is_some_and(|word| self.counts.get(&word) == Some(&1)),
+            Atom::Word(test) => self.word(at).is_some_and(|word| test.holds(word, self.words)),
+            Atom::LargestWord => self.counts.last_key_value().is_some_and(|(largest, _)| self.word(at) == Some(*largest)),
+            Atom::Fact(fact) => self.facts.contains(fact),
+            Atom::NotFact(fact) => !self.facts.contains(fact),
+            Atom::Size(letter, from) => self.letters.iter().position(|l| l == letter).is_some_and(|k| self.shape[k] >= *from),
+            // They are read off, not tried.
+            Atom::Less(..) | Atom::AtLeast(..) => false,
+        }
+    }
+}
+
+/// What is true of a whole site, as the end of "only in …".
+fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
+    let mut facts = vec![format!("the program {}", case.golden.entry.program.name())];
+    let settings = &case.settings;
+    let size = |name: &str, axis: usize| case.golden.inputs.get(name).and_then(|x| x.shape().get(axis).copied());
+    let program = case.golden.entry.program;
+    let keys = program.keys();
+    let mut flag = |key: &str, value: bool| {
+        if keys.contains(&key) {
+            facts.push(format!("cases {} {key}", if value { "with" } else { "without" }));
+        }
+    };
+    flag("max_violation", settings.max_violation);
+    flag("mask_same_image", settings.mask_same_image);
+    flag("use_abs", settings.use_abs);
+    flag("no_imgnorm", settings.no_imgnorm);
+    flag("caption_projection", settings.caption_projection);
+    if keys.contains(&"measure") {
+        facts.push(format!("cases with measure = {}", settings.measure));
+    }
+    if kind == "gru" {
+        let layer: usize = part.parse().unwrap_or(0);
+        facts.push(if layer == 0 { "layer 0".into() } else { "layers above 0".into() });
+        facts.push(format!("layer {layer} of {}", settings.num_layers));
+        facts.push(if layer + 1 == settings.num_layers { "the top layer".into() } else { "layers below the top".into() });
+        facts.push(if settings.num_layers == 1 { "cases with one layer".into() } else { "cases with two layers or more".into() });
+        if case.golden.inputs.contains_key("in.h0") || case.golden.inputs.contains_key("in.h") {
+            facts.push("cases with a given h₀".into());
+        } else {
+            facts.push("cases without a given h₀".into());
+        }
+        let hidden = size(&format!("param.txt_enc.rnn.weight_hh_l{layer}"), 1);
+        let inputs = size(&format!("param.txt_enc.rnn.weight_ih_l{layer}"), 1);
+        if hidden == inputs {
+            facts.push("cases where E = H".into());
+        }
+        if let (Some(hidden), Some(inputs)) = (hidden, inputs)
+            && inputs == 3 * hidden
+        {
+            facts.push("cases where E = 3H".into());
+        }
+    } else if !part.is_empty() {
+        facts.push(match part {
+            "image" => "the image side".into(),
+            "caption" => "the caption side".into(),
+            other => format!("the tensor {other}"),
+        });
+    }
+    let batch = ["in.x", "in.captions", "in.scores", "in.images", "in.image_embedding"].iter().find_map(|name| size(name, 0));
+    facts.push(if batch == Some(1) { "cases with B = 1".into() } else { "cases with B > 1".into() });
+    if let Some(lengths) = case.golden.inputs.get("in.lengths") {
+        let (least, most) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
+        facts.push(if least.total_cmp(&most).is_eq() { "cases of equal lengths".into() } else { "cases of different lengths".into() });
+        let sorted = lengths.iter().zip(lengths.iter().skip(1)).all(|(a, b)| a >= b);
+        facts.push(if sorted { "cases sorted by length".into() } else { "cases that are not sorted by length".into() });
+        if most < 2.0 {
+            facts.push("cases with T = 1".into());
+        }
+    }
+    if keys.contains(&"steps") && settings.steps > 1 {
+        facts.push("cases of several steps".into());
+    }
+    if program == crate::golden::program::Program::Optimiser {
+        facts.push(if case.golden.inputs.contains_key("in.step") { "resumed cases".into() } else { "cases that begin anew".into() });
+        facts.push(if settings.grad_clip > 0.0 { "cases with clipping".into() } else { "cases without clipping".into() });
+    }
+    facts
+}
+
+/// The letters along which a factor may be read elsewhere.
+pub(super) fn plain_axes(factor: &Factor) -> impl Iterator<Item = (usize, char)> {
+    factor.axes.iter().enumerate().filter(|(_, axis)| matches!(axis.at, At::Shift(_))).map(|(place, axis)| (place, axis.letter))
+}
