@@ -17,6 +17,7 @@
 //! | [`suite`], [`make`] | the manifest and the files of a suite, and how they are written |
 //! | [`stage`] | which step of the data flow makes a tensor |
 //! | `judge`, [`compare`], [`ties`] | one tensor of a backend, then all of a case; cases with several right gradients |
+//! | [`relations`] | each tensor from the backend's own values: which step is wrong, and what it computes instead |
 //! | [`mistakes`], [`diagnose`] | known mistakes, and which of them gives the backend's values |
 //! | [`check`] | a folder or a file against a suite or a case |
 //! | [`custom`] | users' own cases, in any sizes |

@@ -193,11 +193,7 @@ fn first_divergence(out: &mut String, first: &First) {
             let place = place(tensor);
             let place = if place.is_empty() { place } else { format!("\n  {place}") };
             let problem = tensor.problem.clone().unwrap_or_default();
-            writeln!(
-                out,
-                "\nfirst divergence: {} in {} ({}): {problem}{place}",
-                tensor.name, first.case, tensor.stage
-            )
+            writeln!(out, "\nfirst divergence: {} in {} ({}): {problem}{place}", tensor.name, first.case, tensor.stage)
         }
     };
 }
@@ -284,7 +280,7 @@ fn failures(out: &mut String, checkup: &CheckReport) {
             some(&d.unlisted)
         );
     }
-    if let Some(within) = d.within.filter(|_| !located) {
+    if let Some(within) = d.within.filter(|_| checkup.broken.is_empty()) {
         let _ = writeln!(
             out,
             "\nEvery failing case is within the tolerances of {within}: if the backend computes in {within}, check with --profile {within}; \

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 
 use super::evaluate::{Leaves, Lettered, Weights};
-use super::language::{At, Axis, Factor, Function, Initial, Relation, Term};
+use super::language::{At, Axis, Factor, Function, GATES, Initial, Relation, Term};
 use super::places::{Test, plain_axes};
 use super::values::{Case, Other};
 use crate::golden::arithmetic::Rounding;
@@ -17,6 +17,8 @@ pub(super) enum Summands {
     /// All but the last, or the first, occurrence of a word.
     NotLastOccurrence,
     NotFirstOccurrence,
+    /// The same within each row.
+    NotLastInRow,
     /// A token with the same word before it.
     SameAsBefore,
     /// Gradients of parameters that are vectors, or matrices.
@@ -42,6 +44,8 @@ pub(super) enum Whole {
     Kept,
     Constant(f64),
     Scaled(char, Power),
+    /// Kept in a format of 16 bits, a few roundings from the right value.
+    Stored(Rounding),
     /// Cut off below and above.
     Between(f64, f64),
     /// Read at another place along a letter.
@@ -65,10 +69,19 @@ pub(super) struct Edit {
     pub says: String,
 }
 
-const ROUNDINGS: [(Rounding, &str); 4] =
-    [(Rounding::Bf16, "bf16"), (Rounding::F16, "f16"), (Rounding::Tf32, "TF32"), (Rounding::Tf32Truncated, "TF32 (cut off)")];
-const ORDERS: [([usize; 3], &str); 5] =
-    [([1, 0, 2], "z, r, n"), ([0, 2, 1], "r, n, z"), ([2, 1, 0], "n, z, r"), ([1, 2, 0], "z, n, r"), ([2, 0, 1], "n, r, z")];
+const ROUNDINGS: [(Rounding, &str); 4] = [
+    (Rounding::Bf16, "bf16"),
+    (Rounding::F16, "f16"),
+    (Rounding::Tf32, "TF32"),
+    (Rounding::Tf32Truncated, "TF32 (cut off)"),
+];
+const ORDERS: [([usize; 3], &str); 5] = [
+    ([1, 0, 2], "z, r, n"),
+    ([0, 2, 1], "r, n, z"),
+    ([2, 1, 0], "n, z, r"),
+    ([1, 2, 0], "z, n, r"),
+    ([2, 0, 1], "n, r, z"),
+];
 
 /// Leaves that may stand in a relation: short names with the letters that they have there.
 pub(super) struct Candidates {
@@ -82,16 +95,29 @@ pub(super) struct Candidates {
 pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) -> Vec<Edit> {
     let mut all = Vec::new();
     let own = relation.out.letters();
-    let base = Edit { family: family.into(), relation: relation.clone(), weights: None, whole: Whole::Kept, cost: 0.0, says: String::new() };
+    let base = Edit {
+        family: family.into(),
+        relation: relation.clone(),
+        weights: None,
+        whole: Whole::Kept,
+        cost: 0.0,
+        says: String::new(),
+    };
     let mut push = |cost: f64, says: String, change: &dyn Fn(&mut Edit)| {
         let mut edit = Edit { cost, says, ..base.clone() };
         change(&mut edit);
         all.push(edit);
     };
     for (value, says) in [(0.0, "is 0"), (f64::NAN, "is NaN"), (1.0, "is 1"), (-1.0, "is −1")] {
-        push(if value == 0.0 { 0.8 } else { 1.0 }, format!("{says}: it is never written, or its result is lost"), &|edit| edit.whole = Whole::Constant(value));
+        push(
+            if value == 0.0 { 0.8 } else { 1.0 },
+            format!("{says}: it is never written, or its result is lost"),
+            &|edit| edit.whole = Whole::Constant(value),
+        );
     }
-    push(1.0, "has the wrong sign".into(), &|edit| edit.relation.terms.iter_mut().for_each(|term| term.coefficient = -term.coefficient));
+    push(1.0, "has the wrong sign".into(), &|edit| {
+        edit.relation.terms.iter_mut().for_each(|term| term.coefficient = -term.coefficient)
+    });
     for function in Function::all().filter(|&f| f != relation.function) {
         if !relation.argmax {
             let says = if function == Function::Identity {
@@ -108,6 +134,22 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
         push(1.1, format!("is rounded to {name}"), &|edit| edit.relation.rounding = rounding);
     }
     let same = family.starts_with("loss") || family.starts_with("max") || family.starts_with("sum");
+    for (rounding, name) in &ROUNDINGS[..2] {
+        let says = format!("is stored in {name}, a few roundings of {name} from the right values");
+        push(1.6, says, &|edit| edit.whole = Whole::Stored(*rounding));
+    }
+    // Both operands of a gate's sum, in another block.
+    let stacked = |factor: &&Factor| factor.block.is_some();
+    let blocks: Vec<&Factor> = relation.terms.iter().flat_map(|term| &term.factors).filter(stacked).collect();
+    if blocks.len() > 1 {
+        for block in (0..3).filter(|&block| Some(block) != blocks[0].block) {
+            let names: Vec<&str> = blocks.iter().map(|factor| factor.leaf.as_str()).collect();
+            push(1.1, format!("reads the block {} of {}", GATES[block], names.join(" and ")), &|edit| {
+                let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
+                factors.filter(|factor| factor.block.is_some()).for_each(|factor| factor.block = Some(block));
+            });
+        }
+    }
     for &letter in candidates.sizes.iter().filter(|&&letter| !same || letter == 'i') {
         for (power, text, cost) in [
             (Power::Over, "is divided by", 1.3),
@@ -115,7 +157,9 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
             (Power::OverRoot, "is divided by the root of", 1.4),
             (Power::TimesRoot, "is multiplied by the root of", 1.4),
         ] {
-            push(cost, format!("{text} {}", size_name(family, letter)), &|edit| edit.whole = Whole::Scaled(letter, power));
+            push(cost, format!("{text} {}", size_name(family, letter)), &|edit| {
+                edit.whole = Whole::Scaled(letter, power)
+            });
         }
     }
     for (place, &letter) in own.iter().enumerate() {
@@ -132,7 +176,9 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
     }
     if relation.out.axes.iter().any(|axis| axis.letter == 'j') && relation.out.block.is_none() {
         for (order, text) in ORDERS {
-            push(1.1, format!("has the blocks of its gates in the order {text}"), &|edit| edit.whole = Whole::Blocks(order));
+            push(1.1, format!("has the blocks of its gates in the order {text}"), &|edit| {
+                edit.whole = Whole::Blocks(order)
+            });
         }
     }
     let mut copies: Vec<(f64, Factor)> = Vec::new();
@@ -140,7 +186,9 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
         if *axes == relation.out.axes.len() && own.len() == *axes {
             let mut leaf = relation.out.clone();
             (leaf.leaf, leaf.block) = (name.clone(), *block);
-            let same = relation.terms.len() == 1 && relation.function == Function::Identity && relation.terms[0].factors == [leaf.clone()];
+            let same = relation.terms.len() == 1
+                && relation.function == Function::Identity
+                && relation.terms[0].factors == [leaf.clone()];
             if same || leaf.axes.iter().any(|axis| matches!(axis.at, At::Through(..))) {
                 continue;
             }
@@ -177,14 +225,19 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
             push(1.0, format!("lacks the term {term}"), &|edit| {
                 edit.relation.terms.remove(i);
             });
-            push(1.0, format!("has the term {term} with the wrong sign"), &|edit| edit.relation.terms[i].coefficient *= -1.0);
+            push(1.0, format!("has the term {term} with the wrong sign"), &|edit| {
+                edit.relation.terms[i].coefficient *= -1.0
+            });
         }
         for (factor, text, cost) in [(2.0, "twice", 1.1), (0.5, "half", 1.3)] {
-            let says = if many { format!("has the term {term} {text}") } else { format!("is {text} what it should be") };
+            let says =
+                if many { format!("has the term {term} {text}") } else { format!("is {text} what it should be") };
             push(cost, says, &|edit| edit.relation.terms[i].coefficient *= factor);
         }
         if (term.coefficient.abs() - 1.0).abs() > 0.0 {
-            push(1.0, format!("lacks the factor {}", term.coefficient.abs()), &|edit| edit.relation.terms[i].coefficient = term.coefficient.signum());
+            push(1.0, format!("lacks the factor {}", term.coefficient.abs()), &|edit| {
+                edit.relation.terms[i].coefficient = term.coefficient.signum()
+            });
         }
         let mut summed: Vec<char> = Vec::new();
         for letter in term.factors.iter().flat_map(Factor::letters) {
@@ -192,34 +245,74 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
                 summed.push(letter);
             }
         }
-        let scattered: Vec<char> = relation.out.axes.iter().filter_map(|axis| if let At::Through(_, own) = &axis.at { Some(own.clone()) } else { None }).flatten().collect();
+        let scattered: Vec<char> = relation
+            .out
+            .axes
+            .iter()
+            .filter_map(|axis| if let At::Through(_, own) = &axis.at { Some(own.clone()) } else { None })
+            .flatten()
+            .collect();
         for &letter in summed.iter().chain(scattered.iter()) {
             let tests = Test::fixed().chain([2, 4, 8, 16, 32, 64, 128, 256].map(Test::From));
             for test in tests {
-                let cost = 1.2 + match test { Test::Tail(_) | Test::Last | Test::First => 0.3, Test::AnyTail(_) => 0.4, _ => 0.5 };
+                let cost = 1.2
+                    + match test {
+                        Test::Tail(_) | Test::Last | Test::First => 0.3,
+                        Test::AnyTail(_) => 0.4,
+                        _ => 0.5,
+                    };
                 push(cost, format!("leaves out the summands with {}", test.says(&letter.to_string())), &|edit| {
                     edit.weights = Some((i, Summands::Index(letter, test), 0.0));
                 });
-                push(cost + 0.1, format!("counts the summands with {} twice", test.says(&letter.to_string())), &|edit| {
-                    edit.weights = Some((i, Summands::Index(letter, test), 2.0));
-                });
+                push(
+                    cost + 0.1,
+                    format!("counts the summands with {} twice", test.says(&letter.to_string())),
+                    &|edit| {
+                        edit.weights = Some((i, Summands::Index(letter, test), 2.0));
+                    },
+                );
             }
         }
         if (summed.contains(&'t') && summed.contains(&'b')) || scattered.contains(&'t') {
-            push(1.5, "leaves out each row's last token".into(), &|edit| edit.weights = Some((i, Summands::LastToken, 0.0)));
-            push(1.6, "counts each row's last token twice".into(), &|edit| edit.weights = Some((i, Summands::LastToken, 2.0)));
+            push(1.5, "leaves out each row's last token".into(), &|edit| {
+                edit.weights = Some((i, Summands::LastToken, 0.0))
+            });
+            push(1.6, "counts each row's last token twice".into(), &|edit| {
+                edit.weights = Some((i, Summands::LastToken, 2.0))
+            });
         }
         if scattered.contains(&'t') {
-            push(1.2, "keeps only the last occurrence of each word: it overwrites instead of adding".into(), &|edit| edit.weights = Some((i, Summands::NotLastOccurrence, 0.0)));
-            push(1.2, "keeps only the first occurrence of each word".into(), &|edit| edit.weights = Some((i, Summands::NotFirstOccurrence, 0.0)));
-            push(1.4, "counts every occurrence of a word but the first twice".into(), &|edit| edit.weights = Some((i, Summands::NotFirstOccurrence, 2.0)));
-            push(1.4, "counts a token twice that repeats the word before it".into(), &|edit| edit.weights = Some((i, Summands::SameAsBefore, 2.0)));
-            push(1.4, "leaves out a token that repeats the word before it".into(), &|edit| edit.weights = Some((i, Summands::SameAsBefore, 0.0)));
-            push(1.2, "is divided by how often the word occurs".into(), &|edit| edit.weights = Some((i, Summands::Averaged, 1.0)));
+            push(1.2, "keeps only the last occurrence of each word: it overwrites instead of adding".into(), &|edit| {
+                edit.weights = Some((i, Summands::NotLastOccurrence, 0.0))
+            });
+            push(1.3, "keeps only the last occurrence of each word within a row".into(), &|edit| {
+                edit.weights = Some((i, Summands::NotLastInRow, 0.0))
+            });
+            push(1.2, "keeps only the first occurrence of each word".into(), &|edit| {
+                edit.weights = Some((i, Summands::NotFirstOccurrence, 0.0))
+            });
+            push(1.4, "counts every occurrence of a word but the first twice".into(), &|edit| {
+                edit.weights = Some((i, Summands::NotFirstOccurrence, 2.0))
+            });
+            push(1.4, "counts a token twice that repeats the word before it".into(), &|edit| {
+                edit.weights = Some((i, Summands::SameAsBefore, 2.0))
+            });
+            push(1.4, "leaves out a token that repeats the word before it".into(), &|edit| {
+                edit.weights = Some((i, Summands::SameAsBefore, 0.0))
+            });
+            push(1.2, "is divided by how often the word occurs".into(), &|edit| {
+                edit.weights = Some((i, Summands::Averaged, 1.0))
+            });
         }
         if term.factors.iter().any(|factor| factor.leaf == "all") {
-            for (summands, text) in [(Summands::Vectors, "vectors"), (Summands::Matrices, "matrices"), (Summands::LastTensor, "the last tensor")] {
-                push(1.2, format!("leaves out the gradients of {text}"), &|edit| edit.weights = Some((i, summands, 0.0)));
+            for (summands, text) in [
+                (Summands::Vectors, "vectors"),
+                (Summands::Matrices, "matrices"),
+                (Summands::LastTensor, "the last tensor"),
+            ] {
+                push(1.2, format!("leaves out the gradients of {text}"), &|edit| {
+                    edit.weights = Some((i, summands, 0.0))
+                });
             }
         }
         if term.factors.len() > 1 {
@@ -229,8 +322,22 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
                 });
             }
         }
+        let others =
+            relation.terms.iter().enumerate().filter(|(other, _)| *other != i).flat_map(|(_, other)| &other.factors);
+        for factor in others {
+            let fits = factor.letters().iter().all(|letter| own.contains(letter)) && !term.factors.contains(factor);
+            if fits {
+                push(1.2, format!("has the factor {factor} in the term {term} too"), &|edit| {
+                    edit.relation.terms[i].factors.push(factor.clone())
+                });
+            }
+        }
         for (f, factor) in term.factors.iter().enumerate() {
             let mut change = |cost: f64, says: String, into: Factor| {
+                // Indices are no numbers: of an argmax only the place is of interest.
+                if relation.argmax && (into.function != factor.function || into.rounding != factor.rounding) {
+                    return;
+                }
                 push(cost, says, &|edit| edit.relation.terms[i].factors[f] = into.clone());
             };
             of_factor(factor, candidates, &mut change);
@@ -240,9 +347,13 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
                     edit.relation.terms[i].factors.remove(f);
                 });
                 if times > 1 {
-                    push(0.9, format!("does not use {factor}"), &|edit| edit.relation.terms[i].factors.retain(|other| other != factor));
+                    push(0.9, format!("does not use {factor}"), &|edit| {
+                        edit.relation.terms[i].factors.retain(|other| other != factor)
+                    });
                 }
-                push(1.5, format!("has the factor {factor} twice"), &|edit| edit.relation.terms[i].factors.push(factor.clone()));
+                push(1.5, format!("has the factor {factor} twice"), &|edit| {
+                    edit.relation.terms[i].factors.push(factor.clone())
+                });
             }
         }
     }
@@ -260,7 +371,9 @@ fn size_name(family: &str, letter: char) -> String {
         ("gru", 'j') => "3H",
         ("gru" | "words", 'e') => "the input size E",
         (_, 'd') => "the dimension D",
-        ("linear" | "norm" | "abs" | "same", 'n') | ("cosine" | "order" | "order-squared", 'i') => "the number of rows N",
+        ("linear" | "norm" | "abs" | "same", 'n') | ("cosine" | "order" | "order-squared", 'i') => {
+            "the number of rows N"
+        }
         ("linear", 'i') => "the number of inputs",
         ("linear", 'o') => "the number of outputs",
         ("adam" | "clip", 'x') => "the number of elements",
@@ -284,11 +397,17 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
         all.push((At::Shift(-2), near(-2), 1.5));
     }
     if !matches!(letter, 't' | 's' | 'u') {
+        all.extend([8, 16, 32, 64].map(|n| (At::Shift(-n), near(-n), 1.6)));
         all.extend([8, 16, 32, 64].map(|n| (At::Modulo(n), format!("{letter} modulo {n}"), 1.5)));
         all.extend([4, 8, 16, 32].map(|n| (At::Clamped(n), format!("{letter} cut to whole groups of {n}"), 1.5)));
     }
     if letter == 'b' {
-        all.push((At::Sorted, "the rows sorted by falling length".into(), 1.2));
+        all.push((At::Sorted(1), "the rows sorted by falling length".into(), 1.2));
+        all.push((At::Sorted(-1), "the row's rank by falling length".into(), 1.25));
+        for times in [2, -2] {
+            let says = "the rows put back with the permutation that sorted them, not with its inverse";
+            all.push((At::Sorted(times), says.into(), 1.4));
+        }
     }
     all
 }
@@ -296,9 +415,31 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
 fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f64, String, Factor)) {
     for function in Function::all().filter(|&function| function != factor.function) {
         let into = Factor { function, ..factor.clone() };
-        let near = matches!((factor.function, function), (Function::Complement, Function::Identity) | (Function::Identity, Function::Complement));
-        let plain = matches!(function, Function::Identity | Function::SigmoidSlope | Function::TanhSlope | Function::Complement | Function::InverseEpsilon | Function::Relu | Function::Abs);
-        change(if near { 1.0 } else if plain { 1.2 } else { 1.5 }, format!("takes {into} for {factor}"), into);
+        let near = matches!(
+            (factor.function, function),
+            (Function::Complement, Function::Identity) | (Function::Identity, Function::Complement)
+        );
+        let plain = matches!(
+            function,
+            Function::Identity
+                | Function::SigmoidSlope
+                | Function::TanhSlope
+                | Function::Complement
+                | Function::InverseEpsilon
+                | Function::Relu
+                | Function::Abs
+        );
+        change(
+            if near {
+                1.0
+            } else if plain {
+                1.2
+            } else {
+                1.5
+            },
+            format!("takes {into} for {factor}"),
+            into,
+        );
     }
     for (name, block, axes) in &candidates.names {
         let width = factor.axes.len();
@@ -315,8 +456,12 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
         change(cost, format!("takes {into} for {factor}"), into);
     }
     for (place, axis) in factor.axes.iter().enumerate() {
-        if let At::Through(name, letters) = &axis.at && name == "id" {
-            for other in ["id_plus_1", "id_minus_1", "id_at_most_V_minus_2", "id_modulo_32", "id_modulo_64", "id_modulo_256"] {
+        if let At::Through(name, letters) = &axis.at
+            && name == "id"
+        {
+            for other in
+                ["id_plus_1", "id_minus_1", "id_at_most_V_minus_2", "id_modulo_32", "id_modulo_64", "id_modulo_256"]
+            {
                 let mut into = factor.clone();
                 into.axes[place].at = At::Through(other.into(), letters.clone());
                 change(1.2, format!("takes {into} for {factor}"), into);
@@ -329,14 +474,16 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
             let at = if let At::Shift(by) = at { At::Shift(own + by) } else { at };
             let mut into = factor.clone();
             into.axes[place].at = at;
-            let indicator = matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final" | "damped" | "decay");
+            let indicator =
+                matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final" | "damped" | "decay");
             change(if indicator { cost + 0.4 } else { cost }, format!("takes {into} for {factor}"), into);
         }
     }
     let letters: Vec<char> = factor.axes.iter().map(|axis| axis.letter).collect();
     for first in 0..letters.len() {
         for second in first + 1..letters.len() {
-            if letters.contains(&'t') || factor.axes[first].at != At::Shift(0) || factor.axes[second].at != At::Shift(0) {
+            if letters.contains(&'t') || factor.axes[first].at != At::Shift(0) || factor.axes[second].at != At::Shift(0)
+            {
                 continue;
             }
             let mut into = factor.clone();
@@ -347,7 +494,9 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
         }
     }
     // A diagonal, or a diagonal of the other index.
-    if let [Axis { letter: 'i' | 'j', at: At::Shift(0) }, Axis { letter: 'i' | 'j', at: At::Shift(0) }] = &factor.axes[..] {
+    if let [Axis { letter: 'i' | 'j', at: At::Shift(0) }, Axis { letter: 'i' | 'j', at: At::Shift(0) }] =
+        &factor.axes[..]
+    {
         for letter in ['i', 'j'] {
             let mut into = factor.clone();
             into.axes.iter_mut().for_each(|axis| axis.letter = letter);
@@ -362,17 +511,33 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
         change(1.2, format!("takes 1 for the first {factor}"), Factor { initial: Initial::One, ..factor.clone() });
     }
     if factor.axes.iter().any(|axis| axis.letter == 't') && factor.axes.iter().any(|axis| axis.letter == 'b') {
-        change(1.2, format!("reads {factor} after the end of each row too"), Factor { padding: true, ..factor.clone() });
+        change(
+            1.2,
+            format!("reads {factor} after the end of each row too"),
+            Factor { padding: true, ..factor.clone() },
+        );
     }
     if factor.axes.len() == 2 {
-        change(1.0, format!("reads {factor} with its two strides exchanged"), Factor { turned: true, ..factor.clone() });
+        change(
+            1.0,
+            format!("reads {factor} with its two strides exchanged"),
+            Factor { turned: true, ..factor.clone() },
+        );
     }
     if factor.axes.len() == 2 && factor.axes[0].letter == 'j' && factor.leaf.starts_with('W') {
-        change(1.1, format!("reads each block of {factor} transposed"), Factor { blocks_turned: true, ..factor.clone() });
+        change(
+            1.1,
+            format!("reads each block of {factor} transposed"),
+            Factor { blocks_turned: true, ..factor.clone() },
+        );
     }
     if factor.axes.first().is_some_and(|axis| axis.letter == 'j') && factor.leaf.contains('_') {
         for (order, text) in ORDERS {
-            change(1.1, format!("reads the blocks of {factor} in the order {text}"), Factor { order, ..factor.clone() });
+            change(
+                1.1,
+                format!("reads the blocks of {factor} in the order {text}"),
+                Factor { order, ..factor.clone() },
+            );
         }
     }
     for (rounding, name) in ROUNDINGS {
@@ -386,7 +551,12 @@ impl Edit {
         let equation = &case.graph.equations[place];
         let mut weights = Weights::new();
         if let Some((term, summands, weight)) = self.weights {
-            let origin = case.graph.equations.iter().position(|e| e.family == self.family && e.group == equation.group).unwrap_or(place);
+            let origin = case
+                .graph
+                .equations
+                .iter()
+                .position(|e| e.family == self.family && e.group == equation.group)
+                .unwrap_or(place);
             weights.push((term, weight_of(case, origin, &self.relation, term, summands, weight)?));
         }
         let other = Other { family: &self.family, relation: &self.relation, weights };
@@ -397,14 +567,24 @@ impl Edit {
             return None;
         }
         let right = case.right(place)?;
-        let axes: Vec<Axis> = equation.relation.out.axes.iter().map(|axis| Axis { letter: axis.letter, at: At::Shift(0) }).collect();
+        let axes: Vec<Axis> =
+            equation.relation.out.axes.iter().map(|axis| Axis { letter: axis.letter, at: At::Shift(0) }).collect();
         let as_leaf = |axes: Vec<Axis>, order: [usize; 3]| {
-            let factor = Factor { function: Function::Identity, leaf: "result".into(), block: None, axes, initial: Initial::Zero, order, ..self.relation.out.clone() };
+            let factor = Factor {
+                function: Function::Identity,
+                leaf: "result".into(),
+                block: None,
+                axes,
+                initial: Initial::Zero,
+                order,
+                ..self.relation.out.clone()
+            };
             factor.load(&Result { values: &right, lengths: &case.graph.lengths }).map(|loaded| loaded.values)
         };
         match &self.whole {
             Whole::Kept => None,
             Whole::Constant(value) => Some(ArrayD::from_elem(right.raw_dim(), *value)),
+            Whole::Stored(_) => Some(right.clone()),
             Whole::Between(low, high) => Some(right.mapv(|x| x.max(*low).min(*high))),
             Whole::Scaled(letter, power) => {
                 let size = case.size_of(place, *letter)? as f64;
@@ -446,7 +626,9 @@ impl Edit {
             Whole::Blocks(order) => {
                 if right.ndim() == 3 {
                     let hidden = right.shape()[2] / 3;
-                    return Some(ArrayD::from_shape_fn(right.raw_dim(), |at| right[IxDyn(&[at[0], at[1], order[at[2] / hidden] * hidden + at[2] % hidden])]));
+                    return Some(ArrayD::from_shape_fn(right.raw_dim(), |at| {
+                        right[IxDyn(&[at[0], at[1], order[at[2] / hidden] * hidden + at[2] % hidden])]
+                    }));
                 }
                 as_leaf(axes, *order)
             }
@@ -473,7 +655,14 @@ impl Leaves for Result<'_> {
 }
 
 /// The weight of each summand.
-fn weight_of(case: &Case<'_>, place: usize, relation: &Relation, term: usize, summands: Summands, weight: f64) -> Option<Lettered> {
+fn weight_of(
+    case: &Case<'_>,
+    place: usize,
+    relation: &Relation,
+    term: usize,
+    summands: Summands,
+    weight: f64,
+) -> Option<Lettered> {
     match summands {
         Summands::Index(letter, test) => {
             let size = case.with_leaves(place, |leaves| {
@@ -503,20 +692,31 @@ fn weight_of(case: &Case<'_>, place: usize, relation: &Relation, term: usize, su
         }
         _ => {
             let lengths = &case.graph.lengths;
-            let steps = ["in.x", "in.captions"].iter().find_map(|name| case.golden.inputs.get(*name)).filter(|x| x.ndim() > 1)?.shape()[1];
+            let steps = ["in.x", "in.captions"]
+                .iter()
+                .find_map(|name| case.golden.inputs.get(*name))
+                .filter(|x| x.ndim() > 1)?
+                .shape()[1];
             let ids = case.golden.inputs.get("in.captions");
             let mut values = ArrayD::ones(IxDyn(&[lengths.len(), steps]));
             let tokens = || (0..lengths.len()).flat_map(|b| (0..lengths[b]).map(move |t| (b, t)));
-            let same = |a: (usize, usize), b: (usize, usize)| ids.is_some_and(|ids| ids[[a.0, a.1].as_slice()].total_cmp(&ids[[b.0, b.1].as_slice()]).is_eq());
+            let same = |a: (usize, usize), b: (usize, usize)| {
+                ids.is_some_and(|ids| ids[[a.0, a.1].as_slice()].total_cmp(&ids[[b.0, b.1].as_slice()]).is_eq())
+            };
             for at in tokens() {
                 let is = match summands {
                     Summands::LastToken => at.1 + 1 == lengths[at.0],
                     Summands::NotLastOccurrence => tokens().any(|other| other > at && same(at, other)),
                     Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
+                    Summands::NotLastInRow => (at.1 + 1..lengths[at.0]).any(|t| same(at, (at.0, t))),
                     Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
                     _ => true,
                 };
-                let value = if summands == Summands::Averaged { 1.0 / tokens().filter(|&other| same(at, other)).count() as f64 } else { weight };
+                let value = if summands == Summands::Averaged {
+                    1.0 / tokens().filter(|&other| same(at, other)).count() as f64
+                } else {
+                    weight
+                };
                 if is {
                     values[[at.0, at.1].as_slice()] = value;
                 }

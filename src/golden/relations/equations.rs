@@ -45,8 +45,7 @@ d.W_hh[j,k] = d.c[b,t,j] h[b,t-1,k]
 d.b_ih[j] = d.a[b,t,j]
 d.b_hh[j] = d.c[b,t,j]";
 pub(super) const GRU_INPUT_BACK: &str = "d.x[b,t,e] = d.a[b,t,j] W_ih[j,e]";
-pub(super) const GRU_INITIAL_BACK: &str =
-    "d.h0[b,k] = start[t] z[b,t,k] d.h[b,t,k] + start[t] d.c[b,t,j] W_hh[j,k]";
+pub(super) const GRU_INITIAL_BACK: &str = "d.h0[b,k] = start[t] z[b,t,k] d.h[b,t,k] + start[t] d.c[b,t,j] W_hh[j,k]";
 
 /// (NORM-1)
 pub(super) const NORM: &str = "

@@ -48,7 +48,9 @@ impl Factor {
                 return None;
             }
             let from = x.clone();
-            x = ArrayD::from_shape_fn(x.raw_dim(), |at| from[IxDyn(&[at[0] / columns * columns + at[1], at[0] % columns])]);
+            x = ArrayD::from_shape_fn(x.raw_dim(), |at| {
+                from[IxDyn(&[at[0] / columns * columns + at[1], at[0] % columns])]
+            });
         }
         if self.turned {
             let [rows, columns] = *x.shape() else { return None };
@@ -94,7 +96,8 @@ impl Factor {
         let row = place('b');
         let lengths = leaves.lengths();
         let sorted = by_falling_length(lengths);
-        let initial = self.axes.iter().any(|axis| axis.letter == 't').then(|| leaves.leaf(&format!("{}0", self.leaf))).flatten();
+        let initial =
+            self.axes.iter().any(|axis| axis.letter == 't').then(|| leaves.leaf(&format!("{}0", self.leaf))).flatten();
         let mut source = vec![0usize; self.axes.len()];
         Some(ArrayD::from_shape_fn(IxDyn(&sizes), |at| {
             let mut before = false;
@@ -113,7 +116,17 @@ impl Factor {
                     At::Modulo(n) => (letter(axis.letter) % n) as isize,
                     At::Clamped(n) if size >= *n => letter(axis.letter).min(size / n * n - 1) as isize,
                     At::Clamped(_) => letter(axis.letter) as isize,
-                    At::Sorted => sorted.get(letter(axis.letter)).map_or(0, |&row| row as isize),
+                    At::Sorted(times) => {
+                        let step = |row: usize| {
+                            if *times > 0 {
+                                sorted.get(row).copied()
+                            } else {
+                                sorted.iter().position(|&other| other == row)
+                            }
+                        };
+                        let row = (0..times.unsigned_abs()).try_fold(letter(axis.letter), |row, _| step(row));
+                        row.map_or(-1, |row| row as isize)
+                    }
                     At::Through(..) => match &through[k] {
                         Some((index, places)) => {
                             let own: Vec<usize> = places.iter().map(|&place| at[place]).collect();
@@ -157,7 +170,14 @@ pub(super) fn by_falling_length(lengths: &[usize]) -> Vec<usize> {
 
 impl Term {
     /// Adds ± Σ Π to `sum`, which has these letters with these sizes; `more` are further factors.
-    fn add(&self, leaves: &impl Leaves, letters: &[char], sizes: &[usize], more: &[Lettered], sum: &mut [f64]) -> Option<()> {
+    fn add(
+        &self,
+        leaves: &impl Leaves,
+        letters: &[char],
+        sizes: &[usize],
+        more: &[Lettered],
+        sum: &mut [f64],
+    ) -> Option<()> {
         let mut loaded: Vec<Lettered> = self.factors.iter().map(|factor| factor.load(leaves)).collect::<Option<_>>()?;
         loaded.extend(more.iter().cloned());
         let mut all: Vec<(char, usize)> = letters.iter().copied().zip(sizes.iter().copied()).collect();
@@ -192,7 +212,12 @@ impl Term {
         if all.iter().any(|&(_, size)| size == 0) {
             return Some(());
         }
-        let walk = Walk { sizes: all.iter().map(|&(_, size)| size).collect(), operands, out_strides, coefficient: self.coefficient };
+        let walk = Walk {
+            sizes: all.iter().map(|&(_, size)| size).collect(),
+            operands,
+            out_strides,
+            coefficient: self.coefficient,
+        };
         walk.go(0, &mut vec![0; walk.operands.len()], 0, sum);
         Some(())
     }
@@ -250,7 +275,13 @@ pub(super) type Weights = Vec<(usize, Lettered)>;
 
 impl Relation {
     /// The sum of each term before the function, at the letters of the left side.
-    pub(super) fn term_values(&self, leaves: &impl Leaves, letters: &[char], sizes: &[usize], term: usize) -> Option<ArrayD<f64>> {
+    pub(super) fn term_values(
+        &self,
+        leaves: &impl Leaves,
+        letters: &[char],
+        sizes: &[usize],
+        term: usize,
+    ) -> Option<ArrayD<f64>> {
         let mut sum = vec![0.0; sizes.iter().product()];
         self.terms[term].add(leaves, letters, sizes, &[], &mut sum)?;
         ArrayD::from_shape_vec(IxDyn(sizes), sum).ok()
@@ -294,7 +325,12 @@ impl Relation {
 }
 
 /// Puts values at the letters of a left side with an index that is read from a tensor at their places, added up.
-pub(super) fn scatter(out: &Factor, values: &ArrayD<f64>, shape: &[usize], index: &BTreeMap<String, ArrayD<f64>>) -> Option<ArrayD<f64>> {
+pub(super) fn scatter(
+    out: &Factor,
+    values: &ArrayD<f64>,
+    shape: &[usize],
+    index: &BTreeMap<String, ArrayD<f64>>,
+) -> Option<ArrayD<f64>> {
     let letters = out.letters();
     let mut into = ArrayD::zeros(IxDyn(shape));
     for (at, &x) in values.indexed_iter() {

@@ -6,9 +6,10 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::family::{Family, Fit};
 use super::local::{Kind, Site, sites};
 use super::places::Place;
-use super::search::{Family, Fit};
+use super::search::explain;
 use super::values::Case;
 use crate::golden::compare::{CaseReport, FoundTensors};
 use crate::golden::difference::index_of;
@@ -93,7 +94,7 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         .into_par_iter()
         .map(|name| {
             let family = Family::new(name, &cases, &all);
-            let fits = family.explain();
+            let fits = explain(&family);
             let (key, finding) = describe(&family, &fits);
             (key, finding, fits)
         })
@@ -102,7 +103,12 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for (_, finding, _) in found {
         // A leaf that is misread is misread wherever it is used.
-        let same = findings.iter_mut().find(|known| !finding.says.is_empty() && known.says == finding.says && known.place == finding.place && ["takes", "follows"].iter().any(|begin| finding.says[0].starts_with(begin)));
+        let same = findings.iter_mut().find(|known| {
+            !finding.says.is_empty()
+                && known.says == finding.says
+                && known.place == finding.place
+                && ["takes", "follows", "is stored"].iter().any(|begin| finding.says[0].starts_with(begin))
+        });
         match same {
             Some(known) => known.also.push(finding.tensor),
             None => findings.push(finding),
@@ -141,7 +147,11 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
         if fit.place == Place::default() { fit.says.clone() } else { format!("{}, {}", fit.says, fit.place) }
     };
     let says: Vec<String> = fits.iter().take(MOST_OR).map(sentence).collect();
-    let place = if says.is_empty() { family.where_wrong().filter(|place| *place != Place::default()).map(|place| place.to_string()) } else { None };
+    let place = if says.is_empty() {
+        family.where_wrong().filter(|place| *place != Place::default()).map(|place| place.to_string())
+    } else {
+        None
+    };
     let spans = case.unwritten_span(first.equation);
     // It parts the span in two halves.
     let write_next = spans.get(spans.len() / 2).cloned();
@@ -177,7 +187,7 @@ fn names(text: &str) -> Vec<String> {
         ("every[", "every is 1 for every pair"),
         ("eye[", "eye is 1 on the diagonal"),
         ("along[", "along is y · d.y of each row"),
-        ("v[", "v is max(0, g − f)"),
+        ("v[i,j", "v is max(0, g − f)"),
         ("all[", "all are the gradients of all parameters"),
         ("ratio[", "ratio is limit / (norm + 1e-6)"),
         ("m_all[", "m_all is m after each step"),
@@ -228,7 +238,12 @@ fn key(family: &Family<'_, '_, '_>, site: &Site) -> Key {
         Some(axis) if kind == "gru" => {
             let steps = site.right.shape()[axis];
             let inner: usize = site.right.shape()[axis + 1..].iter().product();
-            let wrong = site.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Wrong).map(|(place, _)| place / inner % steps);
+            let wrong = site
+                .kinds
+                .iter()
+                .enumerate()
+                .filter(|(_, kind)| **kind == Kind::Wrong)
+                .map(|(place, _)| place / inner % steps);
             if stage.backward { wrong.map(|t| steps - t).min() } else { wrong.min() }.unwrap_or(0)
         }
         // Outside a recurrence: after its steps.

@@ -193,7 +193,13 @@ impl Builder<'_> {
         let (weight, grad) = (format!("param.{EMBED}"), format!("grad.{EMBED}"));
         let leaves =
             [("words", "mid.words"), ("W", &weight), ("id", "in.captions"), ("d.W", &grad), ("d.words", d_words)];
-        let texts: &[&str] = if self.graph.equations.iter().any(|e| e.family == "words words") { &[text::WORDS_BACK] } else if self.case.entry.program == Program::Model { &[text::WORDS] } else { &[text::WORDS, text::WORDS_BACK] };
+        let texts: &[&str] = if self.graph.equations.iter().any(|e| e.family == "words words") {
+            &[text::WORDS_BACK]
+        } else if self.case.entry.program == Program::Model {
+            &[text::WORDS]
+        } else {
+            &[text::WORDS, text::WORDS_BACK]
+        };
         for text in texts {
             self.equations("words", "", text, &leaves);
         }
@@ -212,16 +218,32 @@ impl Builder<'_> {
 
     fn linear_back(&mut self, [_, path, _, dy, dx]: [&str; 5], part: &str) {
         let (weight, bias) = (format!("grad.{path}.weight"), format!("grad.{path}.bias"));
-        self.equations("linear", part, text::LINEAR_BACK, &[("d.W", &weight), ("d.bias", &bias), ("d.y", dy), ("d.x", dx)]);
+        self.equations(
+            "linear",
+            part,
+            text::LINEAR_BACK,
+            &[("d.W", &weight), ("d.bias", &bias), ("d.y", dy), ("d.x", dx)],
+        );
     }
 
     fn gru_cell(&mut self) {
         let batch = self.case.inputs.get("in.x").map_or(0, |x| x.shape()[0]);
         self.graph.lengths = vec![1; batch];
         let names = [
-            ("x", "in.x"), ("a", "mid.a"), ("c", "mid.c"), ("r", "mid.r"), ("z", "mid.z"), ("n", "mid.n"),
-            ("h", "out.h_next"), ("d.h", "in.d_h_next"), ("d.n", "grad.mid.n"), ("d.z", "grad.mid.z"),
-            ("d.r", "grad.mid.r"), ("d.a", "grad.mid.a"), ("d.c", "grad.mid.c"), ("d.x", "grad.in.x"),
+            ("x", "in.x"),
+            ("a", "mid.a"),
+            ("c", "mid.c"),
+            ("r", "mid.r"),
+            ("z", "mid.z"),
+            ("n", "mid.n"),
+            ("h", "out.h_next"),
+            ("d.h", "in.d_h_next"),
+            ("d.n", "grad.mid.n"),
+            ("d.z", "grad.mid.z"),
+            ("d.r", "grad.mid.r"),
+            ("d.a", "grad.mid.a"),
+            ("d.c", "grad.mid.c"),
+            ("d.x", "grad.in.x"),
         ];
         let mut leaves: Vec<(&str, String, View)> =
             names.iter().map(|&(short, tensor)| (short, tensor.to_owned(), View::Step)).collect();
@@ -229,6 +251,7 @@ impl Builder<'_> {
         leaves.push(("d.h0", "grad.in.h".into(), View::Whole));
         leaves.extend(weights(0));
         self.give("start", ArrayD::ones(IxDyn(&[1])));
+        self.graph.recurrent.insert("out.h_next".into());
         for text in [text::GRU, text::GRU_BACK, text::GRU_INPUT_BACK, text::GRU_INITIAL_BACK] {
             self.viewed("gru", "0", text, &leaves);
         }
@@ -267,10 +290,23 @@ impl Builder<'_> {
             leaves.push(("x", if k == 0 { x.into() } else { format!("mid.l{}.h", k - 1) }, View::Whole));
             // What stands before the first input of an upper layer.
             if k > 0 {
-                leaves.push(if given { ("x0", "in.h0".into(), View::Layer(k - 1)) } else { ("x0", "h0".into(), View::Whole) });
+                leaves.push(if given {
+                    ("x0", "in.h0".into(), View::Layer(k - 1))
+                } else {
+                    ("x0", "h0".into(), View::Whole)
+                });
             }
             leaves.push(if given { ("h0", "in.h0".into(), View::Layer(k)) } else { ("h0", "h0".into(), View::Whole) });
             leaves.extend(weights(k));
+            if k > 0 {
+                let first = [
+                    ("W_ih of layer 0", "weight_ih"),
+                    ("W_hh of layer 0", "weight_hh"),
+                    ("b_ih of layer 0", "bias_ih"),
+                    ("b_hh of layer 0", "bias_hh"),
+                ];
+                leaves.extend(first.map(|(short, part)| (short, format!("param.{}", rnn(part, 0)), View::Whole)));
+            }
             self.graph.recurrent.extend([format!("mid.l{k}.h"), format!("grad.mid.l{k}.h")]);
             self.viewed("gru", &k.to_string(), text::GRU, &leaves);
         }
@@ -327,10 +363,17 @@ impl Builder<'_> {
     }
 
     fn loss(&mut self, s: &str) {
-        let shape = self.case.inputs.get(s).or_else(|| self.case.expected.get(s)).map_or((0, 0), |s| (s.shape()[0], s.shape()[1]));
+        let shape = self
+            .case
+            .inputs
+            .get(s)
+            .or_else(|| self.case.expected.get(s))
+            .map_or((0, 0), |s| (s.shape()[0], s.shape()[1]));
         let ids = self.case.inputs.get("in.image_ids").filter(|_| self.settings.mask_same_image);
         let same = |i: usize, j: usize| ids.is_some_and(|ids| ids[[i].as_slice()] == ids[[j].as_slice()]);
-        let pairs = |is: &dyn Fn(usize, usize) -> bool| Array2::from_shape_fn(shape, |(i, j)| f64::from(u8::from(is(i, j)))).into_dyn();
+        let pairs = |is: &dyn Fn(usize, usize) -> bool| {
+            Array2::from_shape_fn(shape, |(i, j)| f64::from(u8::from(is(i, j)))).into_dyn()
+        };
         self.give("wrong", pairs(&|i, j| i != j && !same(i, j)));
         self.give("off_diagonal", pairs(&|i, j| i != j));
         self.give("every", pairs(&|_, _| true));
@@ -459,7 +502,9 @@ impl Builder<'_> {
                 ("p", format!("opt.param.{name}"), View::Flat),
                 ("p0", format!("param.{name}"), View::Flat),
             ];
-            if let Some(shape) = self.case.inputs.get(&format!("param.{name}")).map(|p| p.raw_dim()).filter(|_| !resumed) {
+            if let Some(shape) =
+                self.case.inputs.get(&format!("param.{name}")).map(|p| p.raw_dim()).filter(|_| !resumed)
+            {
                 self.give(&format!("zeros.{name}"), ArrayD::zeros(shape));
             }
             self.viewed("adam", name, text::ADAM, &leaves);
@@ -484,8 +529,28 @@ impl Builder<'_> {
 
 /// Leaves that follow from the settings and inputs.
 pub(super) const GIVEN: [&str; 23] = [
-    "end", "padded_end", "one_before_end", "first", "mean", "start", "h0", "wrong", "off_diagonal", "every", "eye",
-    "margin", "damped", "decay", "correct_m", "squared", "decay_squared", "correct_v", "final", "ones", "rate", "limit",
+    "end",
+    "padded_end",
+    "one_before_end",
+    "first",
+    "mean",
+    "start",
+    "h0",
+    "wrong",
+    "off_diagonal",
+    "every",
+    "eye",
+    "margin",
+    "damped",
+    "decay",
+    "correct_m",
+    "squared",
+    "decay_squared",
+    "correct_v",
+    "final",
+    "ones",
+    "rate",
+    "limit",
     "zeros",
 ];
 

@@ -4,9 +4,9 @@
 use ndarray::ArrayD;
 
 use super::edits::{Edit, Whole};
+use super::family::{Element, Family};
 use super::language::{At, Axis, Function, Relation, Term};
 use super::places::short;
-use super::search::{Element, Family};
 
 /// A coefficient that is as near as this to a plain number is that number.
 const PLAIN: f64 = 2e-3;
@@ -54,8 +54,10 @@ fn rows(family: &Family<'_, '_, '_>, columns: &[Vec<Option<ArrayD<f64>>>], funct
     for &(s, place) in &family.wrong {
         let site = family.sites[s];
         let found = site.found.iter().nth(place).copied().unwrap_or(f64::NAN);
-        let flat = matches!(function, Function::Sigmoid) && !(0.02..0.98).contains(&found) || matches!(function, Function::Tanh) && found.abs() > 0.95;
-        let row: Option<Vec<f64>> = columns.iter().map(|column| column[s].as_ref()?.iter().nth(place).copied()).collect();
+        let flat = matches!(function, Function::Sigmoid) && !(0.02..0.98).contains(&found)
+            || matches!(function, Function::Tanh) && found.abs() > 0.95;
+        let row: Option<Vec<f64>> =
+            columns.iter().map(|column| column[s].as_ref()?.iter().nth(place).copied()).collect();
         if let (Some(row), Some(y), false) = (row, before(function, found), flat)
             && row.iter().all(|x| x.is_finite())
         {
@@ -82,7 +84,8 @@ fn terms(family: &Family<'_, '_, '_>, relation: &Relation) -> Vec<Vec<Option<Arr
                     let case = &family.cases[site.case];
                     let sizes = case.sizes(site.equation)?;
                     let letters = relation.out.letters();
-                    let values = case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
+                    let values =
+                        case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
                     (values.shape() == site.right.shape()).then_some(values)
                 })
                 .collect()
@@ -152,7 +155,11 @@ fn coefficients(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     if parts.is_empty() {
         return Vec::new();
     }
-    edit.says = if relation.terms.len() == 1 { format!("is {} times what it should be", short(plain(found[0]))) } else { format!("has {}", parts.join(" and ")) };
+    edit.says = if relation.terms.len() == 1 {
+        format!("is {} times what it should be", short(plain(found[0])))
+    } else {
+        format!("has {}", parts.join(" and "))
+    };
     edit.cost += 0.2 * parts.len() as f64;
     vec![edit]
 }
@@ -165,10 +172,18 @@ fn further_terms(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     let group = &case.graph.groups[case.graph.equations[first.equation].group];
     let own = terms(family, relation);
     let mut names: Vec<Option<String>> = vec![None];
-    names.extend(group.leaves.iter().filter(|(short, leaf)| {
-        let maker = case.graph.equations.iter().position(|other| other.tensor == leaf.tensor);
-        **short != relation.out.leaf && maker.is_none_or(|maker| maker < first.equation) && case.leaf(first.equation, short).is_some_and(|x| x.shape() == first.right.shape())
-    }).map(|(short, _)| Some(short.clone())));
+    names.extend(
+        group
+            .leaves
+            .iter()
+            .filter(|(short, leaf)| {
+                let maker = case.graph.equations.iter().position(|other| other.tensor == leaf.tensor);
+                **short != relation.out.leaf
+                    && maker.is_none_or(|maker| maker < first.equation)
+                    && case.leaf(first.equation, short).is_some_and(|x| x.shape() == first.right.shape())
+            })
+            .map(|(short, _)| Some(short.clone())),
+    );
     // What an accumulator that is not cleared still holds.
     let stale = relation.out.axes.iter().position(|axis| axis.letter == 't').filter(|_| relation.out.block.is_none());
     let mut all = Vec::new();
@@ -192,7 +207,9 @@ fn further_terms(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
                 }
                 match &name {
                     None => Some(ArrayD::ones(site.right.raw_dim())),
-                    Some(name) => family.cases[site.case].leaf(site.equation, name).filter(|x| x.shape() == site.right.shape()),
+                    Some(name) => {
+                        family.cases[site.case].leaf(site.equation, name).filter(|x| x.shape() == site.right.shape())
+                    }
                 }
             })
             .collect();
@@ -236,7 +253,11 @@ fn bounds(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     }
     let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
     let allowed = |&(s, place): &Element| family.sites[s].allowed[place];
-    let ends = family.wrong.iter().zip(&values).all(|(element, x)| x - least <= allowed(element) || most - x <= allowed(element));
+    let ends = family
+        .wrong
+        .iter()
+        .zip(&values)
+        .all(|(element, x)| x - least <= allowed(element) || most - x <= allowed(element));
     if !ends {
         return Vec::new();
     }
@@ -244,10 +265,23 @@ fn bounds(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     let one = most - least <= allowed(&family.wrong[0]);
     let mut edit = base.clone();
     // Of one bound, the side on which it cuts follows from the right values.
-    let above = family.wrong.iter().all(|&(s, place)| family.sites[s].right.as_slice().is_some_and(|right| right[place] > most));
-    let (low, high) = if one && above { (f64::NEG_INFINITY, most) } else if one { (least, f64::INFINITY) } else { (least, most) };
+    let above = family
+        .wrong
+        .iter()
+        .all(|&(s, place)| family.sites[s].right.as_slice().is_some_and(|right| right[place] > most));
+    let (low, high) = if one && above {
+        (f64::NEG_INFINITY, most)
+    } else if one {
+        (least, f64::INFINITY)
+    } else {
+        (least, most)
+    };
     edit.whole = Whole::Between(low, high);
-    edit.says = if one { format!("is cut off at {}", short(first)) } else { format!("is cut off at {} and {}", short(least), short(most)) };
+    edit.says = if one {
+        format!("is cut off at {}", short(first))
+    } else {
+        format!("is cut off at {} and {}", short(least), short(most))
+    };
     edit.cost = 1.2;
     let mut constant = base.clone();
     constant.whole = Whole::Constant(first);
@@ -270,12 +304,20 @@ fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
                     relation.terms[i].factors.remove(f);
                     relation.terms[i].coefficient *= value;
                     let says = format!("takes {} for {factor}", short(value));
-                    Edit { family: equation.family.clone(), relation, weights: None, whole: Whole::Kept, cost: 1.4, says }
+                    Edit {
+                        family: equation.family.clone(),
+                        relation,
+                        weights: None,
+                        whole: Whole::Kept,
+                        cost: 1.4,
+                        says,
+                    }
                 };
                 // The relation is linear in it: two values give the third.
                 let solve = |&(s, at): &Element| {
                     let site = family.sites[s];
-                    let value = |edit: &Edit| edit.values(&family.cases[site.case], site.equation)?.iter().nth(at).copied();
+                    let value =
+                        |edit: &Edit| edit.values(&family.cases[site.case], site.equation)?.iter().nth(at).copied();
                     let (low, high) = (value(&with(100.0))?, value(&with(101.0))?);
                     let found = site.found.iter().nth(at)?;
                     let value = 100.0 + (found - low) / (high - low);

@@ -33,6 +33,9 @@ pub(crate) enum Function {
     SigmoidSlope,
     /// 1 − x², the derivative of tanh by its value.
     TanhSlope,
+    /// The derivatives of σ and tanh at x.
+    SigmoidSlopeAt,
+    TanhSlopeAt,
     /// 1 / x, 0 where x is 0.
     Inverse,
     /// 1 / (x + 1e-6)
@@ -59,7 +62,7 @@ use Function as F;
 
 impl Function {
     /// Each with its text; `@` is the argument.
-    const TEXTS: [(Self, &'static str); 22] = [
+    const TEXTS: [(Self, &'static str); 24] = [
         (F::Identity, "@"),
         (F::Sigmoid, "σ(@)"),
         (F::Tanh, "tanh(@)"),
@@ -72,6 +75,8 @@ impl Function {
         (F::Complement, "(1-@)"),
         (F::SigmoidSlope, "@(1-@)"),
         (F::TanhSlope, "(1-@²)"),
+        (F::SigmoidSlopeAt, "σ'(@)"),
+        (F::TanhSlopeAt, "tanh'(@)"),
         (F::Inverse, "1/@"),
         (F::InverseEpsilon, "1/(@+1e-6)"),
         (F::AtMostOne, "min1(@)"),
@@ -109,18 +114,44 @@ impl Function {
             F::Identity => x,
             F::Sigmoid => x.sigmoid(),
             F::Tanh => x.tanh(),
-            F::Relu => if x > 0.0 || x.is_nan() { x } else { 0.0 },
+            F::Relu => {
+                if x > 0.0 || x.is_nan() {
+                    x
+                } else {
+                    0.0
+                }
+            }
             F::Abs => x.abs(),
-            F::Sign => if x == 0.0 || x.is_nan() { x } else { x.signum() },
+            F::Sign => {
+                if x == 0.0 || x.is_nan() {
+                    x
+                } else {
+                    x.signum()
+                }
+            }
             F::Square => x * x,
             F::Root => x.sqrt(),
             F::MinusRoot => -x.sqrt(),
             F::Complement => 1.0 - x,
             F::SigmoidSlope => x * (1.0 - x),
             F::TanhSlope => 1.0 - x * x,
-            F::Inverse => if x == 0.0 { 0.0 } else { 1.0 / x },
+            F::SigmoidSlopeAt => F::SigmoidSlope.at(x.sigmoid()),
+            F::TanhSlopeAt => F::TanhSlope.at(x.tanh()),
+            F::Inverse => {
+                if x == 0.0 {
+                    0.0
+                } else {
+                    1.0 / x
+                }
+            }
             F::InverseEpsilon => 1.0 / (x + 1e-6),
-            F::AtMostOne => if x > 1.0 { 1.0 } else { x },
+            F::AtMostOne => {
+                if x > 1.0 {
+                    1.0
+                } else {
+                    x
+                }
+            }
             F::RootPlusEpsilon => x.sqrt() + 1e-8,
             F::RootOfEpsilon => (x + 1e-8).sqrt(),
             F::Positive => f64::from(u8::from(x > 0.0)),
@@ -142,8 +173,9 @@ pub(crate) enum At {
     Last,
     /// From the end to the beginning (along t: of each row's own length).
     Reversed,
-    /// Rows in the order of falling lengths.
-    Sorted,
+    /// Rows in the order of falling lengths; the permutation that sorts them is taken this many times, backwards if
+    /// negative.
+    Sorted(isize),
     /// At the index modulo this.
     Modulo(usize),
     /// Beyond the last whole group of this many: at the last place of that group.
@@ -256,7 +288,10 @@ impl Factor {
         if text.parse::<f64>().is_ok() {
             return None;
         }
-        let (head, index) = text.strip_suffix(']').and_then(|text| text.rsplit_once('[')).unwrap_or_else(|| panic!("{text}: expected name[letters]"));
+        let (head, index) = text
+            .strip_suffix(']')
+            .and_then(|text| text.rsplit_once('['))
+            .unwrap_or_else(|| panic!("{text}: expected name[letters]"));
         let named = Function::TEXTS.iter().find_map(|&(function, text)| {
             let rest = head.strip_prefix(text.split('@').next()?)?;
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "._".contains(*c)).collect();
@@ -359,7 +394,9 @@ impl fmt::Display for Axis {
             At::First => write!(f, "0"),
             At::Last => write!(f, "last"),
             At::Reversed => write!(f, "reversed {}", self.letter),
-            At::Sorted => write!(f, "sorted {}", self.letter),
+            At::Sorted(1) => write!(f, "sorted {}", self.letter),
+            At::Sorted(-1) => write!(f, "rank of {} by length", self.letter),
+            At::Sorted(times) => write!(f, "{} permuted {times} times", self.letter),
             At::Modulo(n) => write!(f, "{} mod {n}", self.letter),
             At::Clamped(n) => write!(f, "{} cut to whole groups of {n}", self.letter),
             At::Through(tensor, letters) => {
@@ -448,6 +485,9 @@ mod tests {
             }
         }
         let relation = Relation::parse(texts[0].0);
-        assert_eq!((relation.function, relation.terms.len(), relation.terms[0].factors[0].block), (F::Tanh, 2, Some(2)));
+        assert_eq!(
+            (relation.function, relation.terms.len(), relation.terms[0].factors[0].block),
+            (F::Tanh, 2, Some(2))
+        );
     }
 }

@@ -122,11 +122,11 @@ pub(super) fn sites(place: usize, case: &Case<'_>, report: &CaseReport) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::CheckOptions;
+    use crate::golden::cases::Expected;
     use crate::golden::check::check_against;
     use crate::golden::suite::Suite;
     use crate::golden::tolerance::Profile;
-    use crate::golden::CheckOptions;
-    use crate::golden::cases::Expected;
     use std::path::Path;
 
     /// `crate::spec` computed the golden values; the relations hold on them.

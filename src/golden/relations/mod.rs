@@ -1,12 +1,24 @@
-//! Local relations.
+//! The computation of a case as data, and what a backend computes instead.
+//!
+//! | | |
+//! |---|---|
+//! | [`language`], `equations` | relations, as text: `c[b,t,j] = h[b,t-1,k] W_hh[j,k] + b_hh[j]` |
+//! | `graph` | which relations a case has, and which tensor each of their leaves is |
+//! | `evaluate`, `values` | what a relation gives, on the backend's own values |
+//! | `local` | which relations do not hold |
+//! | `edits`, `places` | single changes of a relation, and where they may hold |
+//! | `family`, `identify`, `search` | the cheapest change that gives the backend's values in all cases |
+//! | [`findings`] | the explanation of a red check |
+
 mod edits;
 mod equations;
 mod evaluate;
+mod family;
 pub(crate) mod findings;
 mod graph;
 mod identify;
-mod local;
 pub(crate) mod language;
+mod local;
 mod places;
 mod search;
 mod values;

@@ -24,6 +24,8 @@ pub(super) enum Test {
     NotLastGroup(usize),
     /// What the last whole group has in common with one of the same width that ends at the end.
     Overlap(usize),
+    /// A multiple of this, but 0.
+    Multiple(usize),
     From(usize),
     Below(usize),
     Is(usize),
@@ -34,8 +36,10 @@ impl Test {
     pub(super) fn fixed() -> impl Iterator<Item = Self> {
         use Test as T;
         let groups = [2, 4, 8, 16, 32, 64, 128].into_iter();
-        let groups = groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
-        [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter().chain(groups)
+        let groups =
+            groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
+        let multiples = [4, 8, 16, 32].map(T::Multiple);
+        [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter().chain(multiples).chain(groups)
     }
 
     pub(super) fn holds(self, index: usize, size: usize) -> bool {
@@ -51,6 +55,7 @@ impl Test {
             Self::AnyTail(width) => index >= size / width * width,
             Self::LastGroup(width) => size > width && index >= (size - 1) / width * width,
             Self::NotLastGroup(width) => size > width && index < (size - 1) / width * width,
+            Self::Multiple(n) => index > 0 && index % n == 0,
             Self::From(n) => index >= n,
             Self::Below(n) => index < n,
             Self::Is(n) => index == n,
@@ -61,6 +66,7 @@ impl Test {
         match self {
             Self::First | Self::NotFirst | Self::Last | Self::NotLast => 1.0,
             Self::Odd | Self::Even => 1.1,
+            Self::Multiple(_) => 1.3,
             Self::Tail(_) => 1.2,
             Self::AnyTail(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
@@ -79,10 +85,15 @@ impl Test {
             Self::Odd => format!("odd {letter}"),
             Self::Even => format!("even {letter}"),
             Self::Tail(width) => format!("the {letter} beyond the last whole group of {width}"),
-            Self::AnyTail(width) => format!("the {letter} beyond the last whole group of {width}, sizes below {width} too"),
-            Self::Overlap(width) => format!("the {letter} that a last group of {width}, moved back to end at the end, shares with the one before"),
+            Self::AnyTail(width) => {
+                format!("the {letter} beyond the last whole group of {width}, sizes below {width} too")
+            }
+            Self::Overlap(width) => format!(
+                "the {letter} that a last group of {width}, moved back to end at the end, shares with the one before"
+            ),
             Self::LastGroup(width) => format!("the {letter} in the last group of {width}"),
             Self::NotLastGroup(width) => format!("every {letter} before the last group of {width}"),
+            Self::Multiple(n) => format!("{letter} = {n}, {}, …", 2 * n),
             Self::From(n) => format!("{letter} ≥ {n}"),
             Self::Below(n) => format!("{letter} < {n}"),
             Self::Is(n) => format!("{letter} = {n}"),
@@ -136,8 +147,15 @@ impl Atom {
             Self::Index(_, test) | Self::Unit(test) => test.cost(),
             Self::Word(test) => test.cost() + 0.1,
             Self::NotFact(_) | Self::LargestWord => 1.2,
-            Self::Fact(_) | Self::Gate(_) | Self::LastToken | Self::OneToken | Self::Diagonal | Self::OffDiagonal => 1.0,
-            Self::Repeated | Self::FullRow | Self::ShortRow | Self::LongRow | Self::NotLastToken | Self::OtherGates(_) => 1.1,
+            Self::Fact(_) | Self::Gate(_) | Self::LastToken | Self::OneToken | Self::Diagonal | Self::OffDiagonal => {
+                1.0
+            }
+            Self::Repeated
+            | Self::FullRow
+            | Self::ShortRow
+            | Self::LongRow
+            | Self::NotLastToken
+            | Self::OtherGates(_) => 1.1,
             Self::Above | Self::Below | Self::Single => 1.2,
             Self::Size(..) => 1.5,
             Self::Less(..) | Self::AtLeast(..) => 1.9,
@@ -153,7 +171,9 @@ impl Place {
 
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = |factor: &Option<Box<Factor>>| factor.as_ref().map_or_else(|| "the right value".into(), ToString::to_string);
+        let of = |factor: &Option<Box<Factor>>| {
+            factor.as_ref().map_or_else(|| "the right value".into(), ToString::to_string)
+        };
         let text = match self {
             Self::Index(letter, test) => format!("at {}", test.says(&letter.to_string())),
             Self::Unit(test) => format!("at {}", test.says("unit")),
@@ -280,7 +300,8 @@ impl<'c, 'a> Map<'c, 'a> {
 
     /// The leaf's value at an element; none if the leaf has letters that the left side lacks.
     pub(super) fn value(&self, loaded: &super::evaluate::Lettered, at: &[usize]) -> Option<f64> {
-        let own: Option<Vec<usize>> = loaded.letters.iter().map(|&letter| self.index(at, letter).map(|(index, _)| index)).collect();
+        let own: Option<Vec<usize>> =
+            loaded.letters.iter().map(|&letter| self.index(at, letter).map(|(index, _)| index)).collect();
         loaded.values.get(ndarray::IxDyn(&own?)).copied()
     }
 
@@ -304,7 +325,11 @@ impl<'c, 'a> Map<'c, 'a> {
 
     fn steps(&self) -> usize {
         self.case.graph.lengths.iter().copied().max().unwrap_or(0).max(
-            ["in.x", "in.captions"].iter().find_map(|name| self.case.golden.inputs.get(*name)).filter(|x| x.ndim() > 1).map_or(0, |x| x.shape()[1]),
+            ["in.x", "in.captions"]
+                .iter()
+                .find_map(|name| self.case.golden.inputs.get(*name))
+                .filter(|x| x.ndim() > 1)
+                .map_or(0, |x| x.shape()[1]),
         )
     }
 
@@ -314,14 +339,19 @@ impl<'c, 'a> Map<'c, 'a> {
             (Some((i, _)), Some((j, _))) => holds(i, j),
             _ => false,
         };
-        let gate = || self.index(at, 'j').filter(|_| self.gates).map(|(j, size)| (j / (size / 3), j % (size / 3), size / 3));
+        let gate =
+            || self.index(at, 'j').filter(|_| self.gates).map(|(j, size)| (j / (size / 3), j % (size / 3), size / 3));
         match atom {
             Atom::Index(letter, test) => self.index(at, *letter).is_some_and(|(index, size)| test.holds(index, size)),
             Atom::Unit(test) => gate().is_some_and(|(_, unit, hidden)| test.holds(unit, hidden)),
             Atom::Gate(which) => gate().is_some_and(|(gate, ..)| gate == *which),
             Atom::OtherGates(which) => gate().is_some_and(|(gate, ..)| gate != *which),
-            Atom::LastToken => self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 == length)),
-            Atom::NotLastToken => self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 < length)),
+            Atom::LastToken => {
+                self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 == length))
+            }
+            Atom::NotLastToken => {
+                self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 < length))
+            }
             Atom::FullRow => self.length(at) == Some(self.steps()),
             Atom::ShortRow => self.length(at).is_some_and(|length| length < self.steps()),
             Atom::LongRow => self.length(at).is_some_and(|length| length > 1),
@@ -333,10 +363,14 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::Repeated => self.word(at).is_some_and(|word| self.counts.get(&word).is_some_and(|&n| n > 1)),
             Atom::Single => self.word(at).is_some_and(|word| self.counts.get(&word) == Some(&1)),
             Atom::Word(test) => self.word(at).is_some_and(|word| test.holds(word, self.words)),
-            Atom::LargestWord => self.counts.last_key_value().is_some_and(|(largest, _)| self.word(at) == Some(*largest)),
+            Atom::LargestWord => {
+                self.counts.last_key_value().is_some_and(|(largest, _)| self.word(at) == Some(*largest))
+            }
             Atom::Fact(fact) => self.facts.contains(fact),
             Atom::NotFact(fact) => !self.facts.contains(fact),
-            Atom::Size(letter, from) => self.letters.iter().position(|l| l == letter).is_some_and(|k| self.shape[k] >= *from),
+            Atom::Size(letter, from) => {
+                self.letters.iter().position(|l| l == letter).is_some_and(|k| self.shape[k] >= *from)
+            }
             // They are read off, not tried.
             Atom::Less(..) | Atom::AtLeast(..) => false,
         }
@@ -367,8 +401,16 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
         let layer: usize = part.parse().unwrap_or(0);
         facts.push(if layer == 0 { "layer 0".into() } else { "layers above 0".into() });
         facts.push(format!("layer {layer} of {}", settings.num_layers));
-        facts.push(if layer + 1 == settings.num_layers { "the top layer".into() } else { "layers below the top".into() });
-        facts.push(if settings.num_layers == 1 { "cases with one layer".into() } else { "cases with two layers or more".into() });
+        facts.push(if layer + 1 == settings.num_layers {
+            "the top layer".into()
+        } else {
+            "layers below the top".into()
+        });
+        facts.push(if settings.num_layers == 1 {
+            "cases with one layer".into()
+        } else {
+            "cases with two layers or more".into()
+        });
         if case.golden.inputs.contains_key("in.h0") || case.golden.inputs.contains_key("in.h") {
             facts.push("cases with a given h₀".into());
         } else {
@@ -391,11 +433,16 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
             other => format!("the tensor {other}"),
         });
     }
-    let batch = ["in.x", "in.captions", "in.scores", "in.images", "in.image_embedding"].iter().find_map(|name| size(name, 0));
+    let batch =
+        ["in.x", "in.captions", "in.scores", "in.images", "in.image_embedding"].iter().find_map(|name| size(name, 0));
     facts.push(if batch == Some(1) { "cases with B = 1".into() } else { "cases with B > 1".into() });
     if let Some(lengths) = case.golden.inputs.get("in.lengths") {
         let (least, most) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
-        facts.push(if least.total_cmp(&most).is_eq() { "cases of equal lengths".into() } else { "cases of different lengths".into() });
+        facts.push(if least.total_cmp(&most).is_eq() {
+            "cases of equal lengths".into()
+        } else {
+            "cases of different lengths".into()
+        });
         let sorted = lengths.iter().zip(lengths.iter().skip(1)).all(|(a, b)| a >= b);
         facts.push(if sorted { "cases sorted by length".into() } else { "cases that are not sorted by length".into() });
         if most < 2.0 {
@@ -406,13 +453,26 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
         facts.push("cases of several steps".into());
     }
     if program == crate::golden::program::Program::Optimiser {
-        facts.push(if case.golden.inputs.contains_key("in.step") { "resumed cases".into() } else { "cases that begin anew".into() });
-        facts.push(if settings.grad_clip > 0.0 { "cases with clipping".into() } else { "cases without clipping".into() });
+        facts.push(if case.golden.inputs.contains_key("in.step") {
+            "resumed cases".into()
+        } else {
+            "cases that begin anew".into()
+        });
+        facts.push(if settings.grad_clip > 0.0 {
+            "cases with clipping".into()
+        } else {
+            "cases without clipping".into()
+        });
     }
     facts
 }
 
 /// The letters along which a factor may be read elsewhere.
 pub(super) fn plain_axes(factor: &Factor) -> impl Iterator<Item = (usize, char)> {
-    factor.axes.iter().enumerate().filter(|(_, axis)| matches!(axis.at, At::Shift(_))).map(|(place, axis)| (place, axis.letter))
+    factor
+        .axes
+        .iter()
+        .enumerate()
+        .filter(|(_, axis)| matches!(axis.at, At::Shift(_)))
+        .map(|(place, axis)| (place, axis.letter))
 }

@@ -1,283 +1,63 @@
-//! The search: which single change of a relation gives the backend's values, and where.
-//!
-//! A change is refuted by any element, in any case, that disagrees with it. If the backend has the right value
-//! somewhere although the change would not give it, the change holds only at a place: conditions that hold at every
-//! wrong element and at none of those. The cheapest sentence wins, an operator's cost and that of its place together.
+//! The search: which single change of a relation gives the backend's values. The cheapest sentence wins, the cost of
+//! the change and that of its place together. Where none fits, changes are read off from the numbers.
 
-use ndarray::ArrayD;
 use rayon::prelude::*;
 
 use super::edits::{Candidates, Edit, Whole, edits};
-use super::evaluate::Lettered;
+use super::family::{Family, Fit};
 use super::graph::GIVEN;
 use super::identify;
-use super::language::{Factor, Function};
-use super::local::{Kind, Site};
-use super::places::{Atom, Map, Place, Test};
+use super::language::Factor;
 use super::values::Case;
-use crate::golden::arithmetic::Rounding;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
-/// A change must explain the error: its values are this many times nearer than the right ones, in the mean.
-const NEARER: f64 = 5.0;
 /// Of elements with whole numbers at least this many must be wrong: a few agree with many changes.
 const WHOLE_NUMBERS: usize = 8;
-/// A bound on a leaf is read off from at least this many elements on each side.
-const FOR_A_BOUND: usize = 6;
-/// With more elements than this that refute a change everywhere, no place is looked for.
-const MOST: usize = 200_000;
 
-/// An element: its site's place in the list of sites, and its own in the site.
-pub(super) type Element = (usize, usize);
-
-/// The sites of one family in all cases.
-pub(super) struct Family<'s, 'c, 'a> {
-    pub name: String,
-    pub cases: &'c [Case<'a>],
-    /// The sites with wrong elements first, the small ones first.
-    pub sites: Vec<&'s Site>,
-    pub maps: Vec<Map<'c, 'a>>,
-    pub wrong: Vec<Element>,
+/// The cheapest changes that explain every wrong element; several if they cost nearly the same.
+pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
+    let Some(first) = family.sites.first() else { return Vec::new() };
+    let case = &family.cases[first.case];
+    let exact = family.sites.iter().any(|site| site.exact);
+    if exact && family.wrong.len() < WHOLE_NUMBERS {
+        return Vec::new();
+    }
+    // The relation itself, and those of unwritten tensors that it is made of.
+    let mut all: Vec<Edit> = Vec::new();
+    let mut families: Vec<String> = Vec::new();
+    for place in std::iter::once(first.equation).chain(case.unwritten_before(first.equation)) {
+        let equation = &case.graph.equations[place];
+        if families.contains(&equation.family) {
+            continue;
+        }
+        families.push(equation.family.clone());
+        let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
+        if place != first.equation {
+            own.retain(|edit| edit.whole == Whole::Kept);
+            own.iter_mut().for_each(|edit| {
+                edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
+                edit.cost += 0.1;
+            });
+        }
+        all.extend(own);
+    }
+    let fits = best(family, &all);
+    if fits.is_empty() { best(family, &identify::fitted(family)) } else { fits }
 }
 
-/// A change and where it holds.
-#[derive(Clone, Debug)]
-pub(super) struct Fit {
-    pub cost: f64,
-    pub says: String,
-    pub place: Place,
-}
-
-impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
-    pub(super) fn new(name: &str, cases: &'c [Case<'a>], sites: &'s [Site]) -> Self {
-        let of = |site: &&Site| cases[site.case].graph.equations[site.equation].family == name;
-        let mut sites: Vec<&Site> = sites.iter().filter(of).collect();
-        sites.sort_by_key(|site| (!site.broken(), site.right.len()));
-        let maps = sites.iter().map(|site| Map::of(&cases[site.case], site)).collect();
-        let wrong = sites.iter().enumerate().filter(|(_, site)| site.broken()).flat_map(|(s, site)| {
-            site.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Wrong).map(move |(place, _)| (s, place))
-        });
-        let wrong = wrong.collect();
-        Self { name: name.into(), cases, sites, maps, wrong }
-    }
-
-    /// The cheapest changes that explain every wrong element; several if they cost nearly the same.
-    pub(super) fn explain(&self) -> Vec<Fit> {
-        let Some(first) = self.sites.first() else { return Vec::new() };
-        let case = &self.cases[first.case];
-        let exact = self.sites.iter().any(|site| site.exact);
-        if exact && self.wrong.len() < WHOLE_NUMBERS {
-            return Vec::new();
+fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
+    let mut fits: Vec<Fit> = edits.par_iter().filter_map(|edit| family.test(edit)).collect();
+    fits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+    let least = fits.first().map_or(0.0, |fit| fit.cost);
+    let mut seen: Vec<String> = Vec::new();
+    fits.retain(|fit| {
+        fit.cost <= least + AS_GOOD && !seen.contains(&fit.says) && {
+            seen.push(fit.says.clone());
+            true
         }
-        // The relation itself, and those of unwritten tensors that it is made of.
-        let mut all: Vec<Edit> = Vec::new();
-        let mut families: Vec<String> = Vec::new();
-        for place in std::iter::once(first.equation).chain(case.unwritten_before(first.equation)) {
-            let equation = &case.graph.equations[place];
-            if families.contains(&equation.family) {
-                continue;
-            }
-            families.push(equation.family.clone());
-            let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
-            if place != first.equation {
-                own.retain(|edit| edit.whole == Whole::Kept);
-                own.iter_mut().for_each(|edit| {
-                    edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
-                    edit.cost += 0.1;
-                });
-            }
-            all.extend(own);
-        }
-        let fits = self.best(&all);
-        if fits.is_empty() { self.best(&identify::fitted(self)) } else { fits }
-    }
-
-    fn best(&self, edits: &[Edit]) -> Vec<Fit> {
-        let mut fits: Vec<Fit> = edits.par_iter().filter_map(|edit| self.test(edit)).collect();
-        fits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let least = fits.first().map_or(0.0, |fit| fit.cost);
-        let mut seen: Vec<String> = Vec::new();
-        fits.retain(|fit| fit.cost <= least + AS_GOOD && !seen.contains(&fit.says) && { seen.push(fit.says.clone()); true });
-        fits
-    }
-
-    /// Whether a change gives every wrong element, and where it holds.
-    pub(super) fn test(&self, edit: &Edit) -> Option<Fit> {
-        let (mut from_right, mut from_wrong) = (0.0, 0.0);
-        let mut elsewhere: Vec<Element> = Vec::new();
-        for (s, site) in self.sites.iter().enumerate() {
-            let values = edit.values(&self.cases[site.case], site.equation);
-            let fits = |values: &ArrayD<f64>| values.shape() == site.right.shape();
-            let values = match values.filter(fits) {
-                Some(values) => values,
-                None if site.broken() => return None,
-                None => continue,
-            };
-            let found = site.found.iter();
-            // A right value near the border of two rounded ones may be rounded to either.
-            let round = edit.relation.rounding;
-            let agrees = |place: usize, found: f64, value: f64, right: f64| {
-                site.agrees(place, found, value)
-                    || (edit.whole == Whole::Kept && round != Rounding::Exact && {
-                        let near = [right - site.allowed[place], right + site.allowed[place]].map(|x| round.round(x));
-                        near.iter().any(|near| near.total_cmp(&found).is_eq())
-                    })
-            };
-            for (place, ((&found, &value), &right)) in found.zip(values.iter()).zip(&site.right).enumerate() {
-                match site.kinds[place] {
-                    Kind::Ignored => {}
-                    // An element that is wrong in a tensor that passes is within the tolerance of the golden value.
-                    Kind::Wrong if !site.failed => {}
-                    Kind::Wrong => {
-                        if !agrees(place, found, value, right) {
-                            return None;
-                        }
-                        if found.is_finite() {
-                            from_right += ((found - right) / site.allowed[place].max(f64::MIN_POSITIVE)).abs().min(1e12);
-                            from_wrong += ((found - value) / site.allowed[place].max(f64::MIN_POSITIVE)).abs().min(1e12);
-                        }
-                    }
-                    Kind::Right => {
-                        if !agrees(place, found, value, right) {
-                            elsewhere.push((s, place));
-                            if elsewhere.len() > MOST {
-                                return None;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        if from_wrong * NEARER > from_right {
-            return None;
-        }
-        let place = if elsewhere.is_empty() { Place::default() } else { self.place(&elsewhere)? };
-        Some(Fit { cost: edit.cost + place.cost(), says: edit.says.clone(), place })
-    }
-
-    /// The cheapest conditions that hold at every wrong element and at none of the others.
-    pub(super) fn place(&self, others: &[Element]) -> Option<Place> {
-        let atoms = self.common(&self.wrong);
-        let mut sets: Vec<u128> = others
-            .iter()
-            .map(|&(s, place)| {
-                let at = self.maps[s].at(place);
-                atoms.iter().enumerate().filter(|(_, atom)| self.maps[s].holds(atom, &at)).fold(0, |set, (k, _)| set | 1 << k)
-            })
-            .collect();
-        sets.sort_unstable();
-        sets.dedup();
-        let mut best: Option<Place> = None;
-        let mut offer = |place: Place| {
-            if best.as_ref().is_none_or(|best| place.cost() < best.cost()) {
-                best = Some(place);
-            }
-        };
-        for (k, atom) in atoms.iter().enumerate() {
-            if sets.iter().all(|set| set >> k & 1 == 0) {
-                offer(Place(vec![atom.clone()]));
-            }
-            for (l, other) in atoms.iter().enumerate().skip(k + 1) {
-                if sets.iter().all(|set| set >> k & set >> l & 1 == 0) {
-                    offer(Place(vec![atom.clone(), other.clone()]));
-                }
-            }
-        }
-        self.bounds(others).into_iter().for_each(|atom| offer(Place(vec![atom])));
-        best
-    }
-
-    /// The conditions that hold at all of some elements, at most 128.
-    fn common(&self, elements: &[Element]) -> Vec<Atom> {
-        let Some(map) = elements.first().map(|&(s, _)| &self.maps[s]) else { return Vec::new() };
-        let mut atoms: Vec<Atom> = map.facts().iter().cloned().map(Atom::Fact).collect();
-        for &letter in map.letters() {
-            atoms.extend(Test::fixed().map(|test| Atom::Index(letter, test)));
-            let indices = || elements.iter().filter_map(|&(s, place)| self.maps[s].index(&self.maps[s].at(place), letter));
-            let (least, most) = indices().fold((usize::MAX, 0), |(least, most), (k, _)| (least.min(k), most.max(k)));
-            let size = indices().map(|(_, size)| size).min().unwrap_or(0);
-            if least == most {
-                atoms.push(Atom::Index(letter, Test::Is(least)));
-            }
-            atoms.extend([Atom::Index(letter, Test::From(least)), Atom::Index(letter, Test::Below(most + 1))]);
-            atoms.push(Atom::Size(letter, size));
-        }
-        if map.has_gates() {
-            atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128].map(Test::From)).map(Atom::Unit));
-            atoms.extend((0..3).flat_map(|gate| [Atom::Gate(gate), Atom::OtherGates(gate)]));
-        }
-        use Atom as A;
-        let elsewhere = self.maps.iter().flat_map(|map| map.facts()).filter(|fact| fact.starts_with("the ") || fact.starts_with("layer "));
-        let mut elsewhere: Vec<Atom> = elsewhere.cloned().map(A::NotFact).collect();
-        elsewhere.sort_by_key(ToString::to_string);
-        elsewhere.dedup();
-        atoms.extend(elsewhere);
-        if map.has_words() {
-            atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128, 256].map(Test::From)).map(A::Word));
-            atoms.push(A::LargestWord);
-        }
-        atoms.extend([
-            A::LastToken, A::NotLastToken, A::FullRow, A::ShortRow, A::LongRow, A::OneToken, A::Diagonal, A::OffDiagonal,
-            A::Above, A::Below, A::Repeated, A::Single,
-        ]);
-        let holds = |atom: &Atom| elements.iter().all(|&(s, place)| self.maps[s].holds(atom, &self.maps[s].at(place)));
-        atoms.retain(|atom| !matches!(atom, A::Index(_, Test::From(0))) && holds(atom));
-        atoms.truncate(128);
-        atoms
-    }
-
-    /// Bounds on leaves of the relation that part the wrong elements from others.
-    fn bounds(&self, others: &[Element]) -> Vec<Atom> {
-        if self.wrong.len() < FOR_A_BOUND || others.len() < FOR_A_BOUND {
-            return Vec::new();
-        }
-        let first = self.sites[self.wrong[0].0];
-        let relation = &self.cases[first.case].graph.equations[first.equation].relation;
-        let mut factors: Vec<Factor> = relation.terms.iter().flat_map(|term| term.factors.iter().cloned()).collect();
-        factors.iter_mut().for_each(|factor| factor.function = Function::Identity);
-        let mut bounds = Vec::new();
-        let exact = first.exact;
-        let choices = factors.into_iter().map(|factor| Some(Box::new(factor))).chain((!exact).then_some(None));
-        for factor in choices {
-            let loaded: Vec<Option<Lettered>> = match &factor {
-                Some(factor) => self.maps.iter().map(|map| map.load(factor)).collect(),
-                None => Vec::new(),
-            };
-            let value = |s: usize, place: usize| match &factor {
-                Some(_) => loaded[s].as_ref().and_then(|x| self.maps[s].value(x, &self.maps[s].at(place))),
-                None => self.sites[s].right.as_slice().map(|right| right[place]),
-            };
-            let range = |elements: &[Element]| {
-                let mut range = (f64::INFINITY, f64::NEG_INFINITY);
-                for &(s, place) in elements {
-                    let value = value(s, place)?;
-                    range = (range.0.min(value), range.1.max(value));
-                }
-                Some(range)
-            };
-            let (Some(wrong), Some(others)) = (range(&self.wrong), range(others)) else { continue };
-            let between = |below: f64, above: f64| if below < 0.0 && above >= 0.0 { 0.0 } else { f64::midpoint(below, above) };
-            if wrong.1 < others.0 {
-                bounds.push(Atom::Less(factor.clone(), between(wrong.1, others.0)));
-            } else if wrong.0 > others.1 {
-                bounds.push(Atom::AtLeast(factor.clone(), between(others.1, wrong.0)));
-            }
-        }
-        bounds
-    }
-
-    /// Where the wrong elements are, if that can be said in two conditions.
-    pub(super) fn where_wrong(&self) -> Option<Place> {
-        let mut right: Vec<Element> = Vec::new();
-        for (s, site) in self.sites.iter().enumerate() {
-            right.extend(site.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Right).map(|(place, _)| (s, place)));
-        }
-        if right.is_empty() {
-            return Some(Place::default());
-        }
-        if right.len() > MOST { None } else { self.place(&right) }
-    }
+    });
+    fits
 }
 
 /// The leaves that may stand in a relation: its own, those that come before it, and what is given.
@@ -293,7 +73,10 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
     let shorts = group.leaves.keys().map(String::as_str).chain(GIVEN);
     for short in shorts {
         let tensor = group.leaves.get(short).map_or(short, |leaf| leaf.tensor.as_str());
-        if names.iter().any(|(name, ..)| name == short) || tensor == equation.tensor && equation.relation.out.block.is_none() || (made_later(tensor) && !own.contains(&short)) {
+        if names.iter().any(|(name, ..)| name == short)
+            || tensor == equation.tensor && equation.relation.out.block.is_none()
+            || (made_later(tensor) && !own.contains(&short))
+        {
             continue;
         }
         let Some(values) = case.leaf(place, short) else { continue };

@@ -84,7 +84,9 @@ impl<'a> Case<'a> {
         // In the order of the data flow: what is read has its value.
         let order: Vec<String> = case.graph.equations.iter().map(|equation| equation.tensor.clone()).collect();
         for tensor in order {
-            if case.composed.contains(&tensor) && let Some(values) = case.compose(&tensor, None, &RefCell::default()) {
+            if case.composed.contains(&tensor)
+                && let Some(values) = case.compose(&tensor, None, &RefCell::default())
+            {
                 case.values.insert(tensor, values);
             }
         }
@@ -192,7 +194,12 @@ impl<'a> Case<'a> {
             Some(other) => other.relation.evaluate(&leaves, &sizes, &other.weights)?,
             None => relation.evaluate(&leaves, &sizes, &none)?,
         };
-        let through: Vec<&String> = relation.out.axes.iter().filter_map(|axis| if let At::Through(name, _) = &axis.at { Some(name) } else { None }).collect();
+        let through: Vec<&String> = relation
+            .out
+            .axes
+            .iter()
+            .filter_map(|axis| if let At::Through(name, _) = &axis.at { Some(name) } else { None })
+            .collect();
         if through.is_empty() {
             return Some(values);
         }
@@ -327,6 +334,9 @@ impl Leaves for Group<'_, '_> {
                 if let Some(known) = self.memo.borrow().get(tensor) {
                     return Some(known.clone());
                 }
+                // What is read while it is computed has the value that follows without the change.
+                let known = self.case.values.get(tensor)?.clone();
+                self.memo.borrow_mut().insert(tensor.into(), known);
                 let values = self.case.compose(tensor, self.other, self.memo)?;
                 self.memo.borrow_mut().insert(tensor.into(), values.clone());
                 return Some(values);
@@ -362,7 +372,12 @@ impl Case<'_> {
     /// The size of a letter in an equation: of its left side, or of any leaf.
     pub(super) fn size_of(&self, place: usize, letter: char) -> Option<usize> {
         let relation = &self.graph.equations[place].relation;
-        let own = relation.out.letters().iter().position(|&l| l == letter).and_then(|k| self.sizes(place).map(|sizes| sizes[k]));
+        let own = relation
+            .out
+            .letters()
+            .iter()
+            .position(|&l| l == letter)
+            .and_then(|k| self.sizes(place).map(|sizes| sizes[k]));
         own.or_else(|| {
             self.with_leaves(place, |leaves| {
                 relation.terms.iter().flat_map(|term| &term.factors).find_map(|factor| {

@@ -215,7 +215,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
     if !d.unlisted.is_empty() {
         let _ = write!(out, "<div class=\"names\">No diagnosis: {UNLISTED}: {}</div>", names(&d.unlisted));
     }
-    if let Some(within) = d.within.filter(|_| !located) {
+    if let Some(within) = d.within.filter(|_| checkup.broken.is_empty()) {
         let _ = write!(
             out,
             "<p>Every failing case is within the tolerances of {within}. If the backend computes in {within}, check with \
@@ -237,7 +237,8 @@ fn diagnosis(checkup: &CheckReport) -> String {
 fn relation(finding: &Finding) -> String {
     let mut out = format!("<p class=\"big\">{}</p>", code(&finding.relation));
     for (place, says) in finding.says.iter().enumerate() {
-        let _ = write!(out, "<p>{}{} {}.</p>", if place == 0 { "" } else { "Or: " }, code(&finding.tensor), short(says));
+        let _ =
+            write!(out, "<p>{}{} {}.</p>", if place == 0 { "" } else { "Or: " }, code(&finding.tensor), short(says));
     }
     if finding.says.is_empty() {
         let place = finding.place.as_ref().map_or_else(String::new, |place| format!(", all of them {}", short(place)));

@@ -1,0 +1,136 @@
+//! The relations and the search over them, on backends with planted mistakes.
+
+use super::{F32, backend, check, honest, valid};
+use crate::golden::Arithmetic;
+use crate::golden::diagnose::Checked;
+use crate::golden::mistakes::{Mistake, Mistakes};
+use crate::golden::program::Program;
+use crate::golden::relations::findings::{Finding, Given, findings};
+
+/// The cases on which the search is tested, without the long ones.
+fn checked(way: Arithmetic, planted: &[Mistake], change: impl Fn(&str, usize, f64) -> Option<f64>) -> Vec<Checked> {
+    let small = valid().filter(|case| {
+        let trajectory = case.entry.family == "trajectory";
+        !trajectory && case.inputs.values().map(ndarray::ArrayD::len).sum::<usize>() < 1 << 14
+    });
+    small
+        .map(|case| {
+            let mut found = backend(case, way, &planted.iter().copied().collect::<Mistakes>(), false);
+            for (name, tensor) in &mut found {
+                for (place, x) in tensor.values.iter_mut().enumerate() {
+                    if let Some(y) = change(name, place, *x) {
+                        *x = y;
+                    }
+                }
+            }
+            check(case, found, F32)
+        })
+        .collect()
+}
+
+fn found(checked: &[Checked]) -> Vec<Finding> {
+    findings(
+        &checked.iter().map(|c| Given { golden: &c.golden, found: &c.found, report: &c.report }).collect::<Vec<_>>(),
+    )
+}
+
+fn of(planted: &[Mistake]) -> Vec<Finding> {
+    found(&checked(Arithmetic::PLAIN, planted, |_, _, _| None))
+}
+
+/// What is planted, the tensor whose relation breaks first, and what is said of it.
+#[test]
+fn the_search_says_what_is_wrong() {
+    use Mistake as M;
+    let table: &[(M, &str, &str)] = &[
+        (M::WordOffByOne, "words", "takes W[id_plus_1(b,t),e] for W[id(b,t),e]"),
+        (M::RecurrentBiasDropped, "c", "lacks the term b_hh[j]"),
+        (M::InputBiasDropped, "a", "lacks the term b_ih[j]"),
+        (M::InputBiasForBoth, "c", "takes b_ih[j] for b_hh[j]"),
+        (M::ResetIgnored, "n", "lacks the factor r[b,t,k]"),
+        (M::UpdateWithoutComplement, "h", "lacks the factor (1 − z[b,t,k])"),
+        (M::NewGateSigmoid, "n", "is σ(x) where tanh(x) is asked for"),
+        (M::LastFirst, "last", "takes first[b,t] for end[b,t]"),
+        (M::RowsNotRestored, "last", "is the value of the rows sorted by falling length"),
+        (M::UpdateGradientWithoutState, "d.z", "lacks the term d.h[b,t,k] h[b,t−1,k]"),
+        (M::NewDerivativeMissing, "d.a.n", "lacks the factor (1 − n[b,t,k]²)"),
+        (M::FcBiasDropped, "y", "lacks the term bias[o], everywhere but in the caption side"),
+        (M::NormBackwardWithoutProjection, "d.x", "lacks the term y[n,d] along[n] 1/norm[n]"),
+        (M::NormL1, "norm", "norm"),
+        (M::ScoresUnnormalised, "s", "is divided by the root of the dimension D"),
+        (M::MeanOverBatch, "loss", "is divided by the batch size B"),
+        (M::GradientRowsOnly, "d.s", "lacks the term"),
+        (M::ClipWithoutEpsilon, "clip", "takes 1/norms[s] for 1/(norms[s]+1e-6)"),
+        (M::EpsilonDropped, "p", "√(x)"),
+    ];
+    for &(mistake, tensor, says) in table {
+        let findings = of(&[mistake]);
+        println!("{mistake:?}: {}: {:?}", findings[0].tensor, findings[0].says);
+        assert_eq!(findings[0].tensor, tensor, "{mistake:?}");
+        assert!(findings[0].says.iter().any(|said| said.contains(says)), "{mistake:?}: {:?}", findings[0].says);
+    }
+}
+
+/// Honest `f32` satisfies every relation, whatever its order of sums.
+#[test]
+fn the_relations_of_an_honest_backend_hold() {
+    for way in honest().into_iter().step_by(3) {
+        let mut checked = checked(way, &[], |_, _, _| None);
+        // As if every tensor had failed: the relations decide alone.
+        for tensor in checked.iter_mut().flat_map(|checked| &mut checked.report.tensors) {
+            tensor.status = crate::golden::compare::Status::Failed;
+        }
+        let broken: Vec<String> = found(&checked).iter().map(|finding| finding.example.to_string()).collect();
+        assert!(broken.is_empty(), "{way:?}: {broken:?}");
+    }
+}
+
+#[test]
+fn two_mistakes_break_two_relations() {
+    let findings = of(&[Mistake::ResetIgnored, Mistake::MeanOverBatch]);
+    let tensors: Vec<&str> = findings.iter().map(|finding| finding.tensor.as_str()).collect();
+    assert!(tensors.contains(&"n") && tensors.contains(&"loss"), "{tensors:?}");
+}
+
+/// The place is read off: a value that a bound cuts off, and values that no change gives.
+#[test]
+fn what_no_list_has_is_read_off_or_located() {
+    let clipped = checked(Arithmetic::PLAIN, &[], |name, _, x| {
+        (name.ends_with(".z") && name.starts_with("mid.")).then(|| x.min(0.8))
+    });
+    let findings_of = found(&clipped);
+    let z = findings_of.iter().find(|finding| finding.tensor == "z").unwrap();
+    assert_eq!(z.says, ["is cut off at 0.8"]);
+    let odd =
+        checked(Arithmetic::PLAIN, &[], |name, place, x| (name == "out.loss").then(|| x + 0.1 + 1e-3 * place as f64));
+    let loss = found(&odd);
+    assert_eq!((loss[0].tensor.as_str(), loss[0].example.tensor.as_str()), ("loss", "out.loss"));
+    assert!(loss[0].says.iter().any(|says| says.contains("further term 0.1")), "{:?}", loss[0].says);
+    // The sign of no power of anything: a hash of the place.
+    let noise = checked(Arithmetic::PLAIN, &[], |name, place, x| {
+        (name == "mid.words").then(|| x * (1.0 + ((place * 2_654_435_761) % 97) as f64))
+    });
+    let words = found(&noise);
+    assert!(words[0].tensor == "words" && words[0].says.is_empty(), "{:?}", words[0].says);
+}
+
+/// Where the values between are not written, the finding says so, and which of them to write.
+#[test]
+fn what_is_not_written_is_spanned() {
+    let planted = Mistakes::from([Mistake::UpdateIgnored]);
+    let cells = valid().filter(|case| case.entry.program == Program::GruCell).take(6);
+    let checked: Vec<Checked> = cells
+        .map(|case| {
+            let mut found = backend(case, Arithmetic::PLAIN, &planted, false);
+            found.retain(|name, _| name == "out.h_next");
+            check(case, found, F32)
+        })
+        .collect();
+    let findings = found(&checked);
+    assert_eq!(
+        (findings[0].tensor.as_str(), findings[0].says.as_slice()),
+        ("h", &["is a copy of n[b,t,k]".to_owned()][..])
+    );
+    assert_eq!(findings[0].spans, ["mid.a", "mid.c", "mid.r", "mid.z", "mid.n"]);
+    assert_eq!(findings[0].write_next.as_deref(), Some("mid.r"));
+}
