@@ -132,7 +132,8 @@ impl Embeddings {
         let mut found = Self { images, captions, starts, measure: None, split: None, ids: None, notes };
         if let Some(ids) = image_ids {
             if ids.len() != m {
-                let problem = format!("{IMAGE_IDS}: expected [M = {m}], the image of each caption, found [{}]", ids.len());
+                let problem =
+                    format!("{IMAGE_IDS}: expected [M = {m}], the image of each caption, found [{}]", ids.len());
                 return Err(Error::mismatch(problem));
             }
             let rows: Vec<f64> = ids.iter().map(|&id| id as f64).collect();

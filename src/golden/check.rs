@@ -290,7 +290,12 @@ fn unknown_files(folder: &Path, all: &[CaseEntry]) -> Result<Vec<String>> {
     Ok(unknown)
 }
 
-pub(super) fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: &CheckOptions) -> CheckReport {
+pub(super) fn summary(
+    suite: String,
+    mut checked: Vec<Checked>,
+    profile: Profile,
+    options: &CheckOptions,
+) -> CheckReport {
     if options.complete {
         for case in &mut checked {
             demand(&mut case.report);

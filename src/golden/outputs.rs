@@ -79,3 +79,55 @@ impl Outputs {
         Ok(summary(suite.manifest.suite.clone(), checked?, profile, options))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::TensorWriter;
+    use crate::golden::check_folder;
+    use crate::pages;
+    use ndarray::arr1;
+
+    #[test]
+    fn tensors_in_memory_give_the_report_of_files() {
+        let folder = pages::root().join("fixtures/golden");
+        let suite = Suite::open(&folder).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let mut outputs = Outputs::default();
+        // A right case, a wrong one, and one with a name that it does not have.
+        for (case, name, change) in [
+            ("gru-cell-smallest", "out.h_next", 0.0),
+            ("gru-cell-e3-h2", "mid.c", 1.0),
+            ("gru-cell-e2-h5", "out.h", 0.0),
+        ] {
+            let entry = suite.manifest.cases.iter().find(|entry| entry.id == case).unwrap();
+            let golden = suite.load(entry).unwrap();
+            let mut values = golden.expected.get(name).cloned().unwrap_or_else(|| arr1(&[0.0]).into_dyn());
+            *values.first_mut().unwrap() += change;
+            values.mapv_inplace(|x| f64::from(x as f32));
+            let mut writer = TensorWriter::default();
+            writer.add(name, &values.mapv(|x| x as f32).view());
+            writer.write_safetensors(&out.path().join(format!("{case}.safetensors")), None).unwrap();
+            outputs.add(case, name, "F32", values).unwrap();
+        }
+        let options = CheckOptions::default();
+        let memory = outputs.check(&suite, Profile::F32, &options).unwrap().to_string();
+        let files = check_folder(&folder, out.path(), Profile::F32, &options).unwrap().to_string();
+        assert_eq!(memory, files);
+        assert!(memory.contains("mid.c in gru-cell-e3-h2") && memory.contains("out.h in gru-cell-e2-h5"), "{memory}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_an_error() {
+        let suite = Suite::open(&pages::root().join("fixtures/golden")).unwrap();
+        let one = || arr1(&[1.0]).into_dyn();
+        let mut outputs = Outputs::default();
+        outputs.add("gru-cell", "out.h_next", "F32", one()).unwrap();
+        let error = outputs.add("gru-cell", "out.h_next", "F64", one()).unwrap_err().to_string();
+        assert_eq!(error, "case gru-cell: out.h_next is given twice");
+        let error = outputs.add("gru-cell", "mid.c", "float32", one()).unwrap_err().to_string();
+        assert_eq!(error, "mid.c: expected a type such as F32, F64 or I64, found float32");
+        let error = outputs.check(&suite, Profile::F32, &CheckOptions::default()).unwrap_err().to_string();
+        assert_eq!(error, "there is no case gru-cell in the suite core");
+    }
+}
