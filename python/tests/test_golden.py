@@ -25,7 +25,9 @@ def test_cases_are_chosen() -> None:
     assert {case.program for case in both} == {"gru_cell", "loss"}
     assert all("tie" in case.flags for case in golden.cases(flag="tie"))
     assert {case.result for case in golden.cases(result="invalid")} == {"invalid"}
-    with pytest.raises(ValueError, match="suite core has no case of program 'gru_cel'; there are embedding, gru, gru_cell"):
+    with pytest.raises(
+        ValueError, match="suite core has no case of program 'gru_cel'; there are embedding, gru, gru_cell"
+    ):
         golden.cases(program="gru_cel")
 
 

@@ -17,9 +17,7 @@ WRONG = """
 """
 
 
-def test_each_case_is_a_test_and_says_what_is_wrong(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_case_is_a_test_and_says_what_is_wrong(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     pytester.makepyfile(WRONG)
     result = pytester.runpytest("-k", "gru-cell-smallest")
@@ -39,7 +37,13 @@ def test_the_cases_of_a_function_are_also_checked_together(pytester: pytest.Pyte
     pytester.makepyfile(WRONG)
     result = pytester.runpytest()
     result.assert_outcomes(failed=CELLS)
-    result.stdout.fnmatch_lines([f"*golden: *::test_gru, {CELLS} cases together*", f"*{CELLS} of {CELLS} cases found*", f"FAILED: {CELLS} of {CELLS} cases"])
+    result.stdout.fnmatch_lines(
+        [
+            f"*golden: *::test_gru, {CELLS} cases together*",
+            f"*{CELLS} of {CELLS} cases found*",
+            f"FAILED: {CELLS} of {CELLS} cases",
+        ]
+    )
 
 
 def test_a_green_test(pytester: pytest.Pytester) -> None:

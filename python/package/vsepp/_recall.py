@@ -87,11 +87,11 @@ def recall(
         for name, vectors in ("images", f), ("captions", g):
             lengths = np.einsum("nd,nd->n", vectors, vectors)
             if np.any(np.abs(lengths - 1) >= 1e-2):
-                what = "the rows are not unit vectors; scores are plain inner products (normalize=True gives the cosine)"
-                warnings.warn(f"{name}: {what}", stacklevel=2)
+                advice = "scores are plain inner products (normalize=True gives the cosine)"
+                warnings.warn(f"{name}: the rows are not unit vectors; {advice}", stacklevel=2)
     text, notes = _core.recall(f, g, ids, measure, normalize, folds)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     found = json.loads(text)
-    directions = {key: Recall(**found.pop(key)) for key in ("image_to_text", "text_to_image")}
-    return Evaluation(**found, **directions)
+    found |= {key: Recall(**found[key]) for key in ("image_to_text", "text_to_image")}
+    return Evaluation(**found)
