@@ -80,6 +80,7 @@ fn the_c_header_reads_what_is_whole_and_refuses_the_rest() {
     let broken = [
         (file(&format!("{{{}}}", twice.join(",")), &[0; 4]), "x occurs twice"),
         (b"1234567".to_vec(), "its 7 bytes end before its header does"),
+        ([&6u64.to_le_bytes()[..], b"{}"].concat(), "its 10 bytes end before its header does"),
         ([255; 16].to_vec(), "its 16 bytes end before its header does"),
         (file("[]", b""), "its header is no JSON object of tensors and texts, from byte 8 on"),
         (file("{}", b"1"), "some of its 1 bytes of numbers belong to no tensor, or to two"),
@@ -87,7 +88,7 @@ fn the_c_header_reads_what_is_whole_and_refuses_the_rest() {
         (file(r#"{"\ud800":1}"#, b""), "its header is no JSON object"),
         (tensor("F17", "[2]", "[0,4]"), "x: the type F17 is not known"),
         (tensor("F16", "[3]", "[0,4]"), "x: its shape does not take the 4 bytes of its data_offsets"),
-        (tensor("F16", "[9223372036854775808,2]", "[0,4]"), "x: its shape does not take the 4 bytes"),
+        (tensor("F16", "[9223372036854775809,2]", "[0,4]"), "x: its shape does not take the 4 bytes"),
         (
             tensor("F16", "[18446744073709551616]", "[0,4]"),
             "x: expected dtype, shape (at most 8 axes) and data_offsets",

@@ -243,14 +243,16 @@ impl Embeddings {
         let (n, m) = (self.images.nrows(), self.captions.nrows());
         if !m.is_multiple_of(n) {
             let exchanged = n.is_multiple_of(m);
-            let mut problem = format!("{}: expected a multiple of the {n} {}, found {m}", names.captions, names.images);
-            if !exchanged {
-                problem += &format!(
-                    "; where images have different numbers of captions, an array {IMAGE_IDS} [M] says which row of {} \
-                     each caption belongs to",
+            let problem = format!("{}: expected a multiple of the {n} {}, found {m}", names.captions, names.images);
+            let problem = if exchanged {
+                problem
+            } else {
+                format!(
+                    "{problem}; where images have different numbers of captions, an array {IMAGE_IDS} [M] says which row \
+                     of {} each caption belongs to",
                     names.images
-                );
-            }
+                )
+            };
             return Err(Uneven { problem, exchanged });
         }
         self.starts = (0..=n).map(|image| image * (m / n)).collect();
