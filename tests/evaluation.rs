@@ -103,7 +103,7 @@ fn arrays_are_divided_as_files_are() {
     assert_eq!((right.image_to_text.r1, right.text_to_image.r1), (100.0, 100.0));
     // Without a map images 0 and 1 have captions 0, 1 and 2, 3.
     let equal = new(&images, &captions, None).unwrap().evaluate(Measure::Cosine, 1).unwrap();
-    assert_eq!(equal.text_to_image.r1, 50.0);
+    assert_eq!((equal.text_to_image.r1, equal.text_to_image.r5), (50.0, 100.0));
     // One row per caption.
     let repeated = array![[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]];
     let found = new(&repeated, &captions, None).unwrap();

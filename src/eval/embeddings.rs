@@ -99,7 +99,7 @@ struct Uneven {
 }
 
 impl Embeddings {
-    /// Images [N, D] and captions [M, D] of any program. `image_ids` [M] is the row of each caption's image; without
+    /// Images `[N, D]` and captions `[M, D]` of any program. `image_ids` `[M]` is the row of each caption's image; without
     /// it every image has M / N captions, image by image. Equal rows of images are one image if each row has one
     /// caption, as in `vsepp eval`; [`Embeddings::notes`] then says so.
     ///
