@@ -66,6 +66,13 @@ def test_a_wrong_backend_fails_with_place_and_example() -> None:
     assert all(part in explanation for part in ("mid.c", case.id, "[1, 3]", "expected"))
 
 
+@pytest.mark.parametrize("name", ["mid.c", "out.h_next", "grad.in.x"])
+def test_one_tensor_alone(name: str) -> None:
+    case = golden.cases()["gru-cell-smallest"]
+    with pytest.raises(golden.Mismatch, match=name):
+        case.check({name: np.ones(case.outputs[name])})
+
+
 def test_what_is_missing_counts_if_asked() -> None:
     case = golden.cases()["gru-cell-e3-h2"]
     outputs = {"out.h_next": outputs_of(case)["out.h_next"]}

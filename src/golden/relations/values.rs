@@ -300,7 +300,8 @@ impl<'a> Case<'a> {
     }
 }
 
-type Memo = RefCell<BTreeMap<String, ArrayD<f64>>>;
+/// `None`: it is being computed, and must not be read on the way.
+type Memo = RefCell<BTreeMap<String, Option<ArrayD<f64>>>>;
 
 /// The leaves of a group, with another relation in the place of one.
 pub(super) struct Group<'c, 'a> {
@@ -325,11 +326,12 @@ impl Leaves for Group<'_, '_> {
         self.seen(name, |tensor| {
             if self.other.is_some() && self.case.composed.contains(tensor) {
                 if let Some(known) = self.memo.borrow().get(tensor) {
-                    return Some(known.clone());
+                    return known.clone();
                 }
-                let values = self.case.compose(tensor, self.other, self.memo)?;
+                self.memo.borrow_mut().insert(tensor.into(), None);
+                let values = self.case.compose(tensor, self.other, self.memo);
                 self.memo.borrow_mut().insert(tensor.into(), values.clone());
-                return Some(values);
+                return values;
             }
             self.case.values.get(tensor).cloned()
         })
