@@ -36,9 +36,13 @@ peers *ARGS:
 golden:
     cargo run --release -- golden make --out fixtures/golden --force
 
-# The PyTorch, NumPy and C backends on the golden suite (python needs torch, numpy, safetensors)
+# The PyTorch, NumPy, C and Triton backends on the golden suite (python needs torch, numpy, safetensors; triton if there)
 backends PYTHON="python3":
     examples/backends/run_all.sh {{PYTHON}}
+
+# The Python package: built in a fresh virtual environment, and tested
+python:
+    .ci/python
 
 # SH against MH on the built-in scenes, five seeds
 crossing:

@@ -113,7 +113,7 @@ mod bench;
 #[doc(hidden)]
 #[allow(rustdoc::invalid_html_tags)] // the doc comments of arguments are help texts
 pub mod cli;
-#[cfg(feature = "cli")]
+#[cfg(feature = "files")]
 mod report;
 
 /// The arrays of this crate's arguments and results.

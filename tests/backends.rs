@@ -65,6 +65,76 @@ fn the_c_backend_passes_in_both_precisions() {
 }
 
 #[test]
+fn the_c_header_reads_what_is_whole_and_refuses_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, copy) = (folder.path().join("in"), folder.path().join("copy"));
+    let program = root().join("tests/header/copy.c");
+    let file = |header: &str, numbers: &[u8]| {
+        let length = u64::try_from(header.len()).unwrap();
+        [&length.to_le_bytes(), header.as_bytes(), numbers].concat()
+    };
+    let tensor = |dtype: &str, shape: &str, offsets: &str| {
+        file(&format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), &[0, 60, 0, 192])
+    };
+    let twice = ["0,2", "2,4"].map(|at| format!(r#""x":{{"dtype":"U8","shape":[2],"data_offsets":[{at}]}}"#));
+    let broken = [
+        (file(&format!("{{{}}}", twice.join(",")), &[0; 4]), "x occurs twice"),
+        (b"1234567".to_vec(), "its 7 bytes end before its header does"),
+        ([&6u64.to_le_bytes()[..], b"{}"].concat(), "its 10 bytes end before its header does"),
+        ([255; 16].to_vec(), "its 16 bytes end before its header does"),
+        (file("[]", b""), "its header is no JSON object of tensors and texts, from byte 8 on"),
+        (file("{}", b"1"), "some of its 1 bytes of numbers belong to no tensor, or to two"),
+        (file(r#"{"__metadata__":{"a":1}}"#, b""), "its header is no JSON object"),
+        (file(r#"{"\ud800":1}"#, b""), "its header is no JSON object"),
+        (tensor("F17", "[2]", "[0,4]"), "x: the type F17 is not known"),
+        (tensor("F16", "[3]", "[0,4]"), "x: its shape does not take the 4 bytes of its data_offsets"),
+        (tensor("F16", "[9223372036854775809,2]", "[0,4]"), "x: its shape does not take the 4 bytes"),
+        (
+            tensor("F16", "[18446744073709551616]", "[0,4]"),
+            "x: expected dtype, shape (at most 8 axes) and data_offsets",
+        ),
+        (tensor("F16", "[1,1,1,1,1,1,1,1,2]", "[0,4]"), "x: expected dtype, shape (at most 8 axes) and data_offsets"),
+        (tensor("F16", "[4]", "[0,8]"), "x: expected data_offsets within 4 bytes, found [0, 8]"),
+        (tensor("F16", "[1]", "[0,2]"), "some of its 4 bytes of numbers belong to no tensor, or to two"),
+    ];
+    for (compiler, language) in [("cc", &["-x", "c", "-std=c99"][..]), ("c++", &["-x", "c++", "-std=c++17"])] {
+        let run = folder.path().join(compiler);
+        let mut compile = Command::new(compiler);
+        compile.args(language).args(["-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
+        compile.arg("-I").arg(root().join("examples/backends")).arg(&program).arg("-o").arg(&run);
+        if !runs(Command::new(compiler).arg("--version")) {
+            say(&format!("skipped: safetensors.h ({compiler} is not there)"));
+            continue;
+        }
+        // Where the compiler has them, the sanitizers watch.
+        let watched = runs(Command::new(compiler).args(compile.get_args()).args(["-fsanitize=address,undefined"]));
+        assert!(watched || runs(&mut compile), "{compiler} failed");
+        let output = |bytes: &[u8]| {
+            std::fs::write(&input, bytes).unwrap();
+            let output = Command::new(&run).arg(&input).arg(&copy).output().unwrap();
+            assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        for (bytes, reason) in &broken {
+            let expected = format!("{}: {reason}", input.display());
+            let (code, found) = output(bytes);
+            assert!(code == Some(1) && found.starts_with(&expected), "expected {expected}, found {found}");
+        }
+        assert_eq!(output(&tensor("F16", "[2]", "[0,4]")), (Some(0), "x F16 [2]: 1 -2\n".into()));
+        assert_eq!(output(&tensor("BF16", "[1,2]", "[0,4]")), (Some(0), "x BF16 [1, 2]: 0.0078125 -2\n".into()));
+        assert_eq!(output(&tensor("I16", "[2]", "[0,4]")), (Some(0), "x I16 [2]: 15360 -16384\n".into()));
+        assert_eq!(output(&tensor("U32", "[1]", "[0,4]")), (Some(0), "x U32 [1]: 3.22124083e+09\n".into()));
+        let metadata = file(r#"{"__metadata__":{"a":"\u00e9 \"\ud834\udd1e"}}"#, b"");
+        assert_eq!(output(&metadata), (Some(0), "a = é \"𝄞\n".into()));
+        // A file of the suite comes out as it went in, but for the order of the header.
+        let case = root().join(CORE).join("gru-cell-smallest.safetensors");
+        let (code, text) = output(&std::fs::read(&case).unwrap());
+        assert!(code == Some(0) && text.contains("\nout.h_next F64 [1, 2]: -0.196322035 0.507367554\n"), "{text}");
+        assert_eq!(output(&std::fs::read(&copy).unwrap()), (Some(0), text));
+    }
+}
+
+#[test]
 fn the_python_backends_pass_in_both_precisions() {
     for (name, modules, suite) in [
         ("numpy_backend.py", "numpy, safetensors", CORE),

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use vsepp::data::{Pairs, Source, Vocabulary};
-use vsepp::eval::{Recall, evaluate, rank};
+use vsepp::eval::{Embeddings, Recall, evaluate, rank};
 use vsepp::model::Config;
+use vsepp::ndarray::{self, Array2, array};
 use vsepp::similarity::Measure;
 use vsepp::train::{Ignore, Trainer, TrainingData};
 
@@ -90,4 +91,34 @@ fn an_epoch_on_real_captions_learns() {
     trainer.run(&data, None, &mut Ignore, &std::sync::atomic::AtomicBool::new(false)).unwrap();
     let after = trainer.progress.best.unwrap().dev;
     assert!(after.rsum > 3.0 * before.rsum, "{} against {} before", after.rsum, before.rsum);
+}
+
+#[test]
+fn arrays_are_divided_as_files_are() {
+    let images = array![[1.0, 0.0], [0.0, 1.0]];
+    let captions = array![[1.0, 0.1], [0.1, 1.0], [0.9, 0.1], [0.2, 1.0]];
+    let new =
+        |images: &Array2<f32>, captions: &Array2<f32>, ids| Embeddings::new(images.clone(), captions.clone(), ids);
+    let right = new(&images, &captions, Some(&[0, 1, 0, 1])).unwrap().evaluate(Measure::Cosine, 1).unwrap();
+    assert_eq!((right.image_to_text.r1, right.text_to_image.r1), (100.0, 100.0));
+    // Without a map images 0 and 1 have captions 0, 1 and 2, 3.
+    let equal = new(&images, &captions, None).unwrap().evaluate(Measure::Cosine, 1).unwrap();
+    assert_eq!((equal.text_to_image.r1, equal.text_to_image.r5), (50.0, 100.0));
+    // One row per caption.
+    let repeated = array![[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]];
+    let found = new(&repeated, &captions, None).unwrap();
+    assert!(found.notes()[0].contains("the 4 rows are 2 images"), "{:?}", found.notes());
+    assert_eq!(found.evaluate(Measure::Cosine, 1).unwrap(), equal);
+
+    let failed = |images, captions, ids| new(images, captions, ids).unwrap_err().to_string();
+    let three = captions.slice(ndarray::s![..3, ..]).to_owned();
+    assert!(failed(&images, &three, None).starts_with("captions: expected a multiple of the 2 images, found 3; where"));
+    assert!(failed(&repeated, &images, None).ends_with("found 2; are the two exchanged?"));
+    let expected = "image_ids: expected [M = 4], the image of each caption, found [1]";
+    assert_eq!(failed(&images, &captions, Some(&[0])), expected);
+    let error = failed(&images, &captions, Some(&[0, 1, 2, 1]));
+    assert!(error.starts_with("image_ids: caption 2: expected the row of an image, 0 to 1, found 2"), "{error}");
+    let mut infinite = images.clone();
+    infinite[[1, 0]] = f32::INFINITY;
+    assert!(failed(&infinite, &captions, None).starts_with("images: inf at [1, 0]"));
 }

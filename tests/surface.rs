@@ -5,7 +5,7 @@
 //! is `pub(crate)`. A new public item is a promise to every user, so the test asks whether it is intended. A new kind
 //! of layer may add its struct, its cache and its plain form. (Encoders added 9 items to 298, pictures 13, and training on pictures 9: with
 //! them a program can read, crop and train from pictures of its own. `cli` is hidden from the documentation: it is
-//! public for `main`.)
+//! public for `main`. Checking tensors and embeddings in memory added 9: the Python package needs them.)
 //!
 //! ```sh
 //! UPDATE=1 cargo test --test surface     # writes the list again
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LIST: &str = "tests/public_items.txt";
-const MOST: usize = 340;
+const MOST: usize = 350;
 const KINDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "type", "mod", "static"];
 
 fn root() -> &'static Path {

@@ -1,6 +1,6 @@
 /* A backend for the golden suite in plain C11: the programs `gru_cell` and `loss`, forward and
- * backward, in one file, using only libc and libm. It is a model for ports to other languages: every loop
- * is written out, and the code is plain.
+ * backward, using only libc, libm and safetensors.h beside it. It is a model for ports to other languages and
+ * for kernels: every loop is written out, and the code is plain.
  *
  *     cc -O2 -std=c11 -Wall -Wextra -Werror c_backend.c -lm -o c_backend
  *     ./c_backend SUITE OUT                    every case of the two programs in the folder SUITE
@@ -14,8 +14,8 @@
  * computed (a shape that does not fit, a number that is not finite) is refused: its file then holds
  * the one tensor `out.rejected` = [1].
  *
- * Reading order: 1 reading a file, 2 a case's inputs, 3 its outputs, 4 gru_cell, 5 loss, 6 main.
- * To port a program, take 4 or 5; they use only `size_of`, `matrix`, `vector`, `ids`, `setting`, `new_*`.
+ * Reading order: 1 a case's inputs, 2 its outputs, 3 gru_cell, 4 loss, 5 main.
+ * To port a program, take 3 or 4; they use only `size_of`, `matrix`, `vector`, `ids`, `setting`, `new_*`.
  */
 #define _POSIX_C_SOURCE 200809L /* readdir, mkdir and fstat; all else is C11 */
 #include <assert.h>
@@ -30,6 +30,8 @@
 #include <sys/stat.h>
 #include <tgmath.h> /* exp, tanh and fabs of the type they are given */
 
+#include "safetensors.h"
+
 #ifndef REAL
 #define REAL float
 #endif
@@ -39,7 +41,7 @@ static_assert(sizeof(real) == 4 || sizeof(real) == 8, "REAL must be float or dou
 /* What went wrong with the present case. The first problem is kept; everything that is asked for
  * after it gives NULL or 0, so a program loads all its inputs and looks at `trouble` once. */
 static enum { NONE, MALFORMED, REFUSED } trouble;
-static char reason[320];
+static char reason[ST_ERROR];
 
 static bool fail(int kind, const char *format, ...) {
     if (trouble == NONE) {
@@ -67,140 +69,12 @@ static void *memory(size_t count, size_t size) {
     return blocks[block_count++] = block;
 }
 
-/* Numbers in the file are little-endian; put together like this they are right on every machine. */
-static uint64_t little_endian(const unsigned char *bytes, int count) {
-    uint64_t bits = 0;
-    while (count-- > 0) bits = bits << 8 | bytes[count];
-    return bits;
-}
+/* == 1. A case's inputs ========================================================================== */
 
-/* == 1. Reading a file ============================================================================
- *
- * A safetensors file is: the header's length (8 bytes, little-endian), the header, the data. The
- * header is a JSON object; `data_offsets` count from the header's end:
- *
- *     {"in.x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …,
- *      "__metadata__": {"vsepp": "{\"program\":\"loss\", …}"}}
- *
- * The program trusts nothing in it: every length and offset is compared with the file. */
-typedef struct {
-    char name[128], dtype[8];
-    int rank;
-    size_t shape[8], count; /* count: the product of the shape */
-    const unsigned char *data;
-} Tensor;
+static st_file file; /* of the present case */
 
-static Tensor tensors[1024]; /* of the present case */
-static int tensor_count;
-static char *metadata; /* the case's own JSON; NULL where there is none */
-
-static const Tensor *find(const char *name) {
-    for (int i = 0; i < tensor_count; i++)
-        if (strcmp(tensors[i].name, name) == 0) return &tensors[i];
-    return NULL;
-}
-
-/* The next character after white space, if it is this one. */
-static bool take(const char **at, char wanted) {
-    *at += strspn(*at, " \t\r\n");
-    return **at == wanted ? (++*at, true) : false;
-}
-
-/* A JSON string. `room` includes the final 0. \" becomes ", and \n or \u00e9 lose their backslash: they
- * occur in no name and no key that this program looks for. */
-static bool take_string(const char **at, char *text, size_t room) {
-    size_t length = 0;
-    for (bool open = take(at, '"'); open && **at && length < room; length++) {
-        if (**at == '"') return text[length] = 0, ++*at, true;
-        if (**at == '\\' && !*++*at) return false;
-        text[length] = *(*at)++;
-    }
-    return false;
-}
-
-/* A list of whole numbers, `[2, 3]`; returns how many, or -1. */
-static int take_sizes(const char **at, size_t *sizes, int room) {
-    int count = 0;
-    if (!take(at, '[')) return -1;
-    for (; !take(at, ']'); count++) {
-        if (count == room || (count > 0 && !take(at, ','))) return -1;
-        *at += strspn(*at, " \t\r\n");
-        if (**at < '0' || **at > '9') return -1;
-        errno = 0;
-        sizes[count] = (size_t)strtoull(*at, (char **)at, 10);
-        if (errno) return -1;
-    }
-    return count;
-}
-
-/* The value after a tensor's name: dtype, shape and data_offsets, in any order. */
-static bool take_tensor(const char **at, const char *name, const unsigned char *data, size_t data_size) {
-    size_t offsets[2] = {1, 0};
-    char key[16];
-    if (tensor_count == 1024 || strlen(name) >= sizeof tensors->name || find(name))
-        return fail(MALFORMED, "%.60s: a duplicate or too long name, or too many tensors", name);
-    Tensor *tensor = &tensors[tensor_count];
-    *tensor = (Tensor){.rank = -1, .count = 1};
-    strcpy(tensor->name, name);
-    bool good = take(at, '{');
-    do {
-        if (!good || !take_string(at, key, sizeof key) || !take(at, ':')) good = false;
-        else if (strcmp(key, "dtype") == 0) good = take_string(at, tensor->dtype, sizeof tensor->dtype);
-        else if (strcmp(key, "shape") == 0) good = (tensor->rank = take_sizes(at, tensor->shape, 8)) >= 0;
-        else good = strcmp(key, "data_offsets") == 0 && take_sizes(at, offsets, 2) == 2;
-    } while (good && take(at, ','));
-    bool wide = strcmp(tensor->dtype, "F64") == 0 || strcmp(tensor->dtype, "I64") == 0;
-    size_t item = wide ? 8 : strcmp(tensor->dtype, "F32") == 0 ? 4 : strcmp(tensor->dtype, "U8") == 0 ? 1 : 0;
-    if (!good || !take(at, '}') || tensor->rank < 0 || item == 0)
-        return fail(MALFORMED, "%s: expected dtype (U8, I64, F32 or F64), shape and data_offsets", name);
-    for (int i = 0; i < tensor->rank; i++) { /* stops growing before it can overflow */
-        size_t size = tensor->shape[i], limit = data_size / (size > 0 ? size : 1);
-        tensor->count = tensor->count > limit ? data_size + 1 : tensor->count * size;
-    }
-    if (offsets[0] > offsets[1] || offsets[1] > data_size || tensor->count > data_size ||
-        tensor->count * item != offsets[1] - offsets[0])
-        return fail(MALFORMED, "%s: its shape, its data_offsets and the file's length do not fit", name);
-    tensor->data = data + offsets[0];
-    return ++tensor_count;
-}
-
-/* The whole header: fills `tensors` and `metadata`. */
-static bool read_header(const unsigned char *bytes, size_t size) {
-    uint64_t length = size < 8 ? 0 : little_endian(bytes, 8);
-    if (size < 8 || length > size - 8) return fail(MALFORMED, "its %zu bytes end inside the header", size);
-    char *header = memory(length + 1, 1), *text = memory(length + 1, 1); /* with a 0 at the end */
-    const char *at = memcpy(header, bytes + 8, length);
-    bool good = take(&at, '{');
-    do {
-        good = good && take_string(&at, text, length + 1) && take(&at, ':');
-        if (good && !metadata && strcmp(text, "__metadata__") == 0) {
-            metadata = memory(length + 1, 1);
-            good = take(&at, '{') && take_string(&at, text, length + 1) && strcmp(text, "vsepp") == 0 &&
-                   take(&at, ':') && take_string(&at, metadata, length + 1) && take(&at, '}');
-        } else if (good && !take_tensor(&at, text, bytes + 8 + length, size - 8 - length)) {
-            return false;
-        }
-    } while (good && take(&at, ','));
-    good = good && take(&at, '}') && at + strspn(at, " ") == header + length;
-    return good || fail(MALFORMED, "its header is no JSON object of tensors and metadata \"vsepp\"");
-}
-
-/* The file's bytes, then its header. */
-static bool read_file(const char *path) {
-    FILE *file = fopen(path, "rb");
-    struct stat is;
-    if (!file) return fail(MALFORMED, "cannot open it: %s", strerror(errno));
-    size_t size = fstat(fileno(file), &is) == 0 && S_ISREG(is.st_mode) ? (size_t)is.st_size : 0;
-    unsigned char *bytes = memory(size, 1);
-    bool whole = fread(bytes, 1, size, file) == size;
-    fclose(file);
-    return whole ? read_header(bytes, size) : fail(MALFORMED, "cannot read it");
-}
-
-/* == 2. A case's inputs ========================================================================== */
-
-static const Tensor *need(const char *name, int rank) {
-    const Tensor *tensor = find(name);
+static const st_tensor *need(const char *name, int rank) {
+    const st_tensor *tensor = st_find(&file, name);
     if (!tensor) fail(MALFORMED, "there is no %s", name);
     else if (tensor->rank != rank) fail(REFUSED, "%s: expected rank %d, found %d", name, rank, tensor->rank);
     return trouble ? NULL : tensor;
@@ -208,14 +82,14 @@ static const Tensor *need(const char *name, int rank) {
 
 /* One size of an input, to compare others with. None may be 0. */
 static size_t size_of(const char *name, int rank, int axis) {
-    const Tensor *tensor = need(name, rank);
+    const st_tensor *tensor = need(name, rank);
     if (tensor && !tensor->shape[axis]) fail(REFUSED, "%s is empty", name);
     return trouble ? 0 : tensor->shape[axis];
 }
 
 /* The numbers of an input in C order, after its shape and every number were looked at. */
 static real *numbers(const char *name, int rank, size_t rows, size_t columns) {
-    const Tensor *tensor = need(name, rank);
+    const st_tensor *tensor = need(name, rank);
     if (!tensor) return NULL;
     if (tensor->shape[0] != rows || (rank == 2 && tensor->shape[1] != columns)) {
         const size_t *found = tensor->shape;
@@ -223,24 +97,13 @@ static real *numbers(const char *name, int rank, size_t rows, size_t columns) {
         else fail(REFUSED, "%s: expected [%zu, %zu], found [%zu, %zu]", name, rows, columns, found[0], found[1]);
         return NULL;
     }
-    bool narrow = strcmp(tensor->dtype, "F32") == 0;
-    if (!narrow && strcmp(tensor->dtype, "F64") != 0) {
+    if (strcmp(tensor->dtype, "F32") != 0 && strcmp(tensor->dtype, "F64") != 0) {
         fail(MALFORMED, "%s: expected F32 or F64, found %s", name, tensor->dtype);
         return NULL;
     }
     real *values = memory(tensor->count, sizeof(real));
     for (size_t i = 0; i < tensor->count; i++) {
-        if (narrow) { /* from the bits, so that the machine's own byte order does not matter */
-            uint32_t bits = (uint32_t)little_endian(tensor->data + 4 * i, 4);
-            float value;
-            memcpy(&value, &bits, 4);
-            values[i] = (real)value;
-        } else {
-            uint64_t bits = little_endian(tensor->data + 8 * i, 8);
-            double value;
-            memcpy(&value, &bits, 8);
-            values[i] = (real)value;
-        }
+        values[i] = (real)st_number(tensor, i);
         if (!isfinite(values[i])) {
             fail(REFUSED, "%s: number %zu is not finite", name, i);
             return NULL;
@@ -254,16 +117,13 @@ static real *matrix(const char *name, size_t rows, size_t columns) { return numb
 static real *vector(const char *name, size_t length) { return numbers(name, 1, length, 0); }
 
 static int64_t *ids(const char *name, size_t length) {
-    const Tensor *tensor = need(name, 1);
+    const st_tensor *tensor = need(name, 1);
     if (!tensor) return NULL;
     if (strcmp(tensor->dtype, "I64") != 0) return fail(MALFORMED, "%s: expected I64", name), NULL;
     if (tensor->shape[0] != length)
         return fail(REFUSED, "%s: expected [%zu], found [%zu]", name, length, tensor->shape[0]), NULL;
     int64_t *values = memory(length, sizeof *values);
-    for (size_t i = 0; i < length; i++) {
-        uint64_t bits = little_endian(tensor->data + 8 * i, 8);
-        memcpy(&values[i], &bits, 8);
-    }
+    for (size_t i = 0; i < length; i++) values[i] = st_integer(tensor, i);
     return values;
 }
 
@@ -271,6 +131,7 @@ static int64_t *ids(const char *name, size_t length) {
  * found. */
 static const char *setting(const char *key) {
     size_t length = strlen(key);
+    const char *metadata = st_text(&file, "vsepp");
     for (const char *at = metadata; at && (at = strstr(at, key)); at += length)
         if (at > metadata && at[-1] == '"' && at[length] == '"') {
             const char *value = at + length + 1;
@@ -285,71 +146,27 @@ static bool is_on(const char *key) {
     return value && strncmp(value, "true", 4) == 0;
 }
 
-/* == 3. A case's outputs ========================================================================= */
+/* == 2. A case's outputs ========================================================================= */
 
-typedef struct {
-    const char *name, *dtype;
-    size_t rows, columns, item; /* columns = 0: a vector */
-    void *data;
-} Output;
-
-static Output outputs[32];
+static st_tensor outputs[32];
 static int output_count;
 
-/* A tensor of zeros that will be written under this name. */
-static void *new_output(const char *name, const char *dtype, size_t item, size_t rows, size_t columns) {
-    void *data = memory(rows * (columns ? columns : 1), item);
+/* A tensor of zeros [rows, columns] that will be written under this name; columns = 0: a vector. */
+static void *new_output(const char *name, const char *dtype, size_t rows, size_t columns) {
+    size_t count = rows * (columns ? columns : 1);
+    void *data = memory(count, st_size(dtype));
     assert(output_count < 32);
-    outputs[output_count++] = (Output){name, dtype, rows, columns, item, data};
+    outputs[output_count++] = (st_tensor){name, dtype, columns ? 2 : 1, {rows, columns}, count, data};
     return data;
 }
 
 static real *new_matrix(const char *name, size_t rows, size_t columns) {
-    return new_output(name, sizeof(real) == 4 ? "F32" : "F64", sizeof(real), rows, columns);
+    return new_output(name, sizeof(real) == 4 ? "F32" : "F64", rows, columns);
 }
 
 static real *new_vector(const char *name, size_t length) { return new_matrix(name, length, 0); }
 
-static bool write_outputs(const char *path) {
-    char header[8192];
-    size_t length = 0, offset = 0;
-    for (int i = 0; i < output_count; i++) {
-        const Output *out = &outputs[i];
-        size_t bytes = out->rows * (out->columns ? out->columns : 1) * out->item;
-        char columns[24] = "";
-        if (out->columns) snprintf(columns, sizeof columns, ",%zu", out->columns);
-        const char *format = "%c\"%s\":{\"dtype\":\"%s\",\"shape\":[%zu%s],\"data_offsets\":[%zu,%zu]}";
-        length += (size_t)snprintf(header + length, sizeof header - length, format, i ? ',' : '{', out->name,
-                                   out->dtype, out->rows, columns, offset, offset + bytes);
-        offset += bytes;
-        assert(length < sizeof header - 16);
-    }
-    header[length++] = '}';
-    while (length % 8) header[length++] = ' '; /* so that the data are aligned */
-
-    FILE *file = fopen(path, "wb");
-    if (!file) return fail(MALFORMED, "cannot write %s: %s", path, strerror(errno));
-    for (int i = 0; i < 8; i++) fputc((int)((uint64_t)length >> 8 * i & 255), file);
-    fwrite(header, 1, length, file);
-    for (int i = 0; i < output_count; i++) {
-        const Output *out = &outputs[i];
-        size_t count = out->rows * (out->columns ? out->columns : 1);
-        for (size_t k = 0; k < count; k++) { /* little-endian on any machine */
-            uint64_t bits = 0;
-            uint32_t half;
-            const unsigned char *value = (const unsigned char *)out->data + k * out->item;
-            if (out->item == 1) bits = *value;
-            else if (out->item == 4) memcpy(&half, value, 4), bits = half;
-            else memcpy(&bits, value, 8);
-            for (size_t byte = 0; byte < out->item; byte++) fputc((int)(bits >> 8 * byte & 255), file);
-        }
-    }
-    bool bad = ferror(file) != 0;
-    if (fclose(file) != 0 || bad) return fail(MALFORMED, "cannot write %s: %s", path, strerror(errno));
-    return true;
-}
-
-/* == 4. gru_cell ================================================================================= *
+/* == 3. gru_cell ================================================================================= *
  *
  *     a = W_ih x + b_ih,  c = W_hh h + b_hh        [B, 3H]; the columns hold r, z, n, H each
  *     r = σ(a_r + c_r),   z = σ(a_z + c_z)
@@ -435,7 +252,7 @@ static void gru_cell(void) {
                     new_vector("grad.txt_enc.rnn.bias_hh_l0", 3 * H), B, H, 3 * H);
 }
 
-/* == 5. loss ===================================================================================== *
+/* == 4. loss ===================================================================================== *
  *
  *     cost_s[i, j]  = max(0, α + S_ij − S_ii)     image i looks for its caption: along the row
  *     cost_im[i, j] = max(0, α + S_ij − S_jj)     caption j looks for its image: along the column
@@ -482,11 +299,11 @@ static void loss(void) {
         }
 
     /* The terms that count. */
-    uint8_t *active_s = new_output("mid.active_s", "U8", 1, B, B);
-    uint8_t *active_im = new_output("mid.active_im", "U8", 1, B, B);
+    uint8_t *active_s = new_output("mid.active_s", "U8", B, B);
+    uint8_t *active_im = new_output("mid.active_im", "U8", B, B);
     if (max_violation) {
-        int64_t *hardest_s = new_output("mid.hardest_s", "I64", 8, B, 0);
-        int64_t *hardest_im = new_output("mid.hardest_im", "I64", 8, B, 0);
+        int64_t *hardest_s = new_output("mid.hardest_s", "I64", B, 0);
+        int64_t *hardest_im = new_output("mid.hardest_im", "I64", B, 0);
         for (size_t q = 0; q < B; q++) {
             hardest_s[q] = hardest(cost_s + q * B, B, 1); /* row q */
             hardest_im[q] = hardest(cost_im + q, B, B);   /* column q */
@@ -518,42 +335,40 @@ static void loss(void) {
         }
 }
 
-/* == 6. main ===================================================================================== */
+/* == 5. main ===================================================================================== */
 
 /* Runs one case. `named`: the user asked for it, so a program that is not known is an error. */
 static bool run(const char *suite, const char *out, const char *id, bool named) {
-    char in_path[4096], out_path[4096];
+    char in_path[4096], out_path[4096], error[ST_ERROR];
     trouble = NONE;
-    tensor_count = output_count = 0;
-    metadata = NULL;
+    output_count = 0;
     int in_length = snprintf(in_path, sizeof in_path, "%s/%s.safetensors", suite, id);
     int out_length = snprintf(out_path, sizeof out_path, "%s/%s.safetensors", out, id);
+    if (in_length >= (int)sizeof in_path || out_length >= (int)sizeof out_path)
+        return fprintf(stderr, "%s: its path is too long\n", id), false;
+    if (!st_read(in_path, &file, error)) return fprintf(stderr, "%s\n", error), false;
+    const char *program = setting("program");
     bool mine = true;
-    if (in_length >= (int)sizeof in_path || out_length >= (int)sizeof out_path) {
-        fail(MALFORMED, "its path is too long");
-    } else if (read_file(in_path)) {
-        const char *program = setting("program");
-        if (!program) fail(MALFORMED, "its metadata name no program (key \"vsepp\")");
-        else if (strncmp(program, "\"gru_cell\"", 10) == 0) gru_cell();
-        else if (strncmp(program, "\"loss\"", 6) == 0) loss();
-        else if (named) fail(MALFORMED, "its program is neither gru_cell nor loss");
-        else mine = false;
-    }
-    if (mine && trouble != MALFORMED) {
-        bool refused = trouble == REFUSED;
-        if (refused) { /* what was computed until then is not written */
+    if (!program) fail(MALFORMED, "its metadata name no program (key \"vsepp\")");
+    else if (strncmp(program, "\"gru_cell\"", 10) == 0) gru_cell();
+    else if (strncmp(program, "\"loss\"", 6) == 0) loss();
+    else if (named) fail(MALFORMED, "its program is neither gru_cell nor loss");
+    else mine = false;
+    bool good = trouble != MALFORMED;
+    if (!good) fprintf(stderr, "%s: %s\n", in_path, reason);
+    if (good && mine) {
+        if (trouble == REFUSED) { /* what was computed until then is not written */
             output_count = 0;
-            *(uint8_t *)new_output("out.rejected", "U8", 1, 1, 0) = 1;
-            trouble = NONE;
+            *(uint8_t *)new_output("out.rejected", "U8", 1, 0) = 1;
         }
-        if (write_outputs(out_path)) {
-            if (refused) printf("%s: refused: %s\n", id, reason);
-            else printf("%s: %d tensors\n", id, output_count);
-        }
+        good = st_write(out_path, outputs, (size_t)output_count, NULL, 0, error);
+        if (!good) fprintf(stderr, "%s\n", error);
+        else if (trouble == REFUSED) printf("%s: refused: %s\n", id, reason);
+        else printf("%s: %d tensors\n", id, output_count);
     }
-    if (trouble == MALFORMED) fprintf(stderr, "%s: %s\n", in_path, reason);
+    st_free(&file);
     while (block_count > 0) free(blocks[--block_count]);
-    return trouble != MALFORMED;
+    return good;
 }
 
 static int by_name(const void *left, const void *right) {

@@ -31,3 +31,10 @@ for precision in f64 f32; do
   "$out/c_backend" "$suite" "$out/c-$precision" >"$out/text"
   check c "$precision"
 done
+# Triton's interpreter runs the kernels on the CPU; it has no f64 product.
+if "$python" -c 'import triton' 2>/dev/null; then
+  TRITON_INTERPRET=1 "$python" examples/backends/triton_backend.py "$suite" "$out/triton-f32" --device cpu >"$out/text"
+  check triton f32
+else
+  echo "skipped: triton ($python has no triton)"
+fi

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::escape;
-use crate::eval::{Chance, Embeddings, Evaluation, Names, evaluate_folds};
+use crate::eval::{Chance, Embeddings, Evaluation, Names};
 use crate::files::Kind;
-use crate::nn::l2norm::normalise;
 use crate::report::evaluation_table;
 use crate::similarity::Measure;
 use anyhow::{Context, Result};
@@ -129,8 +128,7 @@ fn of_embeddings(file: &Path, args: &Args) -> Result<(Evaluation, Chance)> {
         ));
     }
     if args.normalize {
-        normalise(&mut e.images).map_err(|e| e.of("image embedding"))?;
-        normalise(&mut e.captions).map_err(|e| e.of("caption embedding"))?;
+        e.normalise()?;
     } else if measure == Measure::Cosine && e.measure.is_none() {
         for (name, matrix) in [("images", &e.images), ("captions", &e.captions)] {
             if !is_normalised(matrix) {
@@ -141,8 +139,7 @@ fn of_embeddings(file: &Path, args: &Args) -> Result<(Evaluation, Chance)> {
         }
     }
     let bar = busy("ranking".into());
-    let evaluation = evaluate_folds(e.images.view(), e.captions.view(), &e.starts, measure, args.folds)
-        .with_context(|| escape::path(file))?;
+    let evaluation = e.evaluate(measure, args.folds).with_context(|| escape::path(file))?;
     bar.finish_and_clear();
     Ok((evaluation, Chance::of(&e.starts, args.folds)))
 }

@@ -17,13 +17,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Copies, Grouping, NEARLY, Split, differ_little};
 use crate::error::{Error, Result};
-use crate::escape;
-use crate::files::{ElementType, TensorFile, TensorWriter};
+use crate::files::{TensorFile, TensorWriter};
+use crate::nn::l2norm::normalise;
 use crate::similarity::Measure;
+
+use super::names::{ABOUT, CAPTIONS, IMAGE_IDS, IMAGES, Names, missing, unused};
+use super::ranks::check_finite;
+use super::recall::{Evaluation, evaluate_folds};
 
 /// Images and captions in the joint space, and which caption belongs to which image.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Embeddings {
+pub struct Embeddings {
     /// f [N, D].
     pub(crate) images: Array2<f32>,
     /// g [M, D], image by image.
@@ -40,28 +44,6 @@ pub(crate) struct Embeddings {
     pub(crate) notes: Vec<String>,
 }
 
-/// The names of a file's arrays.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// The images' vectors.
-    pub images: String,
-    /// The captions' vectors.
-    pub captions: String,
-    /// The image of each caption. Optional in a file unless it is named here.
-    pub image_ids: Option<String>,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self { images: IMAGES.into(), captions: CAPTIONS.into(), image_ids: None }
-    }
-}
-
-const IMAGES: &str = "images";
-const CAPTIONS: &str = "captions";
-const IMAGE_IDS: &str = "image_ids";
-/// The array of bytes in an npz, and the key of a safetensors file's metadata.
-const ABOUT: &str = "vsepp";
 const FORMAT: &str = "vsepp-embeddings-1";
 
 /// The content of `vsepp`.
@@ -109,7 +91,88 @@ pub(crate) fn write(
     }
 }
 
+/// Why captions cannot be divided equally among the images.
+struct Uneven {
+    problem: String,
+    /// Images and captions may have been exchanged.
+    exchanged: bool,
+}
+
 impl Embeddings {
+    /// Images `[N, D]` and captions `[M, D]` of any program. `image_ids` `[M]` is the row of each caption's image; without
+    /// it every image has M / N captions, image by image. Equal rows of images are one image if each row has one
+    /// caption, as in `vsepp eval`; [`Embeddings::notes`] then says so.
+    ///
+    /// ```
+    /// use ndarray::{Array2, array};
+    /// use vsepp::eval::Embeddings;
+    /// use vsepp::similarity::Measure;
+    ///
+    /// # fn main() -> vsepp::Result<()> {
+    /// // The captions of images 1 and 2 are exchanged.
+    /// let captions = array![[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]];
+    /// let found = Embeddings::new(Array2::eye(3), captions.clone(), None)?.evaluate(Measure::Cosine, 1)?;
+    /// assert!((found.image_to_text.r1 - 100.0 / 3.0).abs() < 1e-9);
+    /// let found = Embeddings::new(Array2::eye(3), captions, Some(&[0, 2, 1]))?.evaluate(Measure::Cosine, 1)?;
+    /// assert_eq!(found.image_to_text.r1, 100.0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are no vectors, if their dimensions differ or a number is not finite, and if the captions
+    /// cannot be divided among the images.
+    pub fn new(images: Array2<f32>, captions: Array2<f32>, image_ids: Option<&[i64]>) -> Result<Self> {
+        let names = Names::default();
+        check_shapes(&images, &captions, &names).map_err(Error::mismatch)?;
+        check_finite(images.view(), captions.view())?;
+        let (n, m) = (images.nrows(), captions.nrows());
+        let (starts, notes) = (Vec::new(), Vec::new());
+        let mut found = Self { images, captions, starts, measure: None, split: None, ids: None, notes };
+        if let Some(ids) = image_ids {
+            if ids.len() != m {
+                let problem =
+                    format!("{IMAGE_IDS}: expected [M = {m}], the image of each caption, found [{}]", ids.len());
+                return Err(Error::mismatch(problem));
+            }
+            let rows: Vec<f64> = ids.iter().map(|&id| id as f64).collect();
+            let map = rows_of_images(&rows, n).map_err(|e| Error::mismatch(format!("{IMAGE_IDS}: {e}")))?;
+            found.assign_by_map(IMAGE_IDS, map).map_err(Error::mismatch)?;
+        } else {
+            found.assign_equally(&names).map_err(|Uneven { problem, exchanged }| {
+                Error::mismatch(if exchanged { format!("{problem}; are the two exchanged?") } else { problem })
+            })?;
+        }
+        found.look_for_copies(&names.images).map_err(Error::mismatch)?;
+        Ok(found)
+    }
+
+    /// What was assumed about the vectors, and what is odd about them.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Divides every vector by its length (NORM-1).
+    ///
+    /// # Errors
+    ///
+    /// Fails if a vector is zero.
+    pub fn normalise(&mut self) -> Result<()> {
+        normalise(&mut self.images).map_err(|e| e.of("image embedding"))?;
+        normalise(&mut self.captions).map_err(|e| e.of("caption embedding"))
+    }
+
+    /// R@1, R@5, R@10, median and mean rank in both directions: the mean over `folds` equal parts of the images.
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate_folds`].
+    pub fn evaluate(&self, measure: Measure, folds: usize) -> Result<Evaluation> {
+        evaluate_folds(self.images.view(), self.captions.view(), &self.starts, measure, folds)
+    }
+
     /// Reads a file of vectors from any program.
     ///
     /// # Errors
@@ -128,22 +191,8 @@ impl Embeddings {
             Err(Error::file(path, missing(&file, names)))
         };
         let (images, captions) = (read(&names.images)?, read(&names.captions)?);
-        for (name, matrix) in [(&names.images, &images), (&names.captions, &captions)] {
-            if matrix.is_empty() {
-                let problem = format!("{name}: expected at least one vector, found shape {:?}", matrix.shape());
-                return Err(Error::file(path, problem));
-            }
-        }
-        if images.ncols() != captions.ncols() {
-            let problem = format!(
-                "{}: expected [M, D = {}], the dimension of {}, found {:?}",
-                names.captions,
-                images.ncols(),
-                names.images,
-                captions.shape()
-            );
-            return Err(Error::file(path, problem));
-        }
+        let fail = |problem: String| Error::file(path, problem);
+        check_shapes(&images, &captions, names).map_err(fail)?;
         let ours = about.format.is_some();
         let map = match &names.image_ids {
             Some(name) => Some((name.as_str(), read_map(&file, name, &images, &captions)?)),
@@ -167,11 +216,14 @@ impl Embeddings {
             notes,
         };
         match map {
-            Some((name, map)) => found.assign_by_map(path, name, map)?,
-            None => found.assign_equally(path, names)?,
+            Some((name, map)) => found.assign_by_map(name, map).map_err(fail)?,
+            None => found.assign_equally(names).map_err(|Uneven { problem, exchanged }| {
+                let hint = format!("if the two are exchanged: --names {},{}", names.captions, names.images);
+                fail(if exchanged { format!("{problem}; {hint}") } else { problem })
+            })?,
         }
         if !ours {
-            found.look_for_copies(path, &names.images)?;
+            found.look_for_copies(&names.images).map_err(fail)?;
         }
         if let Some(ids) = &found.ids
             && ids.len() != rows
@@ -187,28 +239,28 @@ impl Embeddings {
     }
 
     /// Without a map: every image has the same number of captions.
-    fn assign_equally(&mut self, path: &Path, names: &Names) -> Result<()> {
+    fn assign_equally(&mut self, names: &Names) -> std::result::Result<(), Uneven> {
         let (n, m) = (self.images.nrows(), self.captions.nrows());
         if !m.is_multiple_of(n) {
-            let hint = if n.is_multiple_of(m) {
-                format!("if the two are exchanged: --names {},{}", names.captions, names.images)
+            let exchanged = n.is_multiple_of(m);
+            let problem = format!("{}: expected a multiple of the {n} {}, found {m}", names.captions, names.images);
+            let problem = if exchanged {
+                problem
             } else {
                 format!(
-                    "where images have different numbers of captions, an array {IMAGE_IDS} [M] says which row of {} each \
-                     caption belongs to",
+                    "{problem}; where images have different numbers of captions, an array {IMAGE_IDS} [M] says which row \
+                     of {} each caption belongs to",
                     names.images
                 )
             };
-            let problem =
-                format!("{}: expected a multiple of the {n} {}, found {m}; {hint}", names.captions, names.images);
-            return Err(Error::file(path, problem));
+            return Err(Uneven { problem, exchanged });
         }
         self.starts = (0..=n).map(|image| image * (m / n)).collect();
         Ok(())
     }
 
     /// With a map: sorts the captions by image. The captions of one image keep their order.
-    fn assign_by_map(&mut self, path: &Path, name: &str, map: Vec<usize>) -> Result<()> {
+    fn assign_by_map(&mut self, name: &str, map: Vec<usize>) -> std::result::Result<(), String> {
         let n = self.images.nrows();
         let map = self.rows_of_captions(map);
         let mut counts = vec![0usize; self.images.nrows()];
@@ -222,7 +274,7 @@ impl Embeddings {
                  in row {first}; leave these rows out, and number the others from 0",
                 empty.len()
             );
-            return Err(Error::file(path, problem));
+            return Err(problem);
         }
         self.starts = std::iter::once(0)
             .chain(counts.iter().scan(0, |end, count| {
@@ -266,7 +318,7 @@ impl Embeddings {
     }
 
     /// As in [`Split::new`]: if rows are captions, equal rows are one image.
-    fn look_for_copies(&mut self, path: &Path, name: &str) -> Result<()> {
+    fn look_for_copies(&mut self, name: &str) -> std::result::Result<(), String> {
         let copies = Copies::find(self.images.view());
         let one_each = self.starts.len() == self.captions.nrows() + 1;
         let mut apart = if one_each { copies.apart() } else { equal_rows(&copies) };
@@ -275,7 +327,7 @@ impl Embeddings {
             if let Some(note) = note {
                 self.notes.push(format!("{name}: {note}"));
                 self.images = self.images.select(Axis(0), &firsts);
-                self.assign_by_map(path, name, image_of)?;
+                self.assign_by_map(name, image_of)?;
                 // Only those that are still separate images.
                 apart.retain(|(_, second)| firsts.contains(second));
             }
@@ -327,16 +379,21 @@ fn read_about(file: &TensorFile) -> Result<About> {
 fn read_map(file: &TensorFile, name: &str, images: &Array2<f32>, captions: &Array2<f32>) -> Result<Vec<usize>> {
     let (n, m) = (images.nrows(), captions.nrows());
     let shape = file.shape(name)?;
-    let failed = |problem: String| Err(Error::file(file.path(), format!("{name}: {problem}")));
+    let failed = |problem: String| Error::file(file.path(), format!("{name}: {problem}"));
     if shape != [m] {
-        return failed(format!("expected [M = {m}], the image of each caption, found {shape:?}"));
+        return Err(failed(format!("expected [M = {m}], the image of each caption, found {shape:?}")));
     }
     let values = file.get(name)?;
     let rows: Vec<f64> = values.iter().copied().collect();
+    rows_of_images(&rows, n).map_err(failed)
+}
+
+/// The numbers of a map as rows of `n` images.
+fn rows_of_images(rows: &[f64], n: usize) -> std::result::Result<Vec<usize>, String> {
     let (least, most) = rows.iter().fold((f64::MAX, f64::MIN), |(least, most), &x| (least.min(x), most.max(x)));
     for (caption, &x) in rows.iter().enumerate() {
         if x.fract() != 0.0 {
-            return failed(format!("caption {caption}: expected a whole number, found {x}"));
+            return Err(format!("caption {caption}: expected a whole number, found {x}"));
         }
         if !(0.0..n as f64).contains(&x) {
             let hint = if (least, most) == (1.0, n as f64) {
@@ -344,84 +401,28 @@ fn read_map(file: &TensorFile, name: &str, images: &Array2<f32>, captions: &Arra
             } else {
                 format!("; the numbers run from {least} to {most}")
             };
-            return failed(format!("caption {caption}: expected the row of an image, 0 to {}, found {x}{hint}", n - 1));
+            return Err(format!("caption {caption}: expected the row of an image, 0 to {}, found {x}{hint}", n - 1));
         }
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked
-    Ok(rows.into_iter().map(|x| x as usize).collect())
+    Ok(rows.iter().map(|&x| x as usize).collect())
 }
 
-/// The message for missing vectors, with the arrays found instead.
-fn missing(file: &TensorFile, names: &Names) -> String {
-    const SHOWN: usize = 8;
-    let matrices: Vec<(String, Vec<usize>)> = file
-        .names()
-        .filter_map(|name| Some((name.to_owned(), file.shape(name).ok()?)))
-        .filter(|(name, shape)| shape.len() == 2 && name.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c)))
-        .collect();
-    let among = |words: &[&str]| {
-        let mut fitting = matrices.iter().filter(|(name, _)| {
-            let name = name.to_lowercase();
-            words.iter().any(|word| name.contains(word))
-        });
-        fitting.next().filter(|_| fitting.next().is_none())
-    };
-    let mut there: Vec<String> = file.names().take(SHOWN).map(|name| shown(file, name)).collect();
-    if file.names().count() > SHOWN {
-        there.push("…".into());
-    }
-    let there = if there.is_empty() { "nothing".into() } else { there.join(", ") };
-    let absent: Vec<&str> = [names.images.as_str(), &names.captions]
-        .into_iter()
-        .filter(|name| !file.names().any(|there| there == *name))
-        .collect();
-    let expected = format!("expected a tensor {}, found only: {there}", absent.join(" and a tensor "));
-    let guess = among(&["im", "vis"]).zip(among(&["cap", "txt", "text", "sent"]));
-    match guess {
-        Some(((images, f), (captions, g))) if f[1] == g[1] && images != captions => {
-            format!("{expected}; perhaps --names {images},{captions}")
-        }
-        _ => format!("{expected}; --names IMAGES,CAPTIONS gives their names"),
-    }
-}
-
-fn is_float(element: ElementType) -> bool {
-    matches!(element, ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64)
-}
-
-/// A name with its shape.
-fn shown(file: &TensorFile, name: &str) -> String {
-    let shape = file.shape(name).map(|shape| format!(" {shape:?}")).unwrap_or_default();
-    format!("{}{shape}", escape::name(name))
-}
-
-/// Notes on arrays that look relevant for an evaluation but are not used.
-fn unused(file: &TensorFile, names: &Names, mapped: bool, n: usize, m: usize) -> Vec<String> {
-    let mut notes = Vec::new();
-    for name in file.names().filter(|name| ![ABOUT, IMAGE_IDS, &names.images, &names.captions].contains(name)) {
-        if names.image_ids.as_deref() == Some(name) {
-            continue;
-        }
-        if name == "measure" {
-            notes.push("measure: an array of this name is not read; --measure sets how vectors are compared".into());
-            continue;
-        }
-        let is_map = |tensor: &[f64]| m > 1 && tensor.iter().all(|x| x.fract() == 0.0 && (0.0..n as f64).contains(x));
-        let is_vector = file.shape(name).is_ok_and(|shape| shape == [m]);
-        if mapped || !is_vector || file.element_type(name).is_ok_and(is_float) {
-            continue;
-        }
-        let Ok(tensor) = file.get(name) else { continue };
-        if is_map(&tensor.iter().copied().collect::<Vec<f64>>()) {
-            let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
-            let how = if [name, &names.images, &names.captions].into_iter().all(plain) {
-                format!("--names {},{},{name} uses it", names.images, names.captions)
-            } else {
-                "--names IMAGES,CAPTIONS,IMAGE_IDS can name it".to_owned()
-            };
-            let name = escape::name(name);
-            notes.push(format!("{name} [{m}] may be the image of each caption, but is not used; {how}"));
+/// Neither may be empty, and both have the same dimension.
+fn check_shapes(images: &Array2<f32>, captions: &Array2<f32>, names: &Names) -> std::result::Result<(), String> {
+    for (name, matrix) in [(&names.images, images), (&names.captions, captions)] {
+        if matrix.is_empty() {
+            return Err(format!("{name}: expected at least one vector, found shape {:?}", matrix.shape()));
         }
     }
-    notes
+    if images.ncols() != captions.ncols() {
+        return Err(format!(
+            "{}: expected [M, D = {}], the dimension of {}, found {:?}",
+            names.captions,
+            images.ncols(),
+            names.images,
+            captions.shape()
+        ));
+    }
+    Ok(())
 }

@@ -2,12 +2,14 @@
 
 pub(crate) mod chance;
 pub(crate) mod embeddings;
+mod names;
 pub(crate) mod nearest;
 pub(crate) mod ranks;
 pub(crate) mod recall;
 
 pub(crate) use chance::Chance;
-pub(crate) use embeddings::{Embeddings, Names};
+pub use embeddings::Embeddings;
+pub(crate) use names::Names;
 pub use nearest::{Query, nearest};
 pub use ranks::{Ranks, rank};
 pub use recall::{Evaluation, Recall, evaluate, evaluate_folds};

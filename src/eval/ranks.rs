@@ -211,6 +211,13 @@ fn check(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>, starts: &[u
         );
         return Err(Error::mismatch(problem));
     }
+    check_finite(images, captions)
+}
+
+/// # Errors
+///
+/// If a number is NaN or infinite.
+pub(super) fn check_finite(images: ArrayView2<'_, f32>, captions: ArrayView2<'_, f32>) -> Result<()> {
     for (tensor, matrix) in [("images", images), ("captions", captions)] {
         if let Some(((row, column), value)) = not_finite(matrix) {
             let index = vec![row, column];

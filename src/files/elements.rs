@@ -45,7 +45,7 @@ pub(crate) enum ElementType {
 
 impl ElementType {
     /// All types, in the order of messages.
-    pub(super) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::F16,
         Self::BF16,
         Self::F32,

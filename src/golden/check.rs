@@ -217,10 +217,7 @@ pub(crate) fn check_against(
         .par_iter()
         .map(|entry| {
             let Some(path) = file_of(folder, &entry.id) else {
-                // The numbers of a missing case are not needed.
-                let golden = GoldenCase { entry: (*entry).clone(), inputs: Inputs::new(), expected: BTreeMap::new() };
-                let report = CaseReport::whole(&golden, Status::Missing, "the backend wrote no file for it");
-                return Ok(Checked { golden, found: FoundTensors::new(), report });
+                return Ok(missing(entry));
             };
             let golden = suite.load(entry)?;
             let checked =
@@ -262,7 +259,14 @@ pub(crate) fn check_file(
     Ok(summary(name, vec![checked], profile, options))
 }
 
-fn check_one(golden: GoldenCase, found: Result<FoundTensors>, profile: Profile) -> Result<Checked> {
+/// A case for which the backend wrote nothing. Its numbers are not needed.
+pub(super) fn missing(entry: &CaseEntry) -> Checked {
+    let golden = GoldenCase { entry: entry.clone(), inputs: Inputs::new(), expected: BTreeMap::new() };
+    let report = CaseReport::whole(&golden, Status::Missing, "the backend wrote no file for it");
+    Checked { golden, found: FoundTensors::new(), report }
+}
+
+pub(super) fn check_one(golden: GoldenCase, found: Result<FoundTensors>, profile: Profile) -> Result<Checked> {
     let (report, found) = match found {
         Ok(found) => (check_case(&golden, &found, profile)?, found),
         Err(e) => (CaseReport::whole(&golden, Status::Failed, e.to_string()), FoundTensors::new()),
@@ -286,7 +290,12 @@ fn unknown_files(folder: &Path, all: &[CaseEntry]) -> Result<Vec<String>> {
     Ok(unknown)
 }
 
-fn summary(suite: String, mut checked: Vec<Checked>, profile: Profile, options: &CheckOptions) -> CheckReport {
+pub(super) fn summary(
+    suite: String,
+    mut checked: Vec<Checked>,
+    profile: Profile,
+    options: &CheckOptions,
+) -> CheckReport {
     if options.complete {
         for case in &mut checked {
             demand(&mut case.report);

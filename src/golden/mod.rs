@@ -19,11 +19,11 @@
 //! | `judge`, [`compare`], [`ties`] | one tensor of a backend, then all of a case; cases with several right gradients |
 //! | [`relations`] | each tensor from the backend's own values: which step is wrong, and what it computes instead |
 //! | [`mistakes`], [`diagnose`] | known mistakes, and which of them gives the backend's values |
-//! | [`check`] | a folder or a file against a suite or a case |
+//! | [`check`], `outputs` | a folder, a file or tensors in memory against a suite or a case |
 //! | [`custom`] | users' own cases, in any sizes |
 //!
 //! The public items are those that a check needs, for a backend in Rust with tests of its own:
-//! [`check_folder`], [`Profile`].
+//! [`check_folder`] for files, [`Outputs`] for tensors in memory, [`Profile`].
 //!
 //! Several computations of the model agree: [`crate::spec`] and [`plain`] to the bit, the fast one of
 //! [`crate::model`] and that of `PyTorch` up to rounding. Tests compare all of them.
@@ -39,6 +39,7 @@ mod inputs;
 mod judge;
 pub(crate) mod make;
 pub(crate) mod mistakes;
+mod outputs;
 pub(crate) mod pictures;
 pub(crate) mod plain;
 pub(crate) mod program;
@@ -52,6 +53,8 @@ pub(crate) mod tolerance;
 
 pub(crate) use arithmetic::Arithmetic;
 pub use check::{CheckOptions, CheckReport, check_folder};
+pub use outputs::Outputs;
+pub use suite::Suite;
 pub use tolerance::Profile;
 
 #[cfg(test)]

@@ -286,7 +286,7 @@ pub(super) fn sha256(dtype: &str, values: &ArrayD<f64>) -> String {
 
 /// A suite on disk.
 #[derive(Debug)]
-pub(crate) struct Suite {
+pub struct Suite {
     folder: PathBuf,
     /// The manifest.
     pub(crate) manifest: Manifest,
@@ -298,7 +298,7 @@ impl Suite {
     /// # Errors
     ///
     /// If it is missing, is not a manifest, or has another format.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self> {
         /// The largest manifest in bytes, many times that of either suite.
         const MOST: u64 = 1 << 24;
         let path = folder.join("manifest.json");

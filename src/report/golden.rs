@@ -1,6 +1,6 @@
 //! The golden kit in plain text: a check's result, a suite's list, a case.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use ndarray::ArrayD;
 
@@ -51,6 +51,13 @@ fn power_of_ten(x: f64) -> String {
         None => '⁻',
     });
     format!("{digits} × 10{}", raised.collect::<String>())
+}
+
+/// What `vsepp golden check` prints.
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&golden_report(self))
+    }
 }
 
 /// What `vsepp golden check` prints.

@@ -1,0 +1,88 @@
+//! `vsepp._core`: what the Python package takes from the crate. `package/vsepp` is what its users see.
+
+use std::path::PathBuf;
+
+use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use vsepp::eval::Embeddings;
+use vsepp::golden::{CheckOptions, Outputs, Profile};
+use vsepp::similarity::Measure;
+
+/// An error of the crate as `ValueError`, with the crate's message.
+fn value_error(e: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(e.to_string())
+}
+
+/// A setting by its name, as the crate reads it.
+fn named<T: serde::de::DeserializeOwned>(key: &str, name: &str) -> PyResult<T> {
+    serde_json::from_value(name.into()).map_err(|e| PyValueError::new_err(format!("{key}: {e}")))
+}
+
+/// A golden suite, open.
+#[pyclass(frozen)]
+struct Suite(vsepp::golden::Suite);
+
+/// The case, the tensor's name, its type as in safetensors, and its numbers in `float64`.
+type Given<'py> = (String, String, String, PyReadonlyArrayDyn<'py, f64>);
+
+#[pymethods]
+impl Suite {
+    #[new]
+    fn open(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
+        py.detach(|| vsepp::golden::Suite::open(&folder)).map(Self).map_err(value_error)
+    }
+
+    /// Compares tensors with the suite: whether all is right, the report as text, and as JSON.
+    fn check(
+        &self,
+        py: Python<'_>,
+        tensors: Vec<Given<'_>>,
+        profile: &str,
+        cases: Vec<String>,
+        complete: bool,
+    ) -> PyResult<(bool, String, String)> {
+        let profile: Profile = named("profile", profile)?;
+        let mut outputs = Outputs::default();
+        for (case, name, element, values) in tensors {
+            outputs.add(&case, &name, &element, values.as_array().to_owned()).map_err(value_error)?;
+        }
+        let options = CheckOptions { cases, complete, ..CheckOptions::default() };
+        py.detach(|| {
+            let report = outputs.check(&self.0, profile, &options).map_err(value_error)?;
+            let json = serde_json::to_string(&report).map_err(value_error)?;
+            Ok((report.passed, report.to_string(), json))
+        })
+    }
+}
+
+/// R@K in both directions: the figures as JSON, and notes on the vectors.
+#[pyfunction]
+fn recall(
+    py: Python<'_>,
+    images: PyReadonlyArray2<'_, f32>,
+    captions: PyReadonlyArray2<'_, f32>,
+    image_ids: Option<PyReadonlyArray1<'_, i64>>,
+    measure: &str,
+    normalize: bool,
+    folds: usize,
+) -> PyResult<(String, Vec<String>)> {
+    let measure: Measure = named("measure", measure)?;
+    let (images, captions) = (images.as_array().to_owned(), captions.as_array().to_owned());
+    let image_ids = image_ids.map(|ids| ids.as_array().to_vec());
+    let ranked = py.detach(|| {
+        let mut embeddings = Embeddings::new(images, captions, image_ids.as_deref())?;
+        if normalize {
+            embeddings.normalise()?;
+        }
+        Ok((embeddings.evaluate(measure, folds)?, embeddings.notes().to_vec()))
+    });
+    let (found, notes) = ranked.map_err(|e: vsepp::Error| value_error(e))?;
+    Ok((serde_json::to_string(&found).map_err(value_error)?, notes))
+}
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::{Suite, recall};
+}

@@ -1,0 +1,3 @@
+"""Tests of the plugin run pytest themselves."""
+
+pytest_plugins = ["pytester"]
