@@ -334,6 +334,13 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
         }
         for (f, factor) in term.factors.iter().enumerate() {
             let mut change = |cost: f64, says: String, into: Factor| {
+                // A tensor must not explain itself.
+                let own = into.leaf == relation.out.leaf && into.block == relation.out.block;
+                let of_another_step =
+                    into.axes.iter().any(|axis| axis.letter == 't' && matches!(axis.at, At::Shift(by) if by != 0));
+                if own && !of_another_step {
+                    return;
+                }
                 // Indices are no numbers: of an argmax only the place is of interest.
                 if relation.argmax && (into.function != factor.function || into.rounding != factor.rounding) {
                     return;

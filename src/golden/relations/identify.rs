@@ -61,7 +61,9 @@ fn rows(family: &Family<'_, '_, '_>, columns: &[Vec<Option<ArrayD<f64>>>], funct
         if let (Some(row), Some(y), false) = (row, before(function, found), flat)
             && row.iter().all(|x| x.is_finite())
         {
-            rows.push((row, y));
+            // An element counts by how exactly it is known.
+            let weight = 1.0 / site.allowed[place].max(f64::MIN_POSITIVE);
+            rows.push((row.into_iter().map(|x| x * weight).collect(), y * weight));
         }
         if rows.len() > 2000 {
             break;

@@ -43,7 +43,7 @@ fn of(planted: &[Mistake]) -> Vec<Finding> {
 fn the_search_says_what_is_wrong() {
     use Mistake as M;
     let table: &[(M, &str, &str)] = &[
-        (M::WordOffByOne, "words", "takes W[id_plus_1(b,t),e] for W[id(b,t),e]"),
+        (M::WordGradientOverwritten, "d.W", "keeps only the last occurrence of each word"),
         (M::RecurrentBiasDropped, "c", "lacks the term b_hh[j]"),
         (M::InputBiasDropped, "a", "lacks the term b_ih[j]"),
         (M::InputBiasForBoth, "c", "takes b_ih[j] for b_hh[j]"),
@@ -56,7 +56,6 @@ fn the_search_says_what_is_wrong() {
         (M::NewDerivativeMissing, "d.a.n", "lacks the factor (1 − n[b,t,k]²)"),
         (M::FcBiasDropped, "y", "lacks the term bias[o], everywhere but in the caption side"),
         (M::NormBackwardWithoutProjection, "d.x", "lacks the term y[n,d] along[n] 1/norm[n]"),
-        (M::NormL1, "norm", "norm"),
         (M::ScoresUnnormalised, "s", "is divided by the root of the dimension D"),
         (M::MeanOverBatch, "loss", "is divided by the batch size B"),
         (M::GradientRowsOnly, "d.s", "lacks the term"),
