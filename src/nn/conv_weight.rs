@@ -1,0 +1,215 @@
+//! The gradient of a convolution's weight, as a matrix product: dW [O, K] += dy [O, outputs] · seen [outputs, K].
+//!
+//! A row of the right factor is what an output sees: K = C kh kw numbers. It is nowhere in memory: a thread writes the
+//! rows of some outputs into the panels of a product. For that x is laid out with its channels side by side, and with
+//! zeros for the padding: then an output sees runs of adjacent numbers.
+//!
+//! An element of dW is a sum over the outputs of a block in their order, and the sums of the blocks are added in
+//! theirs. The borders of the blocks depend on the shapes alone, so no bit depends on the number of threads.
+
+use std::ops::Range;
+
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
+use rayon::prelude::*;
+
+use super::seen::{COLUMNS, Runs, Sizes, TERMS};
+use crate::linalg::{self, Panels, Write};
+use crate::real::Scalar;
+use crate::simd::Memory;
+
+/// Outputs that are summed at once: whole rows of one picture, or several whole pictures.
+pub(super) struct Block {
+    pub(super) pictures: Range<usize>,
+    /// In each picture, as places in a plane of y.
+    pub(super) outputs: Range<usize>,
+}
+
+impl Block {
+    /// Blocks of bounded size. Their borders do not depend on the number of pictures.
+    pub(super) fn all(sizes: Sizes) -> impl Iterator<Item = Self> {
+        /// The largest number of elements, of what the outputs see and of the outputs, unless one row of outputs has
+        /// more.
+        const NUMBERS: usize = 1 << 20;
+        let row = sizes.k().max(sizes.o).max(1) * sizes.ow;
+        let (pictures, rows) = (NUMBERS / (row * sizes.oh), NUMBERS / row);
+        let (pictures, rows) = (pictures.max(1), rows.clamp(1, sizes.oh));
+        (0..sizes.n).step_by(pictures).flat_map(move |n| {
+            let pictures = n..sizes.n.min(n + pictures);
+            (0..sizes.oh).step_by(rows).map(move |i| {
+                let rows = i..sizes.oh.min(i + rows);
+                Self { pictures: pictures.clone(), outputs: rows.start * sizes.ow..rows.end * sizes.ow }
+            })
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pictures.len() * self.outputs.len()
+    }
+
+    /// The picture, if there is one only.
+    pub(super) fn picture(&self) -> Option<usize> {
+        (self.pictures.len() == 1).then_some(self.pictures.start)
+    }
+}
+
+/// Adds to dw [O, K] the gradient of the outputs of a block. dy is [O, outputs].
+pub(super) fn add_block<T: Scalar>(
+    sizes: &Sizes,
+    x: &[T],
+    block: &Block,
+    dy: ArrayView2<'_, T>,
+    dw: ArrayViewMut2<'_, T>,
+) {
+    if let Some(n) = block.picture().filter(|_| sizes.sees_pixels()) {
+        let shape = (sizes.k(), block.len());
+        let pixels = &x[n * sizes.k() * sizes.oh * sizes.ow + block.outputs.start..];
+        let pixels = ArrayView2::from_shape(shape.strides((sizes.oh * sizes.ow, 1)), pixels).expect("a picture");
+        return linalg::matmul_write(dy, pixels.t(), Write::Add, dw);
+    }
+    // Taken, not borrowed: while this thread waits for others, it may begin another product.
+    let mut panels = Panels::over(T::memory(Memory::Left).take());
+    panels.pack_left(dy);
+    let mut memory = T::memory(Memory::Columns).take();
+    let seen = Pixels::lay_out(sizes, x, block, &mut memory);
+    let most = (sizes.o * sizes.k() * block.len() / 8).clamp(1 << 18, 1 << 27);
+    // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
+    Gradient { sizes, dy: &panels, seen, most }.split(0..panels.count(), 0..sizes.c, dw);
+    T::memory(Memory::Left).set(panels.into_memory());
+    T::memory(Memory::Columns).set(memory);
+}
+
+/// So many channels are next to each other in the order in which the places of the kernel are computed, [channels / 32,
+/// kh, kw, 32], so that the results of some adjacent places are near each other in dW.
+const GROUP: usize = 32;
+
+struct Gradient<'a, T> {
+    sizes: &'a Sizes,
+    dy: &'a Panels<T>,
+    seen: Pixels<'a, T>,
+    /// A task with more multiplications is divided.
+    most: usize,
+}
+
+impl<T: Scalar> Gradient<'_, T> {
+    /// Halves a task, some panels of outputs and some channels of x, if it is large: the channels first, because each
+    /// task writes what its channels are.
+    fn split(&self, rows: Range<usize>, channels: Range<usize>, dw: ArrayViewMut2<'_, T>) {
+        let large = dw.len() * self.dy.depth() > self.most;
+        let groups = channels.len().div_ceil(GROUP);
+        if large && groups > 1 {
+            let middle = channels.start + groups / 2 * GROUP;
+            let (dw0, dw1) = dw.split_at(Axis(1), (middle - channels.start) * self.sizes.taps());
+            let (channels0, channels1, other) = (channels.start..middle, middle..channels.end, rows.clone());
+            rayon::join(|| self.split(rows, channels0, dw0), || self.split(other, channels1, dw1));
+        } else if large && rows.len() > 1 {
+            let middle = rows.start + rows.len() / 2;
+            let (dw0, dw1) = dw.split_at(Axis(0), self.dy.lines_in(rows.start..middle));
+            let (rows0, rows1, other) = (rows.start..middle, middle..rows.end, channels.clone());
+            rayon::join(|| self.split(rows0, channels, dw0), || self.split(rows1, other, dw1));
+        } else {
+            self.run(&rows, &channels, dw);
+        }
+    }
+
+    /// Computes a task, some places of the kernel at a time.
+    fn run(&self, rows: &Range<usize>, channels: &Range<usize>, mut dw: ArrayViewMut2<'_, T>) {
+        let (taps, width) = (self.sizes.taps(), T::shape().columns);
+        let places = channels.len() * taps;
+        let some = places.div_ceil(places.div_ceil(COLUMNS)).next_multiple_of(width);
+        for first in (0..places).step_by(some) {
+            let these = first..places.min(first + some);
+            // Where the places are in a row of dw, and what an output sees through them.
+            let mut to = [0; COLUMNS];
+            let (mut runs, mut start, mut adjacent) = (Runs::default(), 0, 0);
+            for (column, place) in these.clone().enumerate() {
+                let group = place / (GROUP * taps) * GROUP;
+                let (in_group, place) = (GROUP.min(channels.len() - group), place - group * taps);
+                let (tap, c) = (place / in_group, group + place % in_group);
+                to[column] = c * taps + tap;
+                let from = self.seen.offset(channels.start + c, tap / self.sizes.kw, tap % self.sizes.kw);
+                if from != start + adjacent {
+                    runs.add::<T>(start, column - adjacent, adjacent);
+                    (start, adjacent) = (from, 0);
+                }
+                adjacent += 1;
+            }
+            runs.add::<T>(start, these.len() - adjacent, adjacent);
+            let write = |terms, panels: &mut [T]| self.seen.write(terms, &runs, panels);
+            linalg::matmul_written(self.dy, rows, these.len(), write, |tiles| {
+                for row in tiles.rows.clone() {
+                    let mut dw = dw.row_mut(row);
+                    let dw = dw.as_slice_mut().expect("a row is contiguous");
+                    let mut to = &to[..];
+                    for sums in tiles.pieces(row, 0..these.len()) {
+                        let now;
+                        (now, to) = to.split_at(sums.len());
+                        now.iter().zip(sums).for_each(|(&to, &sum)| dw[to] += sum);
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// The pixels that the outputs of a block see: [pictures, rows, columns, C].
+struct Pixels<'a, T> {
+    sizes: &'a Sizes,
+    numbers: &'a [T],
+    /// Of y, in each picture.
+    outputs: Range<usize>,
+    rows: usize,
+    columns: usize,
+}
+
+impl<'a, T: Scalar> Pixels<'a, T> {
+    fn lay_out(sizes: &'a Sizes, x: &[T], block: &Block, memory: &'a mut Vec<T>) -> Self {
+        let Sizes { c, h, w, kh, kw, ow, stride, padding, .. } = *sizes;
+        let (first, last) = (block.outputs.start / ow, block.outputs.end / ow - 1);
+        let (rows, columns) = (stride * (last - first) + kh, stride * (ow - 1) + kw);
+        let line = columns * c;
+        let count = block.pictures.len() * rows * line;
+        if memory.len() < count {
+            memory.resize(count, T::zero());
+        }
+        let lines = memory[..count].par_chunks_exact_mut(line).with_min_len(linalg::rows_at_once(line));
+        lines.enumerate().for_each(|(number, line)| {
+            let n = block.pictures.start + number / rows;
+            let i = (stride * first + number % rows).checked_sub(padding).filter(|&i| i < h);
+            let (before, line) = line.split_at_mut(padding.min(columns) * c);
+            let pixels = if i.is_some() { w.min(columns.saturating_sub(padding)) } else { 0 };
+            let (line, after) = line.split_at_mut(pixels * c);
+            before.fill(T::zero());
+            after.fill(T::zero());
+            if let Some(i) = i.filter(|_| pixels > 0) {
+                let row = ArrayView2::from_shape((c, pixels).strides((h * w, 1)), &x[(n * c * h + i) * w..]);
+                linalg::transpose(row.expect("a row of every channel"), c, line);
+            }
+        });
+        Self { sizes, numbers: &memory[..count], outputs: block.outputs.clone(), rows, columns }
+    }
+
+    /// Where the first output sees a pixel through a place of the kernel.
+    fn offset(&self, c: usize, u: usize, v: usize) -> usize {
+        (u * self.columns + v) * self.sizes.c + c
+    }
+
+    /// Writes what some outputs see through some places as panels [panel, output, width].
+    fn write(&self, outputs: Range<usize>, runs: &Runs, panels: &mut [T]) {
+        let Sizes { c, ow, stride, .. } = *self.sizes;
+        let mut offsets = [0; TERMS];
+        let offsets = &mut offsets[..outputs.len()];
+        let (n, output) = (outputs.start / self.outputs.len(), outputs.start % self.outputs.len());
+        let (mut n, mut i, mut j) = (n, output / ow, output % ow);
+        for offset in &mut *offsets {
+            *offset = ((n * self.rows + stride * i) * self.columns + stride * j) * c;
+            j += 1;
+            if j == ow {
+                (i, j) = (i + 1, 0);
+            }
+            if i * ow == self.outputs.len() {
+                (n, i) = (n + 1, 0);
+            }
+        }
+        runs.write(self.numbers, offsets, panels);
+    }
+}
