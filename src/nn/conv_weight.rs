@@ -9,8 +9,9 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
-use rayon::prelude::*;
+use ndarray::parallel::prelude::*;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder, s};
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::seen::{COLUMNS, Runs, Sizes, TERMS};
 use crate::linalg::{self, Panels, Write};
@@ -58,7 +59,7 @@ pub(super) fn add_block<T: Scalar>(
     x: &[T],
     block: &Block,
     dy: ArrayView2<'_, T>,
-    dw: ArrayViewMut2<'_, T>,
+    mut dw: ArrayViewMut2<'_, T>,
 ) {
     if let Some(n) = block.picture().filter(|_| sizes.sees_pixels()) {
         let shape = (sizes.k(), block.len());
@@ -69,19 +70,29 @@ pub(super) fn add_block<T: Scalar>(
     // Taken, not borrowed: while this thread waits for others, it may begin another product.
     let mut panels = Panels::over(T::memory(Memory::Left).take());
     panels.pack_left(dy);
-    let mut memory = T::memory(Memory::Columns).take();
-    let seen = Pixels::lay_out(sizes, x, block, &mut memory);
-    let most = (sizes.o * sizes.k() * block.len() / 8).clamp(1 << 18, 1 << 27);
-    // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
-    Gradient { sizes, dy: &panels, seen, most }.split(0..panels.count(), 0..sizes.c, dw);
+    let (mut pixels, mut sums) = (T::memory(Memory::Columns).take(), T::memory(Memory::Gradient).take());
+    let seen = Pixels::lay_out(sizes, x, block, &mut pixels);
+    let (taps, k) = (sizes.kh * sizes.kw, sizes.k());
+    if sums.len() < dw.len() {
+        sums.resize(dw.len(), T::zero());
+    }
+    let most = (dw.len() * block.len() / 8).clamp(1 << 18, 1 << 27);
+    let product = ArrayViewMut2::from_shape((sizes.o, k), &mut sums[..dw.len()]).expect("as many");
+    Gradient { sizes, dy: &panels, seen, most }.split(0..panels.count(), 0..k, product);
+    let rows = dw.axis_iter_mut(Axis(0)).into_par_iter().zip(sums.par_chunks_exact(k));
+    rows.with_min_len(linalg::rows_at_once(k)).for_each(|(mut dw, sums)| {
+        let dw = dw.as_slice_mut().expect("a row is contiguous");
+        // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
+        for (tap, sums) in sums.chunks_exact(sizes.c).enumerate() {
+            dw[tap..].iter_mut().step_by(taps).zip(sums).for_each(|(dw, &sum)| *dw += sum);
+        }
+    });
     T::memory(Memory::Left).set(panels.into_memory());
-    T::memory(Memory::Columns).set(memory);
+    T::memory(Memory::Columns).set(pixels);
+    T::memory(Memory::Gradient).set(sums);
 }
 
-/// So many channels are next to each other in the order in which the places of the kernel are computed, [channels / 32,
-/// kh, kw, 32], so that the results of some adjacent places are near each other in dW.
-const GROUP: usize = 32;
-
+/// The product for one block. The places of the kernel are in the order [kh, kw, C].
 struct Gradient<'a, T> {
     sizes: &'a Sizes,
     dy: &'a Panels<T>,
@@ -91,59 +102,52 @@ struct Gradient<'a, T> {
 }
 
 impl<T: Scalar> Gradient<'_, T> {
-    /// Halves a task, some panels of outputs and some channels of x, if it is large: the channels first, because each
-    /// task writes what its channels are.
-    fn split(&self, rows: Range<usize>, channels: Range<usize>, dw: ArrayViewMut2<'_, T>) {
-        let large = dw.len() * self.dy.depth() > self.most;
-        let groups = channels.len().div_ceil(GROUP);
-        if large && groups > 1 {
-            let middle = channels.start + groups / 2 * GROUP;
-            let (dw0, dw1) = dw.split_at(Axis(1), (middle - channels.start) * self.sizes.taps());
-            let (channels0, channels1, other) = (channels.start..middle, middle..channels.end, rows.clone());
-            rayon::join(|| self.split(rows, channels0, dw0), || self.split(other, channels1, dw1));
-        } else if large && rows.len() > 1 {
+    /// Halves a task, some panels of dy and some places of the kernel, if it is large. Each task writes what is seen
+    /// through its places, and reads all of its dy: so the places are divided, but not into fewer than two panels; dy
+    /// only if there are no more.
+    fn split(&self, rows: Range<usize>, places: Range<usize>, sums: ArrayViewMut2<'_, T>) {
+        let large = sums.len() * self.dy.depth() > self.most;
+        let width = T::shape().columns;
+        if large && places.len() >= 4 * width {
+            let half = (places.len() / 2).next_multiple_of(width);
+            let (sums0, sums1) = sums.split_at(Axis(1), half);
+            let (places0, places1, other) =
+                (places.start..places.start + half, places.start + half..places.end, rows.clone());
+            rayon::join(|| self.split(rows, places0, sums0), || self.split(other, places1, sums1));
+        } else if large && places.len() <= 2 * width && rows.len() > 1 {
             let middle = rows.start + rows.len() / 2;
-            let (dw0, dw1) = dw.split_at(Axis(0), self.dy.lines_in(rows.start..middle));
-            let (rows0, rows1, other) = (rows.start..middle, middle..rows.end, channels.clone());
-            rayon::join(|| self.split(rows0, channels, dw0), || self.split(rows1, other, dw1));
+            let (sums0, sums1) = sums.split_at(Axis(0), self.dy.lines_in(rows.start..middle));
+            let (rows0, rows1, other) = (rows.start..middle, middle..rows.end, places.clone());
+            rayon::join(|| self.split(rows0, places, sums0), || self.split(rows1, other, sums1));
         } else {
-            self.run(&rows, &channels, dw);
+            self.run(&rows, &places, sums);
         }
     }
 
-    /// Computes a task, some places of the kernel at a time.
-    fn run(&self, rows: &Range<usize>, channels: &Range<usize>, mut dw: ArrayViewMut2<'_, T>) {
-        let (taps, width) = (self.sizes.taps(), T::shape().columns);
-        let places = channels.len() * taps;
-        let some = places.div_ceil(places.div_ceil(COLUMNS)).next_multiple_of(width);
-        for first in (0..places).step_by(some) {
-            let these = first..places.min(first + some);
-            // Where the places are in a row of dw, and what an output sees through them.
-            let mut to = [0; COLUMNS];
-            let (mut runs, mut start, mut adjacent) = (Runs::default(), 0, 0);
-            for (column, place) in these.clone().enumerate() {
-                let group = place / (GROUP * taps) * GROUP;
-                let (in_group, place) = (GROUP.min(channels.len() - group), place - group * taps);
-                let (tap, c) = (place / in_group, group + place % in_group);
-                to[column] = c * taps + tap;
-                let from = self.seen.offset(channels.start + c, tap / self.sizes.kw, tap % self.sizes.kw);
-                if from != start + adjacent {
-                    runs.add::<T>(start, column - adjacent, adjacent);
-                    (start, adjacent) = (from, 0);
-                }
-                adjacent += 1;
+    /// Computes a task, some places at a time.
+    fn run(&self, rows: &Range<usize>, places: &Range<usize>, mut sums: ArrayViewMut2<'_, T>) {
+        let some = places.len().div_ceil(places.len().div_ceil(COLUMNS)).next_multiple_of(T::shape().columns);
+        // The places of a row of the kernel see adjacent numbers.
+        let adjacent = self.sizes.kw * self.sizes.c;
+        for first in places.clone().step_by(some) {
+            let these = first..places.end.min(first + some);
+            let (mut runs, mut place) = (Runs::default(), first);
+            while place < these.end {
+                let (u, at) = (place / adjacent, place % adjacent);
+                let length = (adjacent - at).min(these.end - place);
+                runs.add::<T>(u * self.seen.columns * self.sizes.c + at, place - first, length);
+                place += length;
             }
-            runs.add::<T>(start, these.len() - adjacent, adjacent);
             let write = |terms, panels: &mut [T]| self.seen.write(terms, &runs, panels);
+            let mut sums = sums.slice_mut(s![.., first - places.start..these.end - places.start]);
             linalg::matmul_written(self.dy, rows, these.len(), write, |tiles| {
                 for row in tiles.rows.clone() {
-                    let mut dw = dw.row_mut(row);
-                    let dw = dw.as_slice_mut().expect("a row is contiguous");
-                    let mut to = &to[..];
-                    for sums in tiles.pieces(row, 0..these.len()) {
+                    let mut sums = sums.row_mut(row);
+                    let mut sums = sums.as_slice_mut().expect("a row is contiguous");
+                    for piece in tiles.pieces(row, 0..these.len()) {
                         let now;
-                        (now, to) = to.split_at(sums.len());
-                        now.iter().zip(sums).for_each(|(&to, &sum)| dw[to] += sum);
+                        (now, sums) = sums.split_at_mut(piece.len());
+                        now.copy_from_slice(piece);
                     }
                 }
             });
@@ -186,11 +190,6 @@ impl<'a, T: Scalar> Pixels<'a, T> {
             }
         });
         Self { sizes, numbers: &memory[..count], outputs: block.outputs.clone(), rows, columns }
-    }
-
-    /// Where the first output sees a pixel through a place of the kernel.
-    fn offset(&self, c: usize, u: usize, v: usize) -> usize {
-        (u * self.columns + v) * self.sizes.c + c
     }
 
     /// Writes what some outputs see through some places as panels [panel, output, width].

@@ -62,11 +62,6 @@ impl Sizes {
         self.c * self.kh * self.kw
     }
 
-    /// The places of the kernel in one channel.
-    pub(super) fn taps(&self) -> usize {
-        self.kh * self.kw
-    }
-
     /// Whether the columns of a picture are its pixels.
     pub(super) fn sees_pixels(&self) -> bool {
         (self.kh, self.kw, self.stride, self.padding) == (1, 1, 1, 0)
