@@ -16,9 +16,10 @@
 //! All sums over channels are matrix products. The numbers that the kernel sees at one output are a **column** of
 //! K = C kh kw numbers, so that y [O, outputs] = W [O, K] · columns [K, outputs]. The forward pass writes the columns
 //! into the panels of that product (`seen.rs`), and so does dx with stride 1: it is the convolution of dy with the
-//! kernel turned round. For dW, and for dx with another stride, the columns are in memory, for a block of outputs at a
-//! time. A block is part of a picture, or some whole pictures if they are small; its borders depend on the shapes
-//! alone. Therefore an element of y or dx has the same bits in any batch, and nothing depends on the number of threads.
+//! kernel turned round. dW writes rows instead (`conv_weight.rs`). For dx with another stride, the columns are in
+//! memory, for a block of outputs at a time. A block is part of a picture, or some whole pictures if they are small;
+//! its borders depend on the shapes alone. Therefore an element of y or dx has the same bits in any batch, and nothing
+//! depends on the number of threads.
 
 use std::ops::Range;
 
@@ -230,6 +231,7 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                     ArrayView2::from_shape((o, block.len()), &*memory).expect("as many")
                 };
                 if let Some(dw) = &mut dw {
+                    // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
                     add_block(&sizes, x, &block, dy, dw.view_mut());
                 }
                 let (Some(dx), Some(w)) = (dx.as_deref_mut(), &transposed) else { return };
@@ -540,7 +542,7 @@ mod tests {
         let layer = Conv2d::<f32>::zeros([64, 512, 3, 3], 1, 1);
         for (shape, blocks) in [((100, 512, 7, 7), 25), ((2, 512, 40, 40), 2 * 8), ((0, 512, 7, 7), 0)] {
             let sizes = layer.sizes(shape).unwrap();
-            let found: Vec<Block> = sizes.blocks().collect();
+            let found: Vec<Block> = Block::all(sizes).collect();
             assert_eq!(found.len(), blocks, "{shape:?}");
             assert!(found.iter().all(|block| block.len() * sizes.k() <= 1 << 20), "{shape:?}");
             assert_eq!(found.iter().map(Block::len).sum::<usize>(), shape.0 * sizes.oh * sizes.ow, "{shape:?}");

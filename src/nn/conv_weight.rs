@@ -82,7 +82,6 @@ pub(super) fn add_block<T: Scalar>(
     let rows = dw.axis_iter_mut(Axis(0)).into_par_iter().zip(sums.par_chunks_exact(k));
     rows.with_min_len(linalg::rows_at_once(k)).for_each(|(mut dw, sums)| {
         let dw = dw.as_slice_mut().expect("a row is contiguous");
-        // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
         for (tap, sums) in sums.chunks_exact(sizes.c).enumerate() {
             dw[tap..].iter_mut().step_by(taps).zip(sums).for_each(|(dw, &sum)| *dw += sum);
         }
