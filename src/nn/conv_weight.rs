@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder, s};
+use ndarray::{ArrayView2, ArrayView3, ArrayViewMut2, Axis, ShapeBuilder, s};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::seen::{COLUMNS, Runs, Sizes, TERMS};
@@ -51,6 +51,23 @@ impl Block {
     pub(super) fn picture(&self) -> Option<usize> {
         (self.pictures.len() == 1).then_some(self.pictures.start)
     }
+
+    /// The numbers [L, outputs] of a block, from those of all pictures, [N, L, Ho Wo].
+    pub(super) fn together<'a, T: Scalar>(&self, all: ArrayView3<'a, T>, memory: &'a mut Vec<T>) -> ArrayView2<'a, T> {
+        if let Some(n) = self.picture() {
+            return all.slice_move(s![n, .., self.outputs.clone()]);
+        }
+        let shape = (all.dim().1, self.len());
+        if memory.len() < shape.0 * shape.1 {
+            memory.resize(shape.0 * shape.1, T::zero());
+        }
+        let memory = &mut memory[..shape.0 * shape.1];
+        let mut together = ArrayViewMut2::from_shape(shape, &mut *memory).expect("as many");
+        let pictures = together.axis_chunks_iter_mut(Axis(1), self.outputs.len()).into_par_iter();
+        let all = all.slice_move(s![self.pictures.clone(), .., ..]);
+        pictures.zip(all.outer_iter().into_par_iter()).for_each(|(mut to, numbers)| to.assign(&numbers));
+        ArrayView2::from_shape(shape, memory).expect("as many")
+    }
 }
 
 /// Adds to dw [O, K] the gradient of the outputs of a block. dy is [O, outputs].
@@ -61,11 +78,12 @@ pub(super) fn add_block<T: Scalar>(
     dy: ArrayView2<'_, T>,
     mut dw: ArrayViewMut2<'_, T>,
 ) {
-    if let Some(n) = block.picture().filter(|_| sizes.sees_pixels()) {
-        let shape = (sizes.k(), block.len());
-        let pixels = &x[n * sizes.k() * sizes.oh * sizes.ow + block.outputs.start..];
-        let pixels = ArrayView2::from_shape(shape.strides((sizes.oh * sizes.ow, 1)), pixels).expect("a picture");
-        return linalg::matmul_write(dy, pixels.t(), Write::Add, dw);
+    if sizes.sees_pixels() {
+        let x = ArrayView3::from_shape((sizes.n, sizes.k(), sizes.oh * sizes.ow), x).expect("pictures");
+        let mut memory = T::memory(Memory::Columns).take();
+        linalg::matmul_write(dy, block.together(x, &mut memory).t(), Write::Add, dw);
+        T::memory(Memory::Columns).set(memory);
+        return;
     }
     // Taken, not borrowed: while this thread waits for others, it may begin another product.
     let mut panels = Panels::over(T::memory(Memory::Left).take());
