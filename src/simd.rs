@@ -122,6 +122,8 @@ pub(crate) enum Memory {
     Weight,
     /// A convolution's columns: what the kernel sees of a picture.
     Columns,
+    /// The sums of a block of outputs for the gradient of a convolution's weight.
+    Gradient,
     /// A convolution's outputs, where they are not adjacent in the result.
     Outputs,
 }
@@ -160,6 +162,7 @@ macro_rules! memory {
                 static SUMS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static WEIGHT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static COLUMNS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
+                static GRADIENT: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 static OUTPUTS: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
             }
             match of {
@@ -168,6 +171,7 @@ macro_rules! memory {
                 Memory::Sums => &SUMS,
                 Memory::Weight => &WEIGHT,
                 Memory::Columns => &COLUMNS,
+                Memory::Gradient => &GRADIENT,
                 Memory::Outputs => &OUTPUTS,
             }
         }

@@ -9,6 +9,7 @@
 //! cargo bench --bench peers -- --what product                # six products, against matrixmultiply, NumPy, PyTorch
 //! cargo bench --bench peers -- --what encoder --size vgg19   # an image encoder's forward pass, against PyTorch
 //! cargo bench --bench peers -- --what finetune               # a fine-tuning step of ResNet-152, against PyTorch
+//! cargo bench --bench peers -- --what finetune --size resnet8 --in-a-row 20   # … of the scenes' encoder, as in training
 //! cargo bench --bench peers -- --avx2                        # no side uses AVX-512
 //! cargo bench --bench peers -- -- --batch-size 32            # further flags of `vsepp bench`
 //! ```
@@ -62,7 +63,10 @@ struct Options {
     /// Timed rounds [default: 10 for steps and products, else 3]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Milliseconds between two runs; the threads of the last side may spin for a while
+    /// Runs of a side before the next one takes its turn; a training has no rest between its steps
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    in_a_row: usize,
+    /// Milliseconds between two turns; the threads of the last side may spin for a while
     #[arg(long, value_name = "MS", default_value_t = 50)]
     pause: u64,
     /// Leave AVX-512 unused on every side
@@ -165,7 +169,12 @@ impl Options {
     fn check(&self) -> Result<()> {
         let threads = self.threads();
         ensure!((1..=1024).contains(&threads), "--threads: expected 1 to 1024, found {threads}");
-        for (flag, number) in [("--steps", self.rounds()), ("--encode", self.encode), ("--evaluate", self.evaluate)] {
+        for (flag, number) in [
+            ("--steps", self.rounds()),
+            ("--in-a-row", self.in_a_row),
+            ("--encode", self.encode),
+            ("--evaluate", self.evaluate),
+        ] {
             ensure!((1..=1_000_000).contains(&number), "{flag}: expected 1 to 1000000, found {number}");
         }
         ensure!(self.product.is_none() || self.what == What::Product, "--product: expected --what product");
@@ -240,12 +249,14 @@ fn measure(options: &Options, product: Option<&str>) -> Result<Report> {
             if round < warm_up {
                 eprintln!("{}: warming up", side.name());
             }
-            rounds.push(side.run()?);
+            for _ in 0..options.in_a_row {
+                rounds.push(side.run()?);
+            }
             std::thread::sleep(Duration::from_millis(options.pause));
         }
     }
-    let ours = rounds[0].clone();
+    let (ours, untimed) = (rounds[0].clone(), warm_up * options.in_a_row);
     let reports: Vec<SideReport> =
-        sides.iter().zip(&rounds).map(|(side, rounds)| SideReport::new(side, rounds, &ours, warm_up)).collect();
+        sides.iter().zip(&rounds).map(|(side, rounds)| SideReport::new(side, rounds, &ours, untimed)).collect();
     Ok(Report::new(options, sides[0].about().clone(), reports, skipped))
 }

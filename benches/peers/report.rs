@@ -13,6 +13,8 @@ pub(super) struct Report {
     what: &'static str,
     threads: usize,
     rounds: usize,
+    /// Runs of a side in a round.
+    in_a_row: usize,
     /// Rounds for warming up.
     warm_up: usize,
     /// What is timed and on which machine, from this crate's side.
@@ -87,6 +89,7 @@ impl Report {
             what: options.what.name(),
             threads: options.threads(),
             rounds: options.rounds(),
+            in_a_row: options.in_a_row,
             warm_up: options.what.warm_up(),
             about,
             value,
@@ -103,7 +106,8 @@ impl Report {
         if machine {
             let (cores, load) = (&self.about["cores"], self.about["load"].as_f64().unwrap_or(0.0));
             println!("{}, {cores} core(s), vector unit: {}", text("processor"), text("vectors"));
-            println!("threads {}, rounds {}, after {} for warming up", self.threads, self.rounds, self.warm_up);
+            let runs = if self.in_a_row == 1 { String::new() } else { format!(" of {} runs", self.in_a_row) };
+            println!("threads {}, rounds {}{runs}, after {} for warming up", self.threads, self.rounds, self.warm_up);
             if load > 0.5 {
                 println!("load {load:.1} before the first run: on a busy machine, trust only one thread");
             }

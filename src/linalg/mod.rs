@@ -23,7 +23,7 @@ mod product;
 mod reduce;
 mod written;
 
-pub(crate) use panels::Panels;
+pub(crate) use panels::{Panels, transpose};
 pub(crate) use planes::{Planes, channel_sum, each_channel, each_plane};
 #[cfg(test)]
 pub(crate) use product::matmul;

@@ -117,7 +117,7 @@ impl<T> Panels<T> {
         self.lines
     }
     /// K.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.depth
     }
     /// The largest number of lines per panel.
@@ -208,7 +208,7 @@ fn copy_terms<T: Tile, const W: usize>(lines: ArrayView2<'_, T>, panels: &mut [T
 }
 
 /// Writes lines [≤ width, k] as [k, width], four lines by four numbers at a time.
-fn transpose<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
+pub(crate) fn transpose<T: Tile>(lines: ArrayView2<'_, T>, width: usize, panel: &mut [T]) {
     let (count, depth) = lines.dim();
     let mut line = 0;
     if lines.strides()[1] == 1 {

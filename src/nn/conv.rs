@@ -16,16 +16,18 @@
 //! All sums over channels are matrix products. The numbers that the kernel sees at one output are a **column** of
 //! K = C kh kw numbers, so that y [O, outputs] = W [O, K] · columns [K, outputs]. The forward pass writes the columns
 //! into the panels of that product (`seen.rs`), and so does dx with stride 1: it is the convolution of dy with the
-//! kernel turned round. For dW, and for dx with another stride, the columns are in memory, for a block of outputs at a
-//! time. A block is part of a picture, or some whole pictures if they are small; its borders depend on the shapes
-//! alone. Therefore an element of y or dx has the same bits in any batch, and nothing depends on the number of threads.
+//! kernel turned round. dW writes rows instead (`conv_weight.rs`). For dx with another stride, the columns are in
+//! memory, for a block of outputs at a time. A block is part of a picture, or some whole pictures if they are small;
+//! its borders depend on the shapes alone. Therefore an element of y or dx has the same bits in any batch, and nothing
+//! depends on the number of threads.
 
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array4, ArrayView2, ArrayView4, ArrayViewMut2, Axis, ShapeBuilder, s};
+use ndarray::{Array1, Array4, ArrayView2, ArrayView4, ArrayViewMut2, Axis, s};
 use rayon::slice::ParallelSliceMut;
 
+use super::conv_weight::{Block, add_block};
 use super::module::missing;
 use super::relu::rectified;
 use super::seen::{Place, Sizes};
@@ -215,7 +217,7 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
             dx.fill(T::zero());
         }
         let transposed = dx.is_some().then(|| packed(w.t()));
-        for block in sizes.blocks() {
+        for block in Block::all(sizes) {
             let together = if block.picture().is_some() { 0 } else { o * block.len() };
             with_memory(Memory::Outputs, together, |memory: &mut [T]| {
                 // The outputs of a block in one matrix [O, outputs].
@@ -228,13 +230,12 @@ impl<T: Scalar> Layer<T> for Conv2d<T> {
                     pictures.zip(dy.outer_iter().into_par_iter()).for_each(|(mut to, dy)| to.assign(&dy));
                     ArrayView2::from_shape((o, block.len()), &*memory).expect("as many")
                 };
-                with_memory(Memory::Columns, sizes.written(&block), |memory: &mut [T]| {
-                    if let Some(dw) = &mut dw {
-                        let columns = sizes.columns(x, &block, memory);
-                        // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
-                        linalg::matmul_write(dy, columns.t(), Write::Add, dw.view_mut());
-                    }
-                    let (Some(dx), Some(w)) = (dx.as_deref_mut(), &transposed) else { return };
+                if let Some(dw) = &mut dw {
+                    // (CONV-1′)  dW[o, c, u, v] += Σ_{n, i, j} dy[n, o, i, j] x[n, c, s i + u − p, s j + v − p]
+                    add_block(&sizes, x, &block, dy, dw.view_mut());
+                }
+                let (Some(dx), Some(w)) = (dx.as_deref_mut(), &transposed) else { return };
+                with_memory(Memory::Columns, sizes.k() * block.len(), |memory: &mut [T]| {
                     let mut columns = ArrayViewMut2::from_shape((sizes.k(), block.len()), memory).expect("as many");
                     // (CONV-1′)  dx[n, c, s i + u − p, s j + v − p] += Σ_o W[o, c, u, v] dy[n, o, i, j]
                     linalg::matmul_left(w, dy, columns.view_mut());
@@ -329,89 +330,8 @@ fn with_memory<T: Scalar, R>(of: Memory, count: usize, work: impl FnOnce(&mut [T
     result
 }
 
-/// Outputs whose columns are written at a time: whole rows of one picture, or several whole pictures.
-struct Block {
-    pictures: Range<usize>,
-    /// In each picture, as places in a plane of y.
-    outputs: Range<usize>,
-}
-
-impl Block {
-    fn len(&self) -> usize {
-        self.pictures.len() * self.outputs.len()
-    }
-
-    /// The picture, if there is one only.
-    fn picture(&self) -> Option<usize> {
-        (self.pictures.len() == 1).then_some(self.pictures.start)
-    }
-}
-
 impl Sizes {
-    /// Blocks of bounded size. Their borders do not depend on the number of pictures.
-    fn blocks(self) -> impl Iterator<Item = Block> {
-        /// The largest number of elements, of the columns and of the outputs, unless one row of outputs has more.
-        const NUMBERS: usize = 1 << 20;
-        let row = self.k().max(self.o).max(1) * self.ow;
-        let (pictures, rows) = (NUMBERS / (row * self.oh), NUMBERS / row);
-        let (pictures, rows) = (pictures.max(1), rows.clamp(1, self.oh));
-        (0..self.n).step_by(pictures).flat_map(move |n| {
-            let pictures = n..self.n.min(n + pictures);
-            (0..self.oh).step_by(rows).map(move |i| {
-                let rows = i..self.oh.min(i + rows);
-                Block { pictures: pictures.clone(), outputs: rows.start * self.ow..rows.end * self.ow }
-            })
-        })
-    }
-
-    /// The picture whose pixels are the columns of the block: a kernel of 1 × 1 visits each of them once. None if the
-    /// columns have to be written.
-    fn pixels_of(&self, block: &Block) -> Option<usize> {
-        block.picture().filter(|_| self.sees_pixels())
-    }
-
-    /// How many numbers of a block's columns are written.
-    fn written(&self, block: &Block) -> usize {
-        if self.pixels_of(block).is_some() { 0 } else { self.k() * block.len() }
-    }
-
-    /// The columns of a block, [K, outputs]: those of one picture if they are its pixels, or else written to
-    /// `memory`.
-    fn columns<'a, T: Scalar>(&self, x: &'a [T], block: &Block, memory: &'a mut [T]) -> ArrayView2<'a, T> {
-        let shape = (self.k(), block.len());
-        if let Some(n) = self.pixels_of(block) {
-            let x = ArrayView2::from_shape(
-                shape.strides((self.oh * self.ow, 1)),
-                &x[n * self.k() * self.oh * self.ow + block.outputs.start..],
-            );
-            return x.expect("a picture");
-        }
-        let lines = memory.par_chunks_exact_mut(block.len()).with_min_len(linalg::rows_at_once(block.len()));
-        lines.enumerate().for_each(|(k, line)| {
-            let tap = self.tap(k);
-            for (n, line) in block.pictures.clone().zip(line.chunks_exact_mut(block.outputs.len())) {
-                let plane = &x[(n * self.c + tap.c) * self.h * self.w..][..self.h * self.w];
-                for (i, line) in self.rows(block).zip(line.chunks_exact_mut(self.ow)) {
-                    if tap.rows.contains(&i) && !tap.columns.is_empty() {
-                        line[..tap.columns.start].fill(T::zero());
-                        line[tap.columns.end..].fill(T::zero());
-                        let line = &mut line[tap.columns.clone()];
-                        let seen = &plane[self.seen(&tap, i)..];
-                        if self.stride == 1 {
-                            line.copy_from_slice(&seen[..line.len()]);
-                        } else {
-                            line.iter_mut().zip(seen.iter().step_by(self.stride)).for_each(|(to, &x)| *to = x);
-                        }
-                    } else {
-                        line.fill(T::zero());
-                    }
-                }
-            }
-        });
-        ArrayView2::from_shape(shape, memory).expect("as many as taken")
-    }
-
-    /// The reverse of [`columns`](Self::columns): adds the numbers of a block's columns to dx, where each was seen.
+    /// Adds the numbers of a block's columns [K, outputs] to dx, where each was seen.
     /// The order of a sum is that of the taps (u, v).
     fn add_columns<T: Scalar>(&self, columns: &[T], block: &Block, dx: &mut [T]) {
         let plane = self.h * self.w;
@@ -444,14 +364,14 @@ impl Sizes {
 
     /// The k-th place of the kernel.
     fn tap(&self, k: usize) -> Tap {
-        let (c, u, v) = (k / (self.kh * self.kw), k / self.kw % self.kh, k % self.kw);
+        let (u, v) = (k / self.kw % self.kh, k % self.kw);
         // 0 ≤ s i + u − p < H
         let inside = |u: usize, size: usize, outputs: usize| {
             let first = self.padding.saturating_sub(u).div_ceil(self.stride);
             let end = (size + self.padding).saturating_sub(u).div_ceil(self.stride).min(outputs);
             first.min(end)..end
         };
-        Tap { c, u, v, rows: inside(u, self.h, self.oh), columns: inside(v, self.w, self.ow) }
+        Tap { u, v, rows: inside(u, self.h, self.oh), columns: inside(v, self.w, self.ow) }
     }
 
     /// Where in a plane of x the first output of row i that sees a pixel through this tap sees it.
@@ -460,9 +380,8 @@ impl Sizes {
     }
 }
 
-/// A place of the kernel: a channel, a row and a column.
+/// A place of the kernel.
 struct Tap {
-    c: usize,
     u: usize,
     v: usize,
     /// The rows and the columns of y that see a pixel through it, and not padding.
@@ -623,7 +542,7 @@ mod tests {
         let layer = Conv2d::<f32>::zeros([64, 512, 3, 3], 1, 1);
         for (shape, blocks) in [((100, 512, 7, 7), 25), ((2, 512, 40, 40), 2 * 8), ((0, 512, 7, 7), 0)] {
             let sizes = layer.sizes(shape).unwrap();
-            let found: Vec<Block> = sizes.blocks().collect();
+            let found: Vec<Block> = Block::all(sizes).collect();
             assert_eq!(found.len(), blocks, "{shape:?}");
             assert!(found.iter().all(|block| block.len() * sizes.k() <= 1 << 20), "{shape:?}");
             assert_eq!(found.iter().map(Block::len).sum::<usize>(), shape.0 * sizes.oh * sizes.ow, "{shape:?}");

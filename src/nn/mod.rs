@@ -14,6 +14,7 @@ pub(crate) mod batch_norm;
 pub(crate) mod block;
 pub(crate) mod conv;
 pub(crate) mod conv_norm;
+mod conv_weight;
 pub(crate) mod dropout;
 pub(crate) mod embedding;
 pub(crate) mod flatten;

@@ -102,7 +102,7 @@ pub(super) struct Place {
 type Task = [Range<usize>; 3];
 
 /// The most columns that are written at a time.
-const COLUMNS: usize = 128;
+pub(super) const COLUMNS: usize = 128;
 
 struct Correlation<'a, T, F> {
     sizes: &'a Sizes,
@@ -249,76 +249,127 @@ impl<'a, T: Scalar> Seen<'a, T> {
     /// Writes columns of the task, at most [`COLUMNS`] of them, as panels [panel, k, width], with the terms of a block of
     /// K.
     fn write(&self, terms: Range<usize>, columns: Range<usize>, panels: &mut [T]) {
-        /// So many numbers are copied at a time. Those that are too many are overwritten later.
-        const COPIED: usize = 16;
         let Sizes { kh, kw, stride, .. } = *self.sizes;
-        let (width, panel) = (T::shape().columns, T::shape().columns * terms.len());
-        let mut runs = [Run::default(); COLUMNS];
-        let count = self.runs(columns, panel, &mut runs);
+        let mut offsets = [0; TERMS];
+        let offsets = &mut offsets[..terms.len()];
         let (mut c, mut u, mut v) = (terms.start / (kh * kw), terms.start / kw % kh, terms.start % kw);
+        for offset in &mut *offsets {
+            *offset = if stride == 1 {
+                c * self.plane + u * self.row + v
+            } else {
+                let plane = (c * stride.min(kh) + u % stride) * stride.min(kw) + v % stride;
+                plane * self.plane + u / stride * self.row + v / stride
+            };
+            v += 1;
+            if v == kw {
+                (u, v) = (u + 1, 0);
+            }
+            if u == kh {
+                (c, u) = (c + 1, 0);
+            }
+        }
+        self.runs(columns).write(self.numbers, offsets, panels);
+    }
+
+    /// The columns of a task in runs. Adjacent outputs see adjacent numbers.
+    fn runs(&self, columns: Range<usize>) -> Runs {
+        let ow = self.sizes.ow;
+        let (mut runs, mut at) = (Runs::default(), columns.start);
+        while at < columns.end {
+            let (n, output) = (at / self.outputs.len(), self.outputs.start + at % self.outputs.len());
+            let (i, j) = (output / ow, output % ow);
+            // In a picture without padding the rows are adjacent, too.
+            let adjacent = if self.row == ow { self.outputs.end } else { self.outputs.end.min((i + 1) * ow) } - output;
+            let length = adjacent.min(columns.end - at);
+            runs.add::<T>(n * self.picture + (i - self.first) * self.row + j, at - columns.start, length);
+            at += length;
+        }
+        runs
+    }
+}
+
+/// The most terms of a block of K.
+pub(super) const TERMS: usize = 512;
+
+/// What some columns of a right factor are, of a matrix that is nowhere in memory: pieces of adjacent columns whose
+/// numbers are adjacent in what is seen, for every term.
+pub(super) struct Runs {
+    runs: [Run; COLUMNS],
+    count: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Run {
+    /// Where the first number is for a term whose offset is 0.
+    from: usize,
+    panel: usize,
+    /// The first column in the panel.
+    column: usize,
+    /// So many numbers are copied: a power of two, at most [`COPIED`]. Those that are too many are in columns that are
+    /// written later, or are missing.
+    copied: usize,
+}
+
+/// So many numbers are copied at a time.
+const COPIED: usize = 16;
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self { runs: [Run::default(); COLUMNS], count: 0 }
+    }
+}
+
+impl Runs {
+    /// Adds columns from this one on, to the right of all others.
+    pub(super) fn add<T: Scalar>(&mut self, mut from: usize, mut column: usize, mut length: usize) {
+        let width = T::shape().columns;
+        while length > 0 {
+            let room = width - column % width;
+            let copied = if room >= COPIED { COPIED } else { 1 << room.min(length).ilog2() };
+            self.runs[self.count] = Run { from, panel: column / width, column: column % width, copied };
+            self.count += 1;
+            let done = copied.min(length);
+            (from, column, length) = (from + done, column + done, length - done);
+        }
+    }
+
+    /// Writes panels [panel, term, width]; each term has its offset in what is seen.
+    pub(super) fn write<T: Scalar>(&self, seen: &[T], offsets: &[usize], panels: &mut [T]) {
+        /// So many terms at a time, so that the lines stay in the nearest cache until all their columns are there.
+        const AT_ONCE: usize = 64;
+        let width = T::shape().columns;
         vectorized(
             #[inline(always)]
             || {
-                for line in (0..panel).step_by(width) {
-                    let offset = if stride == 1 {
-                        c * self.plane + u * self.row + v
-                    } else {
-                        let plane = (c * stride.min(kh) + u % stride) * stride.min(kw) + v % stride;
-                        plane * self.plane + u / stride * self.row + v / stride
-                    };
-                    let seen = &self.numbers[offset..];
-                    for run in &runs[..count] {
-                        let (mut seen, mut panel) = (&seen[run.from..], &mut panels[run.at + line..run.end]);
-                        let mut rest = run.length;
-                        while rest > 0 {
-                            let length = rest.min(COPIED);
-                            if let (Some(x), Some(y)) = (seen.first_chunk::<COPIED>(), panel.first_chunk_mut()) {
-                                *y = *x;
-                            } else {
-                                panel[..length].copy_from_slice(&seen[..length]);
-                            }
-                            (seen, panel, rest) = (&seen[length..], &mut panel[length..], rest - length);
+                for (number, these) in offsets.chunks(AT_ONCE).enumerate() {
+                    for run in &self.runs[..self.count] {
+                        let first = (run.panel * offsets.len() + number * AT_ONCE) * width;
+                        let lines = &mut panels[first..first + these.len() * width];
+                        let seen = &seen[run.from..];
+                        match run.copied {
+                            16 => copy::<T, 16>(seen, these, lines, width, run.column),
+                            8 => copy::<T, 8>(seen, these, lines, width, run.column),
+                            4 => copy::<T, 4>(seen, these, lines, width, run.column),
+                            2 => copy::<T, 2>(seen, these, lines, width, run.column),
+                            _ => copy::<T, 1>(seen, these, lines, width, run.column),
                         }
-                    }
-                    v += 1;
-                    if v == kw {
-                        (u, v) = (u + 1, 0);
-                    }
-                    if u == kh {
-                        (c, u) = (c + 1, 0);
                     }
                 }
             },
         );
     }
-
-    /// The columns of a task in runs, for panels of so many numbers; returns how many runs there are.
-    fn runs(&self, columns: Range<usize>, panel: usize, runs: &mut [Run]) -> usize {
-        let (ow, width) = (self.sizes.ow, T::shape().columns);
-        let (mut count, mut column) = (0, 0);
-        while column < columns.len() {
-            let at = columns.start + column;
-            let (n, output) = (at / self.outputs.len(), self.outputs.start + at % self.outputs.len());
-            let (i, j) = (output / ow, output % ow);
-            // In a picture without padding the rows are adjacent, too.
-            let adjacent = if self.row == ow { self.outputs.end } else { self.outputs.end.min((i + 1) * ow) } - output;
-            let length = adjacent.min(width - column % width).min(columns.len() - column);
-            let from = n * self.picture + (i - self.first) * self.row + j;
-            let (number, at) = (column / width, column % width);
-            runs[count] = Run { from, at: number * panel + at, end: (number + 1) * panel, length };
-            (count, column) = (count + 1, column + length);
-        }
-        count
-    }
 }
 
-/// Adjacent outputs in one panel, which see adjacent numbers.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    /// Where the first number is that they see through the first place of the kernel.
-    from: usize,
-    /// Where it belongs in the panels for the first term, and where its panel ends.
-    at: usize,
-    end: usize,
-    length: usize,
+/// Copies some adjacent numbers to the same columns of every line. The compiler must know how many.
+#[inline(always)]
+fn copy<T: Scalar, const N: usize>(seen: &[T], offsets: &[usize], lines: &mut [T], width: usize, column: usize) {
+    for (line, &offset) in lines.chunks_exact_mut(width).zip(offsets) {
+        let (seen, line) = (&seen[offset..], &mut line[column..]);
+        if let (Some(x), Some(y)) = (seen.first_chunk::<N>(), line.first_chunk_mut()) {
+            *y = *x;
+        } else {
+            // At the end of what is seen.
+            line.iter_mut().zip(seen).for_each(|(y, &x)| *y = x);
+        }
+    }
 }
