@@ -65,7 +65,7 @@ pub(super) struct Edit {
     pub weights: Option<(usize, Summands, f64)>,
     pub whole: Whole,
     pub cost: f64,
-    /// What the backend does, as the end of "d.W_hh …".
+    /// What the backend does, as the end of "`d.W_hh` …".
     pub says: String,
 }
 
@@ -91,10 +91,16 @@ pub(super) struct Candidates {
     pub sizes: Vec<char>,
 }
 
+/// The changes of a relation, as they are found.
+struct List<'a> {
+    base: Edit,
+    relation: &'a Relation,
+    candidates: &'a Candidates,
+    all: Vec<Edit>,
+}
+
 /// All changes of a relation.
 pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) -> Vec<Edit> {
-    let mut all = Vec::new();
-    let own = relation.out.letters();
     let base = Edit {
         family: family.into(),
         relation: relation.clone(),
@@ -103,142 +109,212 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
         cost: 0.0,
         says: String::new(),
     };
-    let mut push = |cost: f64, says: String, change: &dyn Fn(&mut Edit)| {
-        let mut edit = Edit { cost, says, ..base.clone() };
+    let mut list = List { base, relation, candidates, all: Vec::new() };
+    list.of_result();
+    list.of_places();
+    list.copies();
+    for term in 0..relation.terms.len() {
+        list.of_term(term);
+        list.of_summands(term);
+        list.of_factors(term);
+    }
+    list.all
+}
+
+impl List<'_> {
+    fn push(&mut self, cost: f64, says: String, change: impl FnOnce(&mut Edit)) {
+        let mut edit = Edit { cost, says, ..self.base.clone() };
         change(&mut edit);
-        all.push(edit);
-    };
-    for (value, says) in [(0.0, "is 0"), (f64::NAN, "is NaN"), (1.0, "is 1"), (-1.0, "is −1")] {
-        push(
-            if value == 0.0 { 0.8 } else { 1.0 },
-            format!("{says}: it is never written, or its result is lost"),
-            &|edit| edit.whole = Whole::Constant(value),
-        );
+        self.all.push(edit);
     }
-    push(1.0, "has the wrong sign".into(), &|edit| {
-        edit.relation.terms.iter_mut().for_each(|term| term.coefficient = -term.coefficient)
-    });
-    for function in Function::all().filter(|&f| f != relation.function) {
-        if !relation.argmax {
-            let says = if function == Function::Identity {
-                format!("lacks its function {}", relation.function.of("x"))
-            } else if relation.function == Function::Identity {
-                format!("passes through {}", function.of("x"))
-            } else {
-                format!("is {} where {} is asked for", function.of("x"), relation.function.of("x"))
-            };
-            push(1.1, says, &|edit| edit.relation.function = function);
+
+    /// Another function, another sign, a rounding of the whole result.
+    fn of_result(&mut self) {
+        let relation = self.relation;
+        for (value, says) in [(0.0, "is 0"), (f64::NAN, "is NaN"), (1.0, "is 1"), (-1.0, "is −1")] {
+            self.push(
+                if value == 0.0 { 0.8 } else { 1.0 },
+                format!("{says}: it is never written, or its result is lost"),
+                |edit| edit.whole = Whole::Constant(value),
+            );
+        }
+        self.push(1.0, "has the wrong sign".into(), |edit| {
+            edit.relation.terms.iter_mut().for_each(|term| term.coefficient = -term.coefficient);
+        });
+        for function in Function::all().filter(|&f| f != relation.function) {
+            if !relation.argmax {
+                let says = if function == Function::Identity {
+                    format!("lacks its function {}", relation.function.of("x"))
+                } else if relation.function == Function::Identity {
+                    format!("passes through {}", function.of("x"))
+                } else {
+                    format!("is {} where {} is asked for", function.of("x"), relation.function.of("x"))
+                };
+                self.push(1.1, says, |edit| edit.relation.function = function);
+            }
+        }
+        for (rounding, name) in ROUNDINGS {
+            self.push(1.1, format!("is rounded to {name}"), |edit| edit.relation.rounding = rounding);
+        }
+        for (rounding, name) in &ROUNDINGS[..2] {
+            let says = format!("is stored in {name}, a few roundings of {name} from the right values");
+            self.push(1.6, says, |edit| edit.whole = Whole::Stored(*rounding));
+        }
+        // Both operands of a gate's sum, in another block.
+        let stacked = |factor: &&Factor| factor.block.is_some();
+        let blocks: Vec<&Factor> = relation.terms.iter().flat_map(|term| &term.factors).filter(stacked).collect();
+        if blocks.len() > 1 {
+            for block in (0..3).filter(|&block| Some(block) != blocks[0].block) {
+                let names: Vec<&str> = blocks.iter().map(|factor| factor.leaf.as_str()).collect();
+                self.push(1.1, format!("reads the block {} of {}", GATES[block], names.join(" and ")), |edit| {
+                    let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
+                    factors.filter(|factor| factor.block.is_some()).for_each(|factor| factor.block = Some(block));
+                });
+            }
         }
     }
-    for (rounding, name) in ROUNDINGS {
-        push(1.1, format!("is rounded to {name}"), &|edit| edit.relation.rounding = rounding);
-    }
-    let same = family.starts_with("loss") || family.starts_with("max") || family.starts_with("sum");
-    for (rounding, name) in &ROUNDINGS[..2] {
-        let says = format!("is stored in {name}, a few roundings of {name} from the right values");
-        push(1.6, says, &|edit| edit.whole = Whole::Stored(*rounding));
-    }
-    // Both operands of a gate's sum, in another block.
-    let stacked = |factor: &&Factor| factor.block.is_some();
-    let blocks: Vec<&Factor> = relation.terms.iter().flat_map(|term| &term.factors).filter(stacked).collect();
-    if blocks.len() > 1 {
-        for block in (0..3).filter(|&block| Some(block) != blocks[0].block) {
-            let names: Vec<&str> = blocks.iter().map(|factor| factor.leaf.as_str()).collect();
-            push(1.1, format!("reads the block {} of {}", GATES[block], names.join(" and ")), &|edit| {
-                let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
-                factors.filter(|factor| factor.block.is_some()).for_each(|factor| factor.block = Some(block));
-            });
+
+    /// The result of another place, or times a size.
+    fn of_places(&mut self) {
+        let (relation, candidates, family) = (self.relation, self.candidates, self.base.family.clone());
+        let own = relation.out.letters();
+        let same = family.starts_with("loss") || family.starts_with("max") || family.starts_with("sum");
+        for &letter in candidates.sizes.iter().filter(|&&letter| !same || letter == 'i') {
+            for (power, text, cost) in [
+                (Power::Over, "is divided by", 1.3),
+                (Power::Times, "is multiplied by", 1.3),
+                (Power::OverRoot, "is divided by the root of", 1.4),
+                (Power::TimesRoot, "is multiplied by the root of", 1.4),
+            ] {
+                self.push(cost, format!("{text} {}", size_name(&family, letter)), |edit| {
+                    edit.whole = Whole::Scaled(letter, power);
+                });
+            }
         }
-    }
-    for &letter in candidates.sizes.iter().filter(|&&letter| !same || letter == 'i') {
-        for (power, text, cost) in [
-            (Power::Over, "is divided by", 1.3),
-            (Power::Times, "is multiplied by", 1.3),
-            (Power::OverRoot, "is divided by the root of", 1.4),
-            (Power::TimesRoot, "is multiplied by the root of", 1.4),
-        ] {
-            push(cost, format!("{text} {}", size_name(family, letter)), &|edit| {
-                edit.whole = Whole::Scaled(letter, power)
-            });
-        }
-    }
-    for (place, &letter) in own.iter().enumerate() {
-        if relation.out.axes.get(place).is_none_or(|axis| axis.letter != letter) {
-            continue;
-        }
-        for (at, text, cost) in moves(letter) {
-            push(cost + 0.1, format!("is the value of {text}"), &|edit| edit.whole = Whole::Moved(letter, at.clone()));
-        }
-    }
-    if relation.out.axes.len() == 2 {
-        push(1.1, "is transposed".into(), &|edit| edit.whole = Whole::Transposed);
-        push(1.2, "has its rows divided by their L2 norm".into(), &|edit| edit.whole = Whole::Normalised);
-    }
-    if relation.out.axes.iter().any(|axis| axis.letter == 'j') && relation.out.block.is_none() {
-        for (order, text) in ORDERS {
-            push(1.1, format!("has the blocks of its gates in the order {text}"), &|edit| {
-                edit.whole = Whole::Blocks(order)
-            });
-        }
-    }
-    let mut copies: Vec<(f64, Factor)> = Vec::new();
-    for (name, block, axes) in &candidates.names {
-        if *axes == relation.out.axes.len() && own.len() == *axes {
-            let mut leaf = relation.out.clone();
-            (leaf.leaf, leaf.block) = (name.clone(), *block);
-            let same = relation.terms.len() == 1
-                && relation.function == Function::Identity
-                && relation.terms[0].factors == [leaf.clone()];
-            if same || leaf.axes.iter().any(|axis| matches!(axis.at, At::Through(..))) {
+        for (place, &letter) in own.iter().enumerate() {
+            if relation.out.axes.get(place).is_none_or(|axis| axis.letter != letter) {
                 continue;
             }
-            let says = format!("is a copy of {leaf}");
-            if let Some(axis) = leaf.axes.iter().position(|axis| axis.letter == 't') {
-                let mut before = leaf.clone();
-                before.axes[axis].at = At::Shift(-1);
-                copies.push((1.5, before));
+            for (at, text, cost) in moves(letter) {
+                self.push(cost + 0.1, format!("is the value of {text}"), |edit| {
+                    edit.whole = Whole::Moved(letter, at.clone());
+                });
             }
-            if *name == relation.out.leaf && *block == relation.out.block {
-                continue;
+        }
+        if relation.out.axes.len() == 2 {
+            self.push(1.1, "is transposed".into(), |edit| edit.whole = Whole::Transposed);
+            self.push(1.2, "has its rows divided by their L2 norm".into(), |edit| edit.whole = Whole::Normalised);
+        }
+        if relation.out.axes.iter().any(|axis| axis.letter == 'j') && relation.out.block.is_none() {
+            for (order, text) in ORDERS {
+                self.push(1.1, format!("has the blocks of its gates in the order {text}"), |edit| {
+                    edit.whole = Whole::Blocks(order);
+                });
             }
-            push(1.4, says, &|edit| {
+        }
+    }
+
+    /// The values of another tensor.
+    fn copies(&mut self) {
+        let (relation, candidates) = (self.relation, self.candidates);
+        let own = relation.out.letters();
+        let mut copies: Vec<(f64, Factor)> = Vec::new();
+        for (name, block, axes) in &candidates.names {
+            if *axes == relation.out.axes.len() && own.len() == *axes {
+                let mut leaf = relation.out.clone();
+                (leaf.leaf, leaf.block) = (name.clone(), *block);
+                let same = relation.terms.len() == 1
+                    && relation.function == Function::Identity
+                    && relation.terms[0].factors == [leaf.clone()];
+                if same || leaf.axes.iter().any(|axis| matches!(axis.at, At::Through(..))) {
+                    continue;
+                }
+                let says = format!("is a copy of {leaf}");
+                if let Some(axis) = leaf.axes.iter().position(|axis| axis.letter == 't') {
+                    let mut before = leaf.clone();
+                    before.axes[axis].at = At::Shift(-1);
+                    copies.push((1.5, before));
+                }
+                if *name == relation.out.leaf && *block == relation.out.block {
+                    continue;
+                }
+                self.push(1.4, says, |edit| {
+                    edit.relation.terms = vec![Term { coefficient: 1.0, factors: vec![leaf.clone()] }];
+                    edit.relation.function = Function::Identity;
+                    edit.relation.argmax = false;
+                });
+            }
+        }
+        if let Some(axis) = relation.out.axes.iter().position(|axis| axis.letter == 't') {
+            let mut before = relation.out.clone();
+            before.axes[axis].at = At::Shift(-1);
+            copies.push((1.2, before));
+        }
+        for (cost, leaf) in copies {
+            self.push(cost, format!("is still {leaf}"), |edit| {
                 edit.relation.terms = vec![Term { coefficient: 1.0, factors: vec![leaf.clone()] }];
                 edit.relation.function = Function::Identity;
-                edit.relation.argmax = false;
             });
         }
     }
-    if let Some(axis) = relation.out.axes.iter().position(|axis| axis.letter == 't') {
-        let mut before = relation.out.clone();
-        before.axes[axis].at = At::Shift(-1);
-        copies.push((1.2, before));
-    }
-    for (cost, leaf) in copies {
-        push(cost, format!("is still {leaf}"), &|edit| {
-            edit.relation.terms = vec![Term { coefficient: 1.0, factors: vec![leaf.clone()] }];
-            edit.relation.function = Function::Identity;
-        });
-    }
-    for (i, term) in relation.terms.iter().enumerate() {
+
+    /// A term left out, with another sign or size, or with the factor of another term.
+    fn of_term(&mut self, i: usize) {
+        let (relation, own) = (self.relation, self.relation.out.letters());
+        let term = &relation.terms[i];
         let many = relation.terms.len() > 1;
         if many {
-            push(1.0, format!("lacks the term {term}"), &|edit| {
+            self.push(1.0, format!("lacks the term {term}"), |edit| {
                 edit.relation.terms.remove(i);
             });
-            push(1.0, format!("has the term {term} with the wrong sign"), &|edit| {
-                edit.relation.terms[i].coefficient *= -1.0
+            self.push(1.0, format!("has the term {term} with the wrong sign"), |edit| {
+                edit.relation.terms[i].coefficient *= -1.0;
             });
         }
         for (factor, text, cost) in [(2.0, "twice", 1.1), (0.5, "half", 1.3)] {
             let says =
                 if many { format!("has the term {term} {text}") } else { format!("is {text} what it should be") };
-            push(cost, says, &|edit| edit.relation.terms[i].coefficient *= factor);
+            self.push(cost, says, |edit| edit.relation.terms[i].coefficient *= factor);
         }
         if (term.coefficient.abs() - 1.0).abs() > 0.0 {
-            push(1.0, format!("lacks the factor {}", term.coefficient.abs()), &|edit| {
-                edit.relation.terms[i].coefficient = term.coefficient.signum()
+            self.push(1.0, format!("lacks the factor {}", term.coefficient.abs()), |edit| {
+                edit.relation.terms[i].coefficient = term.coefficient.signum();
             });
         }
+        if term.factors.iter().any(|factor| factor.leaf == "all") {
+            for (summands, text) in [
+                (Summands::Vectors, "vectors"),
+                (Summands::Matrices, "matrices"),
+                (Summands::LastTensor, "the last tensor"),
+            ] {
+                self.push(1.2, format!("leaves out the gradients of {text}"), |edit| {
+                    edit.weights = Some((i, summands, 0.0));
+                });
+            }
+        }
+        if term.factors.len() > 1 {
+            for (rounding, name) in ROUNDINGS {
+                self.push(1.2, format!("has the factors of {term} rounded to {name}"), |edit| {
+                    edit.relation.terms[i].factors.iter_mut().for_each(|factor| factor.rounding = rounding);
+                });
+            }
+        }
+        let others =
+            relation.terms.iter().enumerate().filter(|(other, _)| *other != i).flat_map(|(_, other)| &other.factors);
+        for factor in others {
+            let fits = factor.letters().iter().all(|letter| own.contains(letter)) && !term.factors.contains(factor);
+            if fits {
+                self.push(1.2, format!("has the factor {factor} in the term {term} too"), |edit| {
+                    edit.relation.terms[i].factors.push(factor.clone());
+                });
+            }
+        }
+    }
+
+    /// Some summands left out, or counted twice.
+    fn of_summands(&mut self, i: usize) {
+        let (relation, own) = (self.relation, self.relation.out.letters());
+        let term = &relation.terms[i];
         let mut summed: Vec<char> = Vec::new();
         for letter in term.factors.iter().flat_map(Factor::letters) {
             if !own.contains(&letter) && !summed.contains(&letter) {
@@ -261,77 +337,59 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
                         Test::AnyTail(_) => 0.4,
                         _ => 0.5,
                     };
-                push(cost, format!("leaves out the summands with {}", test.says(&letter.to_string())), &|edit| {
+                self.push(cost, format!("leaves out the summands with {}", test.says(&letter.to_string())), |edit| {
                     edit.weights = Some((i, Summands::Index(letter, test), 0.0));
                 });
-                push(
+                self.push(
                     cost + 0.1,
                     format!("counts the summands with {} twice", test.says(&letter.to_string())),
-                    &|edit| {
+                    |edit| {
                         edit.weights = Some((i, Summands::Index(letter, test), 2.0));
                     },
                 );
             }
         }
         if (summed.contains(&'t') && summed.contains(&'b')) || scattered.contains(&'t') {
-            push(1.5, "leaves out each row's last token".into(), &|edit| {
-                edit.weights = Some((i, Summands::LastToken, 0.0))
+            self.push(1.5, "leaves out each row's last token".into(), |edit| {
+                edit.weights = Some((i, Summands::LastToken, 0.0));
             });
-            push(1.6, "counts each row's last token twice".into(), &|edit| {
-                edit.weights = Some((i, Summands::LastToken, 2.0))
+            self.push(1.6, "counts each row's last token twice".into(), |edit| {
+                edit.weights = Some((i, Summands::LastToken, 2.0));
             });
         }
         if scattered.contains(&'t') {
-            push(1.2, "keeps only the last occurrence of each word: it overwrites instead of adding".into(), &|edit| {
-                edit.weights = Some((i, Summands::NotLastOccurrence, 0.0))
+            self.push(
+                1.2,
+                "keeps only the last occurrence of each word: it overwrites instead of adding".into(),
+                |edit| {
+                    edit.weights = Some((i, Summands::NotLastOccurrence, 0.0));
+                },
+            );
+            self.push(1.3, "keeps only the last occurrence of each word within a row".into(), |edit| {
+                edit.weights = Some((i, Summands::NotLastInRow, 0.0));
             });
-            push(1.3, "keeps only the last occurrence of each word within a row".into(), &|edit| {
-                edit.weights = Some((i, Summands::NotLastInRow, 0.0))
+            self.push(1.2, "keeps only the first occurrence of each word".into(), |edit| {
+                edit.weights = Some((i, Summands::NotFirstOccurrence, 0.0));
             });
-            push(1.2, "keeps only the first occurrence of each word".into(), &|edit| {
-                edit.weights = Some((i, Summands::NotFirstOccurrence, 0.0))
+            self.push(1.4, "counts every occurrence of a word but the first twice".into(), |edit| {
+                edit.weights = Some((i, Summands::NotFirstOccurrence, 2.0));
             });
-            push(1.4, "counts every occurrence of a word but the first twice".into(), &|edit| {
-                edit.weights = Some((i, Summands::NotFirstOccurrence, 2.0))
+            self.push(1.4, "counts a token twice that repeats the word before it".into(), |edit| {
+                edit.weights = Some((i, Summands::SameAsBefore, 2.0));
             });
-            push(1.4, "counts a token twice that repeats the word before it".into(), &|edit| {
-                edit.weights = Some((i, Summands::SameAsBefore, 2.0))
+            self.push(1.4, "leaves out a token that repeats the word before it".into(), |edit| {
+                edit.weights = Some((i, Summands::SameAsBefore, 0.0));
             });
-            push(1.4, "leaves out a token that repeats the word before it".into(), &|edit| {
-                edit.weights = Some((i, Summands::SameAsBefore, 0.0))
-            });
-            push(1.2, "is divided by how often the word occurs".into(), &|edit| {
-                edit.weights = Some((i, Summands::Averaged, 1.0))
+            self.push(1.2, "is divided by how often the word occurs".into(), |edit| {
+                edit.weights = Some((i, Summands::Averaged, 1.0));
             });
         }
-        if term.factors.iter().any(|factor| factor.leaf == "all") {
-            for (summands, text) in [
-                (Summands::Vectors, "vectors"),
-                (Summands::Matrices, "matrices"),
-                (Summands::LastTensor, "the last tensor"),
-            ] {
-                push(1.2, format!("leaves out the gradients of {text}"), &|edit| {
-                    edit.weights = Some((i, summands, 0.0))
-                });
-            }
-        }
-        if term.factors.len() > 1 {
-            for (rounding, name) in ROUNDINGS {
-                push(1.2, format!("has the factors of {term} rounded to {name}"), &|edit| {
-                    edit.relation.terms[i].factors.iter_mut().for_each(|factor| factor.rounding = rounding);
-                });
-            }
-        }
-        let others =
-            relation.terms.iter().enumerate().filter(|(other, _)| *other != i).flat_map(|(_, other)| &other.factors);
-        for factor in others {
-            let fits = factor.letters().iter().all(|letter| own.contains(letter)) && !term.factors.contains(factor);
-            if fits {
-                push(1.2, format!("has the factor {factor} in the term {term} too"), &|edit| {
-                    edit.relation.terms[i].factors.push(factor.clone())
-                });
-            }
-        }
+    }
+
+    /// A factor read in another way, left out, or taken twice.
+    fn of_factors(&mut self, i: usize) {
+        let (relation, candidates) = (self.relation, self.candidates);
+        let term = &relation.terms[i];
         for (f, factor) in term.factors.iter().enumerate() {
             let mut change = |cost: f64, says: String, into: Factor| {
                 // A tensor must not explain itself.
@@ -345,34 +403,32 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
                 if relation.argmax && (into.function != factor.function || into.rounding != factor.rounding) {
                     return;
                 }
-                push(cost, says, &|edit| edit.relation.terms[i].factors[f] = into.clone());
+                self.push(cost, says, |edit| edit.relation.terms[i].factors[f] = into.clone());
             };
             of_factor(factor, candidates, &mut change);
             if term.factors.len() > 1 {
                 let times = term.factors.iter().filter(|other| *other == factor).count();
-                push(1.0, format!("lacks the factor {factor}"), &|edit| {
+                self.push(1.0, format!("lacks the factor {factor}"), |edit| {
                     edit.relation.terms[i].factors.remove(f);
                 });
                 if times > 1 {
-                    push(0.9, format!("does not use {factor}"), &|edit| {
-                        edit.relation.terms[i].factors.retain(|other| other != factor)
+                    self.push(0.9, format!("does not use {factor}"), |edit| {
+                        edit.relation.terms[i].factors.retain(|other| other != factor);
                     });
                 }
-                push(1.5, format!("has the factor {factor} twice"), &|edit| {
-                    edit.relation.terms[i].factors.push(factor.clone())
+                self.push(1.5, format!("has the factor {factor} twice"), |edit| {
+                    edit.relation.terms[i].factors.push(factor.clone());
                 });
             }
         }
     }
-    all
 }
 
 /// The size of a letter.
 fn size_name(family: &str, letter: char) -> String {
     let kind = family.split(' ').next().unwrap_or_default();
     let name = match (kind, letter) {
-        ("loss" | "max" | "sum", _) => "the batch size B",
-        ("gru" | "words" | "last", 'b') => "the batch size B",
+        ("loss" | "max" | "sum", _) | ("gru" | "words" | "last", 'b') => "the batch size B",
         (_, 't') => "the number of steps T",
         ("gru" | "last", 'k') => "the hidden size H",
         ("gru", 'j') => "3H",
@@ -486,6 +542,11 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
             change(if indicator { cost + 0.4 } else { cost }, format!("takes {into} for {factor}"), into);
         }
     }
+    of_reading(factor, change);
+}
+
+/// The same leaf with its axes exchanged, without h₀, with its padding, rounded, …
+fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
     let letters: Vec<char> = factor.axes.iter().map(|axis| axis.letter).collect();
     for first in 0..letters.len() {
         for second in first + 1..letters.len() {

@@ -105,17 +105,17 @@ impl Factor {
                 let size = x.shape()[k];
                 let letter = |letter| place(letter).map_or(0, |place| at[place]);
                 let from = match &axis.at {
-                    At::Shift(by) => letter(axis.letter) as isize + by,
+                    At::Shift(by) => letter(axis.letter).cast_signed() + by,
                     At::First => 0,
-                    At::Last => size as isize - 1,
+                    At::Last => size.cast_signed() - 1,
                     At::Reversed if axis.letter == 't' => {
                         let length = row.and_then(|row| lengths.get(at[row])).map_or(size, |&length| length);
-                        length as isize - 1 - letter('t') as isize
+                        length.cast_signed() - 1 - letter('t').cast_signed()
                     }
-                    At::Reversed => size as isize - 1 - letter(axis.letter) as isize,
-                    At::Modulo(n) => (letter(axis.letter) % n) as isize,
-                    At::Clamped(n) if size >= *n => letter(axis.letter).min(size / n * n - 1) as isize,
-                    At::Clamped(_) => letter(axis.letter) as isize,
+                    At::Reversed => size.cast_signed() - 1 - letter(axis.letter).cast_signed(),
+                    At::Modulo(n) => (letter(axis.letter) % n).cast_signed(),
+                    At::Clamped(n) if size >= *n => letter(axis.letter).min(size / n * n - 1).cast_signed(),
+                    At::Clamped(_) => letter(axis.letter).cast_signed(),
                     At::Sorted(times) => {
                         let step = |row: usize| {
                             if *times > 0 {
@@ -125,7 +125,7 @@ impl Factor {
                             }
                         };
                         let row = (0..times.unsigned_abs()).try_fold(letter(axis.letter), |row, _| step(row));
-                        row.map_or(-1, |row| row as isize)
+                        row.map_or(-1, usize::cast_signed)
                     }
                     At::Through(..) => match &through[k] {
                         Some((index, places)) => {
@@ -141,10 +141,8 @@ impl Factor {
                     before = true;
                     continue;
                 }
-                if from < 0 || from as usize >= size {
-                    return 0.0;
-                }
-                source[k] = from as usize;
+                let Some(from) = usize::try_from(from).ok().filter(|&from| from < size) else { return 0.0 };
+                source[k] = from;
             }
             if before {
                 let rest = || source.iter().zip(&self.axes).filter(|(_, axis)| axis.letter != 't').map(|(&at, _)| at);
@@ -344,12 +342,12 @@ pub(super) fn scatter(
                     let index = index.get(name)?.get(IxDyn(&own?)).copied()? as isize;
                     index
                 }
-                _ => place(axis.letter)? as isize,
+                _ => place(axis.letter)?.cast_signed(),
             };
             target.push(index);
         }
-        if target.iter().zip(shape).all(|(&index, &size)| index >= 0 && (index as usize) < size) {
-            let target: Vec<usize> = target.into_iter().map(|index| index as usize).collect();
+        if target.iter().zip(shape).all(|(&index, &size)| usize::try_from(index).is_ok_and(|index| index < size)) {
+            let target: Vec<usize> = target.into_iter().map(isize::cast_unsigned).collect();
             into[IxDyn(&target)] += x;
         }
     }

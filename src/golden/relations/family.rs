@@ -179,36 +179,35 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128].map(Test::From)).map(Atom::Unit));
             atoms.extend((0..3).flat_map(|gate| [Atom::Gate(gate), Atom::OtherGates(gate)]));
         }
-        use Atom as A;
         let elsewhere = self
             .maps
             .iter()
-            .flat_map(|map| map.facts())
+            .flat_map(super::places::Map::facts)
             .filter(|fact| fact.starts_with("the ") || fact.starts_with("layer "));
-        let mut elsewhere: Vec<Atom> = elsewhere.cloned().map(A::NotFact).collect();
+        let mut elsewhere: Vec<Atom> = elsewhere.cloned().map(Atom::NotFact).collect();
         elsewhere.sort_by_key(ToString::to_string);
         elsewhere.dedup();
         atoms.extend(elsewhere);
         if map.has_words() {
-            atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128, 256].map(Test::From)).map(A::Word));
-            atoms.push(A::LargestWord);
+            atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128, 256].map(Test::From)).map(Atom::Word));
+            atoms.push(Atom::LargestWord);
         }
         atoms.extend([
-            A::LastToken,
-            A::NotLastToken,
-            A::FullRow,
-            A::ShortRow,
-            A::LongRow,
-            A::OneToken,
-            A::Diagonal,
-            A::OffDiagonal,
-            A::Above,
-            A::Below,
-            A::Repeated,
-            A::Single,
+            Atom::LastToken,
+            Atom::NotLastToken,
+            Atom::FullRow,
+            Atom::ShortRow,
+            Atom::LongRow,
+            Atom::OneToken,
+            Atom::Diagonal,
+            Atom::OffDiagonal,
+            Atom::Above,
+            Atom::Below,
+            Atom::Repeated,
+            Atom::Single,
         ]);
         let holds = |atom: &Atom| elements.iter().all(|&(s, place)| self.maps[s].holds(atom, &self.maps[s].at(place)));
-        atoms.retain(|atom| !matches!(atom, A::Index(_, Test::From(0))) && holds(atom));
+        atoms.retain(|atom| !matches!(atom, Atom::Index(_, Test::From(0))) && holds(atom));
         atoms.truncate(128);
         atoms
     }
@@ -221,7 +220,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let first = self.sites[self.wrong[0].0];
         let relation = &self.cases[first.case].graph.equations[first.equation].relation;
         let mut factors: Vec<Factor> = relation.terms.iter().flat_map(|term| term.factors.iter().cloned()).collect();
-        factors.iter_mut().for_each(|factor| factor.function = Function::Identity);
+        for factor in &mut factors {
+            factor.function = Function::Identity;
+        }
         let mut bounds = Vec::new();
         let exact = first.exact;
         let choices = factors.into_iter().map(|factor| Some(Box::new(factor))).chain((!exact).then_some(None));

@@ -99,7 +99,7 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
             (key, finding, fits)
         })
         .collect();
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by_key(|a| a.0);
     let mut findings: Vec<Finding> = Vec::new();
     for (_, finding, _) in found {
         // A leaf that is misread is misread wherever it is used.

@@ -370,7 +370,8 @@ impl Builder<'_> {
             .or_else(|| self.case.expected.get(s))
             .map_or((0, 0), |s| (s.shape()[0], s.shape()[1]));
         let ids = self.case.inputs.get("in.image_ids").filter(|_| self.settings.mask_same_image);
-        let same = |i: usize, j: usize| ids.is_some_and(|ids| ids[[i].as_slice()] == ids[[j].as_slice()]);
+        let same =
+            |i: usize, j: usize| ids.is_some_and(|ids| ids[[i].as_slice()].total_cmp(&ids[[j].as_slice()]).is_eq());
         let pairs = |is: &dyn Fn(usize, usize) -> bool| {
             Array2::from_shape_fn(shape, |(i, j)| f64::from(u8::from(is(i, j)))).into_dyn()
         };
@@ -503,7 +504,7 @@ impl Builder<'_> {
                 ("p0", format!("param.{name}"), View::Flat),
             ];
             if let Some(shape) =
-                self.case.inputs.get(&format!("param.{name}")).map(|p| p.raw_dim()).filter(|_| !resumed)
+                self.case.inputs.get(&format!("param.{name}")).map(ndarray::ArrayBase::raw_dim).filter(|_| !resumed)
             {
                 self.give(&format!("zeros.{name}"), ArrayD::zeros(shape));
             }

@@ -39,7 +39,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
 fn before(function: Function, y: f64) -> Option<f64> {
     let x = match function {
         Function::Identity => y,
-        Function::Sigmoid => (y / (1.0 - y)).ln(),
+        Function::Sigmoid => libm::log(y / (1.0 - y)),
         Function::Tanh => libm::atanh(y),
         Function::Root | Function::MinusRoot => y * y,
         Function::Relu if y > 0.0 => y,
@@ -120,9 +120,8 @@ pub(super) fn solve(rows: &[(Vec<f64>, f64)]) -> Option<Vec<f64>> {
         for k in 0..n {
             if k != i {
                 let factor = a[k][i] / a[i][i];
-                for j in i..=n {
-                    a[k][j] -= factor * a[i][j];
-                }
+                let pivot = a[i].clone();
+                a[k].iter_mut().zip(pivot).skip(i).for_each(|(x, p)| *x -= factor * p);
             }
         }
     }
@@ -137,7 +136,7 @@ fn plain(x: f64) -> f64 {
         return (x / unit).round() * unit;
     }
     let halves = (2.0 * x).round() / 2.0;
-    if (x - halves).abs() < PLAIN { halves } else { x }
+    if (x - halves).abs() < PLAIN { halves + 0.0 } else { x }
 }
 
 fn coefficients(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {

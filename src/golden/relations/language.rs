@@ -113,7 +113,7 @@ impl Function {
         match self {
             F::Identity => x,
             F::Sigmoid => x.sigmoid(),
-            F::Tanh => x.tanh(),
+            F::Tanh => Scalar::tanh(x),
             F::Relu => {
                 if x > 0.0 || x.is_nan() {
                     x
@@ -136,7 +136,7 @@ impl Function {
             F::SigmoidSlope => x * (1.0 - x),
             F::TanhSlope => 1.0 - x * x,
             F::SigmoidSlopeAt => F::SigmoidSlope.at(x.sigmoid()),
-            F::TanhSlopeAt => F::TanhSlope.at(x.tanh()),
+            F::TanhSlopeAt => F::TanhSlope.at(Scalar::tanh(x)),
             F::Inverse => {
                 if x == 0.0 {
                     0.0
@@ -267,11 +267,11 @@ impl Factor {
                 At::First | At::Last => &[],
                 _ => &[axis.letter],
             };
-            own.iter().for_each(|&letter| {
+            for &letter in own {
                 if !letters.contains(&letter) {
                     letters.push(letter);
                 }
-            });
+            }
         }
         letters
     }
@@ -444,7 +444,7 @@ impl fmt::Display for Relation {
                 (_, true) => " − ",
             };
             if !summed.is_empty() && !self.argmax {
-                inner += &format!("Σ_{} ", summed.iter().collect::<String>());
+                inner.extend(["Σ_", &summed.iter().collect::<String>(), " "]);
             }
             inner += &term.to_string();
         }

@@ -50,12 +50,12 @@ impl Test {
             Self::Last => index + 1 == size,
             Self::NotLast => index + 1 < size,
             Self::Odd => index % 2 == 1,
-            Self::Even => index % 2 == 0,
+            Self::Even => index.is_multiple_of(2),
             Self::Tail(width) => size >= width && index >= size / width * width,
             Self::AnyTail(width) => index >= size / width * width,
             Self::LastGroup(width) => size > width && index >= (size - 1) / width * width,
             Self::NotLastGroup(width) => size > width && index < (size - 1) / width * width,
-            Self::Multiple(n) => index > 0 && index % n == 0,
+            Self::Multiple(n) => index > 0 && index.is_multiple_of(n),
             Self::From(n) => index >= n,
             Self::Below(n) => index < n,
             Self::Is(n) => index == n,
@@ -146,7 +146,6 @@ impl Atom {
         match self {
             Self::Index(_, test) | Self::Unit(test) => test.cost(),
             Self::Word(test) => test.cost() + 0.1,
-            Self::NotFact(_) | Self::LargestWord => 1.2,
             Self::Fact(_) | Self::Gate(_) | Self::LastToken | Self::OneToken | Self::Diagonal | Self::OffDiagonal => {
                 1.0
             }
@@ -156,7 +155,7 @@ impl Atom {
             | Self::LongRow
             | Self::NotLastToken
             | Self::OtherGates(_) => 1.1,
-            Self::Above | Self::Below | Self::Single => 1.2,
+            Self::NotFact(_) | Self::LargestWord | Self::Above | Self::Below | Self::Single => 1.2,
             Self::Size(..) => 1.5,
             Self::Less(..) | Self::AtLeast(..) => 1.9,
         }

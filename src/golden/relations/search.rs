@@ -35,10 +35,10 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
         if place != first.equation {
             own.retain(|edit| edit.whole == Whole::Kept);
-            own.iter_mut().for_each(|edit| {
+            for edit in &mut own {
                 edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
                 edit.cost += 0.1;
-            });
+            }
         }
         all.extend(own);
     }

@@ -186,7 +186,7 @@ impl<'a> Case<'a> {
 
     fn evaluate(&self, place: usize, other: Option<&Other<'_>>, memo: &Memo) -> Option<ArrayD<f64>> {
         let equation = &self.graph.equations[place];
-        let leaves = Group { case: self, group: equation.group, other, memo };
+        let leaves = Reading { case: self, group: equation.group, other, memo };
         let (relation, none) = (&equation.relation, Weights::new());
         let edited = other.filter(|other| other.family == equation.family);
         let sizes = self.sizes(place)?;
@@ -238,7 +238,7 @@ impl<'a> Case<'a> {
         }
         // From the leaves that have the letters.
         let memo = RefCell::default();
-        let leaves = Group { case: self, group: equation.group, other: None, memo: &memo };
+        let leaves = Reading { case: self, group: equation.group, other: None, memo: &memo };
         let mut sizes = vec![None; letters.len()];
         let factors = equation.relation.terms.iter().flat_map(|term| &term.factors);
         for factor in factors {
@@ -250,19 +250,16 @@ impl<'a> Case<'a> {
             }
         }
         for axis in &equation.relation.out.axes {
-            match &axis.at {
-                At::Through(name, own) => {
-                    let index = leaves.leaf(name)?;
-                    for (letter, &size) in own.iter().zip(index.shape()) {
-                        sizes[letters.iter().position(|l| l == letter)?] = Some(size);
-                    }
+            if let At::Through(name, own) = &axis.at {
+                let index = leaves.leaf(name)?;
+                for (letter, &size) in own.iter().zip(index.shape()) {
+                    sizes[letters.iter().position(|l| l == letter)?] = Some(size);
                 }
-                _ => {
-                    let (at, shape) = (letters.iter().position(|l| *l == axis.letter)?, self.out_shape(place));
-                    let own = equation.relation.out.axes.iter().position(|other| other.letter == axis.letter)?;
-                    if let Some(shape) = shape {
-                        sizes[at] = Some(shape[own]);
-                    }
+            } else {
+                let (at, shape) = (letters.iter().position(|l| *l == axis.letter)?, self.out_shape(place));
+                let own = equation.relation.out.axes.iter().position(|other| other.letter == axis.letter)?;
+                if let Some(shape) = shape {
+                    sizes[at] = Some(shape[own]);
                 }
             }
         }
@@ -291,13 +288,13 @@ impl<'a> Case<'a> {
     /// The values of a leaf of an equation's group, as the backend wrote it.
     pub(super) fn leaf(&self, place: usize, name: &str) -> Option<ArrayD<f64>> {
         let memo = RefCell::default();
-        Group { case: self, group: self.graph.equations[place].group, other: None, memo: &memo }.leaf(name)
+        Reading { case: self, group: self.graph.equations[place].group, other: None, memo: &memo }.leaf(name)
     }
 
     /// The leaves of an equation.
-    pub(super) fn with_leaves<R>(&self, place: usize, use_them: impl FnOnce(&Group<'_, '_>) -> R) -> R {
+    pub(super) fn with_leaves<R>(&self, place: usize, use_them: impl FnOnce(&Reading<'_, '_>) -> R) -> R {
         let memo = RefCell::default();
-        use_them(&Group { case: self, group: self.graph.equations[place].group, other: None, memo: &memo })
+        use_them(&Reading { case: self, group: self.graph.equations[place].group, other: None, memo: &memo })
     }
 
     /// Which elements of a tensor are compared.
@@ -310,14 +307,14 @@ impl<'a> Case<'a> {
 type Memo = RefCell<BTreeMap<String, ArrayD<f64>>>;
 
 /// The leaves of a group, with another relation in the place of one.
-pub(super) struct Group<'c, 'a> {
+pub(super) struct Reading<'c, 'a> {
     case: &'c Case<'a>,
     group: usize,
     other: Option<&'c Other<'c>>,
     memo: &'c Memo,
 }
 
-impl Group<'_, '_> {
+impl Reading<'_, '_> {
     fn seen(&self, name: &str, of: impl Fn(&str) -> Option<ArrayD<f64>>) -> Option<ArrayD<f64>> {
         match self.case.graph.groups[self.group].leaves.get(name) {
             Some(leaf) => Some(leaf.view.of(&of(&leaf.tensor)?)),
@@ -327,7 +324,7 @@ impl Group<'_, '_> {
     }
 }
 
-impl Leaves for Group<'_, '_> {
+impl Leaves for Reading<'_, '_> {
     fn leaf(&self, name: &str) -> Option<ArrayD<f64>> {
         self.seen(name, |tensor| {
             if self.other.is_some() && self.case.composed.contains(tensor) {

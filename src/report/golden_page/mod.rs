@@ -245,7 +245,9 @@ fn relation(finding: &Finding) -> String {
         let _ = write!(out, "<p>{} has other values{place}.</p>", code(&finding.tensor));
     }
     let _ = write!(out, "<p class=\"soft\">{}", short(&finding.example.to_string()));
-    finding.names.iter().for_each(|name| out += &format!("; {}", short(name)));
+    for name in &finding.names {
+        let _ = write!(out, "; {}", short(name));
+    }
     if let Some(look) = finding.look {
         let _ = write!(out, ". Look at {look}");
     }
