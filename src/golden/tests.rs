@@ -1090,7 +1090,8 @@ fn a_mistake_that_explains_a_minority_is_a_likeness_and_no_diagnosis() {
     }
     let d = diagnose(&checked, F32, false);
     assert!(d.named.is_empty(), "{:?}", d.named);
-    assert!(d.similar.iter().any(|similar| similar.mistakes == ["mean-over-batch"]), "{:?}", d.similar);
+    // With two pairs, half of the loss is the same.
+    assert!(d.similar.iter().any(|similar| similar.mistakes.contains(&"mean-over-batch".into())), "{:?}", d.similar);
     assert!(d.unexplained.len() > d.similar[0].cases.len());
 }
 

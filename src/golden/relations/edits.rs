@@ -476,6 +476,8 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
 }
 
 fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f64, String, Factor)) {
+    // Where a sum or a mask begins and ends is rarely written in another way.
+    let indicator = matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final" | "damped" | "decay");
     for function in Function::all().filter(|&function| function != factor.function) {
         let into = Factor { function, ..factor.clone() };
         let near = matches!(
@@ -493,7 +495,9 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
                 | Function::Abs
         );
         change(
-            if near {
+            if indicator {
+                1.6
+            } else if near {
                 1.0
             } else if plain {
                 1.2
@@ -537,8 +541,6 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
             let at = if let At::Shift(by) = at { At::Shift(own + by) } else { at };
             let mut into = factor.clone();
             into.axes[place].at = at;
-            let indicator =
-                matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final" | "damped" | "decay");
             change(if indicator { cost + 0.4 } else { cost }, format!("takes {into} for {factor}"), into);
         }
     }
