@@ -12,6 +12,8 @@ use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
+/// The relations of unwritten tensors are searched too, if there are no more than these on the way.
+const UNWRITTEN: usize = 6;
 /// Of elements with whole numbers at least this many must be wrong: a few agree with many changes.
 const WHOLE_NUMBERS: usize = 8;
 
@@ -26,7 +28,9 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     // The relation itself, and those of unwritten tensors that it is made of.
     let mut all: Vec<Edit> = Vec::new();
     let mut families: Vec<String> = Vec::new();
-    for place in std::iter::once(first.equation).chain(case.unwritten_before(first.equation)) {
+    let unwritten = case.unwritten_before(first.equation);
+    let few = if unwritten.len() <= UNWRITTEN { &unwritten[..] } else { &[] };
+    for place in std::iter::once(first.equation).chain(few.iter().copied()) {
         let equation = &case.graph.equations[place];
         if families.contains(&equation.family) {
             continue;
