@@ -64,6 +64,14 @@ pub struct CheckReport {
     pub(crate) checked: Vec<Checked>,
 }
 
+impl CheckReport {
+    /// Whether a relation says how a step is wrong.
+    #[must_use]
+    pub(crate) fn is_explained(&self) -> bool {
+        self.broken.iter().any(|finding| !finding.says.is_empty())
+    }
+}
+
 /// How many cases and tensors have each outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Counts {
@@ -160,6 +168,28 @@ fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
     names.into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
+/// The cases to check.
+///
+/// # Errors
+///
+/// If one of those that are named does not exist.
+pub(super) fn asked<'s>(suite: &'s Suite, options: &CheckOptions) -> Result<Vec<&'s CaseEntry>> {
+    let all = &suite.manifest.cases;
+    options.cases.iter().try_for_each(|id| known(suite, id))?;
+    Ok(all.iter().filter(|case| options.cases.is_empty() || options.cases.contains(&case.id)).collect())
+}
+
+/// # Errors
+///
+/// If there is no such case.
+pub(super) fn known(suite: &Suite, id: &str) -> Result<()> {
+    let manifest = &suite.manifest;
+    if manifest.cases.iter().any(|case| case.id == id) {
+        return Ok(());
+    }
+    Err(Error::mismatch(format!("there is no case {} in the suite {}", escape::name(id), manifest.suite)))
+}
+
 /// Checks a folder of `<id>.safetensors` or `.npz` files against the suite in another folder.
 ///
 /// ```
@@ -202,17 +232,13 @@ pub(crate) fn check_against(
         return Err(Error::file(folder, "expected a folder of <case>.safetensors or .npz files, found none"));
     }
     let all = &suite.manifest.cases;
-    if let Some(unknown) = options.cases.iter().find(|id| all.iter().all(|case| case.id != **id)) {
-        return Err(Error::mismatch(format!("there is no case {unknown} in the suite {}", suite.manifest.suite)));
-    }
+    let asked = asked(suite, options)?;
     if let Some(layout) = layout
         && !all.iter().any(|case| case.program.is_of_pictures())
     {
         let problem = format!("layout {layout}: there are no pictures in the suite {}", suite.manifest.suite);
         return Err(Error::mismatch(problem));
     }
-    let asked: Vec<&CaseEntry> =
-        all.iter().filter(|case| options.cases.is_empty() || options.cases.contains(&case.id)).collect();
     let checked: Result<Vec<Checked>> = asked
         .par_iter()
         .map(|entry| {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
-use super::check::{CheckOptions, CheckReport, check_one, missing, summary};
+use super::check::{CheckOptions, CheckReport, asked, check_one, known, missing, summary};
 use super::compare::{Found, FoundTensors};
 use super::diagnose::Checked;
-use super::suite::{CaseEntry, Suite};
+use super::suite::Suite;
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
 use crate::escape;
@@ -61,14 +61,8 @@ impl Outputs {
     ///
     /// If a case does not exist, or if a file of the suite is damaged.
     pub fn check(&self, suite: &Suite, profile: Profile, options: &CheckOptions) -> Result<CheckReport> {
-        let all = &suite.manifest.cases;
-        let known = |id: &&String| all.iter().all(|case| case.id != **id);
-        if let Some(unknown) = self.cases.keys().chain(&options.cases).find(known) {
-            let unknown = escape::name(unknown);
-            return Err(Error::mismatch(format!("there is no case {unknown} in the suite {}", suite.manifest.suite)));
-        }
-        let asked: Vec<&CaseEntry> =
-            all.iter().filter(|case| options.cases.is_empty() || options.cases.contains(&case.id)).collect();
+        self.cases.keys().try_for_each(|id| known(suite, id))?;
+        let asked = asked(suite, options)?;
         let checked: Result<Vec<Checked>> = asked
             .par_iter()
             .map(|entry| match self.cases.get(&entry.id) {

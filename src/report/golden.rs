@@ -262,15 +262,15 @@ fn failures(out: &mut String, checkup: &CheckReport) {
         out.push_str(&sentence(diagnosis));
     }
     // Where the relations tell the place, a likeness or a count would only distract.
-    let located = checkup.broken.iter().any(|finding| !finding.says.is_empty());
-    for diagnosis in d.similar.iter().take(if located { 0 } else { 3 }) {
+    let explained = checkup.is_explained();
+    for diagnosis in d.similar.iter().take(if explained { 0 } else { 3 }) {
         out.push('\n');
         out.push_str(&likeness(diagnosis, c.failed));
     }
     if !d.together.is_empty() {
         let _ = writeln!(out, "\nTogether these explain: {}", some(&d.together));
     }
-    if !d.unexplained.is_empty() && !located {
+    if !d.unexplained.is_empty() && !explained {
         let _ = writeln!(
             out,
             "\nno diagnosis for {}: none of {} known mistakes gives all of their values: {}",

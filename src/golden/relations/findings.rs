@@ -90,18 +90,16 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         .flat_map_iter(|(place, (case, report))| sites(place, case, report))
         .collect();
     let broken: BTreeSet<&str> = all.iter().filter(|site| site.broken()).map(|site| family(&cases, site)).collect();
-    let mut found: Vec<(Key, Finding, Vec<Fit>)> = broken
+    let mut found: Vec<(Key, Finding)> = broken
         .into_par_iter()
         .map(|name| {
             let family = Family::new(name, &cases, &all);
-            let fits = explain(&family);
-            let (key, finding) = describe(&family, &fits);
-            (key, finding, fits)
+            describe(&family, &explain(&family))
         })
         .collect();
-    found.sort_by_key(|a| a.0);
+    found.sort_by_key(|(key, _)| *key);
     let mut findings: Vec<Finding> = Vec::new();
-    for (_, finding, _) in found {
+    for (_, finding) in found {
         // A leaf that is misread is misread wherever it is used.
         let same = findings.iter_mut().find(|known| {
             !finding.says.is_empty()

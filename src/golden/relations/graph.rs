@@ -82,6 +82,8 @@ pub(super) struct Graph {
     pub given: BTreeMap<String, ArrayD<f64>>,
     /// `in.lengths`, or 1 for each row of a cell.
     pub lengths: Vec<usize>,
+    /// T: the time steps of padded tensors; 1 where there are none.
+    pub steps: usize,
     /// The gradients [steps, …] of all parameters, which [`ALL`] holds one after another.
     pub concatenated: Vec<(String, View)>,
     /// Tensors that depend on themselves at another step.
@@ -105,20 +107,30 @@ impl Graph {
     pub(super) fn of(case: &GoldenCase, settings: &Settings) -> Self {
         let mut build = Builder { case, settings, graph: Self::default() };
         build.graph.lengths = lengths_of(&case.inputs).unwrap_or_default();
+        let padded = case.inputs.get("in.captions").or_else(|| case.inputs.get("in.x").filter(|x| x.ndim() == 3));
+        build.graph.steps = padded.map_or(1, |x| x.shape()[1]);
         match case.entry.program {
             Program::GruCell => build.gru_cell(),
             Program::Gru => {
-                build.gru("in.x", "out.last", "in.d_last", "grad.in.x", true);
+                build.gru("in.x", "out.last", true);
+                build.gru_back("in.d_last", "grad.in.x", true);
             }
-            Program::Embedding => build.words("in.d_words"),
-            Program::Linear => build.linear(["in.x", FC, "out.y", "in.d_y", "grad.in.x"], ""),
+            Program::Embedding => {
+                build.words();
+                build.words_back("in.d_words");
+            }
+            Program::Linear => {
+                let names = ["in.x", FC, "out.y", "in.d_y", "grad.in.x"];
+                build.linear(names, "");
+                build.linear_back(names, "");
+            }
             Program::L2norm => {
                 build.equations("norm", "", text::NORM, &NORM_ALONE);
                 build.equations("norm", "", text::NORM_BACK, &NORM_ALONE);
             }
             Program::Scores => {
-                let leaves = ["in.image_embedding", "in.caption_embedding", "out.scores", "in.d_scores"];
-                build.scores(leaves, ["grad.in.image_embedding", "grad.in.caption_embedding"]);
+                build.scores(["in.image_embedding", "in.caption_embedding", "out.scores"]);
+                build.scores_back("in.d_scores", ["grad.in.image_embedding", "grad.in.caption_embedding"]);
             }
             Program::Loss => {
                 build.loss("in.scores");
@@ -140,7 +152,7 @@ impl Builder<'_> {
         self.graph.given.insert(name.into(), values);
     }
 
-    /// Adds equations to a group, which begins here if its last one is another.
+    /// Adds equations to a group, which begins with its first ones, and leaves to those that it has.
     fn equations(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, &str)]) {
         let leaves: Vec<(&str, String, View)> =
             leaves.iter().map(|&(short, tensor)| (short, tensor.to_owned(), View::Whole)).collect();
@@ -180,38 +192,27 @@ impl Builder<'_> {
         self.graph.equations.push(Equation { group, family, relation, tensor });
     }
 
-    fn words(&mut self, d_words: &str) {
+    fn words(&mut self) {
         let size = self.case.inputs.get(&format!("param.{EMBED}")).map_or(0, |w| w.shape()[0]) as f64;
         if let Some(ids) = self.case.inputs.get("in.captions").cloned() {
             self.give("id_plus_1", ids.mapv(|id| id + 1.0));
             self.give("id_minus_1", ids.mapv(|id| id - 1.0));
             self.give("id_at_most_V_minus_2", ids.mapv(|id| id.min(size - 2.0)));
-            self.give("id_modulo_64", ids.mapv(|id| id % 64.0));
-            self.give("id_modulo_32", ids.mapv(|id| id % 32.0));
-            self.give("id_modulo_256", ids.mapv(|id| id % 256.0));
+            for n in [32, 64, 256] {
+                self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
+            }
         }
-        let (weight, grad) = (format!("param.{EMBED}"), format!("grad.{EMBED}"));
-        let leaves =
-            [("words", "mid.words"), ("W", &weight), ("id", "in.captions"), ("d.W", &grad), ("d.words", d_words)];
-        let texts: &[&str] = if self.graph.equations.iter().any(|e| e.family == "words words") {
-            &[text::WORDS_BACK]
-        } else if self.case.entry.program == Program::Model {
-            &[text::WORDS]
-        } else {
-            &[text::WORDS, text::WORDS_BACK]
-        };
-        for text in texts {
-            self.equations("words", "", text, &leaves);
-        }
+        let weight = format!("param.{EMBED}");
+        self.equations("words", "", text::WORDS, &[("words", "mid.words"), ("W", &weight), ("id", "in.captions")]);
+    }
+
+    fn words_back(&mut self, d_words: &str) {
+        let grad = format!("grad.{EMBED}");
+        self.equations("words", "", text::WORDS_BACK, &[("d.W", &grad), ("d.words", d_words)]);
     }
 
     /// x, path of the parameters, y, dy, dx.
-    fn linear(&mut self, names: [&str; 5], part: &str) {
-        self.linear_forward(names, part);
-        self.linear_back(names, part);
-    }
-
-    fn linear_forward(&mut self, [x, path, y, ..]: [&str; 5], part: &str) {
+    fn linear(&mut self, [x, path, y, ..]: [&str; 5], part: &str) {
         let (weight, bias) = (format!("param.{path}.weight"), format!("param.{path}.bias"));
         self.equations("linear", part, text::LINEAR, &[("x", x), ("W", &weight), ("bias", &bias), ("y", y)]);
     }
@@ -257,19 +258,10 @@ impl Builder<'_> {
         }
     }
 
-    /// All layers, forward and backward.
-    fn gru(&mut self, x: &str, last: &str, d_last: &str, d_x: &str, given: bool) {
-        self.gru_forward(x, last, given);
-        self.gru_back(d_last, d_x, given);
-    }
-
-    fn steps(&self) -> usize {
-        ["in.x", "in.captions"].iter().find_map(|name| self.case.inputs.get(*name)).map_or(0, |x| x.shape()[1])
-    }
-
-    fn gru_forward(&mut self, x: &str, last: &str, given: bool) {
+    /// All layers.
+    fn gru(&mut self, x: &str, last: &str, given: bool) {
         let layers = self.settings.num_layers;
-        let (steps, lengths) = (self.steps(), self.graph.lengths.clone());
+        let (steps, lengths) = (self.graph.steps, self.graph.lengths.clone());
         let place = |is: &dyn Fn(usize, usize) -> f64| {
             Array2::from_shape_fn((lengths.len(), steps), |(b, t)| is(lengths[b], t)).into_dyn()
         };
@@ -339,12 +331,7 @@ impl Builder<'_> {
         }
     }
 
-    fn scores(&mut self, [f, g, s, ds]: [&str; 4], [df, dg]: [&str; 2]) {
-        self.scores_forward([f, g, s]);
-        self.scores_back(ds, [df, dg]);
-    }
-
-    fn scores_forward(&mut self, [f, g, s]: [&str; 3]) {
+    fn scores(&mut self, [f, g, s]: [&str; 3]) {
         let (kind, forward, _) = self.measure();
         self.equations(kind, "", forward, &[("f", f), ("g", g), ("s", s)]);
     }
@@ -403,16 +390,16 @@ impl Builder<'_> {
         let proj = ["mid.last", PROJ, "mid.caption.projected", "grad.mid.caption.projected", "grad.mid.last"];
         let vectors = if caption_projection { proj[2] } else { proj[0] };
         let d_vectors = if caption_projection { proj[3] } else { proj[4] };
-        self.linear_forward(fc, "image");
+        self.linear(fc, "image");
         self.head("image", [fc[2], fc[3]], !no_imgnorm, use_abs);
-        self.words("grad.mid.words");
-        self.gru_forward("mid.words", "mid.last", false);
+        self.words();
+        self.gru("mid.words", "mid.last", false);
         if caption_projection {
-            self.linear_forward(proj, "caption");
+            self.linear(proj, "caption");
         }
         self.head("caption", [vectors, d_vectors], true, use_abs);
         let (f, g) = ("out.image_embedding", "out.caption_embedding");
-        self.scores_forward([f, g, "out.scores"]);
+        self.scores([f, g, "out.scores"]);
         self.loss("out.scores");
         self.loss_back("out.scores", "grad.out.scores");
         self.scores_back("grad.out.scores", ["grad.out.image_embedding", "grad.out.caption_embedding"]);
@@ -423,7 +410,7 @@ impl Builder<'_> {
             self.linear_back(proj, "caption");
         }
         self.gru_back("grad.mid.last", "grad.mid.words", false);
-        self.words("grad.mid.words");
+        self.words_back("grad.mid.words");
         if self.settings.steps == 1 {
             self.one_step();
         }
@@ -460,17 +447,16 @@ impl Builder<'_> {
 
     /// Adam's constants after each of `steps` steps, from a step count.
     fn constants(&mut self, steps: usize, start: f64) {
-        let power = |beta: f64, n: f64| libm::pow(beta, n);
         for (place, [damped, decay, correct]) in
             [["damped", "decay", "correct_m"], ["squared", "decay_squared", "correct_v"]].into_iter().enumerate()
         {
             let beta = BETAS[place];
             let damp = Array2::from_shape_fn((steps, steps), |(u, s)| {
-                if s <= u { (1.0 - beta) * power(beta, (u - s) as f64) } else { 0.0 }
+                if s <= u { (1.0 - beta) * libm::pow(beta, (u - s) as f64) } else { 0.0 }
             });
             self.give(damped, damp.into_dyn());
-            self.give(decay, Array1::from_shape_fn(steps, |u| power(beta, u as f64 + 1.0)).into_dyn());
-            let corrected = |u: usize| 1.0 / (1.0 - power(beta, start + u as f64 + 1.0));
+            self.give(decay, Array1::from_shape_fn(steps, |u| libm::pow(beta, u as f64 + 1.0)).into_dyn());
+            let corrected = |u: usize| 1.0 / (1.0 - libm::pow(beta, start + u as f64 + 1.0));
             self.give(correct, Array1::from_shape_fn(steps, corrected).into_dyn());
         }
         let last = Array1::from_shape_fn(steps, |u| f64::from(u8::from(u + 1 == steps)));
@@ -483,13 +469,9 @@ impl Builder<'_> {
     /// Norms and clipping of the gradients [steps, …] of some parameters, then Adam on each.
     fn adam(&mut self, names: &[String], gradient: &dyn Fn(&str) -> (String, View), resumed: bool) {
         self.graph.concatenated = names.iter().map(|name| gradient(name)).collect();
-        let mut leaves: Vec<(String, String, View)> = vec![("all".into(), ALL.into(), View::Whole)];
-        leaves.push(("norms".into(), "opt.norms".into(), View::Whole));
-        leaves.push(("clip".into(), "opt.clip".into(), View::Whole));
-        let leaves: Vec<(&str, String, View)> =
-            leaves.iter().map(|(short, tensor, view)| (short.as_str(), tensor.clone(), *view)).collect();
-        self.viewed("clip", "", text::GLOBAL_NORM, &leaves);
-        self.viewed("clip", "", if self.settings.grad_clip > 0.0 { text::CLIP } else { text::NO_CLIP }, &leaves);
+        let leaves = [("all", ALL), ("norms", "opt.norms"), ("clip", "opt.clip")];
+        self.equations("clip", "", text::GLOBAL_NORM, &leaves);
+        self.equations("clip", "", if self.settings.grad_clip > 0.0 { text::CLIP } else { text::NO_CLIP }, &leaves);
         for name in names {
             let (tensor, view) = gradient(name);
             let state = |part: &str| if resumed { format!("in.{part}.{name}") } else { format!("zeros.{name}") };
@@ -529,7 +511,7 @@ impl Builder<'_> {
 }
 
 /// Leaves that follow from the settings and inputs.
-pub(super) const GIVEN: [&str; 23] = [
+pub(super) const GIVEN: [&str; 22] = [
     "end",
     "padded_end",
     "one_before_end",
@@ -552,7 +534,6 @@ pub(super) const GIVEN: [&str; 23] = [
     "ones",
     "rate",
     "limit",
-    "zeros",
 ];
 
 fn weights(k: usize) -> Vec<(&'static str, String, View)> {

@@ -75,7 +75,7 @@ pub(super) fn sites(place: usize, case: &Case<'_>, report: &CaseReport) -> Vec<S
         }
         let Some(tolerance) = judged.tolerance else { continue };
         let exact = case.golden.entry.tensors.iter().any(|tensor| tensor.name == equation.tensor && tensor.exact);
-        let (Some(found), Some(right)) = (case.written(number), case.right(number)) else { continue };
+        let (Some(found), Some(right)) = (case.left_side(number), case.right(number)) else { continue };
         if found.shape() != right.shape() {
             continue;
         }

@@ -6,10 +6,11 @@
 //! | `graph` | which relations a case has, and which tensor each of their leaves is |
 //! | `evaluate`, `values` | what a relation gives, on the backend's own values |
 //! | `local` | which relations do not hold |
-//! | `edits`, `places` | single changes of a relation, and where they may hold |
+//! | `edits`, `changed`, `places` | single changes of a relation, what they give, and where they may hold |
 //! | `family`, `identify`, `search` | the cheapest change that gives the backend's values in all cases |
 //! | [`findings`] | the explanation of a red check |
 
+mod changed;
 mod edits;
 mod equations;
 mod evaluate;

@@ -322,14 +322,7 @@ impl<'c, 'a> Map<'c, 'a> {
         self.case.graph.lengths.get(self.index(at, 'b')?.0).copied()
     }
 
-    /// T: the steps of the padded tensors; 1 in a cell.
-    fn steps(&self) -> usize {
-        let inputs = &self.case.golden.inputs;
-        let padded = inputs.get("in.captions").or_else(|| inputs.get("in.x").filter(|x| x.ndim() == 3));
-        padded.map_or(1, |x| x.shape()[1])
-    }
-
-    /// Whether a condition holds at an element; `leaf` gives the values of the leaf of a bound.
+    /// Whether a condition holds at an element.
     pub(super) fn holds(&self, atom: &Atom, at: &[usize]) -> bool {
         let pair = |holds: &dyn Fn(usize, usize) -> bool| match (self.index(at, 'i'), self.index(at, 'j')) {
             (Some((i, _)), Some((j, _))) => holds(i, j),
@@ -348,8 +341,8 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::NotLastToken => {
                 self.length(at).is_some_and(|length| self.index(at, 't').is_some_and(|(t, _)| t + 1 < length))
             }
-            Atom::FullRow => self.length(at) == Some(self.steps()),
-            Atom::ShortRow => self.length(at).is_some_and(|length| length < self.steps()),
+            Atom::FullRow => self.length(at) == Some(self.case.graph.steps),
+            Atom::ShortRow => self.length(at).is_some_and(|length| length < self.case.graph.steps),
             Atom::LongRow => self.length(at).is_some_and(|length| length > 1),
             Atom::OneToken => self.length(at) == Some(1),
             Atom::Diagonal => pair(&|i, j| i == j),

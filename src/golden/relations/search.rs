@@ -7,7 +7,7 @@ use super::edits::{Candidates, Edit, Whole, edits};
 use super::family::{Family, Fit};
 use super::graph::GIVEN;
 use super::identify;
-use super::language::Factor;
+use super::language::{Factor, STACKED};
 use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
@@ -84,8 +84,7 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
             continue;
         }
         let Some(values) = case.leaf(place, short) else { continue };
-        let stacked = matches!(short, "a" | "c" | "d.a" | "d.c");
-        if stacked {
+        if STACKED.contains(&short) {
             names.extend((0..3).map(|block| (short.to_owned(), Some(block), values.ndim())));
         }
         names.push((short.to_owned(), None, values.ndim()));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use ndarray::{ArrayD, Axis, CowArray, IxDyn, Slice};
 
 use super::evaluate::{Leaves, Weights, scatter};
 use super::graph::{ALL, Equation, Graph, View};
@@ -50,15 +50,7 @@ impl<'a> Case<'a> {
         let given = std::mem::take(&mut case.graph.given);
         case.values.extend(given);
         for (name, expected) in &golden.expected {
-            let written = found.get(name).and_then(|found| {
-                if found.values.shape() == expected.shape() {
-                    Some(found.values.clone())
-                } else if found.values.len() == 1 && expected.len() == 1 {
-                    Some(ArrayD::from_elem(expected.raw_dim(), found.values.sum()))
-                } else {
-                    None
-                }
-            });
+            let written = case.written(name);
             if written.is_none() {
                 case.composed.insert(name.clone());
             }
@@ -187,24 +179,16 @@ impl<'a> Case<'a> {
     fn evaluate(&self, place: usize, other: Option<&Other<'_>>, memo: &Memo) -> Option<ArrayD<f64>> {
         let equation = &self.graph.equations[place];
         let leaves = Reading { case: self, group: equation.group, other, memo };
-        let (relation, none) = (&equation.relation, Weights::new());
-        let edited = other.filter(|other| other.family == equation.family);
-        let sizes = self.sizes(place)?;
-        let values = match edited {
+        let (relation, sizes) = (&equation.relation, self.sizes(place)?);
+        let values = match other.filter(|other| other.family == equation.family) {
             Some(other) => other.relation.evaluate(&leaves, &sizes, &other.weights)?,
-            None => relation.evaluate(&leaves, &sizes, &none)?,
+            None => relation.evaluate(&leaves, &sizes, &Weights::new())?,
         };
-        let through: Vec<&String> = relation
-            .out
-            .axes
-            .iter()
-            .filter_map(|axis| if let At::Through(name, _) = &axis.at { Some(name) } else { None })
-            .collect();
-        if through.is_empty() {
+        if relation.out.through().next().is_none() {
             return Some(values);
         }
         let index: Option<BTreeMap<String, ArrayD<f64>>> =
-            through.into_iter().map(|name| Some((name.clone(), leaves.leaf(name)?))).collect();
+            relation.out.through().map(|(name, _)| Some((name.clone(), leaves.leaf(name)?))).collect();
         scatter(&relation.out, &self.masked(&relation.out.letters(), values), &self.out_shape(place)?, &index?)
     }
 
@@ -287,8 +271,7 @@ impl<'a> Case<'a> {
 
     /// The values of a leaf of an equation's group, as the backend wrote it.
     pub(super) fn leaf(&self, place: usize, name: &str) -> Option<ArrayD<f64>> {
-        let memo = RefCell::default();
-        Reading { case: self, group: self.graph.equations[place].group, other: None, memo: &memo }.leaf(name)
+        self.with_leaves(place, |leaves| leaves.leaf(name))
     }
 
     /// The leaves of an equation.
@@ -352,20 +335,20 @@ impl Leaves for Reading<'_, '_> {
 }
 
 impl Case<'_> {
-    /// The left side of an equation as the backend wrote it.
-    pub(super) fn written(&self, place: usize) -> Option<ArrayD<f64>> {
-        let tensor = &self.graph.equations[place].tensor;
-        let expected = self.golden.expected.get(tensor)?;
-        let found = self.found.get(tensor)?;
-        let scalar = found.values.len() == 1 && expected.len() == 1;
-        if found.values.shape() != expected.shape() && !scalar {
-            return None;
-        }
-        Some(self.seen(place, &found.values.to_shape(expected.raw_dim()).ok()?.into_owned()))
+    /// A tensor as the backend wrote it; none if it did not, or in another shape.
+    fn written(&self, tensor: &str) -> Option<ArrayD<f64>> {
+        let (expected, found) = (self.golden.expected.get(tensor)?, &self.found.get(tensor)?.values);
+        let scalar = found.len() == 1 && expected.len() == 1;
+        (found.shape() == expected.shape() || scalar)
+            .then(|| found.to_shape(expected.raw_dim()).ok())?
+            .map(CowArray::into_owned)
     }
-}
 
-impl Case<'_> {
+    /// The left side of an equation as the backend wrote it.
+    pub(super) fn left_side(&self, place: usize) -> Option<ArrayD<f64>> {
+        Some(self.seen(place, &self.written(&self.graph.equations[place].tensor)?))
+    }
+
     /// The size of a letter in an equation: of its left side, or of any leaf.
     pub(super) fn size_of(&self, place: usize, letter: char) -> Option<usize> {
         let relation = &self.graph.equations[place].relation;

@@ -184,11 +184,11 @@ fn diagnosis(checkup: &CheckReport) -> String {
     for finding in &checkup.broken {
         out += &relation(finding);
     }
-    let located = checkup.broken.iter().any(|finding| !finding.says.is_empty());
+    let is_explained = checkup.is_explained();
     for named in &d.named {
         out += &explained(named);
     }
-    for similar in d.similar.iter().take(if located { 0 } else { 3 }) {
+    for similar in d.similar.iter().take(if is_explained { 0 } else { 3 }) {
         let what = if similar.explains == Reach::All { "" } else { "at the first divergence, but not after it, " };
         let _ = write!(
             out,
@@ -201,7 +201,7 @@ fn diagnosis(checkup: &CheckReport) -> String {
     if !d.together.is_empty() {
         let _ = write!(out, "<div class=\"names\">Together these explain {}</div>", names(&d.together));
     }
-    if !d.unexplained.is_empty() && !located {
+    if !d.unexplained.is_empty() && !is_explained {
         let also = if d.named.is_empty() { "" } else { "also " };
         let _ = write!(
             out,
