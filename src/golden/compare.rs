@@ -15,7 +15,6 @@ use super::cases::Expected;
 use super::difference::{Extent, difference, is_padded, lengths_of};
 use super::judge::check_tensor;
 pub(crate) use super::judge::{Found, Status, TensorReport};
-use super::mistakes::Mistakes;
 use super::plain::Plain;
 use super::program::Program;
 use super::stage::Stage;
@@ -232,7 +231,6 @@ fn take_choice(
         None => choices.usual(),
     };
     let settings = golden.settings()?;
-    let none = Mistakes::new();
     let mut best: Option<(usize, BTreeMap<String, ArrayD<f64>>)> = None;
     let lengths = lengths_of(&golden.inputs);
     let failures = |expected: &BTreeMap<String, ArrayD<f64>>| {
@@ -245,7 +243,7 @@ fn take_choice(
     };
     let by_norm = failures(expected);
     for d_scores in &candidates {
-        let plain = Plain { d_scores: Some(d_scores.view()), ..Plain::new(Arithmetic::PLAIN, &none) };
+        let plain = Plain { d_scores: Some(d_scores.view()), ..Plain::new(Arithmetic::PLAIN) };
         let run = golden.entry.program.run::<f64>(&settings, &golden.inputs, &plain)?;
         let mut other = expected.clone();
         for entry in run.trace.entries.into_iter().filter(|entry| entry.name.starts_with("grad.")) {

@@ -1,7 +1,7 @@
 //! The diagnosis: which known mistake gives the backend's values.
 //!
-//! Each mistake is planted into the plain computation, on the golden inputs of the failing case: once with
-//! the backward pass that an autograd would derive from it, and once only in the forward pass, as in a
+//! Each mistake changes relations, and the failing case is computed by them from the golden inputs: once with
+//! the backward pass that an autograd would derive, and once with that of the relations, as in a
 //! backend with a handwritten backward pass. A mistake is **named** only if
 //!
 //! - it gives every tensor that the backend wrote, from the first divergence to the last,
@@ -17,17 +17,15 @@ use ndarray::{ArrayD, Axis, Slice};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::arithmetic::{Arithmetic, Form};
 use super::cases::Expected;
 use super::compare::{CaseReport, FoundTensors, Status, check_case};
 use super::difference::{difference, lengths_of};
-use super::mistakes::{self, Mistake, Mistakes};
-use super::plain::{Kind, Plain};
+use super::mistakes::{self, Mistake};
 use super::program::Program;
+use super::relations::planted::{Planting, Values, Way};
 use super::suite::GoldenCase;
 use super::tolerance::{Profile, SAFETY};
 use crate::error::Result;
-use crate::real::{Real, Scalar};
 
 /// How far the backend's values may be from a mistake's, in tolerances of the right values. It is more than
 /// 1 because a wrong function may be worse conditioned than the right one.
@@ -60,7 +58,7 @@ pub(crate) enum Reach {
 /// A mistake that explains something of a case.
 #[derive(Clone, Copy, Debug)]
 struct Explanation {
-    mistake: Mistake,
+    mistake: &'static Mistake,
     explains: Reach,
 }
 
@@ -141,31 +139,30 @@ impl Checked {
         // There is a tolerance only if numbers were compared.
         failed.tolerance.is_some().then_some(&failed.name)
     }
+}
 
-    /// The tensors that a computation with planted mistakes gives, each with its kind.
-    fn planted<T: Real>(
-        &self,
-        planted: &Mistakes,
-        form: Form,
-        forward_only: bool,
-    ) -> Result<BTreeMap<String, (ArrayD<f64>, Kind)>> {
-        let settings = self.golden.settings()?;
-        let way = Arithmetic { form, ..Arithmetic::PLAIN };
-        let plain = Plain { forward_only, ..Plain::new(way, planted) };
-        let run = self.golden.entry.program.run::<T>(&settings, &self.golden.inputs, &plain)?;
-        let entries = run.trace.entries.into_iter();
-        Ok(entries.map(|entry| (entry.name, (entry.values.mapv(Scalar::re), entry.kind))).collect())
+/// A case that may be computed with mistakes.
+struct Suspect<'a> {
+    case: &'a Checked,
+    planting: Planting<'a>,
+}
+
+impl<'a> Suspect<'a> {
+    fn new(case: &'a Checked) -> Result<Self> {
+        Ok(Self { case, planting: Planting::new(&case.golden)? })
     }
 
-    /// Compares each tensor that was written and is judged with that of a computation with planted mistakes.
-    fn against(&self, planted: &Mistakes, profile: Profile, forward_only: bool) -> Result<Vec<Likeness>> {
-        let wrong = self.planted::<f64>(planted, Form::Definition, forward_only)?;
-        let lengths = lengths_of(&self.golden.inputs);
+    /// Compares each tensor that was written and is judged with that of a computation with mistakes; none if they
+    /// change nothing here.
+    fn against(&self, planted: &[&Mistake], profile: Profile, autograd: bool) -> Option<Vec<Likeness>> {
+        let Checked { golden, found, .. } = self.case;
+        let wrong = self.planting.values(planted, Way { autograd, single: false })?;
+        let lengths = lengths_of(&golden.inputs);
         // The wrong function computed in f32, when it is needed: how exact can f32 be?
-        let mut single = None;
+        let mut single: Option<Values> = None;
         let mut out = Vec::new();
-        for entry in self.golden.expected_entries() {
-            let (Some(found), Some(&tolerance)) = (self.found.get(&entry.name), entry.tolerance.get(&profile)) else {
+        for entry in golden.expected_entries() {
+            let (Some(found), Some(&tolerance)) = (found.get(&entry.name), entry.tolerance.get(&profile)) else {
                 continue;
             };
             let name = entry.name.clone();
@@ -181,38 +178,38 @@ impl Checked {
             if undetermined(planted, &entry.name) {
                 continue;
             }
-            let Some((wrong, kind)) = wrong.get(&entry.name) else {
+            let Some(wrong) = wrong.get(&entry.name) else {
                 out.push(likeness);
                 continue;
             };
             let scalar = found.values.len() == 1 && wrong.len() == 1;
             let values =
                 if scalar { ArrayD::from_elem(wrong.raw_dim(), found.values.sum()) } else { found.values.clone() };
-            likeness.from_right = units(&self.golden.expected[&entry.name], &values);
+            likeness.from_right = units(&golden.expected[&entry.name], &values);
             let forms = other_forms(planted, &entry.name, wrong);
             likeness.from_wrong = forms.iter().map(|wrong| units(wrong, &values)).fold(f64::INFINITY, f64::min);
             let near = likeness.from_wrong <= ALIKE;
-            likeness.alike = match kind {
-                Kind::Real if !near && profile == Profile::F32 && likeness.from_wrong <= NEARLY => {
-                    let single = single.get_or_insert_with(|| {
-                        self.planted::<f32>(planted, Form::Rearranged, forward_only).unwrap_or_default()
-                    });
-                    let own = single.get(&entry.name).map_or(0.0, |(single, _)| units(wrong, single));
-                    likeness.from_wrong <= SAFETY * own
-                }
-                Kind::Real => near,
-                _ => likeness.from_wrong == 0.0,
+            likeness.alike = if entry.exact {
+                likeness.from_wrong == 0.0
+            } else if !near && profile == Profile::F32 && likeness.from_wrong <= NEARLY {
+                let single = single.get_or_insert_with(|| {
+                    self.planting.values(planted, Way { autograd, single: true }).unwrap_or_default()
+                });
+                let own = single.get(&entry.name).map_or(0.0, |single| units(wrong, single));
+                likeness.from_wrong <= SAFETY * own
+            } else {
+                near
             };
             out.push(likeness);
         }
-        Ok(out)
+        Some(out)
     }
 
-    /// How much of this failing case some planted mistakes explain.
-    fn explained_by(&self, planted: &Mistakes, profile: Profile) -> Option<Reach> {
-        let reach = |forward_only| {
-            let against = self.against(planted, profile, forward_only).ok()?;
-            let first = self.first()?;
+    /// How much of this failing case some mistakes explain.
+    fn explained_by(&self, planted: &[&Mistake], profile: Profile) -> Option<Reach> {
+        let reach = |autograd| {
+            let against = self.against(planted, profile, autograd)?;
+            let first = self.case.first()?;
             let place = match against.iter().position(|likeness| likeness.name == first) {
                 Some(place) => place,
                 // The first divergence is undetermined under this mistake: the next one decides.
@@ -225,52 +222,48 @@ impl Checked {
             }
             Some(if against.iter().all(|likeness| likeness.alike) { Reach::All } else { Reach::First })
         };
-        match reach(false) {
+        match reach(true) {
             Some(Reach::All) => Some(Reach::All),
-            // If the first divergence is after the loss, the mistake is in the backward pass.
-            part if self.first()?.starts_with("grad.") || self.first()?.starts_with("opt.") => part,
-            part => part.max(reach(true)),
+            part => part.max(reach(false)),
         }
     }
 
     /// Whether a mistake would break this case, which passes, with either form of the backward pass.
-    fn contradicts(&self, planted: &Mistakes, profile: Profile) -> bool {
-        let breaks = |forward_only| {
-            let against = self.against(planted, profile, forward_only);
-            against.is_ok_and(|against| against.iter().any(|likeness| !likeness.alike))
-        };
-        breaks(false) && breaks(true)
+    fn contradicts(&self, planted: &Mistake, profile: Profile) -> bool {
+        let both = [true, false].map(|autograd| self.against(&[planted], profile, autograd));
+        let breaks = |against: &Vec<Likeness>| against.iter().any(|likeness| !likeness.alike);
+        both.iter().any(Option::is_some) && both.iter().flatten().all(breaks)
     }
 
     /// The mistakes that explain this failing case best. The suspects, which explained other cases, are tried
     /// first. If none of them explains all of it, all known mistakes are tried, if asked for.
-    fn explanations(&self, suspects: &Mistakes, profile: Profile, try_all: bool) -> Vec<Explanation> {
-        let among = |mistakes: &[Mistake]| -> Vec<Explanation> {
+    fn explanations(&self, suspects: &[&'static Mistake], profile: Profile, try_all: bool) -> Vec<Explanation> {
+        let among = |mistakes: &[&'static Mistake]| -> Vec<Explanation> {
             let found = mistakes.par_iter().filter_map(|&mistake| {
-                let explains = self.explained_by(&Mistakes::from([mistake]), profile)?;
+                let explains = self.explained_by(&[mistake], profile)?;
                 Some(Explanation { mistake, explains })
             });
             let found: Vec<Explanation> = found.collect();
             let best = found.iter().map(|e| e.explains).max();
             found.into_iter().filter(|e| Some(e.explains) == best).collect()
         };
-        let found = among(&suspects.iter().copied().collect::<Vec<_>>());
+        let found = among(suspects);
         if !try_all || found.iter().any(|e| e.explains == Reach::All) {
             return found;
         }
-        among(&mistakes::ALL.iter().map(|description| description.mistake).collect::<Vec<_>>())
+        among(&mistakes::ALL.iter().collect::<Vec<_>>())
     }
 }
 
 /// The forms in which a backend with a mistake may hold a tensor. With gates in another order, the weights
 /// may have been rearranged when they were loaded; then everything that is stacked by gates is in that order.
-fn other_forms(planted: &Mistakes, name: &str, wrong: &ArrayD<f64>) -> Vec<ArrayD<f64>> {
+fn other_forms(planted: &[&Mistake], name: &str, wrong: &ArrayD<f64>) -> Vec<ArrayD<f64>> {
     const ORDERS: [[usize; 3]; 5] = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    let gates = [Mistake::GatesRnz, Mistake::GatesZrn, Mistake::GatesZnr, Mistake::GatesNrz, Mistake::GatesNzr];
+    let gates = ["gates-rnz", "gates-zrn", "gates-znr", "gates-nrz", "gates-nzr"];
     let mut forms = vec![wrong.clone()];
     let stacked_last = matches!(last_part(name), "a" | "c");
     let axis = if stacked_last { wrong.ndim().saturating_sub(1) } else { 0 };
-    if !(stacked_last || name.contains("txt_enc.rnn.")) || !gates.iter().any(|gate| planted.contains(gate)) {
+    if !(stacked_last || name.contains("txt_enc.rnn.")) || !planted.iter().any(|mistake| gates.contains(&mistake.id)) {
         return forms;
     }
     let hidden = wrong.shape()[axis] / 3;
@@ -287,9 +280,9 @@ fn other_forms(planted: &Mistakes, name: &str, wrong: &ArrayD<f64>) -> Vec<Array
 
 /// Tensors that a mistake leaves undefined: with the reset before the product, c has no unique meaning;
 /// if steps are detached, h₀ may be detached or not.
-fn undetermined(planted: &Mistakes, name: &str) -> bool {
-    (planted.contains(&Mistake::ResetBefore) && last_part(name) == "c")
-        || (planted.contains(&Mistake::Truncated) && name == "grad.in.h0")
+fn undetermined(planted: &[&Mistake], name: &str) -> bool {
+    let is_planted = |id: &str| planted.iter().any(|mistake| mistake.id == id);
+    (is_planted("reset-before-product") && last_part(name) == "c") || (is_planted("truncated") && name == "grad.in.h0")
 }
 
 /// The part of a name after its last dot.
@@ -299,26 +292,29 @@ fn last_part(name: &str) -> &str {
 
 /// Mistakes that the written tensors do not distinguish, and the indices of the cases that they explain.
 struct Choice {
-    alike: Vec<Mistake>,
+    alike: Vec<&'static Mistake>,
     cases: Vec<usize>,
 }
 
 /// The mistake that explains most cases, then the one that explains most of the rest, and so on.
-fn cover(explained: &[(&Checked, Vec<Explanation>)], spared: &BTreeMap<Mistake, Vec<String>>) -> Vec<Choice> {
+fn cover(
+    explained: &[(Suspect<'_>, Vec<Explanation>)],
+    spared: &BTreeMap<&'static Mistake, Vec<String>>,
+) -> Vec<Choice> {
     let mut open: Vec<usize> = (0..explained.len()).filter(|&k| !explained[k].1.is_empty()).collect();
     let mut choices = Vec::new();
     while !open.is_empty() {
-        let mut score: BTreeMap<Mistake, (bool, usize, usize)> = BTreeMap::new();
+        let mut score: BTreeMap<&'static Mistake, (bool, usize, usize)> = BTreeMap::new();
         for &k in &open {
             for e in &explained[k].1 {
-                let entry = score.entry(e.mistake).or_insert((spared[&e.mistake].is_empty(), 0, 0));
+                let entry = score.entry(e.mistake).or_insert((spared[e.mistake].is_empty(), 0, 0));
                 entry.1 += usize::from(e.explains == Reach::All);
                 entry.2 += 1;
             }
         }
         let Some(&best) = score.values().max() else { break };
-        let equals: Vec<Mistake> = score.iter().filter(|(_, s)| **s == best).map(|(m, _)| *m).collect();
-        let covers = |m: Mistake, k: usize| explained[k].1.iter().any(|e| e.mistake == m);
+        let equals: Vec<&'static Mistake> = score.iter().filter(|(_, s)| **s == best).map(|(m, _)| *m).collect();
+        let covers = |m: &Mistake, k: usize| explained[k].1.iter().any(|e| e.mistake == m);
         // Among equally good mistakes, those that explain the same cases are indistinguishable.
         let first = equals[0];
         let alike = equals.into_iter().filter(|&m| open.iter().all(|&k| covers(m, k) == covers(first, k))).collect();
@@ -340,38 +336,39 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
         .filter(|c| !c.golden.entry.program.is_of_pictures())
         .filter(|c| c.golden.entry.result == Expected::Valid)
         .collect();
-    let mut explained: Vec<(&Checked, Vec<Explanation>)> = Vec::new();
-    let mut suspects = Mistakes::new();
+    let mut explained: Vec<(Suspect<'_>, Vec<Explanation>)> = Vec::new();
+    let mut suspects: Vec<&'static Mistake> = Vec::new();
     let mut in_vain: BTreeMap<Program, usize> = BTreeMap::new();
     for case in failing() {
         if case.golden.entry.program.is_of_pictures() {
             out.unlisted.push(case.golden.entry.id.clone());
         } else if case.is_large() && !large_too {
             out.skipped.push(case.golden.entry.id.clone());
-        } else {
-            let tried = in_vain.entry(case.golden.entry.program).or_default();
+        } else if let Ok(case) = Suspect::new(case) {
+            let tried = in_vain.entry(case.case.golden.entry.program).or_default();
             let found = case.explanations(&suspects, profile, *tried < TRIED);
             *tried += usize::from(found.is_empty());
             suspects.extend(found.iter().map(|e| e.mistake));
+            suspects.sort_unstable();
+            suspects.dedup();
             explained.push((case, found));
         }
     }
-    let spared_by = |&mistake: &Mistake| {
-        let planted = Mistakes::from([mistake]);
-        let contradicted = passing.par_iter().filter(|case| case.contradicts(&planted, profile));
-        (mistake, contradicted.map(|case| case.golden.entry.id.clone()).collect::<Vec<String>>())
+    let passing: Vec<Suspect<'_>> = passing.into_par_iter().filter_map(|case| Suspect::new(case).ok()).collect();
+    let spared_by = |&mistake: &&'static Mistake| {
+        let contradicted = passing.par_iter().filter(|case| case.contradicts(mistake, profile));
+        (mistake, contradicted.map(|case| case.case.golden.entry.id.clone()).collect::<Vec<String>>())
     };
-    let spared: BTreeMap<Mistake, Vec<String>> = suspects.iter().map(spared_by).collect();
+    let spared: BTreeMap<&'static Mistake, Vec<String>> = suspects.iter().map(spared_by).collect();
 
-    let id = |k: usize| explained[k].0.golden.entry.id.clone();
-    let whole = |k: usize, m: Mistake| explained[k].1.iter().any(|e| e.mistake == m && e.explains == Reach::All);
+    let id = |k: usize| explained[k].0.case.golden.entry.id.clone();
+    let whole = |k: usize, m: &Mistake| explained[k].1.iter().any(|e| e.mistake == m && e.explains == Reach::All);
     let choices = cover(&explained, &spared);
-    let fits = |choice: &Choice| {
-        spared[&choice.alike[0]].is_empty() && choice.cases.iter().any(|&k| whole(k, choice.alike[0]))
-    };
-    let chosen: Mistakes = choices.iter().filter(|choice| fits(choice)).map(|choice| choice.alike[0]).collect();
+    let fits =
+        |choice: &Choice| spared[choice.alike[0]].is_empty() && choice.cases.iter().any(|&k| whole(k, choice.alike[0]));
+    let chosen: Vec<&Mistake> = choices.iter().filter(|choice| fits(choice)).map(|choice| choice.alike[0]).collect();
     // A case that no single mistake explains completely may contain several of the chosen ones.
-    let alone = |k: usize| chosen.iter().any(|&m| whole(k, m));
+    let alone = |k: usize| chosen.iter().any(|m| whole(k, m));
     let together: Vec<usize> = (0..explained.len())
         .filter(|&k| !alone(k) && chosen.len() > 1 && explained[k].0.explained_by(&chosen, profile) == Some(Reach::All))
         .collect();
@@ -383,12 +380,12 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
         let cases: Vec<usize> = choice.cases.iter().copied().filter(kept).collect();
         let all = cases.iter().all(|&k| whole(k, first) || together.contains(&k));
         let diagnosis = Diagnosis {
-            mistakes: choice.alike.iter().map(|m| m.describe().id.to_owned()).collect(),
-            says: choice.alike.iter().map(|m| m.describe().says).collect::<Vec<_>>().join("; or "),
-            fix: first.describe().fix.to_owned(),
+            mistakes: choice.alike.iter().map(|m| m.id.to_owned()).collect(),
+            says: choice.alike.iter().map(|m| m.says).collect::<Vec<_>>().join("; or "),
+            fix: first.fix.to_owned(),
             cases: cases.iter().map(|&k| id(k)).collect(),
             explains: if all { Reach::All } else { Reach::First },
-            spared: spared[&first].clone(),
+            spared: spared[first].clone(),
         };
         if named { &mut out.named } else { &mut out.similar }.push(diagnosis);
     }

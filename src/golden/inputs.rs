@@ -41,9 +41,6 @@ pub(super) struct Reader<'a> {
     pub inputs: &'a Inputs,
     pub settings: &'a Settings,
     pub arithmetic: Arithmetic,
-    /// Whether values that are not finite are errors even in intermediate results, which a wrong program may
-    /// have computed.
-    pub strict: bool,
 }
 
 /// A GRU and its inputs. A cell is a sequence of one token.
@@ -276,7 +273,7 @@ impl Reader<'_> {
     /// If a number is not finite, because nothing can be learned from a loss of NaN.
     pub(super) fn check_finite<T: Real, D: Dimension>(&self, name: &str, x: &ndarray::Array<T, D>) -> Result<()> {
         let x = x.view().into_dyn();
-        match x.indexed_iter().find(|(_, x)| !x.is_finite()).filter(|_| self.strict) {
+        match x.indexed_iter().find(|(_, x)| !x.is_finite()) {
             None => Ok(()),
             Some((at, x)) => {
                 let index = Dimension::slice(&at).to_vec();
@@ -339,7 +336,7 @@ impl Reader<'_> {
     /// All parameters of a model, and a batch.
     pub(super) fn model<T: Real>(&self) -> Result<(Parameters<T>, Batch<T>)> {
         let images: Array2<T> = self.matrix("in.images", None, None, "[B, F]")?;
-        Reader { strict: true, ..*self }.check_finite("in.images", &images)?;
+        self.check_finite("in.images", &images)?;
         let fc = self.projection(FC, None, Some(images.ncols()), "[D, F]")?;
         let embed: Array2<T> = self.matrix(&format!("param.{EMBED}"), None, None, "[V, E]")?;
         let rnn = self.gru_layers(self.settings.num_layers, Some(embed.ncols()))?;

@@ -7,15 +7,15 @@ use ndarray::ArrayD;
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::Arithmetic;
 use super::cases::{Case, Expected, FLAGS};
 use super::compare::{Found, check_case};
 use super::difference::{extent, is_padded, lengths_of};
 use super::inputs::{RNN, rnn};
-use super::mistakes::{self, Mistakes};
+use super::mistakes;
 use super::pictures::layout::PictureLayout;
-use super::plain::{Entry, Kind, Plain};
+use super::plain::{Entry, Kind};
 use super::program::{Margins, Program, Settings};
+use super::relations::planted::{Planting, Way};
 use super::stage::Stage;
 use super::suite::{CaseEntry, FORMAT, Format, GoldenCase, Manifest, TensorEntry, json, sha256};
 use super::tolerance::{self, Measured, Profile, Tolerances};
@@ -275,17 +275,18 @@ fn shaped<D: ndarray::Dimension>(x: &ArrayD<f64>) -> Result<ndarray::Array<f64, 
 /// The mistakes that a case catches by at least ten times the `f32` tolerance.
 fn kills(golden: &GoldenCase) -> Result<Vec<String>> {
     const CLEARLY: f64 = 10.0;
-    let settings = golden.settings()?;
-    let caught = mistakes::ALL.par_iter().filter(|description| {
-        let planted = Mistakes::from([description.mistake]);
-        let run = golden.entry.program.run::<f64>(&settings, &golden.inputs, &Plain::new(Arithmetic::PLAIN, &planted));
-        run.is_ok_and(|run| {
-            let found =
-                run.trace.entries.into_iter().map(|entry| (entry.name, Found::computed(entry.kind, entry.values)));
-            check_case(golden, &found.collect(), Profile::F32).is_ok_and(|report| report.worst() >= CLEARLY)
+    let planting = Planting::new(golden)?;
+    let caught = mistakes::ALL.par_iter().filter(|mistake| {
+        [true, false].into_iter().any(|autograd| {
+            let values = planting.values(&[mistake], Way { autograd, single: false });
+            values.is_some_and(|values| {
+                let kind = |name: &str| if golden.is_exact(name) { Kind::Index } else { Kind::Real };
+                let found = values.into_iter().map(|(name, x)| (name.clone(), Found::computed(kind(&name), x)));
+                check_case(golden, &found.collect(), Profile::F32).is_ok_and(|report| report.worst() >= CLEARLY)
+            })
         })
     });
-    Ok(caught.map(|description| description.id.to_owned()).collect())
+    Ok(caught.map(|mistake| mistake.id.to_owned()).collect())
 }
 
 /// The JSON Schema of `manifest.json`.

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`program`], `inputs` | what a case computes (a cell, a sequence, a norm, a loss, …, a whole model), and from what |
 //! | `specified` | the expected values: each program computed by [`crate::spec`] |
-//! | [`plain`], `runner` | the same equations once more, in any arithmetic and with any known mistake |
+//! | [`plain`], `runner` | the same equations once more, in any arithmetic |
 //! | [`pictures`] | the layers of image encoders, both ways; the order of their axes |
 //! | [`arithmetic`] | the freedom of an honest backend: orders of summation, rounding, σ and tanh |
 //! | [`difference`], [`tolerance`] | how far two tensors are apart, and how far honest backends may be: T = 8 E |

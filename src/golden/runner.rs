@@ -4,9 +4,8 @@
 use ndarray::{Array2, Array3, Axis};
 
 use super::inputs::{Batch, EMBED, FC, GruInputs, PROJ, Reader, rnn};
-use super::mistakes::Mistake as M;
 use super::pictures;
-use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace};
+use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace, abs, abs_backward};
 use super::program::{Inputs, Margins, Program, Run, Settings};
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -70,29 +69,25 @@ struct ModelPass<T> {
 
 impl<T: Real> Runner<'_, '_, T> {
     fn reader(&self) -> Reader<'_> {
-        let (arithmetic, strict) = (self.plain.arithmetic, self.plain.mistakes.is_empty());
-        Reader { inputs: self.inputs, settings: self.settings, arithmetic, strict }
+        Reader { inputs: self.inputs, settings: self.settings, arithmetic: self.plain.arithmetic }
     }
 
     fn gru_cell(&mut self) -> Result<()> {
         let GruInputs { layers, x, lengths, h0, d_last } = self.reader().gru_cell()?;
         let mut inner = Trace::default();
-        // A cell has no sequences, so mistakes about sequences do not apply.
-        let mistakes = self.plain.mistakes.iter().copied().filter(|mistake| !OF_SEQUENCES.contains(mistake)).collect();
-        let plain = Plain { mistakes: &mistakes, d_scores: None, ..*self.plain };
-        let pass = plain.gru(&layers, &Padded { values: x, lengths }, &h0, &mut inner);
-        let back = plain.back().gru_backward(&pass, d_last.view(), &mut inner);
-        let take = |trace: &mut Trace<T>, from: &str, to: &str, kept: bool| {
-            if let Some(values) = inner.get(from).filter(|_| kept) {
+        let pass = self.plain.gru(&layers, &Padded { values: x, lengths }, &h0, &mut inner);
+        let back = self.plain.gru_backward(&pass, d_last.view(), &mut inner);
+        let take = |trace: &mut Trace<T>, from: &str, to: &str| {
+            if let Some(values) = inner.get(from) {
                 trace.real(to, &values.index_axis(Axis(1), 0).to_owned());
             }
         };
         for part in ["a", "c", "r", "z", "n"] {
-            take(&mut self.trace, &format!("mid.l0.{part}"), &format!("mid.{part}"), true);
+            take(&mut self.trace, &format!("mid.l0.{part}"), &format!("mid.{part}"));
         }
         self.trace.real("out.h_next", &pass.last);
         for part in ["n", "z", "r", "a", "c"] {
-            take(&mut self.trace, &format!("grad.mid.l0.{part}"), &format!("grad.mid.{part}"), true);
+            take(&mut self.trace, &format!("grad.mid.l0.{part}"), &format!("grad.mid.{part}"));
         }
         self.add_gru_gradient(&back.layers[0], 0);
         self.trace.real("grad.in.x", &back.x.index_axis(Axis(1), 0).to_owned());
@@ -111,7 +106,7 @@ impl<T: Real> Runner<'_, '_, T> {
         let GruInputs { layers, x, lengths, h0, d_last } = self.reader().gru()?;
         let pass = self.plain.gru(&layers, &Padded { values: x, lengths }, &h0, &mut self.trace);
         self.trace.real("out.last", &pass.last);
-        let back = self.plain.back().gru_backward(&pass, d_last.view(), &mut self.trace);
+        let back = self.plain.gru_backward(&pass, d_last.view(), &mut self.trace);
         for (k, d) in back.layers.iter().enumerate().rev() {
             self.add_gru_gradient(d, k);
         }
@@ -123,7 +118,7 @@ impl<T: Real> Runner<'_, '_, T> {
     fn embedding(&mut self) -> Result<()> {
         let (table, ids, lengths, d) = self.reader().embedding()?;
         self.trace.real("mid.words", &self.plain.words(table.view(), &ids));
-        let d_table = self.plain.back().words_backward(table.nrows(), &ids, &lengths, &d);
+        let d_table = self.plain.words_backward(table.nrows(), &ids, &lengths, &d);
         self.trace.real(format!("grad.{EMBED}"), &d_table);
         Ok(())
     }
@@ -135,8 +130,8 @@ impl<T: Real> Runner<'_, '_, T> {
 
     fn linear(&mut self) -> Result<()> {
         let (layer, x, d_y) = self.reader().linear()?;
-        let y = self.plain.linear(&layer, x.view(), M::FcBiasDropped);
-        let (d, d_x) = self.plain.back().linear_backward(&layer, x.view(), d_y.view(), M::FcBiasDropped);
+        let y = self.plain.linear(&layer, x.view());
+        let (d, d_x) = self.plain.linear_backward(&layer, x.view(), d_y.view());
         self.trace.real("out.y", &y);
         self.add_linear_gradient(FC, &d);
         self.trace.real("grad.in.x", &d_x);
@@ -145,11 +140,11 @@ impl<T: Real> Runner<'_, '_, T> {
 
     fn l2norm(&mut self) -> Result<()> {
         let (x, d_y) = self.reader().l2norm()?;
-        let norm = self.plain.l2norm(x, "image", &[M::NormSkipped])?;
+        let norm = self.plain.l2norm(x, "image")?;
         self.margins.see_norms(&norm.norms);
         self.trace.real("mid.norm", &norm.norms);
         self.trace.real("out.y", &norm.output);
-        self.trace.real("grad.in.x", &self.plain.back().l2norm_backward(&norm, d_y.view()));
+        self.trace.real("grad.in.x", &self.plain.l2norm_backward(&norm, d_y.view()));
         Ok(())
     }
 
@@ -157,7 +152,7 @@ impl<T: Real> Runner<'_, '_, T> {
         let (f, g, d) = self.reader().scores()?;
         self.margins.see_order(self.settings.measure, &f, &g);
         let scores = self.plain.scores(self.settings.measure, f.view(), g.view());
-        let (df, dg) = self.plain.back().scores_backward(self.settings.measure, f.view(), g.view(), &scores, &d);
+        let (df, dg) = self.plain.scores_backward(self.settings.measure, f.view(), g.view(), &scores, &d);
         self.trace.real("out.scores", &scores);
         self.trace.real("grad.in.image_embedding", &df);
         self.trace.real("grad.in.caption_embedding", &dg);
@@ -169,17 +164,15 @@ impl<T: Real> Runner<'_, '_, T> {
         let hinge = self.settings.hinge();
         let costs = self.plain.loss(hinge, scores.view(), image_ids.as_deref(), &mut self.trace);
         self.margins.see_loss(hinge, &scores, image_ids.as_deref());
-        self.trace.real("grad.in.scores", &self.plain.back().loss_backward(&costs, scores.view(), hinge.margin));
+        self.trace.real("grad.in.scores", &self.plain.loss_backward(&costs));
         Ok(())
     }
 
     fn optimiser(&mut self) -> Result<()> {
         let mut parameters: Tensors<T> = self.reader().optimiser_parameters()?;
         let mut optimiser = Optimiser::new(&parameters);
-        if !self.wrong(M::StateForgotten) {
-            let state = self.reader().optimiser_state(&parameters)?;
-            (optimiser.step, optimiser.m, optimiser.v) = (state.step, state.m, state.v);
-        }
+        let state = self.reader().optimiser_state(&parameters)?;
+        (optimiser.step, optimiser.m, optimiser.v) = (state.step, state.m, state.v);
         let (mut norms, mut clips) = (Vec::new(), Vec::new());
         for step in 0..self.settings.steps {
             let gradient = self.reader().optimiser_gradient(&parameters, step)?;
@@ -239,8 +232,8 @@ impl<T: Real> Runner<'_, '_, T> {
         let (plain, settings) = (self.plain, self.settings);
         let image = self.image_side(w, batch)?;
         let caption = self.caption_side(w, batch)?;
-        let (f, g) = (image.head.embedding.view(), caption.head.embedding.view());
-        self.margins.see_order(settings.measure, &image.head.embedding, &caption.head.embedding);
+        let (f, g) = (image.embedding.view(), caption.head.embedding.view());
+        self.margins.see_order(settings.measure, &image.embedding, &caption.head.embedding);
         let scores = plain.scores(settings.measure, f, g);
         self.trace.real("out.scores", &scores);
         self.reader().check_finite("out.scores", &scores)?;
@@ -248,79 +241,66 @@ impl<T: Real> Runner<'_, '_, T> {
         let costs = plain.loss(hinge, scores.view(), batch.image_ids.as_deref(), &mut self.trace);
         self.margins.see_loss(hinge, &scores, batch.image_ids.as_deref());
 
-        let d_scores = plain.back().loss_backward(&costs, scores.view(), hinge.margin);
+        let d_scores = plain.loss_backward(&costs);
         self.trace.real("grad.out.scores", &d_scores);
-        let (d_image, d_caption) = plain.back().scores_backward(settings.measure, f, g, &scores, &d_scores);
+        let (d_image, d_caption) = plain.scores_backward(settings.measure, f, g, &scores, &d_scores);
         self.trace.real("grad.out.image_embedding", &d_image);
         self.trace.real("grad.out.caption_embedding", &d_caption);
-        let fc = self.image_side_backward(w, &image, d_image);
+        let fc = self.image_side_backward(w, batch, &image, d_image);
         let (embed, rnn, proj) = self.caption_side_backward(w, batch, &caption, d_caption);
         Ok(ModelPass { loss: costs.loss, gradient: tensors(&mut Parameters { fc, embed, rnn, proj }) })
     }
 
-    fn wrong(&self, mistake: M) -> bool {
-        self.plain.mistakes.contains(&mistake)
-    }
-
-    fn use_abs(&self) -> bool {
-        self.settings.use_abs || self.wrong(M::AbsForced)
-    }
-
     /// The normalisation and the absolute value of a side's vectors, as the settings ask.
-    fn head(&mut self, x: Array2<T>, side: &'static str, skip: [M; 2], abs_dropped: [M; 2]) -> Result<Side<T>> {
+    fn head(&mut self, x: Array2<T>, side: &'static str) -> Result<Side<T>> {
         let mut out = Side { norm: None, unit: x, embedding: Array2::zeros((0, 0)) };
-        if side == "caption" || !self.settings.no_imgnorm || self.wrong(M::ImageNormForced) {
-            let norm = self.plain.l2norm(out.unit.clone(), side, &skip)?;
+        if side == "caption" || !self.settings.no_imgnorm {
+            let norm = self.plain.l2norm(out.unit, side)?;
             self.margins.see_norms(&norm.norms);
             self.trace.real(format!("mid.{side}.norm"), &norm.norms);
-            out.unit.clone_from(&norm.output);
+            out.unit = norm.output.clone();
             out.norm = Some(norm);
         }
         out.embedding.clone_from(&out.unit);
-        if self.use_abs() {
+        if self.settings.use_abs {
             self.trace.real(format!("mid.{side}.unit"), &out.unit);
             self.margins.see_signs(&out.unit);
-            out.embedding = self.plain.abs(&out.unit, &abs_dropped);
+            out.embedding = abs(&out.unit);
         }
         self.trace.real(format!("out.{side}_embedding"), &out.embedding);
         Ok(out)
     }
 
     /// From the gradient of the embeddings to that of the side's vectors.
-    fn head_backward(&mut self, head: &Side<T>, d_embedding: Array2<T>, side: &str, abs_dropped: [M; 2]) -> Array2<T> {
+    fn head_backward(&mut self, head: &Side<T>, d_embedding: Array2<T>, side: &str) -> Array2<T> {
         let mut d = d_embedding;
-        let use_abs = if self.plain.forward_only { self.settings.use_abs } else { self.use_abs() };
-        if use_abs {
-            d = self.plain.back().abs_backward(&head.unit, d.view(), &abs_dropped);
+        if self.settings.use_abs {
+            d = abs_backward(&head.unit, d.view());
             self.trace.real(format!("grad.mid.{side}.unit"), &d);
         }
         match &head.norm {
-            Some(norm) => self.plain.back().l2norm_backward(norm, d.view()),
+            Some(norm) => self.plain.l2norm_backward(norm, d.view()),
             None => d,
         }
     }
 
     /// (IMG-1)
-    fn image_side(&mut self, w: &Parameters<T>, batch: &Batch<T>) -> Result<ImageSide<T>> {
-        let features = if self.wrong(M::FeaturesNormalised) {
-            self.plain.l2norm(batch.images.clone(), "image", &[])?.output
-        } else {
-            batch.images.clone()
-        };
-        let projected = self.plain.linear(&w.fc, features.view(), M::FcBiasDropped);
+    fn image_side(&mut self, w: &Parameters<T>, batch: &Batch<T>) -> Result<Side<T>> {
+        let projected = self.plain.linear(&w.fc, batch.images.view());
         self.trace.real("mid.image.projected", &projected);
-        let head = self.head(projected, "image", [M::NormSkipped, M::ImageNormSkipped], ABS_OF_IMAGES)?;
-        Ok(ImageSide { features, head })
+        self.head(projected, "image")
     }
 
-    fn image_side_backward(&mut self, w: &Parameters<T>, image: &ImageSide<T>, d_embedding: Array2<T>) -> Linear<T> {
-        let by_output =
-            self.plain.back().mistakes.contains(&M::LinearBackwardUnnormalised).then(|| d_embedding.clone());
-        let d = self.head_backward(&image.head, d_embedding, "image", ABS_OF_IMAGES);
-        let d = by_output.unwrap_or(d);
+    fn image_side_backward(
+        &mut self,
+        w: &Parameters<T>,
+        batch: &Batch<T>,
+        image: &Side<T>,
+        d_embedding: Array2<T>,
+    ) -> Linear<T> {
+        let d = self.head_backward(image, d_embedding, "image");
         self.trace.real("grad.mid.image.projected", &d);
-        let (d_fc, d_features) =
-            self.plain.back().linear_backward(&w.fc, image.features.view(), d.view(), M::FcBiasDropped);
+        let (d_fc, d_features) = self.plain.linear_backward(&w.fc, batch.images.view(), d.view());
         self.add_linear_gradient(FC, &d_fc);
         self.trace.real("grad.in.images", &d_features);
         d_fc
@@ -336,10 +316,10 @@ impl<T: Real> Runner<'_, '_, T> {
         self.trace.real("mid.last", &pass.last);
         let mut vectors = pass.last.clone();
         if let Some(proj) = &w.proj {
-            vectors = self.plain.linear(proj, vectors.view(), M::ProjectionBiasDropped);
+            vectors = self.plain.linear(proj, vectors.view());
             self.trace.real("mid.caption.projected", &vectors);
         }
-        let head = self.head(vectors, "caption", [M::NormSkipped, M::CaptionNormSkipped], ABS_OF_CAPTIONS)?;
+        let head = self.head(vectors, "caption")?;
         Ok(CaptionSide { pass, head })
     }
 
@@ -351,49 +331,27 @@ impl<T: Real> Runner<'_, '_, T> {
         caption: &CaptionSide<T>,
         d_embedding: Array2<T>,
     ) -> (Array2<T>, Vec<GruLayer<T>>, Option<Linear<T>>) {
-        let mut d = self.head_backward(&caption.head, d_embedding, "caption", ABS_OF_CAPTIONS);
+        let mut d = self.head_backward(&caption.head, d_embedding, "caption");
         let mut d_proj = None;
         if let Some(proj) = &w.proj {
             self.trace.real("grad.mid.caption.projected", &d);
             let last = caption.pass.last.view();
-            let (d_layer, d_last) = self.plain.back().linear_backward(proj, last, d.view(), M::ProjectionBiasDropped);
+            let (d_layer, d_last) = self.plain.linear_backward(proj, last, d.view());
             self.add_linear_gradient(PROJ, &d_layer);
             d_proj = Some(d_layer);
             d = d_last;
         }
         self.trace.real("grad.mid.last", &d);
-        let back = self.plain.back().gru_backward(&caption.pass, d.view(), &mut self.trace);
+        let back = self.plain.gru_backward(&caption.pass, d.view(), &mut self.trace);
         for (k, d) in back.layers.iter().enumerate().rev() {
             self.add_gru_gradient(d, k);
         }
         self.trace.real("grad.mid.words", &back.x);
-        let d_table =
-            self.plain.back().words_backward(w.embed.nrows(), &batch.captions, caption.pass.lengths(), &back.x);
+        let d_table = self.plain.words_backward(w.embed.nrows(), &batch.captions, caption.pass.lengths(), &back.x);
         self.trace.real(format!("grad.{EMBED}"), &d_table);
         (d_table, back.layers, d_proj)
     }
 }
-
-/// The mistakes about sequences.
-const OF_SEQUENCES: [M; 13] = [
-    M::LastAtPaddedEnd,
-    M::LastOfZeros,
-    M::LastBeforeEnd,
-    M::LastFirst,
-    M::FirstTokenSkipped,
-    M::Reversed,
-    M::MeanPooling,
-    M::MaxPooling,
-    M::RowsNotRestored,
-    M::BottomLayer,
-    M::GradientAtPaddedEnd,
-    M::Truncated,
-    M::WeightGradientLastStep,
-];
-
-/// The mistakes that leave out the absolute value of one side.
-const ABS_OF_IMAGES: [M; 2] = [M::AbsDropped, M::AbsCaptionsAlone];
-const ABS_OF_CAPTIONS: [M; 2] = [M::AbsDropped, M::AbsImagesAlone];
 
 /// A side's vectors, from the projection to the scores.
 struct Side<T> {
@@ -401,11 +359,6 @@ struct Side<T> {
     /// Before the absolute value.
     unit: Array2<T>,
     embedding: Array2<T>,
-}
-
-struct ImageSide<T> {
-    features: Array2<T>,
-    head: Side<T>,
 }
 
 struct CaptionSide<T> {

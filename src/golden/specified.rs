@@ -27,7 +27,7 @@ impl Program {
     /// As [`Program::run`].
     pub(crate) fn specified(self, settings: &Settings, inputs: &Inputs) -> Result<Run<f64>> {
         runner::check_steps(settings)?;
-        let read = Reader { inputs, settings, arithmetic: Arithmetic::PLAIN, strict: true };
+        let read = Reader { inputs, settings, arithmetic: Arithmetic::PLAIN };
         let mut run = Specified { settings, read, trace: Trace::default(), margins: Margins::NONE };
         match self {
             Self::GruCell => run.gru_cell()?,

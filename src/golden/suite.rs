@@ -205,6 +205,11 @@ impl GoldenCase {
             .map_err(|e| Error::mismatch(format!("case {}: config: {e}", self.entry.id)))
     }
 
+    /// Whether a tensor holds indices or a mask.
+    pub(crate) fn is_exact(&self, name: &str) -> bool {
+        self.entry.tensors.iter().any(|tensor| tensor.name == name && tensor.exact)
+    }
+
     /// The expected tensors, in the order of the data flow.
     pub(crate) fn expected_entries(&self) -> impl Iterator<Item = &TensorEntry> {
         self.entry.tensors.iter().filter(|tensor| !tensor.is_input())

@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use super::arithmetic::{Arithmetic, Form, Order, Rounding, UlpError};
 use super::difference::{Deviation, difference, extent, lengths_of};
-use super::mistakes::Mistakes;
 use super::plain::{Kind, Plain, Trace};
 use super::program::{Inputs, Program, Run, Settings};
 use crate::error::Result;
@@ -211,7 +210,6 @@ pub(crate) fn measure(
     inputs: &Inputs,
     profiles: &[Profile],
 ) -> Result<Measured> {
-    let none = Mistakes::new();
     let golden = program.specified(settings, inputs)?;
     let lengths = lengths_of(inputs);
     let mut tolerances = vec![Tolerances::new(); golden.trace.entries.len()];
@@ -220,7 +218,7 @@ pub(crate) fn measure(
         let mut compared = vec![0; errors.len()];
         let mut flipped = false;
         for way in profile.ways() {
-            let plain = Plain::new(way, &none);
+            let plain = Plain::new(way);
             let trace = if profile == Profile::F64 {
                 program.run::<f64>(settings, inputs, &plain).map(|run| run.trace)
             } else {

@@ -458,11 +458,10 @@ pub(crate) fn tensor_of<'a>(case: &'a GoldenCase, name: &str) -> Option<&'a Arra
 mod tests {
     use super::*;
     use crate::files::TensorWriter;
-    use crate::golden::Arithmetic;
     use crate::golden::check::{CheckOptions, check_against};
-    use crate::golden::mistakes::{Mistake, Mistakes};
-    use crate::golden::plain::Plain;
+    use crate::golden::mistakes::named;
     use crate::golden::program::Program;
+    use crate::golden::relations::planted::{Planting, Way};
     use crate::golden::suite::Suite;
     use crate::golden::tolerance::Profile;
     use crate::pages;
@@ -485,18 +484,18 @@ mod tests {
     fn the_readmes_diagnosis_is_what_the_program_prints() {
         // A GRU of another library with the reset before the product writes only its results.
         let folder = tempfile::tempdir().unwrap();
-        let planted = Mistakes::from([Mistake::ResetBefore]);
+        let planted = [named("reset-before-product")];
         let suite = Suite::open(&pages::root().join("fixtures/golden")).unwrap();
         for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
             let case = suite.load(entry).unwrap();
-            let plain = Plain::new(Arithmetic::PLAIN, &planted);
-            let settings = case.settings().unwrap();
-            let Ok(run) = entry.program.run::<f32>(&settings, &case.inputs, &plain) else { continue };
+            let way = Way { autograd: true, single: true };
+            let Some(values) = Planting::new(&case).unwrap().values(&planted, way) else { continue };
             let mut writer = TensorWriter::default();
-            for tensor in run.trace.entries {
-                let state = tensor.name.starts_with("mid.l") && tensor.name.rsplit('.').next() == Some("h");
-                if state || ["out.h_next", "out.last"].contains(&tensor.name.as_str()) {
-                    writer.add(tensor.name, &tensor.values.view());
+            for (name, values) in values {
+                let state = name.starts_with("mid.l") && name.rsplit('.').next() == Some("h");
+                if state || ["out.h_next", "out.last"].contains(&name.as_str()) {
+                    #[allow(clippy::cast_possible_truncation)] // rounded before
+                    writer.add(name, &values.mapv(|x| x as f32).view());
                 }
             }
             writer.write_safetensors(&folder.path().join(format!("{}.safetensors", entry.id)), None).unwrap();

@@ -24,7 +24,6 @@ pub(crate) use models::paper;
 use super::arithmetic::Arithmetic;
 use super::difference::{difference, extent, lengths_of};
 use super::inputs::rnn;
-use super::mistakes::Mistakes;
 use super::plain::Plain;
 use super::program::{Inputs, Program, Settings};
 use crate::error::{Error, Result};
@@ -238,8 +237,7 @@ impl Case {
     /// Whether `f32` is precise enough for every tensor. It is not where a gradient cancels to nothing.
     fn is_well_conditioned(&self) -> Result<bool> {
         const LARGEST: f64 = 1e-4;
-        let none = Mistakes::new();
-        let plain = Plain::new(Arithmetic::PLAIN, &none);
+        let plain = Plain::new(Arithmetic::PLAIN);
         let exact = self.program.specified(&self.settings, &self.inputs)?.trace;
         let single = self.program.run::<f32>(&self.settings, &self.inputs, &plain)?.trace;
         let lengths = lengths_of(&self.inputs);

@@ -1,62 +1,39 @@
-//! The plain computation: the equations as most kernels have them, in any arithmetic and with any mistake.
+//! The plain computation: the equations as most kernels have them, in any arithmetic.
 //!
 //! It pads captions to [B, T], goes one time step after another, and keeps every intermediate value. The
-//! tolerances and the diagnosis need what [`crate::spec`] must not have: any honest [`Arithmetic`], and
-//! any planted [`Mistake`]. Wherever a line checks `wrong(…)`, the other branch is the specification.
-//! Without mistakes and in exact order both give the same bits (`golden/tests.rs`).
+//! tolerances need what [`crate::spec`] must not have: any honest [`Arithmetic`]. In exact order both give the
+//! same bits (`golden/tests.rs`).
 
 mod dense;
 mod gru;
-mod last;
 mod loss;
 mod optimiser;
 mod scores;
-mod weights;
 
 use ndarray::{Array, ArrayD, ArrayView2, Dimension};
 
-pub(crate) use dense::Normalised;
+pub(crate) use dense::{Normalised, abs, abs_backward};
 pub(crate) use gru::{Padded, Pass};
 pub(crate) use optimiser::{Optimiser, Tensors};
 
 use super::arithmetic::Arithmetic;
-use super::mistakes::{Mistake, Mistakes};
 use crate::real::Real;
 
-/// How to compute: an arithmetic, and the mistakes to make.
+/// How to compute.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<'a> {
     /// Order of sums, rounding, exactness of σ and tanh.
     pub arithmetic: Arithmetic,
-    /// The mistakes that are planted.
-    pub mistakes: &'a Mistakes,
     /// A gradient of the scores that replaces that of (LOSS-1): where hardest negatives tie, several are
     /// right.
     pub d_scores: Option<ArrayView2<'a, f64>>,
-    /// Make the mistakes in the forward pass alone. The backward pass is right, on the wrong values: so
-    /// does a backend whose backward pass is written by hand.
-    pub forward_only: bool,
 }
 
-/// No mistake.
-static NONE: Mistakes = Mistakes::new();
-
-impl<'a> Plain<'a> {
-    /// Computes as an arithmetic does, with some mistakes.
+impl Plain<'_> {
+    /// Computes as an arithmetic does.
     #[must_use]
-    pub(crate) fn new(arithmetic: Arithmetic, mistakes: &'a Mistakes) -> Self {
-        Self { arithmetic, mistakes, d_scores: None, forward_only: false }
-    }
-
-    /// How to compute backward.
-    #[must_use]
-    pub(crate) fn back(&self) -> Plain<'a> {
-        Plain { mistakes: if self.forward_only { &NONE } else { self.mistakes }, ..*self }
-    }
-
-    /// Whether a mistake is planted.
-    fn wrong(&self, mistake: Mistake) -> bool {
-        self.mistakes.contains(&mistake)
+    pub(crate) fn new(arithmetic: Arithmetic) -> Self {
+        Self { arithmetic, d_scores: None }
     }
 }
 

@@ -3,7 +3,6 @@
 use ndarray::{Array2, ArrayView2};
 
 use super::Plain;
-use crate::golden::mistakes::Mistake as M;
 use crate::real::Real;
 use crate::similarity::Measure;
 
@@ -11,36 +10,14 @@ impl Plain<'_> {
     /// S [N, M] of images F [N, D] and captions G [M, D].
     pub(crate) fn scores<T: Real>(&self, measure: Measure, f: ArrayView2<'_, T>, g: ArrayView2<'_, T>) -> Array2<T> {
         let way = self.arithmetic;
-        let scores = match self.measure(measure) {
-            Measure::Cosine => {
-                let scale =
-                    if self.wrong(M::ScoresUnnormalised) { T::from_f64((f.ncols() as f64).sqrt()) } else { T::one() };
-                way.product(f, g.t()) / scale
-            }
+        way.store(match measure {
+            Measure::Cosine => way.product(f, g.t()),
             measure => Array2::from_shape_fn((f.nrows(), g.nrows()), |(i, j)| {
-                let v: Vec<T> = f.row(i).iter().zip(g.row(j)).map(|(&f, &g)| self.violation(f, g)).collect();
+                let v: Vec<T> = f.row(i).iter().zip(g.row(j)).map(|(&f, &g)| violation(f, g)).collect();
                 let squared = way.dot(&v, &v);
-                let s = if measure == Measure::Order { squared.sqrt() } else { squared };
-                if self.wrong(M::OrderSign) { s } else { -s }
+                -(if measure == Measure::Order { squared.sqrt() } else { squared })
             }),
-        };
-        way.store(if self.wrong(M::ScoresTransposed) { turned(&scores) } else { scores })
-    }
-
-    /// The measure that this backend takes.
-    fn measure(&self, measure: Measure) -> Measure {
-        match measure {
-            Measure::Order if self.wrong(M::OrderRootMissing) => Measure::OrderSquared,
-            Measure::OrderSquared if self.wrong(M::OrderRootExtra) => Measure::Order,
-            Measure::Order | Measure::OrderSquared if self.wrong(M::MeasureIgnored) => Measure::Cosine,
-            measure => measure,
-        }
-    }
-
-    /// v = max(0, g − f)
-    fn violation<T: Real>(&self, f: T, g: T) -> T {
-        let v = if self.wrong(M::OrderReversed) { f - g } else { g - f };
-        if v > T::zero() || self.wrong(M::OrderAbsolute) { v } else { T::zero() }
+        })
     }
 
     /// (dF, dG) from dS.
@@ -53,43 +30,25 @@ impl Plain<'_> {
         d_scores: &Array2<T>,
     ) -> (Array2<T>, Array2<T>) {
         let way = self.arithmetic;
-        let square = f.nrows() == g.nrows();
-        // What is transposed on the way there is taken back here, where it has the shape for it.
-        let right = |x: &Array2<T>| {
-            let (upright, lying) = ((f.nrows(), g.nrows()), (g.nrows(), f.nrows()));
-            let turn = x.dim() == lying && (self.wrong(M::ScoresTransposed) || upright != lying);
-            if turn { turned(x) } else { x.clone() }
-        };
-        let (scores, d_scores) = (right(scores), right(d_scores));
-        let measure = self.measure(measure);
         let (df, dg) = if measure == Measure::Cosine {
-            let scale =
-                if self.wrong(M::ScoresUnnormalised) { T::from_f64((f.ncols() as f64).sqrt()) } else { T::one() };
-            let d = if square && self.wrong(M::ScoreGradientTransposed) { turned(&d_scores) } else { d_scores };
-            (way.product(d.view(), g) / scale, way.product(d.t(), f) / scale)
+            (way.product(d_scores.view(), g), way.product(d_scores.t(), f))
         } else {
             // The derivative of s_ij by g_j is slope · v, by f_i its negative.
-            let slopes = ndarray::Zip::from(&scores).and(&d_scores).map_collect(|&s, &ds| {
-                let sign = if self.wrong(M::OrderSign) { -T::one() } else { T::one() };
+            let slopes = ndarray::Zip::from(scores).and(d_scores).map_collect(|&s, &ds| {
                 if s == T::zero() {
                     T::zero()
                 } else if measure == Measure::Order {
-                    if self.wrong(M::OrderGradientWithoutRoot) { -ds } else { ds / s }
-                } else if self.wrong(M::OrderGradientHalved) {
-                    -ds * sign
+                    ds / s
                 } else {
-                    -(ds + ds) * sign
+                    -(ds + ds)
                 }
             });
-            let reversed = if self.wrong(M::OrderReversed) { -T::one() } else { T::one() };
-            let term = |i: usize, j: usize, k: usize| reversed * slopes[[i, j]] * self.violation(f[[i, k]], g[[j, k]]);
+            let term = |i: usize, j: usize, k: usize| slopes[[i, j]] * violation(f[[i, k]], g[[j, k]]);
             let df = Array2::from_shape_fn(f.raw_dim(), |(i, k)| {
-                let terms: Vec<T> = (0..g.nrows()).map(|j| -term(i, j, k)).collect();
-                if self.wrong(M::OrderGradientImagesDropped) { T::zero() } else { way.sum(&terms) }
+                way.sum(&(0..g.nrows()).map(|j| -term(i, j, k)).collect::<Vec<T>>())
             });
             let dg = Array2::from_shape_fn(g.raw_dim(), |(j, k)| {
-                let terms: Vec<T> = (0..f.nrows()).map(|i| term(i, j, k)).collect();
-                way.sum(&terms)
+                way.sum(&(0..f.nrows()).map(|i| term(i, j, k)).collect::<Vec<T>>())
             });
             (df, dg)
         };
@@ -97,6 +56,8 @@ impl Plain<'_> {
     }
 }
 
-fn turned<T: Real>(x: &Array2<T>) -> Array2<T> {
-    x.t().as_standard_layout().into_owned()
+/// v = max(0, g − f)
+fn violation<T: Real>(f: T, g: T) -> T {
+    let v = g - f;
+    if v > T::zero() { v } else { T::zero() }
 }

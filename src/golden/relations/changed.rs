@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::edits::{Edit, Power, Summands, Whole};
+use super::edits::{Edit, Only, Power, Summands, Whole};
 use super::evaluate::{Leaves, Lettered, Weights};
 use super::language::{At, Axis, Factor, Function, Initial};
 use super::values::{Case, Other};
@@ -21,7 +21,8 @@ impl Edit {
                 .unwrap_or(place);
             weights.push((term, weight_of(case, origin, summands, weight)?));
         }
-        let other = Other { family: &self.family, relation: &self.relation, weights };
+        let only = self.only.and_then(|only| where_it_holds(case, place, &self.family, only));
+        let other = Other { family: &self.family, relation: &self.relation, weights, only };
         if self.whole == Whole::Kept {
             return case.otherwise(place, &other);
         }
@@ -114,6 +115,22 @@ impl Leaves for Result<'_> {
     fn lengths(&self) -> &[usize] {
         self.lengths
     }
+}
+
+/// 1 where a change of a family holds.
+fn where_it_holds(case: &Case<'_>, place: usize, family: &str, only: Only) -> Option<Lettered> {
+    let of_family = |&at: &usize| case.graph.equations[at].family == family;
+    let place = case.unwritten_before(place).into_iter().chain([place]).find(of_family)?;
+    let letter = if matches!(only, Only::Block(_)) { 'j' } else { 't' };
+    let letters = case.graph.equations[place].relation.out.letters();
+    let size = *case.sizes(place)?.get(letters.iter().position(|&l| l == letter)?)?;
+    let holds = |k: usize| match only {
+        Only::Block(block) => k / (size / 3).max(1) == block,
+        Only::First => k == 0,
+        Only::Later => k > 0,
+    };
+    let values = (0..size).map(|k| f64::from(u8::from(holds(k)))).collect();
+    Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
 }
 
 /// The weight of each summand.

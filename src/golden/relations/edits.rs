@@ -53,6 +53,16 @@ pub(super) enum Whole {
     Blocks([usize; 3]),
 }
 
+/// Where a change of a tensor that is not written holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Only {
+    /// In the block of a gate.
+    Block(usize),
+    /// At the first step, or at all others.
+    First,
+    Later,
+}
+
 /// A change of a family's relation.
 #[derive(Clone, Debug)]
 pub(super) struct Edit {
@@ -60,6 +70,8 @@ pub(super) struct Edit {
     pub relation: Relation,
     pub weights: Option<(usize, Summands, f64)>,
     pub whole: Whole,
+    /// Everywhere, if there is none.
+    pub only: Option<Only>,
     pub cost: f64,
     /// What the backend does, as the end of "`d.W_hh` …".
     pub says: String,
@@ -87,6 +99,24 @@ pub(super) struct Candidates {
     pub sizes: Vec<char>,
 }
 
+/// The plain ones of some changes, in a block or at some steps alone.
+pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
+    const PLAIN: f64 = 1.1;
+    let mut all = Vec::new();
+    for edit in edits.iter().filter(|edit| edit.cost <= PLAIN && edit.whole == Whole::Kept && edit.weights.is_none()) {
+        let letters = edit.relation.out.letters();
+        let steps = [(Only::First, "at t = 0"), (Only::Later, "at t ≥ 1")];
+        let steps = steps.into_iter().filter(|_| letters.contains(&'t')).map(|(only, text)| (only, text.to_owned()));
+        let stacked = letters.contains(&'j') && edit.relation.out.block.is_none();
+        let blocks = (0..3).filter(|_| stacked).map(|k| (Only::Block(k), format!("in block {}", GATES[k])));
+        for (only, text) in steps.chain(blocks) {
+            let says = format!("{}, {text}", edit.says);
+            all.push(Edit { only: Some(only), cost: edit.cost + 0.5, says, ..edit.clone() });
+        }
+    }
+    all
+}
+
 /// The changes of a relation, as they are found.
 struct List<'a> {
     base: Edit,
@@ -102,6 +132,7 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
         relation: relation.clone(),
         weights: None,
         whole: Whole::Kept,
+        only: None,
         cost: 0.0,
         says: String::new(),
     };

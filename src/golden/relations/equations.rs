@@ -33,10 +33,10 @@ pub(super) const STATE_BACK_BELOW: &str =
 pub(super) const GRU_BACK: &str = "
 d.n[b,t,k] = d.h[b,t,k] (1-z)[b,t,k]
 d.z[b,t,k] = d.h[b,t,k] h[b,t-1,k] - d.h[b,t,k] n[b,t,k]
+d.a.n[b,t,k] = d.n[b,t,k] (1-n²)[b,t,k]
 d.r[b,t,k] = d.a.n[b,t,k] c.n[b,t,k]
 d.a.r[b,t,k] = d.r[b,t,k] r(1-r)[b,t,k]
 d.a.z[b,t,k] = d.z[b,t,k] z(1-z)[b,t,k]
-d.a.n[b,t,k] = d.n[b,t,k] (1-n²)[b,t,k]
 d.c.r[b,t,k] = d.r[b,t,k] r(1-r)[b,t,k]
 d.c.z[b,t,k] = d.z[b,t,k] z(1-z)[b,t,k]
 d.c.n[b,t,k] = d.a.n[b,t,k] r[b,t,k]
@@ -70,8 +70,8 @@ pub(super) const ORDER: &str = "
 v[i,j,d] = relu(g[j,d] - f[i,d])
 s[i,j] = -√(v[i,j,d] v[i,j,d])";
 pub(super) const ORDER_BACK: &str = "
-d.f[i,d] = - d.s[i,j] 1/s[i,j] v[i,j,d]
-d.g[j,d] = d.s[i,j] 1/s[i,j] v[i,j,d]";
+d.f[i,d] = - d.s[i,j] [s≠0]/s[i,j] v[i,j,d]
+d.g[j,d] = d.s[i,j] [s≠0]/s[i,j] v[i,j,d]";
 /// (SIM-3)
 pub(super) const ORDER_SQUARED: &str = "
 v[i,j,d] = relu(g[j,d] - f[i,d])
@@ -105,7 +105,7 @@ pub(super) const GLOBAL_NORM: &str = "norms[s] = √(all[s,x] all[s,x])";
 pub(super) const CLIP: &str = "
 ratio[s] = limit[] 1/(norms+1e-6)[s]
 clip[s] = min1(ratio[s])";
-pub(super) const NO_CLIP: &str = "clip[s] = 1";
+pub(super) const NO_CLIP: &str = "clip[s] = ones[s]";
 /// (ADAM-1) to (ADAM-3) after all steps, as sums over them: `damped[u,s]` is (1 − β₁) β₁^(u−s) for s ≤ u.
 pub(super) const ADAM: &str = "
 m_all[u,x] = damped[u,s] clip[s] g[s,x] + decay[u] m0[x]

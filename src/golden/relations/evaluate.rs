@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, Axis as Dimension, IxDyn, Slice};
 
-use super::language::{At, Factor, Initial, Relation, Term};
-use crate::golden::arithmetic::Rounding;
+use super::language::{At, Factor, Initial, Relation};
 
 /// What a group of equations reads: its leaves by their short names.
 pub(super) trait Leaves {
@@ -13,6 +12,10 @@ pub(super) trait Leaves {
     fn leaf(&self, name: &str) -> Option<ArrayD<f64>>;
     /// The same with what was written after the end of a row.
     fn with_padding(&self, name: &str) -> Option<ArrayD<f64>>;
+    /// The values of a leaf that holds indices.
+    fn index(&self, name: &str) -> Option<ArrayD<f64>> {
+        self.leaf(name)
+    }
     /// How long each row is.
     fn lengths(&self) -> &[usize];
 }
@@ -83,7 +86,7 @@ impl Factor {
             through.push(None);
             match &axis.at {
                 At::Through(name, own) => {
-                    let index = leaves.leaf(name)?;
+                    let index = leaves.index(name)?;
                     let places: Option<Vec<usize>> = own.iter().map(|&letter| place(letter)).collect();
                     let places = places?;
                     places.iter().zip(index.shape()).for_each(|(&place, &size)| sizes[place] = size);
@@ -96,8 +99,12 @@ impl Factor {
         let row = place('b');
         let lengths = leaves.lengths();
         let sorted = by_falling_length(lengths);
-        let initial =
-            self.axes.iter().any(|axis| axis.letter == 't').then(|| leaves.leaf(&format!("{}0", self.leaf))).flatten();
+        let initial = self
+            .axes
+            .iter()
+            .any(|axis| matches!(axis.letter, 't' | 'u' | 's'))
+            .then(|| leaves.leaf(&format!("{}0", self.leaf)))
+            .flatten();
         let mut source = vec![0usize; self.axes.len()];
         Some(ArrayD::from_shape_fn(IxDyn(&sizes), |at| {
             let mut before = false;
@@ -137,7 +144,7 @@ impl Factor {
                         None => -1,
                     },
                 };
-                if from < 0 && axis.letter == 't' {
+                if from < 0 && matches!(axis.letter, 't' | 'u' | 's') {
                     before = true;
                     continue;
                 }
@@ -145,7 +152,13 @@ impl Factor {
                 source[k] = from;
             }
             if before {
-                let rest = || source.iter().zip(&self.axes).filter(|(_, axis)| axis.letter != 't').map(|(&at, _)| at);
+                let rest = || {
+                    source
+                        .iter()
+                        .zip(&self.axes)
+                        .filter(|(_, axis)| !matches!(axis.letter, 't' | 'u' | 's'))
+                        .map(|(&at, _)| at)
+                };
                 return match (self.initial, &initial) {
                     (Initial::One, _) => 1.0,
                     (Initial::Given, Some(initial)) => {
@@ -166,59 +179,50 @@ pub(super) fn by_falling_length(lengths: &[usize]) -> Vec<usize> {
     rows
 }
 
-impl Term {
-    /// Adds ± Σ Π to `sum`, which has these letters with these sizes; `more` are further factors.
-    fn add(
-        &self,
-        leaves: &impl Leaves,
-        letters: &[char],
-        sizes: &[usize],
-        more: &[Lettered],
-        sum: &mut [f64],
-    ) -> Option<()> {
-        let mut loaded: Vec<Lettered> = self.factors.iter().map(|factor| factor.load(leaves)).collect::<Option<_>>()?;
-        loaded.extend(more.iter().cloned());
-        let mut all: Vec<(char, usize)> = letters.iter().copied().zip(sizes.iter().copied()).collect();
-        for factor in &loaded {
-            for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()) {
-                match all.iter().find(|(l, _)| *l == letter) {
-                    Some(&(_, known)) if known != size => return None,
-                    Some(_) => {}
-                    None => all.push((letter, size)),
-                }
+/// Adds c · Σ Π factors to `sum`, which has these letters with these sizes: the sum is over all other letters. None if
+/// a letter has two sizes.
+pub(super) fn contract(
+    letters: &[char],
+    sizes: &[usize],
+    coefficient: f64,
+    factors: &[Lettered],
+    sum: &mut [f64],
+) -> Option<()> {
+    let mut all: Vec<(char, usize)> = letters.iter().copied().zip(sizes.iter().copied()).collect();
+    for factor in factors {
+        for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()) {
+            match all.iter().find(|(l, _)| *l == letter) {
+                Some(&(_, known)) if known != size => return None,
+                Some(_) => {}
+                None => all.push((letter, size)),
             }
         }
-        let operands: Vec<(Vec<f64>, Vec<usize>)> = loaded
-            .iter()
-            .map(|factor| {
-                let mut strides = vec![0; all.len()];
-                let mut stride = 1;
-                for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()).rev() {
-                    let place = all.iter().position(|(l, _)| *l == letter).unwrap_or(0);
-                    strides[place] += stride;
-                    stride *= size;
-                }
-                (factor.values.iter().copied().collect(), strides)
-            })
-            .collect();
-        let mut out_strides = vec![0; all.len()];
-        let mut stride = 1;
-        for k in (0..letters.len()).rev() {
-            out_strides[k] = stride;
-            stride *= sizes[k];
-        }
-        if all.iter().any(|&(_, size)| size == 0) {
-            return Some(());
-        }
-        let walk = Walk {
-            sizes: all.iter().map(|&(_, size)| size).collect(),
-            operands,
-            out_strides,
-            coefficient: self.coefficient,
-        };
-        walk.go(0, &mut vec![0; walk.operands.len()], 0, sum);
-        Some(())
     }
+    let operands: Vec<(Vec<f64>, Vec<usize>)> = factors
+        .iter()
+        .map(|factor| {
+            let mut strides = vec![0; all.len()];
+            let mut stride = 1;
+            for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()).rev() {
+                let place = all.iter().position(|(l, _)| *l == letter).unwrap_or(0);
+                strides[place] += stride;
+                stride *= size;
+            }
+            (factor.values.iter().copied().collect(), strides)
+        })
+        .collect();
+    let mut out_strides = vec![0; all.len()];
+    let mut stride = 1;
+    for k in (0..letters.len()).rev() {
+        out_strides[k] = stride;
+        stride *= sizes[k];
+    }
+    if all.iter().any(|&(_, size)| size == 0) {
+        return Some(());
+    }
+    let walk = Walk { sizes: all.iter().map(|&(_, size)| size).collect(), operands, out_strides, coefficient };
+    walk.go(0, &mut vec![0; walk.operands.len()], 0, sum);
+    Some(())
 }
 
 /// All places of all letters.
@@ -272,7 +276,7 @@ impl Walk {
 pub(super) type Weights = Vec<(usize, Lettered)>;
 
 impl Relation {
-    /// The sum of each term before the function, at the letters of the left side.
+    /// The sum of a term before the function, at the letters of the left side.
     pub(super) fn term_values(
         &self,
         leaves: &impl Leaves,
@@ -280,46 +284,27 @@ impl Relation {
         sizes: &[usize],
         term: usize,
     ) -> Option<ArrayD<f64>> {
+        let term = &self.terms[term];
+        let factors: Vec<Lettered> = term.factors.iter().map(|factor| factor.load(leaves)).collect::<Option<_>>()?;
         let mut sum = vec![0.0; sizes.iter().product()];
-        self.terms[term].add(leaves, letters, sizes, &[], &mut sum)?;
+        contract(letters, sizes, term.coefficient, &factors, &mut sum)?;
         ArrayD::from_shape_vec(IxDyn(sizes), sum).ok()
     }
+}
 
-    /// The values of the left side at its letters; none if a leaf is missing or sizes do not fit.
-    pub(super) fn evaluate(&self, leaves: &impl Leaves, sizes: &[usize], weights: &Weights) -> Option<ArrayD<f64>> {
-        let letters = self.out.letters();
-        if self.argmax {
-            return self.evaluate_argmax(leaves);
-        }
-        let mut sum = vec![0.0; sizes.iter().product()];
-        for (place, term) in self.terms.iter().enumerate() {
-            let more: Vec<Lettered> = weights.iter().filter(|(of, _)| *of == place).map(|(_, w)| w.clone()).collect();
-            term.add(leaves, &letters, sizes, &more, &mut sum)?;
-        }
-        for x in &mut sum {
-            *x = self.function.at(*x);
-            if self.rounding != Rounding::Exact {
-                *x = self.rounding.round(*x);
+/// The place of the largest positive number along the one letter that `own` lacks: the first, −1 if there is none.
+pub(super) fn largest(own: &[char], x: &Lettered) -> Option<ArrayD<f64>> {
+    let along = x.letters.iter().position(|letter| !own.contains(letter))?;
+    (own.len() + 1 == x.letters.len()).then_some(())?;
+    Some(x.values.map_axis(Dimension(along), |row| {
+        let mut best: Option<(usize, f64)> = None;
+        for (place, &x) in row.iter().enumerate() {
+            if x > best.map_or(0.0, |(_, most)| most) {
+                best = Some((place, x));
             }
         }
-        ArrayD::from_shape_vec(IxDyn(sizes), sum).ok()
-    }
-
-    fn evaluate_argmax(&self, leaves: &impl Leaves) -> Option<ArrayD<f64>> {
-        let loaded = self.terms.first()?.factors.first()?.load(leaves)?;
-        let own = *self.out.letters().first()?;
-        let axis = loaded.letters.iter().position(|&letter| letter == own)?;
-        let best = loaded.values.axis_iter(Dimension(axis)).map(|row| {
-            let mut best: Option<(usize, f64)> = None;
-            for (place, &x) in row.iter().enumerate() {
-                if x > best.map_or(0.0, |(_, most)| most) {
-                    best = Some((place, x));
-                }
-            }
-            best.map_or(-1.0, |(place, _)| place as f64)
-        });
-        Some(ndarray::Array1::from_iter(best).into_dyn())
-    }
+        best.map_or(-1.0, |(place, _)| place as f64)
+    }))
 }
 
 /// Puts values at the letters of a left side with an index that is read from a tensor at their places, added up.

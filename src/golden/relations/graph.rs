@@ -73,6 +73,30 @@ pub(super) struct Equation {
     pub tensor: String,
 }
 
+impl Equation {
+    fn new(group: usize, of: &mut Group, relation: Relation) -> Self {
+        let Group { kind, part, leaves } = of;
+        let mut short = vec![relation.out.leaf.clone()];
+        short.extend(relation.leaves().map(Into::into));
+        for short in short {
+            // What no tensor of the case is, the equations alone have.
+            leaves.entry(short.clone()).or_insert_with(|| Leaf {
+                tensor: if GIVEN.contains(&short.as_str()) || ASIDE.contains(&short.as_str()) {
+                    short.clone()
+                } else {
+                    format!("{kind}.{part}.{short}")
+                },
+                view: View::Whole,
+            });
+        }
+        let tensor = leaves[&relation.out.leaf].tensor.clone();
+        // The gradient of a layer's states comes from the layer above, or from the last state.
+        let below = if relation.reads_above() { " below the top" } else { "" };
+        let family = format!("{kind} {}{below}", relation.out.name());
+        Self { group, family, relation, tensor }
+    }
+}
+
 /// All relations of a case, in the order of the data flow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Graph {
@@ -86,8 +110,6 @@ pub(super) struct Graph {
     pub steps: usize,
     /// The gradients [steps, …] of all parameters, which [`ALL`] holds one after another.
     pub concatenated: Vec<(String, View)>,
-    /// Tensors that depend on themselves at another step.
-    pub recurrent: BTreeSet<String>,
 }
 
 /// The gradients of all parameters, [steps, elements].
@@ -144,6 +166,78 @@ impl Graph {
     }
 }
 
+/// A relation in the place of that with the same left side in the groups of a kind, or before the next such relation.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub kind: String,
+    /// In this group of the kind alone.
+    pub part: Option<String>,
+    /// Only if no absolute value follows.
+    pub to_embedding: bool,
+    pub relation: Relation,
+}
+
+impl Change {
+    /// Reads `kind: relation`, `kind part: relation` (`-` for the group without a part) or `kind to embedding: …`,
+    /// line by line.
+    pub(super) fn parse(text: &str) -> Vec<Self> {
+        let line = |line: &str| {
+            let (place, relation) = line.split_once(": ").unwrap_or_else(|| panic!("{line}: expected a place"));
+            let (kind, part) = place.split_once(' ').map_or((place, None), |(kind, part)| (kind, Some(part)));
+            let to_embedding = part == Some("to embedding");
+            let part = part.filter(|_| !to_embedding).map(|part| part.trim_matches('-').to_owned());
+            Self { kind: kind.into(), part, to_embedding, relation: Relation::parse(relation) }
+        };
+        text.lines().map(str::trim).map(line).collect()
+    }
+
+    fn is_of(&self, group: &Group) -> bool {
+        let embedding = || group.leaves.get("y").is_some_and(|y| y.tensor.ends_with("_embedding"));
+        self.kind == group.kind
+            && self.part.as_ref().is_none_or(|part| *part == group.part)
+            && (!self.to_embedding || embedding())
+    }
+}
+
+impl Graph {
+    /// The same with some changes, in all groups but some; none if nothing is changed.
+    pub(super) fn with(&self, changes: &[Change], but: &BTreeSet<usize>) -> Option<Self> {
+        let mut out = Self { equations: Vec::new(), ..self.clone() };
+        let same = |equation: &Equation, change: &Change| {
+            change.relation.out.name() == equation.relation.out.name()
+                && change.relation.reads_above() == equation.relation.reads_above()
+        };
+        let mut changed = false;
+        for equation in &self.equations {
+            let number = equation.group;
+            let is_here = |change: &&Change| !but.contains(&number) && change.is_of(&self.groups[number]);
+            let here: Vec<&Change> = changes.iter().filter(is_here).collect();
+            let Some(found) = here.iter().position(|change| same(equation, change)) else {
+                out.equations.push(equation.clone());
+                continue;
+            };
+            changed = true;
+            // What comes before it and is the left side of no other equation.
+            let has_a_place = |change: &&Change| self.equations.iter().any(|e| e.group == number && same(e, change));
+            let begin = here[..found].iter().rposition(has_a_place).map_or(0, |place| place + 1);
+            for change in &here[begin..=found] {
+                out.equations.push(Equation::new(number, &mut out.groups[number], change.relation.clone()));
+            }
+        }
+        changed.then_some(out)
+    }
+
+    /// Where the backward pass and the optimiser begin.
+    pub(super) fn parts(&self) -> [usize; 2] {
+        let kind = |equation: &Equation| self.groups[equation.group].kind;
+        let end = self.equations.len();
+        let optimiser =
+            self.equations.iter().position(|e| matches!(kind(e), "clip" | "unclipped" | "adam")).unwrap_or(end);
+        let backward = self.equations.iter().position(|e| e.relation.is_backward()).unwrap_or(optimiser);
+        [backward, optimiser]
+    }
+}
+
 const NORM_ALONE: [(&str, &str); 5] =
     [("x", "in.x"), ("y", "out.y"), ("norm", "mid.norm"), ("d.y", "in.d_y"), ("d.x", "grad.in.x")];
 
@@ -175,32 +269,30 @@ impl Builder<'_> {
     }
 
     fn add(&mut self, group: usize, relation: Relation) {
-        let Group { kind, part, leaves } = &mut self.graph.groups[group];
-        let mut short = vec![relation.out.leaf.clone()];
-        short.extend(relation.leaves().map(Into::into));
-        for short in short {
-            // What no tensor of the case is, the equations alone have.
-            leaves.entry(short.clone()).or_insert_with(|| Leaf {
-                tensor: if GIVEN.contains(&short.as_str()) { short.clone() } else { format!("{kind}.{part}.{short}") },
-                view: View::Whole,
-            });
-        }
-        let tensor = leaves[&relation.out.leaf].tensor.clone();
-        // The gradient of a layer's states comes from the layer above, or from the last state.
-        let below = if relation.leaves().any(|leaf| leaf.starts_with("up.")) { " below the top" } else { "" };
-        let family = format!("{kind} {}{below}", relation.out.name());
-        self.graph.equations.push(Equation { group, family, relation, tensor });
+        let equation = Equation::new(group, &mut self.graph.groups[group], relation);
+        self.graph.equations.push(equation);
     }
 
     fn words(&mut self) {
         let size = self.case.inputs.get(&format!("param.{EMBED}")).map_or(0, |w| w.shape()[0]) as f64;
         if let Some(ids) = self.case.inputs.get("in.captions").cloned() {
-            self.give("id_plus_1", ids.mapv(|id| id + 1.0));
+            self.give("id_plus_1", ids.mapv(|id| (id + 1.0) % size));
             self.give("id_minus_1", ids.mapv(|id| id - 1.0));
             self.give("id_at_most_V_minus_2", ids.mapv(|id| id.min(size - 2.0)));
             for n in [32, 64, 256] {
                 self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
             }
+            let lengths = self.graph.lengths.clone();
+            let tokens = || (0..lengths.len()).flat_map(|b| (0..lengths[b]).map(move |t| (b, t)));
+            let id = |(b, t): (usize, usize)| ids[[b, t].as_slice()].to_bits();
+            let others = |at: (usize, usize)| tokens().filter(move |&other| id(other) == id(at));
+            let each = |is: &dyn Fn((usize, usize)) -> f64| {
+                Array2::from_shape_fn((lengths.len(), ids.shape()[1]), |at| is(at)).into_dyn()
+            };
+            let last = each(&|at| f64::from(u8::from(others(at).all(|other| other <= at))));
+            let share = each(&|at| 1.0 / (others(at).count().max(1) as f64));
+            self.give("last_occurrence", last);
+            self.give("per_word", share);
         }
         let weight = format!("param.{EMBED}");
         self.equations("words", "", text::WORDS, &[("words", "mid.words"), ("W", &weight), ("id", "in.captions")]);
@@ -214,7 +306,21 @@ impl Builder<'_> {
     /// x, path of the parameters, y, dy, dx.
     fn linear(&mut self, [x, path, y, ..]: [&str; 5], part: &str) {
         let (weight, bias) = (format!("param.{path}.weight"), format!("param.{path}.bias"));
-        self.equations("linear", part, text::LINEAR, &[("x", x), ("W", &weight), ("bias", &bias), ("y", y)]);
+        self.share_of_rows();
+        let fc = format!("param.{FC}.weight");
+        self.equations(
+            "linear",
+            part,
+            text::LINEAR,
+            &[("x", x), ("W", &weight), ("bias", &bias), ("y", y), ("fc.W", &fc)],
+        );
+    }
+
+    /// 1 / N for each of N rows.
+    fn share_of_rows(&mut self) {
+        let rows =
+            ["in.images", "in.x"].iter().find_map(|name| self.case.inputs.get(*name)).map_or(1, |x| x.shape()[0]);
+        self.give("per_row", ArrayD::from_elem(IxDyn(&[rows]), 1.0 / rows as f64));
     }
 
     fn linear_back(&mut self, [_, path, _, dy, dx]: [&str; 5], part: &str) {
@@ -252,7 +358,8 @@ impl Builder<'_> {
         leaves.push(("d.h0", "grad.in.h".into(), View::Whole));
         leaves.extend(weights(0));
         self.give("start", ArrayD::ones(IxDyn(&[1])));
-        self.graph.recurrent.insert("out.h_next".into());
+        self.give("start_of_zeros", ArrayD::zeros(IxDyn(&[1])));
+        self.share_of_rows();
         for text in [text::GRU, text::GRU_BACK, text::GRU_INPUT_BACK, text::GRU_INITIAL_BACK] {
             self.viewed("gru", "0", text, &leaves);
         }
@@ -267,11 +374,14 @@ impl Builder<'_> {
         };
         let when = |holds: bool| f64::from(u8::from(holds));
         self.give("end", place(&|length, t| when(t + 1 == length)));
+        self.share_of_rows();
+        self.give("full_end", place(&|length, t| when(t + 1 == length && length == steps)));
         self.give("padded_end", place(&|_, t| when(t + 1 == steps)));
         self.give("one_before_end", place(&|length, t| when(t + 2 == length.max(2))));
         self.give("first", place(&|_, t| when(t == 0)));
         self.give("mean", place(&|length, t| if t < length { 1.0 / length as f64 } else { 0.0 }));
         self.give("start", Array1::from_shape_fn(steps, |t| when(t == 0)).into_dyn());
+        self.give("start_of_zeros", Array1::from_shape_fn(steps, |t| when(t == 0 && !given)).into_dyn());
         let hidden = self.case.inputs.get(&format!("param.{}", rnn("weight_hh", 0))).map_or(0, |w| w.shape()[1]);
         if !given {
             self.give("h0", ArrayD::zeros(IxDyn(&[lengths.len(), hidden])));
@@ -292,18 +402,22 @@ impl Builder<'_> {
             leaves.extend(weights(k));
             if k > 0 {
                 let first = [
-                    ("W_ih of layer 0", "weight_ih"),
-                    ("W_hh of layer 0", "weight_hh"),
-                    ("b_ih of layer 0", "bias_ih"),
-                    ("b_hh of layer 0", "bias_hh"),
+                    ("first.W_ih", "weight_ih"),
+                    ("first.W_hh", "weight_hh"),
+                    ("first.b_ih", "bias_ih"),
+                    ("first.b_hh", "bias_hh"),
                 ];
                 leaves.extend(first.map(|(short, part)| (short, format!("param.{}", rnn(part, 0)), View::Whole)));
             }
-            self.graph.recurrent.extend([format!("mid.l{k}.h"), format!("grad.mid.l{k}.h")]);
             self.viewed("gru", &k.to_string(), text::GRU, &leaves);
         }
         let top = format!("mid.l{}.h", layers - 1);
-        self.equations("last", "", text::LAST, &[("h", &top), ("last", last)]);
+        let initial = if given { ("in.h0", View::Layer(layers - 1)) } else { ("h0", View::Whole) };
+        let mut leaves: Vec<(&str, String, View)> = [("h", top.as_str()), ("last", last), ("bottom", "mid.l0.h")]
+            .map(|(s, t)| (s, t.to_owned(), View::Whole))
+            .into();
+        leaves.push(("h0", initial.0.into(), initial.1));
+        self.viewed("last", "", text::LAST, &leaves);
     }
 
     fn gru_back(&mut self, d_last: &str, d_x: &str, given: bool) {
@@ -313,6 +427,7 @@ impl Builder<'_> {
             let backward = ["d.h", "d.n", "d.z", "d.r", "d.a", "d.c"];
             leaves.extend(backward.map(|part| (part, format!("grad.mid.l{k}.{}", &part[2..]), View::Whole)));
             leaves.push(("up.d.a", format!("grad.mid.l{}.a", k + 1), View::Whole));
+            leaves.push(("up.d.c", format!("grad.mid.l{}.c", k + 1), View::Whole));
             leaves.push(("up.W_ih", format!("param.{}", rnn("weight_ih", k + 1)), View::Whole));
             if k == 0 {
                 leaves.push(("d.x", d_x.into(), View::Whole));
@@ -333,6 +448,8 @@ impl Builder<'_> {
 
     fn scores(&mut self, [f, g, s]: [&str; 3]) {
         let (kind, forward, _) = self.measure();
+        let width = self.case.inputs.get(f).or_else(|| self.case.expected.get(f)).map_or(1, |f| f.shape()[1]);
+        self.give("per_root_of_D", ArrayD::from_elem(IxDyn(&[]), 1.0 / (width as f64).sqrt()));
         self.equations(kind, "", forward, &[("f", f), ("g", g), ("s", s)]);
     }
 
@@ -366,6 +483,7 @@ impl Builder<'_> {
         self.give("off_diagonal", pairs(&|i, j| i != j));
         self.give("every", pairs(&|_, _| true));
         self.give("eye", pairs(&|i, j| i == j));
+        self.give("per_pair", ArrayD::from_elem(IxDyn(&[]), 1.0 / shape.0.max(1) as f64));
         self.give("margin", ArrayD::from_elem(IxDyn(&[]), self.settings.margin));
         let mut leaves = vec![("s", s), ("loss", "out.loss")];
         let names = ["cost_s", "cost_im", "active_s", "active_im", "hardest_s", "hardest_im"];
@@ -445,25 +563,18 @@ impl Builder<'_> {
         }
     }
 
-    /// Adam's constants after each of `steps` steps, from a step count.
     fn constants(&mut self, steps: usize, start: f64) {
-        for (place, [damped, decay, correct]) in
-            [["damped", "decay", "correct_m"], ["squared", "decay_squared", "correct_v"]].into_iter().enumerate()
-        {
-            let beta = BETAS[place];
-            let damp = Array2::from_shape_fn((steps, steps), |(u, s)| {
-                if s <= u { (1.0 - beta) * libm::pow(beta, (u - s) as f64) } else { 0.0 }
-            });
-            self.give(damped, damp.into_dyn());
-            self.give(decay, Array1::from_shape_fn(steps, |u| libm::pow(beta, u as f64 + 1.0)).into_dyn());
-            let corrected = |u: usize| 1.0 / (1.0 - libm::pow(beta, start + u as f64 + 1.0));
-            self.give(correct, Array1::from_shape_fn(steps, corrected).into_dyn());
-        }
+        let fresh = constants(steps, 0.0)
+            .into_iter()
+            .filter_map(|(name, x)| name.strip_prefix("correct_").map(|moment| (format!("fresh_{moment}"), x)));
+        self.graph.given.extend(fresh);
+        self.graph.given.extend(constants(steps, start));
         let last = Array1::from_shape_fn(steps, |u| f64::from(u8::from(u + 1 == steps)));
         self.give("final", last.into_dyn());
         self.give("ones", ArrayD::ones(IxDyn(&[steps])));
         self.give("rate", ArrayD::from_elem(IxDyn(&[]), self.settings.learning_rate));
-        self.give("limit", ArrayD::from_elem(IxDyn(&[]), self.settings.grad_clip));
+        let limit = if self.settings.grad_clip > 0.0 { self.settings.grad_clip } else { f64::MAX };
+        self.give("limit", ArrayD::from_elem(IxDyn(&[]), limit));
     }
 
     /// Norms and clipping of the gradients [steps, …] of some parameters, then Adam on each.
@@ -471,10 +582,13 @@ impl Builder<'_> {
         self.graph.concatenated = names.iter().map(|name| gradient(name)).collect();
         let leaves = [("all", ALL), ("norms", "opt.norms"), ("clip", "opt.clip")];
         self.equations("clip", "", text::GLOBAL_NORM, &leaves);
-        self.equations("clip", "", if self.settings.grad_clip > 0.0 { text::CLIP } else { text::NO_CLIP }, &leaves);
+        let (kind, clip) =
+            if self.settings.grad_clip > 0.0 { ("clip", text::CLIP) } else { ("unclipped", text::NO_CLIP) };
+        self.equations(kind, "", clip, &leaves);
+        self.parts_of_gradients(names);
         for name in names {
             let (tensor, view) = gradient(name);
-            let state = |part: &str| if resumed { format!("in.{part}.{name}") } else { format!("zeros.{name}") };
+            let state = |part: &str| if resumed { format!("in.{part}.{name}") } else { format!("{part}0.{name}") };
             let leaves = [
                 ("g", tensor, view),
                 ("clip", "opt.clip".into(), View::Whole),
@@ -484,14 +598,33 @@ impl Builder<'_> {
                 ("v", format!("opt.v.{name}"), View::Flat),
                 ("p", format!("opt.param.{name}"), View::Flat),
                 ("p0", format!("param.{name}"), View::Flat),
+                ("m_all0", state("m"), View::Flat),
+                ("v_all0", state("v"), View::Flat),
+                ("q0", format!("param.{name}"), View::Flat),
+                ("m_new", format!("m0.{name}"), View::Flat),
+                ("v_new", format!("v0.{name}"), View::Flat),
+                ("so_far0", format!("so_far0.{name}"), View::Flat),
+                ("largest0", format!("largest0.{name}"), View::Flat),
             ];
-            if let Some(shape) =
-                self.case.inputs.get(&format!("param.{name}")).map(ndarray::ArrayBase::raw_dim).filter(|_| !resumed)
-            {
-                self.give(&format!("zeros.{name}"), ArrayD::zeros(shape));
+            if let Some(shape) = self.case.inputs.get(&format!("param.{name}")).map(ndarray::ArrayBase::raw_dim) {
+                for part in ["m0", "v0", "so_far0", "largest0"] {
+                    self.give(&format!("{part}.{name}"), ArrayD::zeros(shape.clone()));
+                }
             }
             self.viewed("adam", name, text::ADAM, &leaves);
         }
+    }
+
+    /// To which parameter each element of all gradients belongs, and what was added up before: nothing.
+    fn parts_of_gradients(&mut self, names: &[String]) {
+        let mut part = Vec::new();
+        for (k, name) in names.iter().enumerate() {
+            let len = self.case.inputs.get(&format!("param.{name}")).map_or(0, ArrayD::len);
+            part.extend(std::iter::repeat_n(k as f64, len));
+        }
+        self.give("clip..so_far0", ArrayD::zeros(IxDyn(&[part.len()])));
+        self.give("parts", ArrayD::ones(IxDyn(&[names.len()])));
+        self.give("part_p", Array1::from(part).into_dyn());
     }
 
     fn optimiser(&mut self) {
@@ -509,6 +642,54 @@ impl Builder<'_> {
         self.adam(&names, &|name| (format!("grad.{name}"), View::OneRow), false);
     }
 }
+
+/// Adam's constants after each of `steps` steps, from a step count.
+pub(super) fn constants(steps: usize, start: f64) -> Vec<(String, ArrayD<f64>)> {
+    let mut all: Vec<(String, ArrayD<f64>)> = Vec::new();
+    let numbers = |of: &dyn Fn(usize) -> f64| Array1::from_shape_fn(steps, of).into_dyn();
+    let names = [("damped", "decay", "m", BETAS[0]), ("squared", "decay_squared", "v", BETAS[1])];
+    for (damped, decay, moment, beta) in names.into_iter().chain([("squared_99", "decay_99", "99", 0.99)]) {
+        let damp = Array2::from_shape_fn((steps, steps), |(u, s)| {
+            if s <= u { (1.0 - beta) * libm::pow(beta, (u - s) as f64) } else { 0.0 }
+        });
+        all.push((damped.to_owned(), damp.into_dyn()));
+        all.push((decay.to_owned(), numbers(&|u| libm::pow(beta, u as f64 + 1.0))));
+        let corrected = |t: f64| 1.0 / (1.0 - libm::pow(beta, t));
+        all.push((format!("correct_{moment}"), numbers(&|u| corrected(start + u as f64 + 1.0))));
+        all.push((format!("stale_{moment}"), numbers(&|_| corrected(1.0))));
+        let late = |u: usize| corrected((start + u as f64).max(1.0));
+        all.push((format!("late_{moment}"), numbers(&late)));
+        all.push((format!("ahead_{moment}"), numbers(&|u| corrected(start + u as f64 + 2.0))));
+    }
+    all
+}
+
+/// Leaves that only known mistakes read.
+const ASIDE: [&str; 21] = [
+    "last_occurrence",
+    "per_word",
+    "per_row",
+    "per_pair",
+    "per_root_of_D",
+    "full_end",
+    "squared_99",
+    "decay_99",
+    "correct_99",
+    "stale_m",
+    "stale_v",
+    "ahead_m",
+    "late_m",
+    "late_v",
+    "start_of_zeros",
+    "ahead_v",
+    "fresh_m",
+    "fresh_v",
+    "part_p",
+    "parts",
+    "h0",
+];
+/// Leaves of an optimiser's group that only known mistakes read.
+pub(super) const STATES: [&str; 7] = ["m_all0", "v_all0", "q0", "m_new", "v_new", "so_far0", "largest0"];
 
 /// Leaves that follow from the settings and inputs.
 pub(super) const GIVEN: [&str; 22] = [

@@ -7,6 +7,7 @@ use super::edits::{Edit, Whole};
 use super::family::{Element, Family};
 use super::language::{At, Axis, Function, Relation, Term};
 use super::places::short;
+use super::search::on_the_way;
 
 /// A coefficient that is as near as this to a plain number is that number.
 const PLAIN: f64 = 2e-3;
@@ -21,6 +22,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
         relation: equation.relation.clone(),
         weights: None,
         whole: Whole::Kept,
+        only: None,
         cost: 2.0,
         says: String::new(),
     };
@@ -296,7 +298,7 @@ fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     let first = family.sites[0];
     let case = &family.cases[first.case];
     let mut all = Vec::new();
-    for place in std::iter::once(first.equation).chain(case.unwritten_before(first.equation)) {
+    for place in std::iter::once(first.equation).chain(on_the_way(case, first.equation)) {
         let equation = &case.graph.equations[place];
         for (i, term) in equation.relation.terms.iter().enumerate() {
             for (f, factor) in term.factors.iter().enumerate().filter(|(_, factor)| factor.axes.is_empty()) {
@@ -310,6 +312,7 @@ fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
                         relation,
                         weights: None,
                         whole: Whole::Kept,
+                        only: None,
                         cost: 1.4,
                         says,
                     }

@@ -36,8 +36,10 @@ pub(crate) enum Function {
     /// The derivatives of σ and tanh at x.
     SigmoidSlopeAt,
     TanhSlopeAt,
-    /// 1 / x, 0 where x is 0.
+    /// 1 / x
     Inverse,
+    /// 1 / x, 0 where x is 0.
+    InverseOrZero,
     /// 1 / (x + 1e-6)
     InverseEpsilon,
     /// min(1, x)
@@ -62,7 +64,7 @@ use Function as F;
 
 impl Function {
     /// Each with its text; `@` is the argument.
-    const TEXTS: [(Self, &'static str); 24] = [
+    const TEXTS: [(Self, &'static str); 25] = [
         (F::Identity, "@"),
         (F::Sigmoid, "σ(@)"),
         (F::Tanh, "tanh(@)"),
@@ -78,6 +80,7 @@ impl Function {
         (F::SigmoidSlopeAt, "σ'(@)"),
         (F::TanhSlopeAt, "tanh'(@)"),
         (F::Inverse, "1/@"),
+        (F::InverseOrZero, "[@≠0]/@"),
         (F::InverseEpsilon, "1/(@+1e-6)"),
         (F::AtMostOne, "min1(@)"),
         (F::RootPlusEpsilon, "√ε(@)"),
@@ -137,7 +140,8 @@ impl Function {
             F::TanhSlope => 1.0 - x * x,
             F::SigmoidSlopeAt => F::SigmoidSlope.at(x.sigmoid()),
             F::TanhSlopeAt => F::TanhSlope.at(Scalar::tanh(x)),
-            F::Inverse => {
+            F::Inverse => 1.0 / x,
+            F::InverseOrZero => {
                 if x == 0.0 {
                     0.0
                 } else {
@@ -159,6 +163,39 @@ impl Function {
             F::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
             F::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
             F::HardSigmoidSix => (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        }
+    }
+
+    /// Its derivative; 0 where it jumps.
+    pub(crate) fn slope(self, x: f64) -> f64 {
+        use crate::real::Scalar;
+        let when = |holds: bool| f64::from(u8::from(holds));
+        match self {
+            F::Identity => 1.0,
+            F::Sigmoid => F::SigmoidSlopeAt.at(x),
+            F::Tanh => F::TanhSlopeAt.at(x),
+            F::Relu => when(x > 0.0),
+            F::Abs => F::Sign.at(x),
+            F::Square => 2.0 * x,
+            F::Root if x > 0.0 => 0.5 / x.sqrt(),
+            F::MinusRoot if x > 0.0 => -0.5 / x.sqrt(),
+            F::Complement => -1.0,
+            F::SigmoidSlope => 1.0 - 2.0 * x,
+            F::TanhSlope => -2.0 * x,
+            F::SigmoidSlopeAt => F::SigmoidSlopeAt.at(x) * (1.0 - 2.0 * x.sigmoid()),
+            F::TanhSlopeAt => -2.0 * Scalar::tanh(x) * F::TanhSlopeAt.at(x),
+            F::Inverse => -1.0 / (x * x),
+            F::InverseOrZero if x != 0.0 => -1.0 / (x * x),
+            F::InverseEpsilon => -1.0 / ((x + 1e-6) * (x + 1e-6)),
+            F::AtMostOne => when(x <= 1.0),
+            F::RootPlusEpsilon if x > 0.0 => 0.5 / x.sqrt(),
+            F::RootOfEpsilon => 0.5 / (x + 1e-8).sqrt(),
+            F::Softplus => x.sigmoid(),
+            F::HardSigmoid => 0.2 * when((0.2 * x + 0.5).abs() < 1.0 && 0.2 * x + 0.5 > 0.0),
+            F::HardSigmoidSix => when((x / 6.0 + 0.5).abs() < 1.0 && x / 6.0 + 0.5 > 0.0) / 6.0,
+            F::Sign | F::Positive | F::NotNegative | F::Root | F::MinusRoot | F::InverseOrZero | F::RootPlusEpsilon => {
+                0.0
+            }
         }
     }
 }
@@ -300,6 +337,15 @@ impl Factor {
             .strip_suffix(']')
             .and_then(|text| text.rsplit_once('['))
             .unwrap_or_else(|| panic!("{text}: expected name[letters]"));
+        // W_ih{zrn}: the blocks in another order; {T}: each of them transposed; {0}, {1}: another initial state.
+        let (head, option) = match head.split_once('{') {
+            Some((before, rest)) => {
+                let (option, after) = rest.split_once('}').expect("closed");
+                (format!("{before}{after}"), Some(option))
+            }
+            None => (head.to_owned(), None),
+        };
+        let head = head.as_str();
         let named = Function::TEXTS.iter().find_map(|&(function, text)| {
             let rest = head.strip_prefix(text.split('@').next()?)?;
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "._".contains(*c)).collect();
@@ -322,24 +368,43 @@ impl Factor {
             STACKED.contains(&base).then_some((base, block))
         });
         let (leaf, block) = block.map_or((name.as_str(), None), |(base, block)| (base, Some(block)));
-        Some(Self { function, ..Self::named(leaf, block, axes) })
+        let mut factor = Self { function, ..Self::named(leaf, block, axes) };
+        match option {
+            None => {}
+            Some("0") => factor.initial = Initial::Zero,
+            Some("1") => factor.initial = Initial::One,
+            Some("T") => factor.blocks_turned = true,
+            Some(order) => {
+                let blocks: Vec<usize> =
+                    order.chars().filter_map(|c| GATES.iter().position(|gate| gate.starts_with(c))).collect();
+                factor.order = blocks.try_into().unwrap_or_else(|_| panic!("{text}: expected three gates"));
+            }
+        }
+        Some(factor)
     }
 }
 
 /// The gates, in the order of their blocks.
 pub(crate) const GATES: [&str; 3] = ["r", "z", "n"];
 /// The leaves whose last axis has a block for each gate.
-pub(crate) const STACKED: [&str; 4] = ["a", "c", "d.a", "d.c"];
+pub(crate) const STACKED: [&str; 7] = ["a", "c", "d.a", "d.c", "b_hh", "p", "q"];
 
 impl Axis {
     fn parse(text: &str) -> Self {
         if let Some((tensor, letters)) = text.split_once('(') {
-            let letters = letters.trim_end_matches(')').chars().filter(|c| c.is_alphabetic()).collect();
-            // The range of the index: words, captions, images.
+            let letters: Vec<char> = letters.trim_end_matches(')').chars().filter(|c| c.is_alphabetic()).collect();
+            let only = |letters: &Vec<char>| *letters.first().expect("a letter");
+            match tensor {
+                "reversed" => return Self { letter: only(&letters), at: At::Reversed },
+                "sorted" => return Self { letter: only(&letters), at: At::Sorted(1) },
+                _ => {}
+            }
+            // The range of the index: words, captions, images; else the last letter of its name.
             let letter = match tensor {
-                "id" => 'v',
                 "hardest_s" => 'j',
-                _ => 'i',
+                "hardest_im" => 'i',
+                id if id.starts_with("id") => 'v',
+                other => other.chars().next_back().expect("a name"),
             };
             return Self { letter, at: At::Through(tensor.into(), letters) };
         }
@@ -398,6 +463,16 @@ impl Relation {
             }
         }
         summed
+    }
+
+    /// Whether it is part of the backward pass.
+    pub(crate) fn is_backward(&self) -> bool {
+        self.out.leaf.starts_with("d.") || matches!(self.out.leaf.as_str(), "along" | "by_input")
+    }
+
+    /// Whether it reads the layer above.
+    pub(crate) fn reads_above(&self) -> bool {
+        self.leaves().any(|leaf| leaf.starts_with("up."))
     }
 
     /// The leaves that it reads.

@@ -8,6 +8,7 @@
 //! | `local` | which relations do not hold |
 //! | `edits`, `changed`, `places` | single changes of a relation, what they give, and where they may hold |
 //! | `family`, `identify`, `search` | the cheapest change that gives the backend's values in all cases |
+//! | `simulate`, [`planted`] | a whole case computed by its relations, forward and backward, with known mistakes |
 //! | [`findings`] | the explanation of a red check |
 
 mod changed;
@@ -21,5 +22,7 @@ mod identify;
 pub(crate) mod language;
 mod local;
 mod places;
+pub(crate) mod planted;
 mod search;
+mod simulate;
 mod values;

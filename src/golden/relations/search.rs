@@ -1,19 +1,22 @@
 //! The search: which single change of a relation gives the backend's values. The cheapest sentence wins, the cost of
 //! the change and that of its place together. Where none fits, changes are read off from the numbers.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
-use super::edits::{Candidates, Edit, Whole, edits};
+use super::edits::{Candidates, Edit, Whole, edits, in_places};
 use super::family::{Family, Fit};
-use super::graph::GIVEN;
+use super::graph::{GIVEN, STATES};
 use super::identify;
 use super::language::{Factor, STACKED};
 use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
-/// The relations of unwritten tensors are searched too, if there are no more than these on the way.
-const UNWRITTEN: usize = 6;
+/// The relations of unwritten tensors are searched too, if there are no more kinds than these on the way; else those of
+/// the same group alone.
+const UNWRITTEN: usize = 12;
 /// Of elements with whole numbers at least this many must be wrong: a few agree with many changes.
 const WHOLE_NUMBERS: usize = 8;
 
@@ -28,9 +31,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     // The relation itself, and those of unwritten tensors that it is made of.
     let mut all: Vec<Edit> = Vec::new();
     let mut families: Vec<String> = Vec::new();
-    let unwritten = case.unwritten_before(first.equation);
-    let few = if unwritten.len() <= UNWRITTEN { &unwritten[..] } else { &[] };
-    for place in std::iter::once(first.equation).chain(few.iter().copied()) {
+    for place in std::iter::once(first.equation).chain(on_the_way(case, first.equation)) {
         let equation = &case.graph.equations[place];
         if families.contains(&equation.family) {
             continue;
@@ -39,6 +40,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
         if place != first.equation {
             own.retain(|edit| edit.whole == Whole::Kept);
+            own.extend(in_places(&own));
             for edit in &mut own {
                 edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
                 edit.cost += 0.1;
@@ -48,6 +50,21 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     }
     let fits = best(family, &all);
     if fits.is_empty() { best(family, &identify::fitted(family)) } else { fits }
+}
+
+/// The relations of unwritten tensors that a relation is made of. A backward pass is not blamed on the forward pass.
+pub(super) fn on_the_way(case: &Case<'_>, place: usize) -> Vec<usize> {
+    let backward = |place: usize| case.graph.equations[place].relation.is_backward();
+    let kind = |place: usize| case.graph.groups[case.graph.equations[place].group].kind;
+    let mut all = case.unwritten_before(place);
+    all.retain(|&other| other != place && backward(other) == backward(place));
+    let count = |all: &[usize]| {
+        all.iter().map(|&place| case.graph.equations[place].family.as_str()).collect::<BTreeSet<&str>>().len()
+    };
+    if count(&all) > UNWRITTEN {
+        all.retain(|&other| kind(other) == kind(place));
+    }
+    if count(&all) > UNWRITTEN { Vec::new() } else { all }
 }
 
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
@@ -78,6 +95,7 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
     for short in shorts {
         let tensor = group.leaves.get(short).map_or(short, |leaf| leaf.tensor.as_str());
         if names.iter().any(|(name, ..)| name == short)
+            || STATES.contains(&short)
             || tensor == equation.tensor && equation.relation.out.block.is_none()
             || (made_later(tensor) && !own.contains(&short))
         {

@@ -9,7 +9,6 @@ use crate::files::ElementType;
 use crate::golden::Arithmetic;
 use crate::golden::cases::{self, Expected};
 use crate::golden::compare::{Found, FoundTensors, Status, check_case};
-use crate::golden::mistakes::Mistakes;
 use crate::golden::plain::Plain;
 use crate::golden::program::{Inputs, Program, Settings};
 use crate::golden::suite::GoldenCase;
@@ -187,9 +186,9 @@ impl GoldenCase {
 
     /// What a backend in `f32` computes from other inputs or settings.
     fn from(&self, change: impl FnOnce(&mut Inputs, &mut Settings)) -> FoundTensors {
-        let (mut inputs, mut settings, none) = (self.inputs.clone(), self.settings().unwrap(), Mistakes::new());
+        let (mut inputs, mut settings) = (self.inputs.clone(), self.settings().unwrap());
         change(&mut inputs, &mut settings);
-        let run = self.entry.program.run::<f32>(&settings, &inputs, &Plain::new(Arithmetic::PLAIN, &none)).unwrap();
+        let run = self.entry.program.run::<f32>(&settings, &inputs, &Plain::new(Arithmetic::PLAIN)).unwrap();
         let entries = run.trace.entries.into_iter().map(|entry| {
             let element = if entry.name == "mid.index" { ElementType::I64 } else { ElementType::F32 };
             (entry.name, Found { element, values: entry.values.mapv(f64::from) })
@@ -421,8 +420,7 @@ fn no_mistake_of_these_layers_is_known_and_none_is_named() {
     assert!(d.named.is_empty() && d.similar.is_empty() && d.unexplained.is_empty() && d.within.is_none());
     // A lower precision is named.
     let way = Arithmetic { operands: crate::golden::arithmetic::Rounding::Tf32, ..Arithmetic::PLAIN };
-    let checked: Vec<_> =
-        of(Program::Conv).map(|case| check(case, backend(case, way, &Mistakes::new(), false), F32)).collect();
+    let checked: Vec<_> = of(Program::Conv).map(|case| check(case, backend(case, way, false), F32)).collect();
     assert_eq!(crate::golden::diagnose::diagnose(&checked, F32, false).within, Some(Profile::Tf32));
 }
 

@@ -1,0 +1,169 @@
+//! What a backend gives that makes a known mistake: its case, computed by the changed relations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::{Array1, ArrayD, IxDyn};
+
+use super::graph::{Change, Graph, constants};
+use super::simulate::Compiled;
+use super::values::cleared;
+use crate::error::Result;
+use crate::golden::arithmetic::Arithmetic;
+use crate::golden::mistakes::Mistake;
+use crate::golden::plain::Plain;
+use crate::golden::program::{Program, Settings};
+use crate::golden::suite::GoldenCase;
+
+/// Tensors by name.
+pub(crate) type Values = BTreeMap<String, ArrayD<f64>>;
+
+/// A case, ready to be computed with mistakes.
+pub(crate) struct Planting<'a> {
+    golden: &'a GoldenCase,
+    steps: usize,
+    graph: Graph,
+    known: BTreeMap<String, ArrayD<f64>>,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// How a backend with a mistake computes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// The backward pass is derived from the changed forward pass, as an autograd does; else it is that of the
+    /// relations, on the changed values.
+    pub autograd: bool,
+    /// Every number is rounded to `f32`.
+    pub single: bool,
+}
+
+impl<'a> Planting<'a> {
+    /// # Errors
+    ///
+    /// If the inputs or the settings of the case are broken.
+    pub(crate) fn new(golden: &'a GoldenCase) -> Result<Self> {
+        let settings = golden.settings()?;
+        let program = golden.entry.program;
+        let right = program.run::<f64>(&settings, &golden.inputs, &Plain::new(Arithmetic::PLAIN))?.trace;
+        let model = program == Program::Model;
+        let once = Settings { steps: if model { settings.steps.min(1) } else { settings.steps }, ..settings.clone() };
+        let graph = Graph::of(golden, &once);
+        let mut known = graph.given.clone();
+        for (name, x) in &golden.inputs {
+            known.insert(name.clone(), cleared(golden, &graph.lengths, name, x.clone()));
+        }
+        let mut shapes: BTreeMap<String, Vec<usize>> =
+            right.entries.iter().map(|entry| (entry.name.clone(), entry.values.shape().to_vec())).collect();
+        if model && settings.steps > 0 {
+            shapes.insert("opt.norms".into(), vec![1]);
+        }
+        Ok(Self { golden, steps: if model { settings.steps } else { 0 }, graph, known, shapes })
+    }
+
+    /// All expected tensors.
+    #[cfg(test)]
+    pub(crate) fn right(&self, way: Way) -> Option<Values> {
+        self.computed(&self.graph, Compiled::new(&self.graph, &self.shapes, &self.known).ok()?, way)
+    }
+
+    /// All expected tensors with some mistakes; none if none of them changes anything here.
+    pub(crate) fn values(&self, mistakes: &[&Mistake], way: Way) -> Option<Values> {
+        let mut changes: Vec<Change> = mistakes.iter().flat_map(|mistake| Change::parse(mistake.relations)).collect();
+        if way.autograd {
+            changes.retain(|change| !change.relation.is_backward());
+        }
+        // Where the shapes do not fit, as for the transpose of what is not square, a mistake cannot be made.
+        let mut but = BTreeSet::new();
+        loop {
+            let graph = self.graph.with(&changes, &but)?;
+            match Compiled::new(&graph, &self.shapes, &self.known) {
+                Ok(compiled) => return self.computed(&graph, compiled, way),
+                Err(group) => but.insert(group).then_some(())?,
+            }
+        }
+    }
+
+    fn computed(&self, graph: &Graph, mut compiled: Compiled, way: Way) -> Option<Values> {
+        let Self { golden, steps, .. } = *self;
+        compiled.single = way.single;
+        let [backward, optimiser] = graph.parts();
+        let end = graph.equations.len();
+        let mut out = Values::new();
+        let (mut losses, mut norms) = (Vec::new(), Vec::new());
+        for pass in 0..steps.max(1) {
+            if pass > 0 {
+                for (name, x) in constants(1, pass as f64) {
+                    compiled.set(&name.replace("correct_", "fresh_"), &x);
+                    compiled.set(&name, &x);
+                }
+                next(&mut compiled, golden);
+            }
+            compiled.run(0..backward, &|_, _| true)?;
+            if way.autograd {
+                let gradient = compiled.back(0..backward, &seeds(golden)?)?;
+                for name in golden.expected.keys() {
+                    if let Some(d) =
+                        name.strip_prefix("grad.").and_then(|of| compiled.tensor(&primal(of), Some(&gradient)))
+                    {
+                        compiled.set(name, &d);
+                    }
+                }
+            } else {
+                compiled.run(backward..optimiser, &|_, _| true)?;
+            }
+            compiled.run(optimiser..end, &|_, _| true)?;
+            for name in self.shapes.keys().filter(|name| pass == 0 || name.starts_with("opt.")) {
+                out.insert(name.clone(), compiled.tensor(name, None)?);
+            }
+            if steps > 0 {
+                losses.push(compiled.tensor("out.loss", None)?.sum());
+                norms.push(compiled.tensor("opt.norms", None)?.sum());
+            }
+        }
+        for (name, numbers) in [("opt.losses", losses), ("opt.norms", norms)] {
+            if steps > 0 {
+                out.insert(name.into(), Array1::from(numbers).into_dyn());
+            }
+        }
+        Some(out)
+    }
+}
+
+/// The tensor that `grad.X` is the derivative by.
+fn primal(of: &str) -> String {
+    let own = ["in.", "mid.", "out."].iter().any(|prefix| of.starts_with(prefix));
+    if own { of.into() } else { format!("param.{of}") }
+}
+
+/// The given derivatives of a program's results.
+fn seeds(golden: &GoldenCase) -> Option<Vec<(String, ArrayD<f64>)>> {
+    let (result, given) = match golden.entry.program {
+        Program::GruCell => ("out.h_next", "in.d_h_next"),
+        Program::Gru => ("out.last", "in.d_last"),
+        Program::Embedding => ("mid.words", "in.d_words"),
+        Program::Linear | Program::L2norm => ("out.y", "in.d_y"),
+        Program::Scores => ("out.scores", "in.d_scores"),
+        Program::Loss | Program::Model => {
+            return Some(vec![("out.loss".into(), ArrayD::ones(IxDyn(&[1])))]);
+        }
+        _ => return Some(Vec::new()),
+    };
+    let lengths = crate::golden::difference::lengths_of(&golden.inputs).unwrap_or_default();
+    Some(vec![(result.into(), cleared(golden, &lengths, given, golden.inputs.get(given)?.clone()))])
+}
+
+/// The parameters and moments after a step are those before the next.
+fn next(compiled: &mut Compiled, golden: &GoldenCase) {
+    for name in golden.inputs.keys().filter_map(|name| name.strip_prefix("param.")) {
+        let state = |part: &str| format!("adam.{name}.{part}");
+        let after = ["opt.param.", "opt.m.", "opt.v."].map(|part| format!("{part}{name}"));
+        let after = after.into_iter().chain([state("so_far"), state("largest")]);
+        for (before, after) in ["param", "m0", "v0", "so_far0", "largest0"].iter().zip(after) {
+            if let Some(x) = compiled.tensor(&after, None) {
+                compiled.set(&format!("{before}.{name}"), &x);
+            }
+        }
+    }
+    if let Some(x) = compiled.tensor("clip..so_far", None) {
+        compiled.set("clip..so_far0", &x);
+    }
+}

@@ -1,0 +1,561 @@
+//! A case computed by its relations alone, from its inputs or from what a backend wrote: forward, and backward as an
+//! autograd derives it.
+//!
+//! All numbers of a case lie in one arena. A relation is compiled once: each factor becomes an array of places in the
+//! arena. Relations that read what they compute at another step are computed step by step.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{ArrayD, Axis as Dimension, IxDyn};
+
+use super::evaluate::{Leaves, Lettered, Weights, contract, largest, scatter};
+use super::graph::{ALL, Equation, Graph, View};
+use super::language::{At, Factor, Function, Relation};
+use super::values::Other;
+use crate::golden::arithmetic::Rounding;
+
+/// Places of the arena that hold 0 and 1: what lies outside a tensor, and an initial state of ones.
+const FIRST: usize = 2;
+
+/// Numbers at letters, by their places in the arena.
+#[derive(Clone, Debug)]
+struct Places {
+    letters: Vec<char>,
+    at: ArrayD<usize>,
+}
+
+/// A factor of a term.
+#[derive(Clone, Debug)]
+struct Operand {
+    places: Places,
+    function: Function,
+    rounding: Rounding,
+}
+
+/// A term: its coefficient, its factors, and the weights of its summands.
+#[derive(Clone, Debug)]
+struct Product {
+    coefficient: f64,
+    operands: Vec<Operand>,
+    weights: Vec<Lettered>,
+}
+
+/// A compiled relation.
+#[derive(Clone, Debug)]
+struct Step {
+    tensor: String,
+    /// Letters and sizes of the left side.
+    letters: Vec<char>,
+    sizes: Vec<usize>,
+    out: Target,
+    products: Vec<Product>,
+    function: Function,
+    rounding: Rounding,
+    argmax: bool,
+    /// The relation that holds elsewhere, and where this one holds: 1, else 0.
+    elsewhere: Option<(Arc<Self>, Lettered)>,
+}
+
+/// Where a result goes.
+#[derive(Clone, Debug)]
+enum Target {
+    Places(Places),
+    /// Added up at given places.
+    Added(Places),
+    /// At an index that is computed.
+    Computed(Box<(Factor, ArrayD<usize>, BTreeMap<String, ArrayD<usize>>)>),
+}
+
+/// Equations that are computed together, step by step if they depend on themselves.
+#[derive(Clone, Debug)]
+struct Block {
+    equations: Range<usize>,
+    /// The letter of the steps, how many there are, and whether the last comes first.
+    over: Option<(char, usize, bool)>,
+}
+
+/// One step of a recurrence.
+type At1 = Option<(char, usize)>;
+
+/// A case, compiled.
+#[derive(Clone, Debug)]
+pub(super) struct Compiled {
+    /// Whether every number that is computed is rounded to `f32`.
+    pub single: bool,
+    arena: Vec<f64>,
+    tensors: BTreeMap<String, (usize, Vec<usize>)>,
+    steps: Vec<Arc<Step>>,
+    blocks: Vec<Block>,
+}
+
+/// The leaves of a group as places in the arena.
+struct Addresses<'a> {
+    graph: &'a Graph,
+    group: usize,
+    tensors: &'a BTreeMap<String, (usize, Vec<usize>)>,
+    /// The values that are known before anything is computed.
+    known: &'a BTreeMap<String, ArrayD<f64>>,
+}
+
+impl Addresses<'_> {
+    fn of(&self, tensor: &str, view: View) -> Option<ArrayD<f64>> {
+        if tensor == ALL {
+            let parts = self.graph.concatenated.iter().map(|(tensor, view)| self.of(tensor, *view));
+            let parts: Vec<ArrayD<f64>> = parts.collect::<Option<_>>()?;
+            let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+            return ndarray::concatenate(Dimension(1), &views).ok();
+        }
+        let (base, shape) = self.tensors.get(tensor)?;
+        let all = (*base..).take(shape.iter().product()).map(|place| place as f64).collect();
+        Some(view.of(&ArrayD::from_shape_vec(IxDyn(shape), all).ok()?))
+    }
+
+    fn bound(&self, name: &str) -> (String, View) {
+        let leaf = self.graph.groups[self.group].leaves.get(name);
+        leaf.map_or((name.to_owned(), View::Whole), |leaf| (leaf.tensor.clone(), leaf.view))
+    }
+
+    fn places(&self, factor: &Factor) -> Option<Places> {
+        let plain = Factor { function: Function::Identity, rounding: Rounding::Exact, ..factor.clone() };
+        let loaded = plain.load(self)?;
+        Some(Places { letters: loaded.letters, at: whole(&loaded.values) })
+    }
+}
+
+impl Leaves for Addresses<'_> {
+    fn leaf(&self, name: &str) -> Option<ArrayD<f64>> {
+        let (tensor, view) = self.bound(name);
+        self.of(&tensor, view)
+    }
+    fn with_padding(&self, name: &str) -> Option<ArrayD<f64>> {
+        self.leaf(name)
+    }
+    fn index(&self, name: &str) -> Option<ArrayD<f64>> {
+        let (tensor, view) = self.bound(name);
+        Some(view.of(self.known.get(&tensor)?))
+    }
+    fn lengths(&self) -> &[usize] {
+        &self.graph.lengths
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // places, and 0 for nothing
+fn whole(x: &ArrayD<f64>) -> ArrayD<usize> {
+    x.mapv(|x| x as usize)
+}
+
+impl Places {
+    /// The places at one step.
+    fn at(&self, step: At1) -> (Vec<char>, ndarray::ArrayViewD<'_, usize>) {
+        if let Some((letter, k)) = step
+            && let Some(axis) = self.letters.iter().position(|&l| l == letter)
+        {
+            let mut letters = self.letters.clone();
+            letters.remove(axis);
+            return (letters, self.at.index_axis(Dimension(axis), k));
+        }
+        (self.letters.clone(), self.at.view())
+    }
+}
+
+impl Operand {
+    fn load(&self, arena: &[f64], step: At1) -> Lettered {
+        let (letters, at) = self.places.at(step);
+        let plain = self.function == Function::Identity && self.rounding == Rounding::Exact;
+        let of = |&place: &usize| {
+            if plain { arena[place] } else { self.rounding.round(self.function.at(arena[place])) }
+        };
+        Lettered { letters, values: at.map(of) }
+    }
+}
+
+fn sliced(x: &Lettered, step: At1) -> Lettered {
+    match step.and_then(|(letter, k)| Some((x.letters.iter().position(|&l| l == letter)?, k))) {
+        Some((axis, k)) => {
+            let mut letters = x.letters.clone();
+            letters.remove(axis);
+            Lettered { letters, values: x.values.index_axis(Dimension(axis), k).to_owned() }
+        }
+        None => x.clone(),
+    }
+}
+
+impl Product {
+    fn factors(&self, arena: &[f64], step: At1) -> Vec<Lettered> {
+        let operands = self.operands.iter().map(|operand| operand.load(arena, step));
+        operands.chain(self.weights.iter().map(|weights| sliced(weights, step))).collect()
+    }
+}
+
+impl Step {
+    fn compile(relation: &Relation, weights: &Weights, tensor: &str, leaves: &Addresses<'_>) -> Option<Self> {
+        let operand = |factor: &Factor| {
+            let places = leaves.places(factor)?;
+            Some(Operand { places, function: factor.function, rounding: factor.rounding })
+        };
+        let mut products = Vec::new();
+        for (place, term) in relation.terms.iter().enumerate() {
+            let weights = weights.iter().filter(|(of, _)| *of == place).map(|(_, weights)| weights.clone());
+            let operands = term.factors.iter().map(operand).collect::<Option<_>>()?;
+            products.push(Product { coefficient: term.coefficient, operands, weights: weights.collect() });
+        }
+        let out = &relation.out;
+        let index: Vec<&String> = out.through().map(|(name, _)| name).collect();
+        let target = if index.iter().all(|name| leaves.index(name).is_some()) {
+            let places = leaves.places(&Factor { block: out.block, ..out.clone() })?;
+            if index.is_empty() { Target::Places(places) } else { Target::Added(places) }
+        } else {
+            let of = |name: &&String| Some(((*name).clone(), whole(&leaves.leaf(name)?)));
+            let index = index.iter().map(of).collect::<Option<_>>()?;
+            Target::Computed(Box::new((out.clone(), whole(&leaves.leaf(&out.leaf)?), index)))
+        };
+        let letters = out.letters();
+        let known = known_sizes(relation, leaves)?;
+        let sizes = letters.iter().map(|letter| known.get(letter).copied()).collect::<Option<_>>()?;
+        Some(Self {
+            tensor: tensor.into(),
+            letters,
+            sizes,
+            out: target,
+            products,
+            function: relation.function,
+            rounding: relation.rounding,
+            argmax: relation.argmax,
+            elsewhere: None,
+        })
+    }
+
+    /// Letters and sizes of the left side at one step.
+    fn extent(&self, step: At1) -> (Vec<char>, Vec<usize>) {
+        let all = self.letters.iter().copied().zip(self.sizes.iter().copied());
+        all.filter(|(letter, _)| step.is_none_or(|(fixed, _)| fixed != *letter)).unzip()
+    }
+
+    /// The sum of the terms.
+    fn sum(&self, arena: &[f64], step: At1) -> Option<Vec<f64>> {
+        let (letters, sizes) = self.extent(step);
+        let mut sum = vec![0.0; sizes.iter().product()];
+        for product in &self.products {
+            contract(&letters, &sizes, product.coefficient, &product.factors(arena, step), &mut sum)?;
+        }
+        Some(sum)
+    }
+
+    /// The values of the left side.
+    fn values(&self, arena: &[f64], step: At1) -> Option<ArrayD<f64>> {
+        let (letters, sizes) = self.extent(step);
+        let values = if self.argmax {
+            largest(&letters, &self.products.first()?.operands.first()?.load(arena, step))?
+        } else {
+            let round = |x: f64| if self.rounding == Rounding::Exact { x } else { self.rounding.round(x) };
+            let sum = self.sum(arena, step)?;
+            let values = sum.into_iter().map(|x| round(self.function.at(x))).collect();
+            ArrayD::from_shape_vec(IxDyn(&sizes), values).ok()?
+        };
+        let Some((other, holds)) = &self.elsewhere else { return Some(values) };
+        let holds = sliced(holds, step);
+        let mut mask = vec![0.0; values.len()];
+        contract(&letters, &sizes, 1.0, &[holds], &mut mask)?;
+        let other = other.values(arena, step)?;
+        let both = values.iter().zip(&other).zip(mask);
+        let values = both.map(|((&here, &there), holds)| if holds > 0.0 { here } else { there }).collect();
+        ArrayD::from_shape_vec(IxDyn(&sizes), values).ok()
+    }
+
+    fn store(&self, arena: &mut [f64], step: At1, single: bool) -> Option<()> {
+        let mut values = self.values(arena, step)?;
+        if single {
+            #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
+            values.mapv_inplace(|x| f64::from(x as f32));
+        }
+        match &self.out {
+            Target::Places(places) => {
+                places.at(step).1.iter().zip(&values).for_each(|(&place, &x)| arena[place] = x);
+            }
+            Target::Added(places) => {
+                places.at(step).1.iter().zip(&values).for_each(|(&place, &x)| arena[place] += x);
+                arena[0] = 0.0;
+            }
+            Target::Computed(computed) => {
+                let (out, places, index) = &**computed;
+                let index = index.iter().map(|(name, at)| (name.clone(), at.mapv(|place| arena[place]))).collect();
+                let all = scatter(out, &values, places.shape(), &index)?;
+                places.iter().zip(&all).for_each(|(&place, &x)| arena[place] = x);
+            }
+        }
+        Some(())
+    }
+
+    /// Adds what this relation passes on from the gradient of its left side to those of its leaves.
+    fn back(&self, arena: &[f64], gradient: &mut [f64], step: At1) -> Option<()> {
+        let (Target::Places(places) | Target::Added(places)) = &self.out else { return Some(()) };
+        let d: Vec<f64> = places.at(step).1.iter().map(|&place| gradient[place]).collect();
+        let Some((other, holds)) = &self.elsewhere else { return self.pass(&d, arena, gradient, step) };
+        let (letters, sizes) = self.extent(step);
+        let mut mask = vec![0.0; d.len()];
+        contract(&letters, &sizes, 1.0, &[sliced(holds, step)], &mut mask)?;
+        let part = |here: bool| -> Vec<f64> {
+            d.iter().zip(&mask).map(|(&d, &mask)| if (mask > 0.0) == here { d } else { 0.0 }).collect()
+        };
+        self.pass(&part(true), arena, gradient, step)?;
+        other.pass(&part(false), arena, gradient, step)
+    }
+
+    fn pass(&self, d: &[f64], arena: &[f64], gradient: &mut [f64], step: At1) -> Option<()> {
+        if self.argmax {
+            return Some(());
+        }
+        let (letters, sizes) = self.extent(step);
+        let mut d = d.to_vec();
+        if self.function != Function::Identity {
+            let sum = self.sum(arena, step)?;
+            d.iter_mut().zip(sum).for_each(|(d, x)| *d *= self.function.slope(x));
+        }
+        let d = Lettered { letters, values: ArrayD::from_shape_vec(IxDyn(&sizes), d).ok()? };
+        for product in &self.products {
+            let factors = product.factors(arena, step);
+            for (k, operand) in product.operands.iter().enumerate() {
+                let mut others = factors.clone();
+                others[k] = d.clone();
+                let own = &factors[k];
+                let mut sum = vec![0.0; own.values.len()];
+                contract(&own.letters, own.values.shape(), product.coefficient, &others, &mut sum)?;
+                for (&place, sum) in operand.places.at(step).1.iter().zip(sum) {
+                    gradient[place] += sum * operand.function.slope(arena[place]);
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// The sizes of all letters of a relation, from the leaves that are known; none if two of them differ.
+fn known_sizes(relation: &Relation, leaves: &Addresses<'_>) -> Option<BTreeMap<char, usize>> {
+    let mut known: BTreeMap<char, usize> = BTreeMap::new();
+    let mut see = |letters: &[char], shape: &[usize]| {
+        letters.iter().zip(shape).all(|(&letter, &size)| *known.entry(letter).or_insert(size) == size)
+    };
+    let out = &relation.out;
+    for (name, letters) in out.through() {
+        see(letters, leaves.leaf(name)?.shape()).then_some(())?;
+    }
+    for factor in std::iter::once(out).chain(relation.terms.iter().flat_map(|term| &term.factors)) {
+        if let Some(places) = leaves.places(factor) {
+            see(&places.letters, places.at.shape()).then_some(())?;
+        }
+    }
+    Some(known)
+}
+
+/// Equations that depend on themselves are computed together, over the letter of their steps.
+fn blocks(graph: &Graph, steps: &[Arc<Step>]) -> Vec<Block> {
+    let tensor_of = |equation: &Equation, leaf: &str| graph.groups[equation.group].leaves[leaf].tensor.clone();
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    graph.equations.iter().enumerate().for_each(|(place, equation)| {
+        last.insert(&equation.tensor, place);
+    });
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut begin = 0;
+    while begin < steps.len() {
+        let (mut end, mut over, mut place) = (begin + 1, None, begin);
+        while place < end {
+            let equation = &graph.equations[place];
+            for factor in equation.relation.terms.iter().flat_map(|term| &term.factors) {
+                let shift = factor.axes.iter().find_map(|axis| match axis.at {
+                    At::Shift(by) if by != 0 && matches!(axis.letter, 't' | 'u') => Some((axis.letter, by > 0)),
+                    _ => None,
+                });
+                let maker = last.get(tensor_of(equation, &factor.leaf).as_str()).copied();
+                if let Some(maker) = maker.filter(|&maker| maker >= place) {
+                    end = end.max(maker + 1);
+                    over = over.or(shift);
+                }
+            }
+            place += 1;
+        }
+        let over = over.and_then(|(letter, down)| {
+            let size = |step: &Arc<Step>| step.letters.iter().position(|&l| l == letter).map(|axis| step.sizes[axis]);
+            Some((letter, steps[begin..end].iter().find_map(size)?, down))
+        });
+        blocks.push(Block { equations: begin..end, over });
+        begin = end;
+    }
+    blocks
+}
+
+impl Compiled {
+    /// The relations of a graph; `shapes` are those of the tensors of the case, `known` the values that are given.
+    pub(super) fn new(
+        graph: &Graph,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        known: &BTreeMap<String, ArrayD<f64>>,
+    ) -> Result<Self, usize> {
+        let mut out = Self {
+            single: false,
+            arena: vec![0.0, 1.0],
+            tensors: BTreeMap::new(),
+            steps: Vec::new(),
+            blocks: Vec::new(),
+        };
+        debug_assert_eq!(out.arena.len(), FIRST);
+        for (name, x) in known {
+            out.tensors.insert(name.clone(), (out.arena.len(), x.shape().to_vec()));
+            out.arena.extend(x.iter());
+        }
+        for (name, shape) in shapes {
+            out.allocate(name, shape);
+        }
+        for Equation { group, relation, tensor, .. } in &graph.equations {
+            if !out.tensors.contains_key(tensor) {
+                let leaves = Addresses { graph, group: *group, tensors: &out.tensors, known };
+                let sizes = known_sizes(relation, &leaves).ok_or(*group)?;
+                let shape: Option<Vec<usize>> =
+                    relation.out.axes.iter().map(|axis| sizes.get(&axis.letter).copied()).collect();
+                out.allocate(tensor, &shape.ok_or(*group)?);
+            }
+        }
+        for Equation { group, relation, tensor, .. } in &graph.equations {
+            let leaves = Addresses { graph, group: *group, tensors: &out.tensors, known };
+            out.steps.push(Arc::new(Step::compile(relation, &Weights::new(), tensor, &leaves).ok_or(*group)?));
+        }
+        out.blocks = blocks(graph, &out.steps);
+        Ok(out)
+    }
+
+    fn allocate(&mut self, name: &str, shape: &[usize]) {
+        if !self.tensors.contains_key(name) {
+            self.tensors.insert(name.into(), (self.arena.len(), shape.to_vec()));
+            self.arena.resize(self.arena.len() + shape.iter().product::<usize>(), 0.0);
+        }
+    }
+
+    /// What an equation gives with another relation in some places of `changed`, where the equations in `way`, which
+    /// lead to it, are computed again.
+    pub(super) fn otherwise(
+        &self,
+        graph: &Graph,
+        known: &BTreeMap<String, ArrayD<f64>>,
+        place: usize,
+        way: &[usize],
+        changed: &[usize],
+        other: &Other<'_>,
+    ) -> Option<ArrayD<f64>> {
+        let step_of = |place: usize| {
+            let Equation { group, tensor, .. } = &graph.equations[place];
+            let leaves = Addresses { graph, group: *group, tensors: &self.tensors, known };
+            let mut step = Step::compile(other.relation, &other.weights, tensor, &leaves)?;
+            if let Some(only) = &other.only {
+                step.elsewhere = Some((self.steps[place].clone(), only.clone()));
+            }
+            Some(Arc::new(step))
+        };
+        if way.is_empty() {
+            return self.result(&*step_of(place)?);
+        }
+        let mut out = self.clone();
+        for &place in changed {
+            out.steps[place] = step_of(place)?;
+        }
+        out.run(0..out.steps.len(), &|_, equation| way.binary_search(&equation).is_ok())?;
+        out.right(place)
+    }
+
+    /// The sizes of the letters of a left side.
+    pub(super) fn sizes(&self, place: usize) -> &[usize] {
+        &self.steps[place].sizes
+    }
+
+    /// Computes those of the equations in `which` that are wanted by their tensor and place.
+    pub(super) fn run(&mut self, which: Range<usize>, wanted: &dyn Fn(&str, usize) -> bool) -> Option<()> {
+        let Self { single, arena, steps, blocks, tensors } = self;
+        let is_wanted = |place: usize, step: &Step| wanted(&step.tensor, place);
+        for place in which.clone() {
+            let step = &steps[place];
+            if matches!(step.out, Target::Added(_)) && is_wanted(place, step) {
+                let (base, shape) = &tensors[&step.tensor];
+                arena[*base..base + shape.iter().product::<usize>()].fill(0.0);
+            }
+        }
+        for block in blocks.iter().filter(|block| which.contains(&block.equations.start)) {
+            for at in block.at(false) {
+                for place in block.equations.clone().filter(|&place| is_wanted(place, &steps[place])) {
+                    steps[place].store(arena, at, *single)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// The derivative by every number of the arena, from those by some tensors.
+    pub(super) fn back(&self, which: Range<usize>, seeds: &[(String, ArrayD<f64>)]) -> Option<Vec<f64>> {
+        let mut gradient = vec![0.0; self.arena.len()];
+        for (tensor, d) in seeds {
+            let (base, _) = self.tensors.get(tensor)?;
+            gradient[*base..].iter_mut().zip(d).for_each(|(into, &d)| *into += d);
+        }
+        for block in self.blocks.iter().rev().filter(|block| which.contains(&block.equations.start)) {
+            for at in block.at(true) {
+                for step in self.steps[block.equations.clone()].iter().rev() {
+                    step.back(&self.arena, &mut gradient, at)?;
+                }
+            }
+        }
+        Some(gradient)
+    }
+
+    /// What an equation gives on the numbers of the arena.
+    pub(super) fn right(&self, place: usize) -> Option<ArrayD<f64>> {
+        self.result(&self.steps[place])
+    }
+
+    fn result(&self, step: &Step) -> Option<ArrayD<f64>> {
+        let values = step.values(&self.arena, None)?;
+        match &step.out {
+            Target::Places(_) => Some(values),
+            Target::Added(places) => {
+                let (base, shape) = &self.tensors[&step.tensor];
+                let mut all: ArrayD<f64> = ArrayD::zeros(IxDyn(shape));
+                let flat = all.as_slice_mut()?;
+                for (&place, &x) in places.at.iter().zip(&values) {
+                    if let Some(into) = place.checked_sub(*base).and_then(|place| flat.get_mut(place)) {
+                        *into += x;
+                    }
+                }
+                Some(all)
+            }
+            Target::Computed(computed) => {
+                let (out, places, index) = &**computed;
+                let index = index.iter().map(|(name, at)| (name.clone(), at.mapv(|place| self.arena[place]))).collect();
+                scatter(out, &values, places.shape(), &index)
+            }
+        }
+    }
+
+    /// The values of a tensor, in the arena or in an array of derivatives.
+    pub(super) fn tensor(&self, name: &str, numbers: Option<&[f64]>) -> Option<ArrayD<f64>> {
+        let (base, shape) = self.tensors.get(name)?;
+        let numbers = numbers.unwrap_or(&self.arena).get(*base..base + shape.iter().product::<usize>())?;
+        ArrayD::from_shape_vec(IxDyn(shape), numbers.to_vec()).ok()
+    }
+
+    /// Gives a tensor other values.
+    pub(super) fn set(&mut self, name: &str, x: &ArrayD<f64>) {
+        if let Some((base, _)) = self.tensors.get(name) {
+            self.arena[*base..].iter_mut().zip(x).for_each(|(into, &x)| *into = x);
+        }
+    }
+}
+
+impl Block {
+    /// The steps, in their order or from the last to the first.
+    fn at(&self, backward: bool) -> Vec<At1> {
+        let Some((letter, size, down)) = self.over else { return vec![None] };
+        let mut all: Vec<At1> = (0..size).map(|k| Some((letter, k))).collect();
+        if down != backward {
+            all.reverse();
+        }
+        all
+    }
+}
