@@ -105,7 +105,7 @@ pub(super) const GLOBAL_NORM: &str = "norms[s] = √(all[s,x] all[s,x])";
 pub(super) const CLIP: &str = "
 ratio[s] = limit[] 1/(norms+1e-6)[s]
 clip[s] = min1(ratio[s])";
-pub(super) const NO_CLIP: &str = "clip[s] = 1";
+pub(super) const NO_CLIP: &str = "clip[s] = ones[s]";
 /// (ADAM-1) to (ADAM-3) after all steps, as sums over them: `damped[u,s]` is (1 − β₁) β₁^(u−s) for s ≤ u.
 pub(super) const ADAM: &str = "
 m_all[u,x] = damped[u,s] clip[s] g[s,x] + decay[u] m0[x]
