@@ -94,6 +94,8 @@ def check(program: str, config: Config, given: Tensors, params: Tensors) -> None
     tensors = given | params
     sizes = {"L": config.get("num_layers", 1)}
     for name, letters in shapes(program, config).items():
+        if name == "h0" and name not in given:
+            continue  # then it is 0
         require(name in tensors, f"{name} is missing")
         shape, wanted = tuple(tensors[name].shape), letters.split()
         message = f"{name} has shape {shape}, expected [{', '.join(wanted)}] with {sizes}"
@@ -356,11 +358,12 @@ def gru_cell(config: Config, given: Tensors, params: Tensors) -> Tensors:
 
 
 def gru(config: Config, given: Tensors, params: Tensors) -> Tensors:
-    x, lengths, h0, layers = given["x"], given["lengths"], given["h0"], config["num_layers"]
+    x, lengths, layers = given["x"], given["lengths"], config["num_layers"]
+    h0 = given.get("h0", zero_states(given, params, config))
     t: Tensors = {}
     t["out.last"] = gru_forward(t, x, lengths, h0, params, layers)
-    t["grad.in.x"], t["grad.in.h0"] = gru_backward(t, x, lengths, h0, params, layers, given["d_last"])
-    return t
+    t["grad.in.x"], d_h0 = gru_backward(t, x, lengths, h0, params, layers, given["d_last"])
+    return t | ({"grad.in.h0": d_h0} if "h0" in given else {})
 
 
 def embedding(config: Config, given: Tensors, params: Tensors) -> Tensors:
@@ -479,9 +482,9 @@ def model_backward(t: Tensors, config: Config, given: Tensors, params: Tensors) 
 
 
 def zero_states(given: Tensors, params: Tensors, config: Config) -> Array:
-    """h₀ [L, B, H]."""
+    """h₀ [L, B, H] where none is given."""
     w_hh = params["txt_enc.rnn.weight_hh_l0"]
-    return np.zeros((config["num_layers"], len(given["captions"]), w_hh.shape[1]), w_hh.dtype)
+    return np.zeros((config["num_layers"], len(given["lengths"]), w_hh.shape[1]), w_hh.dtype)
 
 
 def model(config: Config, given: Tensors, params: Tensors) -> Tensors:

@@ -149,6 +149,8 @@ def check(program: str, config: Config, given: Tensors, params: Tensors) -> None
     tensors = given | params
     sizes = {"L": config.get("num_layers", 1)}
     for name, letters in shapes(program, config).items():
+        if name == "h0" and name not in given:
+            continue  # then it is 0
         require(name in tensors, f"{name} is missing")
         shape, wanted = tuple(tensors[name].shape), letters.split()
         message = f"{name} has shape {shape}, expected [{', '.join(wanted)}] with {sizes}"
@@ -273,15 +275,16 @@ def gru_cell(config: Config, given: Tensors, params: Tensors, setup: Setup) -> T
 
 
 def gru(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
-    x, h0, layers = given["x"].requires_grad_(), given["h0"].requires_grad_(), config["num_layers"]
+    x, hidden, layers = given["x"].requires_grad_(), given["d_last"].shape[1], config["num_layers"]
+    states = {"h0": given["h0"].requires_grad_()} if "h0" in given else {}  # without one, PyTorch begins with 0
     record = Record()
-    rnn = filled(nn.GRU(x.shape[2], h0.shape[2], layers, batch_first=True), params, setup, "txt_enc.rnn.")
+    rnn = filled(nn.GRU(x.shape[2], hidden, layers, batch_first=True), params, setup, "txt_enc.rnn.")
     # Packing takes only the valid steps: nothing after a caption's end is ever read.
     packed = pack_padded_sequence(x, given["lengths"].cpu(), batch_first=True, enforce_sorted=False)
-    states, last = setup.recurrent(rnn, packed, h0)
-    record[f"mid.l{layers - 1}.h"] = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])[0]
+    outputs, last = setup.recurrent(rnn, packed, *states.values())
+    record[f"mid.l{layers - 1}.h"] = pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0]
     record["out.last"] = last[-1].to(setup.dtype)
-    record.backward((record["out.last"] * given["d_last"]).sum(), x=x, h0=h0)
+    record.backward((record["out.last"] * given["d_last"]).sum(), x=x, **states)
     record.gradients(rnn, "txt_enc.rnn.")
     return record
 

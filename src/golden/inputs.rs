@@ -49,7 +49,7 @@ pub(super) struct GruInputs<T> {
     /// [B, T, E]
     pub x: Array3<T>,
     pub lengths: Vec<usize>,
-    /// [L, B, H]
+    /// [L, B, H]; zeros if the case gives none.
     pub h0: Array3<T>,
     /// [B, H]
     pub d_last: Array2<T>,
@@ -171,7 +171,11 @@ impl Reader<'_> {
         let lengths = self.lengths(batch, steps)?;
         let layers = self.gru_layers(self.settings.num_layers, Some(inputs))?;
         let hidden = layers[0].weight_hh.ncols();
-        let h0 = self.dimensions::<Ix3>("in.h0", "[L, B, H]")?;
+        let h0 = if self.inputs.contains_key("in.h0") {
+            self.dimensions::<Ix3>("in.h0", "[L, B, H]")?
+        } else {
+            Array3::zeros((layers.len(), batch, hidden))
+        };
         if h0.dim() != (layers.len(), batch, hidden) {
             let expected = format!("[L = {}, B = {batch}, H = {hidden}]", layers.len());
             return Err(Error::shape("in.h0", expected, h0.shape()));

@@ -111,7 +111,9 @@ impl<T: Real> Runner<'_, '_, T> {
             self.add_gru_gradient(d, k);
         }
         self.trace.real("grad.in.x", &back.x);
-        self.trace.real("grad.in.h0", &back.h0);
+        if self.inputs.contains_key("in.h0") {
+            self.trace.real("grad.in.h0", &back.h0);
+        }
         Ok(())
     }
 

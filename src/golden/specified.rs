@@ -155,11 +155,13 @@ impl Specified<'_> {
         }
         self.add_gru_backward(&layers, &weights);
         self.trace.real("grad.in.x", &layers[0].x);
-        let mut h0 = inputs.h0;
-        for (mut h0, d) in h0.outer_iter_mut().zip(&layers) {
-            h0.assign(&d.h0);
+        if self.read.inputs.contains_key("in.h0") {
+            let mut h0 = inputs.h0;
+            for (mut h0, d) in h0.outer_iter_mut().zip(&layers) {
+                h0.assign(&d.h0);
+            }
+            self.trace.real("grad.in.h0", &h0);
         }
-        self.trace.real("grad.in.h0", &h0);
         Ok(())
     }
 

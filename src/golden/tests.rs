@@ -121,6 +121,7 @@ const F32: Profile = Profile::F32;
 mod encoders;
 mod layers;
 mod relations;
+mod settings;
 
 // --- what is published ---------------------------------------------------------------------------
 
@@ -220,17 +221,42 @@ fn ids_are_only_ever_added() {
     }
 }
 
-/// What a program is given, and the letters of its axes (3H: the three gates of H units).
+/// One tensor of every shape that a program has, and the letters of its axes (3H: the three gates of H units).
 fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] {
     match program {
-        Program::GruCell => &[("in.x", &["B", "E"]), ("param.txt_enc.rnn.weight_hh_l0", &["3H", "H"])],
-        Program::Gru => {
-            &[("in.x", &["B", "T", "E"]), ("in.h0", &["L", "B", "H"]), ("param.txt_enc.rnn.weight_hh_l0", &["3H", "H"])]
+        Program::GruCell => &[
+            ("in.x", &["B", "E"]),
+            ("in.h", &["B", "H"]),
+            ("mid.a", &["B", "3H"]),
+            ("param.txt_enc.rnn.weight_ih_l0", &["3H", "E"]),
+            ("param.txt_enc.rnn.weight_hh_l0", &["3H", "H"]),
+            ("param.txt_enc.rnn.bias_hh_l0", &["3H"]),
+        ],
+        Program::Gru => &[
+            ("in.x", &["B", "T", "E"]),
+            ("in.h0", &["L", "B", "H"]),
+            ("in.d_last", &["B", "H"]),
+            ("mid.l0.a", &["B", "T", "3H"]),
+            ("mid.l0.h", &["B", "T", "H"]),
+            ("param.txt_enc.rnn.weight_ih_l0", &["3H", "E"]),
+            ("param.txt_enc.rnn.weight_hh_l0", &["3H", "H"]),
+            ("param.txt_enc.rnn.bias_hh_l0", &["3H"]),
+        ],
+        Program::Embedding => &[
+            ("in.captions", &["B", "T"]),
+            ("in.d_words", &["B", "T", "E"]),
+            ("param.txt_enc.embed.weight", &["V", "E"]),
+        ],
+        Program::Linear => &[
+            ("param.img_enc.fc.weight", &["O", "I"]),
+            ("param.img_enc.fc.bias", &["O"]),
+            ("in.x", &["N", "I"]),
+            ("in.d_y", &["N", "O"]),
+        ],
+        Program::L2norm => &[("in.x", &["N", "D"]), ("mid.norm", &["N"])],
+        Program::Scores => {
+            &[("in.image_embedding", &["N", "D"]), ("in.caption_embedding", &["M", "D"]), ("in.d_scores", &["N", "M"])]
         }
-        Program::Embedding => &[("in.captions", &["B", "T"]), ("param.txt_enc.embed.weight", &["V", "E"])],
-        Program::Linear => &[("param.img_enc.fc.weight", &["O", "I"]), ("in.x", &["N", "I"])],
-        Program::L2norm => &[("in.x", &["N", "D"])],
-        Program::Scores => &[("in.image_embedding", &["N", "D"]), ("in.caption_embedding", &["M", "D"])],
         Program::Loss => &[("in.scores", &["B", "B"])],
         // The gradients of all steps, and a parameter.
         Program::Optimiser => &[("in.grad.p0", &["steps", "rows", "columns"])],
@@ -238,8 +264,19 @@ fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] 
             ("in.images", &["B", "F"]),
             ("in.captions", &["B", "T"]),
             ("param.txt_enc.embed.weight", &["V", "E"]),
+            ("param.txt_enc.rnn.weight_ih_l0", &["3H", "E"]),
             ("param.txt_enc.rnn.weight_hh_l0", &["3H", "H"]),
+            ("param.txt_enc.rnn.bias_hh_l0", &["3H"]),
             ("param.img_enc.fc.weight", &["D", "F"]),
+            ("param.img_enc.fc.bias", &["D"]),
+            ("param.txt_enc.proj.weight", &["D", "H"]),
+            ("mid.caption.norm", &["B"]),
+            ("mid.words", &["B", "T", "E"]),
+            ("mid.l0.a", &["B", "T", "3H"]),
+            ("mid.l0.h", &["B", "T", "H"]),
+            ("mid.last", &["B", "H"]),
+            ("out.caption_embedding", &["B", "D"]),
+            ("out.scores", &["B", "B"]),
         ],
         Program::Conv => &[("in.x", &["N", "C", "H", "W"]), ("param.weight", &["O", "C", "kh", "kw"])],
         Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Vgg => &[("in.x", &["N", "C", "H", "W"])],
@@ -247,6 +284,15 @@ fn axes(program: Program) -> &'static [(&'static str, &'static [&'static str])] 
             &[("in.x", &["N", "C", "H", "W"]), ("param.conv1.weight", &["O", "C", "k", "k"])]
         }
     }
+}
+
+/// The shapes of a case's tensors that [`axes`] lists.
+fn shapes(case: &GoldenCase) -> impl Iterator<Item = (&'static str, &'static [&'static str], &[usize])> {
+    axes(case.entry.program).iter().filter_map(|&(name, letters)| {
+        let values = case.inputs.get(name).or_else(|| case.expected.get(name))?;
+        assert_eq!(values.ndim(), letters.len(), "{}: {name}", case.entry.id);
+        Some((name, letters, values.shape()))
+    })
 }
 
 #[test]
@@ -258,9 +304,7 @@ fn every_pair_of_sizes_is_equal_in_a_case_and_different_in_another() {
     for case in valid() {
         let program = case.entry.program;
         let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-        for &(tensor, letters) in axes(program) {
-            let shape = case.inputs[tensor].shape();
-            assert_eq!(shape.len(), letters.len(), "{}: {tensor}", case.entry.id);
+        for (tensor, letters, shape) in shapes(case) {
             for (&letter, &size) in letters.iter().zip(shape) {
                 assert_eq!(*sizes.entry(letter).or_insert(size), size, "{}: {tensor}: {letter}", case.entry.id);
             }
@@ -290,6 +334,91 @@ fn every_pair_of_sizes_is_equal_in_a_case_and_different_in_another() {
     let all = [Program::Conv, Program::BatchNorm, Program::MaxPool, Program::AvgPool, Program::Block];
     assert_eq!(all.map(of), [21, 6, 6, 6, 15]);
     assert_eq!([Program::Resnet, Program::Vgg].map(of), [15, 6]);
+}
+
+/// A backend that takes one tensor for another shows where both have one shape: elsewhere it cannot run.
+#[test]
+fn two_tensors_that_can_have_one_shape_have_it_in_some_case() {
+    /// Whether sizes exist with which both are one shape: no size is three times itself, and no GRU has six layers.
+    fn can_be_equal(one: &[&str], other: &[&str]) -> bool {
+        let mut equal: Vec<BTreeSet<&str>> = Vec::new();
+        for (one, other) in one.iter().zip(other) {
+            let mut class = BTreeSet::from([*one, *other]);
+            equal.retain(|of| {
+                let apart = of.is_disjoint(&class);
+                if !apart {
+                    class.extend(of);
+                }
+                apart
+            });
+            equal.push(class);
+        }
+        one.len() == other.len() && !equal.iter().any(|of| of.contains("3H") && (of.contains("H") || of.contains("L")))
+    }
+    let mut missing: BTreeMap<(Program, &str, &str), usize> = BTreeMap::new();
+    for case in suite().iter().filter(|case| case.entry.result == Expected::Valid) {
+        // Every tensor of numbers has a shape of the table. (A loss, and what there is for each step, are no vectors.)
+        let listed: BTreeSet<&[usize]> = shapes(case).map(|(_, _, shape)| shape).collect();
+        let of_adam = case.entry.program == Program::Optimiser;
+        for tensor in case.entry.tensors.iter().filter(|t| !t.exact && !t.name.starts_with("opt.") && !of_adam) {
+            let shape = tensor.shape.as_slice();
+            let found = listed.contains(shape) || tensor.name == "out.loss";
+            assert!(found, "{}: {} {shape:?} is not in the table", case.entry.id, tensor.name);
+        }
+        let numbers = || shapes(case).filter(|(name, ..)| *name != "in.captions");
+        for (one, letters, shape) in numbers() {
+            for (other, other_letters, other_shape) in numbers() {
+                if one < other && can_be_equal(letters, other_letters) {
+                    let equal = missing.entry((case.entry.program, one, other)).or_default();
+                    *equal += usize::from(shape == other_shape);
+                }
+            }
+        }
+    }
+    let all = missing.len();
+    missing.retain(|_, equal| *equal == 0);
+    assert!(missing.is_empty(), "no case has these tensors in one shape: {:#?}", missing.keys());
+    assert_eq!(all, 61, "the pairs are counted, so that the table cannot lose any");
+}
+
+/// Kernels work in tiles, and a mistake in the last, incomplete one begins where it begins: at 88 of 91 with tiles of
+/// 8, at 80 with 16. Sizes at which all widths begin at different places distinguish them.
+#[test]
+fn sizes_tell_the_widths_of_tiles_apart() {
+    const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
+    // The axes that kernels cut into tiles, and their widest tile here: sums and units more than rows.
+    let wanted: [(Program, &[&str], usize); 5] = [
+        (Program::GruCell, &["E", "H"], 128),
+        (Program::Linear, &["N", "I", "O"], 128),
+        (Program::L2norm, &["D"], 128),
+        (Program::Scores, &["N", "M"], 64),
+        (Program::Model, &["E", "H", "D", "F"], 64),
+    ];
+    let mut missing = Vec::new();
+    for (program, letters, widest) in wanted.into_iter().chain([(Program::Scores, &["D"][..], 128)]) {
+        for &wanted in letters {
+            let of_program = suite().iter().filter(|case| case.entry.program == program);
+            let sizes: BTreeSet<usize> = of_program
+                .flat_map(shapes)
+                .flat_map(|(_, letters, shape)| letters.iter().zip(shape))
+                .filter(|(letter, _)| **letter == wanted)
+                .map(|(_, &size)| size)
+                .collect();
+            for (k, &wide) in WIDTHS.iter().enumerate().filter(|&(_, &wide)| wide <= widest) {
+                for &narrow in &WIDTHS[..k] {
+                    let tail = |size: usize, width: usize| (size % width != 0).then_some(size / width * width);
+                    let differ = |&size: &usize| {
+                        let tails = [narrow, wide].map(|width| tail(size, width));
+                        tails[0].is_some() && tails[1].is_some() && tails[0] != tails[1]
+                    };
+                    if !sizes.iter().any(differ) {
+                        missing.push(format!("{}: {wanted}: tiles of {narrow} and {wide}", program.name()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no case tells these apart: {missing:#?}");
 }
 
 #[test]
@@ -457,7 +586,7 @@ fn honest() -> Vec<Arithmetic> {
 
 #[test]
 fn no_honest_variant_is_rejected() {
-    let mut worst: f64 = 0.0;
+    let (mut worst, mut place): (f64, _) = (0.0, String::new());
     for (profile, double) in [(Profile::F64, true), (Profile::F32, false)] {
         for way in honest() {
             for case in all() {
@@ -465,13 +594,13 @@ fn no_honest_variant_is_rejected() {
                 let report = check_case(case, &found, profile).unwrap();
                 let accepted = matches!(report.status, Status::Passed | Status::Remark);
                 assert!(accepted, "{profile}, {way:?}: {}: {:?}", case.entry.id, report.headline());
-                if case.entry.result == Expected::Valid {
-                    worst = worst.max(report.worst());
+                if case.entry.result == Expected::Valid && report.worst() > worst {
+                    (worst, place) = (report.worst(), format!("{profile}, {way:?}, {}", case.entry.id));
                 }
             }
         }
     }
-    println!("the largest error of an honest way is {worst:.2} tolerances");
+    println!("the largest error of an honest way is {worst:.2} tolerances: {place}");
 }
 
 #[test]
@@ -486,14 +615,12 @@ fn honest_low_precision_is_accepted_under_its_profile() {
         (Profile::Bf16, Arithmetic { form: Form::Rearranged, ..kept(dither(7, 93)) }),
         (Profile::F16, operands(dither(10, 94))),
         (Profile::F16, Arithmetic { order: Order::Backward, ..kept(dither(10, 95)) }),
+        (Profile::F16, Arithmetic { order: Order::Split(4), form: Form::Interpolated, ..kept(Rounding::F16) }),
     ];
     for (profile, way) in all {
         for case in valid() {
-            // Half precision overflows in some cases and refuses them: its profile does not judge these.
+            // Half precision has no numbers for a few norms: it refuses them.
             let found = backend(case, way, false);
-            if found.contains_key(REJECTED) {
-                continue;
-            }
             let report = check_case(case, &found, profile).unwrap();
             assert_ne!(report.status, Status::Failed, "{profile}, {way:?}: {}: {:?}", case.entry.id, report.headline());
         }

@@ -46,6 +46,12 @@ pub(super) fn gru_cells(cases: &mut Vec<Case>) -> Result<()> {
         let square = Sketch::new("gru-cell", name, Program::GruCell, &note).flags(&["square"]);
         cases.push(square.draw(|draw| cell_inputs(draw, size, a))?);
     }
+    for (name, flag, size, a) in [("tall", "square", [6, 2, 2], 0.8), ("tails", "tails", [3, 91, 27], 0.15)] {
+        let also = if flag == "square" { ": x has the shape of W_hh, and h that of W_ih" } else { "" };
+        let note = format!("B = {}, E = {}, H = {}{also}.", size[0], size[1], size[2]);
+        let sketch = Sketch::new("gru-cell", name, Program::GruCell, &note).flags(&[flag]);
+        cases.push(sketch.draw(|draw| cell_inputs(draw, size, a))?);
+    }
     Ok(())
 }
 
@@ -102,7 +108,7 @@ pub(super) fn resets(cases: &mut Vec<Case>) -> Result<()> {
 
 pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
     // Name, lengths, [E, H, layers].
-    let all: [(&str, &[usize], [usize; 3]); 22] = [
+    let all: [(&str, &[usize], [usize; 3]); 30] = [
         ("one-step", &[1, 1], [3, 2, 1]),
         ("one-to-t", &[1, 2, 3, 4, 5], [3, 4, 1]),
         ("t-to-one", &[5, 4, 3, 2, 1], [4, 3, 1]),
@@ -130,6 +136,16 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
         ("input-square", &[2, 5, 1, 4], [9, 3, 1]),
         ("all-equal", &[1, 2], [2, 2, 2]),
         ("all-3h", &[3, 6, 1, 5, 2, 4], [6, 2, 1]),
+        // What these have in pairs no case above has; see `every_pair_of_settings_occurs`.
+        ("no-state", &[2, 5, 1, 4], [3, 4, 1]),
+        ("no-state-two-layers", &[4, 2, 1], [6, 2, 2]),
+        ("no-state-three-layers", &[5, 3, 2], [9, 3, 3]),
+        ("no-state-one-row", &[4], [3, 3, 3]),
+        ("no-state-one-token", &[1], [6, 2, 2]),
+        ("two-layers-one-row", &[5], [6, 2, 2]),
+        // B = 3H, E = H.
+        ("three-layers-one-step", &[1; 6], [2, 2, 3]),
+        ("three-layers-equal", &[3, 3], [4, 3, 3]),
     ];
     for (name, rows, [input, hidden, layers]) in all {
         let steps = rows.iter().copied().max().unwrap_or(1);
@@ -148,7 +164,9 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
         if ["remainder", "many-rows", "many-steps"].contains(&name) {
             flags.push("remainder");
         }
-        let note = format!("Lengths {rows:?}, E = {input}, H = {hidden}, {layers} layer(s), h₀ given.");
+        let given = !name.starts_with("no-state");
+        let state = if given { "h₀ given" } else { "no h₀ given: it is 0" };
+        let note = format!("Lengths {rows:?}, E = {input}, H = {hidden}, {layers} layer(s), {state}.");
         let sketch =
             Sketch::new("gru-sequence", name, Program::Gru, &note).flags(&flags).with(|s| s.num_layers = layers);
         cases.push(sketch.draw(|draw| {
@@ -159,6 +177,9 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
                 ("in.h0", draw.array((layers, rows.len(), hidden), 0.8).into_dyn()),
                 ("in.d_last", draw.array((rows.len(), hidden), 1.0).into_dyn()),
             ]);
+            if !given {
+                inputs.remove("in.h0");
+            }
             for k in 0..layers {
                 add_layer(
                     &mut inputs,

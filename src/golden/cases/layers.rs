@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayD, s};
 use super::{Case, Draw, Expected, Inputs, Measure, Program, Result, Sketch, lengths, named, poison};
 
 pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
-    let all: [(&str, &str, &[&[usize]]); 7] = [
+    let all: [(&str, &str, &[&[usize]]); 8] = [
         ("distinct", "Every word once.", &[&[1, 4, 2], &[3, 5]]),
         ("within-a-row", "A word three times in one caption.", &[&[1, 4, 4, 5, 4, 2]]),
         ("across-rows", "A word in every caption, at other places.", &[&[1, 6, 2], &[6, 1, 6, 2], &[2, 1, 6]]),
@@ -17,6 +17,11 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
             &[&[1, 2], &[1, 4, 4, 2, 2], &[4]],
         ),
         ("square", "B = T = V = E = 4.", &[&[1, 3, 2], &[1, 0, 3, 2], &[2], &[3, 3]]),
+        (
+            "many-words",
+            "V = 2060: ids that 8 bits, bf16 (up to 256) or f16 (up to 2048) do not hold.",
+            &[&[1, 255, 256, 257, 2], &[127, 128, 256, 511], &[2047, 2048, 2049, 2059, 257]],
+        ),
     ];
     for (name, note, captions) in all {
         let rows: Vec<usize> = captions.iter().map(|c| c.len()).collect();
@@ -28,7 +33,11 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
         if rows.iter().any(|&length| length < steps) {
             flags.push("nan-padding");
         }
-        let table = if name == "square" { [4, 4] } else { [8, 3] };
+        let table = match name {
+            "square" => [4, 4],
+            "many-words" => [2060, 2],
+            _ => [8, 3],
+        };
         if name == "square" {
             flags.push("square");
         }
@@ -57,7 +66,7 @@ pub(super) fn padded<C: AsRef<[usize]>>(captions: &[C], steps: usize, padding: f
 }
 
 pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
-    let all: [(&str, [usize; 3], &[&'static str], &str); 7] = [
+    let all: [(&str, [usize; 3], &[&'static str], &str); 10] = [
         ("small", [4, 3, 2], &[], "N = 4, I = 3, O = 2."),
         ("square", [3, 5, 5], &["square"], "I = O: a transposed weight has the right shape."),
         ("one-row", [1, 6, 4], &[], "N = 1 is no special case."),
@@ -70,6 +79,9 @@ pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
             "The second half of every sum nearly undoes the first.",
         ),
         ("all-equal", [4, 4, 4], &["square"], "N = I = O = 4."),
+        ("tails-sum", [3, 251, 5], &["tails"], "N = 3, I = 251, O = 5."),
+        ("tails-rows", [91, 3, 23], &["tails"], "N = 91, I = 3, O = 23."),
+        ("tails-columns", [23, 5, 107], &["tails"], "N = 23, I = 5, O = 107."),
     ];
     for (name, [rows, inputs, outputs], flags, note) in all {
         cases.push(Sketch::new("linear", name, Program::Linear, note).flags(flags).draw(|draw| {
@@ -129,6 +141,8 @@ pub(super) fn norms(cases: &mut Vec<Case>) -> Result<()> {
     let one_hot =
         Sketch::new("l2norm", "one-hot", Program::L2norm, "One element a row is not 0: y = ± 1, dx = 0 there.");
     cases.push(one_hot.flags(&["one-hot"]).draw(|draw| norm_inputs(draw, 4, 4, &[1.0, 1e-6, 1e6, 1e-12], true))?);
+    let tails = Sketch::new("l2norm", "tails", Program::L2norm, "N = 5, D = 251.").flags(&["tails"]);
+    cases.push(tails.draw(|draw| norm_inputs(draw, 5, 251, &[1.0, 0.3, 5.0], false))?);
     Ok(())
 }
 
@@ -144,7 +158,7 @@ pub(super) fn norm_inputs(draw: &mut Draw, rows: usize, width: usize, scales: &[
 
 pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
     type Kind<'a> = (&'a str, Measure, [usize; 3], &'a [&'static str], &'a str);
-    let all: [Kind<'_>; 17] = [
+    let all: [Kind<'_>; 20] = [
         (
             "cosine",
             Measure::Cosine,
@@ -186,6 +200,9 @@ pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
         ("cosine-all-equal", Measure::Cosine, [4, 4, 4], &["square"], "N = M = D = 4."),
         ("order-all-equal", Measure::Order, [4, 4, 4], &["square"], "N = M = D = 4."),
         ("order-squared-all-equal", Measure::OrderSquared, [4, 4, 4], &["square"], "N = M = D = 4."),
+        ("cosine-tails", Measure::Cosine, [23, 27, 91], &["tails"], "N = 23, M = 27, D = 91."),
+        ("order-tails", Measure::Order, [23, 27, 55], &["tails"], "N = 23, M = 27, D = 55."),
+        ("order-squared-tails", Measure::OrderSquared, [27, 23, 55], &["tails"], "N = 27, M = 23, D = 55."),
     ];
     for (name, measure, [images, captions, width], flags, note) in all {
         let sketch = Sketch::new("scores", name, Program::Scores, note)

@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use super::{Case, Program, Result, Sketch, lengths, named};
+use super::{Case, Draw, Inputs, Program, Result, Sketch, lengths, named};
 
 pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
     for max in [false, true] {
@@ -57,15 +57,34 @@ pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
             .flags(&["masked"])
             .with(|s| (s.max_violation, s.mask_same_image) = (max, true))
             .apart(0.04);
-            cases.push(sketch.draw(|draw| {
-                named([
-                    ("in.scores", draw.array((ids.len(), ids.len()), 1.0).into_dyn()),
-                    ("in.image_ids", lengths(ids)),
-                ])
-            })?);
+            cases.push(sketch.draw(|draw| masked(draw, ids))?);
         }
     }
+    type Masked<'a> = (&'a str, bool, &'a [usize], f64, f64, &'a [&'static str]);
+    let all: [Masked<'_>; 2] = [
+        ("sh-masked-one-pair", false, &[4], 0.2, 0.0, &["masked", "one-pair"]),
+        ("mh-masked-zero-margin", true, &[3, 5, 3, 8, 9, 7], 0.0, 0.04, &["masked"]),
+    ];
+    for (name, max, ids, margin, apart, flags) in all {
+        let note = format!("B = {}, α = {margin}, captions of one image masked.", ids.len());
+        let sketch = Sketch::new("loss", name, Program::Loss, &note)
+            .flags(flags)
+            .with(|s| (s.max_violation, s.mask_same_image, s.margin) = (max, true, margin))
+            .apart(apart);
+        cases.push(sketch.draw(|draw| masked(draw, ids))?);
+    }
+    for (name, max) in [("sh-tails", false), ("mh-tails", true)] {
+        let sketch = Sketch::new("loss", name, Program::Loss, "B = 27, α = 0.2, scores U(±1).")
+            .flags(&["tails"])
+            .with(|s| s.max_violation = max)
+            .apart(2e-4);
+        cases.push(sketch.draw(|draw| named([("in.scores", draw.array((27, 27), 1.0).into_dyn())]))?);
+    }
     Ok(())
+}
+
+fn masked(draw: &mut Draw, ids: &[usize]) -> Inputs {
+    named([("in.scores", draw.array((ids.len(), ids.len()), 1.0).into_dyn()), ("in.image_ids", lengths(ids))])
 }
 
 pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {

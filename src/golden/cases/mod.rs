@@ -86,6 +86,7 @@ pub(crate) const FLAGS: &[(&str, &str)] = &[
     ),
     ("large-k", "long sums"),
     ("remainder", "sizes just above a multiple of 32: kernels that work in tiles have a remainder to compute"),
+    ("tails", "sizes such as 23, 27, 55, 91 and 251: tiles of 8, 16, 32, 64 and 128 end at different places"),
     ("small-hinges", "hinges of about 1e-3: a threshold above 0 shows"),
     ("no-violation", "an image and a caption without any order violation: score 0, gradient 0, not 0 / 0"),
     ("tiny", "rows of small norm: an epsilon in the normalisation shows"),

@@ -1,5 +1,7 @@
 //! Whole models: presets, trajectories, the sizes of the paper.
 
+use ndarray::{arr1, s};
+
 use super::layers::padded;
 use super::{Case, Draw, Inputs, Measure, Program, Result, Settings, Sketch, add_layer, lengths, named, stream};
 
@@ -203,6 +205,88 @@ pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
     );
     sketch.settings = settings.clone();
     cases.push(sketch.flags(&["tie", "unsorted"]).draw(|draw| model_inputs(draw, SIZES, &settings, true))?);
+    let sizes = Sizes { vocabulary: 300, word: 2, ..SIZES };
+    let mut sketch = Sketch::new("model", "vsepp-many-words", Program::Model, "MH, V = 300: ids above 255.");
+    settings.steps = 1;
+    sketch.settings = settings.clone();
+    cases.push(sketch.flags(&["unsorted", "repeated-words"]).apart(0.06).draw(|draw| {
+        let mut inputs = model_inputs(draw, sizes, &settings, false);
+        let captions = inputs.get_mut("in.captions").expect("drawn");
+        captions.slice_mut(s![.., 1]).assign(&arr1(&[255.0, 256.0, 257.0, 299.0, 256.0]));
+        inputs
+    })?);
+    pairs_of_settings(cases)
+}
+
+/// Models in which every two settings meet that meet in no case above; `every_pair_of_settings_occurs` lists what is
+/// missing.
+fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
+    const SQUARE: Sizes = Sizes { word: 4, features: 4, ..SIZES };
+    const ONE_PAIR: Sizes = Sizes { batch: 1, ..SQUARE };
+    // B = V = D = 3H and E = F = H; B = 3H and D = H: matrices that have one shape in no case above.
+    const TALL: Sizes = Sizes { batch: 6, vocabulary: 6, word: 2, hidden: 2, joint: 6, features: 2, ..SIZES };
+    const NARROW: Sizes = Sizes { batch: 6, hidden: 2, joint: 2, ..SIZES };
+    const TAILS: Sizes = Sizes { steps: 5, word: 91, hidden: 29, joint: 31, features: 27, recurrent: 0.3, ..SIZES };
+    use Measure::{Cosine, Order, OrderSquared};
+    // MH, absolute values, images not normalised, caption projection, mask; layers, steps, limit of the norm.
+    let all: [(&str, Sizes, Measure, [usize; 8]); 10] = [
+        ("settings-1", SQUARE, OrderSquared, [1, 0, 1, 1, 1, 2, 2, 100]),
+        ("settings-2", SQUARE, Order, [0, 1, 1, 0, 1, 3, 2, 0]),
+        ("settings-3", TALL, Cosine, [0, 1, 1, 1, 1, 3, 1, 100]),
+        ("settings-4", ONE_PAIR, OrderSquared, [1, 1, 1, 1, 1, 3, 2, 0]),
+        ("settings-5", SQUARE, OrderSquared, [0, 1, 0, 1, 1, 2, 0, 0]),
+        ("settings-6", NARROW, Order, [0, 0, 0, 0, 0, 1, 2, 100]),
+        ("settings-7", ONE_PAIR, Order, [0, 1, 1, 1, 1, 2, 0, 0]),
+        ("settings-8", SQUARE, OrderSquared, [1, 0, 0, 1, 0, 1, 1, 0]),
+        ("settings-9", SQUARE, OrderSquared, [0, 1, 1, 0, 1, 3, 0, 0]),
+        ("tails", TAILS, Order, [1, 0, 0, 1, 1, 1, 0, 0]),
+    ];
+    for (name, sizes, measure, [max, abs, no_imgnorm, projection, mask, num_layers, steps, limit]) in all {
+        let settings = Settings {
+            measure,
+            max_violation: max == 1,
+            use_abs: abs == 1,
+            no_imgnorm: no_imgnorm == 1,
+            caption_projection: projection == 1,
+            mask_same_image: mask == 1,
+            num_layers,
+            steps,
+            grad_clip: limit as f64,
+            learning_rate: 1e-2,
+            ..Settings::default()
+        };
+        let flags = [
+            ("unsorted", sizes.batch > 1),
+            ("one-pair", sizes.batch == 1),
+            ("two-layers", num_layers > 1),
+            ("masked", mask == 1),
+            ("tails", name == "tails"),
+            ("square", sizes.word == sizes.hidden && name != "tails"),
+            ("not-clipped", limit > 0),
+            ("trajectory", steps > 1),
+        ];
+        let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
+        let on = [
+            ("absolute values", abs),
+            ("image side not normalised", no_imgnorm),
+            ("caption projection", projection),
+            ("same image masked", mask),
+        ];
+        let on: String = on.into_iter().filter(|&(_, on)| on == 1).map(|(what, _)| format!(", {what}")).collect();
+        let Sizes { batch, word, hidden, joint, features, .. } = sizes;
+        let note = format!(
+            "{}, {measure}{on}; {num_layers} layer(s), {steps} step(s); B = {batch}, E = {word}, H = {hidden}, D = {joint}, F = {features}.",
+            if max == 1 { "MH" } else { "SH" }
+        );
+        let mut sketch = Sketch::new("model", name, Program::Model, &note).flags(&flags);
+        sketch.settings = settings.clone();
+        let apart = match batch {
+            1 if abs == 0 => 0.0,
+            5 if name != "tails" => 0.02,
+            _ => 0.005,
+        };
+        cases.push(sketch.apart(apart).draw(|draw| model_inputs(draw, sizes, &settings, false))?);
+    }
     Ok(())
 }
 

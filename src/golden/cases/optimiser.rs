@@ -6,7 +6,7 @@ use super::{Case, Inputs, Program, Result, Sketch, lengths};
 
 pub(super) fn optimisers(cases: &mut Vec<Case>) -> Result<()> {
     type Kind<'a> = (&'a str, usize, f64, [f64; 3], &'a [&'static str], &'a str);
-    let all: [Kind<'_>; 17] = [
+    let all: [Kind<'_>; 20] = [
         ("adam-1", 1, 0.0, [1.0, 0.1, 3.0], &[], "One step, no clipping."),
         ("adam-2", 2, 0.0, [1.0, 0.1, 3.0], &[], "Two steps."),
         ("adam-10", 10, 0.0, [1.0, 0.1, 3.0], &["trajectory"], "Ten steps."),
@@ -73,6 +73,23 @@ pub(super) fn optimisers(cases: &mut Vec<Case>) -> Result<()> {
             &["clipped", "square"],
             "As many steps as rows and columns: every slice of a gradient is square.",
         ),
+        (
+            "clip-inactive-small",
+            2,
+            1e-3,
+            [1e-4, 3e-4, 1e-5],
+            &["not-clipped"],
+            "The global norm is below a small limit: limit / (limit + 1e-6) is 0.999, and no gradient is scaled by it.",
+        ),
+        (
+            "clip-inactive-resumed",
+            1,
+            1e-2,
+            [1e-3, 1e-4, 3e-3],
+            &["not-clipped", "resumed"],
+            "The global norm is below a small limit, with moments given.",
+        ),
+        ("clip-one-step", 1, 2.0, [1.0, 0.1, 3.0], &["clipped"], "One step, the global norm is above 2."),
     ];
     for (name, steps, clip, sizes, flags, note) in all {
         let sketch = Sketch::new("optimiser", name, Program::Optimiser, note)

@@ -173,7 +173,7 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
 
 /// The meaning of the short names in a text that are not tensors of a case.
 fn names(text: &str) -> Vec<String> {
-    const NAMES: [(&str, &str); 24] = [
+    const NAMES: [(&str, &str); 25] = [
         ("end[", "end is 1 at each row's own last token, 0 elsewhere"),
         ("padded_end[", "padded_end is 1 at t = T − 1"),
         ("one_before_end[", "one_before_end is 1 one token before each row's last"),
@@ -195,6 +195,7 @@ fn names(text: &str) -> Vec<String> {
         ("correct_m[", "correct_m is 1 / (1 − β₁ᵗ)"),
         ("correct_v[", "correct_v is 1 / (1 − β₂ᵗ)"),
         ("final[", "final is 1 at the last step"),
+        ("ones[", "ones is 1 at every step"),
         ("up.", "up is the layer above"),
         ("first.", "first is layer 0"),
         ("bottom[", "bottom are the states of layer 0"),

@@ -134,8 +134,9 @@ impl Graph {
         match case.entry.program {
             Program::GruCell => build.gru_cell(),
             Program::Gru => {
-                build.gru("in.x", "out.last", true);
-                build.gru_back("in.d_last", "grad.in.x", true);
+                let given = case.inputs.contains_key("in.h0");
+                build.gru("in.x", "out.last", given);
+                build.gru_back("in.d_last", "grad.in.x", given);
             }
             Program::Embedding => {
                 build.words();

@@ -77,8 +77,8 @@ fn states(gru: &Gru, x: &Array, h0: &Array, device: &Device) -> Result<Array> {
     Ok(Array { shape, values: states.into_data().try_into_vec()? })
 }
 
-/// The outputs of a case.
-fn run(program: &str, case: &SafeTensors, device: &Device) -> Result<Vec<(String, Array)>> {
+/// The outputs of a case with this many layers.
+fn run(program: &str, layers: usize, case: &SafeTensors, device: &Device) -> Result<Vec<(String, Array)>> {
     if program == "gru_cell" {
         let (mut x, h) = (Array::read(case, "in.x")?, Array::read(case, "in.h")?);
         x.shape.insert(1, 1); // [B, T = 1, E]
@@ -87,8 +87,12 @@ fn run(program: &str, case: &SafeTensors, device: &Device) -> Result<Vec<(String
         return Ok(vec![("out.h_next".into(), next)]);
     }
 
-    let (mut x, h0) = (Array::read(case, "in.x")?, Array::read(case, "in.h0")?);
-    let ([batch, steps, inputs], hidden) = ([x.shape[0], x.shape[1], x.shape[2]], h0.shape[2]);
+    let (mut x, hidden) = (Array::read(case, "in.x")?, case.tensor("in.d_last")?.shape()[1]);
+    let [batch, steps, inputs] = [x.shape[0], x.shape[1], x.shape[2]];
+    let h0 = match case.tensor("in.h0") {
+        Ok(_) => Array::read(case, "in.h0")?.values,
+        Err(_) => vec![0.0; layers * batch * hidden], // none is given
+    };
     let lengths = case.tensor("in.lengths")?;
     let lengths = lengths.data().as_chunks().0.iter().map(|&bytes| usize::try_from(i64::from_le_bytes(bytes)));
     let lengths: Vec<usize> = lengths.collect::<std::result::Result<_, _>>()?;
@@ -100,7 +104,7 @@ fn run(program: &str, case: &SafeTensors, device: &Device) -> Result<Vec<(String
         }
     }
     let mut out = Vec::new();
-    for (k, h0) in h0.values.chunks(batch * hidden).enumerate() {
+    for (k, h0) in h0.chunks(batch * hidden).enumerate() {
         let h0 = Array { shape: vec![batch, hidden], values: h0.into() };
         x = states(&layer(case, k, x.shape[2], hidden, device)?, &x, &h0, device)?;
         out.push((format!("mid.l{k}.h"), x.clone()));
@@ -129,7 +133,8 @@ fn main() -> Result<()> {
         if !["gru_cell", "gru"].contains(&program) || about["result"] == "invalid" {
             continue;
         }
-        let outputs = run(program, &SafeTensors::deserialize(&bytes)?, &device)?;
+        let layers = about["config"]["num_layers"].as_u64().unwrap_or(1).try_into()?;
+        let outputs = run(program, layers, &SafeTensors::deserialize(&bytes)?, &device)?;
         let bytes = |array: &Array| array.values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let bytes: Vec<Vec<u8>> = outputs.iter().map(|(_, array)| bytes(array)).collect();
         let views = outputs.iter().zip(&bytes).map(|((name, array), bytes)| {
