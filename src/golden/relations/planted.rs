@@ -100,7 +100,7 @@ impl<'a> Planting<'a> {
             compiled.run(0..backward, &|_, _| true)?;
             if way.autograd {
                 let gradient = compiled.back(0..backward, &seeds(golden)?)?;
-                for name in golden.expected.keys() {
+                for name in self.shapes.keys() {
                     if let Some(d) =
                         name.strip_prefix("grad.").and_then(|of| compiled.tensor(&primal(of), Some(&gradient)))
                     {
