@@ -391,7 +391,8 @@ fn sizes_tell_the_widths_of_tiles_apart() {
                 .collect();
             for (k, &wide) in WIDTHS.iter().enumerate().filter(|&(_, &wide)| wide <= widest) {
                 for &narrow in &WIDTHS[..k] {
-                    let tail = |size: usize, width: usize| (size % width != 0).then_some(size / width * width);
+                    let tail =
+                        |size: usize, width: usize| (!size.is_multiple_of(width)).then_some(size / width * width);
                     let differ = |&size: &usize| {
                         let tails = [narrow, wide].map(|width| tail(size, width));
                         tails[0].is_some() && tails[1].is_some() && tails[0] != tails[1]
