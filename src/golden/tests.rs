@@ -384,7 +384,7 @@ fn two_tensors_that_can_have_one_shape_have_it_in_some_case() {
 /// Kernels work in tiles, and a mistake in the last, incomplete one begins where it begins: at 88 of 91 with tiles of
 /// 8, at 80 with 16. Sizes at which all widths begin at different places distinguish them.
 #[test]
-fn sizes_tell_the_widths_of_tiles_apart() {
+fn sizes_distinguish_the_widths_of_tiles() {
     const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
     // The axes that kernels cut into tiles, and their widest tile here: sums and units more than rows.
     let wanted: [(Program, &[&str], usize); 5] = [
@@ -406,7 +406,8 @@ fn sizes_tell_the_widths_of_tiles_apart() {
                 .collect();
             for (k, &wide) in WIDTHS.iter().enumerate().filter(|&(_, &wide)| wide <= widest) {
                 for &narrow in &WIDTHS[..k] {
-                    let tail = |size: usize, width: usize| (size % width != 0).then_some(size / width * width);
+                    let tail =
+                        |size: usize, width: usize| (!size.is_multiple_of(width)).then_some(size / width * width);
                     let differ = |&size: &usize| {
                         let tails = [narrow, wide].map(|width| tail(size, width));
                         tails[0].is_some() && tails[1].is_some() && tails[0] != tails[1]
@@ -418,7 +419,7 @@ fn sizes_tell_the_widths_of_tiles_apart() {
             }
         }
     }
-    assert!(missing.is_empty(), "no case tells these apart: {missing:#?}");
+    assert!(missing.is_empty(), "no size distinguishes these: {missing:#?}");
 }
 
 #[test]

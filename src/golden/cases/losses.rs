@@ -5,6 +5,7 @@ use ndarray::Array2;
 use super::{Case, Draw, Inputs, Program, Result, Sketch, lengths, named};
 
 pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
+    type Masked<'a> = (&'a str, bool, &'a [usize], f64, f64, &'a [&'static str]);
     for max in [false, true] {
         let kind = if max { "mh" } else { "sh" };
         for batch in [1, 2, 3, 7, 33, 128] {
@@ -60,7 +61,6 @@ pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
             cases.push(sketch.draw(|draw| masked(draw, ids))?);
         }
     }
-    type Masked<'a> = (&'a str, bool, &'a [usize], f64, f64, &'a [&'static str]);
     let all: [Masked<'_>; 2] = [
         ("sh-masked-one-pair", false, &[4], 0.2, 0.0, &["masked", "one-pair"]),
         ("mh-masked-zero-margin", true, &[3, 5, 3, 8, 9, 7], 0.0, 0.04, &["masked"]),

@@ -205,9 +205,16 @@ pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
     );
     sketch.settings = settings.clone();
     cases.push(sketch.flags(&["tie", "unsorted"]).draw(|draw| model_inputs(draw, SIZES, &settings, true))?);
+    many_words(cases)?;
+    pairs_of_settings(cases)
+}
+
+/// Ids above 255, one of them twice.
+fn many_words(cases: &mut Vec<Case>) -> Result<()> {
+    let mut settings = Settings { steps: 1, learning_rate: 1e-2, ..Settings::default() };
+    preset("vsepp", &mut settings);
     let sizes = Sizes { vocabulary: 300, word: 2, ..SIZES };
     let mut sketch = Sketch::new("model", "vsepp-many-words", Program::Model, "MH, V = 300: ids above 255.");
-    settings.steps = 1;
     sketch.settings = settings.clone();
     cases.push(sketch.flags(&["unsorted", "repeated-words"]).apart(0.06).draw(|draw| {
         let mut inputs = model_inputs(draw, sizes, &settings, false);
@@ -215,7 +222,7 @@ pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
         captions.slice_mut(s![.., 1]).assign(&arr1(&[255.0, 256.0, 257.0, 299.0, 256.0]));
         inputs
     })?);
-    pairs_of_settings(cases)
+    Ok(())
 }
 
 /// Models in which every two settings meet that meet in no case above; `every_pair_of_settings_occurs` lists what is
@@ -261,18 +268,20 @@ fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
             ("two-layers", num_layers > 1),
             ("masked", mask == 1),
             ("tails", name == "tails"),
-            ("square", sizes.word == sizes.hidden && name != "tails"),
+            ("square", sizes.word == sizes.hidden),
             ("not-clipped", limit > 0),
             ("trajectory", steps > 1),
         ];
         let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
-        let on = [
-            ("absolute values", abs),
-            ("image side not normalised", no_imgnorm),
-            ("caption projection", projection),
-            ("same image masked", mask),
-        ];
-        let on: String = on.into_iter().filter(|&(_, on)| on == 1).map(|(what, _)| format!(", {what}")).collect();
+        let mut on = String::new();
+        for (is, what) in [
+            (abs, ", absolute values"),
+            (no_imgnorm, ", image side not normalised"),
+            (projection, ", caption projection"),
+            (mask, ", same image masked"),
+        ] {
+            on.push_str(if is == 1 { what } else { "" });
+        }
         let Sizes { batch, word, hidden, joint, features, .. } = sizes;
         let note = format!(
             "{}, {measure}{on}; {num_layers} layer(s), {steps} step(s); B = {batch}, E = {word}, H = {hidden}, D = {joint}, F = {features}.",
