@@ -32,6 +32,7 @@ use super::{Output, note};
                   vsepp golden show model-vsepp\n  \
                   vsepp golden check OUT --profile f32 --report report.html\n  \
                   vsepp golden check OUT --suite fixtures/golden-pictures --layout nhwc-hwio\n  \
+                  vsepp golden fuzz --seeds 1000 --out smallest -- python mine.py\n  \
                   vsepp golden make --inputs mine.safetensors --config model.toml --out expected.safetensors\n  \
                   vsepp golden check mine-out.safetensors --expected expected.safetensors")]
 pub(crate) struct Args {
@@ -65,6 +66,8 @@ enum Action {
     Make(MakeArgs),
     /// Compare a backend's output with the expected values; exit code 1 if it differs
     Check(CheckArgs),
+    /// Try random cases on a backend, and find the smallest on which it is wrong
+    Fuzz(super::fuzz::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -160,7 +163,7 @@ enum FormatName {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProfileName {
+pub(crate) enum ProfileName {
     /// 64-bit numbers throughout
     F64,
     /// 32-bit numbers throughout
@@ -199,6 +202,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         Action::Show { case, tensor, suite } => show(&open(&suite)?, &case, tensor.as_deref()),
         Action::Make(args) => make(args),
         Action::Check(args) => check(args),
+        Action::Fuzz(args) => super::fuzz::run(args),
     }
 }
 

@@ -7,6 +7,7 @@ mod embed;
 mod eval;
 mod features;
 mod foreign;
+mod fuzz;
 mod golden;
 mod gradcheck;
 mod load;

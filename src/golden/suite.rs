@@ -334,6 +334,11 @@ impl Suite {
         Ok(Self { folder: folder.into(), manifest })
     }
 
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A case with its numbers.
     ///
     /// # Errors

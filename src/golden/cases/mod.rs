@@ -13,6 +13,7 @@ mod losses;
 mod models;
 mod optimiser;
 mod pictures;
+pub(crate) mod random;
 mod rejected;
 
 use ndarray::{Array, Array1, Array3, ArrayD, Dimension, IntoDimension, s};
