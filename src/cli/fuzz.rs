@@ -16,13 +16,15 @@ use super::golden::ProfileName;
 use super::quote::shell_quote;
 
 #[derive(clap::Args, Debug)]
-#[command(after_help = "The command is started with two more arguments: the folder of a suite, and the folder into which it \
+#[command(
+    after_help = "The command is started with two more arguments: the folder of a suite, and the folder into which it \
                   writes\n<case>.safetensors or .npz. A program with other arguments is started by a shell:\n  \
                   vsepp golden fuzz --out DIR -- sh -c 'exec mine --in \"$0\" --to \"$1\"'\n\n\
                   Examples:\n  \
                   vsepp golden fuzz --seeds 1000 --out smallest -- python examples/backends/numpy_backend.py --precision f32\n  \
                   vsepp golden fuzz --programs gru_cell,loss --out smallest -- ./c_backend\n\n\
-                  Exit codes: 0 no case failed, 1 a case failed, 2 wrong usage.")]
+                  Exit codes: 0 no case failed, 1 a case failed, 2 wrong usage."
+)]
 pub(crate) struct Args {
     /// How many seeds; each gives a case of every program
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -58,9 +60,10 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     };
     let bar = super::busy("computing random cases".into());
     let scratch = tempfile::tempdir().context("cannot make a folder for the results of the command")?;
-    let backend = Backend { command: &args.command, limit: Duration::from_secs(args.timeout), log: scratch.path().join("log") };
+    let backend =
+        Backend { command: &args.command, limit: Duration::from_secs(args.timeout), log: scratch.path().join("log") };
     let mut starts = 0;
-    let fuzzed = fuzz_with(&options, |suite| {
+    let fuzzed = fuzz_with(&options, |suite| -> Result<Ran> {
         starts += 1;
         let smallest = suite.folder() == options.out;
         let found = if smallest { options.out.join("found") } else { scratch.path().join(starts.to_string()) };
@@ -77,7 +80,10 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     if let Some(failed) = &fuzzed.failed {
         let dir = shell_quote(&options.out);
         // The dashes of a flag stay at its beginning.
-        let word = |word: &OsString| match word.to_str().map(|text| text.split_at(text.len() - text.trim_start_matches('-').len())) {
+        let word = |word: &OsString| match word
+            .to_str()
+            .map(|text| text.split_at(text.len() - text.trim_start_matches('-').len()))
+        {
             Some((dashes, rest)) if !rest.is_empty() => format!("{dashes}{}", shell_quote(rest)),
             _ => shell_quote(word),
         };
@@ -115,7 +121,8 @@ impl Backend<'_> {
         std::fs::create_dir_all(found).map_err(|e| io(found, "make", e))?;
         let log = File::create(&self.log).map_err(|e| io(&self.log, "create", e))?;
         let also = log.try_clone().map_err(|e| io(&self.log, "open", e))?;
-        let (name, arguments) = self.command.split_first().ok_or_else(|| crate::Error::mismatch("expected a command"))?;
+        let (name, arguments) =
+            self.command.split_first().ok_or_else(|| crate::Error::mismatch("expected a command"))?;
         let mut command = Command::new(name);
         command.args(arguments).arg(suite).arg(found).stdin(Stdio::null()).stdout(log).stderr(also);
         let mut child = command.spawn().map_err(|e| io(Path::new(name), "start", e))?;

@@ -144,14 +144,16 @@ struct CheckArgs {
     force: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum SuiteName {
     /// The suite of `fixtures/golden`: small cases that show every known mistake
     Core,
-    /// The sizes of the paper: V 11,755, E 300, H 1024, F 4096, B 128
+    /// Whole models of the paper's size: V 11,755, E 300, H 1024, F 4096, B 128; minutes for each
     Paper,
     /// The suite of `fixtures/golden-pictures`: the layers of image encoders, and small encoders
     Pictures,
+    /// One program at a time at the paper's size, in seconds
+    Wide,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -240,20 +242,22 @@ fn make(args: MakeArgs) -> Result<Output> {
     if let Some(inputs) = &args.inputs {
         return make_own(&args, inputs, &profiles);
     }
-    let paper = matches!(args.suite, SuiteName::Paper);
+    let [paper, wide] = [SuiteName::Paper, SuiteName::Wide].map(|name| name == args.suite);
     let name = match args.suite {
         SuiteName::Core => "core",
         SuiteName::Paper => "paper",
         SuiteName::Pictures => "pictures",
+        SuiteName::Wide => "wide",
     };
     if profiles.is_empty() {
-        profiles = if paper { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
+        profiles = if paper || wide { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
     }
     check_folder_free(&args.out, &[], args.force)?;
     let mut all = match args.suite {
         SuiteName::Core => cases::core()?,
         SuiteName::Paper => cases::paper(),
         SuiteName::Pictures => cases::of_pictures()?,
+        SuiteName::Wide => cases::wide(),
     };
     let (mut layouts, mut of_pictures): (Vec<Layout>, Vec<PictureLayout>) = (Vec::new(), Vec::new());
     for layout in &args.layout {
@@ -278,6 +282,7 @@ fn make(args: MakeArgs) -> Result<Output> {
         // No mistake of the layers of pictures is known.
         kills: matches!(args.suite, SuiteName::Core),
         single: true,
+        wide,
     };
     let bar = counting(all.len(), "computing");
     let manifest = make::write(&args.out, name, &all, format, options, |_| bar.inc(1))?;
@@ -342,6 +347,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         steps: !args.no_steps,
         kills: false,
         single: not_single.is_none(),
+        wide: false,
     };
     let written = case.make(options).with_context(|| escape::path(inputs))?;
     make::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;

@@ -18,15 +18,17 @@ use serde_json::Value;
 use super::cases::Case;
 use super::cases::random::{PROGRAMS, given, random};
 use super::check::{CheckOptions, CheckReport, summary};
-use super::compare::{CaseReport, Status, UNSUPPORTED};
+use super::compare::{Status, UNSUPPORTED};
 use super::diagnose::Checked;
 use super::make::{self, MakeOptions};
 use super::outputs::Outputs;
 use super::program::{Program, Settings};
+use super::relations::findings::{Given, findings};
 use super::stage::Step;
 use super::suite::{Format, Suite};
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
+use crate::escape;
 
 /// How many cases the backend is given in one start.
 const BATCH: usize = 200;
@@ -70,8 +72,7 @@ pub(crate) struct Smallest {
     /// Its name.
     pub case: String,
     /// Its suite.
-    #[serde(serialize_with = "as_text")]
-    pub folder: PathBuf,
+    pub folder: String,
     /// The sizes with which it was found.
     pub found: String,
     /// The sizes that it has now.
@@ -85,15 +86,11 @@ pub(crate) struct Smallest {
     pub report: CheckReport,
 }
 
-fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
-}
-
 impl fmt::Display for Fuzzed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(failed) = &self.failed else { return writeln!(f, "PASSED: {} random cases", self.cases) };
         writeln!(f, "seed {}: {} fails with {}", failed.seed, failed.program.name(), failed.found)?;
-        let (folder, starts) = (failed.folder.display(), failed.starts);
+        let (folder, starts) = (&failed.folder, failed.starts);
         writeln!(f, "in {starts} starts made smaller, in {folder}: {}", failed.smallest)?;
         if let Some(ended) = &failed.ended {
             writeln!(f, "{ended}")?;
@@ -119,7 +116,10 @@ pub(crate) struct Ran {
 /// # Errors
 ///
 /// If an option cannot be meant, if the folder for the result exists, or if the backend gives an error.
-pub fn fuzz(options: &FuzzOptions, mut backend: impl FnMut(&Path) -> Result<Outputs>) -> Result<Fuzzed> {
+pub fn fuzz<E: From<Error>>(
+    options: &FuzzOptions,
+    mut backend: impl FnMut(&Path) -> std::result::Result<Outputs, E>,
+) -> std::result::Result<Fuzzed, E> {
     let profile = options.profile;
     fuzz_with(options, |suite| {
         let outputs = backend(suite.folder())?;
@@ -132,15 +132,18 @@ pub fn fuzz(options: &FuzzOptions, mut backend: impl FnMut(&Path) -> Result<Outp
 /// # Errors
 ///
 /// As [`fuzz`].
-pub(crate) fn fuzz_with(options: &FuzzOptions, backend: impl FnMut(&Suite) -> Result<Ran>) -> Result<Fuzzed> {
+pub(crate) fn fuzz_with<E: From<Error>>(
+    options: &FuzzOptions,
+    backend: impl FnMut(&Suite) -> std::result::Result<Ran, E>,
+) -> std::result::Result<Fuzzed, E> {
     let programs = programs(&options.programs)?;
     if options.seeds == 0 {
-        return Err(Error::config("seeds", "at least 1", 0));
+        return Err(Error::config("seeds", "at least 1", 0).into());
     }
     let end = options.first.checked_add(options.seeds);
     let end = end.ok_or_else(|| Error::config("first", "a seed after which there are enough", options.first))?;
     if options.out.symlink_metadata().is_ok() {
-        return Err(Error::file(&options.out, "already exists: expected the name of a folder to be made"));
+        return Err(Error::file(&options.out, "already exists: expected the name of a folder to be made").into());
     }
     let scratch = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), "make a folder in", e))?;
     let mut fuzzer = Fuzzer { backend, profile: options.profile, scratch: scratch.path(), starts: 0 };
@@ -153,9 +156,7 @@ pub(crate) fn fuzz_with(options: &FuzzOptions, backend: impl FnMut(&Suite) -> Re
         let drawn: Result<Vec<Case>> = batch.par_iter().map(|&(program, seed)| random(program, seed)).collect();
         let drawn = drawn?;
         let failures = fuzzer.failures(&drawn)?;
-        if let Some(place) = failures.iter().position(Option::is_some)
-            && let Some(failure) = &failures[place]
-        {
+        if let Some((place, Some(failure))) = failures.iter().enumerate().find(|(_, failure)| failure.is_some()) {
             let (case, seed) = (drawn[place].clone(), batch[place].1);
             let failed = Some(fuzzer.smallest(case, failure, seed, &options.out)?);
             return Ok(Fuzzed { passed: false, cases: cases + place, failed });
@@ -178,26 +179,41 @@ fn programs(names: &[String]) -> Result<Vec<Program>> {
     if names.is_empty() { Ok(PROGRAMS.into()) } else { names.iter().map(find).collect() }
 }
 
-/// Where a case fails. Two failures are the same if this is.
+/// Where a case fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Failure {
+enum Place {
     /// The stage of the first wrong tensor, whatever its layer; true for gradients.
-    At(Step, bool),
+    Stage(Step, bool),
     /// The case as a whole: refused, not written, or a file that cannot be read.
     Whole(Status),
 }
 
+/// A case that fails.
+struct Failure {
+    place: Place,
+    checked: Checked,
+}
+
 impl Failure {
     /// The failure of a case, if it fails. A backend may say that it cannot take an input.
-    fn of(report: &CaseReport) -> Option<Self> {
+    fn of(checked: Checked) -> Option<Self> {
+        let report = &checked.report;
         let unsupported = report.problem.as_ref().is_some_and(|problem| problem.starts_with(UNSUPPORTED));
-        match report.status {
-            Status::Passed | Status::Remark | Status::NotJudged => None,
-            Status::Missing if unsupported => None,
-            status => Some(
-                report.headline().map_or(Self::Whole(status), |tensor| Self::At(tensor.stage.step, tensor.stage.backward)),
-            ),
-        }
+        let place = match report.status {
+            Status::Passed | Status::Remark | Status::NotJudged => return None,
+            Status::Missing if unsupported => return None,
+            status => report
+                .headline()
+                .map_or(Place::Whole(status), |tensor| Place::Stage(tensor.stage.step, tensor.stage.backward)),
+        };
+        Some(Self { place, checked })
+    }
+
+    /// What the first broken relation says.
+    fn explanation(&self) -> Vec<String> {
+        let Checked { golden, found, report } = &self.checked;
+        let all = findings(&[Given { golden, found, report }]);
+        all.into_iter().next().map(|finding| finding.says).unwrap_or_default()
     }
 }
 
@@ -209,9 +225,9 @@ struct Fuzzer<'a, B> {
     starts: usize,
 }
 
-impl<B: FnMut(&Suite) -> Result<Ran>> Fuzzer<'_, B> {
+impl<E: From<Error>, B: FnMut(&Suite) -> std::result::Result<Ran, E>> Fuzzer<'_, B> {
     /// Lets the backend compute cases.
-    fn start(&mut self, cases: &[Case]) -> Result<Ran> {
+    fn start(&mut self, cases: &[Case]) -> std::result::Result<Ran, E> {
         self.starts += 1;
         let folder = self.scratch.join(format!("suite-{}", self.starts));
         let suite = write(&folder, cases, &[self.profile])?;
@@ -222,68 +238,80 @@ impl<B: FnMut(&Suite) -> Result<Ran>> Fuzzer<'_, B> {
 
     /// The failure of each case. If the backend breaks off, the first case that it did not write is computed alone. If
     /// that fails too, nothing is said about the cases after it.
-    fn failures(&mut self, cases: &[Case]) -> Result<Vec<Option<Failure>>> {
+    fn failures(&mut self, cases: &[Case]) -> std::result::Result<Vec<Option<Failure>>, E> {
         let mut all: Vec<Option<Failure>> = Vec::new();
         while all.len() < cases.len() {
             let rest = &cases[all.len()..];
-            let ran = self.start(rest)?;
+            let mut ran = self.start(rest)?;
             let missing = ran.checked.iter().position(|case| case.report.status == Status::Missing);
-            let Some(place) = missing.filter(|_| ran.ended.is_some() && rest.len() > 1) else {
-                all.extend(ran.checked.iter().map(|case| Failure::of(&case.report)));
-                continue;
-            };
-            all.extend(ran.checked[..place].iter().map(|case| Failure::of(&case.report)));
-            let alone = self.start(&rest[place..=place])?;
-            all.extend(alone.checked.iter().map(|case| Failure::of(&case.report)));
-            if all.last().is_some_and(Option::is_some) {
-                all.resize(cases.len(), None);
+            let suspect = missing.filter(|_| ran.ended.is_some() && rest.len() > 1);
+            ran.checked.truncate(suspect.unwrap_or(rest.len()));
+            if let Some(place) = suspect {
+                ran.checked.extend(self.start(&rest[place..=place])?.checked);
+            }
+            all.extend(ran.checked.into_iter().map(Failure::of));
+            if suspect.is_some() && all.last().is_some_and(Option::is_some) {
+                all.resize_with(cases.len(), || None);
             }
         }
         Ok(all)
     }
 
     /// Makes a case as small as it can be, writes it as a suite, and checks it once more.
-    fn smallest(&mut self, mut case: Case, failure: &Failure, seed: u64, folder: &Path) -> Result<Smallest> {
+    fn smallest(
+        &mut self,
+        mut case: Case,
+        failure: &Failure,
+        seed: u64,
+        folder: &Path,
+    ) -> std::result::Result<Smallest, E> {
         let found = described(&case);
         self.starts = 0;
-        loop {
-            let before = self.starts;
-            let mut smaller = false;
-            for reductions in [of_shapes, of_values] {
-                while self.starts < STARTS && self.reduce(&mut case, reductions, failure)? {
-                    smaller = true;
-                }
-            }
-            if !smaller || self.starts == before {
-                break;
-            }
+        let mut smaller = true;
+        while smaller && self.starts < STARTS {
+            smaller = self.reduce_all(&mut case, of_shapes, |found| found.place == failure.place)?;
+            // With simple values several mistakes may look alike: the explanation must stay the same.
+            let failures = self.failures(std::slice::from_ref(&case))?;
+            let says = failures.iter().flatten().next().map(Failure::explanation).unwrap_or_default();
+            let same =
+                |found: &Failure| found.place == failure.place && (says.is_empty() || found.explanation() == says);
+            smaller |= self.reduce_all(&mut case, of_values, same)?;
         }
         let (starts, smallest) = (self.starts, described(&case));
         case.note = format!("Seed {seed} had {found}. The smallest case that fails in the same stage has {smallest}.");
-        let suite = write(folder, &[case.clone()], &Profile::ALL)?;
+        let suite = write(folder, std::slice::from_ref(&case), &Profile::ALL)?;
         let Ran { checked, ended } = (self.backend)(&suite)?;
         let report = summary(suite.manifest.suite.clone(), checked, self.profile, &CheckOptions::default());
-        let (case, program, folder) = (case.id, case.program, folder.to_owned());
+        let (case, program, folder) = (case.id, case.program, escape::path(folder));
         Ok(Smallest { seed, program, case, folder, found, smallest, starts, ended, report })
     }
 
-    /// Applies reductions with which the case still fails; false if there is none.
-    fn reduce(&mut self, case: &mut Case, all: fn(&Case) -> Vec<Reduction>, failure: &Failure) -> Result<bool> {
-        let reductions = all(case);
-        let (tried, smaller): (Vec<&Reduction>, Vec<Case>) =
-            reductions.par_iter().filter_map(|reduction| Some((reduction, fair(reduction(case)?)?))).unzip();
-        let failures = self.failures(&numbered(smaller))?;
-        let same = |found: &Option<Failure>| found.as_ref() == Some(failure);
-        let mut rows: Vec<Case> = Vec::new();
-        for (reduction, _) in tried.into_iter().zip(&failures).filter(|(_, found)| same(found)) {
-            rows.extend(reduction(rows.last().unwrap_or(case)).and_then(fair));
-        }
-        // The first is one that was just seen to fail.
-        let failures = if rows.len() > 1 { self.failures(&numbered(rows.clone()))? } else { Vec::new() };
-        let place = failures.iter().rposition(same).unwrap_or(0);
-        let smaller = !rows.is_empty();
-        if smaller {
-            *case = rows.swap_remove(place);
+    /// Applies reductions with which the case still fails in the same way, until there is none; false if there was
+    /// none.
+    fn reduce_all(
+        &mut self,
+        case: &mut Case,
+        all: fn(&Case) -> Vec<Reduction>,
+        same: impl Fn(&Failure) -> bool,
+    ) -> std::result::Result<bool, E> {
+        let same = |found: &Option<Failure>| found.as_ref().is_some_and(&same);
+        let mut smaller = false;
+        while self.starts < STARTS {
+            let reductions = all(case);
+            let (tried, cases): (Vec<&Reduction>, Vec<Case>) =
+                reductions.par_iter().filter_map(|reduction| Some((reduction, fair(reduction(case)?)?))).unzip();
+            let failures = self.failures(&numbered(cases))?;
+            let mut rows: Vec<Case> = Vec::new();
+            for (reduction, _) in tried.into_iter().zip(&failures).filter(|(_, found)| same(found)) {
+                rows.extend(reduction(rows.last().unwrap_or(case)).and_then(fair));
+            }
+            if rows.is_empty() {
+                break;
+            }
+            // The first is one that was just seen to fail.
+            let failures = if rows.len() > 1 { self.failures(&numbered(rows.clone()))? } else { Vec::new() };
+            *case = rows.swap_remove(failures.iter().rposition(same).unwrap_or(0));
+            smaller = true;
         }
         Ok(smaller)
     }
@@ -291,7 +319,7 @@ impl<B: FnMut(&Suite) -> Result<Ran>> Fuzzer<'_, B> {
 
 fn write(folder: &Path, cases: &[Case], profiles: &[Profile]) -> Result<Suite> {
     let options =
-        MakeOptions { profiles, layouts: &[], of_pictures: &[], steps: true, kills: false, single: true };
+        MakeOptions { profiles, layouts: &[], of_pictures: &[], steps: true, kills: false, single: true, wide: false };
     make::write(folder, "fuzz", cases, Format::Safetensors, options, |_| ())?;
     Suite::open(folder)
 }

@@ -104,6 +104,7 @@ fn right(case: &GoldenCase) -> FoundTensors {
 const F32: Profile = Profile::F32;
 
 mod encoders;
+mod fuzz;
 mod layers;
 mod relations;
 
@@ -127,6 +128,7 @@ fn regenerate(suite: &str, cases: &[cases::Case], folder: &Path) {
         steps: true,
         kills: suite == "core",
         single: true,
+        wide: false,
     };
     make::write(out.path(), suite, cases, Format::Safetensors, options, |_| ()).unwrap();
     let names = |folder: &Path| -> BTreeSet<String> {
