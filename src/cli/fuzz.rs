@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 
 use super::Output;
-use super::golden::ProfileName;
+use super::profile::ProfileName;
 use super::quote::shell_quote;
 
 #[derive(clap::Args, Debug)]

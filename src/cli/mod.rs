@@ -12,6 +12,7 @@ mod golden;
 mod gradcheck;
 mod load;
 mod original;
+mod profile;
 mod quote;
 mod search;
 mod settings;

@@ -15,8 +15,10 @@ use super::{
 };
 use crate::error::Error;
 use crate::golden::arithmetic::Rounding;
+use crate::golden::difference::Deviation;
 use crate::golden::inputs::{EMBED, FC, PROJ, RNN, rnn};
 use crate::golden::plain::Entry;
+use crate::golden::program::Run;
 use crate::golden::tolerance::{self, Measured, Profile, SAFETY};
 
 /// The programs of which there are random cases.
@@ -106,8 +108,8 @@ impl Case {
 
     /// Whether a case says something about a backend, however it computes: `f32` can compute it, no kink is nearer
     /// than 100 errors of a score, and no tolerance is small by luck. With few numbers all the ways that are measured
-    /// may be nearly exact where another is not, so every stored number is once rounded up or down at random, to two
-    /// bits less than `f32` has: the tolerances must allow for that.
+    /// may be nearly exact where another is not, so every stored number is also rounded up or down at random, to two
+    /// bits less than `f32` has, four times: the tolerances must allow for that.
     ///
     /// Scores may tie exactly, and then the case is flagged; so are hinges of exactly 0 if all numbers are multiples
     /// of 1/8.
@@ -116,16 +118,22 @@ impl Case {
         const LARGEST: f64 = 8e-4;
         const PROFILES: [Profile; 2] = [Profile::F64, Profile::F32];
         let none = Mistakes::new();
-        let storage = Rounding::Dithered { bits: 21, seed: 1 };
-        let rough = Plain::new(Arithmetic { storage, ..Arithmetic::PLAIN }, &none);
-        let rough = self.program.run::<f64>(&self.settings, &self.inputs, &rough);
         let measured = tolerance::measure(self.program, &self.settings, &self.inputs, &PROFILES, false);
-        let (Ok(rough), Ok(Measured { golden, tolerances })) = (rough, measured) else { return false };
+        let Ok(Measured { golden, tolerances }) = measured else { return false };
+        let rough = |seed| {
+            let storage = Rounding::Dithered { bits: 21, seed };
+            let way = Plain::new(Arithmetic { storage, ..Arithmetic::PLAIN }, &none);
+            self.program.run::<f64>(&self.settings, &self.inputs, &way)
+        };
+        let rough: Result<Vec<Run<f64>>> = (1..=4).map(rough).collect();
+        let Ok(rough) = rough else { return false };
         let lengths = lengths_of(&self.inputs);
         let mut near: f64 = 0.0;
-        for ((entry, rough), tolerances) in golden.trace.entries.iter().zip(&rough.trace.entries).zip(&tolerances) {
+        for (place, (entry, tolerances)) in golden.trace.entries.iter().zip(&tolerances).enumerate() {
             let extent = extent(self.program, &entry.name, lengths.as_deref());
-            let rough = difference(&entry.values, &rough.values, extent).deviation;
+            let rough =
+                rough.iter().map(|run| difference(&entry.values, &run.trace.entries[place].values, extent).deviation);
+            let rough = rough.fold(Deviation::default(), Deviation::largest);
             if tolerances.len() < PROFILES.len() || tolerances[&Profile::F32].max > LARGEST {
                 return false;
             }
