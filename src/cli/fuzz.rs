@@ -1,6 +1,7 @@
 //! `vsepp golden fuzz`
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     first: u64,
-    /// Only these programs: gru_cell, gru, embedding, linear, l2norm, scores, loss, optimiser or model
+    /// Only these programs: `gru_cell`, gru, embedding, linear, l2norm, scores, loss, optimiser or model
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     programs: Vec<String>,
     /// The precision in which the backend computes
@@ -89,7 +90,8 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         };
         let command: Vec<String> = args.command.iter().map(word).collect();
         let (command, profile) = (command.join(" "), options.profile);
-        text += &format!(
+        let _ = write!(
+            text,
             "\nthis case again:\n  {command} {dir} {dir}/found\n  vsepp golden check {dir}/found --suite {dir} --profile {profile}\n\
              from its seed:\n  vsepp golden fuzz --first {} --seeds 1 --programs {} --profile {profile} --out DIR -- {command}\n",
             failed.seed,

@@ -76,7 +76,7 @@ pub(crate) struct Smallest {
     /// The sizes with which it was found.
     pub found: String,
     /// The sizes that it has now.
-    pub smallest: String,
+    pub now: String,
     /// How often the backend was started to make it smaller.
     pub starts: usize,
     /// How the backend ended, if not well.
@@ -91,7 +91,7 @@ impl fmt::Display for Fuzzed {
         let Some(failed) = &self.failed else { return writeln!(f, "PASSED: {} random cases", self.cases) };
         writeln!(f, "seed {}: {} fails with {}", failed.seed, failed.program.name(), failed.found)?;
         let (folder, starts) = (&failed.folder, failed.starts);
-        writeln!(f, "in {starts} starts made smaller, in {folder}: {}", failed.smallest)?;
+        writeln!(f, "in {starts} starts made smaller, in {folder}: {}", failed.now)?;
         if let Some(ended) = &failed.ended {
             writeln!(f, "{ended}")?;
         }
@@ -283,7 +283,7 @@ impl<E: From<Error>, B: FnMut(&Suite) -> std::result::Result<Ran, E>> Fuzzer<'_,
         let Ran { checked, ended } = (self.backend)(&suite)?;
         let report = summary(suite.manifest.suite.clone(), checked, self.profile, &CheckOptions::default());
         let (case, program, folder) = (case.id, case.program, escape::path(folder));
-        Ok(Smallest { seed, program, case, folder, found, smallest, starts, ended, report })
+        Ok(Smallest { seed, program, case, folder, found, now: smallest, starts, ended, report })
     }
 
     /// Applies reductions with which the case still fails in the same way, until there is none; false if there was
@@ -354,8 +354,8 @@ type Reduction = Box<dyn Fn(&Case) -> Option<Case> + Send + Sync>;
 
 /// Sizes cut, settings set to their defaults, parameters left out.
 fn of_shapes(case: &Case) -> Vec<Reduction> {
-    let mut all: Vec<Reduction> = Vec::new();
     type Part = fn(usize) -> std::ops::Range<usize>;
+    let mut all: Vec<Reduction> = Vec::new();
     let parts: [Part; 5] = [|_| 0..1, |n| 0..n / 2, |n| n / 2..n, |n| 0..n - 1, |n| 1..n];
     for part in parts {
         for &letter in case.sizes().keys() {
@@ -407,7 +407,7 @@ fn kept(case: &Case, letter: char, places: &[usize]) -> Option<Case> {
             smaller.inputs.get_mut("in.lengths")?.mapv_inplace(before);
         }
         'V' => {
-            let word = |id: f64| places.iter().position(|&place| place as f64 == id).unwrap_or(0) as f64;
+            let word = |id: f64| places.iter().position(|&place| (place as f64 - id).abs() < 0.5).unwrap_or(0) as f64;
             smaller.inputs.get_mut("in.captions")?.mapv_inplace(word);
         }
         _ => {}
@@ -489,7 +489,7 @@ fn valued(name: &str, change: impl Fn(usize, f64) -> f64 + Send + Sync + 'static
         let values: &ArrayD<f64> = case.inputs.get(&name)?;
         let mut changed = values.clone();
         changed.iter_mut().enumerate().filter(|(_, x)| !x.is_nan()).for_each(|(place, x)| *x = change(place, *x));
-        let differs = |(x, y): (&f64, &f64)| !x.is_nan() && x != y;
+        let differs = |(x, y): (&f64, &f64)| !x.is_nan() && x.to_bits() != y.to_bits();
         let smaller = || {
             let mut smaller = case.clone();
             smaller.inputs.insert(name.clone(), changed.clone());
