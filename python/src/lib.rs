@@ -84,7 +84,7 @@ fn fuzz(
 ) -> PyResult<(bool, String, String)> {
     let options = FuzzOptions { seeds, first, programs, profile: named("profile", profile)?, out };
     let compute = |folder: &Path| {
-        let computed = |py| -> PyResult<Outputs> {
+        let computed = |py: Python<'_>| -> PyResult<Outputs> {
             let (tensors, failed): (Vec<Given<'_>>, Vec<(String, String)>) = backend.call1(py, (folder,))?.extract(py)?;
             let mut outputs = outputs(tensors)?;
             failed.iter().for_each(|(case, problem)| outputs.fail(case, problem));
