@@ -182,7 +182,9 @@ fn every_command_line_has_flags_that_exist() {
         for (_, block) in blocks(&text).into_iter().filter(|(kind, _)| kind == "sh") {
             for line in block.lines() {
                 let Some(args) = command(line) else { continue };
-                let args: Vec<&str> = args.iter().map(String::as_str).chain(["--help"]).collect();
+                // What comes after `--` is another program's.
+                let own = args.iter().map(String::as_str).take_while(|arg| *arg != "--");
+                let args: Vec<&str> = own.chain(["--help"]).collect();
                 let output = vsepp(&args, folder.path());
                 let said = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "{name}: {line}\n{said}");

@@ -249,3 +249,50 @@ fn a_backend_with_other_orders_of_axes_says_so() {
         assert!(stderr(&output).contains(what), "{arguments:?}: {}", stderr(&output));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn random_cases_are_computed_by_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("smallest");
+    let fuzz = |arguments: &[&str]| vsepp(&[&["fuzz", "--out", text(&out)], arguments].concat());
+    // The files of the suite hold the right values too.
+    let right = ["--", "sh", "-c", "cp \"$0\"/*.safetensors \"$1\""];
+    for profile in ["f32", "f64"] {
+        let passed = fuzz(&[&["--seeds", "3", "--profile", profile], &right[..]].concat());
+        assert_eq!(passed.status.code(), Some(0), "{}{}", stdout(&passed), stderr(&passed));
+        assert_eq!(stdout(&passed), "PASSED: 27 random cases\n");
+        assert!(!out.exists());
+    }
+    for (arguments, what) in [
+        (&["--seeds", "1"][..], "COMMAND"),
+        (&["--seeds", "0", "--", "true"], "seeds"),
+        (&["--programs", "gru,lstm", "--", "true"], "lstm"),
+        (&["--timeout", "0", "--", "true"], "--timeout: expected at least 1 second, found 0"),
+        (&["--seeds", "1", "--", "./no-such-program"], "./no-such-program: cannot start"),
+    ] {
+        let refused = fuzz(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&refused).contains(what), "{arguments:?}: {}", stderr(&refused));
+        assert!(!out.exists());
+    }
+    let broken = ["--programs", "l2norm", "--seeds", "2", "--", "sh", "-c", "echo no such device >&2; exit 3"];
+    let failed = fuzz(&broken);
+    assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
+    let says = stdout(&failed);
+    for what in
+        ["seed 0: l2norm", "D = 1, N = 1", "ended badly: exit status: 3\n  | no such device", "--first 0 --seeds 1"]
+    {
+        assert!(says.contains(what), "expected {what:?} in {says}");
+    }
+    let again = fuzz(&broken);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("already exists"), "{}", stderr(&again));
+    std::fs::remove_dir_all(&out).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&fuzz(&[&["--json"], &broken[..]].concat()).stdout).unwrap();
+    assert_eq!((&json["passed"], &json["failed"]["program"]), (&false.into(), &"l2norm".into()));
+    assert_eq!(json["failed"]["report"]["reports"][0]["status"], "missing");
+    // What was written is a suite.
+    let list = vsepp(&["list", "--suite", text(&out)]);
+    assert!(list.status.success() && stdout(&list).contains("fuzz-l2norm-0"), "{}", stdout(&list));
+}

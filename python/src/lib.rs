@@ -1,12 +1,12 @@
 //! `vsepp._core`: what the Python package takes from the crate. `package/vsepp` is what its users see.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use vsepp::eval::Embeddings;
-use vsepp::golden::{CheckOptions, Outputs, Profile};
+use vsepp::golden::{CheckOptions, FuzzOptions, Outputs, Profile};
 use vsepp::similarity::Measure;
 
 /// An error of the crate as `ValueError`, with the crate's message.
@@ -43,10 +43,7 @@ impl Suite {
         complete: bool,
     ) -> PyResult<(bool, String, String)> {
         let profile: Profile = named("profile", profile)?;
-        let mut outputs = Outputs::default();
-        for (case, name, element, values) in tensors {
-            outputs.add(&case, &name, &element, values.as_array().to_owned()).map_err(value_error)?;
-        }
+        let outputs = outputs(tensors)?;
         let options = CheckOptions { cases, complete, ..CheckOptions::default() };
         py.detach(|| {
             let report = outputs.check(&self.0, profile, &options).map_err(value_error)?;
@@ -54,6 +51,49 @@ impl Suite {
             Ok((report.passed, report.to_string(), json))
         })
     }
+}
+
+fn outputs(tensors: Vec<Given<'_>>) -> PyResult<Outputs> {
+    let mut outputs = Outputs::default();
+    for (case, name, element, values) in tensors {
+        outputs.add(&case, &name, &element, values.as_array().to_owned()).map_err(value_error)?;
+    }
+    Ok(outputs)
+}
+
+/// What ends a search: an exception, or an error of the crate.
+struct Ended(PyErr);
+
+impl From<vsepp::Error> for Ended {
+    fn from(e: vsepp::Error) -> Self {
+        Self(value_error(e))
+    }
+}
+
+/// Random cases: whether none failed, the report as text, and as JSON. `backend` is given the folder of a suite; it
+/// returns what it computed, and the cases that it could not compute, with the reason.
+#[pyfunction]
+fn fuzz(
+    py: Python<'_>,
+    backend: Py<PyAny>,
+    seeds: u64,
+    first: u64,
+    programs: Vec<String>,
+    profile: &str,
+    out: PathBuf,
+) -> PyResult<(bool, String, String)> {
+    let options = FuzzOptions { seeds, first, programs, profile: named("profile", profile)?, out };
+    let compute = |folder: &Path| {
+        let computed = |py: Python<'_>| -> PyResult<Outputs> {
+            let (tensors, failed): (Vec<Given<'_>>, Vec<(String, String)>) = backend.call1(py, (folder,))?.extract(py)?;
+            let mut outputs = outputs(tensors)?;
+            failed.iter().for_each(|(case, problem)| outputs.fail(case, problem));
+            Ok(outputs)
+        };
+        Python::attach(computed).map_err(Ended)
+    };
+    let fuzzed = py.detach(|| vsepp::golden::fuzz(&options, compute)).map_err(|Ended(e)| e)?;
+    Ok((fuzzed.passed, fuzzed.to_string(), serde_json::to_string(&fuzzed).map_err(value_error)?))
 }
 
 /// R@K in both directions: the figures as JSON, and notes on the vectors.
@@ -84,5 +124,5 @@ fn recall(
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::{Suite, recall};
+    use super::{Suite, fuzz, recall};
 }

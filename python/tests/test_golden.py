@@ -163,3 +163,47 @@ def test_other_threads_run_during_a_check() -> None:
     done.set()
     thread.join()
     assert during > 10
+
+
+def test_random_cases_pass_a_right_backend(tmp_path) -> None:
+    assert golden.fuzz(outputs_of, seeds=5, out=tmp_path / "smallest") == 45
+    assert not (tmp_path / "smallest").exists()
+
+
+def test_the_smallest_wrong_case_is_raised(tmp_path) -> None:
+    def wrong(case: golden.Case) -> dict[str, Any]:
+        outputs = outputs_of(case)
+        outputs["out.h_next"][:, 16:] += 1
+        return outputs
+
+    with pytest.raises(golden.Mismatch, match="out.h_next in fuzz-gru-cell-") as caught:
+        golden.fuzz(wrong, program="gru_cell", out=tmp_path / "smallest")
+    case = caught.value.case
+    assert case is not None and case.inputs["in.h"].shape == (1, 17) and "H = 17" in caught.value.report.text
+    assert {failure.tensor for failure in caught.value.report.failures} == {"out.h_next"}
+    assert golden.cases(tmp_path / "smallest")[0].inputs["in.h"].shape == (1, 17)
+    assert case.check(outputs_of(case)).passed
+
+
+def test_an_exception_is_a_wrong_result_and_an_interrupt_ends_the_search() -> None:
+    def wrong(case: golden.Case) -> dict[str, Any]:
+        raise RuntimeError("no kernel for this size")
+
+    with pytest.raises(golden.Mismatch, match="RuntimeError: no kernel for this size") as caught:
+        golden.fuzz(wrong, seeds=1, program=["linear", "l2norm"])
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+    def interrupted(case: golden.Case) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        golden.fuzz(interrupted, seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [({"program": "lstm"}, "lstm"), ({"seeds": 0}, "seeds"), ({"profile": "f8"}, "profile: expected"), ({"out": "."}, "exists")],
+)
+def test_what_fuzz_cannot_mean_is_an_error(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        golden.fuzz(outputs_of, **arguments)

@@ -20,6 +20,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::load::check_free;
+use super::profile::ProfileName;
 use super::{Output, note};
 
 /// Check a backend against golden values, and find where it goes wrong
@@ -32,6 +33,7 @@ use super::{Output, note};
                   vsepp golden show model-vsepp\n  \
                   vsepp golden check OUT --profile f32 --report report.html\n  \
                   vsepp golden check OUT --suite fixtures/golden-pictures --layout nhwc-hwio\n  \
+                  vsepp golden fuzz --seeds 1000 --out smallest -- python mine.py\n  \
                   vsepp golden make --inputs mine.safetensors --config model.toml --out expected.safetensors\n  \
                   vsepp golden check mine-out.safetensors --expected expected.safetensors")]
 pub(crate) struct Args {
@@ -65,6 +67,8 @@ enum Action {
     Make(MakeArgs),
     /// Compare a backend's output with the expected values; exit code 1 if it differs
     Check(CheckArgs),
+    /// Try random cases on a backend, and find the smallest on which it is wrong
+    Fuzz(super::fuzz::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -141,14 +145,16 @@ struct CheckArgs {
     force: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum SuiteName {
     /// The suite of `fixtures/golden`: small cases that show every known mistake
     Core,
-    /// The sizes of the paper: V 11,755, E 300, H 1024, F 4096, B 128
+    /// Whole models of the paper's size: V 11,755, E 300, H 1024, F 4096, B 128; minutes for each
     Paper,
     /// The suite of `fixtures/golden-pictures`: the layers of image encoders, and small encoders
     Pictures,
+    /// One program at a time at the paper's size, in seconds
+    Wide,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -157,32 +163,6 @@ enum FormatName {
     Safetensors,
     /// One npz file per case
     Npz,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProfileName {
-    /// 64-bit numbers throughout
-    F64,
-    /// 32-bit numbers throughout
-    F32,
-    /// 32 bits, products with operands of 10 bits
-    Tf32,
-    /// bfloat16 operands or results, sums in 32 bits
-    Bf16,
-    /// half-precision operands or results, sums in 32 bits
-    F16,
-}
-
-impl From<ProfileName> for Profile {
-    fn from(name: ProfileName) -> Self {
-        match name {
-            ProfileName::F64 => Self::F64,
-            ProfileName::F32 => Self::F32,
-            ProfileName::Tf32 => Self::Tf32,
-            ProfileName::Bf16 => Self::Bf16,
-            ProfileName::F16 => Self::F16,
-        }
-    }
 }
 
 pub(crate) fn run(args: Args) -> Result<Output> {
@@ -199,6 +179,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
         Action::Show { case, tensor, suite } => show(&open(&suite)?, &case, tensor.as_deref()),
         Action::Make(args) => make(args),
         Action::Check(args) => check(args),
+        Action::Fuzz(args) => super::fuzz::run(args),
     }
 }
 
@@ -236,20 +217,22 @@ fn make(args: MakeArgs) -> Result<Output> {
     if let Some(inputs) = &args.inputs {
         return make_own(&args, inputs, &profiles);
     }
-    let paper = matches!(args.suite, SuiteName::Paper);
+    let [paper, wide] = [SuiteName::Paper, SuiteName::Wide].map(|name| name == args.suite);
     let name = match args.suite {
         SuiteName::Core => "core",
         SuiteName::Paper => "paper",
         SuiteName::Pictures => "pictures",
+        SuiteName::Wide => "wide",
     };
     if profiles.is_empty() {
-        profiles = if paper { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
+        profiles = if paper || wide { vec![Profile::F64, Profile::F32] } else { Profile::ALL.to_vec() };
     }
     check_folder_free(&args.out, &[], args.force)?;
     let mut all = match args.suite {
         SuiteName::Core => cases::core()?,
         SuiteName::Paper => cases::paper(),
         SuiteName::Pictures => cases::of_pictures()?,
+        SuiteName::Wide => cases::wide(),
     };
     let (mut layouts, mut of_pictures): (Vec<Layout>, Vec<PictureLayout>) = (Vec::new(), Vec::new());
     for layout in &args.layout {
@@ -274,6 +257,7 @@ fn make(args: MakeArgs) -> Result<Output> {
         // No mistake of the layers of pictures is known.
         kills: matches!(args.suite, SuiteName::Core),
         single: true,
+        wide,
     };
     let bar = counting(all.len(), "computing");
     let manifest = make::write(&args.out, name, &all, format, options, |_| bar.inc(1))?;
@@ -338,6 +322,7 @@ fn make_own(args: &MakeArgs, inputs: &Path, profiles: &[Profile]) -> Result<Outp
         steps: !args.no_steps,
         kills: false,
         single: not_single.is_none(),
+        wide: false,
     };
     let written = case.make(options).with_context(|| escape::path(inputs))?;
     make::write_file(&args.out, &written.tensors, &written.entry, Format::Safetensors)?;

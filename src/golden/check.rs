@@ -173,7 +173,7 @@ fn file_of(folder: &Path, id: &str) -> Option<PathBuf> {
 /// # Errors
 ///
 /// If one of those that are named does not exist.
-pub(super) fn asked<'s>(suite: &'s Suite, options: &CheckOptions) -> Result<Vec<&'s CaseEntry>> {
+pub(crate) fn asked<'s>(suite: &'s Suite, options: &CheckOptions) -> Result<Vec<&'s CaseEntry>> {
     let all = &suite.manifest.cases;
     options.cases.iter().try_for_each(|id| known(suite, id))?;
     Ok(all.iter().filter(|case| options.cases.is_empty() || options.cases.contains(&case.id)).collect())
@@ -239,22 +239,36 @@ pub(crate) fn check_against(
         let problem = format!("layout {layout}: there are no pictures in the suite {}", suite.manifest.suite);
         return Err(Error::mismatch(problem));
     }
-    let checked: Result<Vec<Checked>> = asked
-        .par_iter()
-        .map(|entry| {
-            let Some(path) = file_of(folder, &entry.id) else {
-                return Ok(missing(entry));
-            };
-            let golden = suite.load(entry)?;
-            let checked =
-                check_one(golden, TensorFile::read(&path).and_then(|file| found_in(&file, entry, layout)), profile)?;
-            done(&entry.id);
-            Ok(checked)
-        })
-        .collect();
-    let mut checkup = summary(suite.manifest.suite.clone(), checked?, profile, options);
+    let checked = check_files(suite, &asked, folder, profile, layout, done)?;
+    let mut checkup = summary(suite.manifest.suite.clone(), checked, profile, options);
     checkup.unknown_files = unknown_files(folder, all)?;
     Ok(checkup)
+}
+
+/// Checks the files of some cases.
+///
+/// # Errors
+///
+/// If a case of the suite is damaged.
+pub(crate) fn check_files(
+    suite: &Suite,
+    asked: &[&CaseEntry],
+    folder: &Path,
+    profile: Profile,
+    layout: Option<PictureLayout>,
+    done: impl Fn(&str) + Sync,
+) -> Result<Vec<Checked>> {
+    let check = |entry: &&CaseEntry| {
+        let Some(path) = file_of(folder, &entry.id) else {
+            return Ok(missing(entry));
+        };
+        let golden = suite.load(entry)?;
+        let found = TensorFile::read(&path).and_then(|file| found_in(&file, entry, layout));
+        let checked = check_one(golden, found, profile)?;
+        done(&entry.id);
+        Ok(checked)
+    };
+    asked.par_iter().map(check).collect()
 }
 
 /// Checks one file against the case in a file that `golden make --inputs` wrote.

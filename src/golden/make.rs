@@ -145,6 +145,8 @@ pub(crate) struct MakeOptions<'a> {
     pub kills: bool,
     /// Whether inputs are written as `f32` (those of the suite are; a user's keep their type).
     pub single: bool,
+    /// Whether the cases are wide, so that fewer honest ways are enough; see [`tolerance::measure`].
+    pub wide: bool,
 }
 
 impl Case {
@@ -180,7 +182,8 @@ impl Case {
         let mut margins = Margins::NONE;
         let mut expected = BTreeMap::new();
         if self.expected != Expected::Invalid {
-            let measured = tolerance::measure(self.program, &self.settings, &self.inputs, options.profiles)?;
+            let measured =
+                tolerance::measure(self.program, &self.settings, &self.inputs, options.profiles, options.wide)?;
             margins = measured.golden.margins;
             tensors.extend(self.expected_entries(&mut writer, &measured, options.steps)?);
             expected = measured.golden.trace.entries.into_iter().map(|entry| (entry.name, entry.values)).collect();

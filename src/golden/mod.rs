@@ -21,6 +21,7 @@
 //! | [`mistakes`], [`diagnose`] | known mistakes, and which of them gives the backend's values |
 //! | [`check`], `outputs` | a folder, a file or tensors in memory against a suite or a case |
 //! | [`custom`] | users' own cases, in any sizes |
+//! | [`mod@fuzz`] | random cases, and the smallest on which a backend is wrong |
 //!
 //! The public items are those that a check needs, for a backend in Rust with tests of its own:
 //! [`check_folder`] for files, [`Outputs`] for tensors in memory, [`Profile`].
@@ -35,6 +36,7 @@ pub(crate) mod compare;
 pub(crate) mod custom;
 pub(crate) mod diagnose;
 pub(crate) mod difference;
+pub(crate) mod fuzz;
 mod inputs;
 mod judge;
 pub(crate) mod make;
@@ -53,6 +55,7 @@ pub(crate) mod tolerance;
 
 pub(crate) use arithmetic::Arithmetic;
 pub use check::{CheckOptions, CheckReport, check_folder};
+pub use fuzz::{FuzzOptions, Fuzzed, fuzz};
 pub use outputs::Outputs;
 pub use suite::Suite;
 pub use tolerance::Profile;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::check::{CheckOptions, CheckReport, asked, check_one, known, missing, summary};
 use super::compare::{Found, FoundTensors};
 use super::diagnose::Checked;
-use super::suite::Suite;
+use super::suite::{CaseEntry, Suite};
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
 use crate::escape;
@@ -34,6 +34,8 @@ use crate::files::ElementType;
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     cases: BTreeMap<String, FoundTensors>,
+    /// What went wrong instead.
+    failed: BTreeMap<String, String>,
 }
 
 impl Outputs {
@@ -55,22 +57,30 @@ impl Outputs {
         Ok(())
     }
 
+    /// Says that the backend could not compute a case, and why.
+    pub fn fail(&mut self, case: &str, problem: &str) {
+        self.failed.insert(case.into(), problem.into());
+    }
+
     /// Compares these tensors with the suite, as [`check_folder`](super::check_folder) does with files.
     ///
     /// # Errors
     ///
     /// If a case does not exist, or if a file of the suite is damaged.
     pub fn check(&self, suite: &Suite, profile: Profile, options: &CheckOptions) -> Result<CheckReport> {
-        self.cases.keys().try_for_each(|id| known(suite, id))?;
+        Ok(summary(suite.manifest.suite.clone(), self.checked(suite, profile, options)?, profile, options))
+    }
+
+    /// Compares each case.
+    pub(super) fn checked(&self, suite: &Suite, profile: Profile, options: &CheckOptions) -> Result<Vec<Checked>> {
+        self.cases.keys().chain(self.failed.keys()).try_for_each(|id| known(suite, id))?;
         let asked = asked(suite, options)?;
-        let checked: Result<Vec<Checked>> = asked
-            .par_iter()
-            .map(|entry| match self.cases.get(&entry.id) {
-                Some(found) => check_one(suite.load(entry)?, Ok(found.clone()), profile),
-                None => Ok(missing(entry)),
-            })
-            .collect();
-        Ok(summary(suite.manifest.suite.clone(), checked?, profile, options))
+        let check = |entry: &&CaseEntry| match (self.failed.get(&entry.id), self.cases.get(&entry.id)) {
+            (Some(problem), _) => check_one(suite.load(entry)?, Err(Error::mismatch(problem)), profile),
+            (_, Some(found)) => check_one(suite.load(entry)?, Ok(found.clone()), profile),
+            _ => Ok(missing(entry)),
+        };
+        asked.par_iter().map(check).collect()
     }
 }
 

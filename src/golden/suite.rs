@@ -41,7 +41,7 @@ pub(crate) const FORMAT: u32 = 2;
 pub(crate) struct Manifest {
     /// [`FORMAT`]
     pub format: u32,
-    /// `core`, `paper` or `pictures`.
+    /// `core`, `paper`, `pictures`, `wide` or `fuzz`.
     pub suite: String,
     /// What the flags of the cases mean.
     pub flags: BTreeMap<String, String>,
@@ -337,6 +337,11 @@ impl Suite {
             }
         }
         Ok(Self { folder: folder.into(), manifest })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A case with its numbers.

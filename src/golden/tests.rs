@@ -22,7 +22,7 @@ use crate::golden::plain::{Kind, Plain};
 use crate::golden::program::Program;
 use crate::golden::relations::planted::{Planting, Values, Way};
 use crate::golden::suite::{Format, GoldenCase, Suite};
-use crate::golden::tolerance::Profile;
+use crate::golden::tolerance::{self, Profile};
 use crate::random::{below, stream};
 
 fn folder() -> PathBuf {
@@ -119,6 +119,7 @@ fn right(case: &GoldenCase) -> FoundTensors {
 const F32: Profile = Profile::F32;
 
 mod encoders;
+mod fuzz;
 mod layers;
 mod relations;
 mod settings;
@@ -143,6 +144,7 @@ fn regenerate(suite: &str, cases: &[cases::Case], folder: &Path) {
         steps: true,
         kills: suite == "core",
         single: true,
+        wide: false,
     };
     make::write(out.path(), suite, cases, Format::Safetensors, options, |_| ()).unwrap();
     let names = |folder: &Path| -> BTreeSet<String> {
@@ -602,6 +604,27 @@ fn no_honest_variant_is_rejected() {
         }
     }
     println!("the largest error of an honest way is {worst:.2} tolerances: {place}");
+}
+
+#[test]
+fn a_wide_case_has_the_bits_of_the_specification_and_much_the_same_tolerances() {
+    for id in ["gru-cell-remainder-wide", "linear-remainder", "l2norm-remainder", "scores-cosine-remainder"] {
+        let case = case(id);
+        let settings = case.settings().unwrap();
+        let [all, few] = [false, true].map(|wide| {
+            tolerance::measure(case.entry.program, &settings, &case.inputs, &[Profile::F64, F32], wide).unwrap()
+        });
+        let entries = all.golden.trace.entries.iter().zip(&few.golden.trace.entries);
+        for ((entry, other), (all, few)) in entries.zip(all.tolerances.iter().zip(&few.tolerances)) {
+            assert_eq!(entry.values, other.values, "{id}: {}", entry.name);
+            for (profile, allowed) in all {
+                let parts = [(few[profile].max, allowed.max), (few[profile].frobenius, allowed.frobenius)];
+                for (few, allowed) in parts {
+                    assert!((allowed / 3.0..=allowed).contains(&few), "{id}: {}: {few:e} of {allowed:e}", entry.name);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,16 @@ class Suite:
         complete: bool,
     ) -> tuple[bool, str, str]: ...
 
+def fuzz(
+    backend: Callable[
+        [str], tuple[list[tuple[str, str, str, NDArray[np.float64]]], list[tuple[str, str]]]
+    ],
+    seeds: int,
+    first: int,
+    programs: list[str],
+    profile: str,
+    out: str | os.PathLike[str],
+) -> tuple[bool, str, str]: ...
 def recall(
     images: NDArray[np.float32],
     captions: NDArray[np.float32],

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from . import _core
 from ._arrays import ELEMENTS, numbers
 
-__all__ = ["Case", "Cases", "Failure", "Mismatch", "PROFILES", "Report", "cases", "check"]
+__all__ = ["Case", "Cases", "Failure", "Mismatch", "PROFILES", "Report", "cases", "check", "fuzz"]
 
 PROFILES = ("f64", "f32", "tf32", "bf16", "f16")
 """The precisions in which a backend may compute."""
@@ -70,10 +71,13 @@ class Report:
 
 
 class Mismatch(AssertionError):
-    """A case is wrong; the message says what, where, and shows one value. ``report`` has all of it."""
+    """A case is wrong; the message says what, where, and shows one value. ``report`` has all of it.
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    ``case`` is the smallest case that `fuzz` found.
+    """
+
+    def __init__(self, report: Report, case: Case | None = None) -> None:
+        self.report, self.case = report, case
         # The explanation first, then the list of stages.
         stages, _, rest = report.text.partition("\nFAILED: ")
         verdict, _, explanation = rest.partition("\n\n")
@@ -247,18 +251,101 @@ def check(
     return _check(outputs, os.fspath(suite), profile, [], complete)
 
 
+def fuzz(
+    backend: Callable[[Case], Outputs],
+    seeds: int = 100,
+    *,
+    program: Choice = None,
+    profile: str = "f32",
+    first: int = 0,
+    out: str | os.PathLike[str] | None = None,
+) -> int:
+    """Random cases; the first that is wrong is made as small as it can be.
+
+    >>> def linear(case):
+    ...     x, w = case.inputs["in.x"], case.inputs["param.img_enc.fc.weight"]
+    ...     return {"out.y": x @ w.T + case.inputs["param.img_enc.fc.bias"]}
+    >>> golden.fuzz(linear, seeds=20, program="linear")
+    20
+
+    Parameters
+    ----------
+    backend
+        Takes a `Case`, such as one of ``linear`` with ``inputs["in.x"]`` [N, I], and returns any of its outputs by
+        name, such as ``out.y`` [N, O], as `Case.check` takes them. An exception is a wrong result.
+    seeds, first
+        How many seeds, and the first. Each gives a case of every program.
+    program
+        ``gru_cell``, ``gru``, ``embedding``, ``linear``, ``l2norm``, ``scores``, ``loss``, ``optimiser`` or ``model``,
+        or several of them; all if not given.
+    profile
+        One of `PROFILES`: the precision in which ``backend`` computes.
+    out
+        The folder to be made for the smallest case, a suite for `cases`; a temporary one if not given.
+
+    Returns
+    -------
+    int
+        How many cases were right.
+
+    Raises
+    ------
+    Mismatch
+        An ``AssertionError``, if a case is wrong. ``case`` is the smallest case, ``report`` its check.
+    ValueError
+        If there is no such program or profile, if ``seeds`` is 0, or if ``out`` exists.
+    """
+    __tracebackhide__ = True
+    if profile not in PROFILES:
+        raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
+    raised: list[Exception] = []
+
+    def compute(folder: str) -> tuple[list[Any], list[tuple[str, str]]]:
+        tensors, failed = [], []
+        raised.clear()
+        for case in _open(folder).cases:
+            try:
+                tensors += _given(case.id, backend(replace(case, profile=profile)))
+            except Exception as e:
+                raised.append(e)
+                failed.append((case.id, f"{type(e).__name__}: {e}"))
+        return tensors, failed
+
+    programs = [program] if isinstance(program, str) else list(program or ())
+    place = Path(tempfile.mkdtemp(prefix="vsepp-fuzz-")) / "smallest" if out is None else Path(out)
+    _open.cache_clear()
+    try:
+        passed, text, document = _core.fuzz(compute, seeds, first, programs, profile, place)
+    finally:
+        _open.cache_clear()
+        if out is None and not place.exists():
+            place.parent.rmdir()
+    found = json.loads(document)
+    if passed:
+        return int(found["cases"])
+    report = _report(False, text, found["failed"]["report"])
+    case = replace(_open(os.fspath(place)).cases[0], profile=profile)
+    raise Mismatch(report, case) from (raised[-1] if raised else None)
+
+
+def _given(case: str, outputs: Outputs) -> list[tuple[str, str, str, NDArray[np.float64]]]:
+    """The tensors of a case, as the extension takes them."""
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"{case}: expected a dict of tensor names and arrays, found {type(outputs).__name__}")
+    return [(case, name, *numbers(f"{case}: {name}", x)) for name, x in outputs.items()]
+
+
+def _report(passed: bool, text: str, report: Mapping[str, Any]) -> Report:
+    failures = [failure for case in report["reports"] for failure in _failures(case)]
+    return Report(passed, text, tuple(failures), report)
+
+
 def _check(all: Mapping[str, Outputs], suite: str, profile: str, only: list[str], complete: bool) -> Report:
     if profile not in PROFILES:
         raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}")
-    tensors = []
-    for case, outputs in all.items():
-        if not isinstance(outputs, Mapping):
-            raise TypeError(f"{case}: expected a dict of tensor names and arrays, found {type(outputs).__name__}")
-        tensors += [(case, name, *numbers(f"{case}: {name}", x)) for name, x in outputs.items()]
+    tensors = [tensor for case, outputs in all.items() for tensor in _given(case, outputs)]
     passed, text, document = _open(suite).core.check(tensors, profile, only, complete)
-    report = json.loads(document)
-    failures = [failure for case in report["reports"] for failure in _failures(case)]
-    return Report(passed, text, tuple(failures), report)
+    return _report(passed, text, json.loads(document))
 
 
 def _failures(report: Mapping[str, Any]) -> Iterator[Failure]:

@@ -13,13 +13,16 @@ mod losses;
 mod models;
 mod optimiser;
 mod pictures;
+pub(crate) mod random;
 mod rejected;
+mod wide;
 
 use ndarray::{Array, Array1, Array3, ArrayD, Dimension, IntoDimension, s};
 use ndarray_rand::rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use models::paper;
+pub(crate) use wide::wide;
 
 use super::arithmetic::Arithmetic;
 use super::difference::{difference, extent, lengths_of};

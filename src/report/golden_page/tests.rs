@@ -40,6 +40,7 @@ fn checkup(
         steps: true,
         kills: false,
         single: true,
+        wide: false,
     };
     make::write(&golden, "small", &cases, Format::Safetensors, options, |_| ()).unwrap();
     std::fs::create_dir(&out).unwrap();
