@@ -303,6 +303,7 @@ def fuzz(
     def compute(folder: str) -> tuple[list[Any], list[tuple[str, str]]]:
         tensors, failed = [], []
         raised.clear()
+        _open.cache_clear()  # the folders of two starts may have the same name
         for case in _open(folder).cases:
             try:
                 tensors += _given(case.id, backend(replace(case, profile=profile)))
@@ -313,7 +314,6 @@ def fuzz(
 
     programs = [program] if isinstance(program, str) else list(program or ())
     place = Path(tempfile.mkdtemp(prefix="vsepp-fuzz-")) / "smallest" if out is None else Path(out)
-    _open.cache_clear()
     try:
         passed, text, document = _core.fuzz(compute, seeds, first, programs, profile, place)
     finally:
