@@ -70,6 +70,20 @@ pub(super) struct Batch<T> {
     pub image_ids: Option<Vec<usize>>,
 }
 
+/// # Errors
+///
+/// If a number is not finite, because nothing can be learned from a loss of NaN.
+pub(super) fn check_finite<T: Real, D: Dimension>(name: &str, x: &ndarray::Array<T, D>) -> Result<()> {
+    let x = x.view().into_dyn();
+    match x.indexed_iter().find(|(_, x)| !x.is_finite()) {
+        None => Ok(()),
+        Some((at, x)) => {
+            let index = Dimension::slice(&at).to_vec();
+            Err(ErrorKind::NotFinite { tensor: name.into(), index, value: x.re() }.into())
+        }
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn get(&self, name: &str) -> Result<&ArrayD<f64>> {
         self.inputs
@@ -268,22 +282,8 @@ impl Reader<'_> {
     pub(super) fn loss<T: Real>(&self) -> Result<(Array2<T>, Option<Vec<usize>>)> {
         let batch = self.dimensions::<Ix2>("in.scores", "[B, B]")?.nrows();
         let scores = self.matrix("in.scores", Some(batch), Some(batch), "[B, B]")?;
-        self.check_finite("in.scores", &scores)?;
+        check_finite("in.scores", &scores)?;
         Ok((scores, self.image_ids(batch)?))
-    }
-
-    /// # Errors
-    ///
-    /// If a number is not finite, because nothing can be learned from a loss of NaN.
-    pub(super) fn check_finite<T: Real, D: Dimension>(&self, name: &str, x: &ndarray::Array<T, D>) -> Result<()> {
-        let x = x.view().into_dyn();
-        match x.indexed_iter().find(|(_, x)| !x.is_finite()) {
-            None => Ok(()),
-            Some((at, x)) => {
-                let index = Dimension::slice(&at).to_vec();
-                Err(ErrorKind::NotFinite { tensor: name.into(), index, value: x.re() }.into())
-            }
-        }
     }
 
     /// The parameters of an optimiser; their names are arbitrary.
@@ -331,7 +331,7 @@ impl Reader<'_> {
                 return Err(Error::shape(&given, format!("{expected:?} (a gradient for each step)"), all.shape()));
             }
             let g = all.index_axis(Axis(0), step).as_standard_layout().mapv(T::from_f64);
-            self.check_finite(&given, &g)?;
+            check_finite(&given, &g)?;
             gradient.push((name.clone(), g));
         }
         Ok(gradient)
@@ -340,7 +340,7 @@ impl Reader<'_> {
     /// All parameters of a model, and a batch.
     pub(super) fn model<T: Real>(&self) -> Result<(Parameters<T>, Batch<T>)> {
         let images: Array2<T> = self.matrix("in.images", None, None, "[B, F]")?;
-        self.check_finite("in.images", &images)?;
+        check_finite("in.images", &images)?;
         let fc = self.projection(FC, None, Some(images.ncols()), "[D, F]")?;
         let embed: Array2<T> = self.matrix(&format!("param.{EMBED}"), None, None, "[V, E]")?;
         let rnn = self.gru_layers(self.settings.num_layers, Some(embed.ncols()))?;

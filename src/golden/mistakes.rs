@@ -559,10 +559,10 @@ mistakes! {
          max: active_im[i,j] = [cost_im>0][i,j]";
     "max-for-sum", "the hardest negatives (MH) where the sum is asked for",
         "without max_violation all negatives count",
-        "sum: hardest_s[i] = argmax(cost_s[i,j])
-         sum: active_s[i,hardest_s(i)] = 1
-         sum: hardest_im[j] = argmax(cost_im[i,j])
-         sum: active_im[hardest_im(j),j] = 1";
+        "sum: winner_j[i] = argmax(cost_s[i,j])
+         sum: active_s[i,winner_j(i)] = 1
+         sum: winner_i[j] = argmax(cost_im[i,j])
+         sum: active_im[winner_i(j),j] = 1";
     "batch-hardest", "one hardest negative for the whole batch",
         "one for each row and one for each column",
         "max: own_s[i,hardest_s(i)] = 0 cost_s[i,j] + 1

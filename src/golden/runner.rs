@@ -3,9 +3,9 @@
 
 use ndarray::{Array2, Array3, Axis};
 
-use super::inputs::{Batch, EMBED, FC, GruInputs, PROJ, Reader, rnn};
+use super::inputs::{Batch, EMBED, FC, GruInputs, PROJ, Reader, check_finite, rnn};
 use super::pictures;
-use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace, abs, abs_backward};
+use super::plain::{Normalised, Optimiser, Padded, Pass, Plain, Tensors, Trace, abs, abs_backward, words};
 use super::program::{Inputs, Margins, Program, Run, Settings};
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -119,7 +119,7 @@ impl<T: Real> Runner<'_, '_, T> {
 
     fn embedding(&mut self) -> Result<()> {
         let (table, ids, lengths, d) = self.reader().embedding()?;
-        self.trace.real("mid.words", &self.plain.words(table.view(), &ids));
+        self.trace.real("mid.words", &words(table.view(), &ids));
         let d_table = self.plain.words_backward(table.nrows(), &ids, &lengths, &d);
         self.trace.real(format!("grad.{EMBED}"), &d_table);
         Ok(())
@@ -238,7 +238,7 @@ impl<T: Real> Runner<'_, '_, T> {
         self.margins.see_order(settings.measure, &image.embedding, &caption.head.embedding);
         let scores = plain.scores(settings.measure, f, g);
         self.trace.real("out.scores", &scores);
-        self.reader().check_finite("out.scores", &scores)?;
+        check_finite("out.scores", &scores)?;
         let hinge = settings.hinge();
         let costs = plain.loss(hinge, scores.view(), batch.image_ids.as_deref(), &mut self.trace);
         self.margins.see_loss(hinge, &scores, batch.image_ids.as_deref());
@@ -257,10 +257,10 @@ impl<T: Real> Runner<'_, '_, T> {
     fn head(&mut self, x: Array2<T>, side: &'static str) -> Result<Side<T>> {
         let mut out = Side { norm: None, unit: x, embedding: Array2::zeros((0, 0)) };
         if side == "caption" || !self.settings.no_imgnorm {
-            let norm = self.plain.l2norm(out.unit, side)?;
+            let norm = self.plain.l2norm(out.unit.clone(), side)?;
             self.margins.see_norms(&norm.norms);
             self.trace.real(format!("mid.{side}.norm"), &norm.norms);
-            out.unit = norm.output.clone();
+            out.unit.clone_from(&norm.output);
             out.norm = Some(norm);
         }
         out.embedding.clone_from(&out.unit);
@@ -311,9 +311,9 @@ impl<T: Real> Runner<'_, '_, T> {
     /// (TXT-1) and (TXT-2)
     fn caption_side(&mut self, w: &Parameters<T>, batch: &Batch<T>) -> Result<CaptionSide<T>> {
         let (rows, hidden) = (batch.captions.nrows(), w.rnn[0].weight_hh.ncols());
-        let words = self.plain.words(w.embed.view(), &batch.captions);
-        self.trace.real("mid.words", &words);
-        let padded = Padded { values: words, lengths: batch.lengths.clone() };
+        let all = words(w.embed.view(), &batch.captions);
+        self.trace.real("mid.words", &all);
+        let padded = Padded { values: all, lengths: batch.lengths.clone() };
         let pass = self.plain.gru(&w.rnn, &padded, &Array3::zeros((w.rnn.len(), rows, hidden)), &mut self.trace);
         self.trace.real("mid.last", &pass.last);
         let mut vectors = pass.last.clone();

@@ -5,7 +5,7 @@
 
 use ndarray::{Array2, ArrayView, Axis, RemoveAxis};
 
-use super::inputs::{EMBED, FC, GruInputs, PROJ, Reader, rnn};
+use super::inputs::{EMBED, FC, GruInputs, PROJ, Reader, check_finite, rnn};
 use super::pictures::Specification;
 use super::plain::{Kind, Tensors, Trace};
 use super::program::{Inputs, Margins, Program, Run, Settings};
@@ -333,7 +333,7 @@ impl Specified<'_> {
         self.add_side("caption", &y.caption);
         self.margins.see_order(self.settings.measure, &y.image.embedding, &y.caption.embedding);
         self.trace.real("out.scores", &y.scores);
-        self.read.check_finite("out.scores", &y.scores)?;
+        check_finite("out.scores", &y.scores)?;
         self.add_loss(&loss, &y.scores, task.image_ids.as_deref());
 
         let (d, gradient) = model::backward(w, task, &y, loss_backward(&loss));

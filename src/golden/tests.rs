@@ -89,7 +89,7 @@ fn backend(case: &GoldenCase, way: Arithmetic, double: bool) -> FoundTensors {
 
 /// A backend in `f32` with some mistakes, and the backward pass that an autograd derives from them.
 fn wrong(case: &GoldenCase, planted: &[&Mistake]) -> FoundTensors {
-    let planting = Planting::new(case).unwrap();
+    let Ok(planting) = Planting::new(case) else { return right(case) };
     let of = |autograd| planting.values(planted, Way { autograd, single: true });
     let backward = planted.iter().any(|mistake| mistake.relations.contains(": d."));
     let values = (!backward).then(|| of(true)).flatten().or_else(|| of(false));

@@ -18,15 +18,6 @@ pub(crate) struct Normalised<T> {
 }
 
 impl Plain<'_> {
-    /// (EMB-1): ids [B, T] → x [B, T, E].
-    pub(crate) fn words<T: Real>(&self, table: ArrayView2<'_, T>, ids: &Array2<usize>) -> Array3<T> {
-        let mut words = Array3::zeros((ids.nrows(), ids.ncols(), table.ncols()));
-        for ((b, t), &id) in ids.indexed_iter() {
-            words.slice_mut(s![b, t, ..]).assign(&table.row(id));
-        }
-        words
-    }
-
     /// dW[w] += dx for every token, row by row, t upwards.
     pub(crate) fn words_backward<T: Real>(
         &self,
@@ -114,6 +105,15 @@ impl Plain<'_> {
         }
         self.arithmetic.store(dx)
     }
+}
+
+/// (EMB-1): ids [B, T] → x [B, T, E].
+pub(crate) fn words<T: Real>(table: ArrayView2<'_, T>, ids: &Array2<usize>) -> Array3<T> {
+    let mut words = Array3::zeros((ids.nrows(), ids.ncols(), table.ncols()));
+    for ((b, t), &id) in ids.indexed_iter() {
+        words.slice_mut(s![b, t, ..]).assign(&table.row(id));
+    }
+    words
 }
 
 /// (ABS-1)

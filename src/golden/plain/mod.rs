@@ -12,7 +12,7 @@ mod scores;
 
 use ndarray::{Array, ArrayD, ArrayView2, Dimension};
 
-pub(crate) use dense::{Normalised, abs, abs_backward};
+pub(crate) use dense::{Normalised, abs, abs_backward, words};
 pub(crate) use gru::{Padded, Pass};
 pub(crate) use optimiser::{Optimiser, Tensors};
 

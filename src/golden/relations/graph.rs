@@ -218,9 +218,9 @@ impl Graph {
                 continue;
             };
             changed = true;
-            // What comes before it and is the left side of no other equation.
-            let has_a_place = |change: &&Change| self.equations.iter().any(|e| e.group == number && same(e, change));
-            let begin = here[..found].iter().rposition(has_a_place).map_or(0, |place| place + 1);
+            // What comes before it and has a left side of its own.
+            let is_new = |change: &&&Change| !self.groups[number].leaves.contains_key(&change.relation.out.leaf);
+            let begin = found - here[..found].iter().rev().take_while(is_new).count();
             for change in &here[begin..=found] {
                 out.equations.push(Equation::new(number, &mut out.groups[number], change.relation.clone()));
             }
@@ -288,7 +288,7 @@ impl Builder<'_> {
             let id = |(b, t): (usize, usize)| ids[[b, t].as_slice()].to_bits();
             let others = |at: (usize, usize)| tokens().filter(move |&other| id(other) == id(at));
             let each = |is: &dyn Fn((usize, usize)) -> f64| {
-                Array2::from_shape_fn((lengths.len(), ids.shape()[1]), |at| is(at)).into_dyn()
+                Array2::from_shape_fn((lengths.len(), ids.shape()[1]), is).into_dyn()
             };
             let last = each(&|at| f64::from(u8::from(others(at).all(|other| other <= at))));
             let share = each(&|at| 1.0 / (others(at).count().max(1) as f64));

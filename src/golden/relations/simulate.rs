@@ -65,7 +65,23 @@ enum Target {
     /// Added up at given places.
     Added(Places),
     /// At an index that is computed.
-    Computed(Box<(Factor, ArrayD<usize>, BTreeMap<String, ArrayD<usize>>)>),
+    Computed(Box<Scattered>),
+}
+
+/// A left side with an index that is computed: the places of its tensor, and those of the indices.
+#[derive(Clone, Debug)]
+struct Scattered {
+    out: Factor,
+    places: ArrayD<usize>,
+    index: BTreeMap<String, ArrayD<usize>>,
+}
+
+impl Scattered {
+    /// The whole tensor, from the values at the letters of the left side.
+    fn tensor(&self, values: &ArrayD<f64>, arena: &[f64]) -> Option<ArrayD<f64>> {
+        let index = self.index.iter().map(|(name, at)| (name.clone(), at.mapv(|place| arena[place]))).collect();
+        scatter(&self.out, values, self.places.shape(), &index)
+    }
 }
 
 /// Equations that are computed together, step by step if they depend on themselves.
@@ -209,7 +225,8 @@ impl Step {
         } else {
             let of = |name: &&String| Some(((*name).clone(), whole(&leaves.leaf(name)?)));
             let index = index.iter().map(of).collect::<Option<_>>()?;
-            Target::Computed(Box::new((out.clone(), whole(&leaves.leaf(&out.leaf)?), index)))
+            let places = whole(&leaves.leaf(&out.leaf)?);
+            Target::Computed(Box::new(Scattered { out: out.clone(), places, index }))
         };
         let letters = out.letters();
         let known = known_sizes(relation, leaves)?;
@@ -279,10 +296,8 @@ impl Step {
                 arena[0] = 0.0;
             }
             Target::Computed(computed) => {
-                let (out, places, index) = &**computed;
-                let index = index.iter().map(|(name, at)| (name.clone(), at.mapv(|place| arena[place]))).collect();
-                let all = scatter(out, &values, places.shape(), &index)?;
-                places.iter().zip(&all).for_each(|(&place, &x)| arena[place] = x);
+                let all = computed.tensor(&values, arena)?;
+                computed.places.iter().zip(&all).for_each(|(&place, &x)| arena[place] = x);
             }
         }
         Some(())
@@ -525,11 +540,7 @@ impl Compiled {
                 }
                 Some(all)
             }
-            Target::Computed(computed) => {
-                let (out, places, index) = &**computed;
-                let index = index.iter().map(|(name, at)| (name.clone(), at.mapv(|place| self.arena[place]))).collect();
-                scatter(out, &values, places.shape(), &index)
-            }
+            Target::Computed(computed) => computed.tensor(&values, &self.arena),
         }
     }
 
