@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::files::read_bytes;
 use crate::golden::check::check_files;
 use crate::golden::fuzz::{FuzzOptions, Ran, fuzz_with};
 use anyhow::{Context, Result};
@@ -142,7 +143,8 @@ impl Backend<'_> {
             }
             bar.tick();
         };
-        let printed = std::fs::read(&self.log).unwrap_or_default();
+        // What a command prints is for people: a log that is too long is left out.
+        let printed = read_bytes(&self.log, 1 << 26).unwrap_or_default();
         let printed = String::from_utf8_lossy(&printed);
         let lines: Vec<&str> = printed.lines().collect();
         let last = lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  | {line}"));

@@ -354,7 +354,8 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
             explained.push((case, found));
         }
     }
-    let passing: Vec<Suspect<'_>> = passing.into_par_iter().filter_map(|case| Suspect::new(case).ok()).collect();
+    let passing: Vec<Suspect<'_>> =
+        passing.into_par_iter().filter(|_| !suspects.is_empty()).filter_map(|case| Suspect::new(case).ok()).collect();
     let spared_by = |&mistake: &&'static Mistake| {
         let contradicted = passing.par_iter().filter(|case| case.contradicts(mistake, profile));
         (mistake, contradicted.map(|case| case.case.golden.entry.id.clone()).collect::<Vec<String>>())

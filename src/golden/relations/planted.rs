@@ -43,9 +43,10 @@ impl<'a> Planting<'a> {
     pub(crate) fn new(golden: &'a GoldenCase) -> Result<Self> {
         let settings = golden.settings()?;
         let program = golden.entry.program;
-        let right = program.run::<f64>(&settings, &golden.inputs, &Plain::new(Arithmetic::PLAIN))?.trace;
         let model = program == Program::Model;
         let once = Settings { steps: if model { settings.steps.min(1) } else { settings.steps }, ..settings.clone() };
+        // It checks the inputs, and gives every shape.
+        let right = program.run::<f64>(&once, &golden.inputs, &Plain::new(Arithmetic::PLAIN))?.trace;
         let graph = Graph::of(golden, &once);
         let mut known = graph.given.clone();
         for (name, x) in &golden.inputs {

@@ -229,8 +229,21 @@ impl Step {
             Target::Computed(Box::new(Scattered { out: out.clone(), places, index }))
         };
         let letters = out.letters();
-        let known = known_sizes(relation, leaves)?;
-        let sizes = letters.iter().map(|letter| known.get(letter).copied()).collect::<Option<_>>()?;
+        // One size for each letter.
+        let mut sizes: BTreeMap<char, usize> = BTreeMap::new();
+        let mut see = |letters: &[char], shape: &[usize]| {
+            letters.iter().zip(shape).all(|(&letter, &size)| *sizes.entry(letter).or_insert(size) == size)
+        };
+        for (name, letters) in out.through() {
+            see(letters, leaves.leaf(name)?.shape()).then_some(())?;
+        }
+        if let Target::Places(places) | Target::Added(places) = &target {
+            see(&places.letters, places.at.shape()).then_some(())?;
+        }
+        for operand in products.iter().flat_map(|product: &Product| &product.operands) {
+            see(&operand.places.letters, operand.places.at.shape()).then_some(())?;
+        }
+        let sizes = letters.iter().map(|letter| sizes.get(letter).copied()).collect::<Option<_>>()?;
         Some(Self {
             tensor: tensor.into(),
             letters,
