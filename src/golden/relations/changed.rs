@@ -5,7 +5,8 @@ use ndarray::{ArrayD, IxDyn};
 use super::edits::{Edit, Only, Power, Summands, Whole};
 use super::evaluate::{Leaves, Lettered, Weights};
 use super::language::{At, Axis, Factor, Function, Initial};
-use super::values::{Case, Other};
+use super::simulate::Other;
+use super::values::Case;
 
 impl Edit {
     /// What a backend with this change gives at an equation.

@@ -7,7 +7,6 @@ use super::edits::{Edit, Whole};
 use super::family::{Element, Family};
 use super::language::{At, Axis, Function, Relation, Term};
 use super::places::short;
-use super::search::on_the_way;
 
 /// A coefficient that is as near as this to a plain number is that number.
 const PLAIN: f64 = 2e-3;
@@ -298,7 +297,7 @@ fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     let first = family.sites[0];
     let case = &family.cases[first.case];
     let mut all = Vec::new();
-    for place in std::iter::once(first.equation).chain(on_the_way(case, first.equation)) {
+    for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
         let equation = &case.graph.equations[place];
         for (i, term) in equation.relation.terms.iter().enumerate() {
             for (f, factor) in term.factors.iter().enumerate().filter(|(_, factor)| factor.axes.is_empty()) {

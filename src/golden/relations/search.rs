@@ -1,8 +1,6 @@
 //! The search: which single change of a relation gives the backend's values. The cheapest sentence wins, the cost of
 //! the change and that of its place together. Where none fits, changes are read off from the numbers.
 
-use std::collections::BTreeSet;
-
 use rayon::prelude::*;
 
 use super::edits::{Candidates, Edit, Whole, edits, in_places};
@@ -14,9 +12,6 @@ use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
-/// The relations of unwritten tensors are searched too, if there are no more kinds than these on the way; else those of
-/// the same group alone.
-const UNWRITTEN: usize = 12;
 /// Of elements with whole numbers at least this many must be wrong: a few agree with many changes.
 const WHOLE_NUMBERS: usize = 8;
 
@@ -31,7 +26,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     // The relation itself, and those of unwritten tensors that it is made of.
     let mut all: Vec<Edit> = Vec::new();
     let mut families: Vec<String> = Vec::new();
-    for place in std::iter::once(first.equation).chain(on_the_way(case, first.equation)) {
+    for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
         let equation = &case.graph.equations[place];
         if families.contains(&equation.family) {
             continue;
@@ -50,21 +45,6 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     }
     let fits = best(family, &all);
     if fits.is_empty() { best(family, &identify::fitted(family)) } else { fits }
-}
-
-/// The relations of unwritten tensors that a relation is made of. A backward pass is not blamed on the forward pass.
-pub(super) fn on_the_way(case: &Case<'_>, place: usize) -> Vec<usize> {
-    let backward = |place: usize| case.graph.equations[place].relation.is_backward();
-    let kind = |place: usize| case.graph.groups[case.graph.equations[place].group].kind;
-    let mut all = case.unwritten_before(place);
-    all.retain(|&other| other != place && backward(other) == backward(place));
-    let count = |all: &[usize]| {
-        all.iter().map(|&place| case.graph.equations[place].family.as_str()).collect::<BTreeSet<&str>>().len()
-    };
-    if count(&all) > UNWRITTEN {
-        all.retain(|&other| kind(other) == kind(place));
-    }
-    if count(&all) > UNWRITTEN { Vec::new() } else { all }
 }
 
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {

@@ -13,11 +13,19 @@ use ndarray::{ArrayD, Axis as Dimension, IxDyn};
 use super::evaluate::{Leaves, Lettered, Weights, contract, largest, scatter};
 use super::graph::{ALL, Equation, Graph, View};
 use super::language::{At, Factor, Function, Relation};
-use super::values::Other;
 use crate::golden::arithmetic::Rounding;
 
 /// Places of the arena that hold 0 and 1: what lies outside a tensor, and an initial state of ones.
 const FIRST: usize = 2;
+
+/// A relation in the place of that of a family.
+pub(super) struct Other<'a> {
+    pub family: &'a str,
+    pub relation: &'a Relation,
+    pub weights: Weights,
+    /// Where it holds: 1, else 0. Elsewhere the family's own relation does.
+    pub only: Option<Lettered>,
+}
 
 /// Numbers at letters, by their places in the arena.
 #[derive(Clone, Debug)]

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{ArrayD, Axis, CowArray, Slice};
 
-use super::evaluate::{Leaves, Lettered, Weights};
+use super::evaluate::Leaves;
 use super::graph::{ALL, Equation, Graph};
-use super::language::Relation;
-use super::simulate::Compiled;
+use super::simulate::{Compiled, Other};
 use crate::golden::compare::FoundTensors;
 use crate::golden::difference::Extent;
 use crate::golden::program::Settings;
 use crate::golden::suite::GoldenCase;
+
+/// The relations of unwritten tensors are searched too, if there are no more kinds than these on the way; else those of
+/// the same group alone.
+const UNWRITTEN: usize = 12;
 
 /// A case, and the value of every leaf: what the backend wrote, or what follows from what it wrote.
 pub(super) struct Case<'a> {
@@ -25,15 +28,6 @@ pub(super) struct Case<'a> {
     composed: BTreeSet<String>,
     producers: BTreeMap<String, Vec<usize>>,
     compiled: Option<Compiled>,
-}
-
-/// A relation in the place of that of a family.
-pub(super) struct Other<'a> {
-    pub family: &'a str,
-    pub relation: &'a Relation,
-    pub weights: Weights,
-    /// Where it holds: 1, else 0. Elsewhere the family's own relation does.
-    pub only: Option<Lettered>,
 }
 
 impl<'a> Case<'a> {
@@ -105,6 +99,22 @@ impl<'a> Case<'a> {
             }
         }
         seen.into_iter().collect()
+    }
+
+    /// The relations of unwritten tensors that a relation is made of, to be searched. A backward pass is not blamed on
+    /// the forward pass.
+    pub(super) fn on_the_way(&self, place: usize) -> Vec<usize> {
+        let backward = |place: usize| self.graph.equations[place].relation.is_backward();
+        let kind = |place: usize| self.graph.groups[self.graph.equations[place].group].kind;
+        let mut all = self.unwritten_before(place);
+        all.retain(|&other| other != place && backward(other) == backward(place));
+        let count = |all: &[usize]| {
+            all.iter().map(|&place| self.graph.equations[place].family.as_str()).collect::<BTreeSet<&str>>().len()
+        };
+        if count(&all) > UNWRITTEN {
+            all.retain(|&other| kind(other) == kind(place));
+        }
+        if count(&all) > UNWRITTEN { Vec::new() } else { all }
     }
 
     /// The tensors of the case that the backend did not write, between the left side of an equation and what it did
