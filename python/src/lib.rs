@@ -85,7 +85,8 @@ fn fuzz(
     let options = FuzzOptions { seeds, first, programs, profile: named("profile", profile)?, out };
     let compute = |folder: &Path| {
         let computed = |py: Python<'_>| -> PyResult<Outputs> {
-            let (tensors, failed): (Vec<Given<'_>>, Vec<(String, String)>) = backend.call1(py, (folder,))?.extract(py)?;
+            let (tensors, failed): (Vec<Given<'_>>, Vec<(String, String)>) =
+                backend.call1(py, (folder,))?.extract(py)?;
             let mut outputs = outputs(tensors)?;
             failed.iter().for_each(|(case, problem)| outputs.fail(case, problem));
             Ok(outputs)
