@@ -154,9 +154,9 @@ impl<'a> Suspect<'a> {
 
     /// Compares each tensor that was written and is judged with that of a computation with mistakes; none if they
     /// change nothing here.
-    fn against(&self, planted: &[&Mistake], profile: Profile, autograd: bool) -> Option<Vec<Likeness>> {
+    fn against(&self, planted: &[&Mistake], profile: Profile, way: Way) -> Option<Vec<Likeness>> {
         let Checked { golden, found, .. } = self.case;
-        let wrong = self.planting.values(planted, Way { autograd, single: false })?;
+        let wrong = self.planting.values(planted, way)?;
         let lengths = lengths_of(&golden.inputs);
         // The wrong function computed in f32, when it is needed: how exact can f32 be?
         let mut single: Option<Values> = None;
@@ -193,7 +193,7 @@ impl<'a> Suspect<'a> {
                 likeness.from_wrong == 0.0
             } else if !near && profile == Profile::F32 && likeness.from_wrong <= NEARLY {
                 let single = single.get_or_insert_with(|| {
-                    self.planting.values(planted, Way { autograd, single: true }).unwrap_or_default()
+                    self.planting.values(planted, Way { single: true, ..way }).unwrap_or_default()
                 });
                 let own = single.get(&entry.name).map_or(0.0, |single| units(wrong, single));
                 likeness.from_wrong <= SAFETY * own
@@ -207,17 +207,28 @@ impl<'a> Suspect<'a> {
 
     /// How much of this failing case some mistakes explain.
     fn explained_by(&self, planted: &[&Mistake], profile: Profile) -> Option<Reach> {
+        let first = self.case.first()?;
+        let much_nearer = |against: &[Likeness]| {
+            let last = against.last().map_or((0.0, 0.0), |likeness| (likeness.from_right, likeness.from_wrong));
+            last.0 > 1.0 && last.1 <= last.0 / NEARER && against.iter().all(|likeness| likeness.alike)
+        };
         let reach = |autograd| {
-            let against = self.against(planted, profile, autograd)?;
-            let first = self.case.first()?;
+            let way = Way { autograd, single: false, first_pass: false };
+            // Most mistakes are refuted without all the steps of a trajectory.
+            if self.planting.has_more_passes() && !first.starts_with("opt.") {
+                let against = self.against(planted, profile, Way { first_pass: true, ..way })?;
+                let place = against.iter().position(|likeness| likeness.name == first);
+                if place.is_some_and(|place| !much_nearer(&against[..=place])) {
+                    return None;
+                }
+            }
+            let against = self.against(planted, profile, way)?;
             let place = match against.iter().position(|likeness| likeness.name == first) {
                 Some(place) => place,
                 // The first divergence is undetermined under this mistake: the next one decides.
                 None => against.iter().position(|likeness| likeness.from_right > 1.0)?,
             };
-            let (right, wrong) = (against[place].from_right, against[place].from_wrong);
-            let much_nearer = right > 1.0 && wrong <= right / NEARER;
-            if !(much_nearer && against[..=place].iter().all(|likeness| likeness.alike)) {
+            if !much_nearer(&against[..=place]) {
                 return None;
             }
             Some(if against.iter().all(|likeness| likeness.alike) { Reach::All } else { Reach::First })
@@ -230,7 +241,8 @@ impl<'a> Suspect<'a> {
 
     /// Whether a mistake would break this case, which passes, with either form of the backward pass.
     fn contradicts(&self, planted: &Mistake, profile: Profile) -> bool {
-        let both = [true, false].map(|autograd| self.against(&[planted], profile, autograd));
+        let way = |autograd| Way { autograd, single: false, first_pass: false };
+        let both = [true, false].map(|autograd| self.against(&[planted], profile, way(autograd)));
         let breaks = |against: &Vec<Likeness>| against.iter().any(|likeness| !likeness.alike);
         both.iter().any(Option::is_some) && both.iter().flatten().all(breaks)
     }

@@ -32,7 +32,7 @@ use crate::escape;
 
 /// How many cases the backend is given in one start.
 const BATCH: usize = 200;
-/// So often the backend is started to make a case smaller.
+/// How often the backend is started at most to make a case smaller.
 const STARTS: usize = 200;
 
 /// What to try.

@@ -90,7 +90,7 @@ fn backend(case: &GoldenCase, way: Arithmetic, double: bool) -> FoundTensors {
 /// A backend in `f32` with some mistakes, and the backward pass that an autograd derives from them.
 fn wrong(case: &GoldenCase, planted: &[&Mistake]) -> FoundTensors {
     let Ok(planting) = Planting::new(case) else { return right(case) };
-    let of = |autograd| planting.values(planted, Way { autograd, single: true });
+    let of = |autograd| planting.values(planted, Way { autograd, single: true, first_pass: false });
     let backward = planted.iter().any(|mistake| mistake.relations.contains(": d."));
     let values = (!backward).then(|| of(true)).flatten().or_else(|| of(false));
     let Some(values) = values.filter(|_| case.entry.result != Expected::Invalid) else { return right(case) };
@@ -1177,7 +1177,7 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
         let golden = case(id);
         let run = |inputs: &crate::golden::program::Inputs, planted: &'static Mistake| -> Option<Values> {
             let golden = GoldenCase { inputs: inputs.clone(), ..golden.clone() };
-            Planting::new(&golden).unwrap().values(&[planted], Way { autograd: true, single: false })
+            Planting::new(&golden).unwrap().values(&[planted], Way { autograd: true, single: false, first_pass: false })
         };
         for mistake in mistakes::ALL.iter().filter(|mistake| !apart.contains(mistake)) {
             let Some(planted) = run(&golden.inputs, mistake) else { continue };

@@ -21,7 +21,7 @@ use crate::golden::plain::Entry;
 use crate::golden::program::Run;
 use crate::golden::tolerance::{self, Measured, Profile, SAFETY};
 
-/// The programs of which there are random cases.
+/// The programs that have random cases.
 pub(crate) const PROGRAMS: [Program; 9] = [
     Program::GruCell,
     Program::Gru,
@@ -276,7 +276,7 @@ fn settings(draw: &mut Draw, program: Program) -> Settings {
     settings
 }
 
-/// Small sizes, of which two at most are around the border of a tile; now and then all are equal.
+/// Small sizes. Two at most are around the border of a tile; now and then all are equal.
 fn sizes(draw: &mut Draw, program: Program, settings: &Settings) -> BTreeMap<char, usize> {
     let letters: BTreeSet<char> = given(program, settings).iter().flat_map(|(_, axes)| axes.chars()).collect();
     let letters: Vec<char> = letters.into_iter().filter(|letter| !"GLS".contains(*letter)).collect();

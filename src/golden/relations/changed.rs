@@ -121,7 +121,7 @@ impl Leaves for Result<'_> {
 /// 1 where a change of a family holds.
 fn where_it_holds(case: &Case<'_>, place: usize, family: &str, only: Only) -> Option<Lettered> {
     let of_family = |&at: &usize| case.graph.equations[at].family == family;
-    let place = case.unwritten_before(place).into_iter().chain([place]).find(of_family)?;
+    let place = *case.unwritten_before(place).iter().chain([&place]).find(|at| of_family(at))?;
     let letter = if matches!(only, Only::Block(_)) { 'j' } else { 't' };
     let letters = case.graph.equations[place].relation.out.letters();
     let size = *case.sizes(place)?.get(letters.iter().position(|&l| l == letter)?)?;

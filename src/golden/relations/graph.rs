@@ -203,12 +203,18 @@ impl Change {
 impl Graph {
     /// The same with some changes, in all groups but some; none if nothing is changed.
     pub(super) fn with(&self, changes: &[Change], but: &BTreeSet<usize>) -> Option<Self> {
-        let mut out = Self { equations: Vec::new(), ..self.clone() };
         let same = |equation: &Equation, change: &Change| {
             change.relation.out.name() == equation.relation.out.name()
                 && change.relation.reads_above() == equation.relation.reads_above()
         };
-        let mut changed = false;
+        let is_changed = |equation: &Equation| {
+            let group = &self.groups[equation.group];
+            !but.contains(&equation.group) && changes.iter().any(|change| change.is_of(group) && same(equation, change))
+        };
+        if !self.equations.iter().any(is_changed) {
+            return None;
+        }
+        let mut out = Self { equations: Vec::new(), ..self.clone() };
         for equation in &self.equations {
             let number = equation.group;
             let is_here = |change: &&Change| !but.contains(&number) && change.is_of(&self.groups[number]);
@@ -217,7 +223,6 @@ impl Graph {
                 out.equations.push(equation.clone());
                 continue;
             };
-            changed = true;
             // What comes before it and has a left side of its own.
             let is_new = |change: &&&Change| !self.groups[number].leaves.contains_key(&change.relation.out.leaf);
             let begin = found - here[..found].iter().rev().take_while(is_new).count();
@@ -225,7 +230,7 @@ impl Graph {
                 out.equations.push(Equation::new(number, &mut out.groups[number], change.relation.clone()));
             }
         }
-        changed.then_some(out)
+        Some(out)
     }
 
     /// Where the backward pass and the optimiser begin.
@@ -283,15 +288,20 @@ impl Builder<'_> {
             for n in [32, 64, 256] {
                 self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
             }
-            let lengths = self.graph.lengths.clone();
-            let tokens = || (0..lengths.len()).flat_map(|b| (0..lengths[b]).map(move |t| (b, t)));
+            // How often each word occurs, and where last.
+            let mut words: BTreeMap<u64, (f64, (usize, usize))> = BTreeMap::new();
             let id = |(b, t): (usize, usize)| ids[[b, t].as_slice()].to_bits();
-            let others = |at: (usize, usize)| tokens().filter(move |&other| id(other) == id(at));
-            let each = |is: &dyn Fn((usize, usize)) -> f64| {
-                Array2::from_shape_fn((lengths.len(), ids.shape()[1]), is).into_dyn()
+            for (b, &length) in self.graph.lengths.iter().enumerate() {
+                for at in (0..length).map(|t| (b, t)) {
+                    let word = words.entry(id(at)).or_insert((0.0, at));
+                    *word = (word.0 + 1.0, at);
+                }
+            }
+            let each = |of: &dyn Fn((usize, usize)) -> f64| {
+                Array2::from_shape_fn((self.graph.lengths.len(), ids.shape()[1]), of).into_dyn()
             };
-            let last = each(&|at| f64::from(u8::from(others(at).all(|other| other <= at))));
-            let share = each(&|at| 1.0 / (others(at).count().max(1) as f64));
+            let last = each(&|at| words.get(&id(at)).map_or(1.0, |&(_, last)| f64::from(u8::from(last <= at))));
+            let share = each(&|at| words.get(&id(at)).map_or(1.0, |&(count, _)| 1.0 / count));
             self.give("last_occurrence", last);
             self.give("per_word", share);
         }

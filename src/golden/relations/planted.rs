@@ -1,6 +1,7 @@
 //! What a backend gives that makes a known mistake: its case, computed by the changed relations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use ndarray::{Array1, ArrayD, IxDyn};
 
@@ -9,13 +10,17 @@ use super::simulate::Compiled;
 use super::values::cleared;
 use crate::error::Result;
 use crate::golden::arithmetic::Arithmetic;
-use crate::golden::mistakes::Mistake;
+use crate::golden::mistakes::{self, Mistake};
 use crate::golden::plain::Plain;
 use crate::golden::program::{Program, Settings};
 use crate::golden::suite::GoldenCase;
 
 /// Tensors by name.
 pub(crate) type Values = BTreeMap<String, ArrayD<f64>>;
+
+/// The changes of each known mistake.
+static CHANGES: LazyLock<BTreeMap<&str, Vec<Change>>> =
+    LazyLock::new(|| mistakes::ALL.iter().map(|mistake| (mistake.id, Change::parse(mistake.relations))).collect());
 
 /// A case, ready to be computed with mistakes.
 pub(crate) struct Planting<'a> {
@@ -34,6 +39,8 @@ pub(crate) struct Way {
     pub autograd: bool,
     /// Every number is rounded to `f32`.
     pub single: bool,
+    /// Of several steps on one batch only the first is computed.
+    pub first_pass: bool,
 }
 
 impl<'a> Planting<'a> {
@@ -60,6 +67,11 @@ impl<'a> Planting<'a> {
         Ok(Self { golden, steps: if model { settings.steps } else { 0 }, graph, known, shapes })
     }
 
+    /// Whether the first pass is not all.
+    pub(crate) fn has_more_passes(&self) -> bool {
+        self.steps > 1
+    }
+
     /// All expected tensors.
     #[cfg(test)]
     pub(crate) fn right(&self, way: Way) -> Option<Values> {
@@ -68,7 +80,8 @@ impl<'a> Planting<'a> {
 
     /// All expected tensors with some mistakes; none if none of them changes anything here.
     pub(crate) fn values(&self, mistakes: &[&Mistake], way: Way) -> Option<Values> {
-        let mut changes: Vec<Change> = mistakes.iter().flat_map(|mistake| Change::parse(mistake.relations)).collect();
+        let mut changes: Vec<Change> =
+            mistakes.iter().flat_map(|mistake| CHANGES[mistake.id].iter().cloned()).collect();
         if way.autograd {
             changes.retain(|change| !change.relation.is_backward());
         }
@@ -88,9 +101,16 @@ impl<'a> Planting<'a> {
         compiled.single = way.single;
         let [backward, optimiser] = graph.parts();
         let end = graph.equations.len();
+        let seeds = seeds(golden, &graph.lengths)?;
         let mut out = Values::new();
+        let mut collect = |compiled: &Compiled, which: &dyn Fn(&str) -> bool| {
+            for name in self.shapes.keys().filter(|name| which(name)) {
+                out.insert(name.clone(), compiled.tensor(name, None)?);
+            }
+            Some(())
+        };
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
-        for pass in 0..steps.max(1) {
+        for pass in 0..if way.first_pass { 1 } else { steps.max(1) } {
             if pass > 0 {
                 for (name, x) in constants(1, pass as f64) {
                     compiled.set(&name.replace("correct_", "fresh_"), &x);
@@ -100,7 +120,7 @@ impl<'a> Planting<'a> {
             }
             compiled.run(0..backward, &|_, _| true)?;
             if way.autograd {
-                let gradient = compiled.back(0..backward, &seeds(golden)?)?;
+                let gradient = compiled.back(0..backward, &seeds)?;
                 for name in self.shapes.keys() {
                     if let Some(d) =
                         name.strip_prefix("grad.").and_then(|of| compiled.tensor(&primal(of), Some(&gradient)))
@@ -112,16 +132,18 @@ impl<'a> Planting<'a> {
                 compiled.run(backward..optimiser, &|_, _| true)?;
             }
             compiled.run(optimiser..end, &|_, _| true)?;
-            for name in self.shapes.keys().filter(|name| pass == 0 || name.starts_with("opt.")) {
-                out.insert(name.clone(), compiled.tensor(name, None)?);
+            // The gradients are those of the first pass, the optimiser's tensors those of the last.
+            if pass == 0 {
+                collect(&compiled, &|_| true)?;
             }
             if steps > 0 {
                 losses.push(compiled.tensor("out.loss", None)?.sum());
                 norms.push(compiled.tensor("opt.norms", None)?.sum());
             }
         }
-        for (name, numbers) in [("opt.losses", losses), ("opt.norms", norms)] {
-            if steps > 0 {
+        if steps > 0 {
+            collect(&compiled, &|name| name.starts_with("opt."))?;
+            for (name, numbers) in [("opt.losses", losses), ("opt.norms", norms)] {
                 out.insert(name.into(), Array1::from(numbers).into_dyn());
             }
         }
@@ -136,7 +158,7 @@ fn primal(of: &str) -> String {
 }
 
 /// The given derivatives of a program's results.
-fn seeds(golden: &GoldenCase) -> Option<Vec<(String, ArrayD<f64>)>> {
+fn seeds(golden: &GoldenCase, lengths: &[usize]) -> Option<Vec<(String, ArrayD<f64>)>> {
     let (result, given) = match golden.entry.program {
         Program::GruCell => ("out.h_next", "in.d_h_next"),
         Program::Gru => ("out.last", "in.d_last"),
@@ -148,8 +170,7 @@ fn seeds(golden: &GoldenCase) -> Option<Vec<(String, ArrayD<f64>)>> {
         }
         _ => return Some(Vec::new()),
     };
-    let lengths = crate::golden::difference::lengths_of(&golden.inputs).unwrap_or_default();
-    Some(vec![(result.into(), cleared(golden, &lengths, given, golden.inputs.get(given)?.clone()))])
+    Some(vec![(result.into(), cleared(golden, lengths, given, golden.inputs.get(given)?.clone()))])
 }
 
 /// The parameters and moments after a step are those before the next.

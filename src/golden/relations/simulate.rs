@@ -15,9 +15,6 @@ use super::graph::{ALL, Equation, Graph, View};
 use super::language::{At, Factor, Function, Relation};
 use crate::golden::arithmetic::Rounding;
 
-/// Places of the arena that hold 0 and 1: what lies outside a tensor, and an initial state of ones.
-const FIRST: usize = 2;
-
 /// A relation in the place of that of a family.
 pub(super) struct Other<'a> {
     pub family: &'a str,
@@ -100,8 +97,18 @@ struct Block {
     over: Option<(char, usize, bool)>,
 }
 
-/// One step of a recurrence.
-type At1 = Option<(char, usize)>;
+/// One step of a recurrence: its letter, and its index.
+type Instant = Option<(char, usize)>;
+
+/// The letters at one step, and the axis of the steps with their index.
+fn at_step(letters: &[char], step: Instant) -> (Vec<char>, Option<(Dimension, usize)>) {
+    let mut letters = letters.to_vec();
+    let found = step.and_then(|(letter, k)| Some((letters.iter().position(|&l| l == letter)?, k)));
+    if let Some((axis, _)) = found {
+        letters.remove(axis);
+    }
+    (letters, found.map(|(axis, k)| (Dimension(axis), k)))
+}
 
 /// A case, compiled.
 #[derive(Clone, Debug)]
@@ -172,20 +179,14 @@ fn whole(x: &ArrayD<f64>) -> ArrayD<usize> {
 
 impl Places {
     /// The places at one step.
-    fn at(&self, step: At1) -> (Vec<char>, ndarray::ArrayViewD<'_, usize>) {
-        if let Some((letter, k)) = step
-            && let Some(axis) = self.letters.iter().position(|&l| l == letter)
-        {
-            let mut letters = self.letters.clone();
-            letters.remove(axis);
-            return (letters, self.at.index_axis(Dimension(axis), k));
-        }
-        (self.letters.clone(), self.at.view())
+    fn at(&self, step: Instant) -> (Vec<char>, ndarray::ArrayViewD<'_, usize>) {
+        let (letters, axis) = at_step(&self.letters, step);
+        (letters, axis.map_or_else(|| self.at.view(), |(axis, k)| self.at.index_axis(axis, k)))
     }
 }
 
 impl Operand {
-    fn load(&self, arena: &[f64], step: At1) -> Lettered {
+    fn load(&self, arena: &[f64], step: Instant) -> Lettered {
         let (letters, at) = self.places.at(step);
         let plain = self.function == Function::Identity && self.rounding == Rounding::Exact;
         let of = |&place: &usize| {
@@ -195,19 +196,16 @@ impl Operand {
     }
 }
 
-fn sliced(x: &Lettered, step: At1) -> Lettered {
-    match step.and_then(|(letter, k)| Some((x.letters.iter().position(|&l| l == letter)?, k))) {
-        Some((axis, k)) => {
-            let mut letters = x.letters.clone();
-            letters.remove(axis);
-            Lettered { letters, values: x.values.index_axis(Dimension(axis), k).to_owned() }
-        }
-        None => x.clone(),
+fn sliced(x: &Lettered, step: Instant) -> Lettered {
+    let (letters, axis) = at_step(&x.letters, step);
+    Lettered {
+        letters,
+        values: axis.map_or_else(|| x.values.clone(), |(axis, k)| x.values.index_axis(axis, k).to_owned()),
     }
 }
 
 impl Product {
-    fn factors(&self, arena: &[f64], step: At1) -> Vec<Lettered> {
+    fn factors(&self, arena: &[f64], step: Instant) -> Vec<Lettered> {
         let operands = self.operands.iter().map(|operand| operand.load(arena, step));
         operands.chain(self.weights.iter().map(|weights| sliced(weights, step))).collect()
     }
@@ -228,7 +226,7 @@ impl Step {
         let out = &relation.out;
         let index: Vec<&String> = out.through().map(|(name, _)| name).collect();
         let target = if index.iter().all(|name| leaves.index(name).is_some()) {
-            let places = leaves.places(&Factor { block: out.block, ..out.clone() })?;
+            let places = leaves.places(out)?;
             if index.is_empty() { Target::Places(places) } else { Target::Added(places) }
         } else {
             let of = |name: &&String| Some(((*name).clone(), whole(&leaves.leaf(name)?)));
@@ -237,21 +235,14 @@ impl Step {
             Target::Computed(Box::new(Scattered { out: out.clone(), places, index }))
         };
         let letters = out.letters();
-        // One size for each letter.
-        let mut sizes: BTreeMap<char, usize> = BTreeMap::new();
-        let mut see = |letters: &[char], shape: &[usize]| {
-            letters.iter().zip(shape).all(|(&letter, &size)| *sizes.entry(letter).or_insert(size) == size)
-        };
-        for (name, letters) in out.through() {
-            see(letters, leaves.leaf(name)?.shape()).then_some(())?;
-        }
+        let mut sizes = Sizes::of_indices(out, leaves)?;
         if let Target::Places(places) | Target::Added(places) = &target {
-            see(&places.letters, places.at.shape()).then_some(())?;
+            sizes.see(&places.letters, places.at.shape())?;
         }
-        for operand in products.iter().flat_map(|product: &Product| &product.operands) {
-            see(&operand.places.letters, operand.places.at.shape()).then_some(())?;
+        for Operand { places, .. } in products.iter().flat_map(|product: &Product| &product.operands) {
+            sizes.see(&places.letters, places.at.shape())?;
         }
-        let sizes = letters.iter().map(|letter| sizes.get(letter).copied()).collect::<Option<_>>()?;
+        let sizes = letters.iter().map(|letter| sizes.0.get(letter).copied()).collect::<Option<_>>()?;
         Some(Self {
             tensor: tensor.into(),
             letters,
@@ -266,13 +257,13 @@ impl Step {
     }
 
     /// Letters and sizes of the left side at one step.
-    fn extent(&self, step: At1) -> (Vec<char>, Vec<usize>) {
+    fn extent(&self, step: Instant) -> (Vec<char>, Vec<usize>) {
         let all = self.letters.iter().copied().zip(self.sizes.iter().copied());
         all.filter(|(letter, _)| step.is_none_or(|(fixed, _)| fixed != *letter)).unzip()
     }
 
     /// The sum of the terms.
-    fn sum(&self, arena: &[f64], step: At1) -> Option<Vec<f64>> {
+    fn sum(&self, arena: &[f64], step: Instant) -> Option<Vec<f64>> {
         let (letters, sizes) = self.extent(step);
         let mut sum = vec![0.0; sizes.iter().product()];
         for product in &self.products {
@@ -282,7 +273,7 @@ impl Step {
     }
 
     /// The values of the left side.
-    fn values(&self, arena: &[f64], step: At1) -> Option<ArrayD<f64>> {
+    fn values(&self, arena: &[f64], step: Instant) -> Option<ArrayD<f64>> {
         let (letters, sizes) = self.extent(step);
         let values = if self.argmax {
             largest(&letters, &self.products.first()?.operands.first()?.load(arena, step))?
@@ -293,16 +284,21 @@ impl Step {
             ArrayD::from_shape_vec(IxDyn(&sizes), values).ok()?
         };
         let Some((other, holds)) = &self.elsewhere else { return Some(values) };
-        let holds = sliced(holds, step);
-        let mut mask = vec![0.0; values.len()];
-        contract(&letters, &sizes, 1.0, &[holds], &mut mask)?;
-        let other = other.values(arena, step)?;
-        let both = values.iter().zip(&other).zip(mask);
-        let values = both.map(|((&here, &there), holds)| if holds > 0.0 { here } else { there }).collect();
+        let (other, holds) = (other.values(arena, step)?, self.holds(holds, step)?);
+        let both = values.iter().zip(&other).zip(holds);
+        let values = both.map(|((&here, &there), holds)| if holds { here } else { there }).collect();
         ArrayD::from_shape_vec(IxDyn(&sizes), values).ok()
     }
 
-    fn store(&self, arena: &mut [f64], step: At1, single: bool) -> Option<()> {
+    /// At which elements of the left side this relation holds.
+    fn holds(&self, holds: &Lettered, step: Instant) -> Option<Vec<bool>> {
+        let (letters, sizes) = self.extent(step);
+        let mut mask = vec![0.0; sizes.iter().product()];
+        contract(&letters, &sizes, 1.0, &[sliced(holds, step)], &mut mask)?;
+        Some(mask.into_iter().map(|x| x > 0.0).collect())
+    }
+
+    fn store(&self, arena: &mut [f64], step: Instant, single: bool) -> Option<()> {
         let mut values = self.values(arena, step)?;
         if single {
             #[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
@@ -325,21 +321,19 @@ impl Step {
     }
 
     /// Adds what this relation passes on from the gradient of its left side to those of its leaves.
-    fn back(&self, arena: &[f64], gradient: &mut [f64], step: At1) -> Option<()> {
+    fn back(&self, arena: &[f64], gradient: &mut [f64], step: Instant) -> Option<()> {
         let (Target::Places(places) | Target::Added(places)) = &self.out else { return Some(()) };
         let d: Vec<f64> = places.at(step).1.iter().map(|&place| gradient[place]).collect();
         let Some((other, holds)) = &self.elsewhere else { return self.pass(&d, arena, gradient, step) };
-        let (letters, sizes) = self.extent(step);
-        let mut mask = vec![0.0; d.len()];
-        contract(&letters, &sizes, 1.0, &[sliced(holds, step)], &mut mask)?;
+        let holds = self.holds(holds, step)?;
         let part = |here: bool| -> Vec<f64> {
-            d.iter().zip(&mask).map(|(&d, &mask)| if (mask > 0.0) == here { d } else { 0.0 }).collect()
+            d.iter().zip(&holds).map(|(&d, &holds)| if holds == here { d } else { 0.0 }).collect()
         };
         self.pass(&part(true), arena, gradient, step)?;
         other.pass(&part(false), arena, gradient, step)
     }
 
-    fn pass(&self, d: &[f64], arena: &[f64], gradient: &mut [f64], step: At1) -> Option<()> {
+    fn pass(&self, d: &[f64], arena: &[f64], gradient: &mut [f64], step: Instant) -> Option<()> {
         if self.argmax {
             return Some(());
         }
@@ -367,22 +361,32 @@ impl Step {
     }
 }
 
-/// The sizes of all letters of a relation, from the leaves that are known; none if two of them differ.
-fn known_sizes(relation: &Relation, leaves: &Addresses<'_>) -> Option<BTreeMap<char, usize>> {
-    let mut known: BTreeMap<char, usize> = BTreeMap::new();
-    let mut see = |letters: &[char], shape: &[usize]| {
-        letters.iter().zip(shape).all(|(&letter, &size)| *known.entry(letter).or_insert(size) == size)
-    };
-    let out = &relation.out;
-    for (name, letters) in out.through() {
-        see(letters, leaves.leaf(name)?.shape()).then_some(())?;
+/// One size for each letter.
+struct Sizes(BTreeMap<char, usize>);
+
+impl Sizes {
+    /// Those of the letters of indices on a left side.
+    fn of_indices(out: &Factor, leaves: &Addresses<'_>) -> Option<Self> {
+        let mut sizes = Self(BTreeMap::new());
+        out.through().try_for_each(|(name, letters)| sizes.see(letters, leaves.leaf(name)?.shape()))?;
+        Some(sizes)
     }
-    for factor in std::iter::once(out).chain(relation.terms.iter().flat_map(|term| &term.factors)) {
-        if let Some(places) = leaves.places(factor) {
-            see(&places.letters, places.at.shape()).then_some(())?;
+
+    /// None if a letter has another size.
+    fn see(&mut self, letters: &[char], shape: &[usize]) -> Option<()> {
+        letters.iter().zip(shape).all(|(&letter, &size)| *self.0.entry(letter).or_insert(size) == size).then_some(())
+    }
+
+    /// The shape of a left side that is no tensor of the case, from the leaves that are known.
+    fn shape(relation: &Relation, leaves: &Addresses<'_>) -> Option<Vec<usize>> {
+        let mut sizes = Self::of_indices(&relation.out, leaves)?;
+        for factor in relation.terms.iter().flat_map(|term| &term.factors) {
+            if let Some(places) = leaves.places(factor) {
+                sizes.see(&places.letters, places.at.shape())?;
+            }
         }
+        relation.out.axes.iter().map(|axis| sizes.0.get(&axis.letter).copied()).collect()
     }
-    Some(known)
 }
 
 /// Equations that depend on themselves are computed together, over the letter of their steps.
@@ -430,12 +434,12 @@ impl Compiled {
     ) -> Result<Self, usize> {
         let mut out = Self {
             single: false,
+            // What lies outside a tensor, and an initial state of ones.
             arena: vec![0.0, 1.0],
             tensors: BTreeMap::new(),
             steps: Vec::new(),
             blocks: Vec::new(),
         };
-        debug_assert_eq!(out.arena.len(), FIRST);
         for (name, x) in known {
             out.tensors.insert(name.clone(), (out.arena.len(), x.shape().to_vec()));
             out.arena.extend(x.iter());
@@ -446,10 +450,8 @@ impl Compiled {
         for Equation { group, relation, tensor, .. } in &graph.equations {
             if !out.tensors.contains_key(tensor) {
                 let leaves = Addresses { graph, group: *group, tensors: &out.tensors, known };
-                let sizes = known_sizes(relation, &leaves).ok_or(*group)?;
-                let shape: Option<Vec<usize>> =
-                    relation.out.axes.iter().map(|axis| sizes.get(&axis.letter).copied()).collect();
-                out.allocate(tensor, &shape.ok_or(*group)?);
+                let shape = Sizes::shape(relation, &leaves).ok_or(*group)?;
+                out.allocate(tensor, &shape);
             }
         }
         for Equation { group, relation, tensor, .. } in &graph.equations {
@@ -582,9 +584,9 @@ impl Compiled {
 
 impl Block {
     /// The steps, in their order or from the last to the first.
-    fn at(&self, backward: bool) -> Vec<At1> {
+    fn at(&self, backward: bool) -> Vec<Instant> {
         let Some((letter, size, down)) = self.over else { return vec![None] };
-        let mut all: Vec<At1> = (0..size).map(|k| Some((letter, k))).collect();
+        let mut all: Vec<Instant> = (0..size).map(|k| Some((letter, k))).collect();
         if down != backward {
             all.reverse();
         }

@@ -1,6 +1,7 @@
 //! A case with the backend's values: what each relation gives on them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use ndarray::{ArrayD, Axis, CowArray, Slice};
 
@@ -27,6 +28,8 @@ pub(super) struct Case<'a> {
     /// Tensors that are neither given nor written: the equations give them.
     composed: BTreeSet<String>,
     producers: BTreeMap<String, Vec<usize>>,
+    /// For each equation [`Case::unwritten_before`], once it was asked for.
+    before: Vec<OnceLock<Vec<usize>>>,
     compiled: Option<Compiled>,
 }
 
@@ -41,6 +44,7 @@ impl<'a> Case<'a> {
             found,
             composed: BTreeSet::new(),
             producers: BTreeMap::new(),
+            before: Vec::new(),
             compiled: None,
         };
         case.values = golden.inputs.iter().map(|(name, x)| (name.clone(), case.cleared(name, x.clone()))).collect();
@@ -57,6 +61,7 @@ impl<'a> Case<'a> {
                 case.composed.insert(equation.tensor.clone());
             }
         }
+        case.before.resize_with(case.graph.equations.len(), OnceLock::new);
         let shapes = golden.expected.iter().map(|(name, x)| (name.clone(), x.shape().to_vec())).collect();
         if let Ok(mut compiled) = Compiled::new(&case.graph, &shapes, &case.values)
             && compiled.run(0..case.graph.equations.len(), &|tensor, _| case.composed.contains(tensor)).is_some()
@@ -88,17 +93,18 @@ impl<'a> Case<'a> {
 
     /// Which written tensors and inputs an unwritten tensor, or the relation of a written one, is made of: the
     /// families on the way.
-    pub(super) fn unwritten_before(&self, place: usize) -> Vec<usize> {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![place]);
-        while let Some(place) = open.pop() {
-            let equation = &self.graph.equations[place];
-            for tensor in self.read(equation) {
-                if self.composed.contains(&tensor) {
-                    open.extend(self.producers[&tensor].iter().filter(|&&place| seen.insert(place)));
+    pub(super) fn unwritten_before(&self, place: usize) -> &[usize] {
+        self.before[place].get_or_init(|| {
+            let (mut seen, mut open) = (BTreeSet::new(), vec![place]);
+            while let Some(place) = open.pop() {
+                for tensor in self.read(&self.graph.equations[place]) {
+                    if self.composed.contains(&tensor) {
+                        open.extend(self.producers[&tensor].iter().filter(|&&place| seen.insert(place)));
+                    }
                 }
             }
-        }
-        seen.into_iter().collect()
+            seen.into_iter().collect()
+        })
     }
 
     /// The relations of unwritten tensors that a relation is made of, to be searched. A backward pass is not blamed on
@@ -106,7 +112,7 @@ impl<'a> Case<'a> {
     pub(super) fn on_the_way(&self, place: usize) -> Vec<usize> {
         let backward = |place: usize| self.graph.equations[place].relation.is_backward();
         let kind = |place: usize| self.graph.groups[self.graph.equations[place].group].kind;
-        let mut all = self.unwritten_before(place);
+        let mut all = self.unwritten_before(place).to_vec();
         all.retain(|&other| other != place && backward(other) == backward(place));
         let count = |all: &[usize]| {
             all.iter().map(|&place| self.graph.equations[place].family.as_str()).collect::<BTreeSet<&str>>().len()
@@ -154,7 +160,7 @@ impl<'a> Case<'a> {
         if changed.is_empty() {
             return compiled.right(place);
         }
-        let way = if changed == [place] { &[][..] } else { &before[..] };
+        let way = if changed == [place] { &[] } else { before };
         compiled.otherwise(&self.graph, &self.values, place, way, &changed, other)
     }
 

@@ -52,7 +52,7 @@ fn checkup(
             written = run.trace.entries.into_iter().map(|e| (e.name, e.values.mapv(f64::from))).collect();
             let entry = suite.manifest.cases.iter().find(|entry| entry.id == case.id).unwrap();
             let loaded = suite.load(entry).unwrap();
-            let way = Way { autograd: true, single: true };
+            let way = Way { autograd: true, single: true, first_pass: false };
             if let Some(values) = Planting::new(&loaded).unwrap().values(mistakes, way) {
                 written.extend(values);
             }
