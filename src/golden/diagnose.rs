@@ -22,7 +22,7 @@ use super::compare::{CaseReport, FoundTensors, Status, check_case};
 use super::difference::{difference, lengths_of};
 use super::mistakes::{self, Mistake};
 use super::program::Program;
-use super::relations::planted::{Planting, Values, Way};
+use super::relations::planted::{Planting, Until, Values, Way};
 use super::suite::GoldenCase;
 use super::tolerance::{Profile, SAFETY};
 use crate::error::Result;
@@ -38,8 +38,8 @@ const NEARER: f64 = 3.0;
 const LARGE: usize = 1 << 19;
 /// One in this many failing cases may stay unexplained if a mistake is named.
 const UNEXPLAINED: usize = 5;
-/// All mistakes are tried on this many failing cases of a program that none explains; on the others, only those that
-/// explained another case.
+/// All mistakes are tried until they have said nothing new about this many failing cases of a program; on the others,
+/// only those that explained another case.
 const TRIED: usize = 3;
 
 /// Why no mistake is tried on a case of [`Diagnoses::unlisted`].
@@ -152,8 +152,8 @@ impl<'a> Suspect<'a> {
         Ok(Self { case, planting: Planting::new(&case.golden)? })
     }
 
-    /// Compares each tensor that was written and is judged with that of a computation with mistakes; none if they
-    /// change nothing here.
+    /// Compares each tensor that was written, is judged and is computed so far with that of a computation with
+    /// mistakes; none if they change nothing here.
     fn against(&self, planted: &[&Mistake], profile: Profile, way: Way) -> Option<Vec<Likeness>> {
         let Checked { golden, found, .. } = self.case;
         let wrong = self.planting.values(planted, way)?;
@@ -161,12 +161,13 @@ impl<'a> Suspect<'a> {
         // The wrong function computed in f32, when it is needed: how exact can f32 be?
         let mut single: Option<Values> = None;
         let mut out = Vec::new();
-        for entry in golden.expected_entries() {
+        for entry in golden.expected_entries().filter(|entry| self.planting.has(&entry.name, way.until)) {
             let (Some(found), Some(&tolerance)) = (found.get(&entry.name), entry.tolerance.get(&profile)) else {
                 continue;
             };
-            let name = entry.name.clone();
-            let mut likeness = Likeness { name, alike: false, from_right: f64::INFINITY, from_wrong: f64::INFINITY };
+            if undetermined(planted, &entry.name) {
+                continue;
+            }
             let extent = entry.extent(lengths.as_deref());
             let units = |of: &ArrayD<f64>, found: &ArrayD<f64>| {
                 if of.shape() != found.shape() {
@@ -175,32 +176,34 @@ impl<'a> Suspect<'a> {
                 let off = difference(of, found, extent);
                 off.deviation.in_units_of(tolerance, off.compared)
             };
-            if undetermined(planted, &entry.name) {
-                continue;
-            }
-            let Some(wrong) = wrong.get(&entry.name) else {
-                out.push(likeness);
-                continue;
-            };
-            let scalar = found.values.len() == 1 && wrong.len() == 1;
+            let right = &golden.expected[&entry.name];
+            let scalar = found.values.len() == 1 && right.len() == 1;
             let values =
-                if scalar { ArrayD::from_elem(wrong.raw_dim(), found.values.sum()) } else { found.values.clone() };
-            likeness.from_right = units(&golden.expected[&entry.name], &values);
-            let forms = other_forms(planted, &entry.name, wrong);
-            likeness.from_wrong = forms.iter().map(|wrong| units(wrong, &values)).fold(f64::INFINITY, f64::min);
-            let near = likeness.from_wrong <= ALIKE;
-            likeness.alike = if entry.exact {
-                likeness.from_wrong == 0.0
-            } else if !near && profile == Profile::F32 && likeness.from_wrong <= NEARLY {
+                if scalar { ArrayD::from_elem(right.raw_dim(), found.values.sum()) } else { found.values.clone() };
+            let from_right = units(right, &values);
+            // What the mistake does not change is right.
+            let wrong = wrong.get(&entry.name);
+            let from_wrong = wrong.map_or(from_right, |wrong| {
+                let forms = other_forms(planted, &entry.name, wrong);
+                forms.iter().map(|wrong| units(wrong, &values)).fold(f64::INFINITY, f64::min)
+            });
+            let near = from_wrong <= ALIKE;
+            let alike = if entry.exact {
+                from_wrong == 0.0
+            } else if let Some(wrong) = wrong
+                && !near
+                && profile == Profile::F32
+                && from_wrong <= NEARLY
+            {
                 let single = single.get_or_insert_with(|| {
                     self.planting.values(planted, Way { single: true, ..way }).unwrap_or_default()
                 });
                 let own = single.get(&entry.name).map_or(0.0, |single| units(wrong, single));
-                likeness.from_wrong <= SAFETY * own
+                from_wrong <= SAFETY * own
             } else {
                 near
             };
-            out.push(likeness);
+            out.push(Likeness { name: entry.name.clone(), alike, from_right, from_wrong });
         }
         Some(out)
     }
@@ -213,16 +216,20 @@ impl<'a> Suspect<'a> {
             last.0 > 1.0 && last.1 <= last.0 / NEARER && against.iter().all(|likeness| likeness.alike)
         };
         let reach = |autograd| {
-            let way = Way { autograd, single: false, first_pass: false };
-            // Most mistakes are refuted without all the steps of a trajectory.
-            if self.planting.has_more_passes() && !first.starts_with("opt.") {
-                let against = self.against(planted, profile, Way { first_pass: true, ..way })?;
+            let way = |until| Way { autograd, single: false, until };
+            // Most mistakes are refuted by a part of the case.
+            for &until in self.planting.parts() {
+                let against = self.against(planted, profile, way(until))?;
                 let place = against.iter().position(|likeness| likeness.name == first);
-                if place.is_some_and(|place| !much_nearer(&against[..=place])) {
+                let fits = match place {
+                    Some(place) => much_nearer(&against[..=place]),
+                    None => self.planting.has(first, until) || against.iter().all(|likeness| likeness.alike),
+                };
+                if !fits {
                     return None;
                 }
             }
-            let against = self.against(planted, profile, way)?;
+            let against = self.against(planted, profile, way(Until::End))?;
             let place = match against.iter().position(|likeness| likeness.name == first) {
                 Some(place) => place,
                 // The first divergence is undetermined under this mistake: the next one decides.
@@ -241,7 +248,7 @@ impl<'a> Suspect<'a> {
 
     /// Whether a mistake would break this case, which passes, with either form of the backward pass.
     fn contradicts(&self, planted: &Mistake, profile: Profile) -> bool {
-        let way = |autograd| Way { autograd, single: false, first_pass: false };
+        let way = |autograd| Way { autograd, single: false, until: Until::End };
         let both = [true, false].map(|autograd| self.against(&[planted], profile, way(autograd)));
         let breaks = |against: &Vec<Likeness>| against.iter().any(|likeness| !likeness.alike);
         both.iter().any(Option::is_some) && both.iter().flatten().all(breaks)
@@ -359,7 +366,8 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
         } else if let Ok(case) = Suspect::new(case) {
             let tried = in_vain.entry(case.case.golden.entry.program).or_default();
             let found = case.explanations(&suspects, profile, *tried < TRIED);
-            *tried += usize::from(found.is_empty());
+            let nothing_new = found.iter().all(|e| e.explains != Reach::All && suspects.contains(&e.mistake));
+            *tried += usize::from(nothing_new);
             suspects.extend(found.iter().map(|e| e.mistake));
             suspects.sort_unstable();
             suspects.dedup();

@@ -20,7 +20,7 @@ use crate::golden::make::{self, MakeOptions};
 use crate::golden::mistakes::{self, Mistake, named};
 use crate::golden::plain::{Kind, Plain};
 use crate::golden::program::Program;
-use crate::golden::relations::planted::{Planting, Values, Way};
+use crate::golden::relations::planted::{Planting, Until, Values, Way};
 use crate::golden::suite::{Format, GoldenCase, Suite};
 use crate::golden::tolerance::{self, Profile};
 use crate::random::{below, stream};
@@ -90,15 +90,16 @@ fn backend(case: &GoldenCase, way: Arithmetic, double: bool) -> FoundTensors {
 /// A backend in `f32` with some mistakes, and the backward pass that an autograd derives from them.
 fn wrong(case: &GoldenCase, planted: &[&Mistake]) -> FoundTensors {
     let Ok(planting) = Planting::new(case) else { return right(case) };
-    let of = |autograd| planting.values(planted, Way { autograd, single: true, first_pass: false });
+    let of = |autograd| planting.values(planted, Way { autograd, single: true, until: Until::End });
     let backward = planted.iter().any(|mistake| mistake.relations.contains(": d."));
     let values = (!backward).then(|| of(true)).flatten().or_else(|| of(false));
-    let Some(values) = values.filter(|_| case.entry.result != Expected::Invalid) else { return right(case) };
-    let found = values.into_iter().map(|(name, values)| {
+    let mut found = right(case);
+    let values = values.filter(|_| case.entry.result != Expected::Invalid).unwrap_or_default();
+    found.extend(values.into_iter().map(|(name, values)| {
         let element = if case.is_exact(&name) { ElementType::I64 } else { ElementType::F32 };
         (name, Found { element, values })
-    });
-    found.collect()
+    }));
+    found
 }
 
 fn refusal() -> FoundTensors {
@@ -1177,7 +1178,7 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
         let golden = case(id);
         let run = |inputs: &crate::golden::program::Inputs, planted: &'static Mistake| -> Option<Values> {
             let golden = GoldenCase { inputs: inputs.clone(), ..golden.clone() };
-            Planting::new(&golden).unwrap().values(&[planted], Way { autograd: true, single: false, first_pass: false })
+            Planting::new(&golden).unwrap().values(&[planted], Way { autograd: true, single: false, until: Until::End })
         };
         for mistake in mistakes::ALL.iter().filter(|mistake| !apart.contains(mistake)) {
             let Some(planted) = run(&golden.inputs, mistake) else { continue };

@@ -461,7 +461,7 @@ mod tests {
     use crate::golden::check::{CheckOptions, check_against};
     use crate::golden::mistakes::named;
     use crate::golden::program::Program;
-    use crate::golden::relations::planted::{Planting, Way};
+    use crate::golden::relations::planted::{Planting, Until, Way};
     use crate::golden::suite::Suite;
     use crate::golden::tolerance::Profile;
     use crate::pages;
@@ -488,7 +488,7 @@ mod tests {
         let suite = Suite::open(&pages::root().join("fixtures/golden")).unwrap();
         for entry in suite.manifest.cases.iter().filter(|e| matches!(e.program, Program::GruCell | Program::Gru)) {
             let case = suite.load(entry).unwrap();
-            let way = Way { autograd: true, single: true, first_pass: false };
+            let way = Way { autograd: true, single: true, until: Until::End };
             let Some(values) = Planting::new(&case).unwrap().values(&planted, way) else { continue };
             let mut writer = TensorWriter::default();
             for (name, values) in values {

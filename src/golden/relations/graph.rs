@@ -201,8 +201,9 @@ impl Change {
 }
 
 impl Graph {
-    /// The same with some changes, in all groups but some; none if nothing is changed.
-    pub(super) fn with(&self, changes: &[Change], but: &BTreeSet<usize>) -> Option<Self> {
+    /// The same with some changes, in all groups but some, and for each of its equations the place of the same one here;
+    /// none if nothing is changed.
+    pub(super) fn with(&self, changes: &[Change], but: &BTreeSet<usize>) -> Option<(Self, Vec<Option<usize>>)> {
         let same = |equation: &Equation, change: &Change| {
             change.relation.out.name() == equation.relation.out.name()
                 && change.relation.reads_above() == equation.relation.reads_above()
@@ -215,12 +216,14 @@ impl Graph {
             return None;
         }
         let mut out = Self { equations: Vec::new(), ..self.clone() };
-        for equation in &self.equations {
+        let mut same_here = Vec::new();
+        for (place, equation) in self.equations.iter().enumerate() {
             let number = equation.group;
             let is_here = |change: &&Change| !but.contains(&number) && change.is_of(&self.groups[number]);
             let here: Vec<&Change> = changes.iter().filter(is_here).collect();
             let Some(found) = here.iter().position(|change| same(equation, change)) else {
                 out.equations.push(equation.clone());
+                same_here.push(Some(place));
                 continue;
             };
             // What comes before it and has a left side of its own.
@@ -228,9 +231,41 @@ impl Graph {
             let begin = found - here[..found].iter().rev().take_while(is_new).count();
             for change in &here[begin..=found] {
                 out.equations.push(Equation::new(number, &mut out.groups[number], change.relation.clone()));
+                same_here.push(None);
             }
         }
-        Some(out)
+        Some((out, same_here))
+    }
+
+    /// Which equations may give other values if some do: those that read them, directly or not, and those with the
+    /// same left side.
+    pub(super) fn affected(&self, changed: &[bool]) -> Vec<bool> {
+        let mut tensors: BTreeSet<&str> =
+            self.equations.iter().zip(changed).filter(|(_, changed)| **changed).map(|(e, _)| e.tensor.as_str()).collect();
+        loop {
+            let before = tensors.len();
+            for equation in &self.equations {
+                if !tensors.contains(equation.tensor.as_str()) && self.reads(equation).any(|of| tensors.contains(of)) {
+                    tensors.insert(&equation.tensor);
+                }
+            }
+            if tensors.len() == before {
+                return self.equations.iter().map(|equation| tensors.contains(equation.tensor.as_str())).collect();
+            }
+        }
+    }
+
+    /// The tensors on the right side of an equation, and those of its indices.
+    fn reads<'a>(&'a self, equation: &'a Equation) -> impl Iterator<Item = &'a str> {
+        let Equation { group, relation, .. } = equation;
+        let leaves = &self.groups[*group].leaves;
+        let factors = relation.terms.iter().flat_map(|term| &term.factors).chain([&relation.out]);
+        let indices = factors.flat_map(|factor| factor.through().map(|(name, _)| name.as_str()));
+        let tensors = relation.leaves().chain(indices).filter_map(|short| leaves.get(short));
+        tensors.flat_map(|leaf| {
+            let parts = if leaf.tensor == ALL { self.concatenated.as_slice() } else { &[] };
+            parts.iter().map(|(tensor, _)| tensor.as_str()).chain([leaf.tensor.as_str()])
+        })
     }
 
     /// Where the backward pass and the optimiser begin.

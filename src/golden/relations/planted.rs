@@ -1,7 +1,7 @@
 //! What a backend gives that makes a known mistake: its case, computed by the changed relations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use ndarray::{Array1, ArrayD, IxDyn};
 
@@ -29,6 +29,19 @@ pub(crate) struct Planting<'a> {
     graph: Graph,
     known: BTreeMap<String, ArrayD<f64>>,
     shapes: BTreeMap<String, Vec<usize>>,
+    /// The first pass without a mistake, in `f64` and in `f32`: with a mistake, only what it affects is computed.
+    right: [OnceLock<Option<Compiled>>; 2],
+}
+
+/// How far a case is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the loss.
+    Forward,
+    /// To the end of the first of several steps on one batch.
+    FirstPass,
+    /// To its end.
+    End,
 }
 
 /// How a backend with a mistake computes.
@@ -39,8 +52,8 @@ pub(crate) struct Way {
     pub autograd: bool,
     /// Every number is rounded to `f32`.
     pub single: bool,
-    /// Of several steps on one batch only the first is computed.
-    pub first_pass: bool,
+    /// How far it is computed.
+    pub until: Until,
 }
 
 impl<'a> Planting<'a> {
@@ -64,61 +77,99 @@ impl<'a> Planting<'a> {
         if model && settings.steps > 0 {
             shapes.insert("opt.norms".into(), vec![1]);
         }
-        Ok(Self { golden, steps: if model { settings.steps } else { 0 }, graph, known, shapes })
+        let steps = if model { settings.steps } else { 0 };
+        Ok(Self { golden, steps, graph, known, shapes, right: Default::default() })
     }
 
-    /// Whether the first pass is not all.
-    pub(crate) fn has_more_passes(&self) -> bool {
-        self.steps > 1
+    /// How far it is worth computing to refute a mistake before all is computed.
+    pub(crate) fn parts(&self) -> &'static [Until] {
+        if self.steps > 1 { &[Until::Forward, Until::FirstPass] } else { &[Until::Forward] }
+    }
+
+    /// Whether a tensor has its final values then.
+    pub(crate) fn has(&self, name: &str, until: Until) -> bool {
+        match until {
+            Until::Forward => !name.starts_with("grad.") && !name.starts_with("opt."),
+            Until::FirstPass => !name.starts_with("opt."),
+            Until::End => true,
+        }
+    }
+
+    /// The first pass without a mistake.
+    fn first_pass(&self, single: bool) -> Option<&Compiled> {
+        let compute = || {
+            let mut compiled = Compiled::new(&self.graph, &self.shapes, &self.known).ok()?;
+            compiled.single = single;
+            compiled.run(0..self.graph.equations.len(), &|_, _| true)?;
+            Some(compiled)
+        };
+        self.right[usize::from(single)].get_or_init(compute).as_ref()
     }
 
     /// All expected tensors.
     #[cfg(test)]
     pub(crate) fn right(&self, way: Way) -> Option<Values> {
-        self.computed(&self.graph, Compiled::new(&self.graph, &self.shapes, &self.known).ok()?, way)
+        let all = vec![true; self.graph.equations.len()];
+        self.computed(&self.graph, self.first_pass(way.single)?.clone(), &all, way)
     }
 
-    /// All expected tensors with some mistakes; none if none of them changes anything here.
+    /// The expected tensors that some mistakes may change; none if they change no relation here.
     pub(crate) fn values(&self, mistakes: &[&Mistake], way: Way) -> Option<Values> {
         let mut changes: Vec<Change> =
             mistakes.iter().flat_map(|mistake| CHANGES[mistake.id].iter().cloned()).collect();
         if way.autograd {
             changes.retain(|change| !change.relation.is_backward());
         }
+        let right = self.first_pass(way.single)?;
         // Where the shapes do not fit, as for the transpose of what is not square, a mistake cannot be made.
         let mut but = BTreeSet::new();
         loop {
-            let graph = self.graph.with(&changes, &but)?;
-            match Compiled::new(&graph, &self.shapes, &self.known) {
-                Ok(compiled) => return self.computed(&graph, compiled, way),
+            let (graph, same) = self.graph.with(&changes, &but)?;
+            match right.with(&graph, &same, &self.known) {
+                Ok(compiled) => {
+                    let changed: Vec<bool> = same.iter().map(Option::is_none).collect();
+                    return self.computed(&graph, compiled, &graph.affected(&changed), way);
+                }
                 Err(group) => but.insert(group).then_some(())?,
             }
         }
     }
 
-    fn computed(&self, graph: &Graph, mut compiled: Compiled, way: Way) -> Option<Values> {
+    /// The tensors of the equations that are affected.
+    fn computed(&self, graph: &Graph, mut compiled: Compiled, affected: &[bool], way: Way) -> Option<Values> {
         let Self { golden, steps, .. } = *self;
-        compiled.single = way.single;
         let [backward, optimiser] = graph.parts();
         let end = graph.equations.len();
-        let seeds = seeds(golden, &graph.lengths)?;
+        let mut tensors: BTreeSet<&str> =
+            graph.equations.iter().zip(affected).filter(|(_, affected)| **affected).map(|(e, _)| &*e.tensor).collect();
+        if way.autograd {
+            // All gradients are derived anew.
+            tensors.extend(self.shapes.keys().filter(|name| !self.has(name, Until::Forward)).map(String::as_str));
+        }
         let mut out = Values::new();
         let mut collect = |compiled: &Compiled, which: &dyn Fn(&str) -> bool| {
-            for name in self.shapes.keys().filter(|name| which(name)) {
+            for name in self.shapes.keys().filter(|name| tensors.contains(name.as_str()) && which(name)) {
                 out.insert(name.clone(), compiled.tensor(name, None)?);
             }
             Some(())
         };
+        compiled.run(0..backward, &|_, place| affected[place])?;
+        if way.until == Until::Forward {
+            collect(&compiled, &|name| self.has(name, Until::Forward))?;
+            return Some(out);
+        }
+        let seeds = seeds(golden, &graph.lengths)?;
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
-        for pass in 0..if way.first_pass { 1 } else { steps.max(1) } {
+        for pass in 0..if way.until == Until::End { steps.max(1) } else { 1 } {
             if pass > 0 {
                 for (name, x) in constants(1, pass as f64) {
                     compiled.set(&name.replace("correct_", "fresh_"), &x);
                     compiled.set(&name, &x);
                 }
                 next(&mut compiled, golden);
+                compiled.run(0..backward, &|_, _| true)?;
             }
-            compiled.run(0..backward, &|_, _| true)?;
+            let is_wanted = |place: usize| pass > 0 || affected[place];
             if way.autograd {
                 let gradient = compiled.back(0..backward, &seeds)?;
                 for name in self.shapes.keys() {
@@ -129,9 +180,9 @@ impl<'a> Planting<'a> {
                     }
                 }
             } else {
-                compiled.run(backward..optimiser, &|_, _| true)?;
+                compiled.run(backward..optimiser, &|_, place| is_wanted(place))?;
             }
-            compiled.run(optimiser..end, &|_, _| true)?;
+            compiled.run(optimiser..end, &|_, place| way.autograd || is_wanted(place))?;
             // The gradients are those of the first pass, the optimiser's tensors those of the last.
             if pass == 0 {
                 collect(&compiled, &|_| true)?;
@@ -141,8 +192,10 @@ impl<'a> Planting<'a> {
                 norms.push(compiled.tensor("opt.norms", None)?.sum());
             }
         }
-        if steps > 0 {
-            collect(&compiled, &|name| name.starts_with("opt."))?;
+        if steps > 0 && way.until == Until::End {
+            for name in self.shapes.keys().filter(|name| name.starts_with("opt.")) {
+                out.insert(name.clone(), compiled.tensor(name, None)?);
+            }
             for (name, numbers) in [("opt.losses", losses), ("opt.norms", norms)] {
                 out.insert(name.into(), Array1::from(numbers).into_dyn());
             }

@@ -447,19 +447,44 @@ impl Compiled {
         for (name, shape) in shapes {
             out.allocate(name, shape);
         }
+        out.compile(graph, &vec![None; graph.equations.len()], known)?;
+        Ok(out)
+    }
+
+    /// The same for a graph with changes. For each of its equations, `same_here` has the place of the same one in this
+    /// graph, if there is one.
+    pub(super) fn with(
+        &self,
+        graph: &Graph,
+        same_here: &[Option<usize>],
+        known: &BTreeMap<String, ArrayD<f64>>,
+    ) -> Result<Self, usize> {
+        let mut out = self.clone();
+        out.compile(graph, same_here, known)?;
+        Ok(out)
+    }
+
+    fn compile(
+        &mut self,
+        graph: &Graph,
+        same_here: &[Option<usize>],
+        known: &BTreeMap<String, ArrayD<f64>>,
+    ) -> Result<(), usize> {
         for Equation { group, relation, tensor, .. } in &graph.equations {
-            if !out.tensors.contains_key(tensor) {
-                let leaves = Addresses { graph, group: *group, tensors: &out.tensors, known };
+            if !self.tensors.contains_key(tensor) {
+                let leaves = Addresses { graph, group: *group, tensors: &self.tensors, known };
                 let shape = Sizes::shape(relation, &leaves).ok_or(*group)?;
-                out.allocate(tensor, &shape);
+                self.allocate(tensor, &shape);
             }
         }
-        for Equation { group, relation, tensor, .. } in &graph.equations {
-            let leaves = Addresses { graph, group: *group, tensors: &out.tensors, known };
-            out.steps.push(Arc::new(Step::compile(relation, &Weights::new(), tensor, &leaves).ok_or(*group)?));
+        let here = std::mem::take(&mut self.steps);
+        for (Equation { group, relation, tensor, .. }, same) in graph.equations.iter().zip(same_here) {
+            let leaves = Addresses { graph, group: *group, tensors: &self.tensors, known };
+            let step = || Step::compile(relation, &Weights::new(), tensor, &leaves).map(Arc::new).ok_or(*group);
+            self.steps.push(same.map_or_else(step, |place| Ok(here[place].clone()))?);
         }
-        out.blocks = blocks(graph, &out.steps);
-        Ok(out)
+        self.blocks = blocks(graph, &self.steps);
+        Ok(())
     }
 
     fn allocate(&mut self, name: &str, shape: &[usize]) {

@@ -8,7 +8,7 @@ use crate::golden::mistakes::{Mistake, named};
 use crate::golden::plain::Kind;
 use crate::golden::program::Program;
 use crate::golden::relations::findings::{Finding, Given, findings};
-use crate::golden::relations::planted::{Planting, Way};
+use crate::golden::relations::planted::{Planting, Until, Way};
 use crate::golden::tolerance::Profile;
 
 /// The cases on which the search is tested, without the long ones.
@@ -142,7 +142,7 @@ fn the_relations_compute_every_case_forward_and_backward() {
     for case in valid().filter(|case| !case.entry.program.is_of_pictures()) {
         let planting = Planting::new(case).unwrap();
         for autograd in [false, true] {
-            let values = planting.right(Way { autograd, single: false, first_pass: false }).unwrap();
+            let values = planting.right(Way { autograd, single: false, until: Until::End }).unwrap();
             let kind = |name: &str| if case.is_exact(name) { Kind::Index } else { Kind::Real };
             let found: FoundTensors =
                 values.into_iter().map(|(name, x)| (name.clone(), Found::computed(kind(&name), x))).collect();

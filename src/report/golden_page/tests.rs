@@ -14,7 +14,7 @@ use crate::golden::difference::Deviation;
 use crate::golden::make::{self, MakeOptions};
 use crate::golden::mistakes::{Mistake, named};
 use crate::golden::plain::Plain;
-use crate::golden::relations::planted::{Planting, Way};
+use crate::golden::relations::planted::{Planting, Until, Way};
 use crate::golden::suite::{Format, Suite};
 use crate::golden::tolerance::Profile;
 
@@ -52,7 +52,7 @@ fn checkup(
             written = run.trace.entries.into_iter().map(|e| (e.name, e.values.mapv(f64::from))).collect();
             let entry = suite.manifest.cases.iter().find(|entry| entry.id == case.id).unwrap();
             let loaded = suite.load(entry).unwrap();
-            let way = Way { autograd: true, single: true, first_pass: false };
+            let way = Way { autograd: true, single: true, until: Until::End };
             if let Some(values) = Planting::new(&loaded).unwrap().values(mistakes, way) {
                 written.extend(values);
             }
