@@ -35,6 +35,8 @@ pub(crate) enum Rounding {
     Tf32Truncated,
     /// To bfloat16.
     Bf16,
+    /// To bfloat16, the rest cut off, as by reading the upper 16 bits.
+    Bf16Truncated,
     /// To half precision.
     F16,
     /// To this many bits after the binary point, up or down at random (drawn from the value and the
@@ -65,6 +67,7 @@ impl Rounding {
             }
             Self::Tf32Truncated => T::from_f64(f64::from(f32::from_bits(single.to_bits() & !REST))),
             Self::Bf16 => T::from_f64(bf16::from_f32(single).to_f64()),
+            Self::Bf16Truncated => T::from_f64(f64::from(f32::from_bits(single.to_bits() & 0xffff_0000))),
             Self::F16 => T::from_f64(f16::from_f32(single).to_f64()),
             Self::Dithered { bits, seed } => {
                 let rest = (1u32 << (23 - bits)) - 1;

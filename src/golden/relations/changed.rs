@@ -83,6 +83,8 @@ impl Edit {
                 }
                 Some(rows)
             }
+            Whole::Modulo(n) => Some(right.mapv(|x| if x < 0.0 { x } else { x % *n as f64 })),
+            Whole::SignedByte => Some(right.mapv(|x| (x + 128.0).rem_euclid(256.0) - 128.0)),
             Whole::Transposed => {
                 let [rows, columns] = *right.shape() else { return None };
                 (rows == columns).then(|| right.t().to_owned())
@@ -142,19 +144,24 @@ fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> 
             let values = (0..size).map(|index| if test.holds(index, size) { weight } else { 1.0 }).collect();
             Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
         }
-        Summands::Vectors | Summands::Matrices | Summands::LastTensor => {
+        Summands::Vectors | Summands::Matrices | Summands::LastTensor | Summands::Element(_) => {
             let parts = &case.graph.concatenated;
             let mut values = Vec::new();
             for (k, (tensor, _)) in parts.iter().enumerate() {
                 let x = case.golden.inputs.get(tensor).or_else(|| case.golden.expected.get(tensor))?;
                 let axes = x.ndim() - usize::from(tensor.starts_with("in."));
                 let steps = if tensor.starts_with("in.") { x.shape()[0] } else { 1 };
+                let numbers = x.len() / steps.max(1);
+                if let Summands::Element(test) = summands {
+                    values.extend((0..numbers).map(|at| if test.holds(at, numbers) { weight } else { 1.0 }));
+                    continue;
+                }
                 let is = match summands {
                     Summands::Vectors => axes < 2,
                     Summands::Matrices => axes > 1,
                     _ => k + 1 == parts.len(),
                 };
-                values.extend(std::iter::repeat_n(if is { weight } else { 1.0 }, x.len() / steps.max(1)));
+                values.extend(std::iter::repeat_n(if is { weight } else { 1.0 }, numbers));
             }
             Some(Lettered { letters: vec!['x'], values: ArrayD::from_shape_vec(IxDyn(&[values.len()]), values).ok()? })
         }
@@ -169,6 +176,7 @@ fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> 
             };
             for at in tokens() {
                 let is = match summands {
+                    Summands::Token(test) => test.holds(at.0 * steps + at.1, lengths.len() * steps),
                     Summands::LastToken => at.1 + 1 == lengths[at.0],
                     Summands::NotLastOccurrence => tokens().any(|other| other > at && same(at, other)),
                     Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),

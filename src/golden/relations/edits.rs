@@ -1,6 +1,6 @@
 //! What a backend may compute in the place of a relation: single changes of it, each with a cost.
 
-use super::language::{At, Axis, Factor, Function, GATES, Initial, Relation, Term};
+use super::language::{At, Axis, Factor, Function, GATES, Initial, Reading, Relation, Term};
 use super::places::{Test, plain_axes};
 use crate::golden::arithmetic::Rounding;
 
@@ -8,6 +8,10 @@ use crate::golden::arithmetic::Rounding;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Summands {
     Index(char, Test),
+    /// The number of a token, b T + t.
+    Token(Test),
+    /// The place within a parameter.
+    Element(Test),
     /// Each row's own last token.
     LastToken,
     /// All but the last, or the first, occurrence of a word.
@@ -49,6 +53,10 @@ pub(super) enum Whole {
     Transposed,
     /// Each row divided by its norm.
     Normalised,
+    /// An index modulo this.
+    Modulo(usize),
+    /// Kept in a signed integer of 8 bits, which wraps around.
+    SignedByte,
     /// The blocks of the gates in another order.
     Blocks([usize; 3]),
 }
@@ -77,11 +85,12 @@ pub(super) struct Edit {
     pub says: String,
 }
 
-const ROUNDINGS: [(Rounding, &str); 4] = [
+const ROUNDINGS: [(Rounding, &str); 5] = [
     (Rounding::Bf16, "bf16"),
     (Rounding::F16, "f16"),
     (Rounding::Tf32, "TF32"),
     (Rounding::Tf32Truncated, "TF32 (cut off)"),
+    (Rounding::Bf16Truncated, "bf16 (cut off)"),
 ];
 const ORDERS: [([usize; 3], &str); 5] = [
     ([1, 0, 2], "z, r, n"),
@@ -140,6 +149,7 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
     list.of_result();
     list.of_places();
     list.copies();
+    list.of_terms();
     for term in 0..relation.terms.len() {
         list.of_term(term);
         list.of_summands(term);
@@ -228,6 +238,12 @@ impl List<'_> {
                 });
             }
         }
+        self.push(1.5, "is kept in a signed byte, which wraps around".into(), |edit| edit.whole = Whole::SignedByte);
+        if relation.argmax {
+            for n in [8, 16, 32, 64, 128] {
+                self.push(1.2, format!("is the index modulo {n}"), |edit| edit.whole = Whole::Modulo(n));
+            }
+        }
         if relation.out.axes.len() == 2 {
             self.push(1.1, "is transposed".into(), |edit| edit.whole = Whole::Transposed);
             self.push(1.2, "has its rows divided by their L2 norm".into(), |edit| edit.whole = Whole::Normalised);
@@ -285,6 +301,69 @@ impl List<'_> {
         }
     }
 
+    /// Several terms at once.
+    fn of_terms(&mut self) {
+        let relation = self.relation;
+        // What is carried from the step before or after.
+        let is_carried = |term: &Term| {
+            let axes = || term.factors.iter().flat_map(|factor| &factor.axes);
+            axes().any(|axis| matches!(axis.letter, 't' | 'u' | 's') && matches!(axis.at, At::Shift(by) if by != 0))
+        };
+        let carried = relation.terms.iter().filter(|term| is_carried(term)).count();
+        if carried > 1 && carried < relation.terms.len() {
+            let next = relation.is_backward();
+            let step = if next { "after" } else { "before" };
+            self.push(1.1, format!("lacks everything that is carried from the step {step}"), |edit| {
+                edit.relation.terms.retain(|term| !is_carried(term));
+            });
+        }
+        // Factors of two terms exchanged.
+        for (i, first) in relation.terms.iter().enumerate() {
+            for (l, second) in relation.terms.iter().enumerate().skip(i + 1) {
+                for (f, one) in first.factors.iter().enumerate() {
+                    for (g, other) in second.factors.iter().enumerate() {
+                        if one.letters() == other.letters() && one != other {
+                            self.push(1.2, format!("has {one} and {other} exchanged"), |edit| {
+                                edit.relation.terms[i].factors[f] = other.clone();
+                                edit.relation.terms[l].factors[g] = one.clone();
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        // The sum goes on from that of the place before.
+        let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
+        for letter in relation.out.letters().into_iter().filter(|_| sums && !relation.argmax) {
+            let before = |factor: &Factor| {
+                let mut factor = factor.clone();
+                for axis in factor.axes.iter_mut().filter(|axis| axis.letter == letter) {
+                    if let At::Shift(by) = axis.at {
+                        axis.at = At::Shift(by - 1);
+                    }
+                }
+                factor
+            };
+            let is_moved = |term: &Term| {
+                let plain = |axis: &Axis| axis.letter == letter && matches!(axis.at, At::Shift(_));
+                term.factors.iter().any(|factor| factor.axes.iter().any(plain))
+            };
+            if relation.terms.iter().all(is_moved) {
+                self.push(
+                    1.3,
+                    format!("has the sum of {letter} − 1 in it too: it is not cleared in between"),
+                    |edit| {
+                        let earlier = relation.terms.iter().map(|term| Term {
+                            coefficient: term.coefficient,
+                            factors: term.factors.iter().map(before).collect(),
+                        });
+                        edit.relation.terms.extend(earlier);
+                    },
+                );
+            }
+        }
+    }
+
     /// A term left out, with another sign or size, or with the factor of another term.
     fn of_term(&mut self, i: usize) {
         let (relation, own) = (self.relation, self.relation.out.letters());
@@ -316,6 +395,11 @@ impl List<'_> {
             ] {
                 self.push(1.2, format!("leaves out the gradients of {text}"), |edit| {
                     edit.weights = Some((i, summands, 0.0));
+                });
+            }
+            for n in [8, 16, 32, 64, 128, 256] {
+                self.push(1.5, format!("counts only the first {n} numbers of each parameter's gradient"), |edit| {
+                    edit.weights = Some((i, Summands::Element(Test::From(n)), 0.0));
                 });
             }
         }
@@ -365,6 +449,11 @@ impl List<'_> {
             }
         }
         if (summed.contains(&'t') && summed.contains(&'b')) || scattered.contains(&'t') {
+            for test in Test::fixed() {
+                self.push(1.8, format!("leaves out the tokens with {}", test.says("b T + t")), |edit| {
+                    edit.weights = Some((i, Summands::Token(test), 0.0));
+                });
+            }
             self.push(1.5, "leaves out each row's last token".into(), |edit| {
                 edit.weights = Some((i, Summands::LastToken, 0.0));
             });
@@ -606,14 +695,33 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
         change(
             1.0,
             format!("reads {factor} with its two strides exchanged"),
-            Factor { turned: true, ..factor.clone() },
+            Factor { reading: Reading::Exchanged, ..factor.clone() },
         );
+    }
+    if factor.axes.len() == 2 && factor.block.is_none() {
+        change(
+            1.2,
+            format!("reads {factor} with the number of its rows as the stride of a row"),
+            Factor { reading: Reading::RowsAsStride, ..factor.clone() },
+        );
+        for n in [4, 8, 16, 32] {
+            let padded = format!("reads {factor} as if its rows were padded to a multiple of {n}");
+            change(1.4, padded, Factor { reading: Reading::Padded(n), ..factor.clone() });
+            let aligned = format!("reads {factor} with each row's beginning rounded down to a multiple of {n}");
+            change(1.4, aligned, Factor { reading: Reading::Aligned(n), ..factor.clone() });
+        }
+    }
+    if factor.block.is_some_and(|block| block > 0) {
+        for n in [4, 8, 16, 32] {
+            let says = format!("reads {factor} as if each block were padded to a multiple of {n}");
+            change(1.4, says, Factor { reading: Reading::Padded(n), ..factor.clone() });
+        }
     }
     if factor.axes.len() == 2 && factor.axes[0].letter == 'j' && factor.leaf.starts_with('W') {
         change(
             1.1,
             format!("reads each block of {factor} transposed"),
-            Factor { blocks_turned: true, ..factor.clone() },
+            Factor { reading: Reading::BlocksTurned, ..factor.clone() },
         );
     }
     if factor.axes.first().is_some_and(|axis| axis.letter == 'j') && factor.leaf.contains('_') {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{ArrayD, Axis as Dimension, IxDyn, Slice};
+use ndarray::{ArrayD, Axis as Dimension, Dimension as _, IxDyn, Slice};
 
-use super::language::{At, Factor, Initial, Relation};
+use super::language::{At, Factor, Initial, Reading, Relation};
 
 /// What a group of equations reads: its leaves by their short names.
 pub(super) trait Leaves {
@@ -34,6 +34,16 @@ impl Factor {
         if let Some(block) = self.block {
             let axis = x.ndim().checked_sub(1)?;
             let hidden = x.shape()[axis] / 3;
+            if let Reading::Padded(n) = self.reading {
+                let begin = block * hidden.next_multiple_of(n);
+                let mut shape = x.shape().to_vec();
+                shape[axis] = hidden;
+                return Some(ArrayD::from_shape_fn(IxDyn(&shape), |at| {
+                    let mut at = at.slice().to_vec();
+                    at[axis] += begin;
+                    x.get(IxDyn(&at)).copied().unwrap_or(0.0)
+                }));
+            }
             let rows = Slice::from(block * hidden..(block + 1) * hidden);
             x = x.slice_axis(Dimension(axis), rows).to_owned();
         }
@@ -45,22 +55,23 @@ impl Factor {
                 x.slice_axis_mut(Dimension(0), rows(to)).assign(&from.slice_axis(Dimension(0), rows(block)));
             }
         }
-        if self.blocks_turned {
-            let [rows, columns] = *x.shape() else { return None };
-            if rows != 3 * columns {
-                return None;
-            }
-            let from = x.clone();
-            x = ArrayD::from_shape_fn(x.raw_dim(), |at| {
-                from[IxDyn(&[at[0] / columns * columns + at[1], at[0] % columns])]
-            });
+        if self.reading == Reading::Own {
+            return Some(x);
         }
-        if self.turned {
-            let [rows, columns] = *x.shape() else { return None };
-            let flat = x.as_standard_layout().into_owned();
-            let flat = flat.as_slice()?;
-            x = ArrayD::from_shape_fn(IxDyn(&[rows, columns]), |at| flat[at[0] + at[1] * rows]);
+        let [rows, columns] = *x.shape() else { return None };
+        let flat: Vec<f64> = x.iter().copied().collect();
+        let place = |row: usize, column: usize| match self.reading {
+            Reading::Own => row * columns + column,
+            Reading::Exchanged => row + column * rows,
+            Reading::BlocksTurned => (row / columns * columns + column) * columns + row % columns,
+            Reading::RowsAsStride => (row * rows + column) % flat.len(),
+            Reading::Padded(n) => row * columns.next_multiple_of(n) + column,
+            Reading::Aligned(n) => row * columns / n * n + column,
+        };
+        if self.reading == Reading::BlocksTurned && rows != 3 * columns {
+            return None;
         }
+        x = ArrayD::from_shape_fn(IxDyn(&[rows, columns]), |at| flat.get(place(at[0], at[1])).copied().unwrap_or(0.0));
         Some(x)
     }
 

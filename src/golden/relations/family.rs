@@ -139,24 +139,25 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             .collect();
         sets.sort_unstable();
         sets.dedup();
-        let mut best: Option<Place> = None;
-        let mut offer = |place: Place| {
-            if best.as_ref().is_none_or(|best| place.cost() < best.cost()) {
-                best = Some(place);
-            }
-        };
-        for (k, atom) in atoms.iter().enumerate() {
-            if sets.iter().all(|set| set >> k & 1 == 0) {
-                offer(Place(vec![atom.clone()]));
-            }
-            for (l, other) in atoms.iter().enumerate().skip(k + 1) {
-                if sets.iter().all(|set| set >> k & set >> l & 1 == 0) {
-                    offer(Place(vec![atom.clone(), other.clone()]));
+        let apart = |all: &[usize]| sets.iter().all(|set| all.iter().any(|k| set >> k & 1 == 0));
+        let place = |all: &[usize]| Place(all.iter().map(|&k| atoms[k].clone()).collect());
+        let mut places: Vec<Place> = Vec::new();
+        for k in 0..atoms.len() {
+            places.extend(apart(&[k]).then(|| place(&[k])));
+            places.extend((k + 1..atoms.len()).filter(|&l| apart(&[k, l])).map(|l| place(&[k, l])));
+        }
+        places.extend(self.bounds(others));
+        if places.is_empty() {
+            // A third condition about the settings or the part of the model.
+            let facts = (0..atoms.len()).filter(|&k| matches!(atoms[k], Atom::Fact(_) | Atom::NotFact(_)));
+            for k in facts {
+                for l in (0..atoms.len()).filter(|&l| l != k) {
+                    let others = (l + 1..atoms.len()).filter(|&m| m != k);
+                    places.extend(others.filter(|&m| apart(&[k, l, m])).map(|m| place(&[k, l, m])));
                 }
             }
         }
-        self.bounds(others).into_iter().for_each(|atom| offer(Place(vec![atom])));
-        best
+        places.into_iter().min_by(|a, b| a.cost().total_cmp(&b.cost()))
     }
 
     /// The conditions that hold at all of some elements, at most 128.
@@ -188,6 +189,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         elsewhere.sort_by_key(ToString::to_string);
         elsewhere.dedup();
         atoms.extend(elsewhere);
+        atoms.extend(Test::fixed().map(Atom::Row));
+        atoms.extend([4, 8, 16, 32].map(Atom::TileDiagonal));
         if map.has_words() {
             atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128, 256].map(Test::From)).map(Atom::Word));
             atoms.push(Atom::LargestWord);
@@ -213,7 +216,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     }
 
     /// Bounds on leaves of the relation that part the wrong elements from others.
-    fn bounds(&self, others: &[Element]) -> Vec<Atom> {
+    fn bounds(&self, others: &[Element]) -> Vec<Place> {
         if self.wrong.len() < FOR_A_BOUND || others.len() < FOR_A_BOUND {
             return Vec::new();
         }
@@ -225,7 +228,10 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         }
         let mut bounds = Vec::new();
         let exact = first.exact;
-        let choices = factors.into_iter().map(|factor| Some(Box::new(factor))).chain((!exact).then_some(None));
+        let magnitudes: Vec<Factor> =
+            factors.iter().map(|factor| Factor { function: Function::Abs, ..factor.clone() }).collect();
+        let choices = factors.into_iter().chain(magnitudes);
+        let choices = choices.map(|factor| Some(Box::new(factor))).chain((!exact).then_some(None));
         for factor in choices {
             let loaded: Vec<Option<Lettered>> = match &factor {
                 Some(factor) => self.maps.iter().map(|map| map.load(factor)).collect(),
@@ -235,22 +241,27 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                 Some(_) => loaded[s].as_ref().and_then(|x| self.maps[s].value(x, &self.maps[s].at(place))),
                 None => self.sites[s].right.as_slice().map(|right| right[place]),
             };
-            let range = |elements: &[Element]| {
-                let mut range = (f64::INFINITY, f64::NEG_INFINITY);
-                for &(s, place) in elements {
-                    let value = value(s, place)?;
-                    range = (range.0.min(value), range.1.max(value));
-                }
-                Some(range)
+            let values = |elements: &[Element]| -> Option<Vec<f64>> {
+                elements.iter().map(|&(s, place)| value(s, place)).collect()
             };
-            let (Some(wrong), Some(others)) = (range(&self.wrong), range(others)) else { continue };
+            let (Some(wrong), Some(others)) = (values(&self.wrong), values(others)) else { continue };
+            let least = wrong.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = wrong.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            if others.iter().any(|x| !(*x < least || *x > most)) {
+                continue;
+            }
+            let below = others.iter().copied().filter(|x| *x < least).fold(f64::NEG_INFINITY, f64::max);
+            let above = others.iter().copied().filter(|x| *x > most).fold(f64::INFINITY, f64::min);
             let between =
                 |below: f64, above: f64| if below < 0.0 && above >= 0.0 { 0.0 } else { f64::midpoint(below, above) };
-            if wrong.1 < others.0 {
-                bounds.push(Atom::Less(factor.clone(), between(wrong.1, others.0)));
-            } else if wrong.0 > others.1 {
-                bounds.push(Atom::AtLeast(factor.clone(), between(others.1, wrong.0)));
+            let mut place = Vec::new();
+            if below.is_finite() {
+                place.push(Atom::AtLeast(factor.clone(), between(below, least)));
             }
+            if above.is_finite() {
+                place.push(Atom::Less(factor.clone(), between(most, above)));
+            }
+            bounds.push(Place(place));
         }
         bounds
     }

@@ -240,8 +240,13 @@ impl Graph {
     /// Which equations may give other values if some do: those that read them, directly or not, and those with the
     /// same left side.
     pub(super) fn affected(&self, changed: &[bool]) -> Vec<bool> {
-        let mut tensors: BTreeSet<&str> =
-            self.equations.iter().zip(changed).filter(|(_, changed)| **changed).map(|(e, _)| e.tensor.as_str()).collect();
+        let mut tensors: BTreeSet<&str> = self
+            .equations
+            .iter()
+            .zip(changed)
+            .filter(|(_, changed)| **changed)
+            .map(|(e, _)| e.tensor.as_str())
+            .collect();
         loop {
             let before = tensors.len();
             for equation in &self.equations {

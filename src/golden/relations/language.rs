@@ -236,6 +236,22 @@ pub(crate) enum Initial {
     One,
 }
 
+/// How the two axes of a leaf lie in memory, or the blocks of its last axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Own,
+    /// With its two strides exchanged.
+    Exchanged,
+    /// Each of the three square blocks is transposed.
+    BlocksTurned,
+    /// With the number of rows as the stride of a row; after the end it goes on at the beginning.
+    RowsAsStride,
+    /// As if rows, or the blocks of a row, were padded to a multiple of this; 0 after the end.
+    Padded(usize),
+    /// The beginning of each row is rounded down to a multiple of this.
+    Aligned(usize),
+}
+
 /// A leaf, read at letters.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Factor {
@@ -249,10 +265,7 @@ pub(crate) struct Factor {
     pub initial: Initial,
     /// Whether what is written after the end of a row is read too.
     pub padding: bool,
-    /// Whether its two strides are exchanged.
-    pub turned: bool,
-    /// Whether each of the three square blocks is transposed.
-    pub blocks_turned: bool,
+    pub reading: Reading,
     /// The order in which the three blocks of its first axis are read.
     pub order: [usize; 3],
     pub rounding: Rounding,
@@ -287,8 +300,7 @@ impl Factor {
             axes,
             initial: Initial::Given,
             padding: false,
-            turned: false,
-            blocks_turned: false,
+            reading: Reading::Own,
             order: [0, 1, 2],
             rounding: Rounding::Exact,
         }
@@ -372,7 +384,7 @@ impl Factor {
             None => {}
             Some("0") => factor.initial = Initial::Zero,
             Some("1") => factor.initial = Initial::One,
-            Some("T") => factor.blocks_turned = true,
+            Some("T") => factor.reading = Reading::BlocksTurned,
             Some(order) => {
                 let blocks: Vec<usize> =
                     order.chars().filter_map(|c| GATES.iter().position(|gate| gate.starts_with(c))).collect();

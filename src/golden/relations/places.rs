@@ -24,6 +24,8 @@ pub(super) enum Test {
     NotLastGroup(usize),
     /// What the last whole group has in common with one of the same width that ends at the end.
     Overlap(usize),
+    /// The second half of each group of this many.
+    SecondHalf(usize),
     /// A multiple of this, but 0.
     Multiple(usize),
     From(usize),
@@ -39,7 +41,9 @@ impl Test {
         let groups =
             groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
         let multiples = [4, 8, 16, 32].map(T::Multiple);
-        [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter().chain(multiples).chain(groups)
+        let halves = [8, 16, 32, 64].map(T::SecondHalf);
+        let single = [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter();
+        single.chain(multiples).chain(halves).chain(groups)
     }
 
     pub(super) fn holds(self, index: usize, size: usize) -> bool {
@@ -55,6 +59,7 @@ impl Test {
             Self::AnyTail(width) => index >= size / width * width,
             Self::LastGroup(width) => size > width && index >= (size - 1) / width * width,
             Self::NotLastGroup(width) => size > width && index < (size - 1) / width * width,
+            Self::SecondHalf(n) => index % n >= n / 2,
             Self::Multiple(n) => index > 0 && index.is_multiple_of(n),
             Self::From(n) => index >= n,
             Self::Below(n) => index < n,
@@ -66,7 +71,7 @@ impl Test {
         match self {
             Self::First | Self::NotFirst | Self::Last | Self::NotLast => 1.0,
             Self::Odd | Self::Even => 1.1,
-            Self::Multiple(_) => 1.3,
+            Self::Multiple(_) | Self::SecondHalf(_) => 1.3,
             Self::Tail(_) => 1.2,
             Self::AnyTail(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
@@ -93,6 +98,7 @@ impl Test {
             ),
             Self::LastGroup(width) => format!("the {letter} in the last group of {width}"),
             Self::NotLastGroup(width) => format!("every {letter} before the last group of {width}"),
+            Self::SecondHalf(n) => format!("{letter} in the second half of each group of {n}"),
             Self::Multiple(n) => format!("{letter} = {n}, {}, …", 2 * n),
             Self::From(n) => format!("{letter} ≥ {n}"),
             Self::Below(n) => format!("{letter} < {n}"),
@@ -116,6 +122,10 @@ pub(super) enum Atom {
     ShortRow,
     LongRow,
     OneToken,
+    /// The place counted over all axes but the last.
+    Row(Test),
+    /// i and j are equal modulo this.
+    TileDiagonal(usize),
     /// i = j, i ≠ j, i < j, i > j
     Diagonal,
     OffDiagonal,
@@ -146,6 +156,8 @@ impl Atom {
         match self {
             Self::Index(_, test) | Self::Unit(test) => test.cost(),
             Self::Word(test) => test.cost() + 0.1,
+            Self::Row(test) => test.cost() + 0.3,
+            Self::TileDiagonal(_) => 1.3,
             Self::Fact(_) | Self::Gate(_) | Self::LastToken | Self::OneToken | Self::Diagonal | Self::OffDiagonal => {
                 1.0
             }
@@ -184,6 +196,8 @@ impl fmt::Display for Atom {
             Self::ShortRow => "in rows shorter than T".into(),
             Self::LongRow => "in rows of two tokens or more".into(),
             Self::OneToken => "in rows of one token".into(),
+            Self::Row(test) => format!("at {}", test.says("row (all axes but the last)")),
+            Self::TileDiagonal(n) => format!("where i and j are equal modulo {n}"),
             Self::Diagonal => "on the diagonal".into(),
             Self::OffDiagonal => "off the diagonal".into(),
             Self::Above => "above the diagonal".into(),
@@ -345,6 +359,12 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::ShortRow => self.length(at).is_some_and(|length| length < self.case.graph.steps),
             Atom::LongRow => self.length(at).is_some_and(|length| length > 1),
             Atom::OneToken => self.length(at) == Some(1),
+            Atom::Row(test) => {
+                let rows = self.shape.len().saturating_sub(1);
+                let flat = at[..rows].iter().zip(&self.shape).fold(0, |flat, (&k, &size)| flat * size + k);
+                rows > 1 && test.holds(flat, self.shape[..rows].iter().product())
+            }
+            Atom::TileDiagonal(n) => pair(&|i, j| i % n == j % n),
             Atom::Diagonal => pair(&|i, j| i == j),
             Atom::OffDiagonal => pair(&|i, j| i != j),
             Atom::Above => pair(&|i, j| i < j),
