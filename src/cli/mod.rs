@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted (and saved).
 
 mod bench;
+mod compare;
 mod embed;
 mod eval;
 mod features;
@@ -15,6 +16,7 @@ mod original;
 mod profile;
 mod quote;
 mod search;
+mod series;
 mod settings;
 mod shell;
 mod signals;
@@ -68,8 +70,10 @@ enum Command {
     Features(features::Args),
     /// Find images for a sentence, or captions for an image
     Search(search::Args),
-    /// Repeat a study of the paper on the built-in scenes: trainings, a table and a figure
-    Study(study::Args),
+    /// Train with several settings and seeds, and compare the results in a table and a figure
+    Compare(Box<compare::Args>),
+    /// Repeat a study of the paper: trainings, a table and a figure
+    Study(Box<study::Args>),
     /// Build, show or convert a vocabulary
     Vocab(vocab::Args),
     /// Check every gradient by complex steps and Taylor remainders
@@ -161,7 +165,8 @@ fn dispatch(command: Command, threads: Option<usize>) -> Result<Output> {
     let own_pools = matches!(command, Command::Bench(_));
     let run = || match command {
         Command::Train(args) => train::run(*args, threads),
-        Command::Study(args) => study::run(args, threads),
+        Command::Compare(args) => compare::run(*args, threads),
+        Command::Study(args) => study::run(*args, threads),
         Command::Eval(args) => eval::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Features(args) => features::run(args),

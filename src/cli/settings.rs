@@ -125,6 +125,12 @@ impl Settings {
         Ok(Self { preset: None, given: values.iter().map(find).collect::<Result<_>>()? })
     }
 
+    /// These settings with others, which override them.
+    pub(crate) fn with(&self, others: &Self) -> Self {
+        let kept = self.given.iter().filter(|(setting, _)| !others.has(setting.key));
+        Self { preset: others.preset.or(self.preset), given: kept.chain(&others.given).cloned().collect() }
+    }
+
     /// The settings of a new run: the defaults (those of the scenes or their pixels if there is no data), then the file,
     /// then the preset, then the flags.
     pub(crate) fn resolve(&self, pixels: bool, file: Option<&Path>) -> Result<Config> {
@@ -163,6 +169,10 @@ impl Settings {
         } else {
             None
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.preset.is_none() && self.given.is_empty()
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {

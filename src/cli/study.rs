@@ -2,86 +2,149 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::load::RunArgs;
+use super::compare::{Base, Comparison, Sweep};
 use super::quote::shell_quote;
+use super::series::{Seeds, Training, beside, make};
 use super::settings::Settings;
 use super::{Output, train};
 use crate::escape;
-use crate::eval::Evaluation;
-use crate::files::{read_text, write_atomically};
-use crate::model::Config;
-use crate::report::{Score, mean_and_deviation, say, study_figure, study_steps, study_table};
-use crate::train::RunFolder;
+use crate::files::write_atomically;
+use crate::report::{Score, mean_and_deviation, study_figure, study_steps, study_table};
 
-/// Repeats a study of the paper on the built-in scenes: makes its trainings one after the other, and a table and a
-/// figure of what came out.
+/// Repeats a study of the paper: makes its trainings one after the other, and a table and a figure of what came out.
 ///
 /// Every training is an ordinary run in a folder of its own. What is done stays: after a stop the same command goes on.
+/// All studies but `ablation` are comparisons (`vsepp compare`), on the built-in scenes or with --data.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Example:\n  vsepp study ablation --run runs/ablation\n\nablation: the paper's table of augmentation and fine-tuning. A small CNN is \
-                  trained on the shapes and colours in pictures of the scenes. Then, with SH and MH: it stays as it is, and training sees the centres of \
-                  pictures (1C) or random crops (RC); or it is trained, too, from there on (RC + FT). Each is tested with one crop and with ten."
-)]
+#[command(after_help = after_help())]
 pub(crate) struct Args {
     /// Which study
-    #[arg(value_name = "NAME", value_parser = ["ablation"])]
+    #[arg(value_name = "NAME", value_parser = names())]
     name: String,
-    /// Folder of the runs, the table and the figure
-    #[arg(long, value_name = "DIR", default_value = "runs/ablation")]
-    run: PathBuf,
-    /// Seeds of each training: 0 to N − 1
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
+    /// Folder of the runs, the table and the figure [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Seeds of each training: N for 0 to N − 1, or the first and the last as in 3-5 [default: 5 for ablation, else 3]
+    #[arg(long, value_name = "N")]
+    seeds: Option<Seeds>,
+    /// Other values for the study that trains with several
+    #[arg(long, value_name = "KEY=A,B,…")]
+    sweep: Option<Sweep>,
+    #[command(flatten)]
+    base: Base,
+}
+
+const ABLATION: &str = "ablation";
+
+/// A study that is a comparison.
+struct Compared {
+    name: &'static str,
+    says: &'static str,
+    settings: &'static [&'static str],
+    sweep: Option<&'static str>,
+    pixels: bool,
+}
+
+const COMPARED: [Compared; 8] = [
+    Compared {
+        name: "loss",
+        says: "the loss and the image norm, apart: from VSE0 to VSE++ both change",
+        settings: &["sh no-imgnorm", "sh", "mh no-imgnorm", "mh"],
+        sweep: None,
+        pixels: false,
+    },
+    Compared {
+        name: "rate",
+        says: "SH and MH, each at its own best learning rate",
+        settings: &["sh", "mh"],
+        sweep: Some("learning-rate=5e-4,1e-3,2e-3,4e-3,8e-3,1.6e-2"),
+        pixels: false,
+    },
+    Compared {
+        name: "margin",
+        says: "the margin",
+        settings: &[
+            "sh margin=0.05",
+            "sh margin=0.1",
+            "sh",
+            "sh margin=0.4",
+            "mh margin=0.05",
+            "mh margin=0.1",
+            "mh",
+            "mh margin=0.4",
+        ],
+        sweep: None,
+        pixels: false,
+    },
+    Compared {
+        name: "warm-up",
+        says: "epochs with SH before MH",
+        settings: &["sh", "mh", "mh warmup-epochs=1", "mh warmup-epochs=2", "mh warmup-epochs=4"],
+        sweep: None,
+        pixels: false,
+    },
+    Compared {
+        name: "batch",
+        says: "the size of the batch",
+        settings: &["sh batch-size=32", "sh batch-size=64", "sh", "mh batch-size=32", "mh batch-size=64", "mh"],
+        sweep: None,
+        pixels: false,
+    },
+    Compared { name: "spectrum", says: "SPECTRUM", settings: &["sh", "mh"], sweep: None, pixels: false },
+    Compared { name: "noise", says: "NOISE", settings: &["sh", "mh"], sweep: None, pixels: false },
+    Compared {
+        name: "pixels",
+        says: "SH and MH from pixels, with random crops",
+        settings: &["sh view=random", "mh view=random"],
+        sweep: None,
+        pixels: true,
+    },
+];
+
+fn names() -> Vec<&'static str> {
+    [ABLATION].into_iter().chain(COMPARED.iter().map(|study| study.name)).collect()
+}
+
+fn after_help() -> String {
+    let each = COMPARED.iter().map(|study| format!("{}: {}\n", study.name, study.says)).collect::<String>();
+    format!(
+        "Examples:\n  vsepp study ablation\n  vsepp study loss --data DIR --embed-size 256 --seeds 5\n\n{ABLATION}: the paper's table of augmentation \
+         and fine-tuning. A small CNN is trained on the shapes and colours in pictures of the scenes. Then, with SH and MH: it stays as it \
+         is, and training sees the centres of pictures (1C) or random crops (RC); or it is trained, too, from there on (RC + FT). Each is \
+         tested with one crop and with ten.\n{each}"
+    )
 }
 
 const LOSSES: [&str; 2] = ["SH", "MH"];
 const WAYS: [&str; 3] = ["1C", "RC", "RC + FT"];
 /// The run that gives the encoder's weights.
 const PRETRAINING: &str = "pretraining";
-/// In the folder of a run: how long it took and its figures on the test split.
-const TEST: &str = "test.json";
 
-/// One training of a study.
-struct Training {
-    /// Its folder's name.
-    name: String,
-    /// What is different from the settings for pixels, or from the run that it begins with.
-    settings: Vec<(&'static str, OsString)>,
-    /// Loss and way, and the seed; none for the pretraining.
-    row: Option<(&'static str, &'static str, u64)>,
-}
-
-/// What is kept of a training.
-#[derive(Debug, Serialize, Deserialize)]
-struct Tested {
-    /// From the first step to the last figure; none if it was stopped in between.
-    seconds: Option<f64>,
-    /// The figures for each number of crops.
-    test: Vec<(usize, Evaluation)>,
-}
+/// Loss and way, and the seed.
+type Row = (&'static str, &'static str, u64);
 
 /// The trainings of the ablation, in an order in which each comes after those that it needs.
-fn ablation(folder: &Path, seeds: u64) -> Vec<Training> {
+fn ablation(folder: &Path, seeds: Seeds) -> Result<Vec<(Option<Row>, Training)>> {
     let text = |text: &str| OsString::from(text);
-    let mut all = vec![Training {
-        name: PRETRAINING.into(),
-        settings: vec![
-            ("labels", text("true")),
-            ("max_violation", text("false")),
-            ("learning_rate", text("4e-3")),
-            ("num_epochs", text("5")),
-            ("lr_update", text("4")),
-        ],
-        row: None,
-    }];
-    for seed in 0..seeds {
+    let training = |name: String, settings: &[(&'static str, OsString)], crops| {
+        let settings = Settings::of(settings)?;
+        // A run that begins with another one has its settings.
+        let pixels = !settings.has("init");
+        Ok::<_, anyhow::Error>(Training { name, args: train::Args::new(pixels, None, settings), crops })
+    };
+    let labels = [
+        ("labels", text("true")),
+        ("max_violation", text("false")),
+        ("learning_rate", text("4e-3")),
+        ("num_epochs", text("5")),
+        ("lr_update", text("4")),
+    ];
+    let mut all = vec![(None, training(PRETRAINING.into(), &labels, &[1][..])?)];
+    for seed in seeds.all() {
         for loss in LOSSES {
             let begun = |way: &str| format!("{}-{way}-{seed}", loss.to_lowercase());
             let is_mh = text(if loss == "MH" { "true" } else { "false" });
@@ -110,24 +173,46 @@ fn ablation(folder: &Path, seeds: u64) -> Vec<Training> {
             for (way, name, settings) in
                 [(WAYS[0], "1c", frozen("centre")), (WAYS[1], "rc", frozen("random")), (WAYS[2], "ft", tuned)]
             {
-                all.push(Training { name: begun(name), settings, row: Some((loss, way, seed)) });
+                all.push((Some((loss, way, seed)), training(begun(name), &settings, &[1, 10])?));
             }
         }
     }
-    all
+    Ok(all)
 }
 
 pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
-    let trainings = ablation(&args.run, args.seeds);
-    let (mut scores, mut seconds) = (Vec::new(), Vec::new());
-    for (k, training) in trainings.iter().enumerate() {
-        say(&format!("{} ({} of {})", training.name, k + 1, trainings.len()));
-        let Some(tested) = tested(&args.run.join(&training.name), training, threads)? else {
-            let text = format!("stopped in {}; the same command goes on\n", training.name);
-            return Ok(Output { text, json: json!({ "interrupted": training.name }), exit: 130 });
-        };
-        seconds.extend(tested.seconds);
-        if let Some((loss, way, seed)) = training.row {
+    let folder = args.run.unwrap_or_else(|| Path::new("runs").join(&args.name));
+    let seeds = |usual: &str| args.seeds.map_or_else(|| usual.parse().map_err(anyhow::Error::msg), Ok);
+    let Some(study) = COMPARED.iter().find(|study| study.name == args.name) else {
+        let has_settings = args.base.pixels || args.base.config.is_some() || !args.base.settings.is_empty();
+        ensure!(
+            !has_settings && args.sweep.is_none(),
+            "{ABLATION}: its settings are fixed; only --run and --seeds may be given"
+        );
+        return run_ablation(&folder, seeds("5")?, threads);
+    };
+    let sweep = match (args.sweep, study.sweep) {
+        (None, Some(sweep)) => Some(sweep.parse().map_err(anyhow::Error::msg)?),
+        (given, _) => given,
+    };
+    let base = Base { pixels: args.base.pixels || study.pixels, ..args.base };
+    let compared = study.settings.iter().map(|&setting| setting.into()).collect();
+    Comparison { name: args.name, compared, sweep, seeds: seeds("3")?, base }.run(&folder, threads)
+}
+
+fn run_ablation(folder: &Path, seeds: Seeds, threads: Option<usize>) -> Result<Output> {
+    let (rows, trainings): (Vec<_>, Vec<_>) = ablation(folder, seeds)?.into_iter().unzip();
+    let tested = match make(folder, &trainings, threads)? {
+        Ok(tested) => tested,
+        Err(name) => {
+            let text = format!("stopped in {name}; the same command goes on\n");
+            return Ok(Output { text, json: json!({ "interrupted": name }), exit: 130 });
+        }
+    };
+    let seconds: Vec<f64> = tested.iter().filter_map(|tested| tested.seconds).collect();
+    let mut scores = Vec::new();
+    for (row, tested) in rows.into_iter().zip(tested) {
+        if let Some((loss, way, seed)) = row {
             let score = |(crops, test)| Score { loss: loss.into(), way: way.into(), crops, seed, test };
             scores.extend(tested.test.into_iter().map(score));
         }
@@ -137,65 +222,19 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
         (place(&LOSSES, &score.loss), place(&WAYS, &score.way), score.crops, score.seed)
     });
     let table = format!("{}\n{}", study_table(&scores), study_steps(&scores, &WAYS, LOSSES));
-    let figure = study_figure(&scores, &WAYS, LOSSES);
-    let place = |end: &str| args.run.join(format!("{}.{end}", args.name));
-    write_atomically(&place("md"), table.as_bytes())?;
-    write_atomically(&place("svg"), figure.as_bytes())?;
-    let quoted = shell_quote(&args.run);
+    write_atomically(&beside(folder, ABLATION, "md"), table.as_bytes())?;
+    write_atomically(&beside(folder, ABLATION, "svg"), study_figure(&scores, &WAYS, LOSSES).as_bytes())?;
+    let quoted = shell_quote(folder);
     let longest = seconds.iter().copied().fold(0.0, f64::max);
     let (mean, _) = mean_and_deviation(&seconds);
     let text = format!(
         "{table}\n{} trainings: {mean:.0} s each, {longest:.0} s at most, {:.0} min in all\n\
-         The table and a figure are in {quoted}: {name}.md, {name}.svg\n",
+         The table and a figure are in {quoted}: {ABLATION}.md, {ABLATION}.svg\n",
         seconds.len(),
         seconds.iter().fold(0.0, |sum, s| sum + s) / 60.0,
-        name = args.name,
     );
-    let json = json!({ "run": escape::json_path(&args.run), "scores": scores, "seconds": seconds });
+    let json = json!({ "run": escape::json_path(folder), "scores": scores, "seconds": seconds });
     Ok(Output::done(text, json))
-}
-
-/// The figures of a training, which is begun, continued or done. None if it was stopped.
-fn tested(path: &Path, training: &Training, threads: Option<usize>) -> Result<Option<Tested>> {
-    let file = path.join(TEST);
-    let settings = Settings::of(&training.settings)?;
-    if file.exists() {
-        check_settings(path, &settings)?;
-        let text = read_text(&file, Config::LONGEST)?;
-        let tested = serde_json::from_str(&text).with_context(|| escape::path(&file))?;
-        return Ok(Some(tested));
-    }
-    let begun = Instant::now();
-    let resume = RunFolder::at(path).last().exists();
-    if resume {
-        check_settings(path, &settings)?;
-    }
-    let given = if resume { Settings::default() } else { settings };
-    if train::run(train::Args::of_pixels(path.into(), resume, given), threads)?.exit != 0 {
-        return Ok(None);
-    }
-    let mut test = Vec::new();
-    if training.row.is_some() {
-        let args = RunArgs::test_of(path.into());
-        let trained = args.load()?;
-        test.push((1, args.embed(&trained)?.evaluate(1)?));
-        test.push((10, args.embed_ten(&trained)?.evaluate(1)?));
-    }
-    let tested = Tested { seconds: (!resume).then(|| begun.elapsed().as_secs_f64()), test };
-    write_atomically(&file, &serde_json::to_vec(&tested)?)?;
-    Ok(Some(tested))
-}
-
-/// # Errors
-///
-/// If the run that is there was made with other settings.
-fn check_settings(path: &Path, settings: &Settings) -> Result<()> {
-    let before = RunFolder::at(path).read_config()?;
-    let mut now = before.clone();
-    settings.apply(&mut now)?;
-    let context = || format!("{}: it was made with other settings; remove its folder", escape::path(path));
-    anyhow::ensure!(now.num_epochs == before.num_epochs, context());
-    now.check_resumes(&before).with_context(context)
 }
 
 #[cfg(test)]
@@ -205,51 +244,28 @@ mod tests {
     #[test]
     fn each_training_of_the_ablation_has_valid_settings_and_comes_after_what_it_needs() {
         let folder = Path::new("runs/ablation");
-        let all = ablation(folder, 2);
+        let all = ablation(folder, "2".parse().unwrap()).unwrap();
         assert_eq!(all.len(), 1 + 2 * 2 * 3);
-        for (k, training) in all.iter().enumerate() {
-            let mut config = Config::pixels();
-            Settings::of(&training.settings).unwrap().apply(&mut config).unwrap();
-            config.check().unwrap();
-            for (key, value) in &training.settings {
-                if ["weights", "init"].contains(key) {
-                    let needed = Path::new(value).strip_prefix(folder).unwrap();
-                    let earlier = all[..k].iter().find(|other| needed.starts_with(&other.name));
-                    assert!(earlier.is_some(), "{}: {}", training.name, needed.display());
-                }
+        for (k, (_, training)) in all.iter().enumerate() {
+            let mut config = crate::model::Config::pixels();
+            training.args.settings().apply(&mut config).unwrap();
+            for needed in [&config.weights, &config.init].into_iter().flatten() {
+                let needed = needed.strip_prefix(folder).unwrap();
+                let earlier = all[..k].iter().find(|(_, other)| needed.starts_with(&other.name));
+                assert!(earlier.is_some(), "{}: {}", training.name, needed.display());
             }
+            config.check().unwrap();
         }
     }
 
-    /// A model that is trained for one epoch on features of an encoder with random numbers.
     #[test]
-    fn a_training_is_made_once_and_one_with_other_settings_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("one");
-        let settings = |rate: &str| {
-            let text = [("finetune", "false"), ("statistics", "frozen"), ("num_epochs", "1"), ("embed_size", "4")];
-            let mut all: Vec<(&'static str, OsString)> = text.map(|(key, value)| (key, value.into())).into();
-            all.push(("learning_rate", rate.into()));
-            all
-        };
-        let training = |rate| Training { name: "one".into(), settings: settings(rate), row: Some(("MH", "1C", 0)) };
-        let first = tested(&path, &training("1e-2"), None).unwrap().unwrap();
-        assert_eq!(first.test.iter().map(|(crops, _)| *crops).collect::<Vec<_>>(), [1, 10]);
-        assert!(first.test.iter().all(|(_, test)| test.images == 500) && first.seconds.is_some());
-        let written = std::fs::metadata(path.join("last.safetensors")).unwrap().modified().unwrap();
-        let again = tested(&path, &training("1e-2"), None).unwrap().unwrap();
-        assert_eq!((again.test, again.seconds), (first.test, first.seconds));
-        assert_eq!(std::fs::metadata(path.join("last.safetensors")).unwrap().modified().unwrap(), written);
-        // Without its figures, the run is tested again, not trained again.
-        std::fs::remove_file(path.join(TEST)).unwrap();
-        let again = tested(&path, &training("1e-2"), None).unwrap().unwrap();
-        assert_eq!((again.test[0].1.rsum, again.seconds), (first_rsum(&path), None));
-        let error = format!("{:#}", tested(&path, &training("2e-2"), None).err().unwrap());
-        assert!(error.contains("made with other settings") && error.contains("learning_rate"), "{error}");
-    }
-
-    fn first_rsum(run: &Path) -> f64 {
-        let args = RunArgs::test_of(run.into());
-        args.embed(&args.load().unwrap()).unwrap().evaluate(1).unwrap().rsum
+    fn the_settings_of_every_study_are_valid() {
+        for study in &COMPARED {
+            let base = Base { config: None, pixels: study.pixels, settings: Settings::default() };
+            let compared = study.settings.iter().map(|&setting| setting.into()).collect();
+            let sweep = study.sweep.map(|sweep| sweep.parse().unwrap());
+            let seeds = "1".parse().unwrap();
+            Comparison { name: study.name.into(), compared, sweep, seeds, base }.check().unwrap();
+        }
     }
 }

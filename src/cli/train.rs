@@ -22,12 +22,13 @@ use serde_json::json;
 use super::eval::{json_of, note_chance};
 use super::load::{check_run, embed};
 use super::quote::shell_quote;
+use super::series::Tested;
 use super::settings::Settings;
 use super::signals::stop_signal;
 use super::{Output, busy, note, pictures_bar};
 
 /// Trains a model. Without --data, on the built-in scenes: small pictures that the program draws.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
                         --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nThe settings' defaults are the original's with --data, and those of the scenes without; --print-config shows \
@@ -57,10 +58,27 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// A training on the pixels of the scenes, from the beginning or from another run on.
-    pub(crate) fn of_pixels(run: PathBuf, resume: bool, settings: Settings) -> Self {
-        let pixels = !settings.has("init");
-        Self { run: Some(run), resume, force: false, config: None, pixels, print_config: false, settings }
+    /// A training with these settings, in a folder that [`Self::at`] says.
+    pub(crate) fn new(pixels: bool, config: Option<PathBuf>, settings: Settings) -> Self {
+        Self { run: None, resume: false, force: false, config, pixels, print_config: false, settings }
+    }
+
+    /// The training in a folder, from the beginning or from its last checkpoint on.
+    pub(crate) fn at(&self, run: PathBuf, resume: bool) -> Self {
+        let new = if resume { Self::new(false, None, Settings::default()) } else { self.clone() };
+        Self { run: Some(run), resume, ..new }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The settings of a new run.
+    pub(crate) fn new_config(&self) -> Result<Config> {
+        let mut config = self.settings.resolve(self.pixels, self.config.as_deref())?;
+        make_paths_absolute(&mut config, None)?;
+        Ok(config)
     }
 }
 
@@ -102,6 +120,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     // A step with an encoder is long enough for all threads, and too long to be tried.
     trainer.choose_threads = threads.is_none() && config.encoder.is_none();
     let metrics = JsonLines::new(&run, config.log_step);
+    Tested::remove(run.folder().path())?;
     let mut observers = Observers { console: Console::since(begun), metrics };
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
     if let Err(error) = &outcome
@@ -132,7 +151,7 @@ fn json_path(run: &Run) -> String {
 
 /// The settings of a new run, or those of the run that is resumed.
 fn settings(args: &Args) -> Result<ValidConfig> {
-    let config = if args.resume { resumed_config(args)? } else { new_config(args)? };
+    let config = if args.resume { resumed_config(args)? } else { args.new_config()? };
     let (given, file) = (config.clone(), args.config.as_deref());
     config.check().map_err(|error| match (error.kind(), file) {
         (ErrorKind::Config { key, .. }, Some(file)) => {
@@ -202,12 +221,6 @@ fn check_sizes(config: &ValidConfig, train: &Split, others: [Option<&Split>; 2])
         );
     }
     Ok(())
-}
-
-fn new_config(args: &Args) -> Result<Config> {
-    let mut config = args.settings.resolve(args.pixels, args.config.as_deref())?;
-    make_paths_absolute(&mut config, None)?;
-    Ok(config)
 }
 
 /// Makes paths absolute, because a run must find its data from any folder. A run that goes on has its own vocabulary
@@ -383,6 +396,7 @@ fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -
     if best.is_some() {
         recalls.push(("dev", rsum, dev_chance));
     }
+    let mut tested = Tested { dev: best.as_ref().map(|best| best.dev.clone()), ..Tested::default() };
     let mut text = format!("best epoch {epoch}: dev rsum {rsum:.1}; the run is in {path}\n");
     let mut json = json!({ "run": json_path(run), "best": best, "test": null });
     if let Some(test) = test {
@@ -391,7 +405,9 @@ fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -
         recalls.push(("test", evaluation.rsum, chance));
         let _ = writeln!(text, "\n{}\n{}", evaluation_table("test", &evaluation), examples(&e)?);
         json["test"] = json_of(&evaluation, chance)?;
+        tested.test.push((1, evaluation));
     }
+    tested.write(run.folder().path())?;
     note_chance(&recalls);
     text += &advice.lines(run.folder().path());
     Ok(Output::done(text, json))

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod bench;
+mod chart;
 #[cfg(feature = "cli")]
 pub(crate) mod console;
 pub(crate) mod golden;
@@ -19,5 +20,8 @@ pub(crate) use golden::{golden_case, golden_list, golden_mistakes, golden_report
 pub(crate) use golden_page::golden_page;
 #[cfg(feature = "cli")]
 pub(crate) use jsonl::JsonLines;
-pub(crate) use study::{Score, mean_and_deviation, study_figure, study_steps, study_table};
+pub(crate) use study::{
+    Score, Series, compare_figure, compare_table, mean_and_deviation, study_figure, study_steps, study_table,
+    sweep_table,
+};
 pub(crate) use table::{evaluation_table, gradcheck_table, thousands};

@@ -1,9 +1,10 @@
-//! What came out of a study: a table and a figure, as mean and standard deviation over seeds.
+//! What came out of several trainings: tables and figures, as mean and standard deviation over seeds.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::chart::{Chart, Style};
 use crate::eval::Evaluation;
 
 /// The result of one training, seen with one crop or ten.
@@ -43,6 +44,98 @@ const FIGURES: [Figure; 7] = [
     ("rsum", |e| e.rsum),
 ];
 
+/// The heads of [`FIGURES`].
+const HEADS: &str = "n | image → captions: R@1 | R@10 | Med r | caption → images: R@1 | R@10 | Med r | rsum |";
+
+/// How many seeds, and each figure over them.
+fn figures(found: &[&Evaluation]) -> String {
+    let over = |(_, figure): Figure| plus_minus(&found.iter().map(|e| figure(e)).collect::<Vec<_>>());
+    format!("{} | {} |", found.len(), FIGURES.map(over).join(" | "))
+}
+
+/// Mean and standard deviation.
+fn plus_minus(x: &[f64]) -> String {
+    let (mean, deviation) = mean_and_deviation(x);
+    format!("{mean:.1} ± {deviation:.1}")
+}
+
+/// Mean and standard deviation of differences; a dash if there are none.
+fn difference_of(x: &[f64]) -> String {
+    if x.is_empty() {
+        return "–".into();
+    }
+    let (mean, deviation) = mean_and_deviation(x);
+    format!("{mean:+.1} ± {deviation:.1}")
+}
+
+/// The trainings with one setting.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Series {
+    /// The setting, as the user wrote it, with the best value of a sweep.
+    pub setting: String,
+    /// The figures of each seed.
+    pub seeds: Vec<(u64, Evaluation)>,
+    /// Dev rsum after each epoch, for each seed.
+    pub curves: Vec<Vec<f64>>,
+}
+
+/// The figures of each setting, and how far its rsum is from that of the first, seed by seed; in Markdown.
+#[must_use]
+pub(crate) fn compare_table(all: &[Series]) -> String {
+    let columns = "---|".repeat(1 + FIGURES.len());
+    let mut out = format!("| setting | {HEADS} rsum − that of the first |\n|---|{columns}---|\n");
+    for series in all {
+        let found: Vec<&Evaluation> = series.seeds.iter().map(|(_, test)| test).collect();
+        let of_first = |seed: u64| all[0].seeds.iter().find(|(own, _)| *own == seed).map(|(_, test)| test.rsum);
+        let differences: Vec<f64> =
+            series.seeds.iter().filter_map(|(seed, test)| Some(test.rsum - of_first(*seed)?)).collect();
+        let setting = series.setting.replace('|', "\\|");
+        let _ = writeln!(out, "| {setting} | {} {} |", figures(&found), difference_of(&differences));
+    }
+    out
+}
+
+/// The dev rsum of every value of a sweep, over the seeds; the best one of each setting is bold. In Markdown.
+#[must_use]
+pub(crate) fn sweep_table(key: &str, values: &[String], rows: &[(String, Vec<Vec<f64>>, usize)]) -> String {
+    let mut out = format!("| dev rsum; {key}: | {} |\n|---|{}\n", values.join(" | "), "---|".repeat(values.len()));
+    for (setting, by_value, best) in rows {
+        let cell = |(place, x): (usize, &Vec<f64>)| {
+            let text = plus_minus(x);
+            if place == *best { format!("**{text}**") } else { text }
+        };
+        let cells: Vec<String> = by_value.iter().enumerate().map(cell).collect();
+        let _ = writeln!(out, "| {setting} | {} |", cells.join(" | "));
+    }
+    out
+}
+
+/// Dev rsum by epoch: thin lines for the seeds, a thick one for their mean.
+#[must_use]
+pub(crate) fn compare_figure(all: &[Series]) -> String {
+    let numbers = all.iter().flat_map(|series| series.curves.iter().flatten().copied());
+    let mut chart = Chart::new(numbers, "dev rsum");
+    let epochs = all.iter().flat_map(|series| series.curves.iter().map(Vec::len)).max().unwrap_or(0);
+    for epoch in (0..epochs).step_by(epochs.div_ceil(15).max(1)) {
+        chart.below(Chart::x(epoch, epochs), &(epoch + 1).to_string());
+    }
+    for (k, series) in all.iter().enumerate() {
+        let style = Style::of(k);
+        let points = |curve: &[f64]| -> Vec<(f64, f64)> {
+            curve.iter().enumerate().map(|(epoch, &rsum)| (Chart::x(epoch, epochs), rsum)).collect()
+        };
+        if series.curves.len() > 1 {
+            series.curves.iter().for_each(|curve| chart.line(&points(curve), style, true));
+        }
+        let shortest = series.curves.iter().map(Vec::len).min().unwrap_or(0);
+        let at = |epoch: usize| series.curves.iter().map(|curve| curve[epoch]).collect::<Vec<_>>();
+        let mean: Vec<f64> = (0..shortest).map(|epoch| mean_and_deviation(&at(epoch)).0).collect();
+        chart.line(&points(&mean), style, false);
+        chart.legend(style, &series.setting);
+    }
+    chart.finish()
+}
+
 /// A row of the table: loss, way, crops.
 type Row<'a> = (&'a str, &'a str, usize);
 
@@ -65,18 +158,11 @@ fn of_row<'s>(scores: &'s [Score], (loss, way, crops): Row<'_>) -> Vec<&'s Score
 /// The figures of each row, in Markdown.
 #[must_use]
 pub(crate) fn study_table(scores: &[Score]) -> String {
-    let mut out = String::from(
-        "| loss | training | crops | n | image → captions: R@1 | R@10 | Med r | caption → images: R@1 | R@10 | Med r | rsum |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
+    let columns = "---|".repeat(1 + FIGURES.len());
+    let mut out = format!("| loss | training | crops | {HEADS}\n|---|---|---|{columns}\n");
     for row in rows(scores) {
-        let found = of_row(scores, row);
-        let _ = write!(out, "| {} | {} | {} | {} |", row.0, row.1, row.2, found.len());
-        for (_, figure) in FIGURES {
-            let (mean, deviation) = mean_and_deviation(&found.iter().map(|s| figure(&s.test)).collect::<Vec<_>>());
-            let _ = write!(out, " {mean:.1} ± {deviation:.1} |");
-        }
-        out.push('\n');
+        let found: Vec<&Evaluation> = of_row(scores, row).into_iter().map(|score| &score.test).collect();
+        let _ = writeln!(out, "| {} | {} | {} | {}", row.0, row.1, row.2, figures(&found));
     }
     out
 }
@@ -85,12 +171,7 @@ pub(crate) fn study_table(scores: &[Score]) -> String {
 fn difference(scores: &[Score], from: Row<'_>, to: Row<'_>) -> String {
     let before = of_row(scores, from);
     let one = |after: &&Score| Some(after.test.rsum - before.iter().find(|s| s.seed == after.seed)?.test.rsum);
-    let all: Vec<f64> = of_row(scores, to).iter().filter_map(one).collect();
-    if all.is_empty() {
-        return "–".into();
-    }
-    let (mean, deviation) = mean_and_deviation(&all);
-    format!("{mean:+.1} ± {deviation:.1}")
+    difference_of(&of_row(scores, to).iter().filter_map(one).collect::<Vec<_>>())
 }
 
 /// What each step of the ladder of ways adds to rsum, and what the second loss adds to the first; in Markdown.
@@ -117,86 +198,32 @@ pub(crate) fn study_steps(scores: &[Score], ladder: &[&str], losses: [&str; 2]) 
     out
 }
 
-const WIDTH: f64 = 680.0;
-const HEIGHT: f64 = 340.0;
-/// Left, right, top and bottom of the axes.
-const AXES: [f64; 4] = [60.0, 520.0, 20.0, 290.0];
-const COLOURS: [&str; 2] = ["#888888", "#c0392b"];
-
 /// The rsum of each way: a dot for each seed, a line through the means; one crop full, ten crops dashed.
 #[must_use]
-#[allow(clippy::cast_possible_truncation)] // a scale for display
 pub(crate) fn study_figure(scores: &[Score], ladder: &[&str], losses: [&str; 2]) -> String {
-    let [left, right, top, bottom] = AXES;
-    let all = scores.iter().map(|score| score.test.rsum);
-    let low = (all.clone().fold(f64::INFINITY, f64::min) / 20.0).floor() * 20.0;
-    let high = (all.fold(0.0, f64::max) / 20.0).ceil() * 20.0;
-    let (low, high) = if high > low { (low, high) } else { (0.0, 600.0) };
-    let y = |rsum: f64| bottom - (rsum - low) / (high - low) * (bottom - top);
-    let x = |way: usize| left + (right - left) * (way as f64 + 0.5) / ladder.len() as f64;
-    let mut svg = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' font-family='sans-serif' font-size='13'>\n\
-         <rect width='100%' height='100%' fill='white'/>\n"
-    );
-    for tick in (low as i64..=high as i64).step_by(20) {
-        let y = y(tick as f64);
-        let _ = writeln!(
-            svg,
-            "<line x1='{left}' x2='{right}' y1='{y:.1}' y2='{y:.1}' stroke='#e0e0e0'/>\
-             <text x='{}' y='{:.1}' text-anchor='end'>{tick}</text>",
-            left - 8.0,
-            y + 4.0
-        );
-    }
-    let _ = writeln!(
-        svg,
-        "<text x='16' y='{}' transform='rotate(-90 16 {0})' text-anchor='middle'>test rsum</text>",
-        f64::midpoint(top, bottom)
-    );
+    let mut chart = Chart::new(scores.iter().map(|score| score.test.rsum), "test rsum");
     for (k, way) in ladder.iter().enumerate() {
-        let _ = writeln!(svg, "<text x='{:.1}' y='{}' text-anchor='middle'>{way}</text>", x(k), bottom + 22.0);
+        chart.below(Chart::x(k, ladder.len()), way);
     }
-    for (k, (loss, colour)) in losses.iter().zip(COLOURS).enumerate() {
-        for (crops, dash, shift) in [(1, "", -6.0), (10, "6 4", 6.0)] {
-            let mut line = Vec::new();
+    for (k, loss) in losses.iter().enumerate() {
+        for (crops, shift) in [(1, -6.0), (10, 6.0)] {
+            let style = if crops == 1 { Style::of(k) } else { Style::of(k).dashed() };
+            let mut means = Vec::new();
             for (way, name) in ladder.iter().enumerate() {
-                let found = of_row(scores, (loss, name, crops));
-                let at = x(way) + shift;
-                for score in &found {
-                    let fill = if crops == 1 { colour } else { "white" };
-                    let _ = writeln!(
-                        svg,
-                        "<circle cx='{at:.1}' cy='{:.1}' r='3.5' fill='{fill}' stroke='{colour}'/>",
-                        y(score.test.rsum)
-                    );
-                }
+                let found: Vec<f64> = of_row(scores, (loss, name, crops)).iter().map(|score| score.test.rsum).collect();
+                let x = Chart::x(way, ladder.len()) + shift;
+                found.iter().for_each(|&rsum| chart.dot(x, rsum, style, crops == 1));
                 if !found.is_empty() {
-                    let (mean, _) = mean_and_deviation(&found.iter().map(|s| s.test.rsum).collect::<Vec<_>>());
-                    line.push(format!("{at:.1},{:.1}", y(mean)));
+                    means.push((x, mean_and_deviation(&found).0));
                 }
             }
-            if line.is_empty() {
-                continue;
+            if !means.is_empty() {
+                chart.line(&means, style, false);
+                chart.legend(style, &format!("{loss}, {crops} {}", if crops == 1 { "crop" } else { "crops" }));
             }
-            let points = line.join(" ");
-            let _ = writeln!(
-                svg,
-                "<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2' stroke-dasharray='{dash}'/>"
-            );
-            let legend = top + 20.0 + 24.0 * (2.0 * k as f64 + f64::from(u8::from(crops == 10)));
-            let _ = writeln!(
-                svg,
-                "<line x1='{}' x2='{}' y1='{legend}' y2='{legend}' stroke='{colour}' stroke-width='2' stroke-dasharray='{dash}'/>\
-                 <text x='{}' y='{}'>{loss}, {crops} {}</text>",
-                right + 10.0,
-                right + 34.0,
-                right + 40.0,
-                legend + 4.0,
-                if crops == 1 { "crop" } else { "crops" }
-            );
         }
     }
-    svg + "</svg>\n"
+    chart.finish()
 }
 
 #[cfg(test)]
@@ -243,6 +270,36 @@ mod tests {
         assert!(text.contains("| MH − SH | 1 | +5.0 ± 0.0 | +18.0 ± 2.0 |"), "{text}");
         let one = study_steps(&scores()[..1], &["1C", "RC"], ["SH", "MH"]);
         assert!(one.contains("| SH | 1 | – |"), "{one}");
+    }
+
+    /// Two settings, two seeds, three epochs.
+    fn series() -> Vec<Series> {
+        let of = |setting: &str, rsum: f64| Series {
+            setting: setting.into(),
+            seeds: (0..2).map(|seed| (seed, score("", "", 1, seed, rsum + 2.0 * seed as f64).test)).collect(),
+            curves: vec![vec![rsum - 20.0, rsum, rsum], vec![rsum, rsum, rsum + 2.0]],
+        };
+        vec![of("sh", 400.0), of("mh lr=2e-3", 431.0)]
+    }
+
+    #[test]
+    fn a_comparison_has_a_row_and_a_line_for_each_setting() {
+        let table = compare_table(&series());
+        let last = table.lines().last().unwrap();
+        assert_eq!(table.lines().count(), 2 + 2);
+        assert!(last.starts_with("| mh lr=2e-3 | 2 | ") && last.ends_with(" | 432.0 ± 1.4 | +31.0 ± 0.0 |"), "{table}");
+        let widths: Vec<usize> = table.lines().map(|line| line.matches('|').count()).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
+        let svg = compare_figure(&series());
+        assert_eq!(svg.matches("<polyline").count(), 2 * (2 + 1));
+        assert!(svg.contains("mh lr=2e-3") && compare_figure(&[]).ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn the_best_value_of_a_sweep_is_bold() {
+        let rows = [("mh".to_owned(), vec![vec![100.0, 102.0], vec![99.0, 99.0]], 0)];
+        let table = sweep_table("learning-rate", &["1e-3".into(), "2e-3".into()], &rows);
+        assert!(table.ends_with("| mh | **101.0 ± 1.4** | 99.0 ± 0.0 |\n"), "{table}");
     }
 
     #[test]
