@@ -15,7 +15,7 @@ use crate::loss::Violation;
 use crate::similarity::Measure;
 use crate::spec::gru::{Gru, GruLayer, gru, gru_backward};
 use crate::spec::layers::{self, Linear};
-use crate::spec::loss::{Loss, loss, loss_backward};
+use crate::spec::loss::{self as spec_loss, Loss, loss, loss_backward};
 use crate::spec::model::{self, Parameters, Side, Task};
 use crate::spec::{optim, scores};
 
@@ -61,6 +61,17 @@ fn measure(measure: Measure) -> scores::Measure {
         Measure::Cosine => scores::Measure::Cosine,
         Measure::Order => scores::Measure::Order,
         Measure::OrderSquared => scores::Measure::OrderSquared,
+    }
+}
+
+/// Which negatives count, as the specification's type.
+fn violation(violation: Violation) -> spec_loss::Violation {
+    match violation {
+        Violation::Sum => spec_loss::Violation::Sum,
+        Violation::Max => spec_loss::Violation::Max,
+        Violation::Hardest(k) => spec_loss::Violation::Hardest(k),
+        Violation::LogSumExp(temperature) => spec_loss::Violation::LogSumExp(temperature),
+        Violation::SemiHard => spec_loss::Violation::SemiHard,
     }
 }
 
@@ -224,8 +235,8 @@ impl Specified<'_> {
 
     fn loss(&mut self) -> Result<()> {
         let (s, image_ids) = self.read.loss()?;
-        let Settings { margin, max_violation, .. } = *self.settings;
-        let y = loss(&s, margin, max_violation, image_ids.as_deref());
+        let hinge = self.settings.hinge();
+        let y = loss(&s, hinge.margin, violation(hinge.violation), image_ids.as_deref());
         self.add_loss(&y, &s, image_ids.as_deref());
         self.trace.real("grad.in.scores", &loss_backward(&y));
         Ok(())
@@ -261,15 +272,14 @@ impl Specified<'_> {
 
     fn model(&mut self) -> Result<()> {
         let (mut w, batch) = self.read.model::<f64>()?;
-        let Settings { margin, max_violation, use_abs, no_imgnorm, steps, learning_rate, grad_clip, .. } =
-            *self.settings;
+        let Settings { margin, use_abs, no_imgnorm, steps, learning_rate, grad_clip, .. } = *self.settings;
         let task = Task {
             images: batch.images,
             captions: batch.captions,
             lengths: batch.lengths,
             image_ids: batch.image_ids,
             margin,
-            max_violation,
+            violation: violation(self.settings.hinge().violation),
             measure: measure(self.settings.measure),
             use_abs,
             no_imgnorm,

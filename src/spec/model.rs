@@ -18,7 +18,7 @@ pub struct Task<T> {
     pub lengths: Vec<usize>,
     pub image_ids: Option<Vec<usize>>,
     pub margin: f64,
-    pub max_violation: bool,
+    pub violation: Violation,
     pub measure: Measure,
     pub use_abs: bool,
     pub no_imgnorm: bool,
@@ -84,7 +84,7 @@ pub fn forward<T: Scalar>(w: &Parameters<T>, task: &Task<T>) -> Result<(Pass<T>,
     let projected = w.proj.as_ref().map_or(last.clone(), |proj| linear(proj, &last));
     let caption = side(projected, "caption embedding", true, task.use_abs)?;
     let scores = scores(task.measure, &image.embedding, &caption.embedding);
-    let loss = loss(&scores, task.margin, task.max_violation, task.image_ids.as_deref());
+    let loss = loss(&scores, task.margin, task.violation, task.image_ids.as_deref());
     Ok((Pass { images: task.images.clone(), image, rnn, last, caption, scores }, loss))
 }
 

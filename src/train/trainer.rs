@@ -436,9 +436,8 @@ impl<L: Loss> Trainer<L> {
         observer.event(&Event::Step(&report))?;
         let Pass { terms, scores, .. } = &self.buffers.pass;
         let negatives = self.objective.negatives(&batch.image_ids);
-        let stationary = || at_collapse(&self.objective.loss, negatives, batch.len());
-        let margin = self.config.margin;
-        if let Some(collapse) = self.progress.collapse.see(margin, &report, terms.possible, stationary, scores) {
+        let point = || (at_collapse(&self.objective.loss, negatives, batch.len()), terms.weight());
+        if let Some(collapse) = self.progress.collapse.see(self.config.margin, &report, point, scores) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())

@@ -106,7 +106,7 @@ impl Problem for ModelProblem {
     }
 }
 
-/// Both losses, all similarities, one and two layers, with and without projection; every one on a
+/// All losses, all similarities, one and two layers, with and without projection; every one on a
 /// batch with shared prefixes, repeated words, a repeated caption and two captions of one image.
 #[must_use]
 pub(super) fn models() -> Vec<ModelProblem> {
@@ -143,6 +143,9 @@ pub(super) fn models() -> Vec<ModelProblem> {
             }),
         ),
         ("vse++, same images masked", vse_pp(|c| c.mask_same_image = true)),
+        ("vse++ with the 2 hardest", vse_pp(|c| c.hardest = 2)),
+        ("vse++ with log-sum-exp, temperature 0.1", vse_pp(|c| c.temperature = 0.1)),
+        ("vse++ with semi-hard negatives", vse_pp(|c| c.semi_hard = true)),
         (
             "order++ with abs, squared, two layers",
             vse_pp(|c| {

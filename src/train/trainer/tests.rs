@@ -81,6 +81,28 @@ fn training_learns_and_gives_the_same_bits_on_any_number_of_threads() {
     assert!(best.dev.rsum > untrained.rsum + 20.0, "{} against {}", best.dev.rsum, untrained.rsum);
 }
 
+#[test]
+fn one_hardest_negative_is_mh_and_all_are_sh_to_the_bit_after_25_steps() {
+    let base = Config { num_epochs: 4, ..config() };
+    let numbers = |config: Config| {
+        let Trainer { model, adam, progress, .. } = train(&config.check().unwrap(), 1);
+        assert!(progress.step >= 25, "{}", progress.step);
+        (model, adam, progress.best)
+    };
+    let mh = numbers(Config { hardest: 1, ..base.clone() });
+    assert_eq!(numbers(Config { warmup_epochs: 0, ..base.clone() }), mh);
+    let sh = numbers(Config { max_violation: false, ..base.clone() });
+    assert_eq!(numbers(Config { hardest: base.batch_size - 1, ..base.clone() }), sh);
+    for other in [
+        Config { hardest: 3, ..base.clone() },
+        Config { temperature: 0.05, ..base.clone() },
+        Config { semi_hard: true, ..base },
+    ] {
+        let other = numbers(other);
+        assert!(other != mh && other != sh);
+    }
+}
+
 fn data_vocabulary() -> Vocabulary {
     data().0
 }
