@@ -39,6 +39,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::linalg;
+use crate::random::{below, numbered_stream};
 use crate::real::{Real, Scalar};
 
 /// One item of a batch that asks for its counterpart.
@@ -89,6 +90,8 @@ pub enum Negatives<'a> {
     Others,
     /// Those of another image: captions with equal ids `[B]` show one image (`mask_same_image`).
     OtherImages(&'a [usize]),
+    /// Those that were chosen for each query.
+    Chosen(&'a Chosen),
 }
 
 impl<'a> Negatives<'a> {
@@ -102,7 +105,102 @@ impl<'a> Negatives<'a> {
         (0..batch).filter(move |&other| match self {
             Self::Others => other != number,
             Self::OtherImages(ids) => ids[other] != ids[number],
+            Self::Chosen(chosen) => chosen.marks(query)[query.pair(other)],
         })
+    }
+}
+
+/// How many negatives of each query count, and the numbers by which they are drawn (`negatives`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// M: a query with fewer negatives keeps them all.
+    pub size: usize,
+    /// The seed of the training.
+    pub seed: u64,
+    /// The step, from 0: each draws anew, from the stream `negatives/{step}`.
+    pub step: u64,
+}
+
+/// The negatives of each query of a batch, as marks in the places of S.
+///
+/// ```
+/// use ndarray::array;
+/// use vsepp::loss::{Chosen, Negatives, Query};
+///
+/// # fn main() -> vsepp::Result<()> {
+/// let of_images = array![[false, true, true], [true, false, false], [false, true, false]];
+/// let of_captions = array![[false, true, false], [true, false, true], [true, false, false]];
+/// let chosen = Chosen::new(of_images, of_captions)?;
+/// let of = |query| Negatives::Chosen(&chosen).of(query, 3).collect::<Vec<_>>();
+/// assert_eq!(of(Query::Image(0)), [1, 2]);
+/// assert_eq!(of(Query::Caption(0)), [1, 2], "a caption's are in its column");
+/// assert_eq!(of(Query::Caption(2)), [1]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    of_images: Array2<bool>,
+    of_captions: Array2<bool>,
+    /// The negatives of a query from which some are drawn: memory for the next query.
+    left: Vec<usize>,
+}
+
+impl Chosen {
+    /// Marks [B, B]: where a caption (a column) is a negative of an image (a row), and where an image is a negative of
+    /// a caption.
+    ///
+    /// # Errors
+    ///
+    /// If they are not square and of one size, or if a right pair is marked.
+    pub fn new(of_images: Array2<bool>, of_captions: Array2<bool>) -> Result<Self> {
+        let batch = of_images.nrows();
+        for (name, marks) in [("of_images", &of_images), ("of_captions", &of_captions)] {
+            if marks.dim() != (batch, batch) {
+                return Err(Error::shape(name, format!("[B, B] with B = {batch}"), marks.shape()));
+            }
+            if let Some(i) = marks.diag().iter().position(|&marked| marked) {
+                return Err(Error::mismatch(format!("{name}: expected no right pair, found [{i}, {i}] marked")));
+            }
+        }
+        Ok(Self { of_images, of_captions, left: Vec::new() })
+    }
+
+    /// The marks in the places of S for queries of this kind.
+    #[must_use]
+    pub fn marks(&self, query: Query) -> &Array2<bool> {
+        match query {
+            Query::Image(_) => &self.of_images,
+            Query::Caption(_) => &self.of_captions,
+        }
+    }
+
+    /// Chooses the negatives of each query among the B − 1 others: those that may be its negatives, by their numbers,
+    /// and of these only as many as the sample has, without replacement.
+    pub(crate) fn choose(&mut self, batch: usize, sample: Option<Sample>, may_be: impl Fn(usize, usize) -> bool) {
+        let Self { of_images, of_captions, left } = self;
+        for marks in [&mut *of_images, &mut *of_captions] {
+            linalg::reshape(marks, (batch, batch));
+            marks.fill(false);
+        }
+        let mut sample = sample.map(|Sample { size, seed, step }| (size, numbered_stream(seed, "negatives", step)));
+        for query in Query::all(batch) {
+            let number = query.number();
+            left.clear();
+            left.extend((0..batch).filter(|&other| other != number && may_be(number, other)));
+            if let Some((size, rng)) = &mut sample
+                && *size < left.len()
+            {
+                // The beginning of a shuffle (Fisher and Yates).
+                for i in 0..*size {
+                    let other = i + below(rng, left.len() - i);
+                    left.swap(i, other);
+                }
+                left.truncate(*size);
+            }
+            let marks = if matches!(query, Query::Image(_)) { &mut *of_images } else { &mut *of_captions };
+            left.iter().for_each(|&other| marks[query.pair(other)] = true);
+        }
     }
 }
 
@@ -112,7 +210,7 @@ pub(crate) fn at_collapse(loss: &impl Loss, negatives: Negatives<'_>, batch: usi
     match negatives {
         // 2B queries with B − 1 negatives each.
         Negatives::Others => (2 * batch) as f64 * loss.at_collapse(batch.saturating_sub(1)),
-        Negatives::OtherImages(_) => Query::all(batch)
+        Negatives::OtherImages(_) | Negatives::Chosen(_) => Query::all(batch)
             .map(|query| loss.at_collapse(negatives.of(query, batch).count()))
             .fold(0.0, |sum, part| sum + part),
     }
@@ -167,7 +265,7 @@ impl<T: Scalar> Terms<T> {
     ///
     /// # Errors
     ///
-    /// If S is not square or not finite, or if there are not B image ids.
+    /// If S is not square or not finite, or if there are not B image ids, or marks for B pairs.
     pub fn evaluate(&mut self, loss: &impl Loss, scores: ArrayView2<'_, T>, negatives: Negatives<'_>) -> Result<()> {
         let batch = scores.nrows();
         if scores.ncols() != batch {
@@ -177,6 +275,11 @@ impl<T: Scalar> Terms<T> {
             && ids.len() != batch
         {
             return Err(Error::shape("image_ids", format!("[B = {batch}]"), &[ids.len()]));
+        }
+        if let Negatives::Chosen(chosen) = negatives
+            && chosen.of_images.nrows() != batch
+        {
+            return Err(Error::shape("negatives", format!("[B, B] with B = {batch}"), chosen.of_images.shape()));
         }
         if let Some(((i, j), s)) = scores.indexed_iter().find(|(_, s)| !s.re().is_finite()) {
             return Err(ErrorKind::NotFinite { tensor: "scores".into(), index: vec![i, j], value: s.re() }.into());
@@ -733,11 +836,83 @@ mod tests {
     }
 
     #[test]
+    fn the_negatives_that_are_drawn_are_a_function_of_seed_and_step_and_as_likely_as_each_other() {
+        let drawn = |batch, size, seed, step| {
+            let mut chosen = Chosen::default();
+            chosen.choose(batch, Some(Sample { size, seed, step }), |_, _| true);
+            chosen
+        };
+        assert_eq!(drawn(8, 3, 1, 2), drawn(8, 3, 1, 2));
+        for other in [drawn(8, 3, 0, 2), drawn(8, 3, 1, 3)] {
+            assert_ne!(drawn(8, 3, 1, 2), other);
+        }
+        let pinned = drawn(6, 2, 0, 0);
+        let of = |query| Negatives::Chosen(&pinned).of(query, 6).collect::<Vec<_>>();
+        assert_eq!(
+            [of(Query::Image(0)), of(Query::Caption(0)), of(Query::Image(5))],
+            [[3, 4], [3, 5], [2, 3]],
+            "pinned"
+        );
+        // M of B − 1 for each of 16 queries, in 1,000 steps: each other pair 3/7 of the time, to five deviations.
+        let mut counts = Array2::<f64>::zeros((8, 8));
+        for step in 0..1000 {
+            let chosen = drawn(8, 3, 7, step);
+            for query in Query::all(8) {
+                assert_eq!(Negatives::Chosen(&chosen).of(query, 8).count(), 3);
+                Negatives::Chosen(&chosen).of(query, 8).for_each(|other| counts[query.pair(other)] += 1.0);
+            }
+        }
+        let (mean, deviation) = (2000.0 * 3.0 / 7.0, (2000.0 * 3.0 / 7.0 * 4.0 / 7.0f64).sqrt());
+        for ((i, j), count) in counts.indexed_iter() {
+            assert!(if i == j { *count == 0.0 } else { (count - mean).abs() < 5.0 * deviation }, "{counts}");
+        }
+    }
+
+    #[test]
+    fn as_many_drawn_as_there_are_is_all_to_the_bit_and_masks_come_first() {
+        let scores: Array2<f64> = random(9);
+        let ids: Vec<usize> = (0..9).map(|pair| pair / 3).collect();
+        let all =
+            [Violation::Sum, Violation::Max, Violation::Hardest(2), Violation::LogSumExp(0.1), Violation::SemiHard];
+        for violation in all {
+            let of = |negatives: Negatives<'_>| {
+                let terms = terms(HingeLoss { margin: 0.2, violation }, &scores, negatives).unwrap();
+                (terms.loss, terms.possible, terms.list)
+            };
+            for size in [8, 9, 1000] {
+                let mut chosen = Chosen::default();
+                let sample = Some(Sample { size, seed: 0, step: 0 });
+                chosen.choose(9, sample, |_, _| true);
+                assert_eq!(of(Negatives::Chosen(&chosen)), of(Negatives::Others));
+                chosen.choose(9, sample, |i, j| ids[i] != ids[j]);
+                assert_eq!(of(Negatives::Chosen(&chosen)), of(Negatives::OtherImages(&ids)));
+            }
+        }
+        // Six of another image are left for each query: five of them are drawn.
+        let mut chosen = Chosen::default();
+        chosen.choose(9, Some(Sample { size: 5, seed: 0, step: 0 }), |i, j| ids[i] != ids[j]);
+        for query in Query::all(9) {
+            let found: Vec<usize> = Negatives::Chosen(&chosen).of(query, 9).collect();
+            assert!(found.len() == 5 && found.iter().all(|&other| ids[other] != ids[query.number()]), "{found:?}");
+        }
+        let stationary = at_collapse(&MH, Negatives::Chosen(&chosen), 9);
+        assert_abs_diff_eq!(stationary, 18.0 * 0.2, epsilon = 1e-12);
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         let message = |scores: Array2<f64>, negatives| terms(SH, &scores, negatives).unwrap_err().to_string();
         assert!(message(Array2::zeros((2, 3)), Negatives::Others).contains("[2, 3]"));
         assert!(message(array![[0.0, f64::NAN], [0.0, 0.0]], Negatives::Others).contains("[0, 1]"));
         let few = message(Array2::zeros((2, 2)), Negatives::OtherImages(&[1]));
         assert_eq!(few, "image_ids: expected [B = 2], found [1]");
+        let marks = |rows, columns| Array2::from_elem((rows, columns), false);
+        let chosen = Chosen::new(marks(3, 3), marks(3, 3)).unwrap();
+        let other = message(Array2::zeros((2, 2)), Negatives::Chosen(&chosen));
+        assert_eq!(other, "negatives: expected [B, B] with B = 2, found [3, 3]");
+        let wrong = |of_captions| Chosen::new(marks(2, 2), of_captions).unwrap_err().to_string();
+        assert_eq!(wrong(marks(2, 3)), "of_captions: expected [B, B] with B = 2, found [2, 3]");
+        let marked = array![[false, true], [true, true]];
+        assert_eq!(wrong(marked), "of_captions: expected no right pair, found [1, 1] marked");
     }
 }

@@ -68,7 +68,8 @@ impl Settings {
 
     fn objective(&self) -> Objective {
         let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
-        Objective { loss: HingeLoss { margin: self.margin, violation }, mask_same_image: self.mask_same_image }
+        let loss = HingeLoss { margin: self.margin, violation };
+        Objective { mask_same_image: self.mask_same_image, ..Objective::new(loss) }
     }
 }
 

@@ -18,7 +18,7 @@ use super::setting::{Group, Row, Setting, Value, settings};
 use super::view::{Statistics, View};
 use super::vse::Objective;
 use crate::error::{Error, Result};
-use crate::loss::{HingeLoss, Loss, Violation, WarmUp};
+use crate::loss::{HingeLoss, Loss, Sample, Violation, WarmUp};
 use crate::optim;
 use crate::similarity::Measure;
 
@@ -124,6 +124,10 @@ settings! {
     warmup_epochs: usize = 0, Loss { pixels: Some(3) }
     /// Do not count captions of the same image as negatives of each other.
     mask_same_image: bool = false, Loss {}
+    /// Do not count captions of equal words as negatives of each other.
+    mask_equal_text: bool = false, Loss {}
+    /// M: only M negatives of each query count, drawn anew in each step; 0: all of the batch.
+    negatives: usize = 0, Loss { range: 0..=LARGEST }
 
     /// Epochs to train.
     num_epochs: usize = 30, Training {
@@ -337,6 +341,14 @@ impl ValidConfig {
         WarmUp::new(HingeLoss { margin: self.margin, violation }, self.warmup_epochs)
     }
 
+    /// What training with this loss minimises, in the first step.
+    #[must_use]
+    pub(crate) fn objective_of<L>(&self, loss: L) -> Objective<L> {
+        let Config { mask_same_image, mask_equal_text, negatives: size, seed, .. } = **self;
+        let sample = (size > 0).then_some(Sample { size, seed, step: 0 });
+        Objective { loss, mask_same_image, mask_equal_text, sample }
+    }
+
     /// The tensors that do not move.
     #[must_use]
     pub(crate) fn groups(&self) -> Vec<optim::Group> {
@@ -348,7 +360,7 @@ impl ValidConfig {
     pub fn objective(&self, epoch: usize) -> Objective {
         let mut loss = self.loss();
         loss.set_epoch(epoch);
-        Objective { loss: loss.now(), mask_same_image: self.mask_same_image }
+        self.objective_of(loss.now())
     }
 }
 

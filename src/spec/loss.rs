@@ -22,54 +22,39 @@ pub struct Loss<T> {
     pub loss: T,
 }
 
-/// S [B, B], with the right pairs d on its diagonal. With `image_ids` `[B]`, pairs of one image are no negatives
-/// of each other.
-pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, violation: Violation, image_ids: Option<&[usize]>) -> Loss<T> {
-    // (SEMI-1)  ℓ_SEMI = ℓ_MH over the negatives with S_ij < d_i along rows, S_ij < d_j along columns
-    let is_negative = |(i, j): (usize, usize), d: T| {
-        let lower = violation != Violation::SemiHard || s[[i, j]].re() < d.re();
-        i != j && lower && image_ids.is_none_or(|ids| ids[i] != ids[j])
-    };
-    let raw = |at: (usize, usize), d: T| T::from_f64(margin) + s[at] - d;
-    let hinge = |at: (usize, usize), d: T| {
-        if is_negative(at, d) && raw(at, d).re() > 0.0 { raw(at, d) } else { T::zero() }
+/// Which captions are negatives of the image of a row, which images are negatives of the caption of a column, [B, B]
+/// each: all others that may be.
+pub fn negatives(batch: usize, may_be: impl Fn(usize, usize) -> bool) -> [Array2<bool>; 2] {
+    let of_images = Array2::from_shape_fn((batch, batch), |(i, j)| i != j && may_be(i, j));
+    [of_images.clone(), of_images]
+}
+
+/// S [B, B], with the right pairs d on its diagonal, and the negatives.
+pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, violation: Violation, negatives: &[Array2<bool>; 2]) -> Loss<T> {
+    let [of_images, of_captions] = negatives;
+    let hinge = |is_negative: bool, score: T, d: T| {
+        // (SEMI-1)  ℓ_SEMI = ℓ_MH over the negatives with S_ij < d_i along rows, S_ij < d_j along columns
+        let is_negative = is_negative && (violation != Violation::SemiHard || score.re() < d.re());
+        let cost = T::from_f64(margin) + score - d;
+        if is_negative && cost.re() > 0.0 { cost } else { T::zero() }
     };
     // (HINGE-1)  cost_s[i, j] = [α + S_ij − d_i]₊, j ≠ i
-    let cost_s = Array2::from_shape_fn(s.dim(), |(i, j)| hinge((i, j), s[[i, i]]));
+    let cost_s = Array2::from_shape_fn(s.dim(), |(i, j)| hinge(of_images[[i, j]], s[[i, j]], s[[i, i]]));
     // (HINGE-2)  cost_im[i, j] = [α + S_ij − d_j]₊, i ≠ j
-    let cost_im = Array2::from_shape_fn(s.dim(), |(i, j)| hinge((i, j), s[[j, j]]));
+    let cost_im = Array2::from_shape_fn(s.dim(), |(i, j)| hinge(of_captions[[i, j]], s[[i, j]], s[[j, j]]));
     if let Violation::LogSumExp(temperature) = violation {
-        let tau = T::from_f64(temperature);
-        let mut y =
-            Loss { counts_s: &cost_s * T::zero(), counts_im: &cost_im * T::zero(), cost_s, cost_im, loss: T::zero() };
-        for q in 0..s.nrows() {
-            for (counts, is_row) in [(&mut y.counts_s, true), (&mut y.counts_im, false)] {
-                let places = (0..s.nrows()).map(|other| if is_row { (q, other) } else { (other, q) });
-                let costs = places.filter(|&at| is_negative(at, s[[q, q]])).map(|at| (at, raw(at, s[[q, q]])));
-                let costs: Vec<_> = costs.collect();
-                // Less the hardest, so that no exponential overflows.
-                let most = T::from_f64(costs.iter().fold(f64::NEG_INFINITY, |most, (_, cost)| most.max(cost.re())));
-                let exps = costs.iter().map(|&(at, cost)| (at, ((cost - most) / tau).exp()));
-                let sum = exps.clone().fold(T::zero(), |sum, (_, exp)| sum + exp);
-                // (LSE-1)  ℓ_LSE = Σ_i [τ ln Σ_j exp((α + S_ij − d_i) / τ)]₊ + Σ_j [τ ln Σ_i exp((α + S_ij − d_j) / τ)]₊, i ≠ j
-                let cost = most + tau * sum.ln();
-                if cost.re() > 0.0 {
-                    y.loss += cost;
-                    // (LSE-1′)  w = exp((α + S_ij − d_k) / τ) / Σ exp((α + S_ij − d_k) / τ) over the negatives of the query
-                    exps.for_each(|(at, exp)| counts[at] = exp / sum);
-                }
-            }
-        }
-        return y;
+        let [counts_s, counts_im] = [(); 2].map(|()| Array2::zeros(s.dim()));
+        let hinges = Loss { cost_s, cost_im, counts_s, counts_im, loss: T::zero() };
+        return log_sum_exp(s, margin, T::from_f64(temperature), negatives, hinges);
     }
-    // A hinge of exactly 0 does not count. Of several equal hinges the first is the hardest.
     let k = match violation {
-        Violation::Sum | Violation::LogSumExp(_) => s.nrows(),
         Violation::Max | Violation::SemiHard => 1,
         Violation::Hardest(k) => k,
+        Violation::Sum | Violation::LogSumExp(_) => s.nrows(),
     };
+    // A hinge of exactly 0 does not count. The first of several equal hinges is the hardest.
     let counts = |cost: T, query: ArrayView1<'_, T>, place: usize| {
-        let harder = |(k, other): &(usize, &T)| other.re() > cost.re() || (*k < place && other.re() >= cost.re());
+        let harder = |(j, other): &(usize, &T)| other.re() > cost.re() || (*j < place && other.re() >= cost.re());
         let is_left_out = cost.re() <= 0.0 || query.iter().enumerate().filter(harder).count() >= k;
         if is_left_out { T::zero() } else { T::one() }
     };
@@ -81,6 +66,36 @@ pub fn loss<T: Scalar>(s: &Array2<T>, margin: f64, violation: Violation, image_i
     // (KH-1)  ℓ_KH = Σ_i (the k greatest cost_s[i, j]) + Σ_j (the k greatest cost_im[i, j])
     let loss = sum(&cost_s * &counts_s) + sum(&cost_im * &counts_im);
     Loss { cost_s, cost_im, counts_s, counts_im, loss }
+}
+
+/// The weights and the loss of log-sum-exp, added to its hinges.
+fn log_sum_exp<T: Scalar>(
+    s: &Array2<T>,
+    margin: f64,
+    tau: T,
+    [of_images, of_captions]: &[Array2<bool>; 2],
+    mut y: Loss<T>,
+) -> Loss<T> {
+    for q in 0..s.nrows() {
+        let row = (0..s.nrows()).map(|j| (q, j)).filter(|&at| of_images[at]).collect();
+        let column = (0..s.nrows()).map(|i| (i, q)).filter(|&at| of_captions[at]).collect();
+        let queries: [(&mut Array2<T>, Vec<(usize, usize)>); 2] = [(&mut y.counts_s, row), (&mut y.counts_im, column)];
+        for (counts, places) in queries {
+            let cost = |at: (usize, usize)| T::from_f64(margin) + s[at] - s[[q, q]];
+            // Less the greatest, so that no exponential overflows.
+            let most = T::from_f64(places.iter().fold(f64::NEG_INFINITY, |most, &at| most.max(cost(at).re())));
+            let exp = |at: (usize, usize)| ((cost(at) - most) / tau).exp();
+            let sum = places.iter().fold(T::zero(), |sum, &at| sum + exp(at));
+            // (LSE-1)  ℓ_LSE = Σ_i [τ ln Σ_j exp((α + S_ij − d_i) / τ)]₊ + Σ_j [τ ln Σ_i exp((α + S_ij − d_j) / τ)]₊, i ≠ j
+            let value = most + tau * sum.ln();
+            if value.re() > 0.0 {
+                y.loss += value;
+                // (LSE-1′)  w = exp((α + S_ij − d_k) / τ) / Σ exp((α + S_ij − d_k) / τ) over the negatives of the query
+                places.iter().for_each(|&at| counts[at] = exp(at) / sum);
+            }
+        }
+    }
+    y
 }
 
 /// dS [B, B].
