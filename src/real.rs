@@ -6,7 +6,8 @@
 //!
 //! σ and tanh must give the same bits on every machine, so nothing here calls the platform's C
 //! library: `f64` uses the pure-Rust `libm`, `f32` the two branch-free formulas below, made of
-//! + − × ÷ alone (each is correctly rounded by IEEE 754, and the compiler never fuses them).
+//! + − × ÷ alone (each is correctly rounded by IEEE 754, and the compiler never fuses them). exp and ln
+//! are `libm`'s, computed in `f64`.
 //!
 //! ```text
 //! σ(x)    = [1 or t] / (1 + t),        t = exp(−|x|)          (numerator t where x < 0)
@@ -47,6 +48,12 @@ pub trait Scalar:
     /// Hyperbolic tangent.
     #[must_use]
     fn tanh(self) -> Self;
+    /// eˣ.
+    #[must_use]
+    fn exp(self) -> Self;
+    /// The natural logarithm.
+    #[must_use]
+    fn ln(self) -> Self;
 }
 
 /// A real number that can be trained: `f32` or `f64`.
@@ -75,6 +82,14 @@ impl Scalar for f32 {
     fn tanh(self) -> Self {
         tanh_f32(self)
     }
+    #[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
+    fn exp(self) -> Self {
+        libm::exp(f64::from(self)) as f32
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    fn ln(self) -> Self {
+        libm::log(f64::from(self)) as f32
+    }
 }
 
 impl Scalar for f64 {
@@ -95,6 +110,12 @@ impl Scalar for f64 {
     fn tanh(self) -> Self {
         libm::tanh(self)
     }
+    fn exp(self) -> Self {
+        libm::exp(self)
+    }
+    fn ln(self) -> Self {
+        libm::log(self)
+    }
 }
 
 /// Only the gradient checks run on complex numbers; their last bits may depend on the platform.
@@ -114,6 +135,12 @@ impl Scalar for Complex<f64> {
     }
     fn tanh(self) -> Self {
         self.tanh()
+    }
+    fn exp(self) -> Self {
+        self.exp()
+    }
+    fn ln(self) -> Self {
+        self.ln()
     }
 }
 
@@ -342,6 +369,9 @@ mod tests {
             let z = Complex::from_f64(x);
             approx::assert_relative_eq!(z.sigmoid().re, x.sigmoid(), max_relative = 1e-15);
             approx::assert_relative_eq!(Scalar::tanh(z).re, libm::tanh(x), max_relative = 1e-15);
+            approx::assert_relative_eq!(Scalar::exp(z).re, libm::exp(x), max_relative = 1e-15);
+            let positive = x.abs() + 0.5;
+            approx::assert_relative_eq!(Complex::from_f64(positive).ln().re, libm::log(positive), epsilon = 1e-15);
         }
     }
 }

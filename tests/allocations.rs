@@ -53,6 +53,8 @@ fn training_asks_for_none() {
         Config { embed_size: 96, word_dim: 40, ..Config::default() },
         Config { embed_size: 64, word_dim: 40, num_layers: 2, max_violation: false, ..Config::default() },
         Config { embed_size: 64, hidden_size: Some(96), caption_projection: true, ..Config::default() },
+        Config { embed_size: 64, hardest: 5, negatives: 40, ..Config::default() },
+        Config { embed_size: 64, temperature: 0.05, mask_equal_text: true, ..Config::default() },
         Config { embed_size: 64, use_abs: true, measure: vsepp::similarity::Measure::Order, ..Config::default() },
     ];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

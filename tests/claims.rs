@@ -107,7 +107,7 @@ fn counts_are_those_of_the_program() {
     for noun in [" small cases", " known mistakes", " problems, largest error", " awkward sentences"] {
         assert_eq!(counts(&pages[0].1, noun).len(), 1, "README.md: a number before {noun:?}");
     }
-    assert!(page("README.md").contains("of ten whole models") && models == 10);
+    assert!(page("README.md").contains("of fourteen whole models") && models == 14);
 
     // The test finds a wrong number.
     let spoiled = [("README.md".to_owned(), pages[0].1.replace(&format!("{cases} small"), "194 small"))];

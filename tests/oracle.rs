@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayD, ArrayViewD, Ix2};
 use serde::Deserialize;
-use vsepp::loss::{HingeLoss, Violation};
+use vsepp::loss::{Chosen, HingeLoss, Negatives, Terms, Violation};
 use vsepp::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
 use vsepp::nn::{Mode, Module, Write};
 use vsepp::optim::{Adam, clip_coefficient, global_norm};
@@ -47,6 +47,9 @@ struct Settings {
     grad_clip: f64,
     steps: usize,
     mask_same_image: bool,
+    hardest: usize,
+    temperature: f64,
+    semi_hard: bool,
 }
 
 impl Settings {
@@ -67,8 +70,15 @@ impl Settings {
     }
 
     fn objective(&self) -> Objective {
-        let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
-        Objective { loss: HingeLoss { margin: self.margin, violation }, mask_same_image: self.mask_same_image }
+        let violation = match *self {
+            Self { max_violation: false, .. } => Violation::Sum,
+            Self { semi_hard: true, .. } => Violation::SemiHard,
+            Self { temperature, .. } if temperature > 0.0 => Violation::LogSumExp(temperature),
+            Self { hardest: 1, .. } => Violation::Max,
+            Self { hardest, .. } => Violation::Hardest(hardest),
+        };
+        let loss = HingeLoss { margin: self.margin, violation };
+        Objective { mask_same_image: self.mask_same_image, ..Objective::new(loss) }
     }
 }
 
@@ -119,7 +129,7 @@ fn check_parameters(file: &Tensors, case: &str, prefix: &str, found: &Parameters
 #[test]
 fn forward_backward_and_25_adam_steps_agree_with_pytorch() {
     let cases = cases();
-    assert!(cases.len() >= 12);
+    assert!(cases.len() >= 15);
     for Case { name, config } in &cases {
         let file = Tensors::read(&folder().join(format!("{name}.safetensors")));
         let architecture = config.architecture();
@@ -161,6 +171,44 @@ fn forward_backward_and_25_adam_steps_agree_with_pytorch() {
         late = late.max(check_parameters(&file, name, "opt.param.", &model.parameters));
         println!("{name}: {worst:.1e} in one pass, {late:.1e} after {} steps", config.steps);
     }
+}
+
+/// Every loss by itself: the ends and three points between them, with all negatives, with masks, and with drawn ones.
+#[test]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ids
+fn losses_and_their_gradients_agree_with_pytorch() {
+    let file = Tensors::read(&folder().join("losses.safetensors"));
+    let matrix = |name: &str| file.get(name).into_dimensionality::<Ix2>().unwrap();
+    let ids: Vec<usize> = file.get("image_ids").iter().map(|&id| id as usize).collect();
+    let marks = |name: &str| matrix(name).mapv(|mark| mark == 1.0);
+    let drawn = Chosen::new(marks("drawn.of_images"), marks("drawn.of_captions")).unwrap();
+    let (scores, mut worst, mut cases) = (matrix("scores"), 0.0f64, 0);
+    for name in file.names().filter_map(|name| name.strip_suffix(".loss")) {
+        let (negatives, loss) = name.split_once('.').unwrap();
+        let negatives = match negatives {
+            "all" => Negatives::Others,
+            "masked" => Negatives::OtherImages(&ids),
+            _ => Negatives::Chosen(&drawn),
+        };
+        let number = |prefix: &str| loss.strip_prefix(prefix).map(|number| number.parse::<f64>().unwrap());
+        let violation = match (number("hardest-"), number("log-sum-exp-"), loss) {
+            (Some(k), ..) => Violation::Hardest(k as usize),
+            (_, Some(temperature), _) => Violation::LogSumExp(temperature),
+            (.., "semi-hard") => Violation::SemiHard,
+            (.., "max") => Violation::Max,
+            (.., "sum") => Violation::Sum,
+            _ => panic!("{name}: no such loss"),
+        };
+        let (mut terms, mut d_scores) = (Terms::default(), Array2::default((0, 0)));
+        terms.evaluate(&HingeLoss { margin: 0.2, violation }, scores.view(), negatives).unwrap();
+        terms.backward(&mut d_scores);
+        let found = ArrayD::from_elem(vec![1], terms.loss);
+        worst = worst.max(check(&file, name, &format!("{name}.loss"), found.view()));
+        worst = worst.max(check(&file, name, &format!("{name}.grad"), d_scores.view().into_dyn()));
+        cases += 1;
+    }
+    assert_eq!(cases, 3 * 12);
+    println!("losses: {worst:.1e}");
 }
 
 /// The same in `f32`, whose products, σ and tanh are other routines.

@@ -62,7 +62,7 @@ fn check(case: &str, mode: Mode) {
     let (mut model, batch) = (model(), batch());
     let before = model.parameters.clone();
     let loss = HingeLoss { margin: 0.2, violation: Violation::Max };
-    let objective = Objective { loss, mask_same_image: false };
+    let objective = Objective::new(loss);
     let (mut adam, mut gradient) = (Adam::new(&model.parameters), gradient_of(&model.parameters, &[]));
     let (mut pass, mut losses, mut norms) = (Pass::default(), Vec::new(), Vec::new());
     for _ in 0..STEPS {

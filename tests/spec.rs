@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, array};
 use num_complex::Complex;
+use vsepp::loss::{Query, Violation};
 use vsepp::model::{Batch, Config, Parameters, Pass, ValidConfig, Vse};
 use vsepp::nn::{Mode, Module, Write};
 use vsepp::optim::{Adam, clip_coefficient, global_norm};
@@ -30,8 +31,13 @@ fn configurations() -> Vec<ValidConfig> {
         Config { num_layers: 2, measure: Measure::Order, use_abs: true, max_violation: false, ..base.clone() },
         Config { measure: Measure::OrderSquared, no_imgnorm: true, grad_clip: 0.0, ..projection.clone() },
         Config { num_layers: 2, max_violation: false, mask_same_image: true, ..projection.clone() },
-        Config { num_layers: 3, use_abs: true, no_imgnorm: true, mask_same_image: true, margin: 0.5, ..base },
+        Config { num_layers: 3, use_abs: true, no_imgnorm: true, mask_same_image: true, margin: 0.5, ..base.clone() },
         Config { measure: Measure::Order, grad_clip: 1e-3, ..projection },
+        Config { hardest: 2, margin: 0.5, ..base.clone() },
+        Config { temperature: 0.1, mask_same_image: true, ..base.clone() },
+        Config { semi_hard: true, margin: 0.5, ..base.clone() },
+        Config { mask_equal_text: true, max_violation: false, ..base.clone() },
+        Config { negatives: 2, mask_equal_text: true, mask_same_image: true, ..base },
     ];
     all.into_iter().map(|config| config.check().unwrap()).collect()
 }
@@ -126,9 +132,19 @@ fn task<T: Scalar>(config: &ValidConfig, batch: &Batch<f64>) -> Task<T> {
         images: batch.images().features().unwrap().mapv(T::from_f64),
         captions: Array2::from_shape_fn((batch.captions().len(), steps), id),
         lengths: batch.captions().iter().map(Vec::len).collect(),
-        image_ids: config.mask_same_image.then(|| batch.image_ids().to_vec()),
+        negatives: spec::loss::negatives(batch.captions().len(), |i, j| {
+            let same_image = config.mask_same_image && batch.image_ids()[i] == batch.image_ids()[j];
+            let equal_text = config.mask_equal_text && batch.captions()[i] == batch.captions()[j];
+            !same_image && !equal_text
+        }),
         margin: config.margin,
-        max_violation: config.max_violation,
+        violation: match config.objective(0).loss.violation {
+            Violation::Sum => spec::loss::Violation::Sum,
+            Violation::Max => spec::loss::Violation::Max,
+            Violation::Hardest(k) => spec::loss::Violation::Hardest(k),
+            Violation::LogSumExp(temperature) => spec::loss::Violation::LogSumExp(temperature),
+            Violation::SemiHard => spec::loss::Violation::SemiHard,
+        },
         measure: match config.measure {
             Measure::Cosine => spec::scores::Measure::Cosine,
             Measure::Order => spec::scores::Measure::Order,
@@ -159,16 +175,20 @@ fn the_fast_model_computes_what_the_specification_says() {
     let batch = batch();
     let mut worst: f64 = 0.0;
     for (number, config) in configurations().into_iter().enumerate() {
-        let task = task::<f64>(&config, &batch);
+        let mut task = task::<f64>(&config, &batch);
         let (lr, max_norm) = (config.learning_rate, config.grad_clip);
         let mut fast = Fast::new(config.clone());
         let mut w = specified(&config, &fast.model.parameters.tensors());
         let zeros = fast.zeros().tensors();
         let (mut m, mut v) = (specified(&config, &zeros), specified(&config, &zeros));
         for t in 1..=STEPS {
+            let (pass, fast_gradient, d_images) = fast.pass(&batch);
+            if config.negatives > 0 {
+                // The specification says nothing about how they are drawn.
+                task.negatives = [Query::Image(0), Query::Caption(0)].map(|kind| pass.chosen.marks(kind).clone());
+            }
             let (y, loss) = spec::model::forward(&w, &task).unwrap();
             let (d, mut gradient) = spec::model::backward(&w, &task, &y, spec::loss::loss_backward(&loss));
-            let (pass, fast_gradient, d_images) = fast.pass(&batch);
             let mut see = |what: &str, fast: ArrayD<f64>, spec: ArrayD<f64>| {
                 worst = worst.max(compare(&format!("configuration {number}, step {t}: {what}"), &fast, &spec));
             };
@@ -272,15 +292,18 @@ fn move_one(w: &mut spec::model::Parameters<Complex<f64>>, place: usize, k: usiz
 
 #[test]
 fn the_worked_example() {
+    const SUM: spec::loss::Violation = spec::loss::Violation::Sum;
+    const MAX: spec::loss::Violation = spec::loss::Violation::Max;
     let s: Array2<f64> = array![[0.5, 0.6, 0.1], [0.4, 0.3, 0.35], [0.2, 0.0, 0.7]];
-    let (sh, mh) = (spec::loss::loss(&s, 0.2, false, None), spec::loss::loss(&s, 0.2, true, None));
+    let all = |batch| spec::loss::negatives(batch, |_, _| true);
+    let (sh, mh) = (spec::loss::loss(&s, 0.2, SUM, &all(3)), spec::loss::loss(&s, 0.2, MAX, &all(3)));
     assert!((sh.loss - 1.45).abs() < 1e-15 && (mh.loss - 1.20).abs() < 1e-15, "{} {}", sh.loss, mh.loss);
     assert_eq!(spec::loss::loss_backward(&sh), array![[-2.0, 2.0, 0.0], [2.0, -3.0, 1.0], [0.0, 0.0, 0.0]]);
     assert_eq!(spec::loss::loss_backward(&mh), array![[-2.0, 2.0, 0.0], [2.0, -2.0, 0.0], [0.0, 0.0, 0.0]]);
     // Of equally hard negatives the first counts; a hinge of exactly 0 does not.
-    let tied = spec::loss::loss(&Array2::<f64>::zeros((3, 3)), 0.5, true, None);
+    let tied = spec::loss::loss(&Array2::<f64>::zeros((3, 3)), 0.5, MAX, &all(3));
     assert_eq!(spec::loss::loss_backward(&tied), array![[-2.0, 2.0, 1.0], [2.0, -2.0, 0.0], [1.0, 0.0, -2.0]]);
-    let kink = spec::loss::loss(&array![[0.75, 0.5], [0.5, 0.75]], 0.25, false, None);
+    let kink = spec::loss::loss(&array![[0.75, 0.5], [0.5, 0.75]], 0.25, SUM, &all(2));
     assert_eq!((kink.loss, spec::loss::loss_backward(&kink)), (0.0, Array2::zeros((2, 2))));
 }
 
@@ -308,7 +331,7 @@ const FOLDERS: [&str; 2] = ["", "pictures"];
 #[test]
 fn it_is_read_in_one_sitting_and_by_itself() {
     let texts = FOLDERS.map(sources);
-    for (texts, (files, most)) in texts.iter().zip([(5, 500), (3, 410)]) {
+    for (texts, (files, most)) in texts.iter().zip([(5, 560), (3, 410)]) {
         let lines: usize = texts.iter().map(|text| text.lines().count()).sum();
         assert!(texts.len() >= files && lines <= most, "{lines} lines in {} files", texts.len());
     }
@@ -328,8 +351,8 @@ fn every_equation_of_the_model_is_in_it() {
     let page = std::fs::read_to_string(page).unwrap();
     let code = FOLDERS.map(|folder| sources(folder).concat()).concat();
     let families = [
-        "EMB", "LIN", "GRU", "NORM", "ABS", "IMG", "TXT", "SIM", "HINGE", "SH", "MH", "LOSS", "CLIP",
-        "ADAM", // model
+        "EMB", "LIN", "GRU", "NORM", "ABS", "IMG", "TXT", "SIM", "HINGE", "SH", "MH", "KH", "LSE", "SEMI", "LOSS",
+        "CLIP", "ADAM", // model
         "CONV", "BLOCK", "BN", "RELU", "DROP", "FLAT", "MAXPOOL", "AVGPOOL", "RESNET", // pictures
     ];
     let mut found = 0;

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LIST: &str = "tests/public_items.txt";
-const MOST: usize = 352;
+const MOST: usize = 359;
 const KINDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "type", "mod", "static"];
 
 fn root() -> &'static Path {

@@ -292,6 +292,13 @@ fn without_effect(config: &ValidConfig) {
     if config.warmup_epochs != usual.warmup_epochs && config.warmup_epochs > 0 && !config.max_violation {
         note("--warmup-epochs has no effect: the loss is SH in every epoch");
     }
+    let others = config.batch_size - 1;
+    if config.negatives > 0 && config.negatives >= others {
+        note(&format!("--negatives has no effect: a query has {others} negatives"));
+    }
+    if config.hardest > 1 && config.hardest >= others {
+        note(&format!("--hardest {}: a query has {others} negatives, so the loss is SH", config.hardest));
+    }
     if config.batch_size == 1 {
         note("a batch of one pair has no negatives: the loss and its gradient are 0");
     }

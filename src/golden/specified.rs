@@ -15,7 +15,7 @@ use crate::loss::Violation;
 use crate::similarity::Measure;
 use crate::spec::gru::{Gru, GruLayer, gru, gru_backward};
 use crate::spec::layers::{self, Linear};
-use crate::spec::loss::{Loss, loss, loss_backward};
+use crate::spec::loss::{self as spec_loss, Loss, loss, loss_backward};
 use crate::spec::model::{self, Parameters, Side, Task};
 use crate::spec::{optim, scores};
 
@@ -61,6 +61,22 @@ fn measure(measure: Measure) -> scores::Measure {
         Measure::Cosine => scores::Measure::Cosine,
         Measure::Order => scores::Measure::Order,
         Measure::OrderSquared => scores::Measure::OrderSquared,
+    }
+}
+
+/// All other pairs, or those of another image.
+fn negatives(batch: usize, image_ids: Option<&[usize]>) -> [Array2<bool>; 2] {
+    spec_loss::negatives(batch, |i, j| image_ids.is_none_or(|ids| ids[i] != ids[j]))
+}
+
+/// Which negatives count, as the specification's type.
+fn violation(violation: Violation) -> spec_loss::Violation {
+    match violation {
+        Violation::Sum => spec_loss::Violation::Sum,
+        Violation::Max => spec_loss::Violation::Max,
+        Violation::Hardest(k) => spec_loss::Violation::Hardest(k),
+        Violation::LogSumExp(temperature) => spec_loss::Violation::LogSumExp(temperature),
+        Violation::SemiHard => spec_loss::Violation::SemiHard,
     }
 }
 
@@ -224,8 +240,8 @@ impl Specified<'_> {
 
     fn loss(&mut self) -> Result<()> {
         let (s, image_ids) = self.read.loss()?;
-        let Settings { margin, max_violation, .. } = *self.settings;
-        let y = loss(&s, margin, max_violation, image_ids.as_deref());
+        let hinge = self.settings.hinge();
+        let y = loss(&s, hinge.margin, violation(hinge.violation), &negatives(s.nrows(), image_ids.as_deref()));
         self.add_loss(&y, &s, image_ids.as_deref());
         self.trace.real("grad.in.scores", &loss_backward(&y));
         Ok(())
@@ -261,20 +277,20 @@ impl Specified<'_> {
 
     fn model(&mut self) -> Result<()> {
         let (mut w, batch) = self.read.model::<f64>()?;
-        let Settings { margin, max_violation, use_abs, no_imgnorm, steps, learning_rate, grad_clip, .. } =
-            *self.settings;
+        let Settings { margin, use_abs, no_imgnorm, steps, learning_rate, grad_clip, .. } = *self.settings;
+        let image_ids = batch.image_ids.as_deref();
         let task = Task {
             images: batch.images,
+            negatives: negatives(batch.captions.nrows(), image_ids),
             captions: batch.captions,
             lengths: batch.lengths,
-            image_ids: batch.image_ids,
             margin,
-            max_violation,
+            violation: violation(self.settings.hinge().violation),
             measure: measure(self.settings.measure),
             use_abs,
             no_imgnorm,
         };
-        let mut pass = self.model_pass(&w, &task)?;
+        let mut pass = self.model_pass(&w, &task, image_ids)?;
         let zeros = |w: &Parameters<f64>| {
             let mut zeros = w.clone();
             zeros.named().into_iter().for_each(|(_, mut tensor)| tensor.fill(0.0));
@@ -291,7 +307,7 @@ impl Specified<'_> {
             pass = (loss, gradient);
             if step < steps {
                 let first = std::mem::take(&mut self.trace.entries);
-                pass = self.model_pass(&w, &task)?;
+                pass = self.model_pass(&w, &task, image_ids)?;
                 self.trace.entries = first;
             }
         }
@@ -320,7 +336,12 @@ impl Specified<'_> {
     }
 
     /// Forward and backward once: the loss and the parameters' gradients.
-    fn model_pass(&mut self, w: &Parameters<f64>, task: &Task<f64>) -> Result<(f64, Parameters<f64>)> {
+    fn model_pass(
+        &mut self,
+        w: &Parameters<f64>,
+        task: &Task<f64>,
+        image_ids: Option<&[usize]>,
+    ) -> Result<(f64, Parameters<f64>)> {
         let (y, loss) = model::forward(w, task)?;
         self.trace.real("mid.image.projected", &y.image.projected);
         self.add_side("image", &y.image);
@@ -334,7 +355,7 @@ impl Specified<'_> {
         self.margins.see_order(self.settings.measure, &y.image.embedding, &y.caption.embedding);
         self.trace.real("out.scores", &y.scores);
         check_finite("out.scores", &y.scores)?;
-        self.add_loss(&loss, &y.scores, task.image_ids.as_deref());
+        self.add_loss(&loss, &y.scores, image_ids);
 
         let (d, gradient) = model::backward(w, task, &y, loss_backward(&loss));
         self.trace.real("grad.out.scores", &d.scores);

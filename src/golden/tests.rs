@@ -1077,8 +1077,10 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
         let images: ndarray::Array2<f64> = golden.inputs["in.images"].clone().into_dimensionality().unwrap();
         let batch = Batch { images: images.into(), captions, image_ids };
         let violation = if s.max_violation { Violation::Max } else { Violation::Sum };
-        let objective =
-            Objective { loss: HingeLoss { margin: s.margin, violation }, mask_same_image: s.mask_same_image };
+        let objective = Objective {
+            mask_same_image: s.mask_same_image,
+            ..Objective::new(HingeLoss { margin: s.margin, violation })
+        };
         let mut see = |name: &str, found: ndarray::ArrayViewD<'_, f64>| {
             let expected = &golden.expected[name];
             assert_eq!(expected.shape(), found.shape(), "{}: {name}", golden.entry.id);

@@ -18,7 +18,7 @@ use super::setting::{Group, Row, Setting, Value, settings};
 use super::view::{Statistics, View};
 use super::vse::Objective;
 use crate::error::{Error, Result};
-use crate::loss::{HingeLoss, Loss, Violation, WarmUp};
+use crate::loss::{HingeLoss, Loss, Sample, Violation, WarmUp};
 use crate::optim;
 use crate::similarity::Measure;
 
@@ -111,10 +111,23 @@ settings! {
         off: Some(("sum-violation", "SH: all negatives count (VSE0)")),
         presets: [false, true, false, true].map(Some),
     }
-    /// Epochs that train with SH first, before MH.
+    /// k: the k hardest negatives of each query count; 1 is MH, B − 1 is SH.
+    hardest: usize = 1, Loss { range: 1..=LARGEST, presets: [1; 4].map(Some) }
+    /// τ: all negatives count, the harder the more, as τ ln Σ exp(cost / τ); 0: only the hardest.
+    temperature: f64 = 0.0, Loss {
+        range: ("0, or a number from 1e-6 to 1e6", |x| x == 0.0 || (1e-6..=1e6).contains(&x)),
+        presets: [0.0; 4].map(Some),
+    }
+    /// Only the hardest negative that scores below the right pair counts.
+    semi_hard: bool = false, Loss { presets: [false; 4].map(Some) }
+    /// Epochs that train with SH first, before another loss.
     warmup_epochs: usize = 0, Loss { pixels: Some(3) }
     /// Do not count captions of the same image as negatives of each other.
     mask_same_image: bool = false, Loss {}
+    /// Do not count captions of equal words as negatives of each other.
+    mask_equal_text: bool = false, Loss {}
+    /// M: only M negatives of each query count, drawn anew in each step; 0: all of the batch.
+    negatives: usize = 0, Loss { range: 0..=LARGEST }
 
     /// Epochs to train.
     num_epochs: usize = 30, Training {
@@ -244,7 +257,30 @@ impl Config {
         if self.restval && self.images.is_none() {
             return Err(Error::config("restval", "pictures (images = …)", "without them"));
         }
+        self.check_loss()?;
         Ok(ValidConfig(self))
+    }
+}
+
+impl Config {
+    /// At most one way to choose among the hardest negatives, and none with SH, which counts all.
+    fn check_loss(&self) -> Result<()> {
+        let ways = [
+            ("hardest", self.hardest != 1, "1", self.hardest.to_string()),
+            ("temperature", self.temperature != 0.0, "0", self.temperature.to_string()),
+            ("semi_hard", self.semi_hard, "false", self.semi_hard.to_string()),
+        ];
+        let mut set = ways.into_iter().filter(|(_, is_set, ..)| *is_set);
+        match (set.next(), set.next()) {
+            (Some((key, _, usual, found)), _) if !self.max_violation => {
+                let expected = format!("{usual} with max_violation = false, where all negatives count");
+                Err(Error::config(key, expected, found))
+            }
+            (Some((first, ..)), Some((key, _, usual, found))) => {
+                Err(Error::config(key, format!("{usual}, since {first} is set"), found))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -301,8 +337,16 @@ impl ValidConfig {
     /// The loss, with its warm-up.
     #[must_use]
     pub(crate) fn loss(&self) -> WarmUp {
-        let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
+        let violation = Violation::of(self.max_violation, self.hardest, self.temperature, self.semi_hard);
         WarmUp::new(HingeLoss { margin: self.margin, violation }, self.warmup_epochs)
+    }
+
+    /// What training with this loss minimises, in the first step.
+    #[must_use]
+    pub(crate) fn objective_of<L>(&self, loss: L) -> Objective<L> {
+        let Config { mask_same_image, mask_equal_text, negatives: size, seed, .. } = **self;
+        let sample = (size > 0).then_some(Sample { size, seed, step: 0 });
+        Objective { loss, mask_same_image, mask_equal_text, sample }
     }
 
     /// The tensors that do not move.
@@ -316,7 +360,7 @@ impl ValidConfig {
     pub fn objective(&self, epoch: usize) -> Objective {
         let mut loss = self.loss();
         loss.set_epoch(epoch);
-        Objective { loss: loss.now(), mask_same_image: self.mask_same_image }
+        self.objective_of(loss.now())
     }
 }
 
@@ -383,6 +427,27 @@ mod tests {
             let message = config.check().unwrap_err().to_string();
             assert!(message.starts_with(key) && message.contains("expected"), "{message}");
         }
+    }
+
+    #[test]
+    fn there_is_one_way_to_count_the_hardest_negatives() {
+        let of = |config: Config| config.check().map(|config| config.objective(9).loss.violation);
+        let base = Config::default();
+        assert_eq!(of(base.clone()).unwrap(), Violation::Max);
+        assert_eq!(of(Config { hardest: 3, ..base.clone() }).unwrap(), Violation::Hardest(3));
+        assert_eq!(of(Config { temperature: 0.5, ..base.clone() }).unwrap(), Violation::LogSumExp(0.5));
+        assert_eq!(of(Config { semi_hard: true, ..base.clone() }).unwrap(), Violation::SemiHard);
+        let message = |config: Config| config.check().unwrap_err().to_string();
+        let found = message(Config { hardest: 3, max_violation: false, ..base.clone() });
+        assert_eq!(found, "hardest = 3: expected 1 with max_violation = false, where all negatives count");
+        let found = message(Config { temperature: 0.5, semi_hard: true, ..base.clone() });
+        assert_eq!(found, "semi_hard = true: expected false, since temperature is set");
+        let found = message(Config { temperature: 2e6, ..base.clone() });
+        assert_eq!(found, "temperature = 2000000: expected 0, or a number from 1e-6 to 1e6");
+        // What a preset says is the whole loss.
+        let mut config = Config { hardest: 3, semi_hard: true, ..base };
+        config.apply(Preset::VsePlusPlus);
+        assert_eq!(of(config).unwrap(), Violation::Max);
     }
 
     #[cfg(feature = "files")]

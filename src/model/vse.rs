@@ -12,7 +12,7 @@ use super::parameters::Parameters;
 use super::text_tower::TextCache;
 use crate::error::{Error, Result};
 use crate::linalg::Write;
-use crate::loss::{HingeLoss, Loss, Negatives, Terms};
+use crate::loss::{Chosen, HingeLoss, Loss, Negatives, Sample, Terms};
 use crate::nn::{Mode, Module};
 use crate::real::{Real, Scalar};
 
@@ -49,13 +49,42 @@ pub struct Objective<L = HingeLoss> {
     pub loss: L,
     /// Captions of one image are no negatives of each other.
     pub mask_same_image: bool,
+    /// Captions of equal tokens are no negatives of each other.
+    pub mask_equal_text: bool,
+    /// Only some of the negatives that the masks leave count for each query.
+    pub sample: Option<Sample>,
 }
 
 impl<L> Objective<L> {
-    /// The negatives of a batch whose pairs show these images, `[B]`.
-    #[must_use]
-    pub(crate) fn negatives<'a>(&self, image_ids: &'a [usize]) -> Negatives<'a> {
-        if self.mask_same_image { Negatives::OtherImages(image_ids) } else { Negatives::Others }
+    /// A loss for which all other pairs of a batch are negatives.
+    pub fn new(loss: L) -> Self {
+        Self { loss, mask_same_image: false, mask_equal_text: false, sample: None }
+    }
+
+    /// The negatives of a batch, which need `chosen` unless they are all others, or all of another image.
+    fn choose<'a, T>(&self, batch: &'a Batch<T>, chosen: &'a mut Chosen) -> Negatives<'a> {
+        let Batch { captions, image_ids: ids, .. } = batch;
+        if self.is_chosen() {
+            chosen.choose(captions.len(), self.sample, |i, j| {
+                let same_image = self.mask_same_image && ids[i] == ids[j];
+                let equal_text = self.mask_equal_text && captions[i] == captions[j];
+                !same_image && !equal_text
+            });
+        }
+        self.negatives(batch, chosen)
+    }
+
+    /// The negatives of a batch for which they have been chosen.
+    pub(crate) fn negatives<'a, T>(&self, batch: &'a Batch<T>, chosen: &'a Chosen) -> Negatives<'a> {
+        match self.mask_same_image {
+            _ if self.is_chosen() => Negatives::Chosen(chosen),
+            true => Negatives::OtherImages(&batch.image_ids),
+            false => Negatives::Others,
+        }
+    }
+
+    fn is_chosen(&self) -> bool {
+        self.mask_equal_text || self.sample.is_some()
     }
 }
 
@@ -70,6 +99,8 @@ pub struct Pass<T: 'static> {
     pub(crate) text: TextCache<T>,
     /// S [B, B], rows images, columns captions.
     pub scores: Array2<T>,
+    /// The negatives of each query, if they were drawn or captions of equal text are masked.
+    pub chosen: Chosen,
     /// The loss and its terms.
     pub terms: Terms<T>,
     /// dS [B, B], after a backward pass.
@@ -147,12 +178,12 @@ impl<T: Scalar> Vse<T> {
         mode: Mode,
         pass: &mut Pass<T>,
     ) -> Result<()> {
-        let Pass { image, text, scores, terms, .. } = pass;
+        let Pass { image, text, scores, chosen, terms, .. } = pass;
         batch.check(&self.architecture)?;
         self.parameters.img_enc.forward(&batch.images, mode, self.image_head(), image)?;
         self.parameters.txt_enc.forward(&batch.captions, mode, self.caption_head(), text)?;
         self.architecture.measure.scores_into(image.head.y(), text.head.y(), scores);
-        terms.evaluate(&objective.loss, scores.view(), objective.negatives(&batch.image_ids))
+        terms.evaluate(&objective.loss, scores.view(), objective.choose(batch, chosen))
     }
 
     /// Joint embeddings of images: φ [N, F] → f [N, D].
@@ -236,7 +267,7 @@ impl<T: Real> Vse<T> {
         d_images: Option<&mut Array2<T>>,
     ) -> Result<()> {
         self.parameters.check_gradient(grad)?;
-        let Pass { image, text, scores, terms, d_scores, df, dg } = pass;
+        let Pass { image, text, scores, terms, d_scores, df, dg, .. } = pass;
         terms.backward(d_scores);
         let (f, g) = (image.head.y(), text.head.y());
         self.architecture.measure.backward_into(f, g, scores.view(), d_scores.view(), df, dg);
@@ -290,6 +321,29 @@ mod tests {
         let all = model.embed_captions(&captions).unwrap();
         for i in [0, 1, 350, 699] {
             assert_eq!(model.embed_captions(&captions[i..=i]).unwrap().row(0), all.row(i));
+        }
+    }
+
+    #[test]
+    fn captions_of_equal_text_can_be_masked_with_those_of_one_image() {
+        // Captions 0 and 3 are equal, images 1 and 2 are the same.
+        let mut batch = batch();
+        batch.captions[3] = batch.captions[0].clone();
+        batch.image_ids[2] = batch.image_ids[1];
+        let model = Vse::<f32>::init(config().architecture(10, 5), 0);
+        let sum = Config { max_violation: false, mask_equal_text: true, margin: 10.0, ..config().into_inner() };
+        for mask_same_image in [false, true] {
+            let config = Config { mask_same_image, ..sum.clone() }.check().unwrap();
+            let mut pass = Pass::default();
+            model.forward(&batch, &config.objective(0), Mode::Train, &mut pass).unwrap();
+            let left: Vec<_> = pass.terms.terms().iter().map(|term| term.at).collect();
+            for (i, j) in ndarray::indices((4, 4)) {
+                let masked = i == j || i + j == 3 && (i == 0 || j == 0 || mask_same_image);
+                // With this margin each negative counts, for its row and for its column.
+                let count = left.iter().filter(|&&at| at == (i, j)).count();
+                assert_eq!(count, if masked { 0 } else { 2 }, "{i}, {j}");
+            }
+            assert_eq!(pass.terms.possible, left.len());
         }
     }
 

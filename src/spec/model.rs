@@ -11,14 +11,14 @@ pub struct Parameters<T> {
     pub proj: Option<Linear<T>>,
 }
 
-/// A batch and the settings: φ [B, F], word ids [B, T], lengths `[B]`; `image_ids` `[B]` to mask same images.
+/// A batch and the settings: φ [B, F], word ids [B, T], lengths `[B]`, the negatives of images and captions [B, B].
 pub struct Task<T> {
     pub images: Array2<T>,
     pub captions: Array2<usize>,
     pub lengths: Vec<usize>,
-    pub image_ids: Option<Vec<usize>>,
+    pub negatives: [Array2<bool>; 2],
     pub margin: f64,
-    pub max_violation: bool,
+    pub violation: Violation,
     pub measure: Measure,
     pub use_abs: bool,
     pub no_imgnorm: bool,
@@ -84,7 +84,7 @@ pub fn forward<T: Scalar>(w: &Parameters<T>, task: &Task<T>) -> Result<(Pass<T>,
     let projected = w.proj.as_ref().map_or(last.clone(), |proj| linear(proj, &last));
     let caption = side(projected, "caption embedding", true, task.use_abs)?;
     let scores = scores(task.measure, &image.embedding, &caption.embedding);
-    let loss = loss(&scores, task.margin, task.max_violation, task.image_ids.as_deref());
+    let loss = loss(&scores, task.margin, task.violation, &task.negatives);
     Ok((Pass { images: task.images.clone(), image, rnn, last, caption, scores }, loss))
 }
 

@@ -38,7 +38,7 @@ pub struct Collapse {
     pub stationary: f64,
     /// Largest minus smallest score of a batch.
     pub spread: f64,
-    /// Q of (COLLAPSE-2), per term.
+    /// Q of (COLLAPSE-2), over the sum of the terms' weights: per term, for SH and MH.
     pub gap: f64,
     /// Share of the negatives that score at least as high as the right pair; one half by chance.
     pub ahead: f64,
@@ -83,25 +83,24 @@ impl CollapseDetector {
     /// If `ahead` is below this, the ranking is being learned, however slowly it improves. Set by hand.
     const LEARNED: f64 = 0.3;
 
-    /// Adds a step with these scores. Its loss could have had `possible` terms, and would be `stationary` if
-    /// all scores were equal. Returns a collapse at the end of the window that shows it, once per streak of
-    /// such windows.
+    /// Adds a step with these scores. `point` gives the loss that it would have if all scores were equal, and the
+    /// sum of the weights of its terms. Returns a collapse at the end of the window that shows it, once per streak
+    /// of such windows.
     pub(crate) fn see(
         &mut self,
         margin: f64,
         step: &StepReport,
-        possible: usize,
-        stationary: impl FnOnce() -> f64,
+        point: impl FnOnce() -> (f64, f64),
         scores: &Array2<f32>,
     ) -> Option<Collapse> {
-        let terms = possible as f64;
-        if terms == 0.0 || margin <= 0.0 || step.score_spread > margin {
-            // Far from the point, this comparison is all that a step costs.
+        // Far from the point, this comparison is all that a step costs.
+        let is_near = margin > 0.0 && step.score_spread <= margin;
+        // (COLLAPSE-1)  all scores equal: ℓ_MH = 2Bα, ℓ_SH = 2B(B − 1)α
+        let (stationary, terms) = if is_near { point() } else { (0.0, 0.0) };
+        if stationary == 0.0 {
             *self = Self::default();
             return None;
         }
-        // (COLLAPSE-1)  all scores equal: ℓ_MH = 2Bα, ℓ_SH = 2B(B − 1)α
-        let stationary = stationary();
         let sums = &mut self.sums;
         sums.loss += step.loss;
         sums.stationary += stationary;
@@ -191,8 +190,8 @@ mod tests {
             let (hinge, terms) = evaluate(violation, &scores);
             let (loss, score_spread) = (f64::from(terms.loss), spread(&scores));
             let report = StepReport { step: *step, loss, score_spread, ..StepReport::default() };
-            let stationary = || at_collapse(&hinge, Negatives::Others, scores.nrows());
-            detector.see(0.2, &report, terms.possible, stationary, &scores).is_some()
+            let point = || (at_collapse(&hinge, Negatives::Others, scores.nrows()), terms.weight());
+            detector.see(0.2, &report, point, &scores).is_some()
         };
         (1..=steps).filter(|step| see(step)).collect()
     }
@@ -266,11 +265,11 @@ mod tests {
         let report = StepReport { score_spread: 0.0, loss: 1.0, ..StepReport::default() };
         let mut detector = CollapseDetector::default();
         for _ in 0..399 {
-            assert!(detector.see(0.2, &report, 4, || 0.8, &Array2::zeros((2, 2))).is_none());
+            assert!(detector.see(0.2, &report, || (0.8, 4.0), &Array2::zeros((2, 2))).is_none());
         }
         let saved = serde_json::to_string(&detector).unwrap();
         let mut detector: CollapseDetector = serde_json::from_str(&saved).unwrap();
-        assert!(detector.see(0.2, &report, 4, || 0.8, &Array2::zeros((2, 2))).is_some());
+        assert!(detector.see(0.2, &report, || (0.8, 4.0), &Array2::zeros((2, 2))).is_some());
     }
 
     #[test]

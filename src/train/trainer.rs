@@ -132,7 +132,7 @@ impl Trainer {
         Ok(Self {
             adam: Adam::with_groups(&model.parameters, config.groups())?,
             buffers: Buffers::new(&model, &config),
-            objective: objective(&config),
+            objective: config.objective_of(config.loss()),
             progress: Progress::default(),
             vocabulary: vocabulary.fingerprint(),
             data: None,
@@ -204,7 +204,7 @@ impl Trainer {
         let model = Vse { architecture, parameters };
         Ok(Self {
             buffers: Buffers::new(&model, &config),
-            objective: objective(&config),
+            objective: config.objective_of(config.loss()),
             config,
             model,
             adam,
@@ -216,17 +216,13 @@ impl Trainer {
     }
 }
 
-/// What training with these settings minimises.
-fn objective(config: &ValidConfig) -> Objective<WarmUp> {
-    Objective { loss: config.loss(), mask_same_image: config.mask_same_image }
-}
-
 impl<L: Loss> Trainer<L> {
     /// The same training with this loss instead of that of the settings.
     #[must_use]
     pub fn with_loss<M: Loss>(self, loss: M) -> Trainer<M> {
         let Self { config, model, adam, progress, objective, vocabulary, data, buffers, choose_threads } = self;
-        let objective = Objective { loss, mask_same_image: objective.mask_same_image };
+        let Objective { mask_same_image, mask_equal_text, sample, .. } = objective;
+        let objective = Objective { loss, mask_same_image, mask_equal_text, sample };
         Trainer { config, model, adam, progress, objective, vocabulary, data, buffers, choose_threads }
     }
 
@@ -403,6 +399,9 @@ impl<L: Loss> Trainer<L> {
         if let Some(cnn) = &mut self.model.parameters.img_enc.cnn {
             cnn.set_seed(self.config.seed);
         }
+        if let Some(sample) = &mut self.objective.sample {
+            sample.step = self.progress.step;
+        }
         pass.image.encoder.set_draw(self.progress.step * self.config.batch_size as u64);
         self.model.forward(batch, &self.objective, mode, pass)?;
         self.model.backward(batch, pass, Write::Replace, gradient, None)
@@ -434,11 +433,10 @@ impl<L: Loss> Trainer<L> {
         let report = self.step(batch)?;
         let report = StepReport { batches, seconds: waited + report.seconds, ..report };
         observer.event(&Event::Step(&report))?;
-        let Pass { terms, scores, .. } = &self.buffers.pass;
-        let negatives = self.objective.negatives(&batch.image_ids);
-        let stationary = || at_collapse(&self.objective.loss, negatives, batch.len());
-        let margin = self.config.margin;
-        if let Some(collapse) = self.progress.collapse.see(margin, &report, terms.possible, stationary, scores) {
+        let Pass { terms, scores, chosen, .. } = &self.buffers.pass;
+        let negatives = self.objective.negatives(batch, chosen);
+        let point = || (at_collapse(&self.objective.loss, negatives, batch.len()), terms.weight());
+        if let Some(collapse) = self.progress.collapse.see(self.config.margin, &report, point, scores) {
             observer.event(&Event::Collapsed(&collapse))?;
         }
         Ok(())

@@ -73,13 +73,23 @@ impl<L: Loss> Problem for LossProblem<L> {
     }
 }
 
-/// SH or MH with margin 0.3, with or without a mask.
+/// SH, MH and what lies between them.
+pub(super) const VIOLATIONS: [Violation; 5] =
+    [Violation::Sum, Violation::Max, Violation::Hardest(2), Violation::LogSumExp(0.1), Violation::SemiHard];
+
+/// A loss with margin 0.3, with or without a mask.
 pub(super) fn hinges(violation: Violation, mask: bool) -> LossProblem<HingeLoss> {
-    let name = if violation == Violation::Max { "max of hinges" } else { "sum of hinges" };
+    let name = match violation {
+        Violation::Sum => "sum of hinges".to_owned(),
+        Violation::Max => "max of hinges".to_owned(),
+        Violation::Hardest(k) => format!("{k} hardest hinges"),
+        Violation::LogSumExp(temperature) => format!("log-sum-exp of hinges, temperature {temperature}"),
+        Violation::SemiHard => "semi-hard hinges".to_owned(),
+    };
     let loss = HingeLoss { margin: 0.3, violation };
     if mask {
         LossProblem::new(&format!("{name}, same images masked"), loss, 6).with_image_ids(vec![0, 1, 0, 2, 3, 1])
     } else {
-        LossProblem::new(name, loss, 6)
+        LossProblem::new(&name, loss, 6)
     }
 }

@@ -11,10 +11,9 @@ mod pictures;
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, IntoDimension};
 
 use self::layers::{AbsProblem, EmbeddingProblem, GruProblem, L2NormProblem, LinearProblem, SimilarityProblem};
-use self::losses::hinges;
+use self::losses::{VIOLATIONS, hinges};
 use super::{Problem, Report, check};
 use crate::error::Result;
-use crate::loss::Violation;
 use crate::nn::Module;
 use crate::random::{Symmetric, stream};
 use crate::real::Scalar;
@@ -45,7 +44,7 @@ pub(crate) fn all(mut each: impl FnMut(&Report)) -> Result<Vec<Report>> {
     for measure in [Measure::Cosine, Measure::Order, Measure::OrderSquared] {
         add(check(&SimilarityProblem { measure })?);
     }
-    for violation in [Violation::Sum, Violation::Max] {
+    for violation in VIOLATIONS {
         for mask in [false, true] {
             add(check(&hinges(violation, mask))?);
         }
@@ -224,7 +223,7 @@ mod tests {
         for measure in [Measure::Cosine, Measure::Order, Measure::OrderSquared] {
             find_all(&SimilarityProblem { measure });
         }
-        for violation in [Violation::Sum, Violation::Max] {
+        for violation in VIOLATIONS {
             find_all(&hinges(violation, true));
         }
         for mode in [Mode::Train, Mode::Eval] {

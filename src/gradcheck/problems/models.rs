@@ -106,7 +106,7 @@ impl Problem for ModelProblem {
     }
 }
 
-/// Both losses, all similarities, one and two layers, with and without projection; every one on a
+/// All losses, all similarities, one and two layers, with and without projection; every one on a
 /// batch with shared prefixes, repeated words, a repeated caption and two captions of one image.
 #[must_use]
 pub(super) fn models() -> Vec<ModelProblem> {
@@ -143,6 +143,9 @@ pub(super) fn models() -> Vec<ModelProblem> {
             }),
         ),
         ("vse++, same images masked", vse_pp(|c| c.mask_same_image = true)),
+        ("vse++ with the 2 hardest", vse_pp(|c| c.hardest = 2)),
+        ("vse++ with log-sum-exp, temperature 0.1", vse_pp(|c| c.temperature = 0.1)),
+        ("vse++, 3 negatives drawn, equal text masked", vse_pp(|c| (c.negatives, c.mask_equal_text) = (3, true))),
         (
             "order++ with abs, squared, two layers",
             vse_pp(|c| {
@@ -151,13 +154,15 @@ pub(super) fn models() -> Vec<ModelProblem> {
             }),
         ),
     ]);
-    configs.into_iter().map(|(name, config)| model(name, config)).collect()
+    // A margin that leaves hinges of both kinds: active and not.
+    let mut all: Vec<_> = configs.into_iter().map(|(name, config)| model(name, config, 0.05)).collect();
+    // A semi-hard hinge is below the margin. A loss near 0 would have no digits left for the slopes.
+    all.push(model("vse++ with semi-hard negatives", vse_pp(|c| c.semi_hard = true), 0.5));
+    all
 }
 
-fn model(name: &str, mut config: Config) -> ModelProblem {
-    (config.embed_size, config.word_dim) = (5, 3);
-    // A margin that leaves hinges of both kinds: active and not.
-    config.margin = 0.05;
+fn model(name: &str, mut config: Config, margin: f64) -> ModelProblem {
+    (config.embed_size, config.word_dim, config.margin) = (5, 3, margin);
     let config = config.check().expect("the settings above are valid");
     let architecture = config.architecture(10, 6);
     let pictures = numbers(6 * 6, 1.0, "images");

@@ -81,6 +81,56 @@ fn training_learns_and_gives_the_same_bits_on_any_number_of_threads() {
     assert!(best.dev.rsum > untrained.rsum + 20.0, "{} against {}", best.dev.rsum, untrained.rsum);
 }
 
+#[test]
+fn drawn_negatives_are_the_same_after_a_stop_and_on_any_number_of_threads() {
+    let config = Config { negatives: 5, mask_equal_text: true, num_epochs: 2, val_step: 0, ..config() };
+    let config = config.check().unwrap();
+    let (one, three) = (train(&config, 1), train(&config, 3));
+    assert_eq!((&one.model, &one.adam), (&three.model, &three.adam));
+    let (vocabulary, data) = data();
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::create(folder.path(), false).unwrap();
+    run.begin(&config, &vocabulary).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut observer = StopAfter { steps: 5, stop: &stop, epochs: Vec::new() };
+    let mut first = Trainer::new(config.clone(), &vocabulary, data.train.split.img_dim().unwrap()).unwrap();
+    assert_eq!(first.run(&data, Some(&run), &mut observer, &stop).unwrap(), Outcome::Interrupted);
+    drop(run);
+    let run = Run::reopen(folder.path()).unwrap();
+    let mut second = Trainer::resume(config.clone(), &vocabulary, data.train.split.img_dim().unwrap(), &run).unwrap();
+    second.run(&data, Some(&run), &mut Ignore, &AtomicBool::new(false)).unwrap();
+    assert_eq!((&second.model, &second.adam), (&one.model, &one.adam));
+
+    let other = train(&Config { negatives: 6, ..config.clone().into_inner() }.check().unwrap(), 1);
+    assert_ne!(other.model, one.model);
+    // As many as there are: all, to the bit.
+    let all = Config { negatives: 0, mask_equal_text: false, ..config.into_inner() };
+    let enough = Config { negatives: all.batch_size - 1, ..all.clone() };
+    assert_eq!(train(&enough.check().unwrap(), 1).model, train(&all.check().unwrap(), 1).model);
+}
+
+#[test]
+fn one_hardest_negative_is_mh_and_all_are_sh_to_the_bit_after_25_steps() {
+    let base = Config { num_epochs: 4, ..config() };
+    let numbers = |config: Config| {
+        let Trainer { model, adam, progress, .. } = train(&config.check().unwrap(), 1);
+        assert!(progress.step >= 25, "{}", progress.step);
+        (model, adam, progress.best)
+    };
+    let mh = numbers(Config { hardest: 1, ..base.clone() });
+    assert_eq!(numbers(Config { warmup_epochs: 0, ..base.clone() }), mh);
+    let sh = numbers(Config { max_violation: false, ..base.clone() });
+    assert_eq!(numbers(Config { hardest: base.batch_size - 1, ..base.clone() }), sh);
+    for other in [
+        Config { hardest: 3, ..base.clone() },
+        Config { temperature: 0.05, ..base.clone() },
+        Config { semi_hard: true, ..base },
+    ] {
+        let other = numbers(other);
+        assert!(other != mh && other != sh);
+    }
+}
+
 fn data_vocabulary() -> Vocabulary {
     data().0
 }
