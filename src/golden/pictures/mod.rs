@@ -20,6 +20,7 @@ pub(crate) mod layout;
 use ndarray::{Array4, s};
 
 use self::inputs::BlockInputs;
+pub(super) use self::inputs::{CELLS_OF_VGG, POOL_OF_RESNET, POOL_OF_VGG};
 pub(super) use self::layers::Specification;
 use self::layers::{Layers, Statistics};
 use super::inputs::Reader;

@@ -139,7 +139,7 @@ fn what_is_not_written_is_spanned() {
 /// backend in `f64`, and so does the backward pass that is derived from them.
 #[test]
 fn the_relations_compute_every_case_forward_and_backward() {
-    for case in valid().filter(|case| !case.entry.program.is_of_pictures()) {
+    for case in valid() {
         let planting = Planting::new(case).unwrap();
         for autograd in [false, true] {
             let values = planting.right(Way { autograd, single: false, first_pass: false }).unwrap();
