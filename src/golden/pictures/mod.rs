@@ -2,7 +2,7 @@
 //!
 //! Each program is written once, over [`Layers`]. [`Specification`] computes the expected values with
 //! [`crate::spec::pictures`]; [`Plain`](super::Plain) computes the same layers in any honest arithmetic, for the
-//! tolerances. No mistake of these layers is known to the kit yet.
+//! tolerances.
 //!
 //! | | |
 //! |---|---|

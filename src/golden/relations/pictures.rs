@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn};
+use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn, s};
 
 use super::equations as text;
 use super::graph::{Builder, View};
@@ -126,9 +126,15 @@ impl Pass<'_, '_> {
     fn layer(&mut self, kind: &'static str, path: &str, [forward, back]: [&'static str; 2], leaves: &Leaves) {
         let leaves: Vec<(&str, String, View)> =
             leaves.iter().map(|(short, tensor, view)| (short.as_str(), tensor.clone(), *view)).collect();
-        let part = path.trim_end_matches('.');
-        self.build.viewed(kind, part, forward, &leaves);
-        self.back.push((kind, part.into(), back));
+        let part = self.part(path);
+        self.build.viewed(kind, &part, forward, &leaves);
+        self.back.push((kind, part, back));
+    }
+
+    /// The group's part: that of a block by itself is no part of a network.
+    fn part(&self, path: &str) -> String {
+        let block = self.build.case.entry.program == Program::Block;
+        format!("{}{path}", if block { "block." } else { "" }).trim_end_matches('.').into()
     }
 
     /// A given tensor of a layer.
@@ -174,6 +180,8 @@ impl Pass<'_, '_> {
             }
         }
         self.give(&mut leaves, path, "per_picture", ArrayD::from_elem(IxDyn(&[n]), 1.0 / n.max(1) as f64));
+        let last = Array1::from_shape_fn(n, |k| f64::from(u8::from(k + 1 == n)));
+        self.give(&mut leaves, path, "last_picture", last.into_dyn());
         self.build.graph.shapes.insert(x.d.clone(), x.shape.to_vec());
         self.layer("conv", path, [text::CONV, text::CONV_BACK], &leaves);
         y
@@ -239,6 +247,10 @@ impl Pass<'_, '_> {
                 let (row, column) = (rows.meets((i, k / kernel), meets), columns.meets((j, k % kernel), meets));
                 if row < 0.0 || column < 0.0 { -1.0 } else { row * w as f64 + column }
             });
+            if suffix.is_empty() {
+                let reversed = table.slice(s![.., .., ..;-1]).to_owned();
+                self.give(&mut leaves, path, "pixel_reversed", reversed.into_dyn());
+            }
             self.give(&mut leaves, path, &format!("pixel{suffix}"), table.into_dyn());
         }
         self.give(&mut leaves, path, "every", ArrayD::ones(IxDyn(&[shape.0, shape.1, shape.2])));
@@ -278,7 +290,7 @@ impl Pass<'_, '_> {
 
     fn block(&mut self, path: &str, x: &Pictures, y: &str, strides: &[usize]) -> Pictures {
         let [main, side] = ["main", "side"].map(|way| Pictures { d: format!("{path}d.{way}"), ..x.clone() });
-        self.back.push(("block", path.trim_end_matches('.').into(), text::BLOCK_INPUT_BACK));
+        self.back.push(("block", self.part(path), text::BLOCK_INPUT_BACK));
         let mut r = main.clone();
         for (k, &stride) in (1..).zip(strides) {
             if k > 1 {
@@ -325,6 +337,7 @@ impl Pass<'_, '_> {
         add("channel", outputs[1], &channel(before));
         add("channel_first", outputs[1], &channel(0));
         add("output", inputs[1], &|c| Some(c + before));
+        add("output_first", inputs[1], &Some);
         for (name, axis) in [("row", 2), ("column", 3)] {
             add(name, outputs[axis], &|p| Some(p * stride));
             add(&format!("{name}_late"), outputs[axis], &|p| Some((p * stride + stride - 1).min(inputs[axis] - 1)));
@@ -374,6 +387,10 @@ impl Pass<'_, '_> {
                     (&format!("d.{short}"), &format!("grad.{name}")),
                 ]));
             }
+            let inputs: usize = h.shape[1..].iter().product();
+            let channel_last = |i: usize| (i % h.shape[1] * (inputs / h.shape[1]) + i / h.shape[1]) as f64;
+            let table = Array1::from_shape_fn(inputs, channel_last).into_dyn();
+            self.give(&mut leaves, &format!("{linear}."), "channel_last", table);
             self.layer("linear", linear, [text::LINEAR, text::LINEAR_BACK], &leaves);
             h = self.relu(relu.split_once('.').map_or(relu, |(_, name)| name), &y, relu, View::OnePixel);
         }
