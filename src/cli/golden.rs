@@ -254,8 +254,7 @@ fn make(args: MakeArgs) -> Result<Output> {
         layouts: &layouts,
         of_pictures: &of_pictures,
         steps: if paper { args.steps } else { !args.no_steps },
-        // No mistake of the layers of pictures is known.
-        kills: matches!(args.suite, SuiteName::Core),
+        kills: matches!(args.suite, SuiteName::Core | SuiteName::Pictures),
         single: true,
         wide,
     };

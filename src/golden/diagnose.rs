@@ -42,9 +42,6 @@ const UNEXPLAINED: usize = 5;
 /// only those that explained another case.
 const TRIED: usize = 3;
 
-/// Why no mistake is tried on a case of [`Diagnoses::unlisted`].
-pub(crate) const UNLISTED: &str = "no mistake of the layers of pictures is known yet";
-
 /// What a mistake explains of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,9 +92,6 @@ pub(crate) struct Diagnoses {
     /// Failing cases that no known mistake reproduces from the first divergence to the last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unexplained: Vec<String>,
-    /// Failing cases of the layers of pictures, for which no mistakes are known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unlisted: Vec<String>,
     /// If nothing was named: a lower precision under whose tolerances every failing case passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Profile>,
@@ -352,16 +346,13 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
     let passing: Vec<&Checked> = checked
         .iter()
         .filter(|c| matches!(c.report.status, Status::Passed | Status::Remark) && !c.found.is_empty() && !c.is_large())
-        .filter(|c| !c.golden.entry.program.is_of_pictures())
         .filter(|c| c.golden.entry.result == Expected::Valid)
         .collect();
     let mut explained: Vec<(Suspect<'_>, Vec<Explanation>)> = Vec::new();
     let mut suspects: Vec<&'static Mistake> = Vec::new();
     let mut in_vain: BTreeMap<Program, usize> = BTreeMap::new();
     for case in failing() {
-        if case.golden.entry.program.is_of_pictures() {
-            out.unlisted.push(case.golden.entry.id.clone());
-        } else if case.is_large() && !large_too {
+        if case.is_large() && !large_too {
             out.skipped.push(case.golden.entry.id.clone());
         } else if let Ok(case) = Suspect::new(case) {
             let tried = in_vain.entry(case.case.golden.entry.program).or_default();
@@ -419,9 +410,7 @@ pub(crate) fn diagnose(checked: &[Checked], profile: Profile, large_too: bool) -
         let all_failed_have_values = checked.iter().all(|c| c.report.status != Status::Failed || c.first().is_some());
         let mut lower = Profile::ALL.into_iter().filter(|&lower| lower > profile);
         out.within = lower.find(|&lower| {
-            all_failed_have_values
-                && !(explained.is_empty() && out.unlisted.is_empty())
-                && failing().all(|case| passes(lower, case))
+            all_failed_have_values && !explained.is_empty() && failing().all(|case| passes(lower, case))
         });
     }
     out

@@ -781,6 +781,268 @@ mistakes! {
         "clip first; Adam sees the clipped gradient",
         "adam: m_all[u,x] = damped[u,s] g[s,x] + decay[u] m0[x]
          adam: v_all[u,x] = squared[u,s] g[s,x] g[s,x] + decay_squared[u] v0[x]";
+
+    // Pictures: convolution
+    "conv-padding-after", "a convolution with all of its padding below and on the right",
+        "pad p rows above as well as below, and p columns on each side",
+        "conv: y[n,o,p,q] = x[n,c,row_after(p,u),column_after(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-padding-before", "a convolution with all of its padding above and on the left",
+        "pad p rows below as well as above, and p columns on each side",
+        "conv: y[n,o,p,q] = x[n,c,row_before(p,u),column_before(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-padding-same", "a convolution padded as TensorFlow's SAME does, with the odd row below and the odd column on the right",
+        "pad p rows and columns on each side, whatever the stride: ZeroPadding2D, then a convolution with padding=\"valid\"",
+        "conv: y[n,o,p,q] = x[n,c,row_same(p,u),column_same(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-padding-edge", "a convolution that repeats the outermost pixels in the place of zeros",
+        "outside the picture x is 0 (padding_mode=\"zeros\")",
+        "conv: y[n,o,p,q] = x[n,c,row_clamped(p,u),column_clamped(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-padding-wrapped", "a convolution that goes on at the other end of the picture, as a negative index does",
+        "outside the picture x is 0: mask what lies there",
+        "conv: y[n,o,p,q] = x[n,c,row_wrapped(p,u),column_wrapped(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-stride-ignored", "a convolution of stride 1: the first rows and columns of its result",
+        "y[i, j] reads x from row s i − p and column s j − p on",
+        "conv: y[n,o,p,q] = x[n,c,row_dense(p,u),column_dense(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-stride-from-end", "a convolution whose last kernel ends where the padded picture does",
+        "the first kernel begins at −p; what is left over is below and on the right",
+        "conv: y[n,o,p,q] = x[n,c,row_from_end(p,u),column_from_end(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-kernel-flipped", "a kernel that is flipped, as in the convolution of mathematics",
+        "the layer is a cross-correlation: y[i] = Σ W[u] x[i + u]",
+        "conv: y[n,o,p,q] = x[n,c,row(p,u),column(q,v)] W[o,c,reversed(u),reversed(v)] + bias[o]";
+    "conv-kernel-transposed", "a kernel with its rows and columns exchanged",
+        "a kernel is [O, C, kh, kw], the rows first",
+        "conv: y[n,o,p,q] = x[n,c,row(p,u),column(q,v)] W[o,c,v,u] + bias[o]";
+    "conv-inputs-and-outputs-swapped", "a kernel with its inputs and outputs exchanged",
+        "a kernel is [O, C, kh, kw]: y sums over the second axis",
+        "conv: y[n,o,p,q] = x[n,c,row(p,u),column(q,v)] W[c,o,u,v] + bias[o]";
+    "conv-channels-reversed", "the channels of a convolution's input in the opposite order (BGR for RGB)",
+        "channels are R, G, B, in the order of the file",
+        "conv: y[n,o,p,q] = x[n,reversed(c),row(p,u),column(q,v)] W[o,c,u,v] + bias[o]";
+    "bgr", "pictures with their channels in the order B, G, R",
+        "channels are R, G, B; OpenCV reads B, G, R",
+        "conv conv1: y[n,o,p,q] = x[n,reversed(c),row(p,u),column(q,v)] W[o,c,u,v] + bias[o]
+         conv features.0: y[n,o,p,q] = x[n,reversed(c),row(p,u),column(q,v)] W[o,c,u,v] + bias[o]";
+    "conv-bias-dropped", "a convolution without its bias",
+        "y = conv(x) + b",
+        "conv: y[n,o,p,q] = x[n,c,row(p,u),column(q,v)] W[o,c,u,v]";
+    "conv-input-gradient-not-turned", "dx of a convolution made with the kernel as it is, not turned by 180°",
+        "dx is scattered: dx[s i + u − p] += W[u] dy[i]; as a convolution of dy it needs the turned kernel",
+        "conv: d.x[n,c,row(p,u),column(q,v)] = d.y[n,o,p,q] W[o,c,reversed(u),reversed(v)]";
+    "conv-input-gradient-stride-ignored", "dx of a convolution put where stride 1 would have it",
+        "dx[s i + u − p] += W[u] dy[i]",
+        "conv: d.x[n,c,row_dense(p,u),column_dense(q,v)] = d.y[n,o,p,q] W[o,c,u,v]";
+    "conv-weight-gradient-flipped", "dW of a convolution flipped",
+        "dW[u] += dy[i] x[s i + u − p]",
+        "conv: d.W[o,c,reversed(u),reversed(v)] = d.y[n,o,p,q] x[n,c,row(p,u),column(q,v)]";
+    "conv-weight-gradient-averaged", "dW and db of a convolution divided by the number of pictures",
+        "add over the batch and do not divide",
+        "conv: d.W[o,c,u,v] = per_picture[n] d.y[n,o,p,q] x[n,c,row(p,u),column(q,v)]
+         conv: d.bias[o] = per_picture[n] d.y[n,o,p,q]";
+    "conv-weight-gradient-last-picture", "dW and db of a convolution from the last picture alone, which overwrites the others",
+        "accumulate over the batch: dW +=, db +=",
+        "conv: d.W[o,c,u,v] = last_picture[n] d.y[n,o,p,q] x[n,c,row(p,u),column(q,v)]
+         conv: d.bias[o] = last_picture[n] d.y[n,o,p,q]";
+
+    // Pictures: batch normalisation
+    "norm-unbiased-variance", "y normalised with the unbiased variance, Σ (x − μ)² / (M − 1)",
+        "y takes the biased variance, / M; only the running variance takes the unbiased one",
+        "batch-norm: scaled[c] = unbiased[] var[c]
+         batch-norm: deviation[c] = √(scaled[c] + 1e-5)";
+    "running-variance-biased", "a running variance that moves towards the biased one",
+        "running_var ← 0.9 running_var + 0.1 σ² M / (M − 1)",
+        "statistics: running_var[c] = 0.9 old_var[c] + 0.1 var[c]";
+    "momentum-reversed", "running statistics that keep 0.1 and take 0.9 (momentum = 0.1 where it is the share that is kept, as in Keras)",
+        "running ← 0.9 running + 0.1 batch: Keras' momentum is 1 − PyTorch's",
+        "statistics: running_mean[c] = 0.1 old_mean[c] + 0.9 mean[c]
+         statistics: running_var[c] = 0.1 old_var[c] + 0.9 unbiased[] var[c]";
+    "momentum-0.01", "running statistics that take 0.01 (Keras' momentum = 0.99)",
+        "running ← 0.9 running + 0.1 batch",
+        "statistics: running_mean[c] = 0.99 old_mean[c] + 0.01 mean[c]
+         statistics: running_var[c] = 0.99 old_var[c] + 0.01 unbiased[] var[c]";
+    "running-statistics-not-moved", "running statistics that training leaves as they are",
+        "running ← 0.9 running + 0.1 batch after every step of training",
+        "statistics: running_mean[c] = old_mean[c]
+         statistics: running_var[c] = old_var[c]";
+    "running-statistics-replaced", "running statistics that are those of the last batch",
+        "running ← 0.9 running + 0.1 batch",
+        "statistics: running_mean[c] = mean[c]
+         statistics: running_var[c] = unbiased[] var[c]";
+    "running-deviation", "running statistics with the deviation σ in the place of the variance",
+        "running_var moves towards σ² M / (M − 1)",
+        "statistics: root[c] = √(unbiased[] var[c])
+         statistics: running_var[c] = 0.9 old_var[c] + 0.1 root[c]";
+    "norm-running-in-training", "a norm that takes the running statistics in training",
+        "training normalises with the mean and variance of the batch",
+        "batch-norm: off[n,c,h,w] = x[n,c,h,w] - old_mean[c]
+         batch-norm: old_deviation[c] = √(old_var[c] + 1e-5)
+         batch-norm: hat[n,c,h,w] = off[n,c,h,w] 1/old_deviation[c]";
+    "norm-batch-in-evaluation", "a norm that takes the statistics of the batch in evaluation",
+        "evaluation normalises with the running mean and variance: model.eval()",
+        "batch-norm: own_mean[c] = per_number[] x[n,c,h,w]
+         batch-norm: off[n,c,h,w] = x[n,c,h,w] - own_mean[c]
+         batch-norm: own_var[c] = per_number[] off[n,c,h,w] off[n,c,h,w]
+         batch-norm: own_deviation[c] = √(own_var[c] + 1e-5)
+         batch-norm: hat[n,c,h,w] = off[n,c,h,w] 1/own_deviation[c]";
+    "norm-per-picture", "a norm with the statistics of each picture (instance normalisation)",
+        "mean and variance are those of a channel over all pictures and pixels",
+        "batch-norm: own_mean[n,c] = per_pixel[] x[n,c,h,w]
+         batch-norm: off[n,c,h,w] = x[n,c,h,w] - own_mean[n,c]
+         batch-norm: own_var[n,c] = per_pixel[] off[n,c,h,w] off[n,c,h,w]
+         batch-norm: own_deviation[n,c] = √(own_var[n,c] + 1e-5)
+         batch-norm: hat[n,c,h,w] = off[n,c,h,w] 1/own_deviation[n,c]";
+    "norm-epsilon-outside-root", "√σ² + ε in the place of √(σ² + ε)",
+        "add ε = 1e-5 inside the root",
+        "batch-norm: bare[c] = √(var[c])
+         batch-norm: deviation[c] = bare[c] + 1e-5";
+    "norm-epsilon-dropped", "a batch normalisation without ε",
+        "y = γ (x − μ) / √(σ² + ε) + β, ε = 1e-5",
+        "batch-norm: deviation[c] = √(var[c])";
+    "norm-epsilon-1e-3", "a batch normalisation with ε = 1e-3 (Keras)",
+        "ε = 1e-5",
+        "batch-norm: deviation[c] = √(var[c] + 1e-3)";
+    "norm-divided-by-variance", "a batch normalisation that divides by the variance, not by its root",
+        "y = γ (x − μ) / √(σ² + ε) + β",
+        "batch-norm: deviation[c] = var[c] + 1e-5";
+    "norm-without-mean", "a batch normalisation that does not subtract the mean",
+        "y = γ (x − μ) / √(σ² + ε) + β",
+        "batch-norm: hat[n,c,h,w] = x[n,c,h,w] 1/deviation[c]";
+    "norm-weight-dropped", "a batch normalisation without γ",
+        "y = γ x̂ + β",
+        "batch-norm: y[n,c,h,w] = hat[n,c,h,w] + bias[c]";
+    "norm-bias-dropped", "a batch normalisation without β",
+        "y = γ x̂ + β",
+        "batch-norm: y[n,c,h,w] = weight[c] hat[n,c,h,w]";
+    "norm-weight-and-bias-swapped", "γ and β exchanged",
+        "y = γ x̂ + β: γ is weight, β is bias",
+        "batch-norm: y[n,c,h,w] = bias[c] hat[n,c,h,w] + weight[c]";
+    "norm-gradient-of-constants", "dx of a batch normalisation with mean and variance taken as constants",
+        "in training both depend on x: dx = γ (dy − (Σ dy + x̂ Σ dy x̂) / M) / √(σ² + ε)",
+        "statistics: d.x[n,c,h,w] = weight[c] 1/deviation[c] d.y[n,c,h,w]";
+    "norm-gradient-without-variance", "dx of a batch normalisation without the part through the variance",
+        "dx = γ (dy − (Σ dy + x̂ Σ dy x̂) / M) / √(σ² + ε)",
+        "statistics: d.x[n,c,h,w] = weight[c] 1/deviation[c] d.y[n,c,h,w] - weight[c] 1/deviation[c] per_number[] d.bias[c]";
+    "norm-gradient-without-mean", "dx of a batch normalisation without the part through the mean",
+        "dx = γ (dy − (Σ dy + x̂ Σ dy x̂) / M) / √(σ² + ε)",
+        "statistics: d.x[n,c,h,w] = weight[c] 1/deviation[c] d.y[n,c,h,w] - weight[c] 1/deviation[c] per_number[] hat[n,c,h,w] d.weight[c]";
+    "norm-gradient-of-frozen-statistics", "dx of a batch normalisation in evaluation with the parts through mean and variance",
+        "running statistics are constants: dx = γ dy / √(σ² + ε)",
+        "frozen: d.x[n,c,h,w] = weight[c] 1/deviation[c] d.y[n,c,h,w] - weight[c] 1/deviation[c] per_number[] d.bias[c] - weight[c] 1/deviation[c] per_number[] hat[n,c,h,w] d.weight[c]";
+    "norm-weight-gradient-not-normalised", "dγ made of x − μ, not of x̂",
+        "dγ = Σ dy x̂, x̂ = (x − μ) / √(σ² + ε)",
+        "batch-norm: d.weight[c] = d.y[n,c,h,w] centred[n,c,h,w]";
+    "norm-weight-gradient-by-input", "dγ made of x, not of x̂",
+        "dγ = Σ dy x̂, x̂ = (x − μ) / √(σ² + ε)",
+        "batch-norm: d.weight[c] = d.y[n,c,h,w] x[n,c,h,w]";
+
+    // Pictures: ReLU and pools
+    "relu-leaky", "a leaky ReLU, with 0.01 x below 0",
+        "y = max(0, x)",
+        "relu: below[n,c,h,w] = relu(- x[n,c,h,w])
+         relu: y[n,c,h,w] = x[n,c,h,w] + 0.99 below[n,c,h,w]";
+    "relu-dropped", "no ReLU inside a block",
+        "h = max(0, r) after each norm but the last",
+        "relu: y[n,c,h,w] = x[n,c,h,w]";
+    "relu-gradient-ungated", "a gradient that passes a ReLU everywhere",
+        "dx = dy where x > 0, else 0",
+        "relu: d.x[n,c,h,w] = d.y[n,c,h,w]
+         block: d.sum[n,o,p,q] = d.y[n,o,p,q]";
+    "pool-zeros-outside", "a max pool with zeros around the picture, which win against what is below 0",
+        "outside there is no pixel: pad with −∞",
+        "max-pool: largest[n,c,p,q] = argmax(every[p,q,k] x[n,c,pixel(p,q,k)])";
+    "pool-padding-after", "a max pool with all of its padding below and on the right",
+        "pad above and on the left too",
+        "max-pool: largest[n,c,p,q] = argmax([pixel_after≥0][p,q,k] x[n,c,pixel_after(p,q,k)])
+         max-pool: index[n,c,p,q] = chosen[n,c,p,q,k] pixel_after[p,q,k]
+         max-pool: y[n,c,p,q] = chosen[n,c,p,q,k] x[n,c,pixel_after(p,q,k)]";
+    "pool-padding-same", "a max pool padded as TensorFlow's SAME does",
+        "pad p rows and columns on each side, whatever the stride",
+        "max-pool: largest[n,c,p,q] = argmax([pixel_same≥0][p,q,k] x[n,c,pixel_same(p,q,k)])
+         max-pool: index[n,c,p,q] = chosen[n,c,p,q,k] pixel_same[p,q,k]
+         max-pool: y[n,c,p,q] = chosen[n,c,p,q,k] x[n,c,pixel_same(p,q,k)]";
+    "pool-stride-ignored", "a max pool of stride 1: the first rows and columns of its result",
+        "window i begins at row s i − p",
+        "max-pool: largest[n,c,p,q] = argmax([pixel_dense≥0][p,q,k] x[n,c,pixel_dense(p,q,k)])
+         max-pool: index[n,c,p,q] = chosen[n,c,p,q,k] pixel_dense[p,q,k]
+         max-pool: y[n,c,p,q] = chosen[n,c,p,q,k] x[n,c,pixel_dense(p,q,k)]";
+    "pool-from-end", "a max pool whose last window ends where the padded picture does",
+        "the first window begins at −p; what is left over is below and on the right",
+        "max-pool: largest[n,c,p,q] = argmax([pixel_from_end≥0][p,q,k] x[n,c,pixel_from_end(p,q,k)])
+         max-pool: index[n,c,p,q] = chosen[n,c,p,q,k] pixel_from_end[p,q,k]
+         max-pool: y[n,c,p,q] = chosen[n,c,p,q,k] x[n,c,pixel_from_end(p,q,k)]";
+    "pool-last-of-equal", "a max pool that takes the last of equal maxima",
+        "the first in the order of the rows: replace it only by what is larger (>, not ≥)",
+        "max-pool: from_end[n,c,p,q] = argmax([pixel_reversed≥0][p,q,k] x[n,c,pixel_reversed(p,q,k)])
+         max-pool: largest[n,c,p,q] = last_place[] - from_end[n,c,p,q]";
+    "pool-gradient-to-all-equal", "a gradient of a max pool that goes to each of equal maxima",
+        "the first in the order of the rows takes the whole gradient",
+        "max-pool: gap[n,c,p,q,k] = x[n,c,pixel(p,q,k)] - y[n,c,p,q]
+         max-pool: d.x[n,c,pixel(p,q,k)] = [pixel≥0][p,q,k] [gap≥0][n,c,p,q,k] d.y[n,c,p,q]";
+    "pool-index-in-the-window", "the index of a maximum within its window",
+        "the pixel's number in the picture, i W + j",
+        "max-pool: index[n,c,p,q] = chosen[n,c,p,q,k] place[k]";
+    "pool-of-magnitudes", "a max pool that compares magnitudes",
+        "compare x, not |x|",
+        "max-pool: largest[n,c,p,q] = argmax([pixel≥0][p,q,k] |x|[n,c,pixel(p,q,k)])";
+    "cells-apart", "an average pool of cells that share no row or column",
+        "cell i of k ends at ⌈(i + 1) H / k⌉: where H / k is not whole, cells overlap",
+        "avg-pool: cell[n,c,p,q] = rows_apart[p,h] x[n,c,h,w] columns_apart[q,w]
+         avg-pool: y[n,c,p,q] = cell[n,c,p,q] 1/pixels_apart[p,q]";
+    "cells-of-one-size", "an average pool of windows of one size at one stride",
+        "cell i of k covers the rows from ⌊i H / k⌋ up to ⌈(i + 1) H / k⌉",
+        "avg-pool: cell[n,c,p,q] = rows_of_one_size[p,h] x[n,c,h,w] columns_of_one_size[q,w]
+         avg-pool: y[n,c,p,q] = cell[n,c,p,q] 1/pixels_of_one_size[p,q]";
+    "cells-divided-by-mean-size", "an average pool that divides by H W / k², whatever the size of a cell",
+        "divide by the number of pixels of the cell",
+        "avg-pool: y[n,c,p,q] = cell[n,c,p,q] 1/pixels_in_the_mean[p,q]";
+    "cells-added", "an average pool that does not divide",
+        "divide by the number of pixels of the cell",
+        "avg-pool: y[n,c,p,q] = cell[n,c,p,q]";
+    "cell-gradient-not-divided", "dx of an average pool that is not divided by the number of pixels",
+        "dx += dy / (pixels of the cell)",
+        "avg-pool: d.x[n,c,h,w] = rows[p,h] columns[q,w] d.y[n,c,p,q]";
+
+    // Pictures: blocks and networks
+    "row-channel-last", "a linear map after the average pool that takes its row with the channel last",
+        "in the row the channel comes first, whatever the order of axes: turn NHWC before it is flattened",
+        "linear classifier.0: y[n,o] = x[n,channel_last(i)] W[o,i] + bias[o]";
+    "shortcut-dropped", "a block without its shortcut",
+        "y = max(0, r + s)",
+        "projected: sum[n,o,p,q] = r[n,o,p,q]
+         identity: sum[n,o,p,q] = r[n,o,p,q]";
+    "shortcut-norm-dropped", "a projected shortcut without its norm",
+        "s = norm(conv(x)): downsample.1 after downsample.0",
+        "projected: sum[n,o,p,q] = r[n,o,p,q] + bare[n,o,p,q]";
+    "shortcut-channels-first", "a shortcut with all channels of zeros after those of x",
+        "(O − C) / 2 channels of zeros before x and as many after it",
+        "identity: sum[n,o,p,q] = r[n,o,p,q] + x[n,channel_first(o),row(p),column(q)]
+         identity: d.side[n,c,h,w] = d.sum[n,output_first(c),output_row(h),output_column(w)]";
+    "shortcut-pixels-late", "a shortcut that takes the last pixel of each step, not the first",
+        "every stride-th row and column, from 0 on: x[:, :, ::s, ::s]",
+        "identity: sum[n,o,p,q] = r[n,o,p,q] + x[n,channel(o),row_late(p),column_late(q)]";
+    "relu-before-sum", "a ReLU before the shortcut is added, and none after",
+        "y = max(0, r + s)",
+        "projected: open[n,o,p,q] = relu(r[n,o,p,q])
+         projected: sum[n,o,p,q] = open[n,o,p,q] + shortcut[n,o,p,q]
+         identity: open[n,o,p,q] = relu(r[n,o,p,q])
+         identity: sum[n,o,p,q] = open[n,o,p,q] + x[n,channel(o),row(p),column(q)]
+         block: y[n,o,p,q] = sum[n,o,p,q]";
+    "relu-on-both-sides", "a ReLU on the last norm of a block too",
+        "no ReLU before the sum: y = max(0, r + s)",
+        "projected: open[n,o,p,q] = relu(r[n,o,p,q])
+         projected: sum[n,o,p,q] = open[n,o,p,q] + shortcut[n,o,p,q]
+         identity: open[n,o,p,q] = relu(r[n,o,p,q])
+         identity: sum[n,o,p,q] = open[n,o,p,q] + x[n,channel(o),row(p),column(q)]";
+    "relu-on-shortcut", "a ReLU on the norm of a projected shortcut",
+        "no ReLU before the sum: y = max(0, r + s)",
+        "projected: open[n,o,p,q] = relu(shortcut[n,o,p,q])
+         projected: sum[n,o,p,q] = r[n,o,p,q] + open[n,o,p,q]";
+    "relu-after-sum-dropped", "a block without its last ReLU",
+        "y = max(0, r + s)",
+        "block: y[n,o,p,q] = sum[n,o,p,q]";
+    "shortcut-gradient-dropped", "a gradient that does not come back through the shortcut",
+        "dx is the sum of both: through the convolutions and through the shortcut",
+        "block: d.x[n,c,h,w] = d.main[n,c,h,w]";
+    "residual-gradient-dropped", "a gradient that comes back through the shortcut alone",
+        "dx is the sum of both: through the convolutions and through the shortcut",
+        "block: d.x[n,c,h,w] = d.side[n,c,h,w]";
 }
 
 /// The mistake with this name.

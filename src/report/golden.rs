@@ -8,7 +8,7 @@ use super::table::thousands;
 use crate::escape;
 use crate::golden::check::{CheckReport, First};
 use crate::golden::compare::{Status, TensorReport};
-use crate::golden::diagnose::{Diagnosis, Reach, UNLISTED};
+use crate::golden::diagnose::{Diagnosis, Reach};
 use crate::golden::difference::index_of;
 use crate::golden::mistakes::ALL;
 use crate::golden::relations::findings::Finding;
@@ -277,14 +277,6 @@ fn failures(out: &mut String, checkup: &CheckReport) {
             count(d.unexplained.len(), "failing case"),
             ALL.len(),
             some(&d.unexplained)
-        );
-    }
-    if !d.unlisted.is_empty() {
-        let _ = writeln!(
-            out,
-            "\nno diagnosis for {}: {UNLISTED}: {}",
-            count(d.unlisted.len(), "failing case"),
-            some(&d.unlisted)
         );
     }
     if let Some(within) = d.within.filter(|_| checkup.broken.is_empty()) {

@@ -38,9 +38,9 @@ pub(super) struct VggInputs<T> {
 }
 
 /// The max pool of a residual network, of a VGG, and the cells of a VGG's average pool.
-pub(super) const POOL_OF_RESNET: Window = Window { kernel: 3, stride: 2, padding: 1 };
-pub(super) const POOL_OF_VGG: Window = Window { kernel: 2, stride: 2, padding: 0 };
-pub(super) const CELLS_OF_VGG: usize = 7;
+pub(in crate::golden) const POOL_OF_RESNET: Window = Window { kernel: 3, stride: 2, padding: 1 };
+pub(in crate::golden) const POOL_OF_VGG: Window = Window { kernel: 2, stride: 2, padding: 0 };
+pub(in crate::golden) const CELLS_OF_VGG: usize = 7;
 
 /// The outputs along an axis of n pixels: ⌊(n + 2p − k) / s⌋ + 1, none if the kernel does not fit.
 fn outputs(pixels: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {

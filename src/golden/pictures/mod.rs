@@ -2,7 +2,7 @@
 //!
 //! Each program is written once, over [`Layers`]. [`Specification`] computes the expected values with
 //! [`crate::spec::pictures`]; [`Plain`](super::Plain) computes the same layers in any honest arithmetic, for the
-//! tolerances. No mistake of these layers is known to the kit yet.
+//! tolerances.
 //!
 //! | | |
 //! |---|---|
@@ -20,6 +20,7 @@ pub(crate) mod layout;
 use ndarray::{Array4, s};
 
 use self::inputs::BlockInputs;
+pub(super) use self::inputs::{CELLS_OF_VGG, POOL_OF_RESNET, POOL_OF_VGG};
 pub(super) use self::layers::Specification;
 use self::layers::{Layers, Statistics};
 use super::inputs::Reader;

@@ -100,6 +100,12 @@ const ORDERS: [([usize; 3], &str); 5] = [
     ([2, 0, 1], "n, r, z"),
 ];
 
+/// What else an index may be: the ends of the names of given tensors.
+const INDICES: [(&[&str], &[&str]); 2] = [
+    (&["id"], &["_plus_1", "_minus_1", "_at_most_V_minus_2", "_modulo_32", "_modulo_64", "_modulo_256"]),
+    (&["row", "column"], &["_dense", "_after", "_before", "_same", "_from_end", "_clamped", "_wrapped", "_late"]),
+];
+
 /// Leaves that may stand in a relation: short names with the letters that they have there.
 pub(super) struct Candidates {
     /// Names of leaves with as many axes as the key.
@@ -627,14 +633,11 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
         change(cost, format!("takes {into} for {factor}"), into);
     }
     for (place, axis) in factor.axes.iter().enumerate() {
-        if let At::Through(name, letters) = &axis.at
-            && name == "id"
-        {
-            for other in
-                ["id_plus_1", "id_minus_1", "id_at_most_V_minus_2", "id_modulo_32", "id_modulo_64", "id_modulo_256"]
-            {
+        if let At::Through(name, letters) = &axis.at {
+            let others = INDICES.iter().filter(|(of, _)| of.contains(&name.as_str())).flat_map(|(_, others)| *others);
+            for other in others {
                 let mut into = factor.clone();
-                into.axes[place].at = At::Through(other.into(), letters.clone());
+                into.axes[place].at = At::Through(format!("{name}{other}"), letters.clone());
                 change(1.2, format!("takes {into} for {factor}"), into);
             }
         }

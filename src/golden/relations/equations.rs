@@ -115,3 +115,67 @@ v[x] = final[u] v_all[u,x]
 v_hat[u,x] = v_all[u,x] correct_v[u]
 root[u,x] = √ε(v_hat[u,x])
 p[x] = p0[x] - rate[] m_all[u,x] correct_m[u] 1/root[u,x]";
+
+// Pictures. (p, q) is a place of a layer's result, (h, w) one of its input, (u, v) one of a kernel; row(p,u) is the row
+// of x that row u of the kernel meets at p.
+
+/// (CONV-1); the bias is 0 where there is none.
+pub(super) const CONV: &str = "y[n,o,p,q] = x[n,c,row(p,u),column(q,v)] W[o,c,u,v] + bias[o]";
+pub(super) const CONV_BACK: &str = "
+d.W[o,c,u,v] = d.y[n,o,p,q] x[n,c,row(p,u),column(q,v)]
+d.bias[o] = d.y[n,o,p,q]
+d.x[n,c,row(p,u),column(q,v)] = d.y[n,o,p,q] W[o,c,u,v]";
+
+/// (BN-1), (BN-3): the statistics of a batch.
+pub(super) const STATISTICS: &str = "
+mean[c] = per_number[] x[n,c,h,w]
+centred[n,c,h,w] = x[n,c,h,w] - mean[c]
+var[c] = per_number[] centred[n,c,h,w] centred[n,c,h,w]
+running_mean[c] = 0.9 old_mean[c] + 0.1 mean[c]
+running_var[c] = 0.9 old_var[c] + 0.1 unbiased[] var[c]";
+pub(super) const STATISTICS_BACK: &str = "d.x[n,c,h,w] = weight[c] 1/deviation[c] d.y[n,c,h,w] \
+    - weight[c] 1/deviation[c] per_number[] d.bias[c] \
+    - weight[c] 1/deviation[c] per_number[] hat[n,c,h,w] d.weight[c]";
+/// The running statistics: mean and variance are given.
+pub(super) const FROZEN: &str = "centred[n,c,h,w] = x[n,c,h,w] - mean[c]";
+pub(super) const FROZEN_BACK: &str = "d.x[n,c,h,w] = weight[c] 1/deviation[c] d.y[n,c,h,w]";
+/// (BN-2)
+pub(super) const BATCH_NORM: &str = "
+deviation[c] = √(var[c] + 1e-5)
+hat[n,c,h,w] = centred[n,c,h,w] 1/deviation[c]
+y[n,c,h,w] = weight[c] hat[n,c,h,w] + bias[c]";
+pub(super) const BATCH_NORM_BACK: &str = "
+d.weight[c] = d.y[n,c,h,w] hat[n,c,h,w]
+d.bias[c] = d.y[n,c,h,w]";
+
+/// (RELU-1)
+pub(super) const RELU: &str = "y[n,c,h,w] = relu(x[n,c,h,w])";
+pub(super) const RELU_BACK: &str = "d.x[n,c,h,w] = d.y[n,c,h,w] [x>0][n,c,h,w]";
+
+/// (MAXPOOL-1): place k of a window is pixel(p,q,k) of the picture, −1 outside.
+pub(super) const MAX_POOL: &str = "
+largest[n,c,p,q] = argmax([pixel≥0][p,q,k] x[n,c,pixel(p,q,k)])
+chosen[n,c,p,q,largest(n,c,p,q)] = 1
+index[n,c,p,q] = chosen[n,c,p,q,k] pixel[p,q,k]
+y[n,c,p,q] = chosen[n,c,p,q,k] x[n,c,pixel(p,q,k)]";
+pub(super) const MAX_POOL_BACK: &str = "d.x[n,c,index(n,c,p,q)] = d.y[n,c,p,q]";
+
+/// (AVGPOOL-1)
+pub(super) const AVG_POOL: &str = "
+cell[n,c,p,q] = rows[p,h] x[n,c,h,w] columns[q,w]
+y[n,c,p,q] = cell[n,c,p,q] 1/pixels[p,q]";
+pub(super) const AVG_POOL_BACK: &str = "d.x[n,c,h,w] = rows[p,h] columns[q,w] d.y[n,c,p,q] 1/pixels[p,q]";
+
+/// (BLOCK-2) with a projected shortcut, or one without parameters.
+pub(super) const PROJECTED: &str = "sum[n,o,p,q] = r[n,o,p,q] + shortcut[n,o,p,q]";
+pub(super) const PROJECTED_BACK: &str = "
+d.r[n,o,p,q] = d.sum[n,o,p,q]
+d.shortcut[n,o,p,q] = d.sum[n,o,p,q]";
+pub(super) const IDENTITY: &str = "sum[n,o,p,q] = r[n,o,p,q] + x[n,channel(o),row(p),column(q)]";
+pub(super) const IDENTITY_BACK: &str = "
+d.r[n,o,p,q] = d.sum[n,o,p,q]
+d.side[n,c,h,w] = d.sum[n,output(c),output_row(h),output_column(w)]";
+pub(super) const BLOCK: &str = "y[n,o,p,q] = relu(sum[n,o,p,q])";
+pub(super) const BLOCK_BACK: &str = "d.sum[n,o,p,q] = d.y[n,o,p,q] [sum>0][n,o,p,q]";
+/// d.main and d.side are the gradients through the convolutions and through the shortcut.
+pub(super) const BLOCK_INPUT_BACK: &str = "d.x[n,c,h,w] = d.main[n,c,h,w] + d.side[n,c,h,w]";

@@ -303,14 +303,20 @@ impl Relation {
     }
 }
 
-/// The place of the largest positive number along the one letter that `own` lacks: the first, −1 if there is none.
-pub(super) fn largest(own: &[char], x: &Lettered) -> Option<ArrayD<f64>> {
+/// The place of the largest number along the one letter that `own` lacks, the first: where the product of the other
+/// factors is positive, or else among the positive ones; −1 if there is none.
+pub(super) fn largest(own: &[char], factors: &[Lettered]) -> Option<ArrayD<f64>> {
+    let (x, others) = factors.split_last()?;
+    let mut counts = vec![0.0; x.values.len()];
+    contract(&x.letters, x.values.shape(), 1.0, if others.is_empty() { factors } else { others }, &mut counts)?;
+    let counts = ArrayD::from_shape_vec(x.values.raw_dim(), counts).ok()?;
     let along = x.letters.iter().position(|letter| !own.contains(letter))?;
     (own.len() + 1 == x.letters.len()).then_some(())?;
-    Some(x.values.map_axis(Dimension(along), |row| {
+    let rows = ndarray::Zip::from(x.values.lanes(Dimension(along))).and(counts.lanes(Dimension(along)));
+    Some(rows.map_collect(|row, counts| {
         let mut best: Option<(usize, f64)> = None;
-        for (place, &x) in row.iter().enumerate() {
-            if x > best.map_or(0.0, |(_, most)| most) {
+        for (place, (&x, &counts)) in row.iter().zip(counts).enumerate() {
+            if counts > 0.0 && best.is_none_or(|(_, most)| x > most) {
                 best = Some((place, x));
             }
         }

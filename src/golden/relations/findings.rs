@@ -173,7 +173,7 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
 
 /// The meaning of the short names in a text that are not tensors of a case.
 fn names(text: &str) -> Vec<String> {
-    const NAMES: [(&str, &str); 25] = [
+    const NAMES: [(&str, &str); 42] = [
         ("end[", "end is 1 at each row's own last token, 0 elsewhere"),
         ("padded_end[", "padded_end is 1 at t = T − 1"),
         ("one_before_end[", "one_before_end is 1 one token before each row's last"),
@@ -199,6 +199,23 @@ fn names(text: &str) -> Vec<String> {
         ("up.", "up is the layer above"),
         ("first.", "first is layer 0"),
         ("bottom[", "bottom are the states of layer 0"),
+        ("row(p,u)", "row is the row of x that row u of the kernel meets at p, −1 outside, column alike"),
+        ("row(p)", "row and column are the pixel of x that the shortcut takes at (p, q)"),
+        ("channel(", "channel is that of x which the shortcut takes, −1 for zeros"),
+        ("output(", "output, output_row and output_column are where the shortcut puts x, −1 for nowhere"),
+        ("per_number[", "per_number is 1 / M, one over the numbers of a channel"),
+        ("centred[", "centred is x − mean"),
+        ("deviation[", "deviation is √(σ² + ε)"),
+        ("hat[", "hat is (x − mean) / √(σ² + ε)"),
+        ("unbiased[", "unbiased is M / (M − 1)"),
+        ("old_mean[", "old_mean is the running mean before the step"),
+        ("old_var[", "old_var is the running variance before the step"),
+        ("pixel(", "pixel is the number of the pixel in place k of a window, −1 outside"),
+        ("largest[", "largest is the place of a window's first maximum"),
+        ("chosen[", "chosen is 1 at the place of a window's first maximum"),
+        ("rows[", "rows and columns are 1 for what belongs to a cell"),
+        ("pixels[", "pixels is how many pixels a cell has"),
+        ("d.side[", "d.main and d.side are the gradients through the convolutions and the shortcut"),
     ];
     let begins = |at: usize| text[..at].chars().last().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '.');
     let used = |name: &str| text.match_indices(name).any(|(at, _)| begins(at));

@@ -28,6 +28,10 @@ pub(super) enum View {
     OneRow,
     /// [1] as a number without axes.
     Scalar,
+    /// [N, C, H, W] with its pixels in one axis.
+    Pixels,
+    /// [N, C] as pictures of one pixel.
+    OnePixel,
 }
 
 impl View {
@@ -41,6 +45,8 @@ impl View {
             Self::FlatRows => reshaped(&[x.shape()[0], x.len() / x.shape()[0].max(1)]),
             Self::OneRow => reshaped(&[1, x.len()]),
             Self::Scalar => reshaped(&[]),
+            Self::Pixels => reshaped(&[x.shape()[0], x.shape()[1], x.shape()[2..].iter().product()]),
+            Self::OnePixel => reshaped(&[x.shape()[0], x.shape()[1], 1, 1]),
         }
     }
 }
@@ -104,6 +110,8 @@ pub(super) struct Graph {
     pub equations: Vec<Equation>,
     /// Tensors that follow from the settings and inputs, such as the mask of the negatives.
     pub given: BTreeMap<String, ArrayD<f64>>,
+    /// Shapes of tensors that are no tensors of the case and whose left side has an index.
+    pub shapes: BTreeMap<String, Vec<usize>>,
     /// `in.lengths`, or 1 for each row of a cell.
     pub lengths: Vec<usize>,
     /// T: the time steps of padded tensors; 1 where there are none.
@@ -118,14 +126,15 @@ pub(super) const ALL: &str = "all gradients";
 /// Adam's constants.
 const BETAS: [f64; 2] = [0.9, 0.999];
 
-struct Builder<'a> {
-    case: &'a GoldenCase,
-    settings: &'a Settings,
-    graph: Graph,
+/// A graph that is being built.
+pub(super) struct Builder<'a> {
+    pub case: &'a GoldenCase,
+    pub settings: &'a Settings,
+    pub graph: Graph,
 }
 
 impl Graph {
-    /// The relations of a case; none for an image encoder.
+    /// The relations of a case.
     pub(super) fn of(case: &GoldenCase, settings: &Settings) -> Self {
         let mut build = Builder { case, settings, graph: Self::default() };
         build.graph.lengths = lengths_of(&case.inputs).unwrap_or_default();
@@ -161,7 +170,7 @@ impl Graph {
             }
             Program::Optimiser => build.optimiser(),
             Program::Model => build.model(),
-            _ => {}
+            _ => build.pictures(),
         }
         build.graph
     }
@@ -288,18 +297,18 @@ const NORM_ALONE: [(&str, &str); 5] =
     [("x", "in.x"), ("y", "out.y"), ("norm", "mid.norm"), ("d.y", "in.d_y"), ("d.x", "grad.in.x")];
 
 impl Builder<'_> {
-    fn give(&mut self, name: &str, values: ArrayD<f64>) {
+    pub(super) fn give(&mut self, name: &str, values: ArrayD<f64>) {
         self.graph.given.insert(name.into(), values);
     }
 
     /// Adds equations to a group, which begins with its first ones, and leaves to those that it has.
-    fn equations(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, &str)]) {
+    pub(super) fn equations(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, &str)]) {
         let leaves: Vec<(&str, String, View)> =
             leaves.iter().map(|&(short, tensor)| (short, tensor.to_owned(), View::Whole)).collect();
         self.viewed(kind, part, text, &leaves);
     }
 
-    fn viewed(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, String, View)]) {
+    pub(super) fn viewed(&mut self, kind: &'static str, part: &str, text: &str, leaves: &[(&str, String, View)]) {
         let known = self.graph.groups.iter().position(|group| group.kind == kind && group.part == part);
         let group = known.unwrap_or_else(|| {
             self.graph.groups.push(Group { kind, part: part.into(), leaves: BTreeMap::new() });

@@ -283,8 +283,8 @@ pub(crate) struct Term {
 pub(crate) struct Relation {
     pub out: Factor,
     pub function: Function,
-    /// Instead of the sum over the letters that the left side does not have, the index of the largest positive
-    /// value: the first, −1 if there is none.
+    /// Instead of the sum over the letters that the left side does not have, the index of the largest value of the
+    /// last factor, the first: where the others are positive, or else among the positive ones; −1 if there is none.
     pub argmax: bool,
     pub terms: Vec<Term>,
     /// How the result is rounded.
@@ -400,6 +400,22 @@ pub(crate) const GATES: [&str; 3] = ["r", "z", "n"];
 /// The leaves whose last axis has a block for each gate.
 pub(crate) const STACKED: [&str; 7] = ["a", "c", "d.a", "d.c", "b_hh", "p", "q"];
 
+/// The letters of the range of an index, by how its name begins.
+const RANGES: [(&str, char); 12] = [
+    ("hardest_s", 'j'),
+    ("hardest_im", 'i'),
+    ("index", 'm'),
+    ("id", 'v'),
+    ("row", 'h'),
+    ("column", 'w'),
+    ("pixel", 'm'),
+    ("largest", 'k'),
+    ("channel", 'c'),
+    ("output_row", 'p'),
+    ("output_column", 'q'),
+    ("output", 'o'),
+];
+
 impl Axis {
     fn parse(text: &str) -> Self {
         if let Some((tensor, letters)) = text.split_once('(') {
@@ -410,13 +426,9 @@ impl Axis {
                 "sorted" => return Self { letter: only(&letters), at: At::Sorted(1) },
                 _ => {}
             }
-            // The range of the index: words, captions, images; else the last letter of its name.
-            let letter = match tensor {
-                "hardest_s" => 'j',
-                "hardest_im" => 'i',
-                id if id.starts_with("id") => 'v',
-                other => other.chars().next_back().expect("a name"),
-            };
+            // The range of the index; else the last letter of its name.
+            let range = RANGES.iter().find(|(begin, _)| tensor.starts_with(begin)).map(|&(_, letter)| letter);
+            let letter = range.unwrap_or_else(|| tensor.chars().next_back().expect("a name"));
             return Self { letter, at: At::Through(tensor.into(), letters) };
         }
         let letter = text.chars().next().expect("a letter");

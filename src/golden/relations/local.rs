@@ -132,26 +132,28 @@ mod tests {
     /// `crate::spec` computed the golden values; the relations hold on them.
     #[test]
     fn the_relations_hold_on_the_golden_values() {
-        let folder = Path::new("fixtures/golden");
-        let suite = Suite::open(folder).unwrap();
-        let report = check_against(&suite, folder, Profile::F64, &CheckOptions::default(), None, |_| ()).unwrap();
         let (mut count, mut families) = (0, std::collections::BTreeSet::new());
-        for checked in &report.checked {
-            let entry = &checked.golden.entry;
-            if entry.result == Expected::Invalid || entry.program.is_of_pictures() {
-                continue;
-            }
-            let case = Case::new(&checked.golden, &checked.found, checked.golden.settings().unwrap());
-            for (number, equation) in case.graph.equations.iter().enumerate() {
-                assert!(case.right(number).is_some(), "{}: {}", entry.id, equation.relation);
-            }
-            for site in sites(0, &case, &checked.report) {
-                let equation = &case.graph.equations[site.equation];
-                count += 1;
-                families.insert(equation.family.clone());
-                assert!(!site.kinds.contains(&Kind::Wrong), "{}: {}", entry.id, equation.relation);
+        for folder in ["fixtures/golden", "fixtures/golden-pictures"].map(Path::new) {
+            let suite = Suite::open(folder).unwrap();
+            let report = check_against(&suite, folder, Profile::F64, &CheckOptions::default(), None, |_| ()).unwrap();
+            for checked in report.checked.iter().filter(|c| c.golden.entry.result != Expected::Invalid) {
+                let id = &checked.golden.entry.id;
+                let case = Case::new(&checked.golden, &checked.found, checked.golden.settings().unwrap());
+                for (number, equation) in case.graph.equations.iter().enumerate() {
+                    assert!(case.right(number).is_some(), "{id}: {}", equation.relation);
+                }
+                let made: std::collections::BTreeSet<&str> =
+                    case.graph.equations.iter().map(|equation| equation.tensor.as_str()).collect();
+                let lacks = checked.golden.expected.keys().find(|name| !made.contains(name.as_str()));
+                assert!(lacks.is_none_or(|name| name.starts_with("opt.")), "{id}: no relation gives {lacks:?}");
+                for site in sites(0, &case, &checked.report) {
+                    let equation = &case.graph.equations[site.equation];
+                    count += 1;
+                    families.insert(equation.family.clone());
+                    assert!(!site.kinds.contains(&Kind::Wrong), "{id}: {}", equation.relation);
+                }
             }
         }
-        assert!(count > 4000 && families.len() > 55, "{count} tensors of {} kinds", families.len());
+        assert!(count > 6000 && families.len() > 80, "{count} tensors of {} kinds", families.len());
     }
 }

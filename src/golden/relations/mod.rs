@@ -21,6 +21,7 @@ mod graph;
 mod identify;
 pub(crate) mod language;
 mod local;
+mod pictures;
 mod places;
 pub(crate) mod planted;
 mod search;

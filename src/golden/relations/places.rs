@@ -403,6 +403,9 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
     flag("use_abs", settings.use_abs);
     flag("no_imgnorm", settings.no_imgnorm);
     flag("caption_projection", settings.caption_projection);
+    flag("padding", settings.padding > 0);
+    flag("training", settings.training);
+    flag("stride", settings.stride > 1);
     if keys.contains(&"measure") {
         facts.push(format!("cases with measure = {}", settings.measure));
     }

@@ -221,7 +221,11 @@ fn seeds(golden: &GoldenCase, lengths: &[usize]) -> Option<Vec<(String, ArrayD<f
         Program::Loss | Program::Model => {
             return Some(vec![("out.loss".into(), ArrayD::ones(IxDyn(&[1])))]);
         }
-        _ => return Some(Vec::new()),
+        Program::Optimiser => return Some(Vec::new()),
+        Program::Resnet | Program::Vgg => ("out.phi", "in.d_phi"),
+        Program::Conv | Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Block => {
+            ("out.y", "in.d_y")
+        }
     };
     Some(vec![(result.into(), cleared(golden, lengths, given, golden.inputs.get(given)?.clone()))])
 }

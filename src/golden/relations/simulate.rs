@@ -276,7 +276,8 @@ impl Step {
     fn values(&self, arena: &[f64], step: Instant) -> Option<ArrayD<f64>> {
         let (letters, sizes) = self.extent(step);
         let values = if self.argmax {
-            largest(&letters, &self.products.first()?.operands.first()?.load(arena, step))?
+            let operands = self.products.first()?.operands.iter().map(|operand| operand.load(arena, step));
+            largest(&letters, &operands.collect::<Vec<_>>())?
         } else {
             let round = |x: f64| if self.rounding == Rounding::Exact { x } else { self.rounding.round(x) };
             let sum = self.sum(arena, step)?;
@@ -444,7 +445,7 @@ impl Compiled {
             out.tensors.insert(name.clone(), (out.arena.len(), x.shape().to_vec()));
             out.arena.extend(x.iter());
         }
-        for (name, shape) in shapes {
+        for (name, shape) in shapes.iter().chain(&graph.shapes) {
             out.allocate(name, shape);
         }
         out.compile(graph, &vec![None; graph.equations.len()], known)?;

@@ -18,7 +18,7 @@ use self::text::{both, code, count, error_of, index, names, short, sign, value};
 use super::table::thousands;
 use crate::golden::check::{CheckReport, First};
 use crate::golden::compare::{Status, TensorReport};
-use crate::golden::diagnose::{Diagnosis, Reach, UNLISTED};
+use crate::golden::diagnose::{Diagnosis, Reach};
 use crate::golden::mistakes::ALL;
 use crate::golden::relations::findings::Finding;
 use crate::golden::tolerance::SAFETY;
@@ -211,9 +211,6 @@ fn diagnosis(checkup: &CheckReport) -> String {
         );
         out +=
             "<p class=\"soft\">The first stage that breaks, and the pattern of the error in its tensor, are below.</p>";
-    }
-    if !d.unlisted.is_empty() {
-        let _ = write!(out, "<div class=\"names\">No diagnosis: {UNLISTED}: {}</div>", names(&d.unlisted));
     }
     if let Some(within) = d.within.filter(|_| checkup.broken.is_empty()) {
         let _ = write!(
