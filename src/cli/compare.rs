@@ -24,12 +24,10 @@ use crate::train::RunFolder;
 /// Every training is an ordinary run in a folder of its own. What is done stays: after a stop the same command goes on,
 /// and further settings or seeds train only what is new.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Examples:\n  vsepp compare sh mh\n  vsepp compare sh \"mh lr=2e-3\" \"mh warmup-epochs=1\" --seeds 3\n  \
+#[command(after_help = "Examples:\n  vsepp compare sh mh\n  vsepp compare sh mh mh@k=4 \"mh lr=2e-3\" --seeds 3\n  \
                         vsepp compare sh mh --sweep learning-rate=1e-3,2e-3,4e-3 --data DIR --embed-size 256\n\n\
                         A setting is a list of words: sh, mh, a flag of `vsepp train` without its hyphens (no-imgnorm), or key=value. \
-                        lr is learning-rate. mh@KEY=VALUE is the same as \"mh KEY=VALUE\". All other flags of `vsepp train` hold for all trainings."
-)]
+                        Short names: lr is learning-rate, k is hardest, tau is temperature, M is negatives. mh@KEY=VALUE is the same as \"mh KEY=VALUE\". All other flags of `vsepp train` hold for all trainings.")]
 pub(crate) struct Args {
     /// What is compared: the settings that differ, one argument for each row of the table
     #[arg(value_name = "SETTING", required = true)]
@@ -275,6 +273,9 @@ fn dev_by_epoch(run: &Path) -> Result<Vec<f64>> {
 fn setting(name: &str) -> Result<&'static Setting> {
     let key = match name {
         "lr" => "learning_rate".to_owned(),
+        "k" => "hardest".to_owned(),
+        "tau" => "temperature".to_owned(),
+        "M" => "negatives".to_owned(),
         name => name.replace('-', "_"),
     };
     let found = Config::settings().iter().find(|setting| setting.key == key);
@@ -329,6 +330,7 @@ mod tests {
         };
         assert_eq!(all("sh"), "max_violation=false");
         assert_eq!(all("mh lr=2e-3"), "max_violation=true learning_rate=2e-3");
+        assert_eq!(all("mh@k=4 M=31"), "max_violation=true hardest=4 negatives=31");
         assert_eq!(all("mh@warmup-epochs=2@no-imgnorm"), "max_violation=true warmup_epochs=2 no_imgnorm=true");
         assert_eq!(all("sum-violation margin=0.1"), "max_violation=false margin=0.1");
         for (wrong, message) in [

@@ -100,7 +100,8 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     let json = |step: u64| json!({ "run": json_path(&run), "interrupted": true, "step": step });
 
     let source = source_of(&config);
-    let (train, dev, test) = read_splits(&source)?;
+    let (mut train, dev, test) = read_splits(&source)?;
+    train.exchange_captions(config.label_noise, config.seed);
     check_sizes(&config, &train, [Some(&dev), test.as_ref()])?;
     without_effect(&config);
     if config.hold_out.is_some() && !matches!(source, Source::HeldOut(..)) {

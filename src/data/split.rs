@@ -21,6 +21,7 @@ use super::folder::Files;
 use super::pairing::{Known, Pairing, Problem, check_count};
 use super::store::{ImageStore, Memory, SplitImages, width};
 use crate::error::{Error, Result};
+use crate::random::{permutation, stream};
 
 /// Images with their captions, image by image.
 ///
@@ -69,6 +70,16 @@ struct Texts<'a> {
 }
 
 impl Split {
+    /// Exchanges a share of the captions, rounded to a whole number, among themselves: those chosen move round in a
+    /// circle, so none of them stays where it was. (It may come to another place of the same image.)
+    pub(crate) fn exchange_captions(&mut self, share: f64, seed: u64) {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to M
+        let count = (share * self.captions.len() as f64).round() as usize;
+        let mut chosen = permutation(&mut stream(seed, "label noise"), self.captions.len());
+        chosen.truncate(count);
+        chosen.windows(2).for_each(|pair| self.captions.swap(pair[0], pair[1]));
+    }
+
     /// Reads a split of a folder: `{split}_ims.npy`, `{split}_caps.txt` and, if it is there,
     /// `{split}_ids.txt`. The rows of a `.npy` file are checked here and read again when they are needed.
     ///
@@ -369,6 +380,23 @@ mod tests {
 
     fn captions(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("caption {i}")).collect()
+    }
+
+    #[test]
+    fn a_share_of_the_captions_is_exchanged() {
+        let captions: Vec<String> = (0..40).map(|k| k.to_string()).collect();
+        let original = Split::new("train", Array2::zeros((8, 1)), captions).unwrap();
+        let moved = |share, seed| {
+            let mut split = original.clone();
+            split.exchange_captions(share, seed);
+            let mut sorted = split.captions.clone();
+            sorted.sort_by_key(|caption| caption.parse::<usize>().unwrap());
+            assert_eq!(sorted, original.captions);
+            (0..40).filter(|&k| split.captions[k] != original.captions[k]).collect::<Vec<_>>()
+        };
+        assert_eq!((moved(0.0, 0).len(), moved(0.2, 0).len(), moved(1.0, 0).len()), (0, 8, 40));
+        assert_eq!(moved(0.2, 0), moved(0.2, 0));
+        assert_ne!(moved(0.2, 0), moved(0.2, 1));
     }
 
     #[test]

@@ -42,6 +42,8 @@ settings! {
     }
     /// Name only two shapes and a colour in a picture of the scenes: another task, to train an encoder on first.
     labels: bool = false, Data {}
+    /// Share of the training captions that are exchanged among themselves, for studies of wrong labels.
+    label_noise: f64 = 0.0, Data { range: ("a number from 0 to 1", |x| (0.0..=1.0).contains(&x)) }
     /// Use the last N images of train as dev, if the folder has no dev split.
     hold_out: Option<usize> = None, Data { range: 1..=usize::MAX }
     /// A vocabulary to use.
