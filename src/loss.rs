@@ -199,7 +199,9 @@ impl Chosen {
                 left.truncate(*size);
             }
             let marks = if matches!(query, Query::Image(_)) { &mut *of_images } else { &mut *of_captions };
-            left.iter().for_each(|&other| marks[query.pair(other)] = true);
+            for &other in left.iter() {
+                marks[query.pair(other)] = true;
+            }
         }
     }
 }

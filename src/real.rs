@@ -6,8 +6,9 @@
 //!
 //! σ and tanh must give the same bits on every machine, so nothing here calls the platform's C
 //! library: `f64` uses the pure-Rust `libm`, `f32` the two branch-free formulas below, made of
-//! + − × ÷ alone (each is correctly rounded by IEEE 754, and the compiler never fuses them). exp and ln
-//! are `libm`'s, computed in `f64`.
+//! + − × ÷ alone (each is correctly rounded by IEEE 754, and the compiler never fuses them).
+//!
+//! exp and ln are `libm`'s, computed in `f64`.
 //!
 //! ```text
 //! σ(x)    = [1 or t] / (1 + t),        t = exp(−|x|)          (numerator t where x < 0)

@@ -1,8 +1,7 @@
 //! The losses of a batch: sum of hinges (SH), max of hinges (MH), and those between them. Sums, not means.
 use super::*;
 
-/// Which negatives of a query count: all, the hardest, the k hardest, all by a softmax with temperature τ, the
-/// hardest of those that score below the right pair.
+/// Which negatives of a query count: all, the hardest, the k hardest, all by a softmax, the hardest lower one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Violation {
     Sum,
@@ -77,10 +76,9 @@ fn log_sum_exp<T: Scalar>(
     mut y: Loss<T>,
 ) -> Loss<T> {
     for q in 0..s.nrows() {
-        let row = (0..s.nrows()).map(|j| (q, j)).filter(|&at| of_images[at]).collect();
-        let column = (0..s.nrows()).map(|i| (i, q)).filter(|&at| of_captions[at]).collect();
-        let queries: [(&mut Array2<T>, Vec<(usize, usize)>); 2] = [(&mut y.counts_s, row), (&mut y.counts_im, column)];
-        for (counts, places) in queries {
+        let row: Vec<_> = (0..s.nrows()).map(|j| (q, j)).filter(|&at| of_images[at]).collect();
+        let column: Vec<_> = (0..s.nrows()).map(|i| (i, q)).filter(|&at| of_captions[at]).collect();
+        for (counts, places) in [(&mut y.counts_s, row), (&mut y.counts_im, column)] {
             let cost = |at: (usize, usize)| T::from_f64(margin) + s[at] - s[[q, q]];
             // Less the greatest, so that no exponential overflows.
             let most = T::from_f64(places.iter().fold(f64::NEG_INFINITY, |most, &at| most.max(cost(at).re())));
@@ -91,7 +89,9 @@ fn log_sum_exp<T: Scalar>(
             if value.re() > 0.0 {
                 y.loss += value;
                 // (LSE-1′)  w = exp((α + S_ij − d_k) / τ) / Σ exp((α + S_ij − d_k) / τ) over the negatives of the query
-                places.iter().for_each(|&at| counts[at] = exp(at) / sum);
+                for &at in &places {
+                    counts[at] = exp(at) / sum;
+                }
             }
         }
     }
