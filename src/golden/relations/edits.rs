@@ -570,7 +570,7 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
         all.push((At::Shift(-2), near(-2), 1.5));
     }
     if !matches!(letter, 't' | 's' | 'u') {
-        all.extend([8, 16, 32, 64].map(|n| (At::Shift(-n), near(-n), 1.6)));
+        all.extend([4, 8, 16, 32, 64].map(|n| (At::Shift(-n), near(-n), 1.6)));
         all.extend([8, 16, 32, 64].map(|n| (At::Modulo(n), format!("{letter} modulo {n}"), 1.5)));
         all.extend([4, 8, 16, 32].map(|n| (At::Clamped(n), format!("{letter} cut to whole groups of {n}"), 1.5)));
     }

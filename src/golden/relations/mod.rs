@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | [`language`], `equations` | relations, as text: `c[b,t,j] = h[b,t-1,k] W_hh[j,k] + b_hh[j]` |
-//! | `graph` | which relations a case has, and which tensor each of their leaves is |
+//! | `graph`, `pictures` | which relations a case has, and which tensor each of their leaves is |
 //! | `evaluate`, `values` | what a relation gives, on the backend's own values |
 //! | `local` | which relations do not hold |
 //! | `edits`, `changed`, `places` | single changes of a relation, what they give, and where they may hold |

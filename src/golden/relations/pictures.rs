@@ -10,6 +10,10 @@ use crate::golden::pictures::{CELLS_OF_VGG, POOL_OF_RESNET, POOL_OF_VGG};
 use crate::golden::program::Program;
 use crate::spec::pictures::pools::{Window, cell};
 
+/// Pictures of more numbers than this have no relations: every kernel reads each of them several times, and all that is
+/// read is kept.
+const LARGE: usize = 1 << 17;
+
 /// A tensor of pictures, its gradient, and [N, C, H, W].
 #[derive(Clone)]
 struct Pictures {
@@ -100,6 +104,9 @@ impl Builder<'_> {
     /// The relations of a program of pictures.
     pub(super) fn pictures(&mut self) {
         let Some(&[n, c, h, w]) = self.case.inputs.get("in.x").map(ndarray::ArrayBase::shape) else { return };
+        if n * c * h * w > LARGE {
+            return;
+        }
         let (program, settings) = (self.case.entry.program, self.settings);
         let mut pass = Pass { build: self, back: Vec::new() };
         let x = Pictures::new("in.x", [n, c, h, w]);
@@ -108,7 +115,7 @@ impl Builder<'_> {
             Program::Conv => drop(pass.conv("", &x, "out.y", [stride, padding])),
             Program::BatchNorm => drop(pass.batch_norm("", &x, "out.y")),
             Program::MaxPool => {
-                drop(pass.max_pool("", &x, "out.y", Window { kernel: settings.kernel, stride, padding }))
+                drop(pass.max_pool("", &x, "out.y", Window { kernel: settings.kernel, stride, padding }));
             }
             Program::AvgPool => drop(pass.avg_pool(&x, "out.y", settings.size, View::Whole)),
             Program::Block => drop(pass.block("", &x, "out.y", &settings.strides)),

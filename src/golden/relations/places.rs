@@ -24,8 +24,9 @@ pub(super) enum Test {
     NotLastGroup(usize),
     /// What the last whole group has in common with one of the same width that ends at the end.
     Overlap(usize),
-    /// The second half of each group of this many.
+    /// The second half of each group of this many, and its last.
     SecondHalf(usize),
+    GroupEnd(usize),
     /// A multiple of this, but 0.
     Multiple(usize),
     From(usize),
@@ -41,9 +42,10 @@ impl Test {
         let groups =
             groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
         let multiples = [4, 8, 16, 32].map(T::Multiple);
-        let halves = [8, 16, 32, 64].map(T::SecondHalf);
+        let parts = [8, 16, 32, 64].into_iter().flat_map(|n| [T::SecondHalf(n), T::GroupEnd(n)]);
+        let parts = parts.chain([T::GroupEnd(4)]);
         let single = [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter();
-        single.chain(multiples).chain(halves).chain(groups)
+        single.chain(multiples).chain(parts).chain(groups)
     }
 
     pub(super) fn holds(self, index: usize, size: usize) -> bool {
@@ -60,6 +62,7 @@ impl Test {
             Self::LastGroup(width) => size > width && index >= (size - 1) / width * width,
             Self::NotLastGroup(width) => size > width && index < (size - 1) / width * width,
             Self::SecondHalf(n) => index % n >= n / 2,
+            Self::GroupEnd(n) => index % n + 1 == n,
             Self::Multiple(n) => index > 0 && index.is_multiple_of(n),
             Self::From(n) => index >= n,
             Self::Below(n) => index < n,
@@ -71,7 +74,7 @@ impl Test {
         match self {
             Self::First | Self::NotFirst | Self::Last | Self::NotLast => 1.0,
             Self::Odd | Self::Even => 1.1,
-            Self::Multiple(_) | Self::SecondHalf(_) => 1.3,
+            Self::Multiple(_) | Self::SecondHalf(_) | Self::GroupEnd(_) => 1.3,
             Self::Tail(_) => 1.2,
             Self::AnyTail(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
@@ -99,6 +102,7 @@ impl Test {
             Self::LastGroup(width) => format!("the {letter} in the last group of {width}"),
             Self::NotLastGroup(width) => format!("every {letter} before the last group of {width}"),
             Self::SecondHalf(n) => format!("{letter} in the second half of each group of {n}"),
+            Self::GroupEnd(n) => format!("{letter} = {}, {}, …", n - 1, 2 * n - 1),
             Self::Multiple(n) => format!("{letter} = {n}, {}, …", 2 * n),
             Self::From(n) => format!("{letter} ≥ {n}"),
             Self::Below(n) => format!("{letter} < {n}"),

@@ -216,16 +216,19 @@ fn seeds(golden: &GoldenCase, lengths: &[usize]) -> Option<Vec<(String, ArrayD<f
         Program::GruCell => ("out.h_next", "in.d_h_next"),
         Program::Gru => ("out.last", "in.d_last"),
         Program::Embedding => ("mid.words", "in.d_words"),
-        Program::Linear | Program::L2norm => ("out.y", "in.d_y"),
+        Program::Linear
+        | Program::L2norm
+        | Program::Conv
+        | Program::BatchNorm
+        | Program::MaxPool
+        | Program::AvgPool
+        | Program::Block => ("out.y", "in.d_y"),
         Program::Scores => ("out.scores", "in.d_scores"),
         Program::Loss | Program::Model => {
             return Some(vec![("out.loss".into(), ArrayD::ones(IxDyn(&[1])))]);
         }
         Program::Optimiser => return Some(Vec::new()),
         Program::Resnet | Program::Vgg => ("out.phi", "in.d_phi"),
-        Program::Conv | Program::BatchNorm | Program::MaxPool | Program::AvgPool | Program::Block => {
-            ("out.y", "in.d_y")
-        }
     };
     Some(vec![(result.into(), cleared(golden, lengths, given, golden.inputs.get(given)?.clone()))])
 }
