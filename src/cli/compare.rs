@@ -199,7 +199,7 @@ impl Comparison {
         let is_tested =
             found.iter().flatten().flat_map(|found| &found.seeds).all(|(_, tested)| !tested.test.is_empty());
         let figures = |tested: &Tested| -> Option<Evaluation> {
-            if is_tested { tested.test.first().map(|(_, test)| test.clone()) } else { tested.dev.clone() }
+            if is_tested { tested.test.first().map(|(_, test)| *test) } else { tested.dev }
         };
         let mut all = Vec::new();
         for (row, text) in self.compared.iter().enumerate() {
@@ -293,16 +293,14 @@ fn parse(text: &str) -> Result<Vec<(&'static str, OsString)>> {
             ("mh", _) => ("max_violation", "true"),
             ("sh", _) => ("max_violation", "false"),
             (_, Some((name, value))) => (setting(name)?.key, value),
-            (_, None) => match off {
-                Some(setting) => (setting.key, "false"),
-                None => {
-                    let found = setting(word)?;
-                    if !matches!(found.kind, Kind::Switch) {
-                        bail!("{word}: expected a value, as in {word}=…");
-                    }
-                    (found.key, "true")
+            (_, None) if off.is_some() => (off.map_or("", |setting| setting.key), "false"),
+            (_, None) => {
+                let found = setting(word)?;
+                if !matches!(found.kind, Kind::Switch) {
+                    bail!("{word}: expected a value, as in {word}=…");
                 }
-            },
+                (found.key, "true")
+            }
         };
         ensure!(all.iter().all(|(own, _)| *own != key), "{word}: {key} is set twice");
         all.push((key, value.into()));

@@ -151,7 +151,8 @@ fn names() -> Vec<&'static str> {
 }
 
 fn after_help() -> String {
-    let each = COMPARED.iter().map(|study| format!("{}: {}\n", study.name, study.says)).collect::<String>();
+    let each: Vec<String> = COMPARED.iter().map(|study| format!("{}: {}", study.name, study.says)).collect();
+    let each = each.join("\n");
     format!(
         "Examples:\n  vsepp study ablation\n  vsepp study loss --data DIR --embed-size 256 --seeds 5\n\n{ABLATION}: the paper's table of augmentation \
          and fine-tuning. A small CNN is trained on the shapes and colours in pictures of the scenes. Then, with SH and MH: it stays as it \

@@ -404,7 +404,7 @@ fn result(run: &Run, test: Option<Split>, dev_chance: Chance, advice: &Advice) -
     if best.is_some() {
         recalls.push(("dev", rsum, dev_chance));
     }
-    let mut tested = Tested { dev: best.as_ref().map(|best| best.dev.clone()), ..Tested::default() };
+    let mut tested = Tested { dev: best.as_ref().map(|best| best.dev), ..Tested::default() };
     let mut text = format!("best epoch {epoch}: dev rsum {rsum:.1}; the run is in {path}\n");
     let mut json = json!({ "run": json_path(run), "best": best, "test": null });
     if let Some(test) = test {

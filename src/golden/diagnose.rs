@@ -155,7 +155,7 @@ impl<'a> Suspect<'a> {
         // The wrong function computed in f32, when it is needed: how exact can f32 be?
         let mut single: Option<Values> = None;
         let mut out = Vec::new();
-        for entry in golden.expected_entries().filter(|entry| self.planting.has(&entry.name, way.until)) {
+        for entry in golden.expected_entries().filter(|entry| way.until.has(&entry.name)) {
             let (Some(found), Some(&tolerance)) = (found.get(&entry.name), entry.tolerance.get(&profile)) else {
                 continue;
             };
@@ -217,7 +217,7 @@ impl<'a> Suspect<'a> {
                 let place = against.iter().position(|likeness| likeness.name == first);
                 let fits = match place {
                     Some(place) => much_nearer(&against[..=place]),
-                    None => self.planting.has(first, until) || against.iter().all(|likeness| likeness.alike),
+                    None => until.has(first) || against.iter().all(|likeness| likeness.alike),
                 };
                 if !fits {
                     return None;

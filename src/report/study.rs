@@ -212,7 +212,9 @@ pub(crate) fn study_figure(scores: &[Score], ladder: &[&str], losses: [&str; 2])
             for (way, name) in ladder.iter().enumerate() {
                 let found: Vec<f64> = of_row(scores, (loss, name, crops)).iter().map(|score| score.test.rsum).collect();
                 let x = Chart::x(way, ladder.len()) + shift;
-                found.iter().for_each(|&rsum| chart.dot(x, rsum, style, crops == 1));
+                for &rsum in &found {
+                    chart.dot(x, rsum, style, crops == 1);
+                }
                 if !found.is_empty() {
                     means.push((x, mean_and_deviation(&found).0));
                 }

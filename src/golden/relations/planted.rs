@@ -44,6 +44,17 @@ pub(crate) enum Until {
     End,
 }
 
+impl Until {
+    /// Whether a tensor has its final values then.
+    pub(crate) fn has(self, name: &str) -> bool {
+        match self {
+            Self::Forward => !name.starts_with("grad.") && !name.starts_with("opt."),
+            Self::FirstPass => !name.starts_with("opt."),
+            Self::End => true,
+        }
+    }
+}
+
 /// How a backend with a mistake computes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
@@ -84,15 +95,6 @@ impl<'a> Planting<'a> {
     /// How far it is worth computing to refute a mistake before all is computed.
     pub(crate) fn parts(&self) -> &'static [Until] {
         if self.steps > 1 { &[Until::Forward, Until::FirstPass] } else { &[Until::Forward] }
-    }
-
-    /// Whether a tensor has its final values then.
-    pub(crate) fn has(&self, name: &str, until: Until) -> bool {
-        match until {
-            Until::Forward => !name.starts_with("grad.") && !name.starts_with("opt."),
-            Until::FirstPass => !name.starts_with("opt."),
-            Until::End => true,
-        }
     }
 
     /// The first pass without a mistake.
@@ -144,7 +146,7 @@ impl<'a> Planting<'a> {
             graph.equations.iter().zip(affected).filter(|(_, affected)| **affected).map(|(e, _)| &*e.tensor).collect();
         if way.autograd {
             // All gradients are derived anew.
-            tensors.extend(self.shapes.keys().filter(|name| !self.has(name, Until::Forward)).map(String::as_str));
+            tensors.extend(self.shapes.keys().filter(|name| !Until::Forward.has(name)).map(String::as_str));
         }
         let mut out = Values::new();
         let mut collect = |compiled: &Compiled, which: &dyn Fn(&str) -> bool| {
@@ -155,7 +157,7 @@ impl<'a> Planting<'a> {
         };
         compiled.run(0..backward, &|_, place| affected[place])?;
         if way.until == Until::Forward {
-            collect(&compiled, &|name| self.has(name, Until::Forward))?;
+            collect(&compiled, &|name| Until::Forward.has(name))?;
             return Some(out);
         }
         let seeds = seeds(golden, &graph.lengths)?;
