@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::quote::shell_quote;
-use super::series::{Seeds, Tested, Training, beside, folder_name, make};
+use super::series::{Seeds, Training, beside, folder_name, make};
 use super::settings::Settings;
+use super::tested::Tested;
 use super::{Output, note, train};
 use crate::escape;
 use crate::eval::Evaluation;

@@ -21,6 +21,7 @@ mod settings;
 mod shell;
 mod signals;
 mod study;
+mod tested;
 mod train;
 mod vocab;
 

@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 
 use super::load::RunArgs;
+use super::tested::Tested;
 use super::train;
 use crate::escape;
-use crate::eval::Evaluation;
-use crate::files::{read_text, write_atomically};
-use crate::model::Config;
 use crate::report::say;
 use crate::train::RunFolder;
 
@@ -22,48 +19,6 @@ pub(crate) struct Training {
     pub args: train::Args,
     /// With how many crops of a picture it is tested.
     pub crops: &'static [usize],
-}
-
-/// `test.json` in the folder of a run: its figures.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Tested {
-    /// From the first step to the last figure; none if it was stopped in between.
-    pub seconds: Option<f64>,
-    /// The best epoch, on the dev split.
-    #[serde(default)]
-    pub dev: Option<Evaluation>,
-    /// That epoch's figures on the test split, for each number of crops; none if the data have no such split.
-    pub test: Vec<(usize, Evaluation)>,
-}
-
-impl Tested {
-    const FILE: &str = "test.json";
-
-    /// # Errors
-    ///
-    /// If the file cannot be written.
-    pub(crate) fn write(&self, run: &Path) -> Result<()> {
-        Ok(write_atomically(&run.join(Self::FILE), &serde_json::to_vec(self)?)?)
-    }
-
-    /// None if there is no such file.
-    pub(crate) fn read(run: &Path) -> Result<Option<Self>> {
-        let file = run.join(Self::FILE);
-        if !file.exists() {
-            return Ok(None);
-        }
-        let text = read_text(&file, Config::LONGEST)?;
-        serde_json::from_str(&text).with_context(|| escape::path(&file)).map(Some)
-    }
-
-    /// Before a run goes on: its figures will be others.
-    pub(crate) fn remove(run: &Path) -> Result<()> {
-        let file = run.join(Self::FILE);
-        if file.exists() {
-            std::fs::remove_file(&file).with_context(|| format!("{}: cannot remove", escape::path(&file)))?;
-        }
-        Ok(())
-    }
 }
 
 /// Makes each training that is not done, and gives the figures of all; the name of one that was stopped, if one was.

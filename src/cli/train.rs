@@ -22,9 +22,9 @@ use serde_json::json;
 use super::eval::{json_of, note_chance};
 use super::load::{check_run, embed};
 use super::quote::shell_quote;
-use super::series::Tested;
 use super::settings::Settings;
 use super::signals::stop_signal;
+use super::tested::Tested;
 use super::{Output, busy, note, pictures_bar};
 
 /// Trains a model. Without --data, on the built-in scenes: small pictures that the program draws.
