@@ -309,10 +309,19 @@ impl<T: Scalar> Terms<T> {
         self.list.push(Term { at: query.pair(negative), right: number, weight });
     }
 
-    /// The share of the possible terms that count; 0 if none is possible.
+    /// The share of the 2B queries that have a term: the same for all losses.
     #[must_use]
     pub(crate) fn active_share(&self) -> f64 {
-        self.list.len() as f64 / self.possible.max(1) as f64
+        // A loss adds the terms of a query one after the other.
+        let query = |term: &Term<T>| (term.right, term.right == term.at.0);
+        let others = self.list.windows(2).filter(|pair| query(&pair[0]) != query(&pair[1])).count();
+        (others + usize::from(!self.list.is_empty())) as f64 / (2 * self.batch).max(1) as f64
+    }
+
+    /// Terms of a query, in the mean.
+    #[must_use]
+    pub(crate) fn votes(&self) -> f64 {
+        self.list.len() as f64 / (2 * self.batch).max(1) as f64
     }
 
     /// The sum of the terms' weights: how many terms count, where every weight is 1.
@@ -782,6 +791,16 @@ mod tests {
     fn a_term_is_of_the_batch() {
         let mut terms = terms(SH, &example(), Negatives::Others).unwrap();
         terms.push(Query::Caption(2), 3, 1.0);
+    }
+
+    #[test]
+    fn a_query_is_active_if_it_has_a_term_whatever_the_loss() {
+        // Rows: 1, 2 and no hinge above 0; columns: 1, 1 and none.
+        for (loss, terms_of_all) in [(SH, 5.0), (MH, 4.0)] {
+            let found = terms(loss, &example(), Negatives::Others).unwrap();
+            assert_eq!((found.active_share(), found.votes()), (4.0 / 6.0, terms_of_all / 6.0));
+        }
+        assert_eq!(terms(SH, &array![[0.3]], Negatives::Others).unwrap().active_share(), 0.0);
     }
 
     #[test]

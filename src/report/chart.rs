@@ -16,6 +16,8 @@ pub(crate) struct Chart {
     low: f64,
     high: f64,
     legends: usize,
+    /// Characters of the longest legend.
+    longest: usize,
 }
 
 /// How a line looks.
@@ -53,7 +55,7 @@ impl Chart {
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' font-family='sans-serif' font-size='13'>\n\
              <rect width='100%' height='100%' fill='white'/>\n"
         );
-        let mut chart = Self { svg, low, high, legends: 0 };
+        let mut chart = Self { svg, low, high, legends: 0, longest: 0 };
         let [left, right, top, bottom] = AXES;
         for tick in 0..=((high - low) / step).round() as i64 {
             let number = low + tick as f64 * step;
@@ -120,6 +122,7 @@ impl Chart {
         let [_, right, top, _] = AXES;
         let y = top + 20.0 * self.legends as f64 + 4.0;
         self.legends += 1;
+        self.longest = self.longest.max(text.chars().count());
         self.add(&format!(
             "<line x1='{}' x2='{}' y1='{y}' y2='{y}' stroke='{}' stroke-width='2' stroke-dasharray='{}'/>\
              <text x='{}' y='{}'>{}</text>",
@@ -133,15 +136,14 @@ impl Chart {
         ));
     }
 
-    /// The figure, high enough for its legend.
-    pub(crate) fn finish(mut self) -> String {
+    /// The figure, wide and high enough for its legend.
+    pub(crate) fn finish(self) -> String {
+        const CHARACTER: f64 = 8.0;
         let [width, height] = SIZE;
-        let needed = AXES[2] + 20.0 * self.legends as f64 + 10.0;
-        if needed > height {
-            let [before, after] = [height, needed].map(|height| format!("viewBox='0 0 {width} {height}'"));
-            self.svg = self.svg.replacen(&before, &after, 1);
-        }
-        self.svg + "</svg>\n"
+        let wide = width.max(AXES[1] + 50.0 + CHARACTER * self.longest as f64);
+        let high = height.max(AXES[2] + 20.0 * self.legends as f64 + 10.0);
+        let [before, after] = [[width, height], [wide, high]].map(|[w, h]| format!("viewBox='0 0 {w} {h}'"));
+        self.svg.replacen(&before, &after, 1) + "</svg>\n"
     }
 }
 

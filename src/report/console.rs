@@ -22,8 +22,43 @@ pub(crate) struct Console {
     threads: Option<usize>,
     /// Smoothed seconds per step.
     pace: Option<f64>,
+    /// α, and the plateau where all scores are nearly equal.
+    margin: f64,
+    plateau: Plateau,
+    /// Whether the line about the speed was shown.
+    speed_is_known: bool,
     /// When the program was started.
     begun: Instant,
+}
+
+/// The plateau of MH: all scores of a batch within the margin of each other, step after step.
+#[derive(Debug, Default)]
+struct Plateau {
+    /// Steps in a row that say the opposite of `on`.
+    against: usize,
+    on: bool,
+}
+
+impl Plateau {
+    /// It begins, or is left, after this many steps in a row.
+    const STEPS: usize = 20;
+
+    /// What to say when it begins or is left.
+    fn see(&mut self, step: &StepReport, margin: f64) -> Option<String> {
+        let is_near = margin > 0.0 && step.score_spread <= margin;
+        self.against = if is_near == self.on { 0 } else { self.against + 1 };
+        if self.against < Self::STEPS {
+            return None;
+        }
+        (self.against, self.on) = (0, is_near);
+        let (number, spread) = (step.step, step.score_spread);
+        Some(if is_near {
+            let ahead = if step.gap >= 0.0 { "ahead of" } else { "behind" };
+            format!("  step {number}: plateau, scores within {spread:.2}; hard negatives {ahead} right pairs")
+        } else {
+            format!("  step {number}: the plateau is left: the scores are {spread:.2} apart")
+        })
+    }
 }
 
 /// Prints a line on stderr, with control characters escaped. If stderr is closed or full, the line is lost
@@ -56,6 +91,9 @@ impl Console {
             warmup_is_open: false,
             threads: None,
             pace: None,
+            margin: 0.0,
+            plateau: Plateau::default(),
+            speed_is_known: false,
             begun,
         }
     }
@@ -87,46 +125,55 @@ impl Console {
         let left = epochs * self.batches as f64 + step.batches.saturating_sub(step.batch) as f64;
         // The number of epochs may be huge if a training is meant to run until it is stopped.
         let left = Duration::try_from_secs_f64(pace * left).unwrap_or(Duration::MAX);
+        if let Some(change) = self.plateau.see(step, self.margin) {
+            self.say(&change);
+        }
+        self.bar.set_prefix(format!("{}/{}", step.epoch, self.epochs));
         self.bar.set_length(step.batches as u64);
         self.bar.set_position(step.batch as u64);
         self.bar.set_message(format!(
-            "loss {:.2}  |g| {:.3} → {:.3}  active {:.0} %  {:.0} pairs/s  {} left",
+            "{} left  loss {:.2}  active {:.0} %  {:.0} pairs/s",
+            indicatif::HumanDuration(left),
             step.loss,
-            step.grad_norm,
-            step.clipped_norm,
             100.0 * step.active,
             step.pairs as f64 / pace,
-            indicatif::HumanDuration(left),
         ));
     }
 
-    fn epoch(&self, e: &EpochReport) {
+    /// A line of at most 80 columns; the first is followed by one about the speed. `metrics.jsonl` has it all.
+    fn epoch(&mut self, e: &EpochReport) {
         let loss = match e.loss {
             "max" => "MH",
             "sum" => "SH",
+            "hardest" => "KH",
+            "log-sum-exp" => "LSE",
+            "semi-hard" => "semi",
             other => other,
         };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for display
         let pairs_per_second = thousands(e.pairs_per_second.round() as usize);
         let (i2t, t2i) = (&e.dev.image_to_text, &e.dev.text_to_image);
-        let same = if e.same_image_pairs > 0 { format!("  same-image {}", e.same_image_pairs) } else { String::new() };
+        let same =
+            if e.same_image_pairs > 0 { format!(", {} pairs of one image", e.same_image_pairs) } else { String::new() };
+        let norm = if e.grad_norm < 1000.0 { format!("{:.1}", e.grad_norm) } else { format!("{:.0e}", e.grad_norm) };
         self.say(&format!(
-            "epoch {:>2}/{}  {loss} loss/pair {:.4}  |g| {:.2}, clipped {:.0} %  active {:.1} %{same}  {} pairs/s, waited {:.1} %  lr {:.0e}  \
-             dev R@1 {:.1} / {:.1}  rsum {:.1}{}",
+            "epoch {:>2}/{}  {loss} {:.4}  |g| {norm}  active {:.0} %  R@1 {:.1} {:.1}  rsum {:.1}{}",
             e.epoch,
             self.epochs,
             e.loss_per_pair,
-            e.grad_norm,
-            100.0 * e.clipped,
             100.0 * e.active,
-            pairs_per_second,
-            100.0 * e.waiting,
-            e.learning_rate,
             i2t.r1,
             t2i.r1,
             e.dev.rsum,
-            if e.best { "  best" } else { "" },
+            if e.best { " best" } else { "" },
         ));
+        if !std::mem::replace(&mut self.speed_is_known, true) {
+            self.say(&format!(
+                "  {pairs_per_second} pairs/s, waited {:.1} %, clipped {:.0} %{same}",
+                100.0 * e.waiting,
+                100.0 * e.clipped
+            ));
+        }
     }
 
     fn collapse(&self, c: &Collapse) {
@@ -157,7 +204,7 @@ impl Observer for Console {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
         match event {
             Event::Started { config, parameters, pairs, batches, progress } => {
-                (self.epochs, self.batches) = (config.num_epochs, *batches);
+                (self.epochs, self.batches, self.margin) = (config.num_epochs, *batches, config.margin);
                 self.warmup_is_open = config.max_violation && config.warmup_epochs == 0;
                 let from = if progress.step > 0 {
                     format!(", continuing after step {}", progress.step)
@@ -172,7 +219,7 @@ impl Observer for Console {
                     config.batch_size,
                     self.begun.elapsed().as_secs_f64()
                 ));
-                let style = ProgressStyle::with_template("  {bar:16} {pos}/{len}  {wide_msg}")
+                let style = ProgressStyle::with_template("epoch {prefix} {bar:12} {pos}/{len}  {wide_msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
                 // The bar hides itself if stderr is not a terminal.
                 self.bar = ProgressBar::new(*batches as u64).with_style(style);
@@ -191,6 +238,24 @@ impl Observer for Console {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plateau_is_reported_when_it_begins_and_when_it_is_left() {
+        let mut plateau = Plateau::default();
+        let mut said = Vec::new();
+        for step in 1..=100 {
+            let score_spread = if (10..60).contains(&step) && step != 15 { 0.1 } else { 0.5 };
+            let report = StepReport { step, score_spread, gap: 0.01, ..StepReport::default() };
+            said.extend(plateau.see(&report, 0.2));
+        }
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            said[0].starts_with("  step 35: plateau, scores within 0.10; hard negatives ahead of right pairs"),
+            "{said:?}"
+        );
+        assert!(said[1].starts_with("  step 79: the plateau is left: the scores are 0.50 apart"), "{said:?}");
+        assert!(said.iter().all(|line| line.chars().count() <= 80), "{said:?}");
+    }
 
     #[test]
     fn the_collapse_warning_has_the_figures_seen_and_a_flag_that_is_not_set_yet() {

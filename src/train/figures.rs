@@ -23,8 +23,13 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// The same after clipping.
     pub clipped_norm: f64,
-    /// Share of the hinges that count.
+    /// Share of the queries, images and captions, with a hinge that counts.
     pub active: f64,
+    /// Hinges that count, per query.
+    pub votes: f64,
+    /// How much more a negative that counts scores than the right pair, in the mean: the loss over the weights of its
+    /// terms, less α. Near collapse, the scores are drawn together where it is positive, and part where it is negative.
+    pub gap: f64,
     /// Largest minus smallest score of the batch: near 0 when all embeddings are alike.
     pub score_spread: f64,
     /// Pairs of captions in this batch that show one image.
@@ -54,7 +59,7 @@ pub struct EpochReport {
     pub grad_norm: f64,
     /// Share of the steps that were clipped.
     pub clipped: f64,
-    /// Mean share of the hinges that count.
+    /// Mean share of the queries with a hinge that counts.
     pub active: f64,
     /// Pairs of captions of one image that met in a batch.
     pub same_image_pairs: usize,

@@ -35,7 +35,7 @@ pub(crate) struct EpochTotals {
     pub grad_norm: f64,
     /// Steps that were clipped.
     pub clipped: usize,
-    /// Shares of active hinges.
+    /// Shares of queries with a hinge that counts.
     pub active: f64,
     /// Pairs.
     pub pairs: usize,

@@ -382,6 +382,12 @@ impl<L: Loss> Trainer<L> {
             grad_norm: norm,
             clipped_norm: norm * coefficient,
             active: pass.terms.active_share(),
+            votes: pass.terms.votes(),
+            gap: if pass.terms.weight() > 0.0 {
+                f64::from(pass.terms.loss) / pass.terms.weight() - self.config.margin
+            } else {
+                0.0
+            },
             score_spread: spread(&pass.scores),
             same_image_pairs: batch.same_image_pairs(image_ids),
             learning_rate: rate,
