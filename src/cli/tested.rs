@@ -42,12 +42,16 @@ impl Tested {
         serde_json::from_str(&text).with_context(|| escape::path(&file)).map(Some)
     }
 
-    /// Before a run goes on: its figures will be others.
-    pub(crate) fn remove(run: &Path) -> Result<()> {
+    /// Once another model is in the folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and cannot be removed.
+    pub(crate) fn remove(run: &Path) -> crate::Result<()> {
         let file = run.join(Self::FILE);
-        if file.exists() {
-            std::fs::remove_file(&file).with_context(|| format!("{}: cannot remove", escape::path(&file)))?;
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(crate::Error::io(&file, "remove", e)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

@@ -129,6 +129,9 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 const FILES: [&str; 5] = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl", "vocab.json"];
+/// The same when the training has ended.
+const FINISHED: [&str; 6] =
+    ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl", "test.json", "vocab.json"];
 
 /// Pseudo-random numbers, the same in every test run.
 struct Dice(u64);
@@ -164,7 +167,7 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bits() {
     assert!(with_checkpoint > 20, "{with_checkpoint} of 50 kills left a checkpoint");
     ok(&as_refs(&next()), folder);
     assert_eq!(state(&run), state(&folder.join("straight")));
-    let expected = [&FILES[..2], &["config.toml.old"], &FILES[2..4], &["notes.txt"], &FILES[4..]].concat();
+    let expected = [&FINISHED[..2], &["config.toml.old"], &FINISHED[2..4], &["notes.txt"], &FINISHED[4..]].concat();
     assert_eq!(names(&run), expected, "nothing is left, nothing is lost");
 }
 
@@ -222,7 +225,7 @@ fn force_replaces_runs_and_nothing_else() {
     let run = folder.join("run");
     // For a new or an empty folder, --force changes nothing.
     ok(&as_refs(&args), folder);
-    assert_eq!(names(&run), FILES);
+    assert_eq!(names(&run), FINISHED);
     std::fs::remove_dir_all(&run).unwrap();
     std::fs::create_dir(&run).unwrap();
     std::fs::write(run.join("thesis.tex"), "mine").unwrap();
@@ -241,13 +244,13 @@ fn force_replaces_runs_and_nothing_else() {
     ok(&as_refs(&args), folder);
     assert_eq!(std::fs::read(run.join("thesis.tex")).unwrap(), b"mine");
     // A failed run does not change the old one.
-    let before: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
+    let before: Vec<Vec<u8>> = FINISHED.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
     let output = vsepp(
         &as_refs(&train("run", "2", &["--force", "--no-imgnorm", "--grad-clip", "0", "--margin", "1e6"])),
         folder,
     );
     if output.status.code() != Some(0) {
-        let after: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
+        let after: Vec<Vec<u8>> = FINISHED.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect();
         assert!(before == after);
     }
     assert!(text(&output.stderr).contains("note: the run in run is kept until the new one has its first checkpoint"));
@@ -273,7 +276,7 @@ fn a_folder_allows_one_training_at_a_time() {
     let (checkpoint, ..) = Checkpoint::read(&last(&folder.join("run"))).unwrap();
     let epochs = (checkpoint.progress.epoch + 1).to_string();
     ok(&["train", "--run", "run", "--resume", "--num-epochs", &epochs], folder);
-    assert_eq!(names(&folder.join("run")), FILES);
+    assert_eq!(names(&folder.join("run")), FINISHED);
 
     // Runs started at once with the default name get different folders.
     let args = || train("x", "1", &[]).into_iter().filter(|arg| arg != "--run" && arg != "x").collect::<Vec<_>>();
@@ -282,7 +285,7 @@ fn a_folder_allows_one_training_at_a_time() {
     let expected: Vec<String> = (1..=8).map(|n| format!("data-{n}")).collect();
     assert_eq!(names(&folder.join("runs")), expected);
     for name in expected {
-        assert_eq!(names(&folder.join("runs").join(name)), FILES);
+        assert_eq!(names(&folder.join("runs").join(name)), FINISHED);
     }
 }
 
