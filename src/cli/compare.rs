@@ -60,7 +60,6 @@ pub(super) struct Base {
 }
 
 pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
-    ensure!(!args.base.settings.has("seed"), "--seed: a comparison has several seeds; --seeds says which");
     Comparison {
         name: "compare".into(),
         compared: args.compared,
@@ -161,6 +160,7 @@ impl Comparison {
 
     /// The same, after a check of their settings: a value that is not allowed is found before anything is trained.
     pub(super) fn check(&self) -> Result<Vec<Cell>> {
+        ensure!(!self.base.settings.has("seed"), "--seed: there are several seeds; --seeds says which");
         let cells = self.cells()?;
         for cell in &cells {
             cell.training.args.new_config()?.check().with_context(|| self.compared[cell.row].clone())?;
@@ -364,6 +364,9 @@ mod tests {
         let error = format!("{error:#}");
         assert!(error.starts_with("mh margin=-1: margin"), "{error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let mut seeded = compared(&["mh"], None);
+        seeded.base.settings = Settings::of(&[("seed", "3".into())]).unwrap();
+        assert!(seeded.check().is_err_and(|e| e.to_string().starts_with("--seed: there are several seeds")));
         for wrong in ["learning-rate", "nothing=1,2", "lr=1,1"] {
             assert!(wrong.parse::<Sweep>().is_err(), "{wrong}");
         }
