@@ -7,14 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::quote::shell_quote;
-use super::series::{Seeds, Training, beside, folder_name, make};
+use super::series::{Seeds, Training, folder_name, make, write};
 use super::settings::Settings;
 use super::tested::Tested;
 use super::{Output, note, train};
 use crate::escape;
 use crate::eval::Evaluation;
-use crate::files::{read_text, write_atomically};
+use crate::files::read_text;
 use crate::model::{Config, Kind, Setting};
 use crate::report::{Series, compare_figure, compare_table, mean_and_deviation, sweep_table};
 use crate::train::RunFolder;
@@ -130,10 +129,7 @@ impl Comparison {
             cells.into_iter().map(|cell| ((cell.row, cell.value, cell.seed), cell.training)).unzip();
         let tested = match make(folder, &trainings, threads)? {
             Ok(tested) => tested,
-            Err(name) => {
-                let text = format!("stopped in {name}; the same command goes on\n");
-                return Ok(Output { text, json: json!({ "interrupted": name }), exit: 130 });
-            }
+            Err(stopped) => return Ok(stopped),
         };
         let mut found: Vec<Vec<Found>> = Vec::new();
         for row in 0..self.compared.len() {
@@ -158,7 +154,7 @@ impl Comparison {
         self.sweep.as_ref().map_or_else(|| vec![None], |sweep| (0..sweep.values.len()).map(Some).collect())
     }
 
-    /// The same, after a check of their settings: a value that is not allowed is found before anything is trained.
+    /// All trainings, after a check of their settings: a value that is not allowed is found before anything is trained.
     pub(super) fn check(&self) -> Result<Vec<Cell>> {
         ensure!(!self.base.settings.has("seed"), "--seed: there are several seeds; --seeds says which");
         let cells = self.cells()?;
@@ -219,11 +215,8 @@ impl Comparison {
                 .map(|row| (self.compared[row].clone(), found[row].iter().map(Found::dev).collect(), best[row]))
                 .collect();
             table = format!("{table}\n{}", sweep_table(&sweep.setting.flag, &sweep.values, &rows));
-            for ((text, _, best), _) in rows
-                .iter()
-                .zip(found)
-                .filter(|((.., best), by_value)| by_value.len() > 1 && (*best == 0 || best + 1 == by_value.len()))
-            {
+            let last = sweep.values.len() - 1;
+            for (text, _, best) in rows.iter().filter(|(.., best)| last > 0 && (*best == 0 || *best == last)) {
                 note(&format!(
                     "{text}: the best value, {}, is at an end of the sweep; the best one may lie beyond it",
                     sweep.values[*best]
@@ -235,12 +228,8 @@ impl Comparison {
         if !is_tested {
             note("the data have no test split: the figures are those of dev");
         }
-        let place = |extension: &str| beside(folder, &self.name, extension);
-        write_atomically(&place("md"), table.as_bytes())?;
-        write_atomically(&place("svg"), compare_figure(&all).as_bytes())?;
-        let (quoted, name) = (shell_quote(folder), &self.name);
-        let text = format!("{table}\nThe table and a figure are in {quoted}: {name}.md, {name}.svg\n");
-        Ok(Output::done(text, json))
+        let written = write(folder, &self.name, &table, &compare_figure(&all))?;
+        Ok(Output::done(format!("{table}\n{written}"), json))
     }
 }
 
@@ -290,12 +279,12 @@ fn parse(text: &str) -> Result<Vec<(&'static str, OsString)>> {
     let mut all: Vec<(&'static str, OsString)> = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || c == '@').filter(|word| !word.is_empty()) {
         let off = Config::settings().iter().find(|setting| setting.off.is_some_and(|(off, _)| off == word));
-        let (key, value) = match (word, word.split_once('=')) {
-            ("mh", _) => ("max_violation", "true"),
-            ("sh", _) => ("max_violation", "false"),
-            (_, Some((name, value))) => (setting(name)?.key, value),
-            (_, None) if off.is_some() => (off.map_or("", |setting| setting.key), "false"),
-            (_, None) => {
+        let (key, value) = match (word, word.split_once('='), off) {
+            ("mh", ..) => ("max_violation", "true"),
+            ("sh", ..) => ("max_violation", "false"),
+            (_, Some((name, value)), _) => (setting(name)?.key, value),
+            (_, None, Some(setting)) => (setting.key, "false"),
+            (_, None, None) => {
                 let found = setting(word)?;
                 if !matches!(found.kind, Kind::Switch) {
                     bail!("{word}: expected a value, as in {word}=…");

@@ -1,14 +1,17 @@
 //! Several trainings, one after the other. Each is an ordinary run in a folder of its own, and what is done stays.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::load::RunArgs;
+use super::quote::shell_quote;
 use super::tested::Tested;
-use super::train;
+use super::{Output, train};
 use crate::escape;
+use crate::files::write_atomically;
 use crate::report::say;
 use crate::train::RunFolder;
 
@@ -21,19 +24,21 @@ pub(crate) struct Training {
     pub crops: &'static [usize],
 }
 
-/// Makes each training that is not done, and gives the figures of all; the name of one that was stopped, if one was.
+/// Makes each training that is not done, and gives the figures of all; what to print instead, if one was stopped.
 pub(crate) fn make(
     folder: &Path,
     trainings: &[Training],
     threads: Option<usize>,
-) -> Result<Result<Vec<Tested>, String>> {
+) -> Result<Result<Vec<Tested>, Output>> {
     let mut all = Vec::new();
     for (k, training) in trainings.iter().enumerate() {
         say(&format!("{} ({} of {})", training.name, k + 1, trainings.len()));
-        match training.tested(&folder.join(&training.name), threads)? {
-            Some(tested) => all.push(tested),
-            None => return Ok(Err(training.name.clone())),
-        }
+        let name = &training.name;
+        let Some(tested) = training.tested(&folder.join(name), threads)? else {
+            let text = format!("stopped in {name}; the same command goes on\n");
+            return Ok(Err(Output { text, json: json!({ "interrupted": name }), exit: 130 }));
+        };
+        all.push(tested);
     }
     Ok(Ok(all))
 }
@@ -113,9 +118,12 @@ pub(crate) fn folder_name(text: &str) -> String {
     text.chars().map(kept).collect()
 }
 
-/// The place of a file next to the runs.
-pub(crate) fn beside(folder: &Path, name: &str, extension: &str) -> PathBuf {
-    folder.join(format!("{name}.{extension}"))
+/// Writes what came out next to the runs, and says where it is.
+pub(crate) fn write(folder: &Path, name: &str, table: &str, figure: &str) -> Result<String> {
+    for (extension, text) in [("md", table), ("svg", figure)] {
+        write_atomically(&folder.join(format!("{name}.{extension}")), text.as_bytes())?;
+    }
+    Ok(format!("The table and a figure are in {}: {name}.md, {name}.svg\n", shell_quote(folder)))
 }
 
 #[cfg(test)]

@@ -7,12 +7,10 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::compare::{Base, Comparison, Sweep};
-use super::quote::shell_quote;
-use super::series::{Seeds, Training, beside, make};
+use super::series::{Seeds, Training, make, write};
 use super::settings::Settings;
 use super::{Output, train};
 use crate::escape;
-use crate::files::write_atomically;
 use crate::report::{Score, mean_and_deviation, study_figure, study_steps, study_table};
 
 /// Repeats a study of the paper: makes its trainings one after the other, and a table and a figure of what came out.
@@ -49,25 +47,27 @@ struct Compared {
     pixels: bool,
 }
 
+impl Compared {
+    /// On the scenes or on data, without a sweep.
+    const fn new(name: &'static str, says: &'static str, settings: &'static [&'static str]) -> Self {
+        Self { name, says, settings, sweep: None, pixels: false }
+    }
+}
+
 const COMPARED: [Compared; 8] = [
+    Compared::new(
+        "loss",
+        "the loss and the image norm, apart: from VSE0 to VSE++ both change",
+        &["sh no-imgnorm", "sh", "mh no-imgnorm", "mh"],
+    ),
     Compared {
-        name: "loss",
-        says: "the loss and the image norm, apart: from VSE0 to VSE++ both change",
-        settings: &["sh no-imgnorm", "sh", "mh no-imgnorm", "mh"],
-        sweep: None,
-        pixels: false,
-    },
-    Compared {
-        name: "rate",
-        says: "SH and MH, each at its own best learning rate",
-        settings: &["sh", "mh"],
         sweep: Some("learning-rate=5e-4,1e-3,2e-3,4e-3,8e-3,1.6e-2"),
-        pixels: false,
+        ..Compared::new("rate", "SH and MH, each at its own best learning rate", &["sh", "mh"])
     },
-    Compared {
-        name: "margin",
-        says: "the margin",
-        settings: &[
+    Compared::new(
+        "margin",
+        "the margin",
+        &[
             "sh margin=0.05",
             "sh margin=0.1",
             "sh",
@@ -77,44 +77,26 @@ const COMPARED: [Compared; 8] = [
             "mh",
             "mh margin=0.4",
         ],
-        sweep: None,
-        pixels: false,
-    },
-    Compared {
-        name: "warm-up",
-        says: "epochs with SH before MH",
-        settings: &["sh", "mh", "mh warmup-epochs=1", "mh warmup-epochs=2", "mh warmup-epochs=4"],
-        sweep: None,
-        pixels: false,
-    },
-    Compared {
-        name: "negatives",
-        says: "the size of the batch, and the number of negatives that the maximum is taken over, apart",
-        settings: &["mh batch-size=16", "mh batch-size=32", "mh batch-size=64", "mh", "mh M=15", "mh M=31", "mh M=63"],
-        sweep: None,
-        pixels: false,
-    },
-    Compared {
-        name: "spectrum",
-        says: "the losses between SH and MH, and semi-hard negatives",
-        settings: &[
-            "sh",
-            "mh@k=64",
-            "mh@k=16",
-            "mh@k=4",
-            "mh",
-            "mh@tau=0.1",
-            "mh@tau=0.03",
-            "mh@tau=0.01",
-            "mh semi-hard",
-        ],
-        sweep: None,
-        pixels: false,
-    },
-    Compared {
-        name: "noise",
-        says: "0, 5 and 20 % of the training captions exchanged",
-        settings: &[
+    ),
+    Compared::new(
+        "warm-up",
+        "epochs with SH before MH",
+        &["sh", "mh", "mh warmup-epochs=1", "mh warmup-epochs=2", "mh warmup-epochs=4"],
+    ),
+    Compared::new(
+        "negatives",
+        "the size of the batch, and the number of negatives that the maximum is taken over, apart",
+        &["mh batch-size=16", "mh batch-size=32", "mh batch-size=64", "mh", "mh M=15", "mh M=31", "mh M=63"],
+    ),
+    Compared::new(
+        "spectrum",
+        "the losses between SH and MH, and semi-hard negatives",
+        &["sh", "mh@k=64", "mh@k=16", "mh@k=4", "mh", "mh@tau=0.1", "mh@tau=0.03", "mh@tau=0.01", "mh semi-hard"],
+    ),
+    Compared::new(
+        "noise",
+        "0, 5 and 20 % of the training captions exchanged",
+        &[
             "sh",
             "sh label-noise=0.05",
             "sh label-noise=0.2",
@@ -128,21 +110,20 @@ const COMPARED: [Compared; 8] = [
             "mh M=8 label-noise=0.05",
             "mh M=8 label-noise=0.2",
         ],
-        sweep: None,
-        pixels: false,
-    },
+    ),
     Compared {
-        name: "pixels",
-        says: "SH and MH epoch by epoch, from pixels with random crops",
-        settings: &[
-            "sh view=random",
-            "mh view=random",
-            "mh view=random M=15",
-            "mh view=random M=7",
-            "mh view=random warmup-epochs=0",
-        ],
-        sweep: None,
         pixels: true,
+        ..Compared::new(
+            "pixels",
+            "SH and MH epoch by epoch, from pixels with random crops",
+            &[
+                "sh view=random",
+                "mh view=random",
+                "mh view=random M=15",
+                "mh view=random M=7",
+                "mh view=random warmup-epochs=0",
+            ],
+        )
     },
 ];
 
@@ -246,10 +227,7 @@ fn run_ablation(folder: &Path, seeds: Seeds, threads: Option<usize>) -> Result<O
     let (rows, trainings): (Vec<_>, Vec<_>) = ablation(folder, seeds)?.into_iter().unzip();
     let tested = match make(folder, &trainings, threads)? {
         Ok(tested) => tested,
-        Err(name) => {
-            let text = format!("stopped in {name}; the same command goes on\n");
-            return Ok(Output { text, json: json!({ "interrupted": name }), exit: 130 });
-        }
+        Err(stopped) => return Ok(stopped),
     };
     let seconds: Vec<f64> = tested.iter().filter_map(|tested| tested.seconds).collect();
     let mut scores = Vec::new();
@@ -264,14 +242,11 @@ fn run_ablation(folder: &Path, seeds: Seeds, threads: Option<usize>) -> Result<O
         (place(&LOSSES, &score.loss), place(&WAYS, &score.way), score.crops, score.seed)
     });
     let table = format!("{}\n{}", study_table(&scores), study_steps(&scores, &WAYS, LOSSES));
-    write_atomically(&beside(folder, ABLATION, "md"), table.as_bytes())?;
-    write_atomically(&beside(folder, ABLATION, "svg"), study_figure(&scores, &WAYS, LOSSES).as_bytes())?;
-    let quoted = shell_quote(folder);
+    let written = write(folder, ABLATION, &table, &study_figure(&scores, &WAYS, LOSSES))?;
     let longest = seconds.iter().copied().fold(0.0, f64::max);
     let (mean, _) = mean_and_deviation(&seconds);
     let text = format!(
-        "{table}\n{} trainings: {mean:.0} s each, {longest:.0} s at most, {:.0} min in all\n\
-         The table and a figure are in {quoted}: {ABLATION}.md, {ABLATION}.svg\n",
+        "{table}\n{} trainings: {mean:.0} s each, {longest:.0} s at most, {:.0} min in all\n{written}",
         seconds.len(),
         seconds.iter().fold(0.0, |sum, s| sum + s) / 60.0,
     );

@@ -6,7 +6,7 @@ use std::fmt::Write;
 const SIZE: [f64; 2] = [720.0, 340.0];
 /// Left, right, top and bottom of the axes.
 const AXES: [f64; 4] = [60.0, 520.0, 20.0, 290.0];
-/// Told apart with every kind of colour vision (Okabe and Ito 2008).
+/// Distinct with every kind of colour vision (Okabe and Ito 2008).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#000000"];
 
 /// A figure that is being drawn.
