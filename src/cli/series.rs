@@ -32,8 +32,8 @@ pub(crate) fn make(
 ) -> Result<Result<Vec<Tested>, Output>> {
     let mut all = Vec::new();
     for (k, training) in trainings.iter().enumerate() {
-        say(&format!("{} ({} of {})", training.name, k + 1, trainings.len()));
         let name = &training.name;
+        say(&format!("{name} ({} of {})", k + 1, trainings.len()));
         let Some(tested) = training.tested(&folder.join(name), threads)? else {
             let text = format!("stopped in {name}; the same command goes on\n");
             return Ok(Err(Output { text, json: json!({ "interrupted": name }), exit: 130 }));
@@ -60,7 +60,7 @@ impl Training {
         if train::run(self.args.at(path.into(), resume), threads)?.exit != 0 {
             return Ok(None);
         }
-        let mut tested = Tested::read(path)?.with_context(|| format!("{}: no {}", escape::path(path), Tested::FILE))?;
+        let mut tested = Tested::read(path)?.with_context(|| format!("{}: no test.json", escape::path(path)))?;
         if self.crops.contains(&10) && !tested.test.is_empty() {
             let args = RunArgs::test_of(path.into());
             tested.test.push((10, args.embed_ten(&args.load()?)?.evaluate(1)?));
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(training("1e-2").tested(&path, None).unwrap().unwrap(), first);
         assert_eq!(written(), before);
         // Without its figures, the run is tested again, not trained again.
-        Tested::remove(&path).unwrap();
+        std::fs::remove_file(path.join("test.json")).unwrap();
         let again = training("1e-2").tested(&path, None).unwrap().unwrap();
         assert_eq!((again.test, again.dev, again.seconds), (first.test, first.dev, None));
         let error = format!("{:#}", training("2e-2").tested(&path, None).err().unwrap());

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape;
 use crate::eval::Evaluation;
-use crate::files::{read_text, write_atomically};
+use crate::files::read_text;
 use crate::model::Config;
+use crate::train::RunFolder;
 
 /// `test.json` in the folder of a run: its figures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,35 +24,20 @@ pub(crate) struct Tested {
 }
 
 impl Tested {
-    pub(super) const FILE: &str = "test.json";
-
     /// # Errors
     ///
     /// If the file cannot be written.
     pub(crate) fn write(&self, run: &Path) -> Result<()> {
-        Ok(write_atomically(&run.join(Self::FILE), &serde_json::to_vec(self)?)?)
+        Ok(RunFolder::at(run).write_test(&serde_json::to_vec(self)?)?)
     }
 
     /// None if there is no such file.
     pub(crate) fn read(run: &Path) -> Result<Option<Self>> {
-        let file = run.join(Self::FILE);
+        let file = RunFolder::at(run).test();
         if !file.exists() {
             return Ok(None);
         }
         let text = read_text(&file, Config::LONGEST)?;
         serde_json::from_str(&text).with_context(|| escape::path(&file)).map(Some)
-    }
-
-    /// Once another model is in the folder.
-    ///
-    /// # Errors
-    ///
-    /// If the file is there and cannot be removed.
-    pub(crate) fn remove(run: &Path) -> crate::Result<()> {
-        let file = run.join(Self::FILE);
-        match std::fs::remove_file(&file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(crate::Error::io(&file, "remove", e)),
-            _ => Ok(()),
-        }
     }
 }

@@ -121,7 +121,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     // A step with an encoder is long enough for all threads, and too long to be tried.
     trainer.choose_threads = threads.is_none() && config.encoder.is_none();
     let metrics = JsonLines::new(&run, config.log_step);
-    let mut observers = Observers { console: Console::since(begun), metrics, run: &run, cleared: false };
+    let mut observers = Observers { console: Console::since(begun), metrics };
     let outcome = trainer.run(&data, Some(&run), &mut observers, &stop);
     if let Err(error) = &outcome
         && run.saved()
@@ -384,17 +384,10 @@ fn encode(vocabulary: &Vocabulary, train: Split, tokens: &[Vec<String>], dev: Sp
 struct Observers<'a> {
     console: Console,
     metrics: JsonLines<'a>,
-    run: &'a Run,
-    /// Whether the figures of a model that was here before are gone.
-    cleared: bool,
 }
 
 impl Observer for Observers<'_> {
     fn event(&mut self, event: &Event<'_>) -> crate::Result<()> {
-        if !self.cleared && self.run.saved() {
-            Tested::remove(self.run.folder().path())?;
-            self.cleared = true;
-        }
         self.metrics.event(event)?;
         self.console.event(event)
     }

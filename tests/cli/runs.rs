@@ -357,7 +357,7 @@ fn a_full_disk_gives_a_message_and_keeps_the_last_checkpoint() {
     let output = in_bash(&format!("ulimit -f {}; VSEPP train --run run --resume --num-epochs 6", size / 2), folder);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("to continue: vsepp train --run run --resume"), "{}", text(&output.stderr));
-    assert_eq!(names(&folder.join("run")), FILES);
+    assert_eq!(names(&folder.join("run")), FINISHED);
     let after = state(&folder.join("run"));
     assert!(before.0 == after.0 && before.1 == after.1 && before.2 == after.2);
     ok(&["train", "--run", "run", "--resume", "--num-epochs", "6"], folder);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::disk::{disk, ignore_missing, is_folder, sync_folder, write_synced};
-use super::read::{BEST, COMMIT, FILES, RunFolder};
+use super::read::{BEST, COMMIT, FILES, LAST, RunFolder, TEST};
 use crate::error::{Error, Result};
 use crate::train::checkpoint::Checkpoint;
 
@@ -42,6 +42,11 @@ impl RunFolder {
         }
         let has_no_best = |last: Checkpoint| last.folder.is_some_and(|files| files.best.is_none());
         let stale_best = self.manifest()?.is_some_and(has_no_best);
+        if commit.join(LAST).exists() {
+            // These are the figures of an earlier model.
+            let test = path.join(TEST);
+            ignore_missing(disk(|| fs::remove_file(&test))).map_err(|e| Error::io(&test, "remove", e))?;
+        }
         for name in FILES {
             let (from, to) = (commit.join(name), path.join(name));
             ignore_missing(disk(|| fs::rename(&from, &to))).map_err(|e| Error::io(&from, "move to its place", e))?;
@@ -53,6 +58,16 @@ impl RunFolder {
         }
         sync_folder(path)?;
         disk(|| fs::remove_dir(&commit)).map_err(|e| Error::io(&commit, "remove", e))
+    }
+
+    /// Writes `test.json`, completely or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If writing fails.
+    #[cfg(feature = "cli")]
+    pub(crate) fn write_test(&self, bytes: &[u8]) -> Result<()> {
+        self.commit(&[(TEST, bytes)])
     }
 
     /// Removes a folder that this program made, with the files that it writes there.

@@ -7,6 +7,7 @@
 //! | `metrics.jsonl` | figures of steps, epochs and validations, one JSON object per line |
 //! | `last.safetensors` | the newest checkpoint, for `--resume` |
 //! | `best.safetensors` | the model of the best epoch by rsum on the dev split |
+//! | `test.json` | its figures, from the end of the training until there is another checkpoint |
 //!
 //! The files of one checkpoint become visible together, by one rename:
 //!

@@ -17,7 +17,9 @@ pub(super) const VOCABULARY: &str = "vocab.json";
 pub(super) const METRICS: &str = "metrics.jsonl";
 pub(super) const LAST: &str = "last.safetensors";
 pub(super) const BEST: &str = "best.safetensors";
-pub(super) const FILES: [&str; 5] = [CONFIG, VOCABULARY, METRICS, LAST, BEST];
+/// The figures of the best model, which are there once the training has ended.
+pub(super) const TEST: &str = "test.json";
+pub(super) const FILES: [&str; 6] = [CONFIG, VOCABULARY, METRICS, LAST, BEST, TEST];
 
 /// A complete checkpoint whose files are being moved to their places.
 pub(super) const COMMIT: &str = ".vsepp-commit";
@@ -73,6 +75,13 @@ impl RunFolder {
     #[must_use]
     pub(crate) fn best(&self) -> PathBuf {
         self.find(BEST)
+    }
+
+    /// Where `test.json` is now.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn test(&self) -> PathBuf {
+        self.find(TEST)
     }
 
     /// The path in `.vsepp-commit` if the file is there, otherwise its place in the folder.
