@@ -640,11 +640,11 @@ mistakes! {
         "clip: clip[s] = ones[s]";
     "clip-per-tensor", "every tensor clipped by its own norm",
         "one norm over all parameters together",
-        "adam: own_norm[s] = √(g[s,x] g[s,x])
-         adam: own_ratio[s] = limit[] 1/(own_norm+1e-6)[s]
-         adam: own_clip[s] = min1(own_ratio[s])
-         adam: m_all[u,x] = damped[u,s] own_clip[s] g[s,x] + decay[u] m0[x]
-         adam: v_all[u,x] = squared[u,s] own_clip[s] g[s,x] own_clip[s] g[s,x] + decay_squared[u] v0[x]";
+        "adam: own_norm[u] = √(g[u,x] g[u,x])
+         adam: own_ratio[u] = limit[] 1/(own_norm+1e-6)[u]
+         adam: own_clip[u] = min1(own_ratio[u])
+         adam: m_all[u,x] = beta1[] m_all[u-1,x] + (1-beta1)[] own_clip[u] g[u,x]
+         adam: v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] own_clip[u] g[u,x] own_clip[u] g[u,x]";
     "clip-without-epsilon", "a clipping coefficient without 1e-6",
         "max_norm / (norm + 1e-6)",
         "clip: ratio[s] = limit[] 1/norms[s]";
@@ -656,11 +656,11 @@ mistakes! {
     "clip-by-value", "every element clipped to ± max_norm",
         "scale the whole gradient by one coefficient",
         "clip: clip[s] = ones[s]
-         adam: over[s,x] = relu(g[s,x] - limit[])
-         adam: under[s,x] = relu(- g[s,x] - limit[])
-         adam: cut[s,x] = g[s,x] - over[s,x] + under[s,x]
-         adam: m_all[u,x] = damped[u,s] cut[s,x] + decay[u] m0[x]
-         adam: v_all[u,x] = squared[u,s] cut[s,x] cut[s,x] + decay_squared[u] v0[x]";
+         adam: over[u,x] = relu(g[u,x] - limit[])
+         adam: under[u,x] = relu(- g[u,x] - limit[])
+         adam: cut[u,x] = g[u,x] - over[u,x] + under[u,x]
+         adam: m_all[u,x] = beta1[] m_all[u-1,x] + (1-beta1)[] cut[u,x]
+         adam: v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] cut[u,x] cut[u,x]";
     "clip-always", "gradients scaled up to the limit too",
         "the coefficient acts only where it is < 1",
         "clip: clip[s] = ratio[s]";
@@ -703,12 +703,12 @@ mistakes! {
          adam: root[u,x] = bare[u,x] + 1e-6";
     "adam-beta2-0.99", "β₂ = 0.99",
         "β₂ = 0.999",
-        "adam: v_all[u,x] = squared_99[u,s] clip[s] clip[s] g[s,x] g[s,x] + decay_99[u] v0[x]
+        "adam: v_all[u,x] = beta_99[] v_all[u-1,x] + (1-beta_99)[] clip[u] clip[u] g[u,x] g[u,x]
          adam: v_hat[u,x] = v_all[u,x] correct_99[u]";
     "adam-betas-swapped", "β₁ and β₂ exchanged",
         "β₁ = 0.9 for m, β₂ = 0.999 for v",
-        "adam: m_all[u,x] = squared[u,s] clip[s] g[s,x] + decay_squared[u] m0[x]
-         adam: v_all[u,x] = damped[u,s] clip[s] clip[s] g[s,x] g[s,x] + decay[u] v0[x]
+        "adam: m_all[u,x] = beta2[] m_all[u-1,x] + (1-beta2)[] clip[u] g[u,x]
+         adam: v_all[u,x] = beta1[] v_all[u-1,x] + (1-beta1)[] clip[u] clip[u] g[u,x] g[u,x]
          adam: v_hat[u,x] = v_all[u,x] correct_m[u]
          adam: p[x] = p0[x] - rate[] m_all[u,x] correct_v[u] 1/root[u,x]";
     "adam-step-stale", "a bias correction that always has t = 1",
@@ -725,15 +725,17 @@ mistakes! {
          adam: p[x] = p0[x] - rate[] m_all[u,x] late_m[u] 1/root[u,x]";
     "adam-state-forgotten", "moments and step that start anew",
         "continue with the given moments and step",
-        "adam: m_all[u,x] = damped[u,s] clip[s] g[s,x] + decay[u] m_new[x]
-         adam: v_all[u,x] = squared[u,s] clip[s] clip[s] g[s,x] g[s,x] + decay_squared[u] v_new[x]
-         adam: v_hat[u,x] = v_all[u,x] fresh_v[u]
-         adam: p[x] = p0[x] - rate[] m_all[u,x] fresh_m[u] 1/root[u,x]";
+        "adam: m_new[u,x] = beta1[] m_new[u-1,x] + (1-beta1)[] clip[u] g[u,x]
+         adam: v_new[u,x] = beta2[] v_new[u-1,x] + (1-beta2)[] clip[u] clip[u] g[u,x] g[u,x]
+         adam: m[x] = final[u] m_new[u,x]
+         adam: v[x] = final[u] v_new[u,x]
+         adam: v_hat[u,x] = v_new[u,x] fresh_v[u]
+         adam: p[x] = p0[x] - rate[] m_new[u,x] fresh_m[u] 1/root[u,x]";
     "adam-weight-decay", "an L2 penalty of 0.01 in the gradient",
         "no weight decay",
         "adam: decayed[u,x] = clip[u] g[u,x] + 0.01 q[u-1,x]
-         adam: m_all[u,x] = damped[u,s] decayed[s,x] + decay[u] m0[x]
-         adam: v_all[u,x] = squared[u,s] decayed[s,x] decayed[s,x] + decay_squared[u] v0[x]
+         adam: m_all[u,x] = beta1[] m_all[u-1,x] + (1-beta1)[] decayed[u,x]
+         adam: v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] decayed[u,x] decayed[u,x]
          adam: q[u,x] = q[u-1,x] - rate[] m_all[u,x] correct_m[u] 1/root[u,x]
          adam: p[x] = final[u] q[u,x]";
     "adamw", "decoupled weight decay of 0.01 (AdamW)",
@@ -753,10 +755,10 @@ mistakes! {
          adam: p[x] = p0[x] - rate[] m_all[u-1,x] correct_m[u] 1/root[u,x]";
     "adam-second-moment-absolute", "|g| instead of g² in v",
         "v = β₂ v + (1 − β₂) g²",
-        "adam: v_all[u,x] = squared[u,s] clip[s] |g|[s,x] + decay_squared[u] v0[x]";
+        "adam: v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] clip[u] |g|[u,x]";
     "adam-first-moment-not-damped", "m = β₁ m + g",
         "m = β₁ m + (1 − β₁) g",
-        "adam: m_all[u,x] = 10 damped[u,s] clip[s] g[s,x] + decay[u] m0[x]";
+        "adam: m_all[u,x] = beta1[] m_all[u-1,x] + clip[u] g[u,x]";
     "adam-amsgrad", "AMSGrad: the largest v so far",
         "plain Adam: v as it is",
         "adam: more[u,x] = relu(v_all[u,x] - largest[u-1,x])
@@ -767,20 +769,20 @@ mistakes! {
         "adam: p[x] = p0[x] + rate[] m_all[u,x] correct_m[u] 1/root[u,x]";
     "sgd", "plain gradient descent",
         "Adam",
-        "adam: m[x] = m0[x]
-         adam: v[x] = v0[x]
+        "adam: m[x] = m_all0[x]
+         adam: v[x] = v_all0[x]
          adam: p[x] = p0[x] - rate[] clip[s] g[s,x]";
     "gradient-accumulates", "gradients that are not cleared between steps",
         "clear the gradient before each backward pass",
         "clip: so_far[u,x] = so_far[u-1,x] + all[u,x]
          clip: norms[s] = √(so_far[s,x] so_far[s,x])
          adam: so_far[u,x] = so_far[u-1,x] + g[u,x]
-         adam: m_all[u,x] = damped[u,s] clip[s] so_far[s,x] + decay[u] m0[x]
-         adam: v_all[u,x] = squared[u,s] clip[s] so_far[s,x] clip[s] so_far[s,x] + decay_squared[u] v0[x]";
+         adam: m_all[u,x] = beta1[] m_all[u-1,x] + (1-beta1)[] clip[u] so_far[u,x]
+         adam: v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] clip[u] so_far[u,x] clip[u] so_far[u,x]";
     "moments-unclipped", "moments of the gradient before clipping",
         "clip first; Adam sees the clipped gradient",
-        "adam: m_all[u,x] = damped[u,s] g[s,x] + decay[u] m0[x]
-         adam: v_all[u,x] = squared[u,s] g[s,x] g[s,x] + decay_squared[u] v0[x]";
+        "adam: m_all[u,x] = beta1[] m_all[u-1,x] + (1-beta1)[] g[u,x]
+         adam: v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] g[u,x] g[u,x]";
 
     // Pictures: convolution
     "conv-padding-after", "a convolution with all of its padding below and on the right",

@@ -1,26 +1,31 @@
 //! What a backend with a change gives.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{Array2, ArrayD, IxDyn};
 
-use super::edits::{Edit, Only, Power, Summands, Whole};
-use super::evaluate::{Leaves, Lettered, Weights};
-use super::language::{At, Axis, Factor, Function, Initial};
+use super::edits::{Edit, Only, Order, Power, Summands, Weight, Whole};
+use super::evaluate::{Leaves, Lettered, Weights, by_falling_length};
+use super::language::{At, Axis, Factor, Function, Initial, Relation};
 use super::simulate::Other;
 use super::values::Case;
+
+/// A sum is not rounded on the way if it has more summands than this, those of all elements together.
+const MOST: usize = 1 << 22;
 
 impl Edit {
     /// What a backend with this change gives at an equation.
     pub(super) fn values(&self, case: &Case<'_>, place: usize) -> Option<ArrayD<f64>> {
         let equation = &case.graph.equations[place];
         let mut weights = Weights::new();
-        if let Some((term, summands, weight)) = self.weights {
+        if !self.weights.is_empty() {
             let origin = case
                 .graph
                 .equations
                 .iter()
                 .position(|e| e.family == self.family && e.group == equation.group)
                 .unwrap_or(place);
-            weights.push((term, weight_of(case, origin, summands, weight)?));
+            for weight in &self.weights {
+                weights.push((weight.term, weight_of(case, origin, *weight)?));
+            }
         }
         let only = self.only.and_then(|only| where_it_holds(case, place, &self.family, only));
         let other = Other { family: &self.family, relation: &self.relation, weights, only };
@@ -48,7 +53,7 @@ impl Edit {
         match &self.whole {
             Whole::Kept => None,
             Whole::Constant(value) => Some(ArrayD::from_elem(right.raw_dim(), *value)),
-            Whole::Stored(_) => Some(right.clone()),
+            Whole::Stored(_) | Whole::Times(..) => Some(right.clone()),
             Whole::Between(low, high) => Some(right.mapv(|x| x.max(*low).min(*high))),
             Whole::Scaled(letter, power) => {
                 let size = case.size_of(place, *letter)? as f64;
@@ -85,6 +90,13 @@ impl Edit {
             }
             Whole::Modulo(n) => Some(right.mapv(|x| if x < 0.0 { x } else { x % *n as f64 })),
             Whole::SignedByte => Some(right.mapv(|x| (x + 128.0).rem_euclid(256.0) - 128.0)),
+            Whole::NegatedSignedByte => Some(right.mapv(|x| 128.0 - (128.0 - x).rem_euclid(256.0))),
+            Whole::Accumulated(format, n) => {
+                accumulated(case, place, &self.relation, *n, &|sum, part| format.round(sum + part))
+            }
+            Whole::Partial(format, n) => {
+                accumulated(case, place, &self.relation, *n, &|sum, part| sum + format.round(part))
+            }
             Whole::Transposed => {
                 let [rows, columns] = *right.shape() else { return None };
                 (rows == columns).then(|| right.t().to_owned())
@@ -120,28 +132,87 @@ impl Leaves for Result<'_> {
     }
 }
 
+/// The result of a relation if the sums of n summands of the first of its sums are added in some way.
+fn accumulated(
+    case: &Case<'_>,
+    place: usize,
+    relation: &Relation,
+    n: usize,
+    add: &dyn Fn(f64, f64) -> f64,
+) -> Option<ArrayD<f64>> {
+    let (letters, sizes) = (relation.out.letters(), case.sizes(place)?);
+    let first = relation.terms.iter().position(|term| !relation.summed(term).is_empty())?;
+    let (mut all_letters, mut all_sizes) = (letters.clone(), sizes.clone());
+    for letter in relation.summed(&relation.terms[first]) {
+        all_letters.push(letter);
+        all_sizes.push(case.size_of(place, letter)?);
+    }
+    if relation.out.through().next().is_some() || all_sizes.iter().product::<usize>() > MOST {
+        return None;
+    }
+    case.with_leaves(place, |leaves| {
+        let summands = relation.term_values(leaves, &all_letters, &all_sizes, first)?;
+        let summands: Vec<f64> = summands.into_iter().collect();
+        let width = summands.len() / sizes.iter().product::<usize>().max(1);
+        let sums = summands
+            .chunks(width.max(1))
+            .map(|summands| summands.chunks(n).fold(0.0, |sum, part| add(sum, part.iter().sum())));
+        let mut total = ArrayD::from_shape_vec(IxDyn(&sizes), sums.collect()).ok()?;
+        for other in (0..relation.terms.len()).filter(|&other| other != first) {
+            total += &relation.term_values(leaves, &letters, &sizes, other)?;
+        }
+        Some(total.mapv(|x| relation.function.at(x)))
+    })
+}
+
 /// 1 where a change of a family holds.
 fn where_it_holds(case: &Case<'_>, place: usize, family: &str, only: Only) -> Option<Lettered> {
     let of_family = |&at: &usize| case.graph.equations[at].family == family;
     let place = *case.unwritten_before(place).iter().chain([&place]).find(|at| of_family(at))?;
-    let letter = if matches!(only, Only::Block(_)) { 'j' } else { 't' };
+    let letter = if let Only::Index(letter, _) = only { letter } else { 'j' };
     let letters = case.graph.equations[place].relation.out.letters();
     let size = *case.sizes(place)?.get(letters.iter().position(|&l| l == letter)?)?;
     let holds = |k: usize| match only {
         Only::Block(block) => k / (size / 3).max(1) == block,
-        Only::First => k == 0,
-        Only::Later => k > 0,
+        Only::Index(_, test) => test.holds(k, size),
     };
     let values = (0..size).map(|k| f64::from(u8::from(holds(k)))).collect();
     Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
 }
 
+/// The number of each token in an order, and how many there are; those after the end of a row have none if they do
+/// not count.
+pub(super) fn numbers(order: Order, lengths: &[usize], steps: usize) -> (Array2<Option<usize>>, usize) {
+    let rows = lengths.len();
+    if order == Order::Running {
+        let runs = |b: usize, t: usize| t < lengths[b];
+        let number = |(b, t)| runs(b, t).then(|| (0..b).filter(|&other| runs(other, t)).count());
+        return (Array2::from_shape_fn((rows, steps), number), rows);
+    }
+    let mut all: Vec<(usize, usize)> = match order {
+        Order::Rows | Order::Joined => (0..rows).flat_map(|b| (0..steps).map(move |t| (b, t))).collect(),
+        Order::Steps => (0..steps).flat_map(|t| (0..rows).map(move |b| (b, t))).collect(),
+        Order::Packed | Order::Running => {
+            let sorted = by_falling_length(lengths);
+            (0..steps).flat_map(|t| sorted.clone().into_iter().map(move |b| (b, t))).collect()
+        }
+    };
+    if matches!(order, Order::Joined | Order::Packed) {
+        all.retain(|&(b, t)| t < lengths[b]);
+    }
+    let mut numbers = Array2::from_elem((rows, steps), None);
+    all.iter().enumerate().for_each(|(number, &at)| numbers[at] = Some(number));
+    (numbers, all.len())
+}
+
 /// The weight of each summand.
-fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> Option<Lettered> {
+fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> {
+    let Weight { summands, inside, outside, .. } = weight;
+    let either = |holds: bool| if holds { inside } else { outside };
     match summands {
         Summands::Index(letter, test) => {
             let size = case.size_of(place, letter)?;
-            let values = (0..size).map(|index| if test.holds(index, size) { weight } else { 1.0 }).collect();
+            let values = (0..size).map(|index| either(test.holds(index, size))).collect();
             Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
         }
         Summands::Vectors | Summands::Matrices | Summands::LastTensor | Summands::Element(_) => {
@@ -153,7 +224,7 @@ fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> 
                 let steps = if tensor.starts_with("in.") { x.shape()[0] } else { 1 };
                 let numbers = x.len() / steps.max(1);
                 if let Summands::Element(test) = summands {
-                    values.extend((0..numbers).map(|at| if test.holds(at, numbers) { weight } else { 1.0 }));
+                    values.extend((0..numbers).map(|at| either(test.holds(at, numbers))));
                     continue;
                 }
                 let is = match summands {
@@ -161,9 +232,14 @@ fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> 
                     Summands::Matrices => axes > 1,
                     _ => k + 1 == parts.len(),
                 };
-                values.extend(std::iter::repeat_n(if is { weight } else { 1.0 }, numbers));
+                values.extend(std::iter::repeat_n(either(is), numbers));
             }
             Some(Lettered { letters: vec!['x'], values: ArrayD::from_shape_vec(IxDyn(&[values.len()]), values).ok()? })
+        }
+        Summands::Token(order, test) => {
+            let (numbers, count) = numbers(order, &case.graph.lengths, case.graph.steps);
+            let values = numbers.map(|number| either(number.is_some_and(|number| test.holds(number, count))));
+            Some(Lettered { letters: vec!['b', 't'], values: values.into_dyn() })
         }
         _ => {
             let lengths = &case.graph.lengths;
@@ -176,7 +252,6 @@ fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> 
             };
             for at in tokens() {
                 let is = match summands {
-                    Summands::Token(test) => test.holds(at.0 * steps + at.1, lengths.len() * steps),
                     Summands::LastToken => at.1 + 1 == lengths[at.0],
                     Summands::NotLastOccurrence => tokens().any(|other| other > at && same(at, other)),
                     Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
@@ -187,11 +262,9 @@ fn weight_of(case: &Case<'_>, place: usize, summands: Summands, weight: f64) -> 
                 let value = if summands == Summands::Averaged {
                     1.0 / tokens().filter(|&other| same(at, other)).count() as f64
                 } else {
-                    weight
+                    either(is)
                 };
-                if is {
-                    values[[at.0, at.1].as_slice()] = value;
-                }
+                values[[at.0, at.1].as_slice()] = value;
             }
             Some(Lettered { letters: vec!['b', 't'], values })
         }

@@ -8,8 +8,8 @@ use crate::golden::arithmetic::Rounding;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Summands {
     Index(char, Test),
-    /// The number of a token, b T + t.
-    Token(Test),
+    /// The number of a token in some order.
+    Token(Order, Test),
     /// The place within a parameter.
     Element(Test),
     /// Each row's own last token.
@@ -27,6 +27,44 @@ pub(super) enum Summands {
     LastTensor,
     /// Divided by how often a word occurs.
     Averaged,
+}
+
+/// In which order tokens are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// b T + t, and t B + b.
+    Rows,
+    Steps,
+    /// Row by row, and step by step with the longest row first, without what comes after the end of a row.
+    Joined,
+    Packed,
+    /// Among the rows that run at its step.
+    Running,
+}
+
+impl Order {
+    pub(super) const ALL: [Self; 5] = [Self::Rows, Self::Steps, Self::Joined, Self::Packed, Self::Running];
+
+    pub(super) fn says(self) -> &'static str {
+        match self {
+            Self::Rows => "b T + t",
+            Self::Steps => "t B + b",
+            Self::Joined => "number among the tokens, row by row",
+            Self::Running => "number among the rows that still run at their step",
+            Self::Packed => "number among the tokens, step by step, the longest row first",
+        }
+    }
+}
+
+/// The weight of the summands of a term.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Weight {
+    /// The term's place.
+    pub term: usize,
+    pub summands: Summands,
+    /// The weight of these, and that of all others.
+    pub inside: f64,
+    pub outside: f64,
 }
 
 /// A factor from the sizes of the case.
@@ -48,6 +86,8 @@ pub(super) enum Whole {
     Stored(Rounding),
     /// Cut off below and above.
     Between(f64, f64),
+    /// Times a number between these.
+    Times(f64, f64),
     /// Read at another place along a letter.
     Moved(char, At),
     Transposed,
@@ -55,8 +95,12 @@ pub(super) enum Whole {
     Normalised,
     /// An index modulo this.
     Modulo(usize),
-    /// Kept in a signed integer of 8 bits, which wraps around.
+    /// Kept in a signed integer of 8 bits, which wraps around; or kept with the other sign.
     SignedByte,
+    NegatedSignedByte,
+    /// The sum is rounded after so many summands; or the sums of so many are, before they are added up.
+    Accumulated(Rounding, usize),
+    Partial(Rounding, usize),
     /// The blocks of the gates in another order.
     Blocks([usize; 3]),
 }
@@ -66,9 +110,7 @@ pub(super) enum Whole {
 pub(super) enum Only {
     /// In the block of a gate.
     Block(usize),
-    /// At the first step, or at all others.
-    First,
-    Later,
+    Index(char, Test),
 }
 
 /// A change of a family's relation.
@@ -76,7 +118,7 @@ pub(super) enum Only {
 pub(super) struct Edit {
     pub family: String,
     pub relation: Relation,
-    pub weights: Option<(usize, Summands, f64)>,
+    pub weights: Vec<Weight>,
     pub whole: Whole,
     /// Everywhere, if there is none.
     pub only: Option<Only>,
@@ -114,22 +156,39 @@ pub(super) struct Candidates {
     pub sizes: Vec<char>,
 }
 
-/// The plain ones of some changes, in a block or at some steps alone.
+/// The plain ones of some changes, in a block or at some steps or indices alone.
 pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
     const PLAIN: f64 = 1.1;
     let mut all = Vec::new();
-    for edit in edits.iter().filter(|edit| edit.cost <= PLAIN && edit.whole == Whole::Kept && edit.weights.is_none()) {
+    for edit in edits.iter().filter(|edit| edit.cost <= PLAIN && edit.whole == Whole::Kept && edit.weights.is_empty()) {
         let letters = edit.relation.out.letters();
-        let steps = [(Only::First, "at t = 0"), (Only::Later, "at t ≥ 1")];
-        let steps = steps.into_iter().filter(|_| letters.contains(&'t')).map(|(only, text)| (only, text.to_owned()));
+        let mut places: Vec<(Only, f64, String)> = Vec::new();
+        for letter in
+            letters.iter().copied().filter(|&letter| edit.relation.out.through().next().is_none() && letter != 'j')
+        {
+            let steps = [Test::First, Test::NotFirst].into_iter();
+            let tails = [2, 4, 8, 16, 32].into_iter().flat_map(|n| [Test::Tail(n), Test::AnyTail(n), Test::From(n)]);
+            let tests: Vec<Test> = if matches!(letter, 't' | 's' | 'u') { steps.collect() } else { tails.collect() };
+            let of = |test: Test| {
+                (Only::Index(letter, test), 0.5 * test.cost(), format!("at {}", test.says(&letter.to_string())))
+            };
+            places.extend(tests.into_iter().map(of));
+        }
         let stacked = letters.contains(&'j') && edit.relation.out.block.is_none();
-        let blocks = (0..3).filter(|_| stacked).map(|k| (Only::Block(k), format!("in block {}", GATES[k])));
-        for (only, text) in steps.chain(blocks) {
+        places.extend((0..3).filter(|_| stacked).map(|k| (Only::Block(k), 0.5, format!("in block {}", GATES[k]))));
+        for (only, cost, text) in places {
             let says = format!("{}, {text}", edit.says);
-            all.push(Edit { only: Some(only), cost: edit.cost + 0.5, says, ..edit.clone() });
+            all.push(Edit { only: Some(only), cost: edit.cost + cost, says, ..edit.clone() });
         }
     }
     all
+}
+
+impl Edit {
+    /// Some summands of a term count so often.
+    pub(super) fn weigh(&mut self, term: usize, summands: Summands, inside: f64) {
+        self.weights.push(Weight { term, summands, inside, outside: 1.0 });
+    }
 }
 
 /// The changes of a relation, as they are found.
@@ -145,7 +204,7 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
     let base = Edit {
         family: family.into(),
         relation: relation.clone(),
-        weights: None,
+        weights: Vec::new(),
         whole: Whole::Kept,
         only: None,
         cost: 0.0,
@@ -244,7 +303,25 @@ impl List<'_> {
                 });
             }
         }
-        self.push(1.5, "is kept in a signed byte, which wraps around".into(), |edit| edit.whole = Whole::SignedByte);
+        for whole in [Whole::SignedByte, Whole::NegatedSignedByte] {
+            let negated = if whole == Whole::SignedByte { "" } else { " with the other sign" };
+            let says = format!("is kept{negated} in a signed byte, which wraps around");
+            self.push(1.5, says, |edit| edit.whole = whole);
+        }
+        let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
+        for (rounding, name) in ROUNDINGS[..2].iter().filter(|_| sums && !relation.argmax) {
+            for n in [1, 4, 8, 16, 32, 64] {
+                let times = if n == 1 { "summand".into() } else { format!("{n} summands") };
+                self.push(1.4, format!("is summed in {name}: the sum is rounded after every {times}"), |edit| {
+                    edit.whole = Whole::Accumulated(*rounding, n);
+                });
+                if n > 1 {
+                    self.push(1.5, format!("has the partial sums of {n} summands rounded to {name}"), |edit| {
+                        edit.whole = Whole::Partial(*rounding, n);
+                    });
+                }
+            }
+        }
         if relation.argmax {
             for n in [8, 16, 32, 64, 128] {
                 self.push(1.2, format!("is the index modulo {n}"), |edit| edit.whole = Whole::Modulo(n));
@@ -400,12 +477,12 @@ impl List<'_> {
                 (Summands::LastTensor, "the last tensor"),
             ] {
                 self.push(1.2, format!("leaves out the gradients of {text}"), |edit| {
-                    edit.weights = Some((i, summands, 0.0));
+                    edit.weigh(i, summands, 0.0);
                 });
             }
             for n in [8, 16, 32, 64, 128, 256] {
                 self.push(1.5, format!("counts only the first {n} numbers of each parameter's gradient"), |edit| {
-                    edit.weights = Some((i, Summands::Element(Test::From(n)), 0.0));
+                    edit.weigh(i, Summands::Element(Test::From(n)), 0.0);
                 });
             }
         }
@@ -443,13 +520,13 @@ impl List<'_> {
                         _ => 0.5,
                     };
                 self.push(cost, format!("leaves out the summands with {}", test.says(&letter.to_string())), |edit| {
-                    edit.weights = Some((i, Summands::Index(letter, test), 0.0));
+                    edit.weigh(i, Summands::Index(letter, test), 0.0);
                 });
                 self.push(
                     cost + 0.1,
                     format!("counts the summands with {} twice", test.says(&letter.to_string())),
                     |edit| {
-                        edit.weights = Some((i, Summands::Index(letter, test), 2.0));
+                        edit.weigh(i, Summands::Index(letter, test), 2.0);
                     },
                 );
             }
@@ -457,14 +534,14 @@ impl List<'_> {
         if (summed.contains(&'t') && summed.contains(&'b')) || scattered.contains(&'t') {
             for test in Test::fixed() {
                 self.push(1.8, format!("leaves out the tokens with {}", test.says("b T + t")), |edit| {
-                    edit.weights = Some((i, Summands::Token(test), 0.0));
+                    edit.weigh(i, Summands::Token(Order::Rows, test), 0.0);
                 });
             }
             self.push(1.5, "leaves out each row's last token".into(), |edit| {
-                edit.weights = Some((i, Summands::LastToken, 0.0));
+                edit.weigh(i, Summands::LastToken, 0.0);
             });
             self.push(1.6, "counts each row's last token twice".into(), |edit| {
-                edit.weights = Some((i, Summands::LastToken, 2.0));
+                edit.weigh(i, Summands::LastToken, 2.0);
             });
         }
         if scattered.contains(&'t') {
@@ -472,26 +549,26 @@ impl List<'_> {
                 1.2,
                 "keeps only the last occurrence of each word: it overwrites instead of adding".into(),
                 |edit| {
-                    edit.weights = Some((i, Summands::NotLastOccurrence, 0.0));
+                    edit.weigh(i, Summands::NotLastOccurrence, 0.0);
                 },
             );
             self.push(1.3, "keeps only the last occurrence of each word within a row".into(), |edit| {
-                edit.weights = Some((i, Summands::NotLastInRow, 0.0));
+                edit.weigh(i, Summands::NotLastInRow, 0.0);
             });
             self.push(1.2, "keeps only the first occurrence of each word".into(), |edit| {
-                edit.weights = Some((i, Summands::NotFirstOccurrence, 0.0));
+                edit.weigh(i, Summands::NotFirstOccurrence, 0.0);
             });
             self.push(1.4, "counts every occurrence of a word but the first twice".into(), |edit| {
-                edit.weights = Some((i, Summands::NotFirstOccurrence, 2.0));
+                edit.weigh(i, Summands::NotFirstOccurrence, 2.0);
             });
             self.push(1.4, "counts a token twice that repeats the word before it".into(), |edit| {
-                edit.weights = Some((i, Summands::SameAsBefore, 2.0));
+                edit.weigh(i, Summands::SameAsBefore, 2.0);
             });
             self.push(1.4, "leaves out a token that repeats the word before it".into(), |edit| {
-                edit.weights = Some((i, Summands::SameAsBefore, 0.0));
+                edit.weigh(i, Summands::SameAsBefore, 0.0);
             });
             self.push(1.2, "is divided by how often the word occurs".into(), |edit| {
-                edit.weights = Some((i, Summands::Averaged, 1.0));
+                edit.weigh(i, Summands::Averaged, 1.0);
             });
         }
     }
@@ -510,7 +587,8 @@ impl List<'_> {
                     return;
                 }
                 // Indices are no numbers: of an argmax only the place is of interest.
-                if relation.argmax && (into.function != factor.function || into.rounding != factor.rounding) {
+                let as_number = |factor: &Factor| (factor.function, factor.rounding, factor.argument);
+                if relation.argmax && as_number(&into) != as_number(factor) {
                     return;
                 }
                 self.push(cost, says, |edit| edit.relation.terms[i].factors[f] = into.clone());
@@ -573,6 +651,8 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
         all.extend([4, 8, 16, 32, 64].map(|n| (At::Shift(-n), near(-n), 1.6)));
         all.extend([8, 16, 32, 64].map(|n| (At::Modulo(n), format!("{letter} modulo {n}"), 1.5)));
         all.extend([4, 8, 16, 32].map(|n| (At::Clamped(n), format!("{letter} cut to whole groups of {n}"), 1.5)));
+        all.extend([1, 2, 4, 8].map(|n| (At::Xor(n), format!("{letter} xor {n}"), 1.5)));
+        all.extend([4, 8, 16, 32].map(|n| (At::Mirrored(n), format!("{letter} mirrored in groups of {n}"), 1.6)));
     }
     if letter == 'b' {
         all.push((At::Sorted(1), "the rows sorted by falling length".into(), 1.2));
@@ -587,7 +667,7 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
 
 fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f64, String, Factor)) {
     // Where a sum or a mask begins and ends is rarely written in another way.
-    let indicator = matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final" | "damped" | "decay");
+    let indicator = matches!(factor.leaf.as_str(), "start" | "end" | "eye" | "wrong" | "final");
     for function in Function::all().filter(|&function| function != factor.function) {
         let into = Factor { function, ..factor.clone() };
         let near = matches!(
@@ -738,5 +818,13 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
     }
     for (rounding, name) in ROUNDINGS {
         change(1.3, format!("rounds {factor} to {name}"), Factor { rounding, ..factor.clone() });
+        if factor.function != Function::Identity {
+            let leaf = Factor { function: Function::Identity, ..factor.clone() };
+            change(
+                1.35,
+                format!("rounds {leaf} to {name} in {factor}"),
+                Factor { argument: rounding, ..factor.clone() },
+            );
+        }
     }
 }

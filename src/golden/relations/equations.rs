@@ -106,10 +106,10 @@ pub(super) const CLIP: &str = "
 ratio[s] = limit[] 1/(norms+1e-6)[s]
 clip[s] = min1(ratio[s])";
 pub(super) const NO_CLIP: &str = "clip[s] = ones[s]";
-/// (ADAM-1) to (ADAM-3) after all steps, as sums over them: `damped[u,s]` is (1 − β₁) β₁^(u−s) for s ≤ u.
+/// (ADAM-1) to (ADAM-3); `m_all` and `v_all` are m and v after every step.
 pub(super) const ADAM: &str = "
-m_all[u,x] = damped[u,s] clip[s] g[s,x] + decay[u] m0[x]
-v_all[u,x] = squared[u,s] clip[s] clip[s] g[s,x] g[s,x] + decay_squared[u] v0[x]
+m_all[u,x] = beta1[] m_all[u-1,x] + (1-beta1)[] clip[u] g[u,x]
+v_all[u,x] = beta2[] v_all[u-1,x] + (1-beta2)[] clip[u] clip[u] g[u,x] g[u,x]
 m[x] = final[u] m_all[u,x]
 v[x] = final[u] v_all[u,x]
 v_hat[u,x] = v_all[u,x] correct_v[u]

@@ -84,7 +84,7 @@ impl Factor {
         let letters = self.letters();
         let plain = letters.len() == self.axes.len() && self.axes.iter().all(|axis| axis.at == At::Shift(0));
         let mut values = if plain { x } else { self.gather(&x, &letters, leaves)? };
-        values.mapv_inplace(|x| self.rounding.round(self.function.at(x)));
+        values.mapv_inplace(|x| self.rounding.round(self.function.at(self.argument.round(x))));
         Some(Lettered { letters, values })
     }
 
@@ -134,6 +134,13 @@ impl Factor {
                     At::Modulo(n) => (letter(axis.letter) % n).cast_signed(),
                     At::Clamped(n) if size >= *n => letter(axis.letter).min(size / n * n - 1).cast_signed(),
                     At::Clamped(_) => letter(axis.letter).cast_signed(),
+                    At::Xor(n) => {
+                        Some(letter(axis.letter) ^ n).filter(|&k| k < size).unwrap_or(letter(axis.letter)).cast_signed()
+                    }
+                    At::Mirrored(n) => {
+                        let k = letter(axis.letter);
+                        if k < size / n * n { k / n * n + n - 1 - k % n } else { k }.cast_signed()
+                    }
                     At::Sorted(times) => {
                         let step = |row: usize| {
                             if *times > 0 {

@@ -56,6 +56,19 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         Self { cases, sites, maps, wrong }
     }
 
+    /// How many bits the wrong elements have, if they are masks or indices.
+    pub(super) fn bits(&self) -> f64 {
+        let of = |site: &&Site| {
+            let case = &self.cases[site.case];
+            let relation = &case.graph.equations[site.equation].relation;
+            let summed = relation.terms.first().map_or_else(Vec::new, |term| relation.summed(term));
+            let size =
+                summed.first().filter(|_| relation.argmax).and_then(|&letter| case.size_of(site.equation, letter));
+            libm::log2(size.map_or(2.0, |size| size as f64))
+        };
+        self.wrong.iter().map(|&(s, _)| of(&self.sites[s])).sum()
+    }
+
     /// Whether a change gives every wrong element, and where it holds.
     pub(super) fn test(&self, edit: &Edit) -> Option<Fit> {
         // What overflowed says nothing about how, if anything else is wrong.
@@ -81,6 +94,15 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                     let unit = if format == Rounding::Bf16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
                     return format.round(found).total_cmp(&found).is_eq()
                         && (found - right).abs() <= ROUNDINGS * unit * site.scales[place];
+                }
+                if let Whole::Times(low, high) = edit.whole {
+                    let (a, b) = (low * right, high * right);
+                    return site.agrees(place, found, found.clamp(a.min(b), a.max(b)));
+                }
+                if let Whole::Accumulated(format, _) | Whole::Partial(format, _) = edit.whole {
+                    // A sum near the border of two rounded ones may be rounded to either.
+                    let unit = if format == Rounding::Bf16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
+                    return (found - value).abs() <= site.allowed[place] + unit * site.scales[place];
                 }
                 site.agrees(place, found, value)
                     || (edit.whole == Whole::Kept && round != Rounding::Exact && {
@@ -115,7 +137,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                 }
             }
         }
-        let stored = matches!(edit.whole, Whole::Stored(_));
+        let stored = matches!(edit.whole, Whole::Stored(_) | Whole::Times(..));
         if (stored && self.wrong.len() < FOR_A_BOUND) || (!stored && from_wrong * NEARER > from_right) {
             return None;
         }
@@ -190,6 +212,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         elsewhere.dedup();
         atoms.extend(elsewhere);
         atoms.extend(Test::fixed().map(Atom::Row));
+        atoms.extend(Test::fixed().map(Atom::Running));
+        let lengths = || elements.iter().filter_map(|&(s, place)| self.maps[s].length(&self.maps[s].at(place)));
+        if let (Some(least), Some(most)) = (lengths().min(), lengths().max()) {
+            atoms.extend([Test::From(least), Test::Below(most + 1)].map(Atom::Length));
+        }
         atoms.extend([4, 8, 16, 32].map(Atom::TileDiagonal));
         if map.has_words() {
             atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128, 256].map(Test::From)).map(Atom::Word));

@@ -115,6 +115,19 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
     findings
 }
 
+/// The relations of a case that are broken, or may be the reason why one is: those of unwritten tensors before it.
+pub(crate) fn suspicious(given: &Given<'_>) -> BTreeSet<String> {
+    let mut families = BTreeSet::new();
+    if let Ok(settings) = given.golden.settings() {
+        let case = Case::new(given.golden, given.found, settings);
+        for site in sites(0, &case, given.report).iter().filter(|site| site.broken()) {
+            let places = case.unwritten_before(site.equation).iter().chain([&site.equation]);
+            families.extend(places.map(|&place| case.graph.equations[place].family.clone()));
+        }
+    }
+    families
+}
+
 fn family<'c>(cases: &'c [Case<'_>], site: &Site) -> &'c str {
     &cases[site.case].graph.equations[site.equation].family
 }

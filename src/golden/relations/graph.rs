@@ -270,7 +270,7 @@ impl Graph {
     }
 
     /// The tensors on the right side of an equation, and those of its indices.
-    fn reads<'a>(&'a self, equation: &'a Equation) -> impl Iterator<Item = &'a str> {
+    pub(super) fn reads<'a>(&'a self, equation: &'a Equation) -> impl Iterator<Item = &'a str> {
         let Equation { group, relation, .. } = equation;
         let leaves = &self.groups[*group].leaves;
         let factors = relation.terms.iter().flat_map(|term| &term.factors).chain([&relation.out]);
@@ -652,8 +652,6 @@ impl Builder<'_> {
             let leaves = [
                 ("g", tensor, view),
                 ("clip", "opt.clip".into(), View::Whole),
-                ("m0", state("m"), View::Flat),
-                ("v0", state("v"), View::Flat),
                 ("m", format!("opt.m.{name}"), View::Flat),
                 ("v", format!("opt.v.{name}"), View::Flat),
                 ("p", format!("opt.param.{name}"), View::Flat),
@@ -661,8 +659,8 @@ impl Builder<'_> {
                 ("m_all0", state("m"), View::Flat),
                 ("v_all0", state("v"), View::Flat),
                 ("q0", format!("param.{name}"), View::Flat),
-                ("m_new", format!("m0.{name}"), View::Flat),
-                ("v_new", format!("v0.{name}"), View::Flat),
+                ("m_new0", format!("m0.{name}"), View::Flat),
+                ("v_new0", format!("v0.{name}"), View::Flat),
                 ("so_far0", format!("so_far0.{name}"), View::Flat),
                 ("largest0", format!("largest0.{name}"), View::Flat),
             ];
@@ -707,13 +705,8 @@ impl Builder<'_> {
 pub(super) fn constants(steps: usize, start: f64) -> Vec<(String, ArrayD<f64>)> {
     let mut all: Vec<(String, ArrayD<f64>)> = Vec::new();
     let numbers = |of: &dyn Fn(usize) -> f64| Array1::from_shape_fn(steps, of).into_dyn();
-    let names = [("damped", "decay", "m", BETAS[0]), ("squared", "decay_squared", "v", BETAS[1])];
-    for (damped, decay, moment, beta) in names.into_iter().chain([("squared_99", "decay_99", "99", 0.99)]) {
-        let damp = Array2::from_shape_fn((steps, steps), |(u, s)| {
-            if s <= u { (1.0 - beta) * libm::pow(beta, (u - s) as f64) } else { 0.0 }
-        });
-        all.push((damped.to_owned(), damp.into_dyn()));
-        all.push((decay.to_owned(), numbers(&|u| libm::pow(beta, u as f64 + 1.0))));
+    for (name, moment, beta) in [("beta1", "m", BETAS[0]), ("beta2", "v", BETAS[1]), ("beta_99", "99", 0.99)] {
+        all.push((name.to_owned(), ArrayD::from_elem(IxDyn(&[]), beta)));
         let corrected = |t: f64| 1.0 / (1.0 - libm::pow(beta, t));
         all.push((format!("correct_{moment}"), numbers(&|u| corrected(start + u as f64 + 1.0))));
         all.push((format!("stale_{moment}"), numbers(&|_| corrected(1.0))));
@@ -725,15 +718,14 @@ pub(super) fn constants(steps: usize, start: f64) -> Vec<(String, ArrayD<f64>)> 
 }
 
 /// Leaves that only known mistakes read.
-const ASIDE: [&str; 21] = [
+const ASIDE: [&str; 20] = [
     "last_occurrence",
     "per_word",
     "per_row",
     "per_pair",
     "per_root_of_D",
     "full_end",
-    "squared_99",
-    "decay_99",
+    "beta_99",
     "correct_99",
     "stale_m",
     "stale_v",
@@ -749,10 +741,10 @@ const ASIDE: [&str; 21] = [
     "h0",
 ];
 /// Leaves of an optimiser's group that only known mistakes read.
-pub(super) const STATES: [&str; 7] = ["m_all0", "v_all0", "q0", "m_new", "v_new", "so_far0", "largest0"];
+pub(super) const STATES: [&str; 7] = ["m_all0", "v_all0", "q0", "m_new0", "v_new0", "so_far0", "largest0"];
 
 /// Leaves that follow from the settings and inputs.
-pub(super) const GIVEN: [&str; 22] = [
+pub(super) const GIVEN: [&str; 20] = [
     "end",
     "padded_end",
     "one_before_end",
@@ -765,11 +757,9 @@ pub(super) const GIVEN: [&str; 22] = [
     "every",
     "eye",
     "margin",
-    "damped",
-    "decay",
+    "beta1",
+    "beta2",
     "correct_m",
-    "squared",
-    "decay_squared",
     "correct_v",
     "final",
     "ones",

@@ -1,13 +1,21 @@
 //! What no change of the list gives is read off: coefficients, a further term, a bound, the weight of each summand.
 //! What was read off is tested like any change.
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Dimension as _, IxDyn};
 
 use super::edits::{Edit, Whole};
-use super::family::{Element, Family};
+use super::family::{Element, Family, Fit};
 use super::language::{At, Axis, Function, Relation, Term};
-use super::places::short;
+use super::local::{Kind, Site};
+use super::places::{Place, short};
+use super::values::Case;
 
+/// An approximation is read off from at least so many elements, that are off by this part at most.
+const FOR_A_RATIO: usize = 20;
+const MOST_OF_A_RATIO: f64 = 0.05;
+/// At most so many weights are read off, and so many summands of one weight are shown.
+const MOST_WEIGHTS: usize = 64;
+const SHOWN: usize = 6;
 /// A coefficient that is as near as this to a plain number is that number.
 const PLAIN: f64 = 2e-3;
 
@@ -19,7 +27,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     let base = Edit {
         family: equation.family.clone(),
         relation: equation.relation.clone(),
-        weights: None,
+        weights: Vec::new(),
         whole: Whole::Kept,
         only: None,
         cost: 2.0,
@@ -32,12 +40,13 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     all.extend(coefficients(family, &base));
     all.extend(further_terms(family, &base));
     all.extend(bounds(family, &base));
+    all.extend(ratios(family, &base));
     all.extend(constants(family));
     all
 }
 
 /// The value before a function.
-fn before(function: Function, y: f64) -> Option<f64> {
+pub(super) fn before(function: Function, y: f64) -> Option<f64> {
     let x = match function {
         Function::Identity => y,
         Function::Sigmoid => libm::log(y / (1.0 - y)),
@@ -292,6 +301,145 @@ fn bounds(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     vec![edit, constant]
 }
 
+/// In the smallest case that tells: the weight that each summand has, if it is a plain one.
+pub(super) fn weights(family: &Family<'_, '_, '_>) -> Option<Fit> {
+    family.sites.iter().filter(|site| site.broken() && !site.exact).find_map(|site| {
+        let case = &family.cases[site.case];
+        let relation = &case.graph.equations[site.equation].relation;
+        let sums = (0..relation.terms.len()).find_map(|term| Sum::of(case, site, relation, term)?.weights());
+        let says = sums.or_else(|| scattered(case, site, relation).iter().find_map(Sum::weights))?;
+        let says = format!("{says} (read off in {})", case.golden.entry.id);
+        Some(Fit { cost: 4.0, says, place: Place::default() })
+    })
+}
+
+/// Equations for the weights of some summands.
+struct Sum {
+    /// The letters that run over the summands, and the index of each.
+    letters: Vec<char>,
+    indices: Vec<Vec<usize>>,
+    /// The summands at each element and their sum, in units of the largest error.
+    rows: Vec<(Vec<f64>, f64)>,
+}
+
+impl Sum {
+    /// Those of a term of a relation at one site.
+    fn of(case: &Case<'_>, site: &Site, relation: &Relation, term: usize) -> Option<Self> {
+        let place = site.equation;
+        let (own, own_sizes) = (relation.out.letters(), case.sizes(place)?);
+        let letters = relation.summed(&relation.terms[term]);
+        let sizes: Vec<usize> = letters.iter().map(|&letter| case.size_of(place, letter)).collect::<Option<_>>()?;
+        let count: usize = sizes.iter().product();
+        if relation.out.through().next().is_some() || letters.is_empty() || count > MOST_WEIGHTS {
+            return None;
+        }
+        let values = |term: usize, letters: &[char], sizes: &[usize]| {
+            case.with_leaves(place, |leaves| relation.term_values(leaves, letters, sizes, term))
+        };
+        let summands = values(term, &[&own[..], &letters].concat(), &[&own_sizes[..], &sizes].concat())?;
+        let summands = summands.as_slice()?;
+        let mut rest = ArrayD::<f64>::zeros(site.right.raw_dim());
+        for other in (0..relation.terms.len()).filter(|&other| other != term) {
+            rest += &values(other, &own, &own_sizes)?;
+        }
+        let mut rows = Vec::new();
+        for (at, (rest, &found)) in rest.iter().zip(&site.found).enumerate() {
+            if let (Some(y), true) = (before(relation.function, found), site.kinds[at] != Kind::Ignored) {
+                let unit = site.allowed[at].max(f64::MIN_POSITIVE);
+                let row = summands[at * count..][..count].iter().map(|x| x / unit).collect();
+                rows.push((row, (y - rest) / unit));
+            }
+        }
+        let indices = ndarray::indices(IxDyn(&sizes)).into_iter().map(|index| index.slice().to_vec()).collect();
+        Some(Self { letters, indices, rows })
+    }
+
+    /// What is said of the weights; none if they cannot be read off, are no plain numbers, or are all 1.
+    fn weights(&self) -> Option<String> {
+        let weights: Vec<f64> = solve(&self.rows)?.into_iter().map(plain).collect();
+        let is = |weight: f64, of: f64| (weight - of).abs() < PLAIN;
+        let halves = weights.iter().all(|&weight| is(weight, (2.0 * weight).round() / 2.0));
+        let sum = |row: &[f64]| row.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
+        if !halves || !self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0) {
+            return None;
+        }
+        let mut kinds: Vec<f64> = weights.iter().copied().filter(|&weight| !is(weight, 1.0)).collect();
+        kinds.sort_by(f64::total_cmp);
+        kinds.dedup_by(|a, b| is(*a, *b));
+        let list = |all: &[String]| if all.len() == 1 { all.concat() } else { format!("({})", all.join(", ")) };
+        let letters = list(&self.letters.iter().map(char::to_string).collect::<Vec<_>>());
+        let part = |&kind: &f64| {
+            let which = weights.iter().zip(&self.indices).filter(|(weight, _)| is(**weight, kind));
+            let which: Vec<String> =
+                which.map(|(_, index)| list(&index.iter().map(ToString::to_string).collect::<Vec<_>>())).collect();
+            let more = which.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let text = if is(kind, 0.0) { "leaves out".into() } else { format!("has {} times", short(kind)) };
+            format!("{text} the summands with {letters} = {}{more}", which[..which.len().min(SHOWN)].join(", "))
+        };
+        (!kinds.is_empty()).then(|| kinds.iter().map(part).collect::<Vec<_>>().join(" and "))
+    }
+}
+
+/// Of a sum that is scattered over the rows of a matrix: those of each row with a wrong element.
+fn scattered(case: &Case<'_>, site: &Site, relation: &Relation) -> Vec<Sum> {
+    let all = || {
+        let (name, letters) = relation.out.through().next()?;
+        let index = case.leaf(site.equation, name)?;
+        let sizes = case.sizes(site.equation)?;
+        let (&width, [_, _]) = (sizes.last()?, site.right.shape()) else { return None };
+        let own = relation.out.letters();
+        let summands = case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &own, &sizes, 0))?;
+        let (summands, found) = (summands.as_slice()?, site.found.as_slice()?);
+        let mut rows: Vec<usize> =
+            (0..found.len()).filter(|&at| site.kinds[at] == Kind::Wrong).map(|at| at / width).collect();
+        rows.dedup();
+        let sum = |row: usize| {
+            let here: Vec<(usize, Vec<usize>)> = index
+                .indexed_iter()
+                .enumerate()
+                .filter(|(_, (at, to))| to.total_cmp(&(row as f64)).is_eq() && at[1] < case.graph.lengths[at[0]])
+                .map(|(k, (at, _))| (k, at.slice().to_vec()))
+                .collect();
+            let equation = |e: usize| {
+                let at = row * width + e;
+                let unit = site.allowed[at].max(f64::MIN_POSITIVE);
+                (here.iter().map(|(k, _)| summands[k * width + e] / unit).collect(), found[at] / unit)
+            };
+            let rows = (0..width).map(equation).collect();
+            Sum { letters: letters.clone(), indices: here.into_iter().map(|(_, at)| at).collect(), rows }
+        };
+        let plain = relation.terms.len() == 1 && letters.len() == 2;
+        plain.then(|| rows.into_iter().map(sum).filter(|sum| (1..=MOST_WEIGHTS).contains(&sum.indices.len())).collect())
+    };
+    all().unwrap_or_default()
+}
+
+/// Values that are all a little too large, or too small.
+fn ratios(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
+    let ratio = |&(s, place): &Element| {
+        let site = family.sites[s];
+        let (found, right) = (site.found.iter().nth(place)?, site.right.iter().nth(place)?);
+        Some(found / right).filter(|ratio| ratio.is_finite())
+    };
+    let Some(ratios) = family.wrong.iter().map(ratio).collect::<Option<Vec<f64>>>() else { return Vec::new() };
+    let (low, high) = ratios.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+    let one_way = low >= 1.0 || high <= 1.0;
+    if ratios.len() < FOR_A_RATIO || !one_way || low < 1.0 - MOST_OF_A_RATIO || high > 1.0 + MOST_OF_A_RATIO {
+        return Vec::new();
+    }
+    let (way, most) = if low >= 1.0 { ("large", high - 1.0) } else { ("small", 1.0 - low) };
+    let mut edit = base.clone();
+    edit.whole = Whole::Times(low.min(1.0), high.max(1.0));
+    edit.says = format!(
+        "is up to {} % too {way}, nowhere too {}: an approximation",
+        short(100.0 * most),
+        if way == "large" { "small" } else { "large" }
+    );
+    edit.cost = 2.5;
+    vec![edit]
+}
+
 /// A number in the place of a scalar leaf, such as the margin: of the relation or of an unwritten one before it.
 fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     let first = family.sites[0];
@@ -309,7 +457,7 @@ fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
                     Edit {
                         family: equation.family.clone(),
                         relation,
-                        weights: None,
+                        weights: Vec::new(),
                         whole: Whole::Kept,
                         only: None,
                         cost: 1.4,

@@ -216,6 +216,10 @@ pub(crate) enum At {
     Modulo(usize),
     /// Beyond the last whole group of this many: at the last place of that group.
     Clamped(usize),
+    /// At the index with this bit the other way round, if there is such a place.
+    Xor(usize),
+    /// From the end to the beginning in each whole group of this many.
+    Mirrored(usize),
     /// At the index that a tensor of these letters holds.
     Through(String, Vec<char>),
 }
@@ -269,6 +273,8 @@ pub(crate) struct Factor {
     /// The order in which the three blocks of its first axis are read.
     pub order: [usize; 3],
     pub rounding: Rounding,
+    /// The same of the leaf, before the function.
+    pub argument: Rounding,
 }
 
 /// ± c · Π factors
@@ -303,6 +309,7 @@ impl Factor {
             reading: Reading::Own,
             order: [0, 1, 2],
             rounding: Rounding::Exact,
+            argument: Rounding::Exact,
         }
     }
 
@@ -516,6 +523,8 @@ impl fmt::Display for Axis {
             At::Sorted(-1) => write!(f, "rank of {} by length", self.letter),
             At::Sorted(times) => write!(f, "{} permuted {times} times", self.letter),
             At::Modulo(n) => write!(f, "{} mod {n}", self.letter),
+            At::Xor(n) => write!(f, "{} xor {n}", self.letter),
+            At::Mirrored(n) => write!(f, "{} mirrored in groups of {n}", self.letter),
             At::Clamped(n) => write!(f, "{} cut to whole groups of {n}", self.letter),
             At::Through(tensor, letters) => {
                 write!(f, "{tensor}({})", letters.iter().map(char::to_string).collect::<Vec<_>>().join(","))

@@ -21,6 +21,7 @@ mod graph;
 mod identify;
 pub(crate) mod language;
 mod local;
+mod parts;
 mod pictures;
 mod places;
 pub(crate) mod planted;

@@ -7,7 +7,7 @@ use super::local::Site;
 use super::values::Case;
 
 /// A test of one index of an axis of a given size.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Test {
     First,
     NotFirst,
@@ -32,6 +32,8 @@ pub(super) enum Test {
     From(usize),
     Below(usize),
     Is(usize),
+    /// From the first number to before the second.
+    Within(usize, usize),
 }
 
 impl Test {
@@ -67,10 +69,11 @@ impl Test {
             Self::From(n) => index >= n,
             Self::Below(n) => index < n,
             Self::Is(n) => index == n,
+            Self::Within(from, end) => (from..end).contains(&index),
         }
     }
 
-    fn cost(self) -> f64 {
+    pub(super) fn cost(self) -> f64 {
         match self {
             Self::First | Self::NotFirst | Self::Last | Self::NotLast => 1.0,
             Self::Odd | Self::Even => 1.1,
@@ -81,6 +84,8 @@ impl Test {
             Self::From(n) | Self::Below(n) if n.is_power_of_two() => 1.3,
             Self::From(_) | Self::Below(_) => 1.7,
             Self::Is(_) => 1.8,
+            Self::Within(from, end) if from.is_power_of_two() && end.is_power_of_two() => 1.6,
+            Self::Within(..) => 2.0,
         }
     }
 
@@ -107,6 +112,7 @@ impl Test {
             Self::From(n) => format!("{letter} ≥ {n}"),
             Self::Below(n) => format!("{letter} < {n}"),
             Self::Is(n) => format!("{letter} = {n}"),
+            Self::Within(from, end) => format!("{from} ≤ {letter} < {end}"),
         }
     }
 }
@@ -126,8 +132,12 @@ pub(super) enum Atom {
     ShortRow,
     LongRow,
     OneToken,
+    /// The length of the row.
+    Length(Test),
     /// The place counted over all axes but the last.
     Row(Test),
+    /// The row's number among those that run at the step.
+    Running(Test),
     /// i and j are equal modulo this.
     TileDiagonal(usize),
     /// i = j, i ≠ j, i < j, i > j
@@ -160,8 +170,17 @@ impl Atom {
         match self {
             Self::Index(_, test) | Self::Unit(test) => test.cost(),
             Self::Word(test) => test.cost() + 0.1,
-            Self::Row(test) => test.cost() + 0.3,
+            Self::Row(test) | Self::Running(test) => test.cost() + 0.3,
+            Self::Length(test) => test.cost() - 0.2,
             Self::TileDiagonal(_) => 1.3,
+            // About the settings, where other facts are nearer to a kernel.
+            Self::Fact(fact)
+                if fact.starts_with("cases of")
+                    || fact.starts_with("cases that")
+                    || fact.starts_with("cases sorted") =>
+            {
+                1.25
+            }
             Self::Fact(_) | Self::Gate(_) | Self::LastToken | Self::OneToken | Self::Diagonal | Self::OffDiagonal => {
                 1.0
             }
@@ -200,7 +219,9 @@ impl fmt::Display for Atom {
             Self::ShortRow => "in rows shorter than T".into(),
             Self::LongRow => "in rows of two tokens or more".into(),
             Self::OneToken => "in rows of one token".into(),
+            Self::Length(test) => format!("in rows with {}", test.says("length")),
             Self::Row(test) => format!("at {}", test.says("row (all axes but the last)")),
+            Self::Running(test) => format!("at {}", test.says("row among those that still run")),
             Self::TileDiagonal(n) => format!("where i and j are equal modulo {n}"),
             Self::Diagonal => "on the diagonal".into(),
             Self::OffDiagonal => "off the diagonal".into(),
@@ -336,7 +357,7 @@ impl<'c, 'a> Map<'c, 'a> {
         self.ids.get(b * steps + t).copied()
     }
 
-    fn length(&self, at: &[usize]) -> Option<usize> {
+    pub(super) fn length(&self, at: &[usize]) -> Option<usize> {
         self.case.graph.lengths.get(self.index(at, 'b')?.0).copied()
     }
 
@@ -363,11 +384,21 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::ShortRow => self.length(at).is_some_and(|length| length < self.case.graph.steps),
             Atom::LongRow => self.length(at).is_some_and(|length| length > 1),
             Atom::OneToken => self.length(at) == Some(1),
+            Atom::Length(test) => self.length(at).is_some_and(|length| test.holds(length, self.case.graph.steps + 1)),
             Atom::Row(test) => {
                 let rows = self.shape.len().saturating_sub(1);
                 let flat = at[..rows].iter().zip(&self.shape).fold(0, |flat, (&k, &size)| flat * size + k);
                 rows > 1 && test.holds(flat, self.shape[..rows].iter().product())
             }
+            Atom::Running(test) => match (self.index(at, 'b'), self.index(at, 't')) {
+                (Some((b, _)), Some((t, _))) => {
+                    let lengths = &self.case.graph.lengths;
+                    let running = |rows: &[usize]| rows.iter().filter(|&&length| t < length).count();
+                    lengths.get(b).is_some_and(|&length| t < length)
+                        && test.holds(running(&lengths[..b]), running(lengths))
+                }
+                _ => false,
+            },
             Atom::TileDiagonal(n) => pair(&|i, j| i % n == j % n),
             Atom::Diagonal => pair(&|i, j| i == j),
             Atom::OffDiagonal => pair(&|i, j| i != j),

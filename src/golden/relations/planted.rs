@@ -22,6 +22,21 @@ pub(crate) type Values = BTreeMap<String, ArrayD<f64>>;
 static CHANGES: LazyLock<BTreeMap<&str, Vec<Change>>> =
     LazyLock::new(|| mistakes::ALL.iter().map(|mistake| (mistake.id, Change::parse(mistake.relations))).collect());
 
+/// Whether a mistake changes one of some families of relations.
+pub(crate) fn changes(mistake: &Mistake, families: &BTreeSet<String>) -> bool {
+    let is_of = |change: &Change, family: &str| {
+        let rest = family.strip_prefix(&change.kind).and_then(|rest| rest.strip_prefix(' '));
+        rest.and_then(|rest| rest.strip_prefix(&change.relation.out.name()))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    CHANGES[mistake.id].iter().any(|change| families.iter().any(|family| is_of(change, family)))
+}
+
+/// Whether a mistake changes the step of the optimiser alone: then it does not matter how gradients are derived.
+pub(crate) fn of_optimiser(mistake: &Mistake) -> bool {
+    CHANGES[mistake.id].iter().all(|change| matches!(change.kind.as_str(), "clip" | "unclipped" | "adam"))
+}
+
 /// A case, ready to be computed with mistakes.
 pub(crate) struct Planting<'a> {
     golden: &'a GoldenCase,

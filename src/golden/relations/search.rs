@@ -5,26 +5,27 @@ use rayon::prelude::*;
 
 use super::edits::{Candidates, Edit, Whole, edits, in_places};
 use super::family::{Family, Fit};
-use super::graph::{GIVEN, STATES};
+use super::graph::{GIVEN, STATES, View};
 use super::identify;
 use super::language::{Factor, STACKED};
+use super::parts::in_parts;
 use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
-/// Of elements with whole numbers at least this many must be wrong: a few agree with many changes.
-const WHOLE_NUMBERS: usize = 8;
+/// Wrong masks and indices must tell changes apart by as many bits: a few agree with many changes.
+const BITS: f64 = 8.0;
 
 /// The cheapest changes that explain every wrong element; several if they cost nearly the same.
 pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     let Some(first) = family.sites.first() else { return Vec::new() };
     let case = &family.cases[first.case];
     let exact = family.sites.iter().any(|site| site.exact);
-    if exact && family.wrong.len() < WHOLE_NUMBERS {
+    if exact && family.bits() < BITS {
         return Vec::new();
     }
     // The relation itself, and those of unwritten tensors that it is made of.
-    let mut all: Vec<Edit> = Vec::new();
+    let (mut all, mut unwritten): (Vec<Edit>, Vec<Edit>) = Default::default();
     let mut families: Vec<String> = Vec::new();
     for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
         let equation = &case.graph.equations[place];
@@ -35,16 +36,20 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
         if place != first.equation {
             own.retain(|edit| edit.whole == Whole::Kept);
-            own.extend(in_places(&own));
-            for edit in &mut own {
+            let mut placed = in_places(&own);
+            for edit in own.iter_mut().chain(&mut placed) {
                 edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
                 edit.cost += 0.1;
             }
+            unwritten.extend(placed);
+        } else {
+            own.extend(in_parts(family, &own));
         }
         all.extend(own);
     }
-    let fits = best(family, &all);
-    if fits.is_empty() { best(family, &identify::fitted(family)) } else { fits }
+    let stages: [&dyn Fn() -> Vec<Edit>; 3] = [&|| all.clone(), &|| unwritten.clone(), &|| identify::fitted(family)];
+    let fits = stages.iter().map(|edits| best(family, &edits())).find(|fits| !fits.is_empty());
+    fits.unwrap_or_else(|| identify::weights(family).into_iter().collect())
 }
 
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
@@ -86,6 +91,15 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
             names.extend((0..3).map(|block| (short.to_owned(), Some(block), values.ndim())));
         }
         names.push((short.to_owned(), None, values.ndim()));
+    }
+    // What the other side has in their place.
+    if matches!(group.kind, "norm" | "abs" | "same" | "linear") {
+        let others = case.graph.groups.iter().filter(|other| other.kind == group.kind && other.part != group.part);
+        for leaf in others.flat_map(|other| other.leaves.values()).filter(|leaf| leaf.view == View::Whole) {
+            if let (false, Some(values)) = (made_later(&leaf.tensor), case.leaf(place, &leaf.tensor)) {
+                names.push((leaf.tensor.clone(), None, values.ndim()));
+            }
+        }
     }
     let mut sizes = equation.relation.out.letters();
     for letter in equation.relation.terms.iter().flat_map(|term| term.factors.iter().flat_map(Factor::letters)) {

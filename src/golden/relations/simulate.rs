@@ -37,6 +37,7 @@ struct Operand {
     places: Places,
     function: Function,
     rounding: Rounding,
+    argument: Rounding,
 }
 
 /// A term: its coefficient, its factors, and the weights of its summands.
@@ -149,7 +150,8 @@ impl Addresses<'_> {
     }
 
     fn places(&self, factor: &Factor) -> Option<Places> {
-        let plain = Factor { function: Function::Identity, rounding: Rounding::Exact, ..factor.clone() };
+        let exact = Rounding::Exact;
+        let plain = Factor { function: Function::Identity, rounding: exact, argument: exact, ..factor.clone() };
         let loaded = plain.load(self)?;
         Some(Places { letters: loaded.letters, at: whole(&loaded.values) })
     }
@@ -188,9 +190,11 @@ impl Places {
 impl Operand {
     fn load(&self, arena: &[f64], step: Instant) -> Lettered {
         let (letters, at) = self.places.at(step);
-        let plain = self.function == Function::Identity && self.rounding == Rounding::Exact;
+        let exact = [self.rounding, self.argument].iter().all(|&rounding| rounding == Rounding::Exact);
+        let plain = self.function == Function::Identity && exact;
         let of = |&place: &usize| {
-            if plain { arena[place] } else { self.rounding.round(self.function.at(arena[place])) }
+            let x = arena[place];
+            if plain { x } else { self.rounding.round(self.function.at(self.argument.round(x))) }
         };
         Lettered { letters, values: at.map(of) }
     }
@@ -215,7 +219,8 @@ impl Step {
     fn compile(relation: &Relation, weights: &Weights, tensor: &str, leaves: &Addresses<'_>) -> Option<Self> {
         let operand = |factor: &Factor| {
             let places = leaves.places(factor)?;
-            Some(Operand { places, function: factor.function, rounding: factor.rounding })
+            let Factor { function, rounding, argument, .. } = *factor;
+            Some(Operand { places, function, rounding, argument })
         };
         let mut products = Vec::new();
         for (place, term) in relation.terms.iter().enumerate() {

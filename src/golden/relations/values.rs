@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use ndarray::{ArrayD, Axis, CowArray, Slice};
 
 use super::evaluate::Leaves;
-use super::graph::{ALL, Equation, Graph};
+use super::graph::{ALL, Graph};
 use super::simulate::{Compiled, Other};
 use crate::golden::compare::FoundTensors;
 use crate::golden::difference::Extent;
@@ -97,9 +97,9 @@ impl<'a> Case<'a> {
         self.before[place].get_or_init(|| {
             let (mut seen, mut open) = (BTreeSet::new(), vec![place]);
             while let Some(place) = open.pop() {
-                for tensor in self.read(&self.graph.equations[place]) {
-                    if self.composed.contains(&tensor) {
-                        open.extend(self.producers[&tensor].iter().filter(|&&place| seen.insert(place)));
+                for tensor in self.graph.reads(&self.graph.equations[place]) {
+                    if self.composed.contains(tensor) {
+                        open.extend(self.producers[tensor].iter().filter(|&&place| seen.insert(place)));
                     }
                 }
             }
@@ -129,21 +129,15 @@ impl<'a> Case<'a> {
         let mut seen: BTreeSet<String> = BTreeSet::new();
         let mut open = vec![place];
         while let Some(place) = open.pop() {
-            for tensor in self.read(&self.graph.equations[place]) {
-                let unwritten = !self.found.contains_key(&tensor) && !self.golden.inputs.contains_key(&tensor);
-                if unwritten && self.producers.contains_key(&tensor) && seen.insert(tensor.clone()) {
-                    open.extend(&self.producers[&tensor]);
+            for tensor in self.graph.reads(&self.graph.equations[place]) {
+                let unwritten = !self.found.contains_key(tensor) && !self.golden.inputs.contains_key(tensor);
+                if unwritten && self.producers.contains_key(tensor) && seen.insert(tensor.to_owned()) {
+                    open.extend(&self.producers[tensor]);
                 }
             }
         }
         let names = self.golden.expected_entries().map(|entry| entry.name.clone());
         names.filter(|name| seen.contains(name)).collect()
-    }
-
-    /// The tensors that an equation reads.
-    fn read(&self, equation: &Equation) -> Vec<String> {
-        let leaves = &self.graph.groups[equation.group].leaves;
-        equation.relation.leaves().filter_map(|short| leaves.get(short)).map(|leaf| leaf.tensor.clone()).collect()
     }
 
     /// What a relation gives on the backend's values, in the shape of [`Case::seen`].

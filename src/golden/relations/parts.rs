@@ -1,0 +1,277 @@
+//! A change that holds for a part of a sum: which part is read off from the numbers.
+//!
+//! A relation is linear in each of its summands. With N_s the summand s and C_s what it is with the change, a backend
+//! with the change in the summands P has Σ_s N_s + Σ_{s ∈ P} (C_s − N_s): sums over P are compared with what is wrong
+//! with a few elements, for all ranges and groups P. What agrees there is tested like any change.
+
+use ndarray::{ArrayD, Axis as Dimension, IxDyn};
+
+use super::changed::numbers;
+use super::edits::{Edit, Order, Summands, Weight, Whole};
+use super::family::Family;
+use super::identify::before;
+use super::language::{Relation, Term};
+use super::local::{Kind, Site};
+use super::places::Test;
+use super::values::Case;
+
+/// With how many wrong elements the parts are compared, at most; with fewer than the second number nothing is read off.
+const ELEMENTS: usize = 8;
+const FEWEST: usize = 3;
+/// Sums with more summands, those of all elements together, are left out.
+const MOST: usize = 1 << 20;
+/// Changes that cost more are not tried in a part.
+const PLAIN: f64 = 1.6;
+
+/// What runs over the summands.
+#[derive(Clone, Copy, PartialEq)]
+enum Over {
+    Letter(char),
+    Tokens(Order),
+}
+
+/// The wrong elements of one site.
+struct Probe<'f, 'a> {
+    case: &'f Case<'a>,
+    equation: usize,
+    /// Letters and sizes of the left side.
+    letters: Vec<char>,
+    sizes: Vec<usize>,
+    /// The places of the elements, what is wrong with the sum there, and how exactly this is known.
+    elements: Vec<usize>,
+    wrong: Vec<f64>,
+    exact: Vec<f64>,
+}
+
+/// Changes in parts of sums.
+pub(super) fn in_parts(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Edit> {
+    let Some(first) = family.sites.first() else { return Vec::new() };
+    let relation = &family.cases[first.case].graph.equations[first.equation].relation;
+    if relation.argmax || relation.out.through().next().is_some() || first.exact {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (i, term) in relation.terms.iter().enumerate() {
+        let summed = relation.summed(term);
+        let mut all: Vec<Over> = summed.iter().copied().map(Over::Letter).collect();
+        if summed.contains(&'b') && summed.contains(&'t') {
+            all.extend(Order::ALL.map(Over::Tokens));
+        }
+        for over in all {
+            // The site that tells most parts apart.
+            let size = |site: &&&Site| over.size(&family.cases[site.case], site.equation).unwrap_or(0);
+            let can = |site: &&&Site| {
+                let wrong = || site.kinds.iter().filter(|kind| **kind == Kind::Wrong).count();
+                site.broken() && site.right.len().saturating_mul(size(site)) < MOST && wrong() >= FEWEST
+            };
+            let Some(site) = family.sites.iter().filter(can).max_by_key(size) else { continue };
+            let Some(probe) = Probe::of(&family.cases[site.case], site, relation) else { continue };
+            found.extend(probe.parts(relation, i, over, edits));
+        }
+    }
+    found
+}
+
+impl Over {
+    fn size(self, case: &Case<'_>, equation: usize) -> Option<usize> {
+        match self {
+            Self::Letter(letter) => case.size_of(equation, letter),
+            Self::Tokens(order) => Some(numbers(order, &case.graph.lengths, case.graph.steps).1),
+        }
+    }
+
+    fn summands(self, test: Test) -> Summands {
+        match self {
+            Self::Letter(letter) => Summands::Index(letter, test),
+            Self::Tokens(order) => Summands::Token(order, test),
+        }
+    }
+
+    fn says(self, test: Test) -> String {
+        match self {
+            Self::Letter(letter) => test.says(&letter.to_string()),
+            Self::Tokens(order) => test.says(order.says()),
+        }
+    }
+}
+
+impl<'f, 'a> Probe<'f, 'a> {
+    fn of(case: &'f Case<'a>, site: &Site, relation: &Relation) -> Option<Self> {
+        let (letters, sizes) = (relation.out.letters(), case.sizes(site.equation)?);
+        let mut total = ArrayD::zeros(IxDyn(&sizes));
+        for term in 0..relation.terms.len() {
+            total += &case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
+        }
+        let total: Vec<f64> = total.into_iter().collect();
+        let mut probe =
+            Self { case, equation: site.equation, letters, sizes, elements: vec![], wrong: vec![], exact: vec![] };
+        let wrong: Vec<usize> = (0..total.len()).filter(|&place| site.kinds[place] == Kind::Wrong).collect();
+        let found = site.found.as_slice()?;
+        let step = wrong.len().div_ceil(ELEMENTS);
+        for &place in wrong.iter().step_by(step.max(1)) {
+            let at = |y: f64| before(relation.function, y);
+            let (Some(sum), allowed) = (at(found[place]), site.allowed[place]) else { continue };
+            let (Some(low), Some(high)) = (at(found[place] - allowed), at(found[place] + allowed)) else { continue };
+            probe.elements.push(place);
+            probe.wrong.push(sum - total[place]);
+            probe.exact.push((high - low).abs());
+        }
+        (probe.elements.len() >= FEWEST).then_some(probe)
+    }
+
+    /// The summands of a term at each element.
+    fn summands(&self, relation: &Relation, term: usize, over: Over) -> Option<Vec<Vec<f64>>> {
+        let (mut letters, mut sizes) = (self.letters.clone(), self.sizes.clone());
+        let more: &[char] = match &over {
+            Over::Letter(letter) => std::slice::from_ref(letter),
+            Over::Tokens(_) => &['b', 't'],
+        };
+        for &letter in more {
+            letters.push(letter);
+            sizes.push(self.case.size_of(self.equation, letter)?);
+        }
+        let values =
+            self.case.with_leaves(self.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
+        let elements: usize = self.sizes.iter().product();
+        let values = values.into_shape_with_order((elements, values_per(&sizes, elements))).ok()?;
+        let of = |&place: &usize| {
+            let row = values.index_axis(Dimension(0), place);
+            let Over::Tokens(order) = over else { return row.to_vec() };
+            let (numbers, count) = numbers(order, &self.case.graph.lengths, self.case.graph.steps);
+            let mut sorted = vec![0.0; count];
+            for (&number, &x) in numbers.iter().zip(row) {
+                if let Some(number) = number {
+                    sorted[number] += x;
+                }
+            }
+            sorted
+        };
+        Some(self.elements.iter().map(of).collect())
+    }
+
+    fn parts(&self, relation: &Relation, i: usize, over: Over, edits: &[Edit]) -> Vec<Edit> {
+        let Some(own) = self.summands(relation, i, over) else { return Vec::new() };
+        let mut found = Vec::new();
+        let base = Edit {
+            family: edits.first().map_or_else(String::new, |edit| edit.family.clone()),
+            relation: relation.clone(),
+            weights: Vec::new(),
+            whole: Whole::Kept,
+            only: None,
+            cost: 1.1,
+            says: String::new(),
+        };
+        // Left out, or counted twice.
+        for (inside, text) in [(0.0, "leaves out"), (2.0, "counts twice")] {
+            let differences: Vec<Vec<f64>> =
+                own.iter().map(|row| row.iter().map(|x| (inside - 1.0) * x).collect()).collect();
+            for test in self.agreeing(&differences) {
+                let mut edit = base.clone();
+                edit.weigh(i, over.summands(test), inside);
+                edit.says = format!("{text} the summands with {}", over.says(test));
+                edit.cost += 0.4 * test.cost();
+                found.push(edit);
+            }
+        }
+        for change in edits {
+            let Some(term) = only_term(relation, change, i) else { continue };
+            let mut edit = change.clone();
+            edit.relation.terms = relation.terms.clone();
+            edit.relation.terms.push(term);
+            let last = relation.terms.len();
+            let Some(changed) = self.summands(&edit.relation, last, over) else { continue };
+            let difference = |(changed, own): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+                changed.iter().zip(own).map(|(changed, own)| changed - own).collect()
+            };
+            let differences: Vec<Vec<f64>> = changed.iter().zip(&own).map(difference).collect();
+            // Without a factor, one summand in the place of all.
+            if change.relation.terms[i].factors.len() < relation.terms[i].factors.len() {
+                for k in self.instead(&own, &changed) {
+                    let mut edit = change.clone();
+                    let summands = over.summands(Test::Is(k));
+                    edit.weights.push(Weight { term: i, summands, inside: 1.0, outside: 0.0 });
+                    edit.says = format!("{}, and has the summand with {} alone", edit.says, over.says(Test::Is(k)));
+                    edit.cost += 0.7;
+                    found.push(edit);
+                }
+            }
+            for test in self.agreeing(&differences) {
+                let mut edit = edit.clone();
+                let summands = over.summands(test);
+                edit.weights.push(Weight { term: i, summands, inside: 0.0, outside: 1.0 });
+                edit.weights.push(Weight { term: last, summands, inside: 1.0, outside: 0.0 });
+                edit.says = format!("{} in the summands with {}", edit.says, over.says(test));
+                edit.cost += 0.4 * test.cost();
+                found.push(edit);
+            }
+        }
+        found
+    }
+
+    /// The summands any of which, changed, may stand in the place of the sum.
+    fn instead(&self, own: &[Vec<f64>], changed: &[Vec<f64>]) -> Vec<usize> {
+        let agrees = |&k: &usize| {
+            let mut rows = own.iter().zip(changed).zip(self.wrong.iter().zip(&self.exact));
+            rows.all(|((own, changed), (wrong, exact))| (changed[k] - own.iter().sum::<f64>() - wrong).abs() <= *exact)
+        };
+        (0..own[0].len()).filter(agrees).collect()
+    }
+
+    /// The parts over which the differences add up to what is wrong with every element.
+    fn agreeing(&self, differences: &[Vec<f64>]) -> Vec<Test> {
+        let size = differences[0].len();
+        let agrees = |sum: &dyn Fn(&[f64]) -> f64| {
+            let mut pairs = differences.iter().zip(self.wrong.iter().zip(&self.exact));
+            pairs.all(|(row, (wrong, exact))| (sum(row) - wrong).abs() <= *exact)
+        };
+        let set = |test: &Test| {
+            let holds: Vec<usize> = (0..size).filter(|&k| test.holds(k, size)).collect();
+            !holds.is_empty() && holds.len() < size && agrees(&|row| holds.iter().map(|&k| row[k]).sum())
+        };
+        let mut all: Vec<Test> = Test::fixed().filter(set).collect();
+        // Ranges: the sum to the end of a range less that to its beginning.
+        let sums: Vec<Vec<f64>> = differences
+            .iter()
+            .map(|row| {
+                let mut sum = 0.0;
+                let ends = row.iter().map(|x| {
+                    sum += x;
+                    sum
+                });
+                std::iter::once(0.0).chain(ends).collect()
+            })
+            .collect();
+        let range = |&(from, end): &(usize, usize)| {
+            let mut pairs = sums.iter().zip(self.wrong.iter().zip(&self.exact));
+            end - from < size && pairs.all(|(sums, (wrong, exact))| (sums[end] - sums[from] - wrong).abs() <= *exact)
+        };
+        let ranges = (0..size).flat_map(|from| (from + 1..=size).map(move |end| (from, end))).filter(range);
+        // Of several the shortest: the change makes no difference in the rest.
+        all.extend(ranges.min_by_key(|(from, end)| end - from).map(|(from, end)| match (from, end) {
+            _ if end - from == 1 => Test::Is(from),
+            (0, _) => Test::Below(end),
+            _ if end == size => Test::From(from),
+            _ => Test::Within(from, end),
+        }));
+        all
+    }
+}
+
+fn values_per(sizes: &[usize], elements: usize) -> usize {
+    sizes.iter().product::<usize>() / elements.max(1)
+}
+
+/// The term in the place of term `i`, if a change is a change of this term alone that keeps its letters.
+fn only_term(relation: &Relation, change: &Edit, i: usize) -> Option<Term> {
+    let plain = change.whole == Whole::Kept && change.weights.is_empty() && change.only.is_none();
+    let of_terms = change.relation.terms.len() == relation.terms.len()
+        && change.relation.function == relation.function
+        && change.relation.rounding == relation.rounding;
+    if !plain || !of_terms || change.cost > PLAIN {
+        return None;
+    }
+    let mut terms = change.relation.terms.iter().zip(&relation.terms).enumerate();
+    let others = terms.all(|(place, (new, old))| (new == old) != (place == i));
+    let term = change.relation.terms[i].clone();
+    (others && change.relation.summed(&term) == relation.summed(&relation.terms[i])).then_some(term)
+}
