@@ -32,7 +32,7 @@ use super::{Output, busy, note, pictures_bar};
 #[command(
     after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
                         --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nThe settings' defaults are the original's with --data, and those of the scenes without; --print-config shows \
-                        all values in use, docs/training.md explains them.\n\nCtrl-C finishes the step, saves, and says how to continue."
+                        all values in use, docs/training.md explains them.\n\n`tensorboard --logdir runs` shows the figures of the runs while they train.\n\nCtrl-C finishes the step, saves, and says how to continue."
 )]
 pub(crate) struct Args {
     /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
