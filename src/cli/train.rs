@@ -23,7 +23,7 @@ use super::eval::{json_of, note_chance};
 use super::load::{check_run, embed};
 use super::quote::shell_quote;
 use super::settings::Settings;
-use super::signals::stop_signal;
+use super::signals::{SAVING, stop_signal};
 use super::tested::Tested;
 use super::{Output, busy, note, pictures_bar};
 
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     if args.print_config {
         return Ok(Output::done(toml::to_string(&config)?, serde_json::to_value(&config)?));
     }
-    let stop = stop_signal()?;
+    let stop = stop_signal(SAVING)?;
     let run = take_folder(&args, &config)?;
     let quoted = shell_quote(run.folder().path());
     if run.replaces() {
