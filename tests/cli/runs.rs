@@ -544,6 +544,7 @@ print(json.dumps({run: {tag: scalars(run, tag) for tag in tags['scalars']} for r
             let (kind, path) = tag.split_once('/').unwrap();
             let of_tag = |line: &Value| {
                 let place = if kind == "dev" && path != "hardest_percentile" { &line["dev"] } else { line };
+                #[allow(clippy::cast_possible_truncation)] // TensorBoard has f32
                 let value = place.pointer(&format!("/{path}"))?.as_f64()? as f32;
                 (kind == "dev" || line["event"] == kind).then(|| json!([line["time"], line["step"], f64::from(value)]))
             };

@@ -77,6 +77,7 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2], &varint(content.len() as u64)[..], content].concat()
 }
 
+#[allow(clippy::cast_possible_truncation)] // seven bits a byte
 fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {
