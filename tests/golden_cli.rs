@@ -250,6 +250,61 @@ fn a_backend_with_other_orders_of_axes_says_so() {
     }
 }
 
+/// The process that a command wrote into a file, once it has.
+#[cfg(target_os = "linux")]
+fn written(path: &Path) -> String {
+    for _ in 0..6000 {
+        match std::fs::read_to_string(path) {
+            Ok(id) if id.ends_with('\n') => return id.trim().into(),
+            _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+    panic!("waited for a minute")
+}
+
+/// Whether a process ends within ten seconds; its parent need not have waited for it.
+#[cfg(target_os = "linux")]
+fn ends(process: &str) -> bool {
+    let stat = || std::fs::read_to_string(format!("/proc/{process}/stat"));
+    let ended = || stat().map_or(true, |stat| stat.contains(") Z "));
+    let ended_later = || {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        ended()
+    };
+    ended() || (0..1000).any(|_| ended_later())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_that_hangs_is_stopped_with_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, process) = (folder.path().join("smallest"), folder.path().join("process"));
+    // It waits for another process at the third case.
+    let hang = format!("sleep 600 & echo $! > {}; wait", text(&process));
+    let copy = format!("for f in \"$0\"/*.safetensors; do case $f in *norm-2.*) {hang};; esac; cp $f \"$1\"; done");
+    let arguments = ["fuzz", "--programs", "l2norm", "--seeds", "4", "--timeout", "1", "--out", text(&out)];
+    let failed = vsepp(&[&arguments[..], &["--", "sh", "-c", &copy]].concat());
+    assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
+    let says = stdout(&failed);
+    for what in ["seed 2: l2norm fails", "not made smaller", "stopped after 1 s (--timeout)", "golden fuzz --first 2"] {
+        assert!(says.contains(what), "expected {what:?} in {says}");
+    }
+    assert!(ends(&written(&process)), "the process that the command started is still running");
+    let list = vsepp(&["list", "--suite", text(&out)]);
+    assert!(stdout(&list).contains("fuzz-l2norm-2"), "{}", stdout(&list));
+
+    // A signal to the program alone ends the command too.
+    std::fs::remove_file(&process).unwrap();
+    std::fs::remove_dir_all(&out).unwrap();
+    let mut fuzz = Command::new(env!("CARGO_BIN_EXE_vsepp"));
+    fuzz.args(["golden", "fuzz", "--out", text(&out), "--", "sh", "-c", &hang]);
+    let mut fuzz = fuzz.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let process = written(&process);
+    assert!(Command::new("kill").arg(fuzz.id().to_string()).status().unwrap().success());
+    assert_eq!(fuzz.wait().unwrap().code(), Some(130));
+    assert!(ends(&process) && !out.exists());
+}
+
 #[cfg(unix)]
 #[test]
 fn random_cases_are_computed_by_a_command() {

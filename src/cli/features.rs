@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::load::check_free;
-use super::signals::stop_signal;
+use super::signals::{SAVING, stop_signal};
 use super::{Output, busy, pictures_bar};
 
 /// Computes the feature vectors of pictures, for `train` and `eval`: one row of norm 1 for each picture.
@@ -92,7 +92,7 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     let extraction =
         Extraction { encoder: &encoder, pictures: &pictures, features, ten, block: args.batch_size as usize };
     let total = pictures.names().len();
-    let (stop, begun, bar) = (stop_signal()?, Instant::now(), pictures_bar(total));
+    let (stop, begun, bar) = (stop_signal(SAVING)?, Instant::now(), pictures_bar(total));
     let mut seen = None;
     let progress = |rows| {
         if seen.replace(rows).is_none() && rows > 0 {

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::files::read_bytes;
@@ -12,10 +14,12 @@ use crate::golden::check::check_files;
 use crate::golden::fuzz::{FuzzOptions, Ran, fuzz_with};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use serde_json::json;
 
 use super::Output;
 use super::profile::ProfileName;
 use super::quote::shell_quote;
+use super::signals::stop_signal;
 
 #[derive(clap::Args, Debug)]
 #[command(
@@ -43,7 +47,7 @@ pub(crate) struct Args {
     /// The folder to be made for the smallest case that fails: a suite, and in `found` what the command writes for it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How long the command may take for up to 200 cases, in seconds; then it is stopped
+    /// How long the command may take for up to 200 cases, in seconds; then it is stopped, with all that it started
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
     /// The command that computes a suite, and its arguments
@@ -62,22 +66,30 @@ pub(crate) fn run(args: Args) -> Result<Output> {
     };
     let bar = super::busy("computing random cases".into());
     let scratch = tempfile::tempdir().context("cannot make a folder for the results of the command")?;
-    let backend =
-        Backend { command: &args.command, limit: Duration::from_secs(args.timeout), log: scratch.path().join("log") };
+    let backend = Backend {
+        command: &args.command,
+        limit: Duration::from_secs(args.timeout),
+        log: scratch.path().join("log"),
+        stop: stop_signal("stopping the command")?,
+    };
     let mut starts = 0;
     let fuzzed = fuzz_with(&options, |suite| -> Result<Ran> {
         starts += 1;
         let smallest = suite.folder() == options.out;
         let found = if smallest { options.out.join("found") } else { scratch.path().join(starts.to_string()) };
-        let ended = backend.start(suite.folder(), &found, &bar)?;
+        let (ended, late) = backend.start(suite.folder(), &found, &bar)?;
         let cases: Vec<_> = suite.manifest.cases.iter().collect();
         let checked = check_files(suite, &cases, &found, options.profile, None, |_| ())?;
         if !smallest {
             let _ = std::fs::remove_dir_all(&found);
         }
-        Ok(Ran { checked, ended })
-    })?;
+        Ok(Ran { checked, ended, late })
+    });
     bar.finish_and_clear();
+    if backend.stop.load(Ordering::Relaxed) {
+        return Ok(Output { text: "stopped\n".into(), json: json!({ "interrupted": true }), exit: 130 });
+    }
+    let fuzzed = fuzzed?;
     let mut text = fuzzed.to_string();
     if let Some(failed) = &fuzzed.failed {
         let dir = shell_quote(&options.out);
@@ -108,15 +120,17 @@ struct Backend<'a> {
     limit: Duration,
     /// What it prints.
     log: PathBuf,
+    /// Whether the user wants to stop.
+    stop: Arc<AtomicBool>,
 }
 
 impl Backend<'_> {
-    /// Lets the command compute a suite; how it ended, if not well.
+    /// Lets the command compute a suite; how it ended, if not well, and whether that was by the time limit.
     ///
     /// # Errors
     ///
-    /// If it cannot be started.
-    fn start(&self, suite: &Path, found: &Path, bar: &ProgressBar) -> crate::Result<Option<String>> {
+    /// If it cannot be started, or if the user wants to stop.
+    fn start(&self, suite: &Path, found: &Path, bar: &ProgressBar) -> crate::Result<(Option<String>, bool)> {
         /// The last lines of what the command printed.
         const LINES: usize = 5;
         const PAUSE: Duration = Duration::from_millis(5);
@@ -128,16 +142,22 @@ impl Backend<'_> {
             self.command.split_first().ok_or_else(|| crate::Error::mismatch("expected a command"))?;
         let mut command = Command::new(name);
         command.args(arguments).arg(suite).arg(found).stdin(Stdio::null()).stdout(log).stderr(also);
+        // Ctrl-C reaches this program alone, which then stops the group.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|e| io(Path::new(name), "start", e))?;
         let begun = Instant::now();
-        let how = loop {
+        let (how, late) = loop {
             match child.try_wait().map_err(|e| io(Path::new(name), "wait for", e))? {
-                Some(status) if status.success() => return Ok(None),
-                Some(status) => break status.to_string(),
+                Some(status) if status.success() => return Ok((None, false)),
+                Some(status) => break (status.to_string(), false),
+                None if self.stop.load(Ordering::Relaxed) => {
+                    kill_with_children(&mut child);
+                    return Err(crate::Error::mismatch("stopped"));
+                }
                 None if begun.elapsed() > self.limit => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break format!("stopped after {} s (--timeout)", self.limit.as_secs());
+                    kill_with_children(&mut child);
+                    break (format!("stopped after {} s (--timeout)", self.limit.as_secs()), true);
                 }
                 None => std::thread::sleep(PAUSE),
             }
@@ -148,6 +168,16 @@ impl Backend<'_> {
         let printed = String::from_utf8_lossy(&printed);
         let lines: Vec<&str> = printed.lines().collect();
         let last = lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  | {line}"));
-        Ok(Some(format!("the command ended badly: {how}{}", last.collect::<String>())))
+        Ok((Some(format!("the command ended badly: {how}{}", last.collect::<String>())), late))
     }
+}
+
+/// Ends a command that still runs, on Unix with its whole process group.
+fn kill_with_children(child: &mut Child) {
+    #[cfg(unix)]
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -1,4 +1,4 @@
-//! Signals: some stop a training after it has saved; one becomes an error of the write that caused it.
+//! Signals: some stop what the program does, a training after it has saved; one becomes an error of the write that caused it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,22 +8,26 @@ use anyhow::{Context, Result};
 
 /// Handles a signal. A second Ctrl-C ends the program at once, and only the steps since the last checkpoint
 /// are lost. Other signals may come twice when a terminal is closed.
-fn stop(stop: &AtomicBool, is_ctrl_c: bool) {
+fn stop(stop: &AtomicBool, is_ctrl_c: bool, says: &str) {
     if stop.swap(true, Ordering::Relaxed) {
         if is_ctrl_c {
             std::process::exit(130);
         }
         return;
     }
-    say("\nfinishing the step and saving (press Ctrl-C again to stop at once)");
+    say(&format!("\n{says} (press Ctrl-C again to stop at once)"));
 }
 
-/// Set by the first signal that asks to stop; one flag for all that the program does.
-pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
+/// What a training does after the first signal.
+pub(crate) const SAVING: &str = "finishing the step and saving";
+
+/// Set by the first signal that asks to stop, after which the program `says` what it does; one flag for all that the
+/// program does.
+pub(crate) fn stop_signal(says: &'static str) -> Result<Arc<AtomicBool>> {
     static FLAG: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
     let mut flag = FLAG.lock().unwrap_or_else(PoisonError::into_inner);
     if flag.is_none() {
-        *flag = Some(listen()?);
+        *flag = Some(listen(says)?);
     }
     Ok(flag.clone().unwrap_or_default())
 }
@@ -32,7 +36,7 @@ pub(crate) fn stop_signal() -> Result<Arc<AtomicBool>> {
 /// started stays ignored: `nohup` does that to SIGHUP, and a shell without job control to the SIGINT of
 /// what it runs in the background.
 #[cfg(unix)]
-fn listen() -> Result<Arc<AtomicBool>> {
+fn listen(says: &'static str) -> Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
     let ignored = ignored_signals();
@@ -40,17 +44,17 @@ fn listen() -> Result<Arc<AtomicBool>> {
     let mut signals = signal_hook::iterator::Signals::new(wanted).context("cannot listen for signals")?;
     let flag = Arc::new(AtomicBool::new(false));
     let shared = Arc::clone(&flag);
-    let listen = move || signals.forever().for_each(|signal| stop(&shared, signal == SIGINT));
+    let listen = move || signals.forever().for_each(|signal| stop(&shared, signal == SIGINT, says));
     std::thread::Builder::new().name("signals".into()).spawn(listen).context("cannot listen for signals")?;
     Ok(flag)
 }
 
 /// Ctrl-C.
 #[cfg(not(unix))]
-fn listen() -> Result<Arc<AtomicBool>> {
+fn listen(says: &'static str) -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let shared = Arc::clone(&flag);
-    ctrlc::set_handler(move || stop(&shared, true)).context("cannot listen for Ctrl-C")?;
+    ctrlc::set_handler(move || stop(&shared, true, says)).context("cannot listen for Ctrl-C")?;
     Ok(flag)
 }
 

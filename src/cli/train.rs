@@ -23,7 +23,7 @@ use super::eval::{json_of, note_chance};
 use super::load::{check_run, embed};
 use super::quote::shell_quote;
 use super::settings::Settings;
-use super::signals::stop_signal;
+use super::signals::{SAVING, stop_signal};
 use super::tested::Tested;
 use super::{Output, busy, note, pictures_bar};
 
@@ -32,7 +32,7 @@ use super::{Output, busy, note, pictures_bar};
 #[command(
     after_help = "Examples:\n  vsepp train\n  vsepp train --sum-violation\n  vsepp train --data DIR --run runs/coco --embed-size 256 --word-dim 128 \
                         --learning-rate 1e-3\n  vsepp train --run runs/coco --resume\n\nThe settings' defaults are the original's with --data, and those of the scenes without; --print-config shows \
-                        all values in use, docs/training.md explains them.\n\nCtrl-C finishes the step, saves, and says how to continue."
+                        all values in use, docs/training.md explains them.\n\n`tensorboard --logdir runs` shows the figures of the runs while they train.\n\nCtrl-C finishes the step, saves, and says how to continue."
 )]
 pub(crate) struct Args {
     /// Folder for settings, vocabulary, metrics and checkpoints [default: runs/scenes-1, runs/NAME-1, … the next free]
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args, threads: Option<usize>) -> Result<Output> {
     if args.print_config {
         return Ok(Output::done(toml::to_string(&config)?, serde_json::to_value(&config)?));
     }
-    let stop = stop_signal()?;
+    let stop = stop_signal(SAVING)?;
     let run = take_folder(&args, &config)?;
     let quoted = shell_quote(run.folder().path());
     if run.replaces() {

@@ -91,7 +91,10 @@ impl fmt::Display for Fuzzed {
         let Some(failed) = &self.failed else { return writeln!(f, "PASSED: {} random cases", self.cases) };
         writeln!(f, "seed {}: {} fails with {}", failed.seed, failed.program.name(), failed.found)?;
         let (folder, starts) = (&failed.folder, failed.starts);
-        writeln!(f, "in {starts} starts made smaller, in {folder}: {}", failed.now)?;
+        match starts {
+            0 => writeln!(f, "not made smaller, because every try may take as long; in {folder}")?,
+            _ => writeln!(f, "in {starts} starts made smaller, in {folder}: {}", failed.now)?,
+        }
         if let Some(ended) = &failed.ended {
             writeln!(f, "{ended}")?;
         }
@@ -109,6 +112,8 @@ pub(crate) struct Ran {
     pub checked: Vec<Checked>,
     /// How the backend ended, if not well: cases that it did not write may not be the cause.
     pub ended: Option<String>,
+    /// Whether it was stopped because it took too long.
+    pub late: bool,
 }
 
 /// Tries random cases on a backend in memory. It is given the folder of a suite, and returns what it computes of it.
@@ -123,7 +128,7 @@ pub fn fuzz<E: From<Error>>(
     let profile = options.profile;
     fuzz_with(options, |suite| {
         let outputs = backend(suite.folder())?;
-        Ok(Ran { checked: outputs.checked(suite, profile, &CheckOptions::default())?, ended: None })
+        Ok(Ran { checked: outputs.checked(suite, profile, &CheckOptions::default())?, ended: None, late: false })
     })
 }
 
@@ -192,11 +197,13 @@ enum Place {
 struct Failure {
     place: Place,
     checked: Checked,
+    /// Whether the backend was stopped at it because it took too long.
+    late: bool,
 }
 
 impl Failure {
     /// The failure of a case, if it fails. A backend may say that it cannot take an input.
-    fn of(checked: Checked) -> Option<Self> {
+    fn of(checked: Checked, late: bool) -> Option<Self> {
         let report = &checked.report;
         let unsupported = report.problem.as_ref().is_some_and(|problem| problem.starts_with(UNSUPPORTED));
         let place = match report.status {
@@ -206,7 +213,7 @@ impl Failure {
                 .headline()
                 .map_or(Place::Whole(status), |tensor| Place::Stage(tensor.stage.step, tensor.stage.backward)),
         };
-        Some(Self { place, checked })
+        Some(Self { place, checked, late })
     }
 
     /// What the first broken relation says.
@@ -236,20 +243,22 @@ impl<E: From<Error>, B: FnMut(&Suite) -> std::result::Result<Ran, E>> Fuzzer<'_,
         ran
     }
 
-    /// The failure of each case. If the backend breaks off, the first case that it did not write is computed alone. If
-    /// that fails too, nothing is said about the cases after it.
+    /// The failure of each case. If the backend breaks off, the first case that it did not write, or whose file cannot
+    /// be read, is computed alone. If that fails too, nothing is said about the cases after it.
     fn failures(&mut self, cases: &[Case]) -> std::result::Result<Vec<Option<Failure>>, E> {
         let mut all: Vec<Option<Failure>> = Vec::new();
         while all.len() < cases.len() {
             let rest = &cases[all.len()..];
             let mut ran = self.start(rest)?;
-            let missing = ran.checked.iter().position(|case| case.report.status == Status::Missing);
+            let is_whole = |case: &Checked| !case.report.tensors.is_empty();
+            let missing = ran.checked.iter().position(|case| !is_whole(case));
             let suspect = missing.filter(|_| ran.ended.is_some() && rest.len() > 1);
-            ran.checked.truncate(suspect.unwrap_or(rest.len()));
             if let Some(place) = suspect {
-                ran.checked.extend(self.start(&rest[place..=place])?.checked);
+                let before = ran.checked.into_iter().take(place);
+                all.extend(before.map(|checked| Failure::of(checked, false)));
+                ran = self.start(&rest[place..=place])?;
             }
-            all.extend(ran.checked.into_iter().map(Failure::of));
+            all.extend(ran.checked.into_iter().map(|checked| Failure::of(checked, ran.late)));
             if suspect.is_some() && all.last().is_some_and(Option::is_some) {
                 all.resize_with(cases.len(), || None);
             }
@@ -257,7 +266,8 @@ impl<E: From<Error>, B: FnMut(&Suite) -> std::result::Result<Ran, E>> Fuzzer<'_,
         Ok(all)
     }
 
-    /// Makes a case as small as it can be, writes it as a suite, and checks it once more.
+    /// Makes a case as small as it can be, writes it as a suite, and checks it once more. A case that takes too long
+    /// stays as it is, because most tries would take as long.
     fn smallest(
         &mut self,
         mut case: Case,
@@ -267,7 +277,7 @@ impl<E: From<Error>, B: FnMut(&Suite) -> std::result::Result<Ran, E>> Fuzzer<'_,
     ) -> std::result::Result<Smallest, E> {
         let found = described(&case);
         self.starts = 0;
-        let mut smaller = true;
+        let mut smaller = !failure.late;
         while smaller && self.starts < STARTS {
             smaller = self.reduce_all(&mut case, of_shapes, |found| found.place == failure.place)?;
             // With simple values several mistakes may look alike: the explanation must stay the same.
@@ -278,9 +288,13 @@ impl<E: From<Error>, B: FnMut(&Suite) -> std::result::Result<Ran, E>> Fuzzer<'_,
             smaller |= self.reduce_all(&mut case, of_values, same)?;
         }
         let (starts, smallest) = (self.starts, described(&case));
-        case.note = format!("Seed {seed} had {found}. The smallest case that fails in the same stage has {smallest}.");
+        case.note = if failure.late {
+            format!("Seed {seed}, as it was found.")
+        } else {
+            format!("Seed {seed} had {found}. The smallest case that fails in the same stage has {smallest}.")
+        };
         let suite = write(folder, std::slice::from_ref(&case), &Profile::ALL)?;
-        let Ran { checked, ended } = (self.backend)(&suite)?;
+        let Ran { checked, ended, .. } = (self.backend)(&suite)?;
         let report = summary(suite.manifest.suite.clone(), checked, self.profile, &CheckOptions::default());
         let (case, program, folder) = (case.id, case.program, escape::path(folder));
         Ok(Smallest { seed, program, case, folder, found, now: smallest, starts, ended, report })

@@ -16,10 +16,11 @@
 //! lists them: [`SAFETY`] 8, [`LARGE`] 4096, [`FLOOR`] 1 and [`MEAN_FLOOR`] ¼ (in units of u),
 //! [`KINK_BAND`] 3, [`TELLS_NOTHING`] ½, [`STEADY_STEPS`] 2.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::arithmetic::{Arithmetic, Form, Order, Rounding, UlpError};
-use super::difference::{Deviation, difference, extent, lengths_of};
+use super::difference::{Deviation, Difference, difference, extent, lengths_of};
 use super::plain::{Kind, Plain, Trace};
 use super::program::{Inputs, Program, Run, Settings};
 use crate::error::Result;
@@ -232,24 +233,35 @@ pub(crate) fn measure(
         let mut errors = vec![Deviation::default(); golden.trace.entries.len()];
         let mut compared = vec![0; errors.len()];
         let mut flipped = false;
-        for way in if wide { profile.few_ways() } else { profile.ways() } {
+        let of_way = |&way: &Arithmetic| -> Option<Vec<Difference>> {
             let plain = Plain::new(way);
             let trace = if profile == Profile::F64 {
                 program.run::<f64>(settings, inputs, &plain).map(|run| run.trace)
             } else {
                 program.run::<f32>(settings, inputs, &plain).map(|run| widened(&run.trace))
             };
+            let trace = trace.ok()?;
+            let entries = golden.trace.entries.iter().zip(&trace.entries).map(|(expected, found)| {
+                difference(&expected.values, &found.values, extent(program, &expected.name, lengths.as_deref()))
+            });
+            Some(entries.collect())
+        };
+        // Several runs of a whole model at the paper's size would not fit into memory.
+        let all: Vec<Option<Vec<Difference>>> = if wide {
+            profile.few_ways().par_iter().map(of_way).collect()
+        } else {
+            profile.ways().iter().map(of_way).collect()
+        };
+        for found in all {
             // A precision that cannot hold the case (overflow, a norm that vanishes) does not judge it.
-            let Ok(trace) = trace else {
+            let Some(found) = found else {
                 for error in &mut errors {
                     error.max = f64::INFINITY;
                 }
                 continue;
             };
-            let entries = golden.trace.entries.iter().zip(&trace.entries);
+            let entries = golden.trace.entries.iter().zip(found);
             for ((expected, found), (error, compared)) in entries.zip(errors.iter_mut().zip(&mut compared)) {
-                let extent = extent(program, &expected.name, lengths.as_deref());
-                let found = difference(&expected.values, &found.values, extent);
                 *compared = found.compared;
                 if expected.kind == Kind::Real {
                     *error = error.largest(found.deviation);

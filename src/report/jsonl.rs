@@ -1,7 +1,9 @@
 //! `metrics.jsonl`: one JSON object per line.
 //!
 //! The events are `"step"` every `log_step` steps, `"validation"` and `"epoch"` with the dev evaluation,
-//! and `"collapse"`. Every line has its `step`.
+//! and `"collapse"`. Every line has its `step`, and the `time` in seconds since 1970.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,7 +27,8 @@ impl<'a> JsonLines<'a> {
 
     fn write(&self, event: &str, value: &impl Serialize) -> Result<()> {
         let failed = |e: serde_json::Error| Error::file(&self.run.folder().metrics(), e.to_string());
-        let mut object = json!({ "event": event });
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut object = json!({ "event": event, "time": time });
         if let (Some(object), Value::Object(fields)) =
             (object.as_object_mut(), serde_json::to_value(value).map_err(failed)?)
         {
@@ -39,8 +42,10 @@ impl Observer for JsonLines<'_> {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
         match event {
             Event::Step(step) if step.step.is_multiple_of(self.log_step) => self.write("step", step),
-            Event::Validated { step, epoch, dev } => {
-                self.write("validation", &json!({ "step": step, "epoch": epoch, "dev": dev }))
+            Event::Validated { step, epoch, dev, hardest_percentile } => {
+                let fields =
+                    json!({ "step": step, "epoch": epoch, "dev": dev, "hardest_percentile": hardest_percentile });
+                self.write("validation", &fields)
             }
             Event::EpochEnded(report) => self.write("epoch", report),
             Event::Collapsed(collapse) => self.write("collapse", collapse),

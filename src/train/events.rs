@@ -57,6 +57,8 @@ pub enum Event<'a> {
         epoch: usize,
         /// The result.
         dev: &'a Evaluation,
+        /// As in [`EpochReport::hardest_percentile`].
+        hardest_percentile: Option<f64>,
     },
     /// An epoch has ended, and dev has been evaluated.
     EpochEnded(&'a EpochReport),

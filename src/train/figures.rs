@@ -71,6 +71,9 @@ pub struct EpochReport {
     pub waiting: f64,
     /// The evaluation on the dev split.
     pub dev: Evaluation,
+    /// How hard the hardest negative of a batch of dev is: (EVAL-5), the mean over the queries of one batch. None if
+    /// a query has no negative.
+    pub hardest_percentile: Option<f64>,
     /// Whether its rsum is the best so far.
     pub best: bool,
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use std::collections::BTreeMap;
 
-use ndarray::{ArrayD, ArrayViewD, Dimension};
+use ndarray::{Array2, ArrayD, ArrayViewD, Dimension};
 use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Fingerprints};
@@ -28,12 +28,13 @@ use super::team::Team;
 use super::training_data::TrainingData;
 use crate::data::{Ahead, Pairs, Plan, Split, Vocabulary, prepare_ahead};
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{Evaluation, evaluate};
+use crate::eval::{Evaluation, evaluate, hardest_percentile};
 use crate::linalg::Write;
 use crate::loss::{Loss, WarmUp, at_collapse};
 use crate::model::{Batch, Encoder, Objective, Parameters, Pass, Statistics, ValidConfig, Vse};
 use crate::nn::{Mode, Module, Path};
 use crate::optim::{Adam, Moments, clip_coefficient, global_norm, gradient_of, learning_rate};
+use crate::random::numbered_stream;
 
 /// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -455,15 +456,15 @@ impl<L: Loss> Trainer<L> {
         run: Option<&Run>,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let dev = self.evaluate(&data.dev)?;
+        let (dev, hardest_percentile) = self.validate(&data.dev)?;
         let (step, epoch) = (self.progress.step, self.progress.epoch + 1);
-        observer.event(&Event::Validated { step, epoch, dev: &dev })?;
+        observer.event(&Event::Validated { step, epoch, dev: &dev, hardest_percentile })?;
         self.save(run, false)
     }
 
     /// Evaluates on dev, reports the epoch and saves.
     fn end_epoch(&mut self, data: &TrainingData, run: Option<&Run>, observer: &mut dyn Observer) -> Result<()> {
-        let dev = self.evaluate(&data.dev)?;
+        let (dev, hardest_percentile) = self.validate(&data.dev)?;
         let epoch = self.progress.epoch;
         let best = self.progress.best.as_ref().is_none_or(|best| dev.rsum > best.dev.rsum);
         let totals = std::mem::take(&mut self.progress.totals);
@@ -481,6 +482,7 @@ impl<L: Loss> Trainer<L> {
             pairs_per_second: totals.pairs as f64 / totals.seconds,
             waiting: totals.waiting / totals.seconds,
             dev,
+            hardest_percentile,
             best,
         };
         self.progress.epoch += 1;
@@ -497,10 +499,27 @@ impl<L: Loss> Trainer<L> {
     /// # Errors
     ///
     /// If an image cannot be read, or if the forward pass or the ranking fails.
-    pub fn evaluate(&self, Pairs { split, ids }: &Pairs) -> Result<Evaluation> {
-        let images = embed_images(&self.model, split)?;
-        let captions = self.model.embed_captions(ids)?;
-        evaluate(images.view(), captions.view(), split.starts(), self.config.measure)
+    pub fn evaluate(&self, pairs: &Pairs) -> Result<Evaluation> {
+        let (images, captions) = self.embed(pairs)?;
+        evaluate(images.view(), captions.view(), pairs.split.starts(), self.config.measure)
+    }
+
+    /// [`Self::evaluate`], and how hard the hardest negative of a batch is.
+    fn validate(&self, pairs: &Pairs) -> Result<(Evaluation, Option<f64>)> {
+        let (images, captions) = self.embed(pairs)?;
+        let (images, captions) = (images.view(), captions.view());
+        let (starts, measure) = (pairs.split.starts(), self.config.measure);
+        // As many negatives as a query has in training.
+        let drawn = self.objective.sample.as_ref().map_or(usize::MAX, |sample| sample.size.saturating_add(1));
+        let batch = self.config.batch_size.min(drawn);
+        let mut rng = numbered_stream(self.config.seed, "validation", self.progress.step);
+        let found = evaluate(images, captions, starts, measure)?;
+        Ok((found, hardest_percentile(images, captions, starts, measure, batch, &mut rng)))
+    }
+
+    /// Images and captions in the joint space.
+    fn embed(&self, Pairs { split, ids }: &Pairs) -> Result<(Array2<f32>, Array2<f32>)> {
+        Ok((embed_images(&self.model, split)?, self.model.embed_captions(ids)?))
     }
 
     /// Writes a checkpoint. If `best`, the model is also saved as the best one.

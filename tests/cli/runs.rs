@@ -1,13 +1,14 @@
 //! Run folders: locks, kills, full disks, resuming.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vsepp::model::{Config, Parameters};
 use vsepp::optim::Adam;
 use vsepp::train::Checkpoint;
@@ -87,7 +88,7 @@ fn state(run: &Path) -> (Parameters<f32>, Option<Adam<f32>>, Value, Vec<Value>) 
     fn without_times(value: &mut Value) {
         match value {
             Value::Object(fields) => {
-                for time in ["seconds", "pairs_per_second", "waiting"] {
+                for time in ["time", "seconds", "pairs_per_second", "waiting"] {
                     fields.remove(time);
                 }
                 fields.values_mut().for_each(without_times);
@@ -128,10 +129,11 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-const FILES: [&str; 5] = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl", "vocab.json"];
+const EVENTS: &str = "events.out.tfevents.vsepp";
+const FILES: [&str; 6] = ["best.safetensors", "config.toml", EVENTS, "last.safetensors", "metrics.jsonl", "vocab.json"];
 /// The same when the training has ended.
-const FINISHED: [&str; 6] =
-    ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl", "test.json", "vocab.json"];
+const FINISHED: [&str; 7] =
+    ["best.safetensors", "config.toml", EVENTS, "last.safetensors", "metrics.jsonl", "test.json", "vocab.json"];
 
 /// Pseudo-random numbers, the same in every test run.
 struct Dice(u64);
@@ -167,7 +169,7 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bits() {
     assert!(with_checkpoint > 20, "{with_checkpoint} of 50 kills left a checkpoint");
     ok(&as_refs(&next()), folder);
     assert_eq!(state(&run), state(&folder.join("straight")));
-    let expected = [&FINISHED[..2], &["config.toml.old"], &FINISHED[2..4], &["notes.txt"], &FINISHED[4..]].concat();
+    let expected = [&FINISHED[..2], &["config.toml.old"], &FINISHED[2..5], &["notes.txt"], &FINISHED[5..]].concat();
     assert_eq!(names(&run), expected, "nothing is left, nothing is lost");
 }
 
@@ -475,11 +477,80 @@ fn the_files_of_a_run_belong_together() {
     ok(&more, folder);
     ok(&as_refs(&train("three", "3", &["--log-step", "1"])), folder);
     assert_eq!(state(&run), state(&folder.join("three")));
+    // The file of events is written anew: another step at its end, a torn one, another file, none.
+    let events = |run: &str| std::fs::read(folder.join(run).join(EVENTS)).unwrap();
+    let whole = events("run");
+    assert_eq!(whole.len(), events("three").len(), "it was extended as if it had never stopped");
+    for damaged in [Some([&whole[..], &whole].concat()), Some(whole[..whole.len() - 9].into()), Some(vec![1; 99]), None]
+    {
+        match damaged {
+            Some(bytes) => std::fs::write(run.join(EVENTS), bytes).unwrap(),
+            None => std::fs::remove_file(run.join(EVENTS)).unwrap(),
+        }
+        ok(&more, folder);
+        assert!(events("run") == whole);
+    }
     // If the file is missing, a new one begins.
     std::fs::remove_file(run.join("metrics.jsonl")).unwrap();
     let output = vsepp(&["train", "--run", "run", "--resume", "--num-epochs", "4"], folder);
     assert!(text(&output.stderr).contains("metrics.jsonl is missing: a new one begins"), "{}", text(&output.stderr));
     assert_eq!(metrics(&run.join("metrics.jsonl")).lines().count(), 6, "five steps and the epoch's end");
+}
+
+#[test]
+fn tensorboard_reads_each_number_of_metrics_once_after_a_kill_too() {
+    /// The scalars of all runs in the folder `runs`, by TensorBoard's own reader: {run: {tag: [[time, step, value]]}}.
+    const READ: &str = "
+import json
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+runs = EventMultiplexer(size_guidance={'scalars': 0}).AddRunsFromDirectory('runs').Reload()
+scalars = lambda run, tag: [(event.wall_time, event.step, event.value) for event in runs.Scalars(run, tag)]
+print(json.dumps({run: {tag: scalars(run, tag) for tag in tags['scalars']} for run, tags in runs.Runs().items()}))";
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // PYTHON names another interpreter, such as one of a virtual environment.
+    let name = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = |code: &str| Command::new(&name).args(["-c", code]).current_dir(folder).output();
+    if !python("import tensorboard").is_ok_and(|output| output.status.success()) {
+        // The test runner captures what `eprintln!` prints.
+        let _ = writeln!(std::io::stderr(), "skipped: TensorBoard reads a run ({name} lacks tensorboard)");
+        return;
+    }
+    data(folder);
+    ok(&as_refs(&train("runs/whole", "2", &["--val-step", "2"])), folder);
+    let mut child = start(&saving("runs/killed", "400", &[]), folder);
+    kill_somewhere(&mut child, &folder.join("runs/killed"), 2, &mut Dice(7));
+    let epochs = Checkpoint::read(&last(&folder.join("runs/killed"))).unwrap().0.progress.epoch + 2;
+    ok(&["train", "--run", "runs/killed", "--resume", "--num-epochs", &epochs.to_string()], folder);
+    let output = python(READ).unwrap();
+    let found: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
+    assert_eq!(found.as_object().unwrap().len(), 2);
+    for run in ["whole", "killed"] {
+        let lines = std::fs::read_to_string(folder.join("runs").join(run).join("metrics.jsonl")).unwrap();
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let tags = found[run].as_object().unwrap();
+        for tag in [
+            "step/loss",
+            "step/gap",
+            "epoch/loss_per_pair",
+            "dev/rsum",
+            "dev/image_to_text/r1",
+            "dev/hardest_percentile",
+        ] {
+            assert!(tags.contains_key(tag), "{run}: {tag}");
+        }
+        for (tag, scalars) in tags {
+            let (kind, path) = tag.split_once('/').unwrap();
+            let of_tag = |line: &Value| {
+                let place = if kind == "dev" && path != "hardest_percentile" { &line["dev"] } else { line };
+                #[allow(clippy::cast_possible_truncation)] // TensorBoard has f32
+                let value = place.pointer(&format!("/{path}"))?.as_f64()? as f32;
+                (kind == "dev" || line["event"] == kind).then(|| json!([line["time"], line["step"], f64::from(value)]))
+            };
+            assert_eq!(*scalars, lines.iter().filter_map(of_tag).collect::<Value>(), "{run}: {tag}");
+        }
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn fuzzed(program: &str, out: &Path, change: impl Fn(&GoldenCase, &mut FoundTens
             change(&case, &mut found);
             check(&case, found, Profile::F32)
         });
-        Ok(Ran { checked: checked.collect(), ended: None })
+        Ok(Ran { checked: checked.collect(), ended: None, late: false })
     });
     found.unwrap()
 }
@@ -57,7 +57,7 @@ fn honest_backends_pass() {
         let found = fuzz_with(&options(8, &[], profile, out.path()), |suite| -> Result<Ran> {
             let cases = loaded(suite);
             let found = |case: &GoldenCase| check(case, backend(case, way, double), profile);
-            Ok(Ran { checked: cases.iter().map(found).collect(), ended: None })
+            Ok(Ran { checked: cases.iter().map(found).collect(), ended: None, late: false })
         });
         let found = found.unwrap();
         assert!(found.passed && found.to_string() == "PASSED: 72 random cases\n", "{found}");
@@ -110,7 +110,7 @@ fn the_case_at_which_a_backend_breaks_off_is_made_small() {
             }
         });
         let checked = checked.collect();
-        Ok(Ran { checked, ended })
+        Ok(Ran { checked, ended, late: false })
     });
     let text = found.unwrap().to_string();
     assert!(text.contains("I = 1, N = 17, O = 1\nout of memory\n"), "{text}");

@@ -5,6 +5,7 @@
 //! | `config.toml` | every setting, to repeat the run |
 //! | `vocab.json` | the vocabulary |
 //! | `metrics.jsonl` | figures of steps, epochs and validations, one JSON object per line |
+//! | `events.out.tfevents.vsepp` | the same figures, for TensorBoard |
 //! | `last.safetensors` | the newest checkpoint, for `--resume` |
 //! | `best.safetensors` | the model of the best epoch by rsum on the dev split |
 //! | `test.json` | its figures, from the end of the training until there is another checkpoint |
@@ -12,7 +13,8 @@
 //! The files of one checkpoint become visible together, by one rename:
 //!
 //! ```text
-//! 1. lines are added to metrics.jsonl, and it is synced; the part of the last checkpoint does not change
+//! 1. lines are added to metrics.jsonl and their records to the file of events, and both are synced; the part of the
+//!    last checkpoint does not change
 //! 2. the files that change are written into .vsepp-next and synced
 //! 3. .vsepp-next is renamed to .vsepp-commit: from here on the run has the new checkpoint
 //! 4. the files of .vsepp-commit are moved to their places, and .vsepp-commit is removed
@@ -21,7 +23,9 @@
 //! A file is read from `.vsepp-commit` if it is there, and otherwise from its place. So a reader sees the
 //! old checkpoint before step 3 and the new one after it, wherever the program is killed. The next training
 //! in the folder finishes step 4, or removes what steps 1 and 2 left. `last.safetensors` says which
-//! `best.safetensors`, which vocabulary and which bytes of `metrics.jsonl` belong to it.
+//! `best.safetensors`, which vocabulary and which bytes of `metrics.jsonl` belong to it. The file of events is a function
+//! of `metrics.jsonl`, and is written anew when a run is resumed, so nothing has to be known about it. It is extended
+//! and not replaced, because a TensorBoard that shows a run keeps the file open.
 //!
 //! Only one training at a time uses the folder: [`Run`] holds a lock, which the operating system releases
 //! when the process ends, however it ends. [`RunFolder`] only reads and takes no lock.
@@ -30,6 +34,7 @@ mod commit;
 mod disk;
 mod lock;
 mod read;
+mod tensorboard;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -41,7 +46,7 @@ use sha2::{Digest, Sha256};
 use self::commit::NEXT;
 use self::disk::{disk, make_folders, sync_folder, write_all};
 use self::lock::{LOCK, take};
-use self::read::{BEST, COMMIT, CONFIG, LAST, METRICS, VOCABULARY, check_best, read_metrics};
+use self::read::{BEST, COMMIT, CONFIG, EVENTS, LAST, METRICS, VOCABULARY, check_best, read_metrics};
 pub(crate) use self::read::{RunFolder, Which};
 use super::checkpoint::{Checkpoint, FolderState, load_model};
 use crate::data::Vocabulary;
@@ -81,6 +86,13 @@ struct State {
     best: Option<String>,
     /// Whether the folder has a checkpoint of this run.
     saved: bool,
+}
+
+impl State {
+    /// The records of the lines that are not in the file yet, for the file of events.
+    fn records(&self) -> Vec<u8> {
+        tensorboard::records(&self.lines, self.bytes == self.lines.len() as u64)
+    }
 }
 
 impl Run {
@@ -241,7 +253,7 @@ impl Run {
     }
 
     /// Called before the first step, after everything has been checked. Writes settings that have changed,
-    /// and removes the lines of `metrics.jsonl` that came after the checkpoint.
+    /// removes the lines of `metrics.jsonl` that came after the checkpoint, and writes the file of events.
     pub(super) fn start(&self) -> Result<()> {
         let mut state = self.state();
         if state.has_metrics {
@@ -252,6 +264,15 @@ impl Run {
                 disk(|| file.sync_all())
             };
             cut().map_err(|e| Error::io(&path, "write", e))?;
+            let lines = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
+            let (path, records) = (self.folder.path.join(EVENTS), tensorboard::records(&lines, true));
+            let rewrite = || {
+                let mut file = disk(|| File::options().write(true).create(true).truncate(false).open(&path))?;
+                write_all(&mut file, &records)?;
+                disk(|| file.set_len(records.len() as u64))?;
+                disk(|| file.sync_all())
+            };
+            rewrite().map_err(|e| Error::io(&path, "write", e))?;
         }
         if state.saved && !state.pending.is_empty() {
             self.folder
@@ -279,13 +300,16 @@ impl Run {
     }
 
     fn extend_metrics(&self, state: &mut State, sync: bool) -> Result<()> {
-        let path = self.folder.path.join(METRICS);
-        let extend = || {
-            let mut file = disk(|| File::options().append(true).create(true).open(&path))?;
-            write_all(&mut file, &state.lines)?;
-            if sync { disk(|| file.sync_all()) } else { Ok(()) }
-        };
-        extend().map_err(|e| Error::io(&path, "write", e))?;
+        let records = state.records();
+        for (name, bytes) in [(METRICS, &state.lines), (EVENTS, &records)] {
+            let path = self.folder.path.join(name);
+            let extend = || {
+                let mut file = disk(|| File::options().append(true).create(true).open(&path))?;
+                write_all(&mut file, bytes)?;
+                if sync { disk(|| file.sync_all()) } else { Ok(()) }
+            };
+            extend().map_err(|e| Error::io(&path, "write", e))?;
+        }
         state.lines.clear();
         Ok(())
     }
@@ -306,7 +330,7 @@ impl Run {
         let mut state = self.state();
         let best = if best { Some(checkpoint.to_bytes(parameters, None)?) } else { None };
         let best_digest = best.as_ref().map(|(_, digest)| digest.clone()).or_else(|| state.best.clone());
-        let metrics = (!state.has_metrics).then(|| state.lines.clone());
+        let metrics = (!state.has_metrics).then(|| (state.lines.clone(), state.records()));
         if state.has_metrics {
             self.extend_metrics(&mut state, true)?;
         }
@@ -317,7 +341,7 @@ impl Run {
         });
         let (last, _) = checkpoint.to_bytes(parameters, Some(adam))?;
         let mut files: Vec<(&str, &[u8])> = state.pending.iter().map(|(name, b)| (*name, b.as_slice())).collect();
-        files.extend(metrics.as_deref().map(|bytes| (METRICS, bytes)));
+        files.extend(metrics.iter().flat_map(|(lines, records)| [(METRICS, &lines[..]), (EVENTS, &records[..])]));
         files.extend(best.as_ref().map(|(bytes, _)| (BEST, bytes.as_slice())));
         files.push((LAST, &last));
         self.folder.commit(&files)?;
@@ -379,7 +403,7 @@ mod tests {
     /// One of [`SAVES`], with a model that differs for each.
     fn save(run: &Run, seed: u64, number: usize) -> Result<()> {
         let (epoch, batch, best) = SAVES[number];
-        run.log(&format!("{{\"step\":{number},\"seed\":{seed}}}"))?;
+        run.log(&format!("{{\"event\":\"step\",\"step\":{number},\"seed\":{seed}}}"))?;
         let architecture = config(seed).architecture(vocabulary(seed).len(), 3);
         let parameters = Parameters::init(&architecture, 10 * seed + number as u64);
         let mut adam = Adam::new(&parameters);
@@ -449,7 +473,7 @@ mod tests {
         let (old, expected) = (files(&old), files(&new));
         assert_eq!(
             expected.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-            [BEST, CONFIG, LAST, METRICS, VOCABULARY]
+            [BEST, CONFIG, EVENTS, LAST, METRICS, VOCABULARY]
         );
         let run = folder.path().join("runs/run");
         for (force, killed) in [(false, true), (false, false), (true, true), (true, false)] {

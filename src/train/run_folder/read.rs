@@ -15,11 +15,13 @@ use crate::train::checkpoint::{Checkpoint, FolderState, load_model};
 pub(super) const CONFIG: &str = "config.toml";
 pub(super) const VOCABULARY: &str = "vocab.json";
 pub(super) const METRICS: &str = "metrics.jsonl";
+/// The figures of `metrics.jsonl`, for TensorBoard, which opens files of such names.
+pub(super) const EVENTS: &str = "events.out.tfevents.vsepp";
 pub(super) const LAST: &str = "last.safetensors";
 pub(super) const BEST: &str = "best.safetensors";
 /// The figures of the best model, which are there once the training has ended.
 pub(super) const TEST: &str = "test.json";
-pub(super) const FILES: [&str; 6] = [CONFIG, VOCABULARY, METRICS, LAST, BEST, TEST];
+pub(super) const FILES: [&str; 7] = [CONFIG, VOCABULARY, METRICS, EVENTS, LAST, BEST, TEST];
 
 /// A complete checkpoint whose files are being moved to their places.
 pub(super) const COMMIT: &str = ".vsepp-commit";
