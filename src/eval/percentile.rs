@@ -18,9 +18,12 @@ use ndarray_rand::rand::RngCore;
 use crate::random::{below, permutation};
 use crate::similarity::Measure;
 
+/// Images that are drawn at least, if there are as many.
+const IMAGES: usize = 128;
+
 /// The mean of (EVAL-5) over the queries of a batch, images and captions: `batch` of the images `[N, D]`, drawn at
-/// random, each with one of its captions `[M, D]`. Image n has the captions `starts[n]..starts[n + 1]`. None if a
-/// query has no negative.
+/// random, each with one of its captions `[M, D]`. Image n has the captions `starts[n]..starts[n + 1]`. Of small
+/// batches there are several, with [`IMAGES`] images in all. None if a query has no negative.
 pub(crate) fn hardest_percentile(
     images: ArrayView2<'_, f32>,
     captions: ArrayView2<'_, f32>,
@@ -29,11 +32,13 @@ pub(crate) fn hardest_percentile(
     batch: usize,
     rng: &mut impl RngCore,
 ) -> Option<f64> {
-    let mut drawn_images = permutation(rng, images.nrows());
-    drawn_images.truncate(batch);
-    if drawn_images.len() < 2 {
+    let batch = batch.min(images.nrows());
+    if batch < 2 {
         return None;
     }
+    let mut drawn_images = permutation(rng, images.nrows());
+    drawn_images.truncate(IMAGES.max(batch));
+    drawn_images.truncate(drawn_images.len() / batch * batch);
     let captions_of = |image: usize| starts[image]..starts[image + 1];
     let one_of = |of: Range<usize>| of.start + below(rng, of.len());
     let drawn_captions: Vec<usize> = drawn_images.iter().map(|&image| captions_of(image)).map(one_of).collect();
@@ -41,8 +46,9 @@ pub(crate) fn hardest_percentile(
     let of_captions = measure.scores(images, captions.select(Axis(0), &drawn_captions).view());
     let mut sum = 0.0;
     for (k, &image) in drawn_images.iter().enumerate() {
-        sum += percentile(of_images.row(k), captions_of(image), &drawn_captions);
-        sum += percentile(of_captions.column(k), image..image + 1, &drawn_images);
+        let of_batch = k / batch * batch..(k / batch + 1) * batch;
+        sum += percentile(of_images.row(k), captions_of(image), &drawn_captions[of_batch.clone()]);
+        sum += percentile(of_captions.column(k), image..image + 1, &drawn_images[of_batch]);
     }
     Some(sum / (2 * drawn_images.len()) as f64)
 }
@@ -90,6 +96,19 @@ mod tests {
         let equal = Array2::ones((5, 5));
         let found = hardest_percentile(equal.view(), equal.view(), &starts, Measure::Cosine, 3, &mut rng);
         assert_eq!(found, Some(50.0));
+    }
+
+    #[test]
+    fn small_batches_are_apart_from_each_other() {
+        // A score is the product of two of the numbers 1 to 4. Image and caption i with the negative j: j has the rank
+        // j among the negatives of i, or j − 1 if i < j. So the ranks of a pair add up to i + j − 1, and those of two
+        // pairs to 8, whichever pairs are drawn: the mean is 2.
+        let (column, starts) = (array![[1.0], [2.0], [3.0], [4.0]], [0, 1, 2, 3, 4]);
+        for (batch, rank) in [(2, 2.0), (4, 3.0)] {
+            let rng = &mut stream(0, "hardest");
+            let found = hardest_percentile(column.view(), column.view(), &starts, Measure::Cosine, batch, rng);
+            assert_eq!(found, Some(100.0 * rank / 4.0));
+        }
     }
 
     /// Random vectors, 40 images with two captions each, batches of 8. The percentile of one query is between 0 and
