@@ -594,6 +594,19 @@ impl List<'_> {
                 self.push(cost, says, |edit| edit.relation.terms[i].factors[f] = into.clone());
             };
             of_factor(factor, candidates, &mut change);
+            // x (1 − x) with another leaf in one of the two places.
+            let axes = factor.axes.len();
+            let others = candidates.names.iter().filter(|_| factor.function == Function::SigmoidSlope);
+            for (name, block, _) in others.filter(|(name, _, width)| *name != factor.leaf && *width == axes) {
+                let plain = Factor { function: Function::Identity, ..factor.clone() };
+                let other = Factor { leaf: name.clone(), block: *block, ..plain.clone() };
+                for (x, y) in [(&plain, &other), (&other, &plain)] {
+                    let y = Factor { function: Function::Complement, ..y.clone() };
+                    self.push(1.4, format!("takes {x} {y} for {factor}"), |edit| {
+                        edit.relation.terms[i].factors.splice(f..=f, [x.clone(), y]);
+                    });
+                }
+            }
             if term.factors.len() > 1 {
                 let times = term.factors.iter().filter(|other| *other == factor).count();
                 self.push(1.0, format!("lacks the factor {factor}"), |edit| {
@@ -729,6 +742,16 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
             let mut into = factor.clone();
             into.axes[place].at = at;
             change(if indicator { cost + 0.4 } else { cost }, format!("takes {into} for {factor}"), into);
+        }
+    }
+    // Both indices of a diagonal.
+    if let [Axis { letter: first, at: At::Shift(0) }, Axis { letter: second, at: At::Shift(0) }] = &factor.axes[..]
+        && first == second
+    {
+        for (at, _, cost) in moves(*first) {
+            let mut into = factor.clone();
+            into.axes.iter_mut().for_each(|axis| axis.at = at.clone());
+            change(cost, format!("takes {into} for {factor}"), into);
         }
     }
     of_reading(factor, change);

@@ -69,6 +69,16 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         self.wrong.iter().map(|&(s, _)| of(&self.sites[s])).sum()
     }
 
+    /// Whether every wrong element is where its function is flat: there many changes give the same number.
+    fn flat(&self) -> bool {
+        self.wrong.iter().all(|&(s, place)| {
+            let site = self.sites[s];
+            let relation = &self.cases[site.case].graph.equations[site.equation].relation;
+            let found = site.found.iter().nth(place).copied().unwrap_or(f64::NAN);
+            relation.function == Function::AtMostOne && site.agrees(place, found, 1.0)
+        })
+    }
+
     /// Whether a change gives every wrong element, and where it holds.
     pub(super) fn test(&self, edit: &Edit) -> Option<Fit> {
         // What overflowed says nothing about how, if anything else is wrong.
@@ -136,6 +146,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                     }
                 }
             }
+        }
+        if edit.whole == Whole::Kept && self.flat() {
+            return None;
         }
         let stored = matches!(edit.whole, Whole::Stored(_) | Whole::Times(..));
         if (stored && self.wrong.len() < FOR_A_BOUND) || (!stored && from_wrong * NEARER > from_right) {

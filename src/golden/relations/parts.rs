@@ -165,7 +165,7 @@ impl<'f, 'a> Probe<'f, 'a> {
         for (inside, text) in [(0.0, "leaves out"), (2.0, "counts twice")] {
             let differences: Vec<Vec<f64>> =
                 own.iter().map(|row| row.iter().map(|x| (inside - 1.0) * x).collect()).collect();
-            for test in self.agreeing(&differences) {
+            for test in self.agreeing(&differences, over) {
                 let mut edit = base.clone();
                 edit.weigh(i, over.summands(test), inside);
                 edit.says = format!("{text} the summands with {}", over.says(test));
@@ -195,7 +195,7 @@ impl<'f, 'a> Probe<'f, 'a> {
                     found.push(edit);
                 }
             }
-            for test in self.agreeing(&differences) {
+            for test in self.agreeing(&differences, over) {
                 let mut edit = edit.clone();
                 let summands = over.summands(test);
                 edit.weights.push(Weight { term: i, summands, inside: 0.0, outside: 1.0 });
@@ -218,7 +218,7 @@ impl<'f, 'a> Probe<'f, 'a> {
     }
 
     /// The parts over which the differences add up to what is wrong with every element.
-    fn agreeing(&self, differences: &[Vec<f64>]) -> Vec<Test> {
+    fn agreeing(&self, differences: &[Vec<f64>], over: Over) -> Vec<Test> {
         let size = differences[0].len();
         let agrees = |sum: &dyn Fn(&[f64]) -> f64| {
             let mut pairs = differences.iter().zip(self.wrong.iter().zip(&self.exact));
@@ -228,7 +228,8 @@ impl<'f, 'a> Probe<'f, 'a> {
             let holds: Vec<usize> = (0..size).filter(|&k| test.holds(k, size)).collect();
             !holds.is_empty() && holds.len() < size && agrees(&|row| holds.iter().map(|&k| row[k]).sum())
         };
-        let mut all: Vec<Test> = Test::fixed().filter(set).collect();
+        let blocks = (0..3).filter(|_| over == Over::Letter('j')).map(Test::Block);
+        let mut all: Vec<Test> = Test::fixed().chain(blocks).filter(set).collect();
         // Ranges: the sum to the end of a range less that to its beginning.
         let sums: Vec<Vec<f64>> = differences
             .iter()

@@ -34,6 +34,8 @@ pub(super) enum Test {
     Is(usize),
     /// From the first number to before the second.
     Within(usize, usize),
+    /// In the block of a gate, of three.
+    Block(usize),
 }
 
 impl Test {
@@ -70,12 +72,13 @@ impl Test {
             Self::Below(n) => index < n,
             Self::Is(n) => index == n,
             Self::Within(from, end) => (from..end).contains(&index),
+            Self::Block(gate) => size.is_multiple_of(3) && index / (size / 3).max(1) == gate,
         }
     }
 
     pub(super) fn cost(self) -> f64 {
         match self {
-            Self::First | Self::NotFirst | Self::Last | Self::NotLast => 1.0,
+            Self::First | Self::NotFirst | Self::Last | Self::NotLast | Self::Block(_) => 1.0,
             Self::Odd | Self::Even => 1.1,
             Self::Multiple(_) | Self::SecondHalf(_) | Self::GroupEnd(_) => 1.3,
             Self::Tail(_) => 1.2,
@@ -113,6 +116,7 @@ impl Test {
             Self::Below(n) => format!("{letter} < {n}"),
             Self::Is(n) => format!("{letter} = {n}"),
             Self::Within(from, end) => format!("{from} ≤ {letter} < {end}"),
+            Self::Block(gate) => format!("{letter} in the block {}", GATES[gate]),
         }
     }
 }
@@ -474,6 +478,13 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
             facts.push("cases where E = 3H".into());
         }
     } else if !part.is_empty() {
+        let parameters: Vec<&str> =
+            case.graph.groups.iter().filter(|g| g.kind == kind).map(|g| g.part.as_str()).collect();
+        if kind == "adam" && parameters.first() == Some(&part) {
+            facts.push("the first parameter".into());
+        } else if kind == "adam" && parameters.last() == Some(&part) {
+            facts.push("the last parameter".into());
+        }
         facts.push(match part {
             "image" => "the image side".into(),
             "caption" => "the caption side".into(),
