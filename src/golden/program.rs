@@ -240,7 +240,9 @@ impl Margins {
                 let right = scores[(query, query)].re();
                 let mut scores: Vec<f64> = places.map(|at| scores[at].re()).collect();
                 if hinge.violation == Violation::SemiHard {
-                    scores.iter().for_each(|score| Self::see(&mut self.hinge, (score - right).abs()));
+                    for score in &scores {
+                        Self::see(&mut self.hinge, (score - right).abs());
+                    }
                     scores.retain(|&score| score < right);
                 }
                 let mut raw: Vec<f64> = scores.iter().map(|score| hinge.margin + score - right).collect();

@@ -53,8 +53,8 @@ struct Query {
     /// Terms that count.
     fixed: Vec<usize>,
     /// The least sum of the open weights, and the largest.
-    least: f64,
-    most: f64,
+    least: usize,
+    most: usize,
 }
 
 /// The terms of a query from its negatives and their hinges before [·]₊, of which `most` count.
@@ -71,10 +71,10 @@ fn query_of(raw: &[(usize, f64)], most: usize, band: f64, tied: bool) -> Query {
             out.fixed.push(other);
         } else if ahead < most && x > -band && (x > 0.0 || band > 0.0) {
             out.open.push(other);
-            out.least += f64::from(u8::from(sure(x)));
+            out.least += usize::from(sure(x));
         }
     }
-    let left = (most - out.fixed.len()).min(out.open.len()) as f64;
+    let left = (most - out.fixed.len()).min(out.open.len());
     (out.least, out.most) = (out.least.min(left), left);
     out
 }
@@ -154,7 +154,7 @@ impl Choices {
             let Ok(found) = found.view().into_dimensionality::<Ix1>() else { return false };
             return found.iter().zip(queries).all(|(&index, query)| {
                 let among = query.open.iter().chain(&query.fixed).any(|&other| other as f64 == index);
-                among || (index == -1.0 && query.least == 0.0 && query.fixed.is_empty())
+                among || (index == -1.0 && query.least == 0 && query.fixed.is_empty())
             });
         }
         let Ok(found) = found.view().into_dimensionality::<Ix2>() else { return false };
@@ -166,7 +166,7 @@ impl Choices {
                     && if terms.fixed.contains(&other) { x == 1.0 } else { x == 0.0 || terms.open.contains(&other) }
             };
             let taken = terms.open.iter().filter(|&&other| at(other) == 1.0).count();
-            taken as f64 >= terms.least && (0..self.batch).all(right)
+            taken >= terms.least && (0..self.batch).all(right)
         })
     }
 
@@ -184,7 +184,7 @@ impl Choices {
             for (rows, queries) in [(true, &self.rows), (false, &self.columns)] {
                 for (query, terms) in queries.iter().enumerate() {
                     let fixed = terms.fixed.iter().map(|&other| (other, 1.0));
-                    for (other, weight) in fixed.chain(share(&terms.open, terms.most as usize)) {
+                    for (other, weight) in fixed.chain(share(&terms.open, terms.most)) {
                         d[if rows { (query, other) } else { (other, query) }] += weight;
                         d[(query, query)] -= weight;
                     }
@@ -226,7 +226,8 @@ impl Choices {
             }
         }
         // What each query must receive. The diagonal gives the sum for row i and column i.
-        let bounds: Vec<(f64, f64)> = self.rows.iter().chain(&self.columns).map(|q| (q.least, q.most)).collect();
+        let bounds: Vec<(f64, f64)> =
+            self.rows.iter().chain(&self.columns).map(|q| (q.least as f64, q.most as f64)).collect();
         let mut got = vec![0.0; 2 * n];
         let mut to_row: Vec<f64> = Vec::new();
         for &(row, column, amount, by_row, by_column) in &cells {
@@ -276,8 +277,8 @@ mod tests {
         let query = |open: &[usize]| Query {
             open: open.to_vec(),
             fixed: Vec::new(),
-            least: f64::from(u8::from(!open.is_empty())),
-            most: 1.0,
+            least: usize::from(!open.is_empty()),
+            most: 1,
         };
         Choices {
             batch: 3,
@@ -315,13 +316,13 @@ mod tests {
         let raw = [(1, 0.5), (2, 0.25), (3, 0.25), (4, 0.125), (5, -0.5)];
         let query = |most| query_of(&raw, most, 0.0, true);
         let of = |most| (query(most).fixed, query(most).open, query(most).least, query(most).most);
-        assert_eq!(of(1), (vec![1], vec![], 0.0, 0.0));
-        assert_eq!(of(2), (vec![1], vec![2, 3], 1.0, 1.0));
-        assert_eq!(of(3), (vec![1, 2, 3], vec![], 0.0, 0.0));
-        assert_eq!(of(9), (vec![1, 2, 3, 4], vec![], 0.0, 0.0));
+        assert_eq!(of(1), (vec![1], vec![], 0, 0));
+        assert_eq!(of(2), (vec![1], vec![2, 3], 1, 1));
+        assert_eq!(of(3), (vec![1, 2, 3], vec![], 0, 0));
+        assert_eq!(of(9), (vec![1, 2, 3, 4], vec![], 0, 0));
         // A hinge that may be 0 may count or not.
         let near = query_of(&[(1, 0.5), (2, 0.01)], 2, 0.02, false);
-        assert_eq!((near.fixed, near.open, near.least, near.most), (vec![1], vec![2], 0.0, 1.0));
+        assert_eq!((near.fixed, near.open, near.least, near.most), (vec![1], vec![2], 0, 1));
     }
 
     #[test]

@@ -132,16 +132,15 @@ fn masked(draw: &mut Draw, ids: &[usize]) -> Inputs {
     named([("in.scores", draw.array((ids.len(), ids.len()), 1.0).into_dyn()), ("in.image_ids", lengths(ids))])
 }
 
+/// A case of given scores: its name, loss, α, scores, flags and note.
+type Fixed<'a, L = Violation> = (&'a str, L, f64, &'a [&'a [f64]], &'a [&'static str], &'a str);
+
+const ONES: &[f64] = &[1.0; 4];
+const EQUAL: &[&[f64]] = &[ONES; 4];
+
 pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {
-    type Fixed<'a> = (&'a str, bool, f64, &'a [&'a [f64]], &'a [&'static str], &'a str);
-    const ONES: &[f64] = &[1.0; 4];
-    const EQUAL: &[&[f64]] = &[ONES; 4];
-    let matrix = |rows: &[&[f64]]| {
-        let width = rows[0].len();
-        Array2::from_shape_fn((rows.len(), width), |(i, j)| rows[i][j]).into_dyn()
-    };
     // Dyadic scores and margins: every difference is exact in any precision.
-    let all: [Fixed<'_>; 9] = [
+    let all: [Fixed<'_, bool>; 9] = [
         (
             "sh-kink",
             false,
@@ -213,11 +212,15 @@ pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {
             "All scores equal: loss 2B(B - 1)α; each row and column of dS sums to 0.",
         ),
     ];
-    let all = all.map(|(name, max, margin, rows, flags, note)| {
-        (name, if max { Violation::Max } else { Violation::Sum }, margin, rows, flags, note)
-    });
-    type Between<'a> = (&'a str, Violation, f64, &'a [&'a [f64]], &'a [&'static str], &'a str);
-    let between: [Between<'_>; 6] = [
+    for (name, max, margin, rows, flags, note) in all {
+        let violation = if max { Violation::Max } else { Violation::Sum };
+        cases.push(fixed((name, violation, margin, rows, flags, note))?);
+    }
+    kinks_and_ties_between(cases)
+}
+
+fn kinks_and_ties_between(cases: &mut Vec<Case>) -> Result<()> {
+    let all: [Fixed<'_>; 6] = [
         (
             "hardest-tie",
             Violation::Hardest(2),
@@ -272,12 +275,17 @@ pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {
             "All scores equal: none is below, nothing counts.",
         ),
     ];
-    for (name, violation, margin, rows, flags, note) in all.into_iter().chain(between) {
-        let sketch = Sketch::new("kink", name, Program::Loss, note).flags(flags).with(|s| {
-            s.count(violation);
-            s.margin = margin;
-        });
-        cases.push(sketch.draw(|_| named([("in.scores", matrix(rows))]))?);
+    for case in all {
+        cases.push(fixed(case)?);
     }
     Ok(())
+}
+
+fn fixed((name, violation, margin, rows, flags, note): Fixed<'_>) -> Result<Case> {
+    let sketch = Sketch::new("kink", name, Program::Loss, note).flags(flags).with(|s| {
+        s.count(violation);
+        s.margin = margin;
+    });
+    let scores = Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| rows[i][j]);
+    sketch.draw(|_| named([("in.scores", scores.clone().into_dyn())]))
 }
