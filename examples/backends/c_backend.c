@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <tgmath.h> /* exp, tanh and fabs of the type they are given */
+#include <tgmath.h> /* exp, log, tanh and fabs of the type they are given */
 
 #include "safetensors.h"
 
@@ -257,34 +257,67 @@ static void gru_cell(void) {
  *     cost_s[i, j]  = max(0, α + S_ij − S_ii)     image i looks for its caption: along the row
  *     cost_im[i, j] = max(0, α + S_ij − S_jj)     caption j looks for its image: along the column
  *
- * i ≠ j; where `mask_same_image` is on, also not where both are of one image. The loss is the sum of
- * all costs, or with `max_violation` the sum of each row's greatest cost_s and each column's greatest
- * cost_im; a sum, not a mean. A term counts if it is > 0 (at exactly 0 there is no gradient), and of
- * several greatest the first takes the whole gradient.
+ * i ≠ j; where `mask_same_image` is on, also not where both are of one image; with `semi_hard` only
+ * where S_ij scores below the right pair. The loss is the sum of all costs, or with `max_violation` the
+ * sum of each row's greatest cost_s and each column's greatest cost_im, with `hardest` = k of the k
+ * greatest; a sum, not a mean. A term counts if it is > 0 (at exactly 0 there is no gradient), and of
+ * equals the first. With a `temperature` every negative of a query counts by its weight.
  */
 
-/* The index of the greatest of `count` costs, `step` apart; -1 if none is > 0. */
-static int64_t hardest(const real *cost, size_t count, size_t step) {
+/* The index of the greatest of `count` costs, `step` apart, that do not count yet; -1 if none is > 0. */
+static int64_t hardest(const real *cost, const uint8_t *active, size_t count, size_t step) {
     int64_t place = -1;
     real greatest = 0;
     for (size_t k = 0; k < count; k++)
-        if (cost[k * step] > greatest) { /* strictly: among equals the first stays */
+        if (!active[k * step] && cost[k * step] > greatest) { /* strictly: among equals the first stays */
             greatest = cost[k * step];
             place = (int64_t)k;
         }
     return place;
 }
 
+/* Marks the `most` greatest of a query's costs; gives the index of the first, -1 if none is > 0. */
+static int64_t mark(const real *cost, uint8_t *active, size_t count, size_t step, size_t most) {
+    int64_t first = hardest(cost, active, count, step);
+    for (int64_t k = first; k >= 0 && most > 0; most--) {
+        active[(size_t)k * step] = 1;
+        k = hardest(cost, active, count, step);
+    }
+    return first;
+}
+
+/* [τ ln Σ exp((α + S − d) / τ)]₊ of query q, whose scores begin at `s`, `step` apart, and its weights. */
+static real log_sum_exp(const real *s, const int64_t *image, size_t B, size_t q, size_t step, real margin, real tau,
+                        real *weight) {
+    real greatest = -INFINITY, sum = 0;
+    for (size_t k = 0; k < B; k++) {
+        real cost = margin + s[k * step] - s[q * step];
+        if (k != q && !(image && image[k] == image[q]) && cost > greatest) greatest = cost;
+    }
+    for (size_t k = 0; k < B; k++)
+        if (k != q && !(image && image[k] == image[q])) /* less the greatest: no exponential overflows */
+            sum += weight[k * step] = exp((margin + s[k * step] - s[q * step] - greatest) / tau);
+    real value = sum > 0 ? greatest + tau * log(sum) : 0;
+    for (size_t k = 0; k < B; k++) weight[k * step] = value > 0 ? weight[k * step] / sum : 0;
+    return value > 0 ? value : 0;
+}
+
 static void loss(void) {
     size_t B = size_of("in.scores", 2, 0);
     const real *s = matrix("in.scores", B, B);
     const int64_t *image = is_on("mask_same_image") ? ids("in.image_ids", B) : NULL;
-    const char *margin_text = setting("margin");
+    const char *margin_text = setting("margin"), *most_text = setting("hardest"), *tau_text = setting("temperature");
     char *end = NULL;
     real margin = margin_text ? (real)strtod(margin_text, &end) : 0;
     if (!margin_text || end == margin_text) fail(MALFORMED, "the case's config has no margin");
     else if (!isfinite(margin)) fail(REFUSED, "the margin is not finite");
-    bool max_violation = is_on("max_violation");
+    bool max_violation = is_on("max_violation"), semi_hard = is_on("semi_hard");
+    real tau = tau_text ? (real)strtod(tau_text, NULL) : 0;
+    size_t most = max_violation ? 1 : B;
+    /* The case's margins come after its config and may have a key of this name too. */
+    const char *margins = setting("margins");
+    bool k_hardest = most_text && (!margins || most_text < margins);
+    if (k_hardest) most = (size_t)strtoull(most_text, NULL, 10);
     if (trouble) return;
 
     /* Forward: the costs, 0 on the diagonal and where masked. */
@@ -292,46 +325,44 @@ static void loss(void) {
     for (size_t i = 0; i < B; i++)
         for (size_t j = 0; j < B; j++) {
             if (i == j || (image && image[i] == image[j])) continue;
-            real by_row = margin + s[i * B + j] - s[i * B + i];
-            real by_column = margin + s[i * B + j] - s[j * B + j];
-            cost_s[i * B + j] = by_row > 0 ? by_row : 0;
-            cost_im[i * B + j] = by_column > 0 ? by_column : 0;
+            real score = s[i * B + j], by_row = margin + score - s[i * B + i], by_column = margin + score - s[j * B + j];
+            if (by_row > 0 && !(semi_hard && score >= s[i * B + i])) cost_s[i * B + j] = by_row;
+            if (by_column > 0 && !(semi_hard && score >= s[j * B + j])) cost_im[i * B + j] = by_column;
         }
 
-    /* The terms that count. */
-    uint8_t *active_s = new_output("mid.active_s", "U8", B, B);
-    uint8_t *active_im = new_output("mid.active_im", "U8", B, B);
-    if (max_violation) {
-        int64_t *hardest_s = new_output("mid.hardest_s", "I64", B, 0);
-        int64_t *hardest_im = new_output("mid.hardest_im", "I64", B, 0);
+    /* The terms that count, and the loss. */
+    real *total = new_vector("out.loss", 1), *ds = new_matrix("grad.in.scores", B, B), *weight_s, *weight_im;
+    if (tau > 0) {
+        weight_s = new_matrix("mid.weight_s", B, B), weight_im = new_matrix("mid.weight_im", B, B);
         for (size_t q = 0; q < B; q++) {
-            hardest_s[q] = hardest(cost_s + q * B, B, 1); /* row q */
-            hardest_im[q] = hardest(cost_im + q, B, B);   /* column q */
-            if (hardest_s[q] >= 0) active_s[q * B + (size_t)hardest_s[q]] = 1;
-            if (hardest_im[q] >= 0) active_im[(size_t)hardest_im[q] * B + q] = 1;
+            *total += log_sum_exp(s + q * B, image, B, q, 1, margin, tau, weight_s + q * B); /* row q */
+            *total += log_sum_exp(s + q, image, B, q, B, margin, tau, weight_im + q);        /* column q */
         }
     } else {
+        uint8_t *active_s = new_output("mid.active_s", "U8", B, B);
+        uint8_t *active_im = new_output("mid.active_im", "U8", B, B);
+        bool one = max_violation && !k_hardest;
+        int64_t *hardest_s = one ? new_output("mid.hardest_s", "I64", B, 0) : NULL;
+        int64_t *hardest_im = one ? new_output("mid.hardest_im", "I64", B, 0) : NULL;
+        for (size_t q = 0; q < B; q++) {
+            int64_t row = mark(cost_s + q * B, active_s + q * B, B, 1, most);
+            int64_t column = mark(cost_im + q, active_im + q, B, B, most);
+            if (one) hardest_s[q] = row, hardest_im[q] = column;
+        }
+        weight_s = memory(B * B, sizeof(real)), weight_im = memory(B * B, sizeof(real));
         for (size_t k = 0; k < B * B; k++) {
-            active_s[k] = cost_s[k] > 0;
-            active_im[k] = cost_im[k] > 0;
+            weight_s[k] = active_s[k], weight_im[k] = active_im[k];
+            *total += weight_s[k] * cost_s[k] + weight_im[k] * cost_im[k];
         }
     }
 
-    /* The loss, and its gradient: every term that counts adds +1 at its own place and −1 at the
-     * right pair that it is compared with. */
-    real *total = new_vector("out.loss", 1), *ds = new_matrix("grad.in.scores", B, B);
+    /* The gradient: every term adds its weight at its own place and takes it from the right pair that it
+     * is compared with. */
     for (size_t i = 0; i < B; i++)
         for (size_t j = 0; j < B; j++) {
-            if (active_s[i * B + j]) {
-                *total += cost_s[i * B + j];
-                ds[i * B + j] += 1;
-                ds[i * B + i] -= 1;
-            }
-            if (active_im[i * B + j]) {
-                *total += cost_im[i * B + j];
-                ds[i * B + j] += 1;
-                ds[j * B + j] -= 1;
-            }
+            ds[i * B + j] += weight_s[i * B + j] + weight_im[i * B + j];
+            ds[i * B + i] -= weight_s[i * B + j];
+            ds[j * B + j] -= weight_im[i * B + j];
         }
 }
 

@@ -271,7 +271,7 @@ def scores_backward(d_scores: Array, scores: Array, f: Array, g: Array, measure:
 
 
 def loss_forward(t: Tensors, scores: Array, config: Config, given: Tensors) -> None:
-    """(HINGE-1), (HINGE-2), then (SH-1) or (MH-1). Writes mid.cost_*, mid.hardest_*, mid.active_*, out.loss."""
+    """(HINGE-1), (HINGE-2), then (SH-1) to (SEMI-1). Writes mid.cost_*, mid.hardest_*, mid.active_*, out.loss."""
     require_finite("scores", scores)
     everyone = np.arange(len(scores))
     excluded = everyone[:, None] == everyone[None, :]
@@ -282,10 +282,23 @@ def loss_forward(t: Tensors, scores: Array, config: Config, given: Tensors) -> N
     cost_s = np.maximum(config["margin"] + scores - right[:, None], 0)  # (HINGE-1): along the row
     cost_im = np.maximum(config["margin"] + scores - right[None, :], 0)  # (HINGE-2): along the column
     cost_s[excluded] = cost_im[excluded] = 0
+    if config.get("semi_hard"):  # (SEMI-1): only what scores below the right pair counts
+        cost_s[scores >= right[:, None]] = 0
+        cost_im[scores >= right[None, :]] = 0
     active_s, active_im = cost_s > 0, cost_im > 0  # a hinge of exactly 0 does not count
     t["mid.cost_s"], t["mid.cost_im"] = cost_s, cost_im
 
-    if config["max_violation"]:
+    if "temperature" in config:  # (LSE-1)
+        raw_s, raw_im = (config["margin"] + scores - d for d in (right[:, None], right[None, :]))
+        of_rows, t["mid.weight_s"] = log_sum_exp(raw_s, excluded, config["temperature"])
+        of_columns, weight_im = log_sum_exp(raw_im.T, excluded, config["temperature"])
+        t["mid.weight_im"] = weight_im.T
+        t["out.loss"] = of_rows.sum(keepdims=True) + of_columns.sum(keepdims=True)
+        return
+    if "hardest" in config:  # (KH-1): of equals the first
+        active_s &= rank(cost_s) < config["hardest"]
+        active_im &= rank(cost_im.T).T < config["hardest"]
+    elif config["max_violation"]:
         # argmax gives the first among equals, as the rule demands.
         t["mid.hardest_s"] = np.where(active_s.any(axis=1), cost_s.argmax(axis=1), -1)
         t["mid.hardest_im"] = np.where(active_im.any(axis=0), cost_im.argmax(axis=0), -1)
@@ -293,6 +306,29 @@ def loss_forward(t: Tensors, scores: Array, config: Config, given: Tensors) -> N
         active_im &= everyone[:, None] == t["mid.hardest_im"][None, :]
     t["mid.active_s"], t["mid.active_im"] = active_s.astype(np.uint8), active_im.astype(np.uint8)
     t["out.loss"] = cost_s[active_s].sum(keepdims=True) + cost_im[active_im].sum(keepdims=True)
+
+
+def counts(t: Tensors) -> tuple[Array, Array]:
+    """Which terms count, or with which weight."""
+    kind = "weight" if "mid.weight_s" in t else "active"
+    return t[f"mid.{kind}_s"], t[f"mid.{kind}_im"]
+
+
+def rank(cost: Array) -> Array:
+    """How many of its row come before each cost: greater ones, and equal ones with a lower index."""
+    return np.argsort(np.argsort(-cost, axis=1, kind="stable"), axis=1)
+
+
+def log_sum_exp(raw: Array, excluded: Array, tau: float) -> tuple[Array, Array]:
+    """[τ ln Σ exp(raw / τ)]₊ of each row, and (LSE-1'), the weights of what it is made of; 0 where that is excluded."""
+    raw = np.where(excluded, -np.inf, raw)
+    most = raw.max(axis=1, keepdims=True)
+    most[np.isneginf(most)] = 0  # a row without negatives
+    exps = np.exp((raw - most) / tau)  # less the greatest, so that none overflows
+    total = exps.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        value = np.maximum(most + tau * np.log(total), 0)
+    return value[:, 0], np.where(value > 0, exps / np.where(total > 0, total, 1), 0)
 
 
 def loss_backward(active_s: Array, active_im: Array, dtype: np.dtype) -> Array:
@@ -396,7 +432,7 @@ def scores(config: Config, given: Tensors, params: Tensors) -> Tensors:
 def loss(config: Config, given: Tensors, params: Tensors) -> Tensors:
     t: Tensors = {}
     loss_forward(t, given["scores"], config, given)
-    t["grad.in.scores"] = loss_backward(t["mid.active_s"], t["mid.active_im"], given["scores"].dtype)
+    t["grad.in.scores"] = loss_backward(*counts(t), given["scores"].dtype)
     return t
 
 
@@ -460,7 +496,7 @@ def model_forward(config: Config, given: Tensors, params: Tensors) -> Tensors:
 def model_backward(t: Tensors, config: Config, given: Tensors, params: Tensors) -> None:
     """The backward pass of `model_forward`, from the loss to the parameters."""
     s, f, g = t["out.scores"], t["out.image_embedding"], t["out.caption_embedding"]
-    d_scores = t["grad.out.scores"] = loss_backward(t["mid.active_s"], t["mid.active_im"], s.dtype)
+    d_scores = t["grad.out.scores"] = loss_backward(*counts(t), s.dtype)
     d_f, d_g = scores_backward(d_scores, s, f, g, config["measure"])
     t["grad.out.image_embedding"], t["grad.out.caption_embedding"] = d_f, d_g
 

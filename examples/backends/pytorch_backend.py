@@ -201,7 +201,7 @@ def similarity(f: Tensor, g: Tensor, measure: str, setup: Setup) -> Tensor:
 
 
 def hinge_loss(record: Record, scores: Tensor, config: Config, given: Tensors) -> Tensor:
-    """SH or MH, summed over the batch."""
+    """SH, MH, the k hardest, log-sum-exp or semi-hard negatives, summed over the batch."""
     require_finite("scores", scores)
     everyone = torch.arange(len(scores), device=scores.device)
     excluded = everyone[:, None] == everyone[None, :]
@@ -212,8 +212,20 @@ def hinge_loss(record: Record, scores: Tensor, config: Config, given: Tensors) -
     # At a hinge of exactly 0, relu has gradient 0, as the specification demands.
     cost_s = (config["margin"] + scores - right[:, None]).relu().masked_fill(excluded, 0)
     cost_im = (config["margin"] + scores - right[None, :]).relu().masked_fill(excluded, 0)
+    if config.get("semi_hard"):
+        cost_s = cost_s.masked_fill(scores >= right[:, None], 0)
+        cost_im = cost_im.masked_fill(scores >= right[None, :], 0)
     active_s, active_im = cost_s > 0, cost_im > 0
-    if config["max_violation"]:
+    if "temperature" in config:
+        loss = log_sum_exp(record, scores, config, excluded)
+    elif "hardest" in config:
+        # A stable sort puts the first of equal costs first; topk does not say which it takes.
+        rank_s = cost_s.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        rank_im = cost_im.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+        active_s = active_s & (rank_s < config["hardest"])
+        active_im = active_im & (rank_im < config["hardest"])
+        loss = (cost_s * active_s).sum() + (cost_im * active_im).sum()
+    elif config["max_violation"]:
         # Among equal costs max(dim) takes the first and gives it the whole gradient; amax would share it.
         worst_s, hardest_s = cost_s.max(dim=1)
         worst_im, hardest_im = cost_im.max(dim=0)
@@ -225,8 +237,21 @@ def hinge_loss(record: Record, scores: Tensor, config: Config, given: Tensors) -
     else:
         loss = cost_s.sum() + cost_im.sum()
     record |= {"mid.cost_s": cost_s, "mid.cost_im": cost_im}
-    record |= {"mid.active_s": active_s.to(torch.uint8), "mid.active_im": active_im.to(torch.uint8)}
+    if "temperature" not in config:
+        record |= {"mid.active_s": active_s.to(torch.uint8), "mid.active_im": active_im.to(torch.uint8)}
     record["out.loss"] = loss.reshape(1)
+    return loss
+
+
+def log_sum_exp(record: Record, scores: Tensor, config: Config, excluded: Tensor) -> Tensor:
+    """[τ ln Σ exp((α + S − d) / τ)]₊ of every row and every column, and the weights of what it is made of."""
+    tau, right = config["temperature"], scores.diagonal()
+    loss = scores.new_zeros(())
+    for side, dim, d in (("s", 1, right[:, None]), ("im", 0, right[None, :])):
+        scaled = ((config["margin"] + scores - d) / tau).masked_fill(excluded, -math.inf)
+        values = (tau * scaled.logsumexp(dim)).relu()
+        record[f"mid.weight_{side}"] = scaled.softmax(dim).where((values > 0).unsqueeze(dim), 0)
+        loss = loss + values.sum()
     return loss
 
 

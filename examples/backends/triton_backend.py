@@ -174,13 +174,14 @@ def column_sums(y, p, M, N, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def costs(
-    scores, image_ids, cost, active, hardest, terms, B, margin, to_query, to_candidate,
-    MAX_VIOLATION: tl.constexpr, MASKED: tl.constexpr, BLOCK: tl.constexpr,
+    scores, image_ids, cost, weight, hardest, terms, B, margin, tau, to_query, to_candidate,
+    MOST: tl.constexpr, SEMI_HARD: tl.constexpr, LOG_SUM_EXP: tl.constexpr, MASKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One query a program: image i along its row of the scores, or caption j along its column.
 
     cost_s[i, j] = max(0, α + S_ij − S_ii), j ≠ i; where masked, only if j is of another image
-    SH: every cost above 0 counts. MH: the greatest, among equals the first; −1 if none is above 0.
+    Every cost above 0 counts, or the MOST greatest, among equals the first; semi-hard: of those that score below
+    the right pair. Log-sum-exp: τ ln Σ exp(cost / τ), and each negative counts with its weight in it.
     """
     q, k = tl.program_id(0), tl.arange(0, BLOCK)
     at = q * to_query + k * to_candidate
@@ -188,25 +189,37 @@ def costs(
     counted = (k < B) & (k != q)
     if MASKED:
         counted = counted & (tl.load(image_ids + k, k < B, 0) != tl.load(image_ids + q))
-    hinge = tl.maximum(margin + tl.load(scores + at, k < B, 0.0) - right, 0.0)
-    c = tl.where(counted, hinge, 0.0)
-    chosen = c > 0.0
-    if MAX_VIOLATION:
-        greatest, place = tl.max(c, 0), tl.argmax(c, 0, tie_break_left=True)
-        chosen = chosen & (k == place)
-        tl.store(hardest + q, tl.where(greatest > 0.0, place, -1).to(tl.int64))
+    score = tl.load(scores + at, k < B, 0.0)
+    raw = margin + score - right
+    c = tl.where(counted, tl.maximum(raw, 0.0), 0.0)
+    if SEMI_HARD:
+        c = tl.where(score < right, c, 0.0)
+    counts = (c > 0.0).to(tl.float32)
+    if MOST > 0:
+        before = (c[None, :] > c[:, None]) | ((c[None, :] == c[:, None]) & (k[None, :] < k[:, None]))
+        rank = tl.sum(before.to(tl.int32), 1)
+        counts = tl.where(rank < MOST, counts, 0.0)
+    if MOST == 1:
+        tl.store(hardest + q, tl.where(tl.max(c, 0) > 0.0, tl.argmax(c, 0, tie_break_left=True), -1).to(tl.int64))
+    value = tl.sum(counts * c, 0)
+    if LOG_SUM_EXP:
+        most = tl.max(tl.where(counted, raw, float("-inf")), 0)
+        exps = tl.where(counted, tl.exp((raw - most) / tau), 0.0)  # less the greatest, so that none overflows
+        sum = tl.sum(exps, 0)
+        value = tl.maximum(most + tau * tl.log(sum), 0.0)
+        counts = tl.where(value > 0.0, exps / sum, 0.0)
     tl.store(cost + at, c, k < B)
-    tl.store(active + at, chosen.to(tl.uint8), k < B)
-    tl.store(terms + q, tl.sum(tl.where(chosen, c, 0.0), 0))
+    tl.store(weight + at, counts.to(weight.dtype.element_ty), k < B)
+    tl.store(terms + q, value)
 
 
 @triton.jit
-def costs_backward(active_s, active_im, d_scores, B, BLOCK: tl.constexpr):
-    """Row i of the gradient: each term that counts adds 1 at its own place and −1 at its right pair."""
+def costs_backward(weight_s, weight_im, d_scores, B, BLOCK: tl.constexpr):
+    """Row i of the gradient: each term adds its weight at its own place and takes it from its right pair."""
     i, j = tl.program_id(0), tl.arange(0, BLOCK)
-    row_s = tl.load(active_s + i * B + j, j < B, 0).to(tl.float32)
-    row_im = tl.load(active_im + i * B + j, j < B, 0).to(tl.float32)
-    column_im = tl.load(active_im + j * B + i, j < B, 0).to(tl.float32)
+    row_s = tl.load(weight_s + i * B + j, j < B, 0).to(tl.float32)
+    row_im = tl.load(weight_im + i * B + j, j < B, 0).to(tl.float32)
+    column_im = tl.load(weight_im + j * B + i, j < B, 0).to(tl.float32)
     pairs = tl.sum(row_s, 0) + tl.sum(column_im, 0)
     tl.store(d_scores + i * B + j, row_s + row_im - tl.where(j == i, pairs, 0.0), j < B)
 
@@ -266,24 +279,27 @@ def gru_cell(config: Config, given: Tensors, params: Tensors, setup: Setup) -> T
 
 
 def loss(config: Config, given: Tensors, params: Tensors, setup: Setup) -> Tensors:
-    scores, masked, hardest_only = given["scores"], config["mask_same_image"], config["max_violation"]
+    scores, masked, tau = given["scores"], config["mask_same_image"], config.get("temperature", 0.0)
+    most = config.get("hardest", 1) if config["max_violation"] and not tau else 0
+    semi_hard = config.get("semi_hard", False)
     require_finite("scores", scores)
     B = len(scores)
     block = max(16, triton.next_power_of_2(B))
-    terms, tensors = scores.new_empty(2 * B), {}
+    terms, tensors, weights = scores.new_empty(2 * B), {}, []
     # A row is a query among captions, a column one among images.
     for place, (side, to_query, to_candidate) in enumerate([("s", B, 1), ("im", 1, B)]):
         cost, hardest = torch.empty_like(scores), torch.empty(B, dtype=torch.int64, device=scores.device)
-        active = torch.empty_like(scores, dtype=torch.uint8)
+        weight = torch.empty_like(scores, dtype=scores.dtype if tau else torch.uint8)
         costs[(B,)](
-            scores, given["image_ids"] if masked else hardest, cost, active, hardest, terms[place * B :],
-            B, config["margin"], to_query, to_candidate, hardest_only, masked, block,
+            scores, given["image_ids"] if masked else hardest, cost, weight, hardest, terms[place * B :],
+            B, config["margin"], tau, to_query, to_candidate, most, semi_hard, tau > 0, masked, block,
         )  # fmt: skip
-        tensors |= {f"mid.cost_{side}": cost, f"mid.active_{side}": active}
-        if hardest_only:
+        tensors |= {f"mid.cost_{side}": cost, f"mid.{'weight' if tau else 'active'}_{side}": weight}
+        weights.append(weight)
+        if most == 1:
             tensors[f"mid.hardest_{side}"] = hardest
     d_scores, value = torch.empty_like(scores), scores.new_empty(1)
-    costs_backward[(B,)](tensors["mid.active_s"], tensors["mid.active_im"], d_scores, B, block)
+    costs_backward[(B,)](*weights, d_scores, B, block)
     total[(1,)](value, terms, 2 * B, 128)
     return tensors | {"out.loss": value, "grad.in.scores": d_scores}
 

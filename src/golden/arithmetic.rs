@@ -1,6 +1,6 @@
 //! How a backend may add and round: the freedom that an honest implementation has.
 //!
-//! The plain computation of [`super::plain`] takes every product, sum, σ and tanh from here. So it can
+//! The plain computation of [`super::plain`] takes every product, sum, σ, tanh, exp and ln from here. So it can
 //! compute the same equations as other honest backends: with other orders of summation, fused
 //! multiply-add, σ and tanh that are off by a few units in the last place, operands rounded as tensor
 //! cores round them, results kept in 16 bits. [`super::tolerance`] measures how far these are apart.
@@ -80,7 +80,7 @@ impl Rounding {
     }
 }
 
-/// The error of σ and tanh.
+/// The error of σ, tanh, exp and ln.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UlpError {
     /// No error.
@@ -100,7 +100,7 @@ pub(crate) struct Arithmetic {
     pub operands: Rounding,
     /// Rounding of every stored result (except the optimiser's, whose master copies are `f32`).
     pub storage: Rounding,
-    /// The error of σ and tanh.
+    /// The error of σ, tanh, exp and ln.
     pub ulp_error: UlpError,
     /// The form in which the equations are written; all forms are equal on paper.
     pub form: Form,
@@ -111,7 +111,8 @@ pub(crate) struct Arithmetic {
 pub(crate) enum Form {
     /// As the specification has them.
     Definition,
-    /// h' = n + z ∘ (h − n), x · (1 / ‖x‖), (S − d) + α, column sums first; Adam with its numbers in the
+    /// h' = n + z ∘ (h − n), x · (1 / ‖x‖), (S − d) + α, column sums first; log-sum-exp of what is divided by τ before,
+    /// and its weights exp(cost / τ − ln Σ exp(cost / τ)); Adam with its numbers in the
     /// backend's own precision, `lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
     Rearranged,
     /// As the specification has them; Adam with m = β₁ m + (g − β₁ g), β in the backend's own
@@ -217,6 +218,18 @@ impl Arithmetic {
     #[must_use]
     pub(crate) fn tanh<T: Real>(&self, x: T) -> T {
         self.off(x, x.tanh())
+    }
+
+    /// eˣ, with the error of this backend.
+    #[must_use]
+    pub(crate) fn exp<T: Real>(&self, x: T) -> T {
+        self.off(x, x.exp())
+    }
+
+    /// ln x, with the error of this backend.
+    #[must_use]
+    pub(crate) fn ln<T: Real>(&self, x: T) -> T {
+        self.off(x, x.ln())
     }
 
     fn off<T: Real>(&self, x: T, y: T) -> T {

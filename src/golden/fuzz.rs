@@ -461,7 +461,11 @@ fn with_default(case: &Case, key: &str) -> Option<Case> {
         _ => {
             let default = serde_json::to_value(Settings::default()).ok()?;
             let mut settings = settings_of(case);
-            settings.insert(key.into(), default.get(key)?.clone());
+            match default.get(key) {
+                Some(default) => settings.insert(key.into(), default.clone()),
+                // Not written where it is the default.
+                None => settings.remove(key),
+            };
             smaller.settings = serde_json::from_value(Value::Object(settings)).ok()?;
         }
     }

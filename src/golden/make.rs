@@ -22,6 +22,7 @@ use super::tolerance::{self, Measured, Profile, Tolerances};
 use crate::error::{Error, Result};
 use crate::files::{TensorWriter, write_atomically};
 use crate::interop::{Layout, convert};
+use crate::loss::Violation;
 use crate::nn::GruLayer;
 
 /// The equations' labels of a program.
@@ -32,7 +33,14 @@ fn equations(program: Program, settings: &Settings) -> Vec<String> {
         crate::similarity::Measure::Order => "SIM-2",
         crate::similarity::Measure::OrderSquared => "SIM-3",
     };
-    let loss = ["HINGE-1", "HINGE-2", if settings.max_violation { "MH-1" } else { "SH-1" }, "LOSS-1"];
+    let violation = match settings.hinge().violation {
+        Violation::Sum => "SH-1",
+        Violation::Max => "MH-1",
+        Violation::Hardest(_) => "KH-1",
+        Violation::LogSumExp(_) => "LSE-1",
+        Violation::SemiHard => "SEMI-1",
+    };
+    let loss = ["HINGE-1", "HINGE-2", violation, "LOSS-1"];
     let adam = ["CLIP-1", "CLIP-2", "ADAM-1", "ADAM-2", "ADAM-3"];
     let norm = if settings.training { &["BN-1", "BN-2", "BN-3"][..] } else { &["BN-2"] };
     let labels: Vec<&str> = match program {

@@ -494,19 +494,23 @@ mistakes! {
     // Losses
     "mean-over-batch", "the loss divided by B",
         "sum over the batch, not the mean: clipping depends on it",
-        "loss: loss[] = per_pair[] cost_s[i,j] active_s[i,j] + per_pair[] cost_im[i,j] active_im[i,j]";
+        "loss: loss[] = per_pair[] cost_s[i,j] active_s[i,j] + per_pair[] cost_im[i,j] active_im[i,j]
+         log-sum-exp: loss[] = per_pair[] value_s[i] + per_pair[] value_im[j]";
     "mean-over-pairs", "the loss divided by B²",
         "sum over all pairs, not the mean",
         "loss: loss[] = per_pair[] per_pair[] cost_s[i,j] active_s[i,j] + per_pair[] per_pair[] cost_im[i,j] active_im[i,j]";
     "half-loss", "half of the loss (the mean of both directions)",
         "add both directions",
-        "loss: loss[] = 0.5 cost_s[i,j] active_s[i,j] + 0.5 cost_im[i,j] active_im[i,j]";
+        "loss: loss[] = 0.5 cost_s[i,j] active_s[i,j] + 0.5 cost_im[i,j] active_im[i,j]
+         log-sum-exp: loss[] = 0.5 value_s[i] + 0.5 value_im[j]";
     "caption-side-only", "the hinges along the rows alone (caption retrieval)",
         "add both directions: rows and columns",
-        "loss: loss[] = cost_s[i,j] active_s[i,j]";
+        "loss: loss[] = cost_s[i,j] active_s[i,j]
+         log-sum-exp: loss[] = value_s[i]";
     "image-side-only", "the hinges along the columns alone (image retrieval)",
         "add both directions: rows and columns",
-        "loss: loss[] = cost_im[i,j] active_im[i,j]";
+        "loss: loss[] = cost_im[i,j] active_im[i,j]
+         log-sum-exp: loss[] = value_im[j]";
     "diagonal-included", "hinges that include the diagonal, where each is α",
         "leave out i = j",
         "loss: cost_s[i,j] = wrong[i,j] hinge_s[i,j] + eye[i,j] hinge_s[i,j]
@@ -524,11 +528,15 @@ mistakes! {
     "margin-sign", "hinges with −α",
         "[α + S_ij − d]₊",
         "loss: hinge_s[i,j] = relu(- margin[] + s[i,j] - s[i,i])
-         loss: hinge_im[i,j] = relu(- margin[] + s[i,j] - s[j,j])";
+         loss: hinge_im[i,j] = relu(- margin[] + s[i,j] - s[j,j])
+         log-sum-exp: raw_s[i,j] = - margin[] + s[i,j] - s[i,i]
+         log-sum-exp: raw_im[i,j] = - margin[] + s[i,j] - s[j,j]";
     "margin-dropped", "hinges without margin",
         "[α + S_ij − d]₊",
         "loss: hinge_s[i,j] = relu(s[i,j] - s[i,i])
-         loss: hinge_im[i,j] = relu(s[i,j] - s[j,j])";
+         loss: hinge_im[i,j] = relu(s[i,j] - s[j,j])
+         log-sum-exp: raw_s[i,j] = s[i,j] - s[i,i]
+         log-sum-exp: raw_im[i,j] = s[i,j] - s[j,j]";
     "hinge-sign", "hinges with S and d exchanged",
         "[α + S_ij − d]₊: a wrong pair's score is added, the right pair's subtracted",
         "loss: hinge_s[i,j] = relu(margin[] + s[i,i] - s[i,j])
@@ -589,10 +597,69 @@ mistakes! {
          sum: room_im[i,j] = s[j,j] - s[i,j]
          sum: below_im[i,j] = [room_im>0][i,j] cost_im[i,j]
          sum: active_im[i,j] = [below_im>0][i,j]";
+    "hardest-one-more", "the k + 1 hardest negatives where k are asked for",
+        "a negative counts if fewer than k are harder",
+        "hardest: room_s[i,j] = most[] + 1 - rank_s[i,j]
+         hardest: room_im[i,j] = most[] + 1 - rank_im[i,j]";
+    "hardest-one-alone", "the hardest negative alone where the k hardest are asked for",
+        "hardest = k: the k hardest of each query",
+        "hardest: room_s[i,j] = 1 - rank_s[i,j]
+         hardest: room_im[i,j] = 1 - rank_im[i,j]";
+    "hardest-averaged", "the mean of the k hardest negatives",
+        "add them: a sum, not a mean",
+        "loss: loss[] = 1/most[] cost_s[i,j] active_s[i,j] + 1/most[] cost_im[i,j] active_im[i,j]";
+    "log-sum-exp-not-scaled", "ln Σ exp(cost / τ) without τ before it",
+        "τ ln Σ exp(cost / τ)",
+        "log-sum-exp: value_s[i] = relu(log_s[i])
+         log-sum-exp: value_im[j] = relu(log_im[j])";
+    "log-mean-exp", "the mean of exp(cost / τ) in the place of the sum",
+        "τ ln Σ exp(cost / τ): not divided by the number of negatives",
+        "log-sum-exp: count_s[i] = wrong[i,j]
+         log-sum-exp: mean_s[i] = sum_s[i] [count_s≠0]/count_s[i]
+         log-sum-exp: log_s[i] = ln(mean_s)[i] + most_s[i]
+         log-sum-exp: count_im[j] = wrong[i,j]
+         log-sum-exp: mean_im[j] = sum_im[j] [count_im≠0]/count_im[j]
+         log-sum-exp: log_im[j] = ln(mean_im)[j] + most_im[j]";
+    "log-sum-exp-of-hinges", "the log-sum-exp of hinges, where each easy negative counts as 0",
+        "the costs α + S − d go into exp as they are, negative ones too: one hinge for each query, after ln",
+        "log-sum-exp: scaled_s[i,j] = relu(raw_s)[i,j] 1/temperature[]
+         log-sum-exp: scaled_im[i,j] = relu(raw_im)[i,j] 1/temperature[]";
+    "log-sum-exp-without-hinge", "a log-sum-exp that may be negative",
+        "[τ ln Σ exp(cost / τ)]₊: a query below 0 counts as 0",
+        "log-sum-exp: value_s[i] = temperature[] log_s[i]
+         log-sum-exp: active_s[i,j] = wrong[i,j] exp(shifted_s)[i,j] [sum_s≠0]/sum_s[i]
+         log-sum-exp: value_im[j] = temperature[] log_im[j]
+         log-sum-exp: active_im[i,j] = wrong[i,j] exp(shifted_im)[i,j] [sum_im≠0]/sum_im[j]";
+    "semi-hard-ignored", "the hardest of all negatives where semi-hard ones are asked for",
+        "semi_hard: only negatives that score below the right pair",
+        "semi-hard: cost_s[i,j] = wrong[i,j] hinge_s[i,j]
+         semi-hard: cost_im[i,j] = wrong[i,j] hinge_im[i,j]";
+    "semi-hard-at-most", "negatives that score as high as the right pair taken as semi-hard (≤ instead of <)",
+        "strictly below: S_ij < d",
+        "semi-hard: cost_s[i,j] = wrong[i,j] [gap_s≥0][i,j] hinge_s[i,j]
+         semi-hard: cost_im[i,j] = wrong[i,j] [gap_im≥0][i,j] hinge_im[i,j]";
+    "semi-hard-else-hardest", "the hardest of all negatives for a query without a semi-hard one",
+        "a query without a negative below its right pair has no term",
+        "semi-hard: below_s[i] = wrong[i,j] [gap_s>0][i,j]
+         semi-hard: any_s[i] = [below_s>0][i]
+         semi-hard: cost_s[i,j] = wrong[i,j] [gap_s>0][i,j] hinge_s[i,j] + (1-any_s)[i] wrong[i,j] hinge_s[i,j]
+         semi-hard: below_im[j] = wrong[i,j] [gap_im>0][i,j]
+         semi-hard: any_im[j] = [below_im>0][j]
+         semi-hard: cost_im[i,j] = wrong[i,j] [gap_im>0][i,j] hinge_im[i,j] + (1-any_im)[j] wrong[i,j] hinge_im[i,j]";
     "mask-ignored", "captions of one image counted as negatives in spite of mask_same_image",
         "leave out the pairs with equal image_ids, in both directions",
         "loss: cost_s[i,j] = off_diagonal[i,j] hinge_s[i,j]
-         loss: cost_im[i,j] = off_diagonal[i,j] hinge_im[i,j]";
+         loss: cost_im[i,j] = off_diagonal[i,j] hinge_im[i,j]
+         semi-hard: cost_s[i,j] = off_diagonal[i,j] [gap_s>0][i,j] hinge_s[i,j]
+         semi-hard: cost_im[i,j] = off_diagonal[i,j] [gap_im>0][i,j] hinge_im[i,j]
+         log-sum-exp: cost_s[i,j] = off_diagonal[i,j] relu(raw_s)[i,j]
+         log-sum-exp: cost_im[i,j] = off_diagonal[i,j] relu(raw_im)[i,j]
+         log-sum-exp: first_j[i] = argmax(off_diagonal[i,j] scaled_s[i,j])
+         log-sum-exp: first_i[j] = argmax(off_diagonal[i,j] scaled_im[i,j])
+         log-sum-exp: sum_s[i] = off_diagonal[i,j] exp(shifted_s)[i,j]
+         log-sum-exp: sum_im[j] = off_diagonal[i,j] exp(shifted_im)[i,j]
+         log-sum-exp: active_s[i,j] = [value_s>0][i] off_diagonal[i,j] exp(shifted_s)[i,j] [sum_s≠0]/sum_s[i]
+         log-sum-exp: active_im[i,j] = [value_im>0][j] off_diagonal[i,j] exp(shifted_im)[i,j] [sum_im≠0]/sum_im[j]";
     "mask-caption-side-only", "mask_same_image applied along the rows alone",
         "leave out the pairs with equal image_ids, in both directions",
         "loss: cost_im[i,j] = off_diagonal[i,j] hinge_im[i,j]";

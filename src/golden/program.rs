@@ -59,6 +59,13 @@ pub(crate) enum Program {
 pub(crate) struct Settings {
     pub margin: f64,
     pub max_violation: bool,
+    // The three ways between SH and MH are written only where they are not the default.
+    #[serde(skip_serializing_if = "is_one")]
+    pub hardest: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub temperature: f64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub semi_hard: bool,
     pub mask_same_image: bool,
     pub measure: Measure,
     pub use_abs: bool,
@@ -87,6 +94,16 @@ pub(crate) struct Settings {
     pub pool: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde passes it
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::float_cmp)] // as serde passes it; 0 is exact
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self::of(&Config::default(), 0)
@@ -99,6 +116,9 @@ impl Settings {
         Self {
             margin: config.margin,
             max_violation: config.max_violation,
+            hardest: config.hardest,
+            temperature: config.temperature,
+            semi_hard: config.semi_hard,
             mask_same_image: config.mask_same_image,
             measure: config.measure,
             use_abs: config.use_abs,
@@ -119,10 +139,22 @@ impl Settings {
         }
     }
 
+    /// Sets which negatives count.
+    pub(super) fn count(&mut self, violation: Violation) {
+        let default = Self { max_violation: true, hardest: 1, temperature: 0.0, semi_hard: false, ..self.clone() };
+        *self = match violation {
+            Violation::Sum => Self { max_violation: false, ..default },
+            Violation::Max => default,
+            Violation::Hardest(hardest) => Self { hardest, ..default },
+            Violation::LogSumExp(temperature) => Self { temperature, ..default },
+            Violation::SemiHard => Self { semi_hard: true, ..default },
+        };
+    }
+
     /// Margin and kind of the loss.
     #[must_use]
     pub(crate) fn hinge(&self) -> HingeLoss {
-        let violation = if self.max_violation { Violation::Max } else { Violation::Sum };
+        let violation = Violation::of(self.max_violation, self.hardest, self.temperature, self.semi_hard);
         HingeLoss { margin: self.margin, violation }
     }
 }
@@ -130,10 +162,11 @@ impl Settings {
 /// How far a case is from the places where its function is not smooth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Margins {
-    /// The smallest |hinge| that decides something.
+    /// The smallest |hinge| that decides something: of log-sum-exp, of a query; of semi-hard negatives, also the
+    /// smallest gap between a negative and the right pair.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hinge: Option<f64>,
-    /// The smallest gap between the two hardest negatives of a query.
+    /// The smallest gap between the hardest negative of a query, or the k-th, and the next.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hardest: Option<f64>,
     /// The smallest norm that is divided by.
@@ -195,8 +228,8 @@ impl Margins {
         }
     }
 
-    /// The smallest |hinge| of a negative before [·]₊, and the smallest gap between the two hardest
-    /// negatives of a query that has an active one (MH).
+    /// The smallest |hinge| before [·]₊ of a negative that may count, and the smallest gap between the last negative
+    /// that counts and the next.
     pub(super) fn see_loss<T: Real>(&mut self, hinge: HingeLoss, scores: &Array2<T>, image_ids: Option<&[usize]>) {
         let batch = scores.nrows();
         let negative = |i: usize, j: usize| i != j && image_ids.is_none_or(|ids| ids[i] != ids[j]);
@@ -204,20 +237,32 @@ impl Margins {
             for query in 0..batch {
                 let place = |other: usize| if rows { (query, other) } else { (other, query) };
                 let places = (0..batch).map(place).filter(|&(i, j)| negative(i, j));
-                let mut raw: Vec<f64> =
-                    places.map(|at| hinge.margin + scores[at].re() - scores[(query, query)].re()).collect();
+                let right = scores[(query, query)].re();
+                let mut scores: Vec<f64> = places.map(|at| scores[at].re()).collect();
+                if hinge.violation == Violation::SemiHard {
+                    for score in &scores {
+                        Self::see(&mut self.hinge, (score - right).abs());
+                    }
+                    scores.retain(|&score| score < right);
+                }
+                let mut raw: Vec<f64> = scores.iter().map(|score| hinge.margin + score - right).collect();
                 raw.sort_by(|a, b| b.total_cmp(a));
-                if hinge.violation == Violation::Max {
-                    raw.first().into_iter().for_each(|x| Self::see(&mut self.hinge, x.abs()));
-                    if let [first, second, ..] = raw[..]
-                        && first > 0.0
-                    {
-                        Self::see(&mut self.hardest, first - second);
+                let most = match hinge.violation {
+                    Violation::Sum => raw.len(),
+                    Violation::Max | Violation::SemiHard => 1,
+                    Violation::Hardest(most) => most,
+                    Violation::LogSumExp(temperature) => {
+                        let all: f64 = raw.iter().map(|x| libm::exp((x - raw[0]) / temperature)).sum();
+                        raw = raw.first().map(|most| most + temperature * libm::log(all)).into_iter().collect();
+                        1
                     }
-                } else {
-                    for x in raw {
-                        Self::see(&mut self.hinge, x.abs());
-                    }
+                };
+                raw.iter().take(most).for_each(|x| Self::see(&mut self.hinge, x.abs()));
+                if let [.., last, next] = raw[..raw.len().min(most.saturating_add(1))]
+                    && raw.len() > most
+                    && last > 0.0
+                {
+                    Self::see(&mut self.hardest, last - next);
                 }
             }
         }
@@ -250,11 +295,14 @@ impl Program {
             Self::GruCell | Self::Embedding | Self::Linear | Self::L2norm => &[],
             Self::Gru => &["num_layers"],
             Self::Scores => &["measure"],
-            Self::Loss => &["margin", "max_violation", "mask_same_image"],
+            Self::Loss => &["margin", "max_violation", "hardest", "temperature", "semi_hard", "mask_same_image"],
             Self::Optimiser => &["learning_rate", "grad_clip", "steps"],
             Self::Model => &[
                 "margin",
                 "max_violation",
+                "hardest",
+                "temperature",
+                "semi_hard",
                 "mask_same_image",
                 "measure",
                 "use_abs",

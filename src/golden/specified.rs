@@ -224,7 +224,7 @@ impl Specified<'_> {
         self.margins.see_loss(hinge, scores, image_ids);
         self.trace.real("mid.cost_s", &y.cost_s);
         self.trace.real("mid.cost_im", &y.cost_im);
-        if hinge.violation == Violation::Max {
+        if matches!(hinge.violation, Violation::Max | Violation::SemiHard) {
             // The index of the negative that counts; −1 if there is none.
             let hardest = |counts: ArrayView<'_, f64, ndarray::Ix2>| -> ndarray::Array1<f64> {
                 let place = |query: ndarray::ArrayView1<'_, f64>| query.iter().position(|&counts| counts > 0.0);
@@ -233,8 +233,13 @@ impl Specified<'_> {
             self.trace.add("mid.hardest_s", Kind::Index, &hardest(y.counts_s.view()));
             self.trace.add("mid.hardest_im", Kind::Index, &hardest(y.counts_im.t()));
         }
-        self.trace.add("mid.active_s", Kind::Mask, &y.counts_s);
-        self.trace.add("mid.active_im", Kind::Mask, &y.counts_im);
+        if matches!(hinge.violation, Violation::LogSumExp(_)) {
+            self.trace.real("mid.weight_s", &y.counts_s);
+            self.trace.real("mid.weight_im", &y.counts_im);
+        } else {
+            self.trace.add("mid.active_s", Kind::Mask, &y.counts_s);
+            self.trace.add("mid.active_im", Kind::Mask, &y.counts_im);
+        }
         self.trace.vector("out.loss", vec![y.loss]);
     }
 

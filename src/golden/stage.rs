@@ -275,7 +275,7 @@ impl Program {
             "mid.norm" | "out.y" | "in.x" if self == Self::L2norm => Step::Normalisation,
             "out.y" | "in.x" if self == Self::Linear => Step::Projection,
             "mid.cost_s" | "mid.cost_im" | "mid.hardest_s" | "mid.hardest_im" | "mid.active_s" | "mid.active_im"
-            | "out.loss" => Step::Loss,
+            | "mid.weight_s" | "mid.weight_im" | "out.loss" => Step::Loss,
             "opt.losses" => Step::LossesOfTheSteps,
             "opt.norms" | "opt.clip" => Step::Clipping,
             _ if ["opt.m.", "opt.v.", "opt.param."].iter().any(|start| name.starts_with(start)) => Step::Adam,

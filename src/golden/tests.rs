@@ -1025,7 +1025,7 @@ fn what_a_backend_cannot_be_handed_is_no_failure() {
 
 #[test]
 fn other_choices_among_ties_are_accepted_with_a_remark() {
-    for id in ["kink-mh-tie-row", "kink-mh-tie-column", "kink-mh-tie-both", "kink-mh-collapse"] {
+    for id in ["kink-mh-tie-row", "kink-mh-tie-column", "kink-mh-tie-both", "kink-mh-collapse", "kink-hardest-tie"] {
         let choices = crate::golden::ties::Choices::of(case(id), F32).unwrap().expect("a tie");
         let usual = choices.usual();
         for (k, gradient) in usual.iter().enumerate() {
@@ -1050,7 +1050,6 @@ fn other_choices_among_ties_are_accepted_with_a_remark() {
 #[test]
 fn the_plain_computation_and_the_model_on_the_tree_agree() {
     use crate::linalg::Write;
-    use crate::loss::{HingeLoss, Violation};
     use crate::model::{Architecture, Batch, Objective, Parameters, Pass, Vse};
     use crate::nn::{Mode, Module};
     use crate::optim::{Adam, clip_coefficient, global_norm};
@@ -1084,11 +1083,7 @@ fn the_plain_computation_and_the_model_on_the_tree_agree() {
         };
         let images: ndarray::Array2<f64> = golden.inputs["in.images"].clone().into_dimensionality().unwrap();
         let batch = Batch { images: images.into(), captions, image_ids };
-        let violation = if s.max_violation { Violation::Max } else { Violation::Sum };
-        let objective = Objective {
-            mask_same_image: s.mask_same_image,
-            ..Objective::new(HingeLoss { margin: s.margin, violation })
-        };
+        let objective = Objective { mask_same_image: s.mask_same_image, ..Objective::new(s.hinge()) };
         let mut see = |name: &str, found: ndarray::ArrayViewD<'_, f64>| {
             let expected = &golden.expected[name];
             assert_eq!(expected.shape(), found.shape(), "{}: {name}", golden.entry.id);
@@ -1180,6 +1175,9 @@ fn planted_gradients_are_the_derivatives_of_planted_outputs() {
         ("loss-mh-b7-m0.2", "out.loss", "", &["in.scores"]),
         ("loss-sh-masked-pair", "out.loss", "", &["in.scores"]),
         ("loss-mh-masked-pair", "out.loss", "", &["in.scores"]),
+        ("loss-hardest-2-masked", "out.loss", "", &["in.scores"]),
+        ("loss-log-sum-exp-masked", "out.loss", "", &["in.scores"]),
+        ("loss-semi-hard-masked", "out.loss", "", &["in.scores"]),
         ("conv-smallest", "out.y", "in.d_y", &["in.x"]),
         ("conv-all-equal", "out.y", "in.d_y", &["in.x"]),
         ("conv-tall-kernel-padded", "out.y", "in.d_y", &["in.x"]),
@@ -1371,6 +1369,8 @@ fn nonsense(case: &mut GoldenCase, found: &mut FoundTensors, dice: &mut Dice) {
                 "margin",
                 "mask_same_image",
                 "max_violation",
+                "hardest",
+                "temperature",
                 "stride",
                 "padding",
                 "kernel",

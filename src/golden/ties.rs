@@ -9,9 +9,11 @@
 //!
 //! ```text
 //! dS_ij = a_ij + b_ij  (i ≠ j),   dS_ii = −Σ_j a_ij − Σ_j b_ji
-//! MH: Σ_j a_ij = 1 over the tied choices of row i, likewise b along column j
+//! MH: Σ_j a_ij = 1 over the tied choices of row i, likewise b along column j; k hardest: what is left of k
 //! SH: a_ij, b_ij = 1 where the hinge is positive, 0 where it is not, from 0 to 1 where it is at its kink
 //! ```
+//!
+//! Log-sum-exp has no ties: its weights are smooth but for the hinge of a query.
 //!
 //! Whether such weights exist is a flow problem: what flows into the cells flows out to rows and columns.
 
@@ -23,6 +25,7 @@ use super::program::Program;
 use super::suite::GoldenCase;
 use super::tolerance::Profile;
 use crate::error::{Error, Result};
+use crate::loss::Violation;
 
 /// A hinge, or the gap between the two hardest negatives, may be on either side of its kink if it is nearer
 /// to it than this many tolerances of a score. It is 2 because both are differences of two scores.
@@ -35,7 +38,6 @@ const SLACK: [f64; 3] = [1e-12, 1e-2, 1e-6];
 #[derive(Clone, Debug)]
 pub(crate) struct Choices {
     batch: usize,
-    max: bool,
     /// For each query of each direction (rows, columns): the terms that may count.
     rows: Vec<Query>,
     columns: Vec<Query>,
@@ -51,8 +53,30 @@ struct Query {
     /// Terms that count.
     fixed: Vec<usize>,
     /// The least sum of the open weights, and the largest.
-    least: f64,
-    most: f64,
+    least: usize,
+    most: usize,
+}
+
+/// The terms of a query from its negatives and their hinges before [·]₊, of which `most` count.
+fn query_of(raw: &[(usize, f64)], most: usize, band: f64, tied: bool) -> Query {
+    let mut out = Query::default();
+    if tied && raw.iter().all(|(_, x)| *x <= 0.0) {
+        return out;
+    }
+    let sure = |x: f64| x > band || (tied && x > 0.0);
+    for &(other, x) in raw {
+        let ahead = raw.iter().filter(|(_, y)| *y > x + band).count();
+        let as_hard = raw.iter().filter(|(_, y)| *y >= x - band).count();
+        if sure(x) && as_hard <= most {
+            out.fixed.push(other);
+        } else if ahead < most && x > -band && (x > 0.0 || band > 0.0) {
+            out.open.push(other);
+            out.least += usize::from(sure(x));
+        }
+    }
+    let left = (most - out.fixed.len()).min(out.open.len());
+    (out.least, out.most) = (out.least.min(left), left);
+    out
 }
 
 impl Choices {
@@ -67,6 +91,14 @@ impl Choices {
             return Ok(None);
         }
         let settings = golden.settings()?;
+        let violation = settings.hinge().violation;
+        let low = violation == Violation::SemiHard;
+        let most = match violation {
+            Violation::Sum => usize::MAX,
+            Violation::Max | Violation::SemiHard => 1,
+            Violation::Hardest(most) => most,
+            Violation::LogSumExp(_) => return Ok(None),
+        };
         let scores = golden.inputs.get("in.scores").or_else(|| golden.expected.get("out.scores"));
         let Some(scores) = scores.and_then(|s| s.clone().into_dimensionality::<Ix2>().ok()) else { return Ok(None) };
         // How far two scores may be off together.
@@ -94,29 +126,13 @@ impl Choices {
         let negative = |i: usize, j: usize| i != j && ids.as_ref().is_none_or(|ids| ids[i] != ids[j]);
         let query = |rows: bool, query: usize| {
             let place = |other: usize| if rows { (query, other) } else { (other, query) };
+            let right = scores[(query, query)];
             let raw: Vec<(usize, f64)> = (0..batch)
                 .filter(|&other| negative(place(other).0, place(other).1))
-                .map(|other| (other, settings.margin + scores[place(other)] - scores[(query, query)]))
+                .filter(|&other| !low || scores[place(other)] < right)
+                .map(|other| (other, settings.margin + scores[place(other)] - right))
                 .collect();
-            let mut out = Query::default();
-            if settings.max_violation {
-                let hardest = raw.iter().map(|(_, x)| *x).fold(f64::NEG_INFINITY, f64::max);
-                let near = |x: f64| x >= hardest - band && x > -band && (x > 0.0 || band > 0.0);
-                if hardest > 0.0 || (hardest > -band && !tied) {
-                    out.open = raw.iter().filter(|(_, x)| near(*x)).map(|(other, _)| *other).collect();
-                    (out.least, out.most) = (if hardest > band || tied { 1.0 } else { 0.0 }, 1.0);
-                }
-            } else {
-                for (other, x) in raw {
-                    if x.abs() <= band && !tied {
-                        out.open.push(other);
-                    } else if x > 0.0 {
-                        out.fixed.push(other);
-                    }
-                }
-                out.most = out.open.len() as f64;
-            }
-            out
+            query_of(&raw, most, band, tied)
         };
         let slack = golden.entry.tensors.iter().find(|tensor| tensor.name == "out.loss");
         let slack = slack
@@ -124,7 +140,6 @@ impl Choices {
             .map_or(SLACK[2], |t| t.max.clamp(SLACK[0], SLACK[1]));
         Ok(Some(Self {
             batch,
-            max: settings.max_violation,
             rows: (0..batch).map(|i| query(true, i)).collect(),
             columns: (0..batch).map(|j| query(false, j)).collect(),
             slack,
@@ -138,8 +153,8 @@ impl Choices {
         if kind == "hardest" {
             let Ok(found) = found.view().into_dimensionality::<Ix1>() else { return false };
             return found.iter().zip(queries).all(|(&index, query)| {
-                let among = query.open.iter().any(|&other| other as f64 == index);
-                among || (index == -1.0 && query.least == 0.0)
+                let among = query.open.iter().chain(&query.fixed).any(|&other| other as f64 == index);
+                among || (index == -1.0 && query.least == 0 && query.fixed.is_empty())
             });
         }
         let Ok(found) = found.view().into_dimensionality::<Ix2>() else { return false };
@@ -150,26 +165,26 @@ impl Choices {
                 (x == 0.0 || x == 1.0)
                     && if terms.fixed.contains(&other) { x == 1.0 } else { x == 0.0 || terms.open.contains(&other) }
             };
-            let any = !self.max || terms.least == 0.0 || terms.open.iter().any(|&other| at(other) == 1.0);
-            any && (0..self.batch).all(right)
+            let taken = terms.open.iter().filter(|&&other| at(other) == 1.0).count();
+            taken >= terms.least && (0..self.batch).all(right)
         })
     }
 
     /// The gradients that backends usually give: for the first choice, the last, or equal shares.
     #[must_use]
     pub(crate) fn usual(&self) -> Vec<Array2<f64>> {
-        type Share = fn(&[usize]) -> Vec<(usize, f64)>;
+        type Share = fn(&[usize], usize) -> Vec<(usize, f64)>;
         let shares: [Share; 3] = [
-            |open| open.first().map(|&other| (other, 1.0)).into_iter().collect(),
-            |open| open.last().map(|&other| (other, 1.0)).into_iter().collect(),
-            |open| open.iter().map(|&other| (other, 1.0 / open.len() as f64)).collect(),
+            |open, most| open.iter().take(most).map(|&other| (other, 1.0)).collect(),
+            |open, most| open.iter().rev().take(most).map(|&other| (other, 1.0)).collect(),
+            |open, most| open.iter().map(|&other| (other, most as f64 / open.len() as f64)).collect(),
         ];
         let gradient = |share: Share| {
             let mut d = Array2::zeros((self.batch, self.batch));
             for (rows, queries) in [(true, &self.rows), (false, &self.columns)] {
                 for (query, terms) in queries.iter().enumerate() {
                     let fixed = terms.fixed.iter().map(|&other| (other, 1.0));
-                    for (other, weight) in fixed.chain(share(&terms.open)) {
+                    for (other, weight) in fixed.chain(share(&terms.open, terms.most)) {
                         d[if rows { (query, other) } else { (other, query) }] += weight;
                         d[(query, query)] -= weight;
                     }
@@ -211,7 +226,8 @@ impl Choices {
             }
         }
         // What each query must receive. The diagonal gives the sum for row i and column i.
-        let bounds: Vec<(f64, f64)> = self.rows.iter().chain(&self.columns).map(|q| (q.least, q.most)).collect();
+        let bounds: Vec<(f64, f64)> =
+            self.rows.iter().chain(&self.columns).map(|q| (q.least as f64, q.most as f64)).collect();
         let mut got = vec![0.0; 2 * n];
         let mut to_row: Vec<f64> = Vec::new();
         for &(row, column, amount, by_row, by_column) in &cells {
@@ -261,12 +277,11 @@ mod tests {
         let query = |open: &[usize]| Query {
             open: open.to_vec(),
             fixed: Vec::new(),
-            least: f64::from(u8::from(!open.is_empty())),
-            most: 1.0,
+            least: usize::from(!open.is_empty()),
+            most: 1,
         };
         Choices {
             batch: 3,
-            max: true,
             rows: vec![query(&[1, 2]), query(&[0]), query(&[0])],
             columns: vec![query(&[1, 2]), query(&[0]), query(&[])],
             slack: 1e-9,
@@ -294,6 +309,20 @@ mod tests {
         let mut diagonal = first.clone();
         diagonal[[1, 1]] += 1.0;
         assert!(!choices.accepts_gradient(&diagonal));
+    }
+
+    #[test]
+    fn of_the_k_hardest_those_that_tie_at_the_end_are_open() {
+        let raw = [(1, 0.5), (2, 0.25), (3, 0.25), (4, 0.125), (5, -0.5)];
+        let query = |most| query_of(&raw, most, 0.0, true);
+        let of = |most| (query(most).fixed, query(most).open, query(most).least, query(most).most);
+        assert_eq!(of(1), (vec![1], vec![], 0, 0));
+        assert_eq!(of(2), (vec![1], vec![2, 3], 1, 1));
+        assert_eq!(of(3), (vec![1, 2, 3], vec![], 0, 0));
+        assert_eq!(of(9), (vec![1, 2, 3, 4], vec![], 0, 0));
+        // A hinge that may be 0 may count or not.
+        let near = query_of(&[(1, 0.5), (2, 0.01)], 2, 0.02, false);
+        assert_eq!((near.fixed, near.open, near.least, near.most), (vec![1], vec![2], 0, 1));
     }
 
     #[test]

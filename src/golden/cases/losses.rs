@@ -3,6 +3,7 @@
 use ndarray::Array2;
 
 use super::{Case, Draw, Inputs, Program, Result, Sketch, lengths, named};
+use crate::loss::Violation;
 
 pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
     type Masked<'a> = (&'a str, bool, &'a [usize], f64, f64, &'a [&'static str]);
@@ -80,6 +81,50 @@ pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
             .apart(2e-4);
         cases.push(sketch.draw(|draw| named([("in.scores", draw.array((27, 27), 1.0).into_dyn())]))?);
     }
+    between(cases)
+}
+
+/// The losses between SH and MH.
+fn between(cases: &mut Vec<Case>) -> Result<()> {
+    const GROUPS: &[usize] = &[2, 2, 4, 4, 4, 1];
+    type Row<'a> = (&'a str, Violation, usize, f64, &'a [usize], &'a str);
+    use Violation::{Hardest, LogSumExp, SemiHard};
+    let all: [Row<'_>; 18] = [
+        ("hardest-2", Hardest(2), 6, 0.2, &[], "The 2 hardest"),
+        ("hardest-3", Hardest(3), 8, 0.2, &[], "The 3 hardest"),
+        ("hardest-2-zero-margin", Hardest(2), 7, 0.0, &[], "The 2 hardest"),
+        ("hardest-2-masked", Hardest(2), 6, 0.2, GROUPS, "The 2 hardest, captions of one image masked"),
+        ("hardest-more-than-there-are", Hardest(7), 4, 0.2, &[], "The 7 hardest of 3: all"),
+        ("hardest-2-one-pair", Hardest(2), 1, 0.2, &[], "The 2 hardest"),
+        ("log-sum-exp-0.1", LogSumExp(0.1), 6, 0.2, &[], "Log-sum-exp, τ = 0.1"),
+        ("log-sum-exp-0.5", LogSumExp(0.5), 8, 0.2, &[], "Log-sum-exp, τ = 0.5"),
+        ("log-sum-exp-zero-margin", LogSumExp(0.1), 7, 0.0, &[], "Log-sum-exp, τ = 0.1"),
+        ("log-sum-exp-masked", LogSumExp(0.1), 6, 0.2, GROUPS, "Log-sum-exp, τ = 0.1, captions of one image masked"),
+        ("log-sum-exp-0.01", LogSumExp(0.01), 5, 0.2, &[], "Log-sum-exp, τ = 0.01: exp(cost / τ) overflows f32"),
+        ("log-sum-exp-one-pair", LogSumExp(0.1), 1, 0.2, &[], "Log-sum-exp, τ = 0.1"),
+        ("semi-hard", SemiHard, 6, 0.2, &[], "Semi-hard"),
+        ("semi-hard-wide-margin", SemiHard, 8, 2.0, &[], "Semi-hard"),
+        ("semi-hard-few-below", SemiHard, 3, 0.5, &[], "Semi-hard; queries without a lower negative"),
+        ("semi-hard-masked", SemiHard, 6, 0.5, GROUPS, "Semi-hard, captions of one image masked"),
+        ("semi-hard-zero-margin", SemiHard, 5, 0.0, &[], "Semi-hard: nothing counts"),
+        ("semi-hard-one-pair", SemiHard, 1, 0.2, &[], "Semi-hard"),
+    ];
+    for (name, violation, batch, margin, ids, what) in all {
+        let note = format!("{what}; B = {batch}, α = {margin}, scores U(±1).");
+        let flags = [("one-pair", batch == 1), ("masked", !ids.is_empty())];
+        let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
+        let sketch = Sketch::new("loss", name, Program::Loss, &note)
+            .flags(&flags)
+            .with(|s| {
+                s.count(violation);
+                (s.margin, s.mask_same_image) = (margin, !ids.is_empty());
+            })
+            .apart(if batch == 1 { 0.0 } else { 0.01 });
+        cases.push(sketch.draw(|draw| match ids {
+            [] => named([("in.scores", draw.array((batch, batch), 1.0).into_dyn())]),
+            ids => masked(draw, ids),
+        })?);
+    }
     Ok(())
 }
 
@@ -87,16 +132,15 @@ fn masked(draw: &mut Draw, ids: &[usize]) -> Inputs {
     named([("in.scores", draw.array((ids.len(), ids.len()), 1.0).into_dyn()), ("in.image_ids", lengths(ids))])
 }
 
+/// A case of given scores: its name, loss, α, scores, flags and note.
+type Fixed<'a, L = Violation> = (&'a str, L, f64, &'a [&'a [f64]], &'a [&'static str], &'a str);
+
+const ONES: &[f64] = &[1.0; 4];
+const EQUAL: &[&[f64]] = &[ONES; 4];
+
 pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {
-    type Fixed<'a> = (&'a str, bool, f64, &'a [&'a [f64]], &'a [&'static str], &'a str);
-    const ONES: &[f64] = &[1.0; 4];
-    const EQUAL: &[&[f64]] = &[ONES; 4];
-    let matrix = |rows: &[&[f64]]| {
-        let width = rows[0].len();
-        Array2::from_shape_fn((rows.len(), width), |(i, j)| rows[i][j]).into_dyn()
-    };
     // Dyadic scores and margins: every difference is exact in any precision.
-    let all: [Fixed<'_>; 9] = [
+    let all: [Fixed<'_, bool>; 9] = [
         (
             "sh-kink",
             false,
@@ -169,10 +213,79 @@ pub(super) fn kinks_and_ties(cases: &mut Vec<Case>) -> Result<()> {
         ),
     ];
     for (name, max, margin, rows, flags, note) in all {
-        let sketch = Sketch::new("kink", name, Program::Loss, note)
-            .flags(flags)
-            .with(|s| (s.margin, s.max_violation) = (margin, max));
-        cases.push(sketch.draw(|_| named([("in.scores", matrix(rows))]))?);
+        let violation = if max { Violation::Max } else { Violation::Sum };
+        cases.push(fixed((name, violation, margin, rows, flags, note))?);
+    }
+    kinks_and_ties_between(cases)
+}
+
+fn kinks_and_ties_between(cases: &mut Vec<Case>) -> Result<()> {
+    let all: [Fixed<'_>; 6] = [
+        (
+            "hardest-tie",
+            Violation::Hardest(2),
+            0.25,
+            &[
+                &[0.25, 0.75, 0.625, 0.625],
+                &[0.125, 0.5, 0.375, 0.0],
+                &[0.625, 0.625, 0.75, 0.5625],
+                &[0.125, 0.5, 0.3125, 0.5],
+            ],
+            &["tie"],
+            "The second and the third hardest caption for image 0 are equally hard, and so are the images for caption 0.",
+        ),
+        (
+            "hardest-kink",
+            Violation::Hardest(2),
+            0.25,
+            &[&[0.75, 0.625, 0.5, 0.25], &[0.5, 0.75, 0.25, 0.5], &[0.0, 0.5, 0.75, 0.125], &[0.25, 0.5, 0.5, 0.75]],
+            &["kink"],
+            "The second hardest hinge is exactly 0.",
+        ),
+        (
+            "log-sum-exp-kink",
+            Violation::LogSumExp(0.5),
+            0.25,
+            &[&[0.75, 0.5], &[0.25, 0.75]],
+            &["kink"],
+            "One negative each: the value of image 0 and of caption 1 is exactly 0.",
+        ),
+        (
+            "log-sum-exp-collapse",
+            Violation::LogSumExp(0.5),
+            0.25,
+            EQUAL,
+            &[],
+            "All scores equal: loss 2B(α + τ ln(B - 1)), equal weights.",
+        ),
+        (
+            "semi-hard-equal",
+            Violation::SemiHard,
+            0.25,
+            &[&[0.5, 0.5, 0.3125], &[0.25, 0.5, 0.375], &[0.5, 0.375, 0.5]],
+            &["kink"],
+            "Scores that equal that of the right pair, which is not below it.",
+        ),
+        (
+            "semi-hard-collapse",
+            Violation::SemiHard,
+            0.25,
+            EQUAL,
+            &["kink"],
+            "All scores equal: none is below, nothing counts.",
+        ),
+    ];
+    for case in all {
+        cases.push(fixed(case)?);
     }
     Ok(())
+}
+
+fn fixed((name, violation, margin, rows, flags, note): Fixed<'_>) -> Result<Case> {
+    let sketch = Sketch::new("kink", name, Program::Loss, note).flags(flags).with(|s| {
+        s.count(violation);
+        s.margin = margin;
+    });
+    let scores = Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| rows[i][j]);
+    sketch.draw(|_| named([("in.scores", scores.clone().into_dyn())]))
 }

@@ -4,6 +4,7 @@ use ndarray::{arr1, s};
 
 use super::layers::padded;
 use super::{Case, Draw, Inputs, Measure, Program, Result, Settings, Sketch, add_layer, lengths, named, stream};
+use crate::loss::Violation;
 
 /// The sizes of a model's case.
 #[derive(Clone, Copy)]
@@ -225,6 +226,17 @@ fn many_words(cases: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
+/// A loss in a note.
+fn called(violation: Violation) -> String {
+    match violation {
+        Violation::Sum => "SH".into(),
+        Violation::Max => "MH".into(),
+        Violation::Hardest(most) => format!("The {most} hardest"),
+        Violation::LogSumExp(temperature) => format!("Log-sum-exp, τ = {temperature}"),
+        Violation::SemiHard => "Semi-hard".into(),
+    }
+}
+
 /// Models in which every two settings meet that meet in no case above; `every_pair_of_settings_occurs` lists what is
 /// missing.
 fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
@@ -234,24 +246,31 @@ fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
     const TALL: Sizes = Sizes { batch: 6, vocabulary: 6, word: 2, hidden: 2, joint: 6, features: 2, ..SIZES };
     const NARROW: Sizes = Sizes { batch: 6, hidden: 2, joint: 2, ..SIZES };
     const TAILS: Sizes = Sizes { steps: 5, word: 91, hidden: 29, joint: 31, features: 27, recurrent: 0.3, ..SIZES };
+    const SMALL: Sizes = Sizes { batch: 4, steps: 5, vocabulary: 7, hidden: 3, joint: 3, ..SIZES };
+    const SMALL_SQUARE: Sizes = Sizes { word: 3, features: 3, ..SMALL };
     use Measure::{Cosine, Order, OrderSquared};
-    // MH, absolute values, images not normalised, caption projection, mask; layers, steps, limit of the norm.
-    let all: [(&str, Sizes, Measure, [usize; 8]); 10] = [
-        ("settings-1", SQUARE, OrderSquared, [1, 0, 1, 1, 1, 2, 2, 100]),
-        ("settings-2", SQUARE, Order, [0, 1, 1, 0, 1, 3, 2, 0]),
-        ("settings-3", TALL, Cosine, [0, 1, 1, 1, 1, 3, 1, 100]),
-        ("settings-4", ONE_PAIR, OrderSquared, [1, 1, 1, 1, 1, 3, 2, 0]),
-        ("settings-5", SQUARE, OrderSquared, [0, 1, 0, 1, 1, 2, 0, 0]),
-        ("settings-6", NARROW, Order, [0, 0, 0, 0, 0, 1, 2, 100]),
-        ("settings-7", ONE_PAIR, Order, [0, 1, 1, 1, 1, 2, 0, 0]),
-        ("settings-8", SQUARE, OrderSquared, [1, 0, 0, 1, 0, 1, 1, 0]),
-        ("settings-9", SQUARE, OrderSquared, [0, 1, 1, 0, 1, 3, 0, 0]),
-        ("tails", TAILS, Order, [1, 0, 0, 1, 1, 1, 0, 0]),
+    use Violation::{Hardest, LogSumExp, Max, SemiHard, Sum};
+    // Absolute values, images not normalised, caption projection, mask; layers, steps, limit of the norm.
+    let all: [(&str, Sizes, Measure, Violation, [usize; 7]); 15] = [
+        ("settings-1", SQUARE, OrderSquared, Max, [0, 1, 1, 1, 2, 2, 100]),
+        ("settings-2", SQUARE, Order, Sum, [1, 1, 0, 1, 3, 2, 0]),
+        ("settings-3", TALL, Cosine, Sum, [1, 1, 1, 1, 3, 1, 100]),
+        ("settings-4", ONE_PAIR, OrderSquared, Max, [1, 1, 1, 1, 3, 2, 0]),
+        ("settings-5", SQUARE, OrderSquared, Sum, [1, 0, 1, 1, 2, 0, 0]),
+        ("settings-6", NARROW, Order, Sum, [0, 0, 0, 0, 1, 2, 100]),
+        ("settings-7", ONE_PAIR, Order, Sum, [1, 1, 1, 1, 2, 0, 0]),
+        ("settings-8", SQUARE, OrderSquared, Max, [0, 0, 1, 0, 1, 1, 0]),
+        ("settings-9", SQUARE, OrderSquared, Sum, [1, 1, 0, 1, 3, 0, 0]),
+        ("tails", TAILS, Order, Max, [0, 0, 1, 1, 1, 0, 0]),
+        ("hardest-2", SMALL, OrderSquared, Hardest(2), [0, 0, 0, 1, 1, 1, 1]),
+        ("hardest-3", Sizes { batch: 5, ..SMALL_SQUARE }, Cosine, Hardest(3), [0, 0, 0, 0, 1, 1, 0]),
+        ("log-sum-exp", SMALL_SQUARE, Order, LogSumExp(0.1), [1, 1, 1, 0, 2, 2, 100]),
+        ("semi-hard", SMALL, Cosine, SemiHard, [0, 1, 0, 0, 3, 0, 0]),
+        ("log-sum-exp-one-pair", Sizes { batch: 1, ..SMALL }, Cosine, LogSumExp(0.5), [0, 0, 0, 0, 1, 0, 0]),
     ];
-    for (name, sizes, measure, [max, abs, no_imgnorm, projection, mask, num_layers, steps, limit]) in all {
-        let settings = Settings {
+    for (name, sizes, measure, violation, [abs, no_imgnorm, projection, mask, num_layers, steps, limit]) in all {
+        let mut settings = Settings {
             measure,
-            max_violation: max == 1,
             use_abs: abs == 1,
             no_imgnorm: no_imgnorm == 1,
             caption_projection: projection == 1,
@@ -262,6 +281,7 @@ fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
             learning_rate: 1e-2,
             ..Settings::default()
         };
+        settings.count(violation);
         let flags = [
             ("unsorted", sizes.batch > 1),
             ("one-pair", sizes.batch == 1),
@@ -269,7 +289,8 @@ fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
             ("masked", mask == 1),
             ("tails", name == "tails"),
             ("square", sizes.word == sizes.hidden),
-            ("not-clipped", limit > 0),
+            ("not-clipped", limit > 1),
+            ("clipped", limit == 1),
             ("trajectory", steps > 1),
         ];
         let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
@@ -285,7 +306,7 @@ fn pairs_of_settings(cases: &mut Vec<Case>) -> Result<()> {
         let Sizes { batch, word, hidden, joint, features, .. } = sizes;
         let note = format!(
             "{}, {measure}{on}; {num_layers} layer(s), {steps} step(s); B = {batch}, E = {word}, H = {hidden}, D = {joint}, F = {features}.",
-            if max == 1 { "MH" } else { "SH" }
+            called(violation)
         );
         let mut sketch = Sketch::new("model", name, Program::Model, &note).flags(&flags);
         sketch.settings = settings.clone();

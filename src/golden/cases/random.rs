@@ -273,6 +273,14 @@ fn settings(draw: &mut Draw, program: Program) -> Settings {
         }
         _ => {}
     }
+    if matches!(program, Program::Loss | Program::Model) && settings.max_violation {
+        match draw.between(1, 6) {
+            1 => settings.hardest = draw.any(&[2, 3, 7]),
+            2 => settings.temperature = draw.any(&[0.02, 0.1, 0.5, 2.0]),
+            3 => settings.semi_hard = true,
+            _ => {}
+        }
+    }
     settings
 }
 

@@ -280,7 +280,8 @@ impl List<'_> {
     fn of_places(&mut self) {
         let (relation, candidates, family) = (self.relation, self.candidates, self.base.family.clone());
         let own = relation.out.letters();
-        let same = family.starts_with("loss") || family.starts_with("max") || family.starts_with("sum");
+        let same =
+            ["loss", "max", "sum", "hardest", "semi-hard", "log-sum-exp"].iter().any(|kind| family.starts_with(kind));
         for &letter in candidates.sizes.iter().filter(|&&letter| !same || letter == 'i') {
             for (power, text, cost) in [
                 (Power::Over, "is divided by", 1.3),
@@ -629,7 +630,9 @@ impl List<'_> {
 fn size_name(family: &str, letter: char) -> String {
     let kind = family.split(' ').next().unwrap_or_default();
     let name = match (kind, letter) {
-        ("loss" | "max" | "sum", _) | ("gru" | "words" | "last", 'b') => "the batch size B",
+        ("loss" | "max" | "sum" | "hardest" | "semi-hard" | "log-sum-exp", _) | ("gru" | "words" | "last", 'b') => {
+            "the batch size B"
+        }
         (_, 't') => "the number of steps T",
         ("gru" | "last", 'k') => "the hidden size H",
         ("gru", 'j') => "3H",

@@ -83,7 +83,8 @@ d.g[j,d] = - 2 d.s[i,j] v[i,j,d]";
 /// (HINGE-1), (HINGE-2)
 pub(super) const HINGES: &str = "
 hinge_s[i,j] = relu(margin[] + s[i,j] - s[i,i])
-hinge_im[i,j] = relu(margin[] + s[i,j] - s[j,j])
+hinge_im[i,j] = relu(margin[] + s[i,j] - s[j,j])";
+pub(super) const COSTS: &str = "
 cost_s[i,j] = wrong[i,j] hinge_s[i,j]
 cost_im[i,j] = wrong[i,j] hinge_im[i,j]";
 /// (MH-1)
@@ -92,6 +93,47 @@ hardest_s[i] = argmax(cost_s[i,j])
 hardest_im[j] = argmax(cost_im[i,j])
 active_s[i,hardest_s(i)] = 1
 active_im[hardest_im(j),j] = 1";
+/// (SEMI-1): the costs of the negatives below the right pair; then as (MH-1).
+pub(super) const COSTS_BELOW: &str = "
+gap_s[i,j] = s[i,i] - s[i,j]
+gap_im[i,j] = s[j,j] - s[i,j]
+cost_s[i,j] = wrong[i,j] [gap_s>0][i,j] hinge_s[i,j]
+cost_im[i,j] = wrong[i,j] [gap_im>0][i,j] hinge_im[i,j]";
+/// (KH-1): rank is the number of harder ones, or of as hard ones before; `before[k,j]` is 1 for k < j.
+pub(super) const MOST_HARDEST: &str = "
+ahead_s[i,j,k] = cost_s[i,k] - cost_s[i,j]
+rank_s[i,j] = [ahead_s>0][i,j,k] + before[k,j] [ahead_s≥0][i,j,k] - before[k,j] [ahead_s>0][i,j,k]
+room_s[i,j] = most[] - rank_s[i,j]
+ahead_im[i,j,k] = cost_im[k,j] - cost_im[i,j]
+rank_im[i,j] = [ahead_im>0][i,j,k] + before[k,i] [ahead_im≥0][i,j,k] - before[k,i] [ahead_im>0][i,j,k]
+room_im[i,j] = most[] - rank_im[i,j]
+active_s[i,j] = [room_s>0][i,j] [cost_s>0][i,j]
+active_im[i,j] = [room_im>0][i,j] [cost_im>0][i,j]";
+/// (LSE-1), (LSE-1′): active is the weight. Less the greatest, so that no exponential overflows.
+pub(super) const LOG_SUM_EXP: &str = "
+raw_s[i,j] = margin[] + s[i,j] - s[i,i]
+raw_im[i,j] = margin[] + s[i,j] - s[j,j]
+cost_s[i,j] = wrong[i,j] relu(raw_s)[i,j]
+cost_im[i,j] = wrong[i,j] relu(raw_im)[i,j]
+scaled_s[i,j] = raw_s[i,j] 1/temperature[]
+scaled_im[i,j] = raw_im[i,j] 1/temperature[]
+first_j[i] = argmax(wrong[i,j] scaled_s[i,j])
+first_i[j] = argmax(wrong[i,j] scaled_im[i,j])
+top_s[i,first_j(i)] = 1
+top_im[first_i(j),j] = 1
+most_s[i] = top_s[i,j] scaled_s[i,j]
+most_im[j] = top_im[i,j] scaled_im[i,j]
+shifted_s[i,j] = scaled_s[i,j] - most_s[i]
+shifted_im[i,j] = scaled_im[i,j] - most_im[j]
+sum_s[i] = wrong[i,j] exp(shifted_s)[i,j]
+sum_im[j] = wrong[i,j] exp(shifted_im)[i,j]
+log_s[i] = ln(sum_s)[i] + most_s[i]
+log_im[j] = ln(sum_im)[j] + most_im[j]
+value_s[i] = relu(temperature[] log_s[i])
+value_im[j] = relu(temperature[] log_im[j])
+active_s[i,j] = [value_s>0][i] wrong[i,j] exp(shifted_s)[i,j] [sum_s≠0]/sum_s[i]
+active_im[i,j] = [value_im>0][j] wrong[i,j] exp(shifted_im)[i,j] [sum_im≠0]/sum_im[j]
+loss[] = value_s[i] + value_im[j]";
 /// (SH-1)
 pub(super) const ALL_COUNT: &str = "
 active_s[i,j] = [cost_s>0][i,j]

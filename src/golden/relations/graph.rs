@@ -10,6 +10,7 @@ use crate::golden::difference::lengths_of;
 use crate::golden::inputs::{EMBED, FC, PROJ, parameter_names, rnn};
 use crate::golden::program::{Program, Settings};
 use crate::golden::suite::GoldenCase;
+use crate::loss::Violation;
 use crate::similarity::Measure;
 
 /// How a tensor is seen by the equations.
@@ -545,21 +546,57 @@ impl Builder<'_> {
         self.give("eye", pairs(&|i, j| i == j));
         self.give("per_pair", ArrayD::from_elem(IxDyn(&[]), 1.0 / shape.0.max(1) as f64));
         self.give("margin", ArrayD::from_elem(IxDyn(&[]), self.settings.margin));
-        let mut leaves = vec![("s", s), ("loss", "out.loss")];
-        let names = ["cost_s", "cost_im", "active_s", "active_im", "hardest_s", "hardest_im"];
-        let tensors = names.map(|name| format!("mid.{name}"));
-        leaves.extend(names.iter().copied().zip(tensors.iter().map(String::as_str)));
-        let kind = if self.settings.max_violation { "max" } else { "sum" };
-        let active = if self.settings.max_violation { text::HARDEST } else { text::ALL_COUNT };
-        self.equations("loss", "", text::HINGES, &leaves);
-        self.equations(kind, "", active, &leaves);
-        self.equations("loss", "", text::LOSS, &leaves);
-        let loss = self.graph.groups.iter().position(|group| group.kind == "loss").expect("added");
-        self.graph.groups[loss].leaves.insert("loss".into(), Leaf { tensor: "out.loss".into(), view: View::Scalar });
+        let leaves = self.loss_leaves(s);
+        let violation = self.settings.hinge().violation;
+        match violation {
+            Violation::LogSumExp(temperature) => {
+                self.give("temperature", ArrayD::from_elem(IxDyn(&[]), temperature));
+                for top in ["top_s", "top_im"] {
+                    self.graph.shapes.insert(format!("log-sum-exp..{top}"), vec![shape.0, shape.1]);
+                }
+                self.viewed("log-sum-exp", "", text::LOG_SUM_EXP, &leaves);
+                return;
+            }
+            Violation::Hardest(most) => {
+                self.give("most", ArrayD::from_elem(IxDyn(&[]), most as f64));
+                self.give("before", pairs(&|i, j| i < j));
+            }
+            Violation::Sum | Violation::Max | Violation::SemiHard => {}
+        }
+        self.viewed("loss", "", text::HINGES, &leaves);
+        let (kind, costs, active) = match violation {
+            Violation::SemiHard => ("semi-hard", "semi-hard", [text::COSTS_BELOW, text::HARDEST]),
+            Violation::Hardest(_) => ("hardest", "loss", [text::COSTS, text::MOST_HARDEST]),
+            Violation::Max => ("max", "loss", [text::COSTS, text::HARDEST]),
+            Violation::Sum | Violation::LogSumExp(_) => ("sum", "loss", [text::COSTS, text::ALL_COUNT]),
+        };
+        self.viewed(costs, "", active[0], &leaves);
+        self.viewed(kind, "", active[1], &leaves);
+        self.viewed("loss", "", text::LOSS, &leaves);
+    }
+
+    /// S and the tensors of the loss. What counts is `active`, or with log-sum-exp a weight.
+    fn loss_leaves(&self, s: &str) -> Vec<(&'static str, String, View)> {
+        let violation = self.settings.hinge().violation;
+        let active = if matches!(violation, Violation::LogSumExp(_)) { "weight" } else { "active" };
+        let mut leaves = vec![("s", s.to_owned(), View::Whole), ("loss", "out.loss".to_owned(), View::Scalar)];
+        for name in ["cost_s", "cost_im", "hardest_s", "hardest_im"] {
+            leaves.push((name, format!("mid.{name}"), View::Whole));
+        }
+        for (name, side) in [("active_s", "s"), ("active_im", "im")] {
+            leaves.push((name, format!("mid.{active}_{side}"), View::Whole));
+        }
+        if violation == Violation::SemiHard {
+            // The hinges are those of the group of every loss.
+            leaves.extend(["hinge_s", "hinge_im"].map(|name| (name, format!("loss..{name}"), View::Whole)));
+        }
+        leaves
     }
 
     fn loss_back(&mut self, s: &str, ds: &str) {
-        self.equations("loss", "", text::LOSS_BACK, &[("s", s), ("d.s", ds)]);
+        let mut leaves = self.loss_leaves(s);
+        leaves.push(("d.s", ds.to_owned(), View::Whole));
+        self.viewed("loss", "", text::LOSS_BACK, &leaves);
     }
 
     fn model(&mut self) {
@@ -744,7 +781,7 @@ const ASIDE: [&str; 20] = [
 pub(super) const STATES: [&str; 7] = ["m_all0", "v_all0", "q0", "m_new0", "v_new0", "so_far0", "largest0"];
 
 /// Leaves that follow from the settings and inputs.
-pub(super) const GIVEN: [&str; 20] = [
+pub(super) const GIVEN: [&str; 23] = [
     "end",
     "padded_end",
     "one_before_end",
@@ -757,6 +794,9 @@ pub(super) const GIVEN: [&str; 20] = [
     "every",
     "eye",
     "margin",
+    "most",
+    "before",
+    "temperature",
     "beta1",
     "beta2",
     "correct_m",

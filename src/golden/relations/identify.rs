@@ -157,7 +157,8 @@ fn coefficients(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     let mut edit = base.clone();
     let mut parts = Vec::new();
     for (term, &c) in edit.relation.terms.iter_mut().zip(&found) {
-        let c = plain(c);
+        // Next to the others it is what rounding leaves of 0.
+        let c = if c.abs() < 1e-7 { 0.0 } else { plain(c) };
         if (c - 1.0).abs() > PLAIN {
             parts.push(format!("{} times {term}", short(c)));
         }

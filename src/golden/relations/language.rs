@@ -58,13 +58,16 @@ pub(crate) enum Function {
     HardSigmoid,
     /// clip(x / 6 + 0.5, 0, 1)
     HardSigmoidSix,
+    Exp,
+    /// ln x
+    Log,
 }
 
 use Function as F;
 
 impl Function {
     /// Each with its text; `@` is the argument.
-    const TEXTS: [(Self, &'static str); 25] = [
+    const TEXTS: [(Self, &'static str); 27] = [
         (F::Identity, "@"),
         (F::Sigmoid, "σ(@)"),
         (F::Tanh, "tanh(@)"),
@@ -90,11 +93,13 @@ impl Function {
         (F::Softplus, "log(1+exp(@))"),
         (F::HardSigmoid, "clip(0.2@+0.5)"),
         (F::HardSigmoidSix, "clip(@/6+0.5)"),
+        (F::Exp, "exp(@)"),
+        (F::Log, "ln(@)"),
     ];
 
-    /// All of them.
+    /// All of them but those of (LSE-1) alone.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        Self::TEXTS.iter().map(|&(function, _)| function)
+        Self::TEXTS.iter().map(|&(function, _)| function).filter(|function| !matches!(function, F::Exp | F::Log))
     }
 
     fn text(self) -> &'static str {
@@ -163,6 +168,8 @@ impl Function {
             F::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
             F::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
             F::HardSigmoidSix => (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            F::Exp => libm::exp(x),
+            F::Log => libm::log(x),
         }
     }
 
@@ -192,9 +199,16 @@ impl Function {
             F::Softplus => x.sigmoid(),
             F::HardSigmoid => 0.2 * when((0.2 * x + 0.5).abs() < 1.0 && 0.2 * x + 0.5 > 0.0),
             F::HardSigmoidSix => when((x / 6.0 + 0.5).abs() < 1.0 && x / 6.0 + 0.5 > 0.0) / 6.0,
-            F::Sign | F::Positive | F::NotNegative | F::Root | F::MinusRoot | F::InverseOrZero | F::RootPlusEpsilon => {
-                0.0
-            }
+            F::Exp => libm::exp(x),
+            F::Log if x > 0.0 => 1.0 / x,
+            F::Sign
+            | F::Positive
+            | F::NotNegative
+            | F::Root
+            | F::MinusRoot
+            | F::InverseOrZero
+            | F::RootPlusEpsilon
+            | F::Log => 0.0,
         }
     }
 }

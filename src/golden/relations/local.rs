@@ -66,7 +66,7 @@ pub(super) fn sites(place: usize, case: &Case<'_>, report: &CaseReport) -> Vec<S
     let mut sites = Vec::new();
     for (number, equation) in case.graph.equations.iter().enumerate() {
         // Of several hardest negatives a backend may take any.
-        if tie && equation.family.starts_with("max ") {
+        if tie && ["max ", "hardest ", "semi-hard "].iter().any(|kind| equation.family.starts_with(kind)) {
             continue;
         }
         let Some(judged) = report.tensors.iter().find(|tensor| tensor.name == equation.tensor) else { continue };

@@ -5,6 +5,7 @@ use std::fmt;
 use super::language::{At, Factor, GATES};
 use super::local::Site;
 use super::values::Case;
+use crate::loss::Violation;
 
 /// A test of one index of an axis of a given size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,6 +446,14 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
     flag("padding", settings.padding > 0);
     flag("training", settings.training);
     flag("stride", settings.stride > 1);
+    if keys.contains(&"max_violation") {
+        match settings.hinge().violation {
+            Violation::Hardest(_) => facts.push("cases with hardest > 1".into()),
+            Violation::LogSumExp(_) => facts.push("cases with a temperature".into()),
+            Violation::SemiHard => facts.push("cases with semi_hard".into()),
+            Violation::Sum | Violation::Max => {}
+        }
+    }
     if keys.contains(&"measure") {
         facts.push(format!("cases with measure = {}", settings.measure));
     }

@@ -61,6 +61,7 @@ fn the_search_says_what_is_wrong() {
         ("norm-backward-without-projection", "d.x", "lacks the term y[n,d] along[n] 1/norm[n]"),
         ("scores-halved", "s", "is divided by the root of the dimension D"),
         ("mean-over-batch", "loss", "is divided by the batch size B"),
+        ("semi-hard-ignored", "cost_s", "lacks the factor [gap_s[i,j]>0]"),
         ("gradient-rows-only", "d.s", "0 times active_im[i,j]"),
         ("clip-without-epsilon", "clip", "takes 1/norms[s] for 1/(norms[s]+1e-6)"),
         ("adam-epsilon-dropped", "p", "√(x)"),
