@@ -1,8 +1,8 @@
 //! A change that holds for a part of a sum: which part is read off from the numbers.
 //!
-//! A relation is linear in each of its summands. With N_s the summand s and C_s what it is with the change, a backend
-//! with the change in the summands P has Σ_s N_s + Σ_{s ∈ P} (C_s − N_s): sums over P are compared with what is wrong
-//! with a few elements, for all ranges and groups P. What agrees there is tested like any change.
+//! A relation is linear in each of its summands. If a change makes another number of each, a backend with the change in
+//! a part P of them is wrong by the sum, over P, of the differences. These sums are compared with what is wrong with a
+//! few elements, for all ranges and groups P. What agrees there is tested like any change.
 
 use ndarray::{ArrayD, Axis as Dimension, IxDyn};
 
@@ -175,11 +175,14 @@ impl<'f, 'a> Probe<'f, 'a> {
         }
         for change in edits {
             let Some(term) = only_term(relation, change, i) else { continue };
-            let mut edit = change.clone();
-            edit.relation.terms = relation.terms.clone();
+            let mut edit = Edit { relation: relation.clone(), ..change.clone() };
             edit.relation.terms.push(term);
             let last = relation.terms.len();
             let Some(changed) = self.summands(&edit.relation, last, over) else { continue };
+            // Summands of 0 are left out.
+            if changed.iter().flatten().all(|x| *x == 0.0) {
+                continue;
+            }
             let difference = |(changed, own): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
                 changed.iter().zip(own).map(|(changed, own)| changed - own).collect()
             };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::graph::Group;
 use super::language::{At, Factor, GATES};
 use super::local::Site;
 use super::values::Case;
@@ -487,13 +488,7 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
             facts.push("cases where E = 3H".into());
         }
     } else if !part.is_empty() {
-        let parameters: Vec<&str> =
-            case.graph.groups.iter().filter(|g| g.kind == kind).map(|g| g.part.as_str()).collect();
-        if kind == "adam" && parameters.first() == Some(&part) {
-            facts.push("the first parameter".into());
-        } else if kind == "adam" && parameters.last() == Some(&part) {
-            facts.push("the last parameter".into());
-        }
+        facts.extend(end_of_parameters(case, kind, part));
         facts.push(match part {
             "image" => "the image side".into(),
             "caption" => "the caption side".into(),
@@ -532,6 +527,16 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
         });
     }
     facts
+}
+
+/// Whether a group of the optimiser is that of the first or the last parameter.
+fn end_of_parameters(case: &Case<'_>, kind: &str, part: &str) -> Option<String> {
+    let mut parts = case.graph.groups.iter().filter(|group| group.kind == "adam" && kind == "adam");
+    let is = |group: Option<&Group>| group.is_some_and(|group| group.part == part);
+    if is(parts.next()) {
+        return Some("the first parameter".into());
+    }
+    is(parts.next_back()).then(|| "the last parameter".into())
 }
 
 /// The letters along which a factor may be read elsewhere.

@@ -34,7 +34,9 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         }
         families.push(equation.family.clone());
         let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
-        if place != first.equation {
+        if place == first.equation {
+            own.extend(in_parts(family, &own));
+        } else {
             own.retain(|edit| edit.whole == Whole::Kept);
             let mut placed = in_places(&own);
             for edit in own.iter_mut().chain(&mut placed) {
@@ -42,14 +44,17 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
                 edit.cost += 0.1;
             }
             unwritten.extend(placed);
-        } else {
-            own.extend(in_parts(family, &own));
         }
         all.extend(own);
     }
-    let stages: [&dyn Fn() -> Vec<Edit>; 3] = [&|| all.clone(), &|| unwritten.clone(), &|| identify::fitted(family)];
-    let fits = stages.iter().map(|edits| best(family, &edits())).find(|fits| !fits.is_empty());
-    fits.unwrap_or_else(|| identify::weights(family).into_iter().collect())
+    let mut fits = best(family, &all);
+    if fits.is_empty() {
+        fits = best(family, &unwritten);
+    }
+    if fits.is_empty() {
+        fits = best(family, &identify::fitted(family));
+    }
+    if fits.is_empty() { identify::weights(family).into_iter().collect() } else { fits }
 }
 
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {

@@ -1,6 +1,8 @@
 //! The relations and the search over them, on backends with planted mistakes.
 
-use super::{F32, backend, check, honest, valid, wrong};
+use ndarray::{Array1, ArrayD, ArrayViewD, Axis, IxDyn};
+
+use super::{F32, backend, check, honest, right, valid, wrong};
 use crate::golden::Arithmetic;
 use crate::golden::compare::{Found, FoundTensors, Status, check_case};
 use crate::golden::diagnose::Checked;
@@ -9,6 +11,7 @@ use crate::golden::plain::Kind;
 use crate::golden::program::Program;
 use crate::golden::relations::findings::{Finding, Given, findings};
 use crate::golden::relations::planted::{Planting, Until, Way};
+use crate::golden::suite::GoldenCase;
 use crate::golden::tolerance::Profile;
 
 /// The cases on which the search is tested, without the long ones.
@@ -122,6 +125,66 @@ fn what_no_list_has_is_read_off_or_located() {
     });
     let words = found(&noise);
     assert!(words[0].tensor == "words" && words[0].says.is_empty(), "{:?}", words[0].says);
+}
+
+/// A backend of one program that is wrong in one tensor.
+fn spoiled(program: Program, spoil: impl Fn(&GoldenCase, &mut FoundTensors)) -> Vec<Finding> {
+    let cases = valid().filter(|case| case.entry.program == program);
+    let checked: Vec<Checked> = cases
+        .map(|case| {
+            let mut found = right(case);
+            spoil(case, &mut found);
+            check(case, found, F32)
+        })
+        .collect();
+    found(&checked)
+}
+
+/// A change holds for some summands alone: left out, read elsewhere, or of any weight.
+#[test]
+fn a_part_of_a_sum_is_read_off() {
+    let norms = spoiled(Program::L2norm, |case, found| {
+        let x = &case.inputs["in.x"];
+        let norm = |row: ArrayViewD<'_, f64>| row.iter().take(5).map(|x| x * x).sum::<f64>().sqrt();
+        found.get_mut("mid.norm").unwrap().values = x.outer_iter().map(norm).collect::<Array1<f64>>().into_dyn();
+    });
+    let norm = norms.iter().find(|finding| finding.tensor == "norm").unwrap();
+    assert_eq!(norm.says, ["leaves out the summands with d ≥ 5"]);
+
+    // The second tile of 8 columns is still the first.
+    let scores = spoiled(Program::Scores, |case, found| {
+        if case.settings().unwrap().measure != crate::similarity::Measure::Cosine {
+            return;
+        }
+        let [f, g] = ["in.image_embedding", "in.caption_embedding"].map(|name| &case.inputs[name]);
+        let stale = |d: usize| if (8..16).contains(&d) { d - 8 } else { d };
+        let sum = |at: IxDyn| (0..f.shape()[1]).map(|d| f[[at[0], stale(d)]] * g[[at[1], d]]).sum::<f64>();
+        let s = &mut found.get_mut("out.scores").unwrap().values;
+        *s = ArrayD::from_shape_fn(s.raw_dim(), sum);
+    });
+    let expected = "takes f[i,d−8] for f[i,d] in the summands with 8 ≤ d < 16";
+    assert!(scores[0].says.iter().any(|says| says == expected), "{:?}", scores[0].says);
+
+    let words = spoiled(Program::Embedding, |case, found| {
+        let [ids, lengths, d] = ["in.captions", "in.lengths", "in.d_words"].map(|name| &case.inputs[name]);
+        if lengths.len() > 1 && lengths[[1]] > 1.0 {
+            let table = &mut found.get_mut("grad.txt_enc.embed.weight").unwrap().values;
+            let mut row = table.index_axis_mut(Axis(0), ids[[1, 1]] as usize);
+            row -= &d.index_axis(Axis(0), 1).index_axis(Axis(0), 1);
+        }
+    });
+    let says = &words[0].says;
+    assert!(says[0].starts_with("leaves out the summands with (b, t) = (1, 1) (read off in "), "{says:?}");
+}
+
+/// Where a coefficient of clipping is 1 and should be less, many changes of its argument give that: none is named.
+#[test]
+fn nothing_is_named_where_a_function_is_flat() {
+    let clipped = spoiled(Program::Optimiser, |_, found| {
+        found.get_mut("opt.clip").unwrap().values.mapv_inplace(|x| if x < 0.5 { 1.0 } else { x });
+    });
+    let clip = clipped.iter().find(|finding| finding.tensor == "clip").unwrap();
+    assert!(clip.says.iter().all(|says| says.starts_with("is 1")), "{:?}", clip.says);
 }
 
 /// Where the values between are not written, the finding says so, and which of them to write.
