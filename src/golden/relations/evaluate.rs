@@ -1,5 +1,6 @@
 //! The value of a relation, from the values of its leaves.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, Axis as Dimension, Dimension as _, IxDyn, Slice};
@@ -197,6 +198,21 @@ pub(super) fn by_falling_length(lengths: &[usize]) -> Vec<usize> {
     rows
 }
 
+/// A factor, summed over the letters that neither the result nor another factor has.
+fn summed_alone<'a>(letters: &[char], factors: &'a [Lettered], k: usize) -> Cow<'a, Lettered> {
+    let mut factor = Cow::Borrowed(&factors[k]);
+    let is_used = |letter: &char| {
+        let mut others = factors.iter().enumerate().filter(|(other, _)| *other != k);
+        letters.contains(letter) || others.any(|(_, other)| other.letters.contains(letter))
+    };
+    while let Some(axis) = factor.letters.iter().position(|letter| !is_used(letter)).filter(|_| factors.len() > 1) {
+        let mut left = factor.letters.clone();
+        left.remove(axis);
+        factor = Cow::Owned(Lettered { letters: left, values: factor.values.sum_axis(Dimension(axis)) });
+    }
+    factor
+}
+
 /// Adds c · Σ Π factors to `sum`, which has these letters with these sizes: the sum is over all other letters. None if
 /// a letter has two sizes.
 pub(super) fn contract(
@@ -207,7 +223,8 @@ pub(super) fn contract(
     sum: &mut [f64],
 ) -> Option<()> {
     let mut all: Vec<(char, usize)> = letters.iter().copied().zip(sizes.iter().copied()).collect();
-    for factor in factors {
+    let factors: Vec<Cow<'_, Lettered>> = (0..factors.len()).map(|k| summed_alone(letters, factors, k)).collect();
+    for factor in &factors {
         for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()) {
             match all.iter().find(|(l, _)| *l == letter) {
                 Some(&(_, known)) if known != size => return None,

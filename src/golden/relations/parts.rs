@@ -6,6 +6,8 @@
 
 use ndarray::{ArrayD, Axis as Dimension, IxDyn};
 
+use rayon::prelude::*;
+
 use super::changed::numbers;
 use super::edits::{Edit, Order, Summands, Weight, Whole};
 use super::family::Family;
@@ -19,7 +21,7 @@ use super::values::Case;
 const ELEMENTS: usize = 8;
 const FEWEST: usize = 3;
 /// Sums with more summands, those of all elements together, are left out.
-const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 16;
 /// Changes that cost more are not tried in a part.
 const PLAIN: f64 = 1.6;
 
@@ -173,40 +175,45 @@ impl<'f, 'a> Probe<'f, 'a> {
                 found.push(edit);
             }
         }
-        for change in edits {
-            let Some(term) = only_term(relation, change, i) else { continue };
-            let mut edit = Edit { relation: relation.clone(), ..change.clone() };
-            edit.relation.terms.push(term);
-            let last = relation.terms.len();
-            let Some(changed) = self.summands(&edit.relation, last, over) else { continue };
-            // Summands of 0 are left out.
-            if changed.iter().flatten().all(|x| *x == 0.0) {
-                continue;
-            }
-            let difference = |(changed, own): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
-                changed.iter().zip(own).map(|(changed, own)| changed - own).collect()
-            };
-            let differences: Vec<Vec<f64>> = changed.iter().zip(&own).map(difference).collect();
-            // Without a factor, one summand in the place of all.
-            if change.relation.terms[i].factors.len() < relation.terms[i].factors.len() {
-                for k in self.instead(&own, &changed) {
-                    let mut edit = change.clone();
-                    let summands = over.summands(Test::Is(k));
-                    edit.weights.push(Weight { term: i, summands, inside: 1.0, outside: 0.0 });
-                    edit.says = format!("{}, and has the summand with {} alone", edit.says, over.says(Test::Is(k)));
-                    edit.cost += 0.7;
-                    found.push(edit);
-                }
-            }
-            for test in self.agreeing(&differences, over) {
-                let mut edit = edit.clone();
-                let summands = over.summands(test);
-                edit.weights.push(Weight { term: i, summands, inside: 0.0, outside: 1.0 });
-                edit.weights.push(Weight { term: last, summands, inside: 1.0, outside: 0.0 });
-                edit.says = format!("{} in the summands with {}", edit.says, over.says(test));
-                edit.cost += 0.4 * test.cost();
+        found.par_extend(edits.par_iter().flat_map_iter(|change| self.with(relation, i, over, change, &own)));
+        found
+    }
+
+    /// A change of a term in parts of its sum.
+    fn with(&self, relation: &Relation, i: usize, over: Over, change: &Edit, own: &[Vec<f64>]) -> Vec<Edit> {
+        let mut found = Vec::new();
+        let Some(term) = only_term(relation, change, i) else { return found };
+        let mut edit = Edit { relation: relation.clone(), ..change.clone() };
+        edit.relation.terms.push(term);
+        let last = relation.terms.len();
+        let Some(changed) = self.summands(&edit.relation, last, over) else { return found };
+        // Summands of 0 are left out.
+        if changed.iter().flatten().all(|x| *x == 0.0) {
+            return found;
+        }
+        let difference = |(changed, own): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+            changed.iter().zip(own).map(|(changed, own)| changed - own).collect()
+        };
+        let differences: Vec<Vec<f64>> = changed.iter().zip(own).map(difference).collect();
+        // Without a factor, one summand in the place of all.
+        if change.relation.terms[i].factors.len() < relation.terms[i].factors.len() {
+            for k in self.instead(own, &changed) {
+                let mut edit = change.clone();
+                let summands = over.summands(Test::Is(k));
+                edit.weights.push(Weight { term: i, summands, inside: 1.0, outside: 0.0 });
+                edit.says = format!("{}, and has the summand with {} alone", edit.says, over.says(Test::Is(k)));
+                edit.cost += 0.7;
                 found.push(edit);
             }
+        }
+        for test in self.agreeing(&differences, over) {
+            let mut edit = edit.clone();
+            let summands = over.summands(test);
+            edit.weights.push(Weight { term: i, summands, inside: 0.0, outside: 1.0 });
+            edit.weights.push(Weight { term: last, summands, inside: 1.0, outside: 0.0 });
+            edit.says = format!("{} in the summands with {}", edit.says, over.says(test));
+            edit.cost += 0.4 * test.cost();
+            found.push(edit);
         }
         found
     }
