@@ -7,7 +7,7 @@
 //! | `evaluate`, `values` | what a relation gives, on the backend's own values |
 //! | `local` | which relations do not hold |
 //! | `edits`, `changed`, `places` | single changes of a relation, what they give, and where they may hold |
-//! | `family`, `identify`, `search` | the cheapest change that gives the backend's values in all cases |
+//! | `family`, `parts`, `identify`, `search` | the cheapest change that gives the backend's values in all cases |
 //! | `simulate`, [`planted`] | a whole case computed by its relations, forward and backward, with known mistakes |
 //! | [`findings`] | the explanation of a red check |
 

@@ -52,7 +52,7 @@ use super::checkpoint::{Checkpoint, FolderState, load_model};
 use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::escape;
-use crate::files::{folder_of, hex, read_text};
+use crate::files::{folder_of, hex, read_bytes, read_text};
 use crate::model::{Config, Parameters, ValidConfig};
 use crate::optim::Adam;
 
@@ -264,7 +264,7 @@ impl Run {
                 disk(|| file.sync_all())
             };
             cut().map_err(|e| Error::io(&path, "write", e))?;
-            let lines = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
+            let lines = read_bytes(&path, state.bytes)?;
             let (path, records) = (self.folder.path.join(EVENTS), tensorboard::records(&lines, true));
             let rewrite = || {
                 let mut file = disk(|| File::options().write(true).create(true).truncate(false).open(&path))?;
