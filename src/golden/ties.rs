@@ -57,7 +57,7 @@ struct Query {
     most: usize,
 }
 
-/// The terms of a query from its negatives and their hinges before [·]₊, of which `most` count.
+/// The terms of a query from its negatives and their hinges before [·]₊; `most` of them count.
 fn query_of(raw: &[(usize, f64)], most: usize, band: f64, tied: bool) -> Query {
     let mut out = Query::default();
     if tied && raw.iter().all(|(_, x)| *x <= 0.0) {

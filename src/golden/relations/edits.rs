@@ -185,6 +185,19 @@ pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
 }
 
 impl Edit {
+    /// No change yet.
+    pub(super) fn none(family: &str, relation: &Relation, cost: f64) -> Self {
+        Self {
+            family: family.into(),
+            relation: relation.clone(),
+            weights: Vec::new(),
+            whole: Whole::Kept,
+            only: None,
+            cost,
+            says: String::new(),
+        }
+    }
+
     /// Some summands of a term count so often.
     pub(super) fn weigh(&mut self, term: usize, summands: Summands, inside: f64) {
         self.weights.push(Weight { term, summands, inside, outside: 1.0 });
@@ -201,15 +214,7 @@ struct List<'a> {
 
 /// All changes of a relation.
 pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) -> Vec<Edit> {
-    let base = Edit {
-        family: family.into(),
-        relation: relation.clone(),
-        weights: Vec::new(),
-        whole: Whole::Kept,
-        only: None,
-        cost: 0.0,
-        says: String::new(),
-    };
+    let base = Edit::none(family, relation, 0.0);
     let mut list = List { base, relation, candidates, all: Vec::new() };
     list.of_result();
     list.of_places();

@@ -24,15 +24,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     let Some(first) = family.sites.first() else { return Vec::new() };
     let case = &family.cases[first.case];
     let equation = &case.graph.equations[first.equation];
-    let base = Edit {
-        family: equation.family.clone(),
-        relation: equation.relation.clone(),
-        weights: Vec::new(),
-        whole: Whole::Kept,
-        only: None,
-        cost: 2.0,
-        says: String::new(),
-    };
+    let base = Edit::none(&equation.family, &equation.relation, 2.0);
     let mut all = Vec::new();
     if equation.relation.argmax {
         return all;
@@ -451,19 +443,11 @@ fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
         for (i, term) in equation.relation.terms.iter().enumerate() {
             for (f, factor) in term.factors.iter().enumerate().filter(|(_, factor)| factor.axes.is_empty()) {
                 let with = |value: f64| {
-                    let mut relation = equation.relation.clone();
-                    relation.terms[i].factors.remove(f);
-                    relation.terms[i].coefficient *= value;
-                    let says = format!("takes {} for {factor}", short(value));
-                    Edit {
-                        family: equation.family.clone(),
-                        relation,
-                        weights: Vec::new(),
-                        whole: Whole::Kept,
-                        only: None,
-                        cost: 1.4,
-                        says,
-                    }
+                    let mut edit = Edit::none(&equation.family, &equation.relation, 1.4);
+                    edit.relation.terms[i].factors.remove(f);
+                    edit.relation.terms[i].coefficient *= value;
+                    edit.says = format!("takes {} for {factor}", short(value));
+                    edit
                 };
                 // The relation is linear in it: two values give the third.
                 let solve = |&(s, at): &Element| {

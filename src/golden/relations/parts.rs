@@ -5,7 +5,6 @@
 //! few elements, for all ranges and groups P. What agrees there is tested like any change.
 
 use ndarray::{ArrayD, Axis as Dimension, IxDyn};
-
 use rayon::prelude::*;
 
 use super::changed::numbers;
@@ -135,7 +134,8 @@ impl<'f, 'a> Probe<'f, 'a> {
         let values =
             self.case.with_leaves(self.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
         let elements: usize = self.sizes.iter().product();
-        let values = values.into_shape_with_order((elements, values_per(&sizes, elements))).ok()?;
+        let values =
+            values.into_shape_with_order((elements, sizes[self.sizes.len()..].iter().product::<usize>())).ok()?;
         let of = |&place: &usize| {
             let row = values.index_axis(Dimension(0), place);
             let Over::Tokens(order) = over else { return row.to_vec() };
@@ -154,15 +154,7 @@ impl<'f, 'a> Probe<'f, 'a> {
     fn parts(&self, relation: &Relation, i: usize, over: Over, edits: &[Edit]) -> Vec<Edit> {
         let Some(own) = self.summands(relation, i, over) else { return Vec::new() };
         let mut found = Vec::new();
-        let base = Edit {
-            family: edits.first().map_or_else(String::new, |edit| edit.family.clone()),
-            relation: relation.clone(),
-            weights: Vec::new(),
-            whole: Whole::Kept,
-            only: None,
-            cost: 1.1,
-            says: String::new(),
-        };
+        let base = Edit::none(&self.case.graph.equations[self.equation].family, relation, 1.1);
         // Left out, or counted twice.
         for (inside, text) in [(0.0, "leaves out"), (2.0, "counts twice")] {
             let differences: Vec<Vec<f64>> =
@@ -218,7 +210,7 @@ impl<'f, 'a> Probe<'f, 'a> {
         found
     }
 
-    /// The summands any of which, changed, may stand in the place of the sum.
+    /// The summands that, changed, give the whole sum alone.
     fn instead(&self, own: &[Vec<f64>], changed: &[Vec<f64>]) -> Vec<usize> {
         let agrees = |&k: &usize| {
             let mut rows = own.iter().zip(changed).zip(self.wrong.iter().zip(&self.exact));
@@ -266,10 +258,6 @@ impl<'f, 'a> Probe<'f, 'a> {
         }));
         all
     }
-}
-
-fn values_per(sizes: &[usize], elements: usize) -> usize {
-    sizes.iter().product::<usize>() / elements.max(1)
 }
 
 /// The term in the place of term `i`, if a change is a change of this term alone that keeps its letters.
