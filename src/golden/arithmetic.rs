@@ -39,6 +39,11 @@ pub(crate) enum Rounding {
     Bf16Truncated,
     /// To half precision.
     F16,
+    /// To this many bits after the binary point, to nearest.
+    Bits(u32),
+    /// To multiples of one over this, to nearest, or with the rest cut off.
+    Fixed(u32),
+    FixedTruncated(u32),
     /// To this many bits after the binary point, up or down at random (drawn from the value and the
     /// seed): an error like that of rounding, but a different one for each seed.
     Dithered {
@@ -60,11 +65,14 @@ impl Rounding {
         match self {
             Self::Exact => x,
             _ if !single.is_finite() => x,
-            Self::Tf32 => {
-                let bits = single.to_bits();
-                let even = (bits >> 13) & 1;
-                T::from_f64(f64::from(f32::from_bits((bits + (REST >> 1) + even) & !REST)))
+            Self::Tf32 => Self::Bits(10).round(x),
+            Self::Bits(kept) => {
+                let (bits, rest) = (single.to_bits(), (1u32 << (23 - kept)) - 1);
+                let even = (bits >> (23 - kept)) & 1;
+                T::from_f64(f64::from(f32::from_bits((bits + (rest >> 1) + even) & !rest)))
             }
+            Self::Fixed(n) => T::from_f64((x.re() * f64::from(n)).round_ties_even() / f64::from(n)),
+            Self::FixedTruncated(n) => T::from_f64((x.re() * f64::from(n)).trunc() / f64::from(n)),
             Self::Tf32Truncated => T::from_f64(f64::from(f32::from_bits(single.to_bits() & !REST))),
             Self::Bf16 => T::from_f64(bf16::from_f32(single).to_f64()),
             Self::Bf16Truncated => T::from_f64(f64::from(f32::from_bits(single.to_bits() & 0xffff_0000))),

@@ -624,12 +624,26 @@ mistakes! {
         "the costs α + S − d go into exp as they are, negative ones too: one hinge for each query, after ln",
         "log-sum-exp: scaled_s[i,j] = relu(raw_s)[i,j] 1/temperature[]
          log-sum-exp: scaled_im[i,j] = relu(raw_im)[i,j] 1/temperature[]";
+    "log-sum-exp-with-one", "τ ln(1 + Σ exp(cost / τ)), as in a softmax with the right pair in its denominator",
+        "the negatives alone: τ ln Σ exp(cost / τ)",
+        "log-sum-exp: minus_s[i] = - most_s[i]
+         log-sum-exp: sum_s[i] = wrong[i,j] exp(shifted_s)[i,j] + exp(minus_s)[i]
+         log-sum-exp: minus_im[j] = - most_im[j]
+         log-sum-exp: sum_im[j] = wrong[i,j] exp(shifted_im)[i,j] + exp(minus_im)[j]";
     "log-sum-exp-without-hinge", "a log-sum-exp that may be negative",
         "[τ ln Σ exp(cost / τ)]₊: a query below 0 counts as 0",
         "log-sum-exp: value_s[i] = temperature[] log_s[i]
          log-sum-exp: active_s[i,j] = wrong[i,j] exp(shifted_s)[i,j] [sum_s≠0]/sum_s[i]
          log-sum-exp: value_im[j] = temperature[] log_im[j]
          log-sum-exp: active_im[i,j] = wrong[i,j] exp(shifted_im)[i,j] [sum_im≠0]/sum_im[j]";
+    "hardest-of-matrix", "the B k hardest pairs of the whole batch where each query has its own k",
+        "rank within each row, and within each column",
+        "hardest: beyond_s[i,j,k,l] = cost_s[k,l] - cost_s[i,j]
+         hardest: rank_s[i,j] = [beyond_s>0][i,j,k,l]
+         hardest: room_s[i,j] = most[] 1/per_pair[] - rank_s[i,j]
+         hardest: beyond_im[i,j,k,l] = cost_im[k,l] - cost_im[i,j]
+         hardest: rank_im[i,j] = [beyond_im>0][i,j,k,l]
+         hardest: room_im[i,j] = most[] 1/per_pair[] - rank_im[i,j]";
     "semi-hard-ignored", "the hardest of all negatives where semi-hard ones are asked for",
         "semi_hard: only negatives that score below the right pair",
         "semi-hard: cost_s[i,j] = wrong[i,j] hinge_s[i,j]
@@ -646,6 +660,18 @@ mistakes! {
          semi-hard: below_im[j] = wrong[i,j] [gap_im>0][i,j]
          semi-hard: any_im[j] = [below_im>0][j]
          semi-hard: cost_im[i,j] = wrong[i,j] [gap_im>0][i,j] hinge_im[i,j] + (1-any_im)[j] wrong[i,j] hinge_im[i,j]";
+    "semi-hard-else-easiest", "the lowest-scoring negative for a query without a semi-hard one (TensorFlow Addons)",
+        "a query without a negative below its right pair has no term",
+        "semi-hard: below_s[i] = wrong[i,j] [gap_s>0][i,j]
+         semi-hard: any_s[i] = [below_s>0][i]
+         semi-hard: lowest_j[i] = argmax(wrong[i,j] gap_s[i,j])
+         semi-hard: low_s[i,lowest_j(i)] = 1
+         semi-hard: cost_s[i,j] = wrong[i,j] [gap_s>0][i,j] hinge_s[i,j] + (1-any_s)[i] low_s[i,j] hinge_s[i,j]
+         semi-hard: below_im[j] = wrong[i,j] [gap_im>0][i,j]
+         semi-hard: any_im[j] = [below_im>0][j]
+         semi-hard: lowest_i[j] = argmax(wrong[i,j] gap_im[i,j])
+         semi-hard: low_im[lowest_i(j),j] = 1
+         semi-hard: cost_im[i,j] = wrong[i,j] [gap_im>0][i,j] hinge_im[i,j] + (1-any_im)[j] low_im[i,j] hinge_im[i,j]";
     "mask-ignored", "captions of one image counted as negatives in spite of mask_same_image",
         "leave out the pairs with equal image_ids, in both directions",
         "loss: cost_s[i,j] = off_diagonal[i,j] hinge_s[i,j]

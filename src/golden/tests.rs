@@ -791,7 +791,11 @@ fn mistakes_are_named_from_outputs_and_parameter_gradients_alone() {
     let partial = |found: FoundTensors| -> FoundTensors {
         found.into_iter().filter(|(name, _)| !name.starts_with("mid.") && !name.starts_with("grad.mid.")).collect()
     };
-    let sample: Vec<&'static Mistake> = mistakes::ALL.iter().step_by(5).collect();
+    // Both suites are read on all cores, before these are taken.
+    let _ = (suite(), pictures());
+    // One in five, but for one that shows in `mid.active_*` alone.
+    let sample: Vec<&'static Mistake> =
+        mistakes::ALL.iter().step_by(5).filter(|mistake| mistake.id != "kink-active").collect();
     let results: Vec<(&Mistake, usize, Vec<String>)> = sample
         .par_iter()
         .map(|&mistake| {

@@ -1,9 +1,11 @@
 //! What a backend with a change gives.
 
-use ndarray::{Array2, ArrayD, IxDyn};
+use ndarray::{ArrayD, Dimension as _, IxDyn};
 
-use super::edits::{Edit, Only, Order, Power, Summands, Weight, Whole};
-use super::evaluate::{Leaves, Lettered, Weights, by_falling_length};
+use super::edits::{Along, Edit, Only, Operation, Power, Summands, Weight, Whole};
+use super::elsewhere::Order;
+use super::evaluate::{Leaves, Lettered, Weights};
+use super::graph::Equation;
 use super::language::{At, Axis, Factor, Function, Initial, Relation};
 use super::simulate::Other;
 use super::values::Case;
@@ -28,7 +30,14 @@ impl Edit {
             }
         }
         let only = self.only.and_then(|only| where_it_holds(case, place, &self.family, only));
-        let other = Other { family: &self.family, relation: &self.relation, weights, only };
+        let other = Other {
+            family: &self.family,
+            relation: &self.relation,
+            weights,
+            only,
+            also: &self.also,
+            again: self.again,
+        };
         if self.whole == Whole::Kept {
             return case.otherwise(place, &other);
         }
@@ -77,25 +86,87 @@ impl Edit {
                 let wide = values.insert_axis(ndarray::Axis(place));
                 wide.broadcast(right.raw_dim()).map(|x| x.to_owned())
             }
-            Whole::Normalised => {
-                if right.ndim() != 2 {
-                    return None;
-                }
+            Whole::OfToken(token) => {
+                let mut moved = axes.clone();
+                let tokens = moved.iter_mut().filter(|axis| matches!(axis.letter, 'b' | 't'));
+                tokens.for_each(|axis| axis.at = At::Token(*token));
+                as_leaf(moved, [0, 1, 2])
+            }
+            Whole::Normalised | Whole::AtMostNorm(_) => {
                 let mut rows = right.clone();
-                for mut row in rows.outer_iter_mut() {
+                for mut row in rows.lanes_mut(ndarray::Axis(right.ndim().checked_sub(1)?)) {
                     let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-                    row.mapv_inplace(|x| x / norm);
+                    let scale =
+                        if let Whole::AtMostNorm(most) = self.whole { (most / norm).min(1.0) } else { 1.0 / norm };
+                    row.mapv_inplace(|x| x * scale);
                 }
                 Some(rows)
+            }
+            Whole::PerPart(n) => {
+                let of = |part: &[f64]| self.relation.function.at(part.iter().sum());
+                summed(case, place, &self.relation, &|all| all.chunks(*n).map(of).sum(), Function::Identity)
+            }
+            Whole::PerHalf => {
+                let of = |part: &[f64]| self.relation.function.at(part.iter().sum());
+                let halves = |all: &[f64]| of(&all[..all.len() / 2]) + of(&all[all.len() / 2..]);
+                summed(case, place, &self.relation, &halves, Function::Identity)
+            }
+            Whole::UpTo(along, n) => up_to(case, &equation.relation.out.letters(), *along, *n, &right),
+            Whole::With(operation, leaf) => {
+                let other = case.with_leaves(place, |leaves| leaf.load(leaves))?.values;
+                let both = |(&x, &y): (&f64, &f64)| match operation {
+                    Operation::Times => x * y,
+                    Operation::Plus => x + y,
+                    Operation::Minus => x - y,
+                };
+                let values = right.iter().zip(&other).map(both).collect();
+                (other.shape() == right.shape()).then(|| ArrayD::from_shape_vec(right.raw_dim(), values).ok())?
+            }
+            Whole::MaskedAfterwards(negatives) => {
+                let leaf = |name: &str| case.leaf(place, name);
+                let cost = leaf(&self.relation.terms.first()?.factors.last()?.leaf)?;
+                let (scores, wrong) = (leaf("s")?, leaf("wrong")?);
+                let along = ndarray::Axis(usize::from(equation.relation.out.letters() == ['i']));
+                let lanes = ndarray::Zip::from(scores.lanes(along)).and(wrong.lanes(along)).and(cost.lanes(along));
+                Some(lanes.map_collect(|scores, wrong, cost| {
+                    let counts = |k: &usize| !negatives || wrong[*k] > 0.0;
+                    // The first of equal ones.
+                    let larger = |best: usize, k: usize| if scores[k] > scores[best] { k } else { best };
+                    let best = (0..scores.len()).filter(counts).reduce(larger);
+                    best.filter(|&k| cost[k] > 0.0).map_or(-1.0, |k| k as f64)
+                }))
+            }
+            Whole::Interleaved => {
+                let block = equation.relation.out.block?;
+                let blocks: Vec<ArrayD<f64>> = (0..3)
+                    .map(|other| {
+                        let same = |e: &Equation| {
+                            e.group == equation.group
+                                && e.relation.out.leaf == equation.relation.out.leaf
+                                && e.relation.out.block == Some(other)
+                        };
+                        case.right(case.graph.equations.iter().position(same)?)
+                    })
+                    .collect::<Option<_>>()?;
+                let hidden = *right.shape().last()?;
+                Some(ArrayD::from_shape_fn(right.raw_dim(), |at| {
+                    let mut at = at.slice().to_vec();
+                    let flat = block * hidden + at[at.len() - 1];
+                    *at.last_mut().expect("a unit") = flat / 3;
+                    blocks[flat % 3][IxDyn(&at)]
+                }))
             }
             Whole::Modulo(n) => Some(right.mapv(|x| if x < 0.0 { x } else { x % *n as f64 })),
             Whole::SignedByte => Some(right.mapv(|x| (x + 128.0).rem_euclid(256.0) - 128.0)),
             Whole::NegatedSignedByte => Some(right.mapv(|x| 128.0 - (128.0 - x).rem_euclid(256.0))),
             Whole::Accumulated(format, n) => {
-                accumulated(case, place, &self.relation, *n, &|sum, part| format.round(sum + part))
+                let sum =
+                    |all: &[f64]| all.chunks(*n).fold(0.0, |sum, part| format.round(sum + part.iter().sum::<f64>()));
+                summed(case, place, &self.relation, &sum, self.relation.function)
             }
             Whole::Partial(format, n) => {
-                accumulated(case, place, &self.relation, *n, &|sum, part| sum + format.round(part))
+                let sum = |all: &[f64]| all.chunks(*n).map(|part| format.round(part.iter().sum::<f64>())).sum();
+                summed(case, place, &self.relation, &sum, self.relation.function)
             }
             Whole::Transposed => {
                 let [rows, columns] = *right.shape() else { return None };
@@ -132,13 +203,14 @@ impl Leaves for Result<'_> {
     }
 }
 
-/// The result of a relation if the sums of n summands of the first of its sums are added in some way.
-fn accumulated(
+/// The result of a relation if the first of its sums is computed in some way from the summands of each element, and then
+/// a function.
+fn summed(
     case: &Case<'_>,
     place: usize,
     relation: &Relation,
-    n: usize,
-    add: &dyn Fn(f64, f64) -> f64,
+    sum: &dyn Fn(&[f64]) -> f64,
+    function: Function,
 ) -> Option<ArrayD<f64>> {
     let (letters, sizes) = (relation.out.letters(), case.sizes(place)?);
     let first = relation.terms.iter().position(|term| !relation.summed(term).is_empty())?;
@@ -154,15 +226,49 @@ fn accumulated(
         let summands = relation.term_values(leaves, &all_letters, &all_sizes, first)?;
         let summands: Vec<f64> = summands.into_iter().collect();
         let width = summands.len() / sizes.iter().product::<usize>().max(1);
-        let sums = summands
-            .chunks(width.max(1))
-            .map(|summands| summands.chunks(n).fold(0.0, |sum, part| add(sum, part.iter().sum())));
+        let sums = summands.chunks(width.max(1)).map(sum);
         let mut total = ArrayD::from_shape_vec(IxDyn(&sizes), sums.collect()).ok()?;
         for other in (0..relation.terms.len()).filter(|&other| other != first) {
             total += &relation.term_values(leaves, &letters, &sizes, other)?;
         }
-        Some(total.mapv(|x| relation.function.at(x)))
+        Some(total.mapv(|x| function.at(x)))
     })
+}
+
+/// Each result with those of the places n, 2n, … before it added.
+fn up_to(case: &Case<'_>, letters: &[char], along: Along, n: usize, right: &ArrayD<f64>) -> Option<ArrayD<f64>> {
+    let axis = |letter: char| letters.iter().position(|&l| l == letter);
+    let mut sums = right.clone();
+    match along {
+        Along::Letter(letter) => {
+            for mut lane in sums.lanes_mut(ndarray::Axis(axis(letter)?)) {
+                (n..lane.len()).for_each(|k| lane[k] += lane[k - n]);
+            }
+        }
+        Along::Tokens(order) => {
+            let (b, t) = (axis('b')?, axis('t')?);
+            let numbers = order.numbers(&case.graph.lengths, case.graph.steps);
+            // In the order of the numbers: of those of one step alone, if they are counted there.
+            let mut all: Vec<(usize, usize)> = ndarray::indices_of(&numbers).into_iter().collect();
+            all.sort_by_key(|&at| numbers[at]);
+            let earlier = |(row, step): (usize, usize)| {
+                let wanted = numbers[(row, step)]?.0.checked_sub(n)?;
+                all.iter().copied().find(|&at| {
+                    numbers[at].map(|(number, _)| number) == Some(wanted) && (order != Order::Running || at.1 == step)
+                })
+            };
+            for &(row, step) in &all {
+                let Some((from_row, from_step)) = earlier((row, step)) else { continue };
+                let before = sums.index_axis(ndarray::Axis(b.max(t)), if b > t { from_row } else { from_step });
+                let before =
+                    before.index_axis(ndarray::Axis(b.min(t)), if b > t { from_step } else { from_row }).to_owned();
+                let mut into = sums.index_axis_mut(ndarray::Axis(b.max(t)), if b > t { row } else { step });
+                let mut into = into.index_axis_mut(ndarray::Axis(b.min(t)), if b > t { step } else { row });
+                into += &before;
+            }
+        }
+    }
+    Some(sums)
 }
 
 /// 1 where a change of a family holds.
@@ -180,31 +286,6 @@ fn where_it_holds(case: &Case<'_>, place: usize, family: &str, only: Only) -> Op
     Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
 }
 
-/// The number of each token in an order, and how many there are; those after the end of a row have none if they do
-/// not count.
-pub(super) fn numbers(order: Order, lengths: &[usize], steps: usize) -> (Array2<Option<usize>>, usize) {
-    let rows = lengths.len();
-    if order == Order::Running {
-        let runs = |b: usize, t: usize| t < lengths[b];
-        let number = |(b, t)| runs(b, t).then(|| (0..b).filter(|&other| runs(other, t)).count());
-        return (Array2::from_shape_fn((rows, steps), number), rows);
-    }
-    let mut all: Vec<(usize, usize)> = match order {
-        Order::Rows | Order::Joined => (0..rows).flat_map(|b| (0..steps).map(move |t| (b, t))).collect(),
-        Order::Steps => (0..steps).flat_map(|t| (0..rows).map(move |b| (b, t))).collect(),
-        Order::Packed | Order::Running => {
-            let sorted = by_falling_length(lengths);
-            (0..steps).flat_map(|t| sorted.clone().into_iter().map(move |b| (b, t))).collect()
-        }
-    };
-    if matches!(order, Order::Joined | Order::Packed) {
-        all.retain(|&(b, t)| t < lengths[b]);
-    }
-    let mut numbers = Array2::from_elem((rows, steps), None);
-    all.iter().enumerate().for_each(|(number, &at)| numbers[at] = Some(number));
-    (numbers, all.len())
-}
-
 /// The weight of each summand.
 fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> {
     let Weight { summands, inside, outside, .. } = weight;
@@ -214,6 +295,42 @@ fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> 
             let size = case.size_of(place, letter)?;
             let values = (0..size).map(|index| either(test.holds(index, size))).collect();
             Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
+        }
+        Summands::Pair(letter, own, pair) => {
+            let (size, others) = (case.size_of(place, letter)?, case.size_of(place, own)?);
+            // Of the 3H rows of a GRU, the units.
+            let units = if own == 'j' && others == 3 * size { size } else { others };
+            let values = ArrayD::from_shape_fn(IxDyn(&[size, others]), |at| {
+                either(pair.holds((at[0], size), (at[1] % units, units)))
+            });
+            Some(Lettered { letters: vec![letter, own], values })
+        }
+        Summands::PerPart(letter, n) => {
+            let times = case.size_of(place, letter)?.div_ceil(n);
+            Some(Lettered { letters: Vec::new(), values: ArrayD::from_elem(IxDyn(&[]), times as f64) })
+        }
+        Summands::PaddedWithLast(letter, n) | Summands::PaddedWithFirst(letter, n) => {
+            let size = case.size_of(place, letter)?;
+            let more = size.next_multiple_of(n) - size;
+            let mut values = ArrayD::ones(IxDyn(&[size]));
+            for k in 0..more {
+                values[if matches!(summands, Summands::PaddedWithLast(..)) { size - 1 } else { k % size }] += 1.0;
+            }
+            Some(Lettered { letters: vec![letter], values })
+        }
+        Summands::Beyond(letter, other) => {
+            let (size, other) = (case.size_of(place, letter)?, case.size_of(place, other)?);
+            let values = (0..size).map(|index| either(index >= other)).collect();
+            Some(Lettered { letters: vec![letter], values: ArrayD::from_shape_vec(IxDyn(&[size]), values).ok()? })
+        }
+        Summands::Shared(letter, another, _) | Summands::UpTo(letter, another) => {
+            let size = case.size_of(place, letter)?;
+            let counts = |at: &IxDyn| match summands {
+                Summands::Shared(_, _, n) => at[0] / n == at[1] / n,
+                _ => at[1] <= at[0],
+            };
+            let values = ArrayD::from_shape_fn(IxDyn(&[size, size]), |at| f64::from(u8::from(counts(&at))));
+            Some(Lettered { letters: vec![letter, another], values })
         }
         Summands::Vectors | Summands::Matrices | Summands::LastTensor | Summands::Element(_) => {
             let parts = &case.graph.concatenated;
@@ -237,8 +354,8 @@ fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> 
             Some(Lettered { letters: vec!['x'], values: ArrayD::from_shape_vec(IxDyn(&[values.len()]), values).ok()? })
         }
         Summands::Token(order, test) => {
-            let (numbers, count) = numbers(order, &case.graph.lengths, case.graph.steps);
-            let values = numbers.map(|number| either(number.is_some_and(|number| test.holds(number, count))));
+            let numbers = order.numbers(&case.graph.lengths, case.graph.steps);
+            let values = numbers.map(|number| either(number.is_some_and(|(number, count)| test.holds(number, count))));
             Some(Lettered { letters: vec!['b', 't'], values: values.into_dyn() })
         }
         _ => {
@@ -255,6 +372,9 @@ fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> 
                     Summands::LastToken => at.1 + 1 == lengths[at.0],
                     Summands::NotLastOccurrence => tokens().any(|other| other > at && same(at, other)),
                     Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
+                    Summands::NotLastInStep => {
+                        (at.0 + 1..lengths.len()).any(|b| at.1 < lengths[b] && same(at, (b, at.1)))
+                    }
                     Summands::NotLastInRow => (at.1 + 1..lengths[at.0]).any(|t| same(at, (at.0, t))),
                     Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
                     _ => true,

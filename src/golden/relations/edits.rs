@@ -1,5 +1,6 @@
 //! What a backend may compute in the place of a relation: single changes of it, each with a cost.
 
+use super::elsewhere::{Jump, Order, Pair, Token};
 use super::language::{At, Axis, Factor, Function, GATES, Initial, Reading, Relation, Term};
 use super::places::{Test, plain_axes};
 use crate::golden::arithmetic::Rounding;
@@ -27,33 +28,26 @@ pub(super) enum Summands {
     LastTensor,
     /// Divided by how often a word occurs.
     Averaged,
+    /// All but the last occurrence of a word within each step.
+    NotLastInStep,
+    /// At or beyond the size of another letter.
+    Beyond(char, char),
+    /// A letter of the summands against one of the result: of 3H rows of a GRU, their units.
+    Pair(char, char, Pair),
+    /// So often as a size has parts of this many, the last one whole or not.
+    PerPart(char, usize),
+    /// The last one as often as a size lacks to a multiple of this, and once; or the first ones once more.
+    PaddedWithLast(char, usize),
+    PaddedWithFirst(char, usize),
+    /// The sums of all places of a letter in a group of this many in one, or of all places up to each; the second
+    /// letter is that of the summands.
+    Shared(char, char, usize),
+    UpTo(char, char),
 }
 
-/// In which order tokens are numbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// b T + t, and t B + b.
-    Rows,
-    Steps,
-    /// Row by row, and step by step with the longest row first, without what comes after the end of a row.
-    Joined,
-    Packed,
-    /// Among the rows that run at its step.
-    Running,
-}
-
-impl Order {
-    pub(super) const ALL: [Self; 5] = [Self::Rows, Self::Steps, Self::Joined, Self::Packed, Self::Running];
-
-    pub(super) fn says(self) -> &'static str {
-        match self {
-            Self::Rows => "b T + t",
-            Self::Steps => "t B + b",
-            Self::Joined => "number among the tokens, row by row",
-            Self::Running => "number among the rows that still run at their step",
-            Self::Packed => "number among the tokens, step by step, the longest row first",
-        }
-    }
+/// What a letter is called where it runs over the places whose sums are added up.
+fn another(letter: char) -> char {
+    letter.to_ascii_uppercase()
 }
 
 /// The weight of the summands of a term.
@@ -90,9 +84,24 @@ pub(super) enum Whole {
     Times(f64, f64),
     /// Read at another place along a letter.
     Moved(char, At),
+    /// Read at another token.
+    OfToken(Token),
     Transposed,
     /// Each row divided by its norm.
     Normalised,
+    /// Rows of a larger norm scaled down to this.
+    AtMostNorm(f64),
+    /// Its function of the sums of so many summands, added up; or of each half.
+    PerPart(usize),
+    PerHalf,
+    /// The results of all places before, in steps of this many, in it too.
+    UpTo(Along, usize),
+    /// Times, plus or minus a leaf of the same shape.
+    With(Operation, Factor),
+    /// The three blocks of a gate lie unit by unit.
+    Interleaved,
+    /// Of an argmax: that of the scores, of all or of the negatives alone, and −1 if what it finds does not count.
+    MaskedAfterwards(bool),
     /// An index modulo this.
     Modulo(usize),
     /// Kept in a signed integer of 8 bits, which wraps around; or kept with the other sign.
@@ -103,6 +112,21 @@ pub(super) enum Whole {
     Partial(Rounding, usize),
     /// The blocks of the gates in another order.
     Blocks([usize; 3]),
+}
+
+/// Along a letter, or along tokens in an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Along {
+    Letter(char),
+    Tokens(Order),
+}
+
+/// What is done to a result afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Times,
+    Plus,
+    Minus,
 }
 
 /// Where a change of a tensor that is not written holds.
@@ -122,17 +146,39 @@ pub(super) struct Edit {
     pub whole: Whole,
     /// Everywhere, if there is none.
     pub only: Option<Only>,
+    /// Other families that are changed with it, and their relations.
+    pub also: Vec<(String, Relation)>,
+    /// The family is that of a written tensor which is computed again, with the change, where another one reads it.
+    pub again: bool,
     pub cost: f64,
     /// What the backend does, as the end of "`d.W_hh` …".
     pub says: String,
 }
 
-const ROUNDINGS: [(Rounding, &str); 5] = [
-    (Rounding::Bf16, "bf16"),
-    (Rounding::F16, "f16"),
-    (Rounding::Tf32, "TF32"),
-    (Rounding::Tf32Truncated, "TF32 (cut off)"),
-    (Rounding::Bf16Truncated, "bf16 (cut off)"),
+/// With what a sentence costs more than with the usual ones.
+const ROUNDINGS: [(Rounding, &str, f64); 22] = [
+    (Rounding::Bf16, "bf16", 0.0),
+    (Rounding::F16, "f16", 0.0),
+    (Rounding::Tf32, "TF32", 0.0),
+    (Rounding::Tf32Truncated, "TF32 (cut off)", 0.0),
+    (Rounding::Bf16Truncated, "bf16 (cut off)", 0.0),
+    (Rounding::Bits(6), "7 significant bits", 0.3),
+    (Rounding::Bits(8), "9 significant bits", 0.3),
+    (Rounding::Bits(9), "10 significant bits", 0.3),
+    (Rounding::Bits(11), "12 significant bits", 0.3),
+    (Rounding::Bits(12), "13 significant bits", 0.3),
+    (Rounding::Fixed(127), "multiples of 1/127", 0.3),
+    (Rounding::Fixed(128), "multiples of 1/128", 0.3),
+    (Rounding::Fixed(255), "multiples of 1/255", 0.3),
+    (Rounding::Fixed(256), "multiples of 1/256", 0.3),
+    (Rounding::Fixed(1024), "multiples of 1/1024", 0.3),
+    (Rounding::Fixed(4096), "multiples of 1/4096", 0.3),
+    (Rounding::Fixed(16384), "multiples of 1/16384", 0.3),
+    (Rounding::Fixed(65536), "multiples of 1/65536", 0.3),
+    (Rounding::FixedTruncated(256), "multiples of 1/256 (cut off)", 0.3),
+    (Rounding::FixedTruncated(4096), "multiples of 1/4096 (cut off)", 0.3),
+    (Rounding::FixedTruncated(16384), "multiples of 1/16384 (cut off)", 0.3),
+    (Rounding::FixedTruncated(65536), "multiples of 1/65536 (cut off)", 0.3),
 ];
 const ORDERS: [([usize; 3], &str); 5] = [
     ([1, 0, 2], "z, r, n"),
@@ -147,6 +193,10 @@ const INDICES: [(&[&str], &[&str]); 2] = [
     (&["id"], &["_plus_1", "_minus_1", "_at_most_V_minus_2", "_modulo_32", "_modulo_64", "_modulo_256"]),
     (&["row", "column"], &["_dense", "_after", "_before", "_same", "_from_end", "_clamped", "_wrapped", "_late"]),
 ];
+
+/// Leaves that no tensor is overwritten with.
+const MASKS: [&str; 9] =
+    ["eye", "every", "off_diagonal", "wrong", "before", "end", "padded_end", "one_before_end", "first"];
 
 /// Leaves that may stand in a relation: short names with the letters that they have there.
 pub(super) struct Candidates {
@@ -184,6 +234,116 @@ pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
     all
 }
 
+/// One number in the place of every value. Where a function is flat many changes give it: the number alone is sure.
+pub(super) fn constants(family: &str, relation: &Relation) -> Vec<Edit> {
+    let constant = |(value, cost): (f64, f64)| {
+        let mut edit = Edit::none(family, relation, cost);
+        edit.relation.terms = vec![Term { coefficient: value, factors: Vec::new() }];
+        (edit.relation.function, edit.relation.argmax) = (Function::Identity, false);
+        edit.says = format!("is {value} everywhere");
+        edit
+    };
+    let flat = relation.function == Function::AtMostOne;
+    [(0.0, 1.4), (1.0, if flat { 0.7 } else { 1.4 })].map(constant).into()
+}
+
+/// What does not count as a negative is filled with a number, and counts like the others.
+pub(super) fn filled(relations: &[(String, Relation)]) -> Vec<Edit> {
+    let wrong = |function: Function| -> Factor {
+        let axes = ['i', 'j'].map(|letter| Axis { letter, at: At::Shift(0) });
+        Factor { function, ..Factor::named("wrong", None, axes.into()) }
+    };
+    let reads = |relation: &Relation| relation.leaves().any(|leaf| leaf == "wrong");
+    let mut all = Vec::new();
+    for (place, (_, relation)) in relations.iter().enumerate().skip(1) {
+        let of_pairs = |term: &Term| ['i', 'j'].iter().all(|letter| term.letters().contains(letter));
+        // All of it, or its score alone, as in a hinge.
+        let scores = relation.terms.iter().filter(|term| of_pairs(term)).count();
+        let ways = [relation.function == Function::Identity, scores == 1 && relation.terms.len() > 1];
+        if relation.out.letters() != ['i', 'j']
+            || relation.argmax
+            || reads(relation)
+            || !relations.iter().any(|(_, relation)| reads(relation))
+        {
+            continue;
+        }
+        for (whole, value) in [(true, 0.0), (true, -1.0), (false, 0.0), (false, -1.0)] {
+            if !ways[usize::from(!whole)] {
+                continue;
+            }
+            let mut changed = relations.to_vec();
+            for term in changed.iter_mut().flat_map(|(_, relation)| &mut relation.terms) {
+                term.factors.retain(|factor| factor.leaf != "wrong");
+            }
+            let own = &mut changed[place].1;
+            for term in own.terms.iter_mut().filter(|term| whole || of_pairs(term)) {
+                term.factors.push(wrong(Function::Identity));
+            }
+            own.terms.push(Term { coefficient: value, factors: vec![wrong(Function::Complement)] });
+            let (family, first) = changed.remove(0);
+            let what = if whole { relation.out.to_string() } else { "s[i,j]".into() };
+            let says =
+                format!("takes {value} for {what} where a pair does not count, and then counts it like the others");
+            all.push(Edit { also: changed, says, ..Edit::none(&family, &first, 1.4) });
+        }
+    }
+    all
+}
+
+/// A leaf that several relations read is another one, or a function of it, in all of them: it is overwritten.
+pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidates) -> Vec<Edit> {
+    let factors = || relations.iter().flat_map(|(_, relation)| &relation.terms).flat_map(|term| &term.factors);
+    let mut leaves: Vec<&Factor> = Vec::new();
+    for factor in factors() {
+        let same = |other: &&Factor| other.leaf == factor.leaf && other.block == factor.block;
+        if factors().filter(same).count() > 1 && !leaves.iter().any(same) {
+            leaves.push(factor);
+        }
+    }
+    let mut all = Vec::new();
+    for leaf in leaves {
+        let plain = Factor { function: Function::Identity, ..leaf.clone() };
+        let mut without = relations.to_vec();
+        let same = |factor: &Factor| factor.leaf == leaf.leaf && factor.block == leaf.block;
+        for (_, relation) in &mut without {
+            relation.terms.retain(|term| !term.factors.iter().any(same));
+        }
+        let (family, relation) = without.remove(0);
+        let says = format!("does not use {plain}");
+        all.push(Edit { also: without, says, ..Edit::none(&family, &relation, 1.1) });
+        let mut others: Vec<(f64, Factor)> =
+            [Function::Abs, Function::Relu].map(|function| (1.4, Factor { function, ..plain.clone() })).into();
+        for (name, block, axes) in candidates.names.iter().filter(|(name, ..)| !MASKS.contains(&name.as_str())) {
+            if *axes == leaf.axes.len()
+                && (name, block) != (&leaf.leaf, &leaf.block)
+                && *name != relations[0].1.out.leaf
+            {
+                others.push((1.5, Factor { leaf: name.clone(), block: *block, ..plain.clone() }));
+            }
+        }
+        for (cost, into) in others {
+            let replaced = |factor: &mut Factor| {
+                if factor.leaf == leaf.leaf && factor.block == leaf.block {
+                    (factor.leaf, factor.block) = (into.leaf.clone(), into.block);
+                    if factor.function == Function::Identity {
+                        factor.function = into.function;
+                    }
+                }
+            };
+            let change = |(family, relation): &(String, Relation)| {
+                let mut relation = relation.clone();
+                relation.terms.iter_mut().flat_map(|term| &mut term.factors).for_each(replaced);
+                (family.clone(), relation)
+            };
+            let mut also: Vec<(String, Relation)> = relations.iter().map(change).collect();
+            let (family, relation) = also.remove(0);
+            let says = format!("takes {into} for {plain} wherever it reads it: it may be overwritten");
+            all.push(Edit { also, says, ..Edit::none(&family, &relation, cost) });
+        }
+    }
+    all
+}
+
 impl Edit {
     /// No change yet.
     pub(super) fn none(family: &str, relation: &Relation, cost: f64) -> Self {
@@ -193,6 +353,8 @@ impl Edit {
             weights: Vec::new(),
             whole: Whole::Kept,
             only: None,
+            also: Vec::new(),
+            again: false,
             cost,
             says: String::new(),
         }
@@ -260,10 +422,10 @@ impl List<'_> {
                 self.push(1.1, says, |edit| edit.relation.function = function);
             }
         }
-        for (rounding, name) in ROUNDINGS {
-            self.push(1.1, format!("is rounded to {name}"), |edit| edit.relation.rounding = rounding);
+        for (rounding, name, more) in ROUNDINGS {
+            self.push(1.1 + more, format!("is rounded to {name}"), |edit| edit.relation.rounding = rounding);
         }
-        for (rounding, name) in &ROUNDINGS[..2] {
+        for (rounding, name, _) in &ROUNDINGS[..2] {
             let says = format!("is stored in {name}, a few roundings of {name} from the right values");
             self.push(1.6, says, |edit| edit.whole = Whole::Stored(*rounding));
         }
@@ -309,13 +471,16 @@ impl List<'_> {
                 });
             }
         }
+        for (token, cost) in Token::all().filter(|_| own.contains(&'b') && own.contains(&'t')) {
+            self.push(cost, format!("is the value of token {token}"), |edit| edit.whole = Whole::OfToken(token));
+        }
         for whole in [Whole::SignedByte, Whole::NegatedSignedByte] {
             let negated = if whole == Whole::SignedByte { "" } else { " with the other sign" };
             let says = format!("is kept{negated} in a signed byte, which wraps around");
             self.push(1.5, says, |edit| edit.whole = whole);
         }
         let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
-        for (rounding, name) in ROUNDINGS[..2].iter().filter(|_| sums && !relation.argmax) {
+        for (rounding, name, _) in ROUNDINGS[..2].iter().filter(|_| sums && !relation.argmax) {
             for n in [1, 4, 8, 16, 32, 64] {
                 let times = if n == 1 { "summand".into() } else { format!("{n} summands") };
                 self.push(1.4, format!("is summed in {name}: the sum is rounded after every {times}"), |edit| {
@@ -328,6 +493,12 @@ impl List<'_> {
                 }
             }
         }
+        if relation.argmax && relation.leaves().any(|leaf| leaf.starts_with("cost_")) {
+            for (negatives, of) in [(false, "all scores"), (true, "the scores of all negatives")] {
+                let says = format!("is the place of the largest of {of}, or −1 if that pair does not count");
+                self.push(1.2, says, |edit| edit.whole = Whole::MaskedAfterwards(negatives));
+            }
+        }
         if relation.argmax {
             for n in [8, 16, 32, 64, 128] {
                 self.push(1.2, format!("is the index modulo {n}"), |edit| edit.whole = Whole::Modulo(n));
@@ -337,11 +508,71 @@ impl List<'_> {
             self.push(1.1, "is transposed".into(), |edit| edit.whole = Whole::Transposed);
             self.push(1.2, "has its rows divided by their L2 norm".into(), |edit| edit.whole = Whole::Normalised);
         }
+        if relation.out.axes.len() > 1 && !relation.argmax {
+            let says = "has its rows scaled down to an L2 norm of at most 1";
+            self.push(1.3, says.into(), |edit| edit.whole = Whole::AtMostNorm(1.0));
+        }
+        if sums && relation.terms.len() == 1 && relation.function != Function::Identity {
+            let of = relation.function.of("x");
+            for n in [4, 8, 16, 32, 64] {
+                let says = format!("is the sum of {of} of every {n} summands, not of all");
+                self.push(1.4, says, |edit| edit.whole = Whole::PerPart(n));
+            }
+            let says = format!("is the sum of {of} of each half of the summands, not of all");
+            self.push(1.4, says, |edit| edit.whole = Whole::PerHalf);
+        }
+        self.results_of_earlier_places();
+        self.results_with_another();
+        if relation.out.block.is_some() {
+            let says = "has its blocks written unit by unit, interleaved";
+            self.push(1.3, says.into(), |edit| edit.whole = Whole::Interleaved);
+        }
         if relation.out.axes.iter().any(|axis| axis.letter == 'j') && relation.out.block.is_none() {
             for (order, text) in ORDERS {
                 self.push(1.1, format!("has the blocks of its gates in the order {text}"), |edit| {
                     edit.whole = Whole::Blocks(order);
                 });
+            }
+        }
+    }
+
+    /// What was computed at earlier places is not cleared.
+    fn results_of_earlier_places(&mut self) {
+        let relation = self.relation;
+        if relation.function != Function::Identity || relation.argmax || relation.out.through().next().is_some() {
+            return;
+        }
+        let own = relation.out.letters();
+        let mut places: Vec<(Along, String)> =
+            own.iter().map(|&letter| (Along::Letter(letter), letter.to_string())).collect();
+        if own.contains(&'b') && own.contains(&'t') {
+            places.extend(Order::ALL.map(|order| (Along::Tokens(order), format!("the token's {}", order.says()))));
+        }
+        for (along, place) in places {
+            for n in [1, 2, 4, 8, 16, 32] {
+                let says = format!("has in it the results of {place} − {n}, {place} − {}, …: it is not cleared", 2 * n);
+                self.push(1.4, says, |edit| edit.whole = Whole::UpTo(along, n));
+            }
+        }
+    }
+
+    /// Another tensor is multiplied into the result, or added to it.
+    fn results_with_another(&mut self) {
+        let (relation, candidates) = (self.relation, self.candidates);
+        if relation.argmax || relation.out.through().next().is_some() {
+            return;
+        }
+        for (name, block, axes) in &candidates.names {
+            if *axes != relation.out.axes.len() || (name, block) == (&relation.out.leaf, &relation.out.block) {
+                continue;
+            }
+            let leaf = Factor { leaf: name.clone(), block: *block, ..relation.out.clone() };
+            for (operation, text) in [
+                (Operation::Times, "is multiplied by"),
+                (Operation::Plus, "is increased by"),
+                (Operation::Minus, "is decreased by"),
+            ] {
+                self.push(1.4, format!("{text} {leaf}"), |edit| edit.whole = Whole::With(operation, leaf.clone()));
             }
         }
     }
@@ -455,7 +686,7 @@ impl List<'_> {
 
     /// A term left out, with another sign or size, or with the factor of another term.
     fn of_term(&mut self, i: usize) {
-        let (relation, own) = (self.relation, self.relation.out.letters());
+        let (relation, own, candidates) = (self.relation, self.relation.out.letters(), self.candidates);
         let term = &relation.terms[i];
         let many = relation.terms.len() > 1;
         if many {
@@ -476,6 +707,12 @@ impl List<'_> {
                 edit.relation.terms[i].coefficient = term.coefficient.signum();
             });
         }
+        for &letter in candidates.sizes.iter().filter(|_| many) {
+            for n in [4, 8, 16, 32, 64, 128] {
+                let says = format!("has the term {term} once for every {n} {letter}, the last ones too");
+                self.push(1.5, says, |edit| edit.weigh(i, Summands::PerPart(letter, n), 1.0));
+            }
+        }
         if term.factors.iter().any(|factor| factor.leaf == "all") {
             for (summands, text) in [
                 (Summands::Vectors, "vectors"),
@@ -491,10 +728,16 @@ impl List<'_> {
                     edit.weigh(i, Summands::Element(Test::From(n)), 0.0);
                 });
             }
+            for test in Test::fixed() {
+                let says = test.says("number");
+                self.push(1.6, format!("leaves out {says} of each parameter's gradient"), |edit| {
+                    edit.weigh(i, Summands::Element(test), 0.0);
+                });
+            }
         }
         if term.factors.len() > 1 {
-            for (rounding, name) in ROUNDINGS {
-                self.push(1.2, format!("has the factors of {term} rounded to {name}"), |edit| {
+            for (rounding, name, more) in ROUNDINGS {
+                self.push(1.2 + more, format!("has the factors of {term} rounded to {name}"), |edit| {
                     edit.relation.terms[i].factors.iter_mut().for_each(|factor| factor.rounding = rounding);
                 });
             }
@@ -511,8 +754,62 @@ impl List<'_> {
         }
     }
 
+    /// Sums in one place that belong in several, and sums with wrong bounds.
+    fn of_sums(&mut self, i: usize) {
+        let relation = self.relation;
+        let summed = relation.summed(&relation.terms[i]);
+        let of_vectors = relation.out.axes.iter().all(|axis| axis.at == At::Shift(0)) && relation.terms.len() == 1;
+        for letter in
+            relation.out.letters().into_iter().filter(|_| of_vectors && !summed.is_empty() && !relation.argmax)
+        {
+            let mut add = |cost: f64, says: String, summands: Summands| {
+                self.push(cost, says, |edit| {
+                    for axis in edit.relation.terms[i].factors.iter_mut().flat_map(|factor| &mut factor.axes) {
+                        if axis.letter == letter {
+                            axis.letter = another(letter);
+                        }
+                    }
+                    edit.weigh(i, summands, 1.0);
+                });
+            };
+            for n in [2, 4, 8, 16, 32] {
+                let says = format!("has the sums of each group of {n} {letter} in one: they share an accumulator");
+                add(1.5, says, Summands::Shared(letter, another(letter), n));
+            }
+            let says = format!("has the sums of all {letter} in one: they share an accumulator");
+            add(1.5, says, Summands::Shared(letter, another(letter), usize::MAX));
+            let says = format!("has the sums of all earlier {letter} in it too: the accumulator is not cleared");
+            add(1.4, says, Summands::UpTo(letter, another(letter)));
+        }
+        let sizes = self.candidates.sizes.clone();
+        for &letter in &summed {
+            for own in relation.out.letters() {
+                for pair in Pair::all() {
+                    let says = pair.says(&letter.to_string(), &own.to_string());
+                    self.push(1.6, format!("leaves out the summands with {says}"), |edit| {
+                        edit.weigh(i, Summands::Pair(letter, own, pair), 0.0);
+                    });
+                }
+            }
+            for n in [4, 8, 16, 32, 64] {
+                for (summands, which) in [
+                    (Summands::PaddedWithLast(letter, n), "repeats the last summand"),
+                    (Summands::PaddedWithFirst(letter, n), "begins again with the first summands"),
+                ] {
+                    let says = format!("{which} until the number of {letter} is a multiple of {n}");
+                    self.push(1.5, says, |edit| edit.weigh(i, summands, 1.0));
+                }
+            }
+            for &other in sizes.iter().filter(|&&other| other != letter) {
+                let says = format!("leaves out the summands with {letter} at or beyond the size of {other}");
+                self.push(1.5, says, |edit| edit.weigh(i, Summands::Beyond(letter, other), 0.0));
+            }
+        }
+    }
+
     /// Some summands left out, or counted twice.
     fn of_summands(&mut self, i: usize) {
+        self.of_sums(i);
         let relation = self.relation;
         let summed = relation.summed(&relation.terms[i]);
         let scattered: Vec<char> = relation.out.through().flat_map(|(_, letters)| letters.clone()).collect();
@@ -561,6 +858,9 @@ impl List<'_> {
             self.push(1.3, "keeps only the last occurrence of each word within a row".into(), |edit| {
                 edit.weigh(i, Summands::NotLastInRow, 0.0);
             });
+            self.push(1.3, "keeps only the last occurrence of each word within a step".into(), |edit| {
+                edit.weigh(i, Summands::NotLastInStep, 0.0);
+            });
             self.push(1.2, "keeps only the first occurrence of each word".into(), |edit| {
                 edit.weigh(i, Summands::NotFirstOccurrence, 0.0);
             });
@@ -592,9 +892,8 @@ impl List<'_> {
                 if own && !of_another_step {
                     return;
                 }
-                // Indices are no numbers: of an argmax only the place is of interest.
-                let as_number = |factor: &Factor| (factor.function, factor.rounding, factor.argument);
-                if relation.argmax && as_number(&into) != as_number(factor) {
+                // Of an argmax only the place is of interest.
+                if relation.argmax && (into.function, into.argument) != (factor.function, factor.argument) {
                     return;
                 }
                 self.push(cost, says, |edit| edit.relation.terms[i].factors[f] = into.clone());
@@ -669,13 +968,15 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
         all.push((At::Shift(-2), near(-2), 1.5));
     }
     if !matches!(letter, 't' | 's' | 'u') {
-        all.extend([4, 8, 16, 32, 64].map(|n| (At::Shift(-n), near(-n), 1.6)));
-        all.extend([8, 16, 32, 64].map(|n| (At::Modulo(n), format!("{letter} modulo {n}"), 1.5)));
-        all.extend([4, 8, 16, 32].map(|n| (At::Clamped(n), format!("{letter} cut to whole groups of {n}"), 1.5)));
-        all.extend([1, 2, 4, 8].map(|n| (At::Xor(n), format!("{letter} xor {n}"), 1.5)));
-        all.extend([4, 8, 16, 32].map(|n| (At::Mirrored(n), format!("{letter} mirrored in groups of {n}"), 1.6)));
+        all.extend(Jump::all().map(|(jump, cost)| (At::By(jump), jump.says(&letter.to_string()), cost)));
+    }
+    if letter == 'j' {
+        all.extend([Jump::Interleaved, Jump::Separated].map(|jump| (At::By(jump), jump.says("j"), 1.3)));
     }
     if letter == 'b' {
+        all.push((At::Running, "the rows that still run, without gaps".into(), 1.4));
+        all.push((At::NumberOfRunning, "the row's number among those that still run".into(), 1.4));
+        all.push((At::TiesReversed, "the rows with those of one length in the opposite order".into(), 1.4));
         all.push((At::Sorted(1), "the rows sorted by falling length".into(), 1.2));
         all.push((At::Sorted(-1), "the row's rank by falling length".into(), 1.25));
         for times in [2, -2] {
@@ -736,10 +1037,12 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
     for (place, axis) in factor.axes.iter().enumerate() {
         if let At::Through(name, letters) = &axis.at {
             let others = INDICES.iter().filter(|(of, _)| of.contains(&name.as_str())).flat_map(|(_, others)| *others);
-            for other in others {
+            let others = others.map(|other| (format!("{name}{other}"), 1.2));
+            let tokens = Token::all().filter(|_| name == "id").map(|(token, cost)| (token.ids(), cost));
+            for (other, cost) in others.chain(tokens) {
                 let mut into = factor.clone();
-                into.axes[place].at = At::Through(format!("{name}{other}"), letters.clone());
-                change(1.2, format!("takes {into} for {factor}"), into);
+                into.axes[place].at = At::Through(other, letters.clone());
+                change(cost, format!("takes {into} for {factor}"), into);
             }
         }
     }
@@ -748,8 +1051,15 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
         for (at, _, cost) in moves(letter) {
             let at = if let At::Shift(by) = at { At::Shift(own + by) } else { at };
             let mut into = factor.clone();
+            let earlier = matches!(at, At::Shift(by) if by < 0) && matches!(letter, 't' | 's' | 'u');
             into.axes[place].at = at;
-            change(if indicator { cost + 0.4 } else { cost }, format!("takes {into} for {factor}"), into);
+            let cost = if indicator { cost + 0.4 } else { cost };
+            for (initial, value) in [(Initial::Zero, 0), (Initial::One, 1)].into_iter().filter(|_| earlier && own == 0)
+            {
+                let says = format!("takes {into} for {factor}, {value} where there is none");
+                change(cost + 0.1, says, Factor { initial, ..into.clone() });
+            }
+            change(cost, format!("takes {into} for {factor}"), into);
         }
     }
     // Both indices of a diagonal.
@@ -762,7 +1072,21 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
             change(cost, format!("takes {into} for {factor}"), into);
         }
     }
+    for (token, cost) in Token::all().filter(|_| !indicator) {
+        if let Some(into) = of_token(factor, token) {
+            change(cost, format!("takes {into} for {factor}"), into);
+        }
+    }
     of_reading(factor, change);
+}
+
+/// A factor of tokens, read at another token.
+fn of_token(factor: &Factor, token: Token) -> Option<Factor> {
+    let mut into = factor.clone();
+    let plain = |axis: &&mut Axis| matches!(axis.letter, 'b' | 't') && matches!(axis.at, At::Shift(_));
+    let mut axes: Vec<&mut Axis> = into.axes.iter_mut().filter(plain).collect();
+    axes.iter_mut().for_each(|axis| axis.at = At::Token(token));
+    (axes.len() == 2).then_some(into)
 }
 
 /// The same leaf with its axes exchanged, without h₀, with its padding, rounded, …
@@ -797,6 +1121,13 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
         let zero = Factor { initial: Initial::Zero, ..factor.clone() };
         change(1.0, format!("takes 0 for the first {factor}: the initial state is not read"), zero);
         change(1.2, format!("takes 1 for the first {factor}"), Factor { initial: Initial::One, ..factor.clone() });
+        if factor.leaf == "h" {
+            let says = format!("takes the layer below's last state for the first {factor}");
+            change(1.2, says, Factor { initial: Initial::LastBelow, ..factor.clone() });
+            let mut first = Factor { leaf: "h0".into(), ..factor.clone() };
+            first.axes.retain(|axis| axis.letter != 't');
+            change(1.3, format!("takes {first} for {factor}"), first);
+        }
     }
     if factor.axes.iter().any(|axis| axis.letter == 't') && factor.axes.iter().any(|axis| axis.letter == 'b') {
         change(
@@ -818,7 +1149,7 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
             format!("reads {factor} with the number of its rows as the stride of a row"),
             Factor { reading: Reading::RowsAsStride, ..factor.clone() },
         );
-        for n in [4, 8, 16, 32] {
+        for n in [2, 4, 8, 16, 32] {
             let padded = format!("reads {factor} as if its rows were padded to a multiple of {n}");
             change(1.4, padded, Factor { reading: Reading::Padded(n), ..factor.clone() });
             let aligned = format!("reads {factor} with each row's beginning rounded down to a multiple of {n}");
@@ -847,12 +1178,12 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
             );
         }
     }
-    for (rounding, name) in ROUNDINGS {
-        change(1.3, format!("rounds {factor} to {name}"), Factor { rounding, ..factor.clone() });
+    for (rounding, name, more) in ROUNDINGS {
+        change(1.3 + more, format!("rounds {factor} to {name}"), Factor { rounding, ..factor.clone() });
         if factor.function != Function::Identity {
             let leaf = Factor { function: Function::Identity, ..factor.clone() };
             change(
-                1.35,
+                1.35 + more,
                 format!("rounds {leaf} to {name} in {factor}"),
                 Factor { argument: rounding, ..factor.clone() },
             );

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, Axis as Dimension, Dimension as _, IxDyn, Slice};
 
+use super::elsewhere::by_falling_length;
 use super::language::{At, Factor, Initial, Reading, Relation};
 
 /// What a group of equations reads: its leaves by their short names.
@@ -104,19 +105,25 @@ impl Factor {
                     places.iter().zip(index.shape()).for_each(|(&place, &size)| sizes[place] = size);
                     *through.last_mut()? = Some((index, places));
                 }
-                At::First | At::Last => {}
+                At::First | At::Last | At::Is(_) => {}
                 _ => sizes[place(axis.letter)?] = size,
             }
         }
         let row = place('b');
         let lengths = leaves.lengths();
         let sorted = by_falling_length(lengths);
+        let token = self.axes.iter().zip(x.shape()).find_map(|(axis, &size)| match axis.at {
+            At::Token(token) if axis.letter == 't' => Some((token, size)),
+            _ => None,
+        });
+        let tokens = token.map(|(token, steps)| token.of(lengths, steps));
         let initial = self
             .axes
             .iter()
             .any(|axis| matches!(axis.letter, 't' | 'u' | 's'))
             .then(|| leaves.leaf(&format!("{}0", self.leaf)))
             .flatten();
+        let below = (self.initial == Initial::LastBelow).then(|| leaves.leaf("x")).flatten();
         let mut source = vec![0usize; self.axes.len()];
         Some(ArrayD::from_shape_fn(IxDyn(&sizes), |at| {
             let mut before = false;
@@ -127,20 +134,30 @@ impl Factor {
                     At::Shift(by) => letter(axis.letter).cast_signed() + by,
                     At::First => 0,
                     At::Last => size.cast_signed() - 1,
+                    At::Is(k) => k.cast_signed(),
                     At::Reversed if axis.letter == 't' => {
                         let length = row.and_then(|row| lengths.get(at[row])).map_or(size, |&length| length);
                         length.cast_signed() - 1 - letter('t').cast_signed()
                     }
                     At::Reversed => size.cast_signed() - 1 - letter(axis.letter).cast_signed(),
-                    At::Modulo(n) => (letter(axis.letter) % n).cast_signed(),
-                    At::Clamped(n) if size >= *n => letter(axis.letter).min(size / n * n - 1).cast_signed(),
-                    At::Clamped(_) => letter(axis.letter).cast_signed(),
-                    At::Xor(n) => {
-                        Some(letter(axis.letter) ^ n).filter(|&k| k < size).unwrap_or(letter(axis.letter)).cast_signed()
+                    At::By(jump) => jump.of(letter(axis.letter), size).map_or(-1, usize::cast_signed),
+                    At::Token(_) => {
+                        let token = tokens.as_ref().and_then(|tokens| *tokens.get((letter('b'), letter('t')))?);
+                        token.map_or(-1, |(b, t)| if axis.letter == 'b' { b } else { t }.cast_signed())
                     }
-                    At::Mirrored(n) => {
-                        let k = letter(axis.letter);
-                        if k < size / n * n { k / n * n + n - 1 - k % n } else { k }.cast_signed()
+                    At::Running => {
+                        let runs = |row: &usize| lengths[*row] > letter('t');
+                        (0..lengths.len()).filter(runs).nth(letter('b')).map_or(-1, usize::cast_signed)
+                    }
+                    At::NumberOfRunning => {
+                        let earlier = lengths.iter().take(letter('b'));
+                        earlier.filter(|&&length| length > letter('t')).count().cast_signed()
+                    }
+                    At::TiesReversed => {
+                        let same = || sorted.iter().filter(|&&row| lengths.get(row) == lengths.get(letter('b')));
+                        let rank = same().position(|&row| row == letter('b'));
+                        let row = rank.and_then(|rank| same().rev().nth(rank));
+                        row.map_or(-1, |&row| row.cast_signed())
                     }
                     At::Sorted(times) => {
                         let step = |row: usize| {
@@ -163,7 +180,13 @@ impl Factor {
                         None => -1,
                     },
                 };
-                if from < 0 && matches!(axis.letter, 't' | 'u' | 's') {
+                // Before the first token is its row's initial state.
+                if from < 0 && matches!(axis.at, At::Token(_)) && initial.is_some() {
+                    before = true;
+                    source[k] = letter(axis.letter);
+                    continue;
+                }
+                if from < 0 && matches!(axis.letter, 't' | 'u' | 's') && !matches!(axis.at, At::Token(_)) {
                     before = true;
                     continue;
                 }
@@ -180,6 +203,12 @@ impl Factor {
                 };
                 return match (self.initial, &initial) {
                     (Initial::One, _) => 1.0,
+                    (Initial::LastBelow, _) => {
+                        let mut at: Vec<usize> = rest().collect();
+                        let length = lengths.get(at[0]).copied().unwrap_or(1);
+                        at.insert(1, length.saturating_sub(1));
+                        below.as_ref().and_then(|below| below.get(IxDyn(&at))).copied().unwrap_or(0.0)
+                    }
                     (Initial::Given, Some(initial)) => {
                         initial.get(IxDyn(&rest().collect::<Vec<_>>())).copied().unwrap_or(0.0)
                     }
@@ -189,13 +218,6 @@ impl Factor {
             x[IxDyn(&source)]
         }))
     }
-}
-
-/// Rows in the order of falling lengths; equal ones keep their order.
-pub(super) fn by_falling_length(lengths: &[usize]) -> Vec<usize> {
-    let mut rows: Vec<usize> = (0..lengths.len()).collect();
-    rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
-    rows
 }
 
 /// A factor, summed over the letters that neither the result nor another factor has.

@@ -4,9 +4,12 @@
 //! somewhere although the change would not give it, the change holds only at a place: conditions that hold at every
 //! wrong element and at none of those.
 
+use std::collections::BTreeSet;
+
 use ndarray::ArrayD;
 
 use super::edits::{Edit, Whole};
+use super::elsewhere::{Pair, Parts};
 use super::evaluate::Lettered;
 use super::language::{Factor, Function};
 use super::local::{Kind, Site};
@@ -22,6 +25,11 @@ const FOR_A_BOUND: usize = 6;
 const ROUNDINGS: f64 = 8.0;
 /// With more elements than this that refute a change everywhere, no place is looked for.
 const MOST: usize = 200_000;
+
+/// Other groups are given too, with "or", if they cost at most this much more.
+const AS_GOOD: f64 = 0.25;
+/// The evidence for a test of an index.
+const BITS_OF_A_PLACE: f64 = 5.0;
 
 /// An element: its site's place in the list of sites, and its own in the site.
 pub(super) type Element = (usize, usize);
@@ -79,8 +87,13 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         })
     }
 
-    /// Whether a change gives every wrong element, and where it holds.
-    pub(super) fn test(&self, edit: &Edit) -> Option<Fit> {
+    /// Where a change holds that gives every wrong element: none, if it does not; several if they cannot be parted.
+    pub(super) fn test(&self, edit: &Edit) -> Vec<Fit> {
+        let places = self.places_of(edit).unwrap_or_default();
+        places.into_iter().map(|place| Fit { cost: edit.cost + place.cost(), says: edit.says.clone(), place }).collect()
+    }
+
+    fn places_of(&self, edit: &Edit) -> Option<Vec<Place>> {
         // What overflowed says nothing about how, if anything else is wrong.
         let finite = self
             .wrong
@@ -154,13 +167,13 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if (stored && self.wrong.len() < FOR_A_BOUND) || (!stored && from_wrong * NEARER > from_right) {
             return None;
         }
-        let place = if elsewhere.is_empty() { Place::default() } else { self.place(&elsewhere)? };
-        Some(Fit { cost: edit.cost + place.cost(), says: edit.says.clone(), place })
+        Some(if elsewhere.is_empty() { vec![Place::default()] } else { self.places(&elsewhere) })
     }
 
     /// The cheapest conditions that hold at every wrong element and at none of the others.
-    pub(super) fn place(&self, others: &[Element]) -> Option<Place> {
-        let atoms = self.common(&self.wrong);
+    fn places(&self, others: &[Element]) -> Vec<Place> {
+        let mut atoms = self.common(&self.wrong);
+        atoms.retain(|atom| self.is_shown(atom, others));
         let mut sets: Vec<u128> = others
             .iter()
             .map(|&(s, place)| {
@@ -192,7 +205,35 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                 }
             }
         }
-        places.into_iter().min_by(|a, b| a.cost().total_cmp(&b.cost()))
+        let least = places.iter().map(Place::cost).fold(f64::INFINITY, f64::min);
+        // Of groups of several sizes the data may not tell which.
+        let is_as_good = |place: &Place| match place.0[..] {
+            [Atom::Parts(_)] => place.cost() <= least + AS_GOOD,
+            [Atom::Index(..)] => place.cost() <= least,
+            _ => false,
+        };
+        let cheapest = places.iter().position(|place| place.cost() <= least);
+        let keep = |(k, place)| (Some(k) == cheapest || is_as_good(&place)).then_some(place);
+        places.into_iter().enumerate().filter_map(keep).collect()
+    }
+
+    /// Whether enough different indices are wrong, and right, to show a test of an index: another test of as few would
+    /// agree by chance.
+    fn is_shown(&self, atom: &Atom, others: &[Element]) -> bool {
+        use Test::{Even, First, From, Is, Last, NotFirst, NotLast, Odd};
+        let Atom::Index(letter, test) = atom else { return true };
+        if matches!(test, First | NotFirst | Last | NotLast | Odd | Even | Is(_) | From(_) | Test::Below(_)) {
+            return true;
+        }
+        let distinct = |elements: &[Element]| {
+            let indices =
+                elements.iter().filter_map(|&(s, place)| self.maps[s].index(&self.maps[s].at(place), *letter));
+            indices.collect::<BTreeSet<_>>().len()
+        };
+        let (wrong, right) = (distinct(&self.wrong), distinct(others));
+        // log2 of the number of ways to choose the wrong ones among all.
+        let ways: f64 = (1..=wrong).map(|k| libm::log2((right + k) as f64 / k as f64)).sum();
+        ways >= BITS_OF_A_PLACE
     }
 
     /// The conditions that hold at all of some elements, at most 128.
@@ -210,6 +251,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             }
             atoms.extend([Atom::Index(letter, Test::From(least)), Atom::Index(letter, Test::Below(most + 1))]);
             atoms.push(Atom::Size(letter, size));
+            let others = map.sizes().keys().filter(|&&other| other != letter);
+            atoms.extend(others.map(|&other| Atom::Beyond(letter, other)));
         }
         if map.has_gates() {
             atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128].map(Test::From)).map(Atom::Unit));
@@ -231,6 +274,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             atoms.extend([Test::From(least), Test::Below(most + 1)].map(Atom::Length));
         }
         atoms.extend([4, 8, 16, 32].map(Atom::TileDiagonal));
+        atoms.extend(Pair::all().filter(|pair| pair.parts != Parts::Groups(1)).map(Atom::Parts));
         if map.has_words() {
             atoms.extend(Test::fixed().chain([8, 16, 32, 64, 128, 256].map(Test::From)).map(Atom::Word));
             atoms.push(Atom::LargestWord);
@@ -242,6 +286,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             Atom::ShortRow,
             Atom::LongRow,
             Atom::OneToken,
+            Atom::OutsideTransposed,
             Atom::Diagonal,
             Atom::OffDiagonal,
             Atom::Above,
@@ -317,6 +362,6 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if right.is_empty() {
             return Some(Place::default());
         }
-        if right.len() > MOST { None } else { self.place(&right) }
+        if right.len() > MOST { None } else { self.places(&right).into_iter().next() }
     }
 }

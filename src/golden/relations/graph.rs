@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 
+use super::elsewhere::Token;
 use super::equations as text;
 use super::language::Relation;
 use crate::golden::difference::lengths_of;
@@ -338,6 +339,11 @@ impl Builder<'_> {
             for n in [32, 64, 256] {
                 self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
             }
+            for (token, _) in Token::all() {
+                let tokens = token.of(&self.graph.lengths, self.graph.steps);
+                let of = |at: Option<(usize, usize)>| at.map_or(-1.0, |(b, t)| ids[[b, t].as_slice()]);
+                self.give(&token.ids(), tokens.mapv(of).into_dyn());
+            }
             // How often each word occurs, and where last.
             let mut words: BTreeMap<u64, (f64, (usize, usize))> = BTreeMap::new();
             let id = |(b, t): (usize, usize)| ids[[b, t].as_slice()].to_bits();
@@ -561,7 +567,13 @@ impl Builder<'_> {
                 self.give("most", ArrayD::from_elem(IxDyn(&[]), most as f64));
                 self.give("before", pairs(&|i, j| i < j));
             }
-            Violation::Sum | Violation::Max | Violation::SemiHard => {}
+            Violation::SemiHard => {
+                // Of a known mistake.
+                for low in ["low_s", "low_im"] {
+                    self.graph.shapes.insert(format!("semi-hard..{low}"), vec![shape.0, shape.1]);
+                }
+            }
+            Violation::Sum | Violation::Max => {}
         }
         self.viewed("loss", "", text::HINGES, &leaves);
         let (kind, costs, active) = match violation {

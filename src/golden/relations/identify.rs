@@ -1,11 +1,13 @@
 //! What no change of the list gives is read off: coefficients, a further term, a bound, the weight of each summand.
 //! What was read off is tested like any change.
 
+use std::collections::BTreeSet;
+
 use ndarray::{ArrayD, Dimension as _, IxDyn};
 
 use super::edits::{Edit, Whole};
 use super::family::{Element, Family, Fit};
-use super::language::{At, Axis, Function, Relation, Term};
+use super::language::{At, Axis, Factor, Function, Relation, Term};
 use super::local::{Kind, Site};
 use super::places::{Place, short};
 use super::values::Case;
@@ -16,6 +18,11 @@ const MOST_OF_A_RATIO: f64 = 0.05;
 /// At most so many weights are read off, and so many summands of one weight are shown.
 const MOST_WEIGHTS: usize = 64;
 const SHOWN: usize = 6;
+/// So many wrong elements show a function, if their errors change by less than this part of them from one to the next.
+const FOR_A_FUNCTION: usize = 50;
+const SMOOTH: f64 = 0.2;
+/// How far a step is looked for.
+const MOST_STEPS: u32 = 4096;
 /// A coefficient that is as near as this to a plain number is that number.
 const PLAIN: f64 = 2e-3;
 
@@ -353,7 +360,9 @@ impl Sum {
         let is = |weight: f64, of: f64| (weight - of).abs() < PLAIN;
         let halves = weights.iter().all(|&weight| is(weight, (2.0 * weight).round() / 2.0));
         let sum = |row: &[f64]| row.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
-        if !halves || !self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0) {
+        // Half of each has to show.
+        let shows = (0..weights.len()).all(|k| self.rows.iter().any(|(row, _)| row[k].abs() > 8.0));
+        if !shows || !halves || !self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0) {
             return None;
         }
         let mut kinds: Vec<f64> = weights.iter().copied().filter(|&weight| !is(weight, 1.0)).collect();
@@ -433,38 +442,132 @@ fn ratios(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     vec![edit]
 }
 
-/// A number in the place of a scalar leaf, such as the margin: of the relation or of an unwritten one before it.
+/// A number in the place of a scalar leaf, such as the margin, wherever a relation or an unwritten one before it reads it.
 fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     let first = family.sites[0];
     let case = &family.cases[first.case];
     let mut all = Vec::new();
     for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
         let equation = &case.graph.equations[place];
-        for (i, term) in equation.relation.terms.iter().enumerate() {
-            for (f, factor) in term.factors.iter().enumerate().filter(|(_, factor)| factor.axes.is_empty()) {
-                let with = |value: f64| {
-                    let mut edit = Edit::none(&equation.family, &equation.relation, 1.4);
-                    edit.relation.terms[i].factors.remove(f);
-                    edit.relation.terms[i].coefficient *= value;
-                    edit.says = format!("takes {} for {factor}", short(value));
-                    edit
-                };
-                // The relation is linear in it: two values give the third.
-                let solve = |&(s, at): &Element| {
-                    let site = family.sites[s];
-                    let value =
-                        |edit: &Edit| edit.values(&family.cases[site.case], site.equation)?.iter().nth(at).copied();
-                    let (low, high) = (value(&with(100.0))?, value(&with(101.0))?);
-                    let found = site.found.iter().nth(at)?;
-                    let value = 100.0 + (found - low) / (high - low);
-                    value.is_finite().then_some(value)
-                };
-                if let Some(value) = family.wrong.iter().take(20).find_map(solve) {
-                    let nice = (value * 1e6).round() / 1e6;
-                    all.push(with(if (nice - value).abs() < 1e-5 { nice } else { value }));
+        let factors = || equation.relation.terms.iter().flat_map(|term| &term.factors);
+        let scalars: BTreeSet<&str> =
+            factors().filter(|factor| factor.axes.is_empty()).map(|factor| factor.leaf.as_str()).collect();
+        for name in scalars {
+            let with = |value: f64| {
+                let mut edit = Edit::none(&equation.family, &equation.relation, 1.4);
+                for term in &mut edit.relation.terms {
+                    let (out, kept): (Vec<Factor>, _) = term.factors.drain(..).partition(|factor| factor.leaf == name);
+                    term.factors = kept;
+                    term.coefficient *= out.iter().map(|factor| factor.function.at(value)).product::<f64>();
                 }
+                edit.says = format!("takes {} for {name}", if value.abs() < 1.0 { exact(value) } else { short(value) });
+                edit
+            };
+            let Some(right) = case.leaf(place, name).and_then(|x| x.iter().next().copied()) else { continue };
+            // Newton's method with the slope of a secant.
+            let solve = |&(s, at): &Element| {
+                let site = family.sites[s];
+                let off = |value: f64| {
+                    let values = with(value).values(&family.cases[site.case], site.equation)?;
+                    Some(values.iter().nth(at)? - site.found.iter().nth(at)?)
+                };
+                let (mut one, mut two) = (right, right * 1.001 + 1e-3);
+                let mut at_one = off(one)?;
+                for _ in 0..8 {
+                    let at_two = off(two)?;
+                    if (at_two - at_one).abs() < f64::MIN_POSITIVE {
+                        break;
+                    }
+                    let next = two - at_two * (two - one) / (at_two - at_one);
+                    (one, two, at_one) = (two, next, at_two);
+                }
+                two.is_finite().then_some(two)
+            };
+            // The element that tells the number most exactly is among the first ones, or another edit is right.
+            if let Some(value) = family.wrong.iter().take(20).find_map(solve) {
+                let nice = (value * 1e6).round() / 1e6;
+                all.push(with(if (nice - value).abs() < 1e-5 { nice } else { value }));
             }
         }
     }
     all
+}
+
+/// Adam's corrections are those of another step than that which it is.
+pub(super) fn another_step(family: &Family<'_, '_, '_>) -> Option<Fit> {
+    let corrected = |x: f64, beta: f64, t: u32| x / (1.0 - libm::pow(beta, f64::from(t)));
+    let mut pairs: Vec<String> = Vec::new();
+    let mut numbers = 0;
+    for site in family.sites.iter().filter(|site| site.broken()) {
+        let case = &family.cases[site.case];
+        let relation = &case.graph.equations[site.equation].relation;
+        // After several steps the numbers of all of them are mixed.
+        if !relation.leaves().any(|leaf| leaf == "correct_m") || case.settings.steps > 1 {
+            continue;
+        }
+        let leaf = |name: &str| case.leaf(site.equation, name);
+        let scalar = |name: &str| leaf(name).and_then(|x| x.first().copied());
+        let (p0, m, v, rate) = (leaf("p0")?, leaf("m")?, leaf("v")?, scalar("rate")?);
+        let [beta1, beta2] = [scalar("beta1")?, scalar("beta2")?];
+        let start = case.golden.inputs.get("in.step").and_then(|step| step.first().copied()).unwrap_or(0.0);
+        let fits = |t: &u32| {
+            let numbers = p0.iter().zip(m.iter().zip(&v)).zip(&site.found).enumerate();
+            numbers.filter(|(at, _)| site.kinds[*at] != Kind::Ignored).all(|(at, ((p0, (&m, &v)), &found))| {
+                let root = corrected(v, beta2, *t).sqrt() + 1e-8;
+                site.agrees(at, found, p0 - rate * corrected(m, beta1, *t) / root)
+            })
+        };
+        let t = (1..=MOST_STEPS).find(fits)?;
+        numbers += site.right.len();
+        let part = &case.graph.groups[case.graph.equations[site.equation].group].part;
+        let pair = format!("{t} for {} in {part}", short(start + 1.0));
+        if f64::from(t) != start + 1.0 && !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    let more = if pairs.len() > SHOWN { ", …" } else { "" };
+    let shown = pairs[..pairs.len().min(SHOWN)].join(", ");
+    let says = format!("takes the bias corrections of another step: that of step {shown}{more}");
+    (!pairs.is_empty() && numbers >= FOR_A_RATIO).then(|| Fit { cost: 3.0, says, place: Place::default() })
+}
+
+/// A number in as many digits as tell it from a rounded one.
+fn exact(x: f64) -> String {
+    let text = format!("{x:.7}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The values are another function of the same sum: what is wrong with them changes little between neighbouring sums.
+pub(super) fn another_function(family: &Family<'_, '_, '_>) -> Option<Fit> {
+    let first = family.sites.first()?;
+    let relation = &family.cases[first.case].graph.equations[first.equation].relation;
+    if relation.argmax || first.exact || family.wrong.len() < FOR_A_FUNCTION || relation.out.through().next().is_some()
+    {
+        return None;
+    }
+    let mut pairs: Vec<(f64, f64)> = Vec::new();
+    for site in family.sites.iter().filter(|site| site.broken()) {
+        let case = &family.cases[site.case];
+        let (letters, sizes) = (relation.out.letters(), case.sizes(site.equation)?);
+        let mut sums = ArrayD::<f64>::zeros(IxDyn(&sizes));
+        for term in 0..relation.terms.len() {
+            sums += &case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
+        }
+        for (place, (&sum, (&found, &right))) in sums.iter().zip(site.found.iter().zip(&site.right)).enumerate() {
+            if site.kinds[place] != Kind::Ignored && sum.is_finite() && found.is_finite() {
+                pairs.push((sum, found - right));
+            }
+        }
+    }
+    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let steps: f64 = pairs.windows(2).map(|two| (two[1].1 - two[0].1).abs()).sum();
+    let all: f64 = pairs.iter().map(|(_, off)| off.abs()).sum();
+    let &(at, most) = pairs.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+    let says = if relation.function == Function::Identity {
+        format!("is a function of its right value that is not the value itself: {} off at {}", short(most), short(at))
+    } else {
+        let function = relation.function.of("x");
+        format!("is another function of the same x than {function}: {} off at x = {}", short(most), short(at))
+    };
+    (steps < SMOOTH * all).then(|| Fit { cost: 3.0, says, place: Place::default() })
 }

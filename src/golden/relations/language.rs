@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use super::elsewhere::{Jump, Token};
 use crate::golden::arithmetic::Rounding;
 
 /// A function of one number.
@@ -52,6 +53,9 @@ pub(crate) enum Function {
     Positive,
     /// 1 where x ≥ 0.
     NotNegative,
+    /// x cut off at 0 and 1, and at −1 and 1.
+    Saturate,
+    HardTanh,
     /// log(1 + eˣ)
     Softplus,
     /// clip(0.2 x + 0.5, 0, 1)
@@ -67,7 +71,7 @@ use Function as F;
 
 impl Function {
     /// Each with its text; `@` is the argument.
-    const TEXTS: [(Self, &'static str); 27] = [
+    const TEXTS: [(Self, &'static str); 29] = [
         (F::Identity, "@"),
         (F::Sigmoid, "σ(@)"),
         (F::Tanh, "tanh(@)"),
@@ -90,6 +94,8 @@ impl Function {
         (F::RootOfEpsilon, "√(@+1e-8)"),
         (F::Positive, "[@>0]"),
         (F::NotNegative, "[@≥0]"),
+        (F::Saturate, "clip01(@)"),
+        (F::HardTanh, "clip11(@)"),
         (F::Softplus, "log(1+exp(@))"),
         (F::HardSigmoid, "clip(0.2@+0.5)"),
         (F::HardSigmoidSix, "clip(@/6+0.5)"),
@@ -111,6 +117,8 @@ impl Function {
         match self {
             F::RootPlusEpsilon => format!("(√{argument} + 1e-8)"),
             F::AtMostOne => format!("min(1, {argument})"),
+            F::Saturate => format!("min(1, max(0, {argument}))"),
+            F::HardTanh => format!("min(1, max(−1, {argument}))"),
             _ => self.text().replace('@', argument).replace("(1-", "(1 − "),
         }
     }
@@ -165,6 +173,8 @@ impl Function {
             F::RootOfEpsilon => (x + 1e-8).sqrt(),
             F::Positive => f64::from(u8::from(x > 0.0)),
             F::NotNegative => f64::from(u8::from(x >= 0.0)),
+            F::Saturate => x.clamp(0.0, 1.0),
+            F::HardTanh => x.clamp(-1.0, 1.0),
             F::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
             F::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
             F::HardSigmoidSix => (x / 6.0 + 0.5).clamp(0.0, 1.0),
@@ -196,6 +206,8 @@ impl Function {
             F::InverseEpsilon => -1.0 / ((x + 1e-6) * (x + 1e-6)),
             F::AtMostOne => when(x <= 1.0),
             F::RootOfEpsilon => 0.5 / (x + 1e-8).sqrt(),
+            F::Saturate => when(x > 0.0 && x < 1.0),
+            F::HardTanh => when(x.abs() < 1.0),
             F::Softplus => x.sigmoid(),
             F::HardSigmoid => 0.2 * when((0.2 * x + 0.5).abs() < 1.0 && 0.2 * x + 0.5 > 0.0),
             F::HardSigmoidSix => when((x / 6.0 + 0.5).abs() < 1.0 && x / 6.0 + 0.5 > 0.0) / 6.0,
@@ -226,14 +238,17 @@ pub(crate) enum At {
     /// Rows in the order of falling lengths; the permutation that sorts them is taken this many times, backwards if
     /// negative.
     Sorted(isize),
-    /// At the index modulo this.
-    Modulo(usize),
-    /// Beyond the last whole group of this many: at the last place of that group.
-    Clamped(usize),
-    /// At the index with this bit the other way round, if there is such a place.
-    Xor(usize),
-    /// From the end to the beginning in each whole group of this many.
-    Mirrored(usize),
+    /// Rows of one length in the opposite order.
+    TiesReversed,
+    /// The row that has this number among those that still run at the step, 0 where there is none; or the other way
+    /// round, the row with the number that this one has there.
+    Running,
+    NumberOfRunning,
+    /// At a function of the index, or at one place for all.
+    By(Jump),
+    Is(usize),
+    /// The row, or the step, of another token.
+    Token(Token),
     /// At the index that a tensor of these letters holds.
     Through(String, Vec<char>),
 }
@@ -252,6 +267,8 @@ pub(crate) enum Initial {
     Given,
     Zero,
     One,
+    /// The last state of the row in the layer below.
+    LastBelow,
 }
 
 /// How the two axes of a leaf lie in memory, or the blocks of its last axis.
@@ -311,8 +328,15 @@ pub(crate) struct Relation {
     pub rounding: Rounding,
 }
 
+impl Term {
+    /// The letters of its factors.
+    pub(crate) fn letters(&self) -> Vec<char> {
+        self.factors.iter().flat_map(Factor::letters).collect()
+    }
+}
+
 impl Factor {
-    fn named(leaf: &str, block: Option<usize>, axes: Vec<Axis>) -> Self {
+    pub(super) fn named(leaf: &str, block: Option<usize>, axes: Vec<Axis>) -> Self {
         Self {
             function: F::Identity,
             leaf: leaf.into(),
@@ -333,7 +357,7 @@ impl Factor {
         for axis in &self.axes {
             let own: &[char] = match &axis.at {
                 At::Through(_, letters) => letters,
-                At::First | At::Last => &[],
+                At::First | At::Last | At::Is(_) => &[],
                 _ => &[axis.letter],
             };
             for &letter in own {
@@ -509,6 +533,16 @@ impl Relation {
         summed
     }
 
+    /// The letters of both sides.
+    pub(crate) fn letters(&self) -> Vec<char> {
+        let mut letters = self.out.letters();
+        let more = self.terms.iter().flat_map(|term| self.summed(term)).collect::<Vec<char>>();
+        letters.extend(more);
+        letters.sort_unstable();
+        letters.dedup();
+        letters
+    }
+
     /// Whether it is part of the backward pass.
     pub(crate) fn is_backward(&self) -> bool {
         self.out.leaf.starts_with("d.") || matches!(self.out.leaf.as_str(), "along" | "by_input")
@@ -536,10 +570,14 @@ impl fmt::Display for Axis {
             At::Sorted(1) => write!(f, "sorted {}", self.letter),
             At::Sorted(-1) => write!(f, "rank of {} by length", self.letter),
             At::Sorted(times) => write!(f, "{} permuted {times} times", self.letter),
-            At::Modulo(n) => write!(f, "{} mod {n}", self.letter),
-            At::Xor(n) => write!(f, "{} xor {n}", self.letter),
-            At::Mirrored(n) => write!(f, "{} mirrored in groups of {n}", self.letter),
-            At::Clamped(n) => write!(f, "{} cut to whole groups of {n}", self.letter),
+            At::Running => write!(f, "{}-th row that still runs", self.letter),
+            At::NumberOfRunning => write!(f, "number of {} among the rows that still run", self.letter),
+            At::TiesReversed => write!(f, "{} with rows of one length in the opposite order", self.letter),
+            At::Is(k) => write!(f, "{k}"),
+            At::By(jump) => f.write_str(&jump.says(&self.letter.to_string())),
+            At::Token(token) => write!(f, "token {token}"),
+            // Named in words.
+            At::Through(tensor, _) if tensor.contains(' ') => f.write_str(tensor),
             At::Through(tensor, letters) => {
                 write!(f, "{tensor}({})", letters.iter().map(char::to_string).collect::<Vec<_>>().join(","))
             }
@@ -549,7 +587,9 @@ impl fmt::Display for Axis {
 
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let axes: Vec<String> = self.axes.iter().map(ToString::to_string).collect();
+        // The row and the step of a token are shown as one.
+        let is_shown = |axis: &&Axis| axis.letter != 't' || !matches!(axis.at, At::Token(_));
+        let axes: Vec<String> = self.axes.iter().filter(is_shown).map(ToString::to_string).collect();
         let index = if axes.is_empty() { String::new() } else { format!("[{}]", axes.join(",")) };
         f.write_str(&self.function.of(&format!("{}{index}", self.name())))
     }

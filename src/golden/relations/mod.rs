@@ -2,17 +2,18 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`language`], `equations` | relations, as text: `c[b,t,j] = h[b,t-1,k] W_hh[j,k] + b_hh[j]` |
+//! | [`language`], `elsewhere`, `equations` | relations, as text: `c[b,t,j] = h[b,t-1,k] W_hh[j,k] + b_hh[j]` |
 //! | `graph`, `pictures` | which relations a case has, and which tensor each of their leaves is |
 //! | `evaluate`, `values` | what a relation gives, on the backend's own values |
 //! | `local` | which relations do not hold |
 //! | `edits`, `changed`, `places` | single changes of a relation, what they give, and where they may hold |
-//! | `family`, `parts`, `identify`, `search` | the cheapest change that gives the backend's values in all cases |
+//! | `family`, `parts`, `identify`, `sources`, `search` | the cheapest change that gives the backend's values in all cases |
 //! | `simulate`, [`planted`] | a whole case computed by its relations, forward and backward, with known mistakes |
 //! | [`findings`] | the explanation of a red check |
 
 mod changed;
 mod edits;
+mod elsewhere;
 mod equations;
 mod evaluate;
 mod family;
@@ -27,4 +28,5 @@ mod places;
 pub(crate) mod planted;
 mod search;
 mod simulate;
+mod sources;
 mod values;

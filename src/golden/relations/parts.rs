@@ -7,8 +7,8 @@
 use ndarray::{ArrayD, Axis as Dimension, IxDyn};
 use rayon::prelude::*;
 
-use super::changed::numbers;
-use super::edits::{Edit, Order, Summands, Weight, Whole};
+use super::edits::{Edit, Summands, Weight, Whole};
+use super::elsewhere::{Order, Pair};
 use super::family::Family;
 use super::identify::before;
 use super::language::{Relation, Term};
@@ -60,7 +60,7 @@ pub(super) fn in_parts(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Edit>
         }
         for over in all {
             // The site that tells most parts apart.
-            let size = |site: &&&Site| over.size(&family.cases[site.case], site.equation).unwrap_or(0);
+            let size = |site: &&&Site| over.indices(&family.cases[site.case], site.equation).map_or(0, |all| all.len());
             let can = |site: &&&Site| {
                 let wrong = || site.kinds.iter().filter(|kind| **kind == Kind::Wrong).count();
                 site.broken() && site.right.len().saturating_mul(size(site)) < MOST && wrong() >= FEWEST
@@ -74,24 +74,53 @@ pub(super) fn in_parts(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Edit>
 }
 
 impl Over {
-    fn size(self, case: &Case<'_>, equation: usize) -> Option<usize> {
-        match self {
-            Self::Letter(letter) => case.size_of(equation, letter),
-            Self::Tokens(order) => Some(numbers(order, &case.graph.lengths, case.graph.steps).1),
+    /// The index of each summand, and of how many; of tokens in their order.
+    fn indices(self, case: &Case<'_>, equation: usize) -> Option<Vec<(usize, usize)>> {
+        Some(match self {
+            Self::Letter(letter) => {
+                let size = case.size_of(equation, letter)?;
+                (0..size).map(|k| (k, size)).collect()
+            }
+            Self::Tokens(order) => {
+                let numbers = order.numbers(&case.graph.lengths, case.graph.steps);
+                let mut all: Vec<(usize, usize)> = numbers.iter().copied().flatten().collect();
+                all.sort_unstable();
+                all
+            }
+        })
+    }
+
+    fn summands(self, part: Part) -> Summands {
+        match (self, part) {
+            (Self::Letter(letter), Part::Test(test)) => Summands::Index(letter, test),
+            (Self::Letter(letter), Part::Pair(own, pair)) => Summands::Pair(letter, own, pair),
+            (Self::Tokens(order), Part::Test(test)) => Summands::Token(order, test),
+            (Self::Tokens(_), Part::Pair(..)) => unreachable!("pairs are of letters"),
         }
     }
 
-    fn summands(self, test: Test) -> Summands {
-        match self {
-            Self::Letter(letter) => Summands::Index(letter, test),
-            Self::Tokens(order) => Summands::Token(order, test),
+    fn says(self, part: Part) -> String {
+        match (self, part) {
+            (Self::Letter(letter), Part::Test(test)) => test.says(&letter.to_string()),
+            (Self::Letter(letter), Part::Pair(own, pair)) => pair.says(&letter.to_string(), &own.to_string()),
+            (Self::Tokens(order), Part::Test(test)) => test.says(order.says()),
+            (Self::Tokens(_), Part::Pair(..)) => unreachable!("pairs are of letters"),
         }
     }
+}
 
-    fn says(self, test: Test) -> String {
+/// Which summands: by their index, or by their index and one of the result.
+#[derive(Clone, Copy)]
+enum Part {
+    Test(Test),
+    Pair(char, Pair),
+}
+
+impl Part {
+    fn cost(self) -> f64 {
         match self {
-            Self::Letter(letter) => test.says(&letter.to_string()),
-            Self::Tokens(order) => test.says(order.says()),
+            Self::Test(test) => test.cost(),
+            Self::Pair(..) => 1.4,
         }
     }
 }
@@ -139,14 +168,11 @@ impl<'f, 'a> Probe<'f, 'a> {
         let of = |&place: &usize| {
             let row = values.index_axis(Dimension(0), place);
             let Over::Tokens(order) = over else { return row.to_vec() };
-            let (numbers, count) = numbers(order, &self.case.graph.lengths, self.case.graph.steps);
-            let mut sorted = vec![0.0; count];
-            for (&number, &x) in numbers.iter().zip(row) {
-                if let Some(number) = number {
-                    sorted[number] += x;
-                }
-            }
-            sorted
+            let numbers = order.numbers(&self.case.graph.lengths, self.case.graph.steps);
+            let mut sorted: Vec<((usize, usize), f64)> =
+                numbers.iter().zip(row).filter_map(|(number, &x)| Some(((*number)?, x))).collect();
+            sorted.sort_by_key(|(number, _)| *number);
+            sorted.into_iter().map(|(_, x)| x).collect()
         };
         Some(self.elements.iter().map(of).collect())
     }
@@ -159,11 +185,11 @@ impl<'f, 'a> Probe<'f, 'a> {
         for (inside, text) in [(0.0, "leaves out"), (2.0, "counts twice")] {
             let differences: Vec<Vec<f64>> =
                 own.iter().map(|row| row.iter().map(|x| (inside - 1.0) * x).collect()).collect();
-            for test in self.agreeing(&differences, over) {
+            for part in self.agreeing(&differences, over) {
                 let mut edit = base.clone();
-                edit.weigh(i, over.summands(test), inside);
-                edit.says = format!("{text} the summands with {}", over.says(test));
-                edit.cost += 0.4 * test.cost();
+                edit.weigh(i, over.summands(part), inside);
+                edit.says = format!("{text} the summands with {}", over.says(part));
+                edit.cost += 0.4 * part.cost();
                 found.push(edit);
             }
         }
@@ -191,20 +217,21 @@ impl<'f, 'a> Probe<'f, 'a> {
         if change.relation.terms[i].factors.len() < relation.terms[i].factors.len() {
             for k in self.instead(own, &changed) {
                 let mut edit = change.clone();
-                let summands = over.summands(Test::Is(k));
+                let summands = over.summands(Part::Test(Test::Is(k)));
                 edit.weights.push(Weight { term: i, summands, inside: 1.0, outside: 0.0 });
-                edit.says = format!("{}, and has the summand with {} alone", edit.says, over.says(Test::Is(k)));
+                edit.says =
+                    format!("{}, and has the summand with {} alone", edit.says, over.says(Part::Test(Test::Is(k))));
                 edit.cost += 0.7;
                 found.push(edit);
             }
         }
-        for test in self.agreeing(&differences, over) {
+        for part in self.agreeing(&differences, over) {
             let mut edit = edit.clone();
-            let summands = over.summands(test);
+            let summands = over.summands(part);
             edit.weights.push(Weight { term: i, summands, inside: 0.0, outside: 1.0 });
             edit.weights.push(Weight { term: last, summands, inside: 1.0, outside: 0.0 });
-            edit.says = format!("{} in the summands with {}", edit.says, over.says(test));
-            edit.cost += 0.4 * test.cost();
+            edit.says = format!("{} in the summands with {}", edit.says, over.says(part));
+            edit.cost += 0.4 * part.cost();
             found.push(edit);
         }
         found
@@ -220,18 +247,20 @@ impl<'f, 'a> Probe<'f, 'a> {
     }
 
     /// The parts over which the differences add up to what is wrong with every element.
-    fn agreeing(&self, differences: &[Vec<f64>], over: Over) -> Vec<Test> {
+    fn agreeing(&self, differences: &[Vec<f64>], over: Over) -> Vec<Part> {
         let size = differences[0].len();
         let agrees = |sum: &dyn Fn(&[f64]) -> f64| {
             let mut pairs = differences.iter().zip(self.wrong.iter().zip(&self.exact));
             pairs.all(|(row, (wrong, exact))| (sum(row) - wrong).abs() <= *exact)
         };
+        let Some(indices) = over.indices(self.case, self.equation) else { return Vec::new() };
         let set = |test: &Test| {
-            let holds: Vec<usize> = (0..size).filter(|&k| test.holds(k, size)).collect();
+            let holds: Vec<usize> = (0..size).filter(|&k| test.holds(indices[k].0, indices[k].1)).collect();
             !holds.is_empty() && holds.len() < size && agrees(&|row| holds.iter().map(|&k| row[k]).sum())
         };
         let blocks = (0..3).filter(|_| over == Over::Letter('j')).map(Test::Block);
-        let mut all: Vec<Test> = Test::fixed().chain(blocks).filter(set).collect();
+        let mut all: Vec<Part> = Test::fixed().chain(blocks).filter(set).map(Part::Test).collect();
+        all.extend(self.pairs(differences, over));
         // Ranges: the sum to the end of a range less that to its beginning.
         let sums: Vec<Vec<f64>> = differences
             .iter()
@@ -248,14 +277,41 @@ impl<'f, 'a> Probe<'f, 'a> {
             let mut pairs = sums.iter().zip(self.wrong.iter().zip(&self.exact));
             end - from < size && pairs.all(|(sums, (wrong, exact))| (sums[end] - sums[from] - wrong).abs() <= *exact)
         };
-        let ranges = (0..size).flat_map(|from| (from + 1..=size).map(move |end| (from, end))).filter(range);
+        let all_of_one = indices.iter().all(|(_, count)| *count == size);
+        let ranges = (0..size)
+            .filter(|_| all_of_one)
+            .flat_map(|from| (from + 1..=size).map(move |end| (from, end)))
+            .filter(range);
         // Of several the shortest: the change makes no difference in the rest.
-        all.extend(ranges.min_by_key(|(from, end)| end - from).map(|(from, end)| match (from, end) {
+        let range = ranges.min_by_key(|(from, end)| end - from).map(|(from, end)| match (from, end) {
             _ if end - from == 1 => Test::Is(from),
             (0, _) => Test::Below(end),
             _ if end == size => Test::From(from),
             _ => Test::Within(from, end),
-        }));
+        });
+        all.extend(range.map(Part::Test));
+        all
+    }
+
+    /// The same for parts that are not the same for every element.
+    fn pairs(&self, differences: &[Vec<f64>], over: Over) -> Vec<Part> {
+        let Over::Letter(letter) = over else { return Vec::new() };
+        let Some(size) = self.case.size_of(self.equation, letter) else { return Vec::new() };
+        let mut all = Vec::new();
+        for (axis, (&own, &others)) in self.letters.iter().zip(&self.sizes).enumerate() {
+            let inner: usize = self.sizes[axis + 1..].iter().product();
+            // Of the 3H rows of a GRU, the units.
+            let units = if own == 'j' && others == 3 * size { size } else { others };
+            let agrees = |pair: &Pair| {
+                let mut rows = differences.iter().zip(&self.elements).zip(self.wrong.iter().zip(&self.exact));
+                rows.all(|((row, &element), (wrong, exact))| {
+                    let own = (element / inner % others % units, units);
+                    let sum: f64 = (0..size).filter(|&k| pair.holds((k, size), own)).map(|k| row[k]).sum();
+                    (sum - wrong).abs() <= *exact
+                })
+            };
+            all.extend(Pair::all().filter(agrees).map(|pair| Part::Pair(own, pair)));
+        }
         all
     }
 }

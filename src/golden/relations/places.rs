@@ -1,8 +1,9 @@
 //! Where a sentence holds: everywhere, or at some steps, rows, units, words, settings.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use super::graph::Group;
+use super::elsewhere::Pair;
 use super::language::{At, Factor, GATES};
 use super::local::Site;
 use super::values::Case;
@@ -31,6 +32,17 @@ pub(super) enum Test {
     GroupEnd(usize),
     /// A multiple of this, but 0.
     Multiple(usize),
+    /// The first ones, as many as a division by this leaves.
+    Head(usize),
+    /// What is lost if a sum is halved again and again, rounding down.
+    LostInTree,
+    /// The middle of an odd number.
+    Middle,
+    /// The first or the second half; of an odd size the second, or the first, is the larger.
+    FirstHalf,
+    SecondOfTwo,
+    FirstHalfRoundedUp,
+    SecondOfTwoRoundedDown,
     From(usize),
     Below(usize),
     Is(usize),
@@ -47,10 +59,12 @@ impl Test {
         let groups = [2, 4, 8, 16, 32, 64, 128].into_iter();
         let groups =
             groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
-        let multiples = [4, 8, 16, 32].map(T::Multiple);
+        let multiples = [3, 4, 5, 8, 10, 16, 32].map(T::Multiple);
         let parts = [8, 16, 32, 64].into_iter().flat_map(|n| [T::SecondHalf(n), T::GroupEnd(n)]);
-        let parts = parts.chain([T::GroupEnd(4)]);
+        let parts = parts.chain([3, 4, 5, 10].map(T::GroupEnd));
         let single = [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter();
+        let halves = [T::FirstHalf, T::SecondOfTwo, T::FirstHalfRoundedUp, T::SecondOfTwoRoundedDown];
+        let single = single.chain(halves).chain([T::LostInTree, T::Middle]).chain([2, 4, 8, 16, 32].map(T::Head));
         single.chain(multiples).chain(parts).chain(groups)
     }
 
@@ -70,6 +84,23 @@ impl Test {
             Self::SecondHalf(n) => index % n >= n / 2,
             Self::GroupEnd(n) => index % n + 1 == n,
             Self::Multiple(n) => index > 0 && index.is_multiple_of(n),
+            Self::Head(n) => index < size % n,
+            Self::LostInTree => {
+                let (mut index, mut size) = (index, size);
+                while size > 1 {
+                    size /= 2;
+                    if index >= 2 * size {
+                        return true;
+                    }
+                    index %= size;
+                }
+                false
+            }
+            Self::Middle => size % 2 == 1 && index == size / 2,
+            Self::FirstHalf => index < size / 2,
+            Self::SecondOfTwo => index >= size / 2,
+            Self::FirstHalfRoundedUp => index < size.div_ceil(2),
+            Self::SecondOfTwoRoundedDown => index >= size.div_ceil(2),
             Self::From(n) => index >= n,
             Self::Below(n) => index < n,
             Self::Is(n) => index == n,
@@ -83,7 +114,8 @@ impl Test {
             Self::First | Self::NotFirst | Self::Last | Self::NotLast | Self::Block(_) => 1.0,
             Self::Odd | Self::Even => 1.1,
             Self::Multiple(_) | Self::SecondHalf(_) | Self::GroupEnd(_) => 1.3,
-            Self::Tail(_) => 1.2,
+            Self::Tail(_) | Self::Middle | Self::FirstHalf | Self::SecondOfTwo | Self::LostInTree => 1.2,
+            Self::FirstHalfRoundedUp | Self::SecondOfTwoRoundedDown | Self::Head(_) => 1.3,
             Self::AnyTail(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
             Self::From(n) | Self::Below(n) if n.is_power_of_two() => 1.3,
@@ -114,6 +146,15 @@ impl Test {
             Self::SecondHalf(n) => format!("{letter} in the second half of each group of {n}"),
             Self::GroupEnd(n) => format!("{letter} = {}, {}, …", n - 1, 2 * n - 1),
             Self::Multiple(n) => format!("{letter} = {n}, {}, …", 2 * n),
+            Self::Head(n) => format!("the {letter} before the rest of its size modulo {n}"),
+            Self::LostInTree => {
+                format!("the {letter} that a tree of sums loses, which halves their number and rounds it down")
+            }
+            Self::Middle => format!("the middle {letter} of an odd number"),
+            Self::FirstHalf => format!("{letter} in the first half"),
+            Self::SecondOfTwo => format!("{letter} in the second half"),
+            Self::FirstHalfRoundedUp => format!("{letter} in the first half, rounded up"),
+            Self::SecondOfTwoRoundedDown => format!("{letter} in the second half, rounded down"),
             Self::From(n) => format!("{letter} ≥ {n}"),
             Self::Below(n) => format!("{letter} < {n}"),
             Self::Is(n) => format!("{letter} = {n}"),
@@ -146,6 +187,8 @@ pub(super) enum Atom {
     Running(Test),
     /// i and j are equal modulo this.
     TileDiagonal(usize),
+    /// i and j in the same part, or in others.
+    Parts(Pair),
     /// i = j, i ≠ j, i < j, i > j
     Diagonal,
     OffDiagonal,
@@ -162,6 +205,9 @@ pub(super) enum Atom {
     NotFact(String),
     /// An axis has at least this many places.
     Size(char, usize),
+    /// At or beyond the size of another letter; of a matrix, beyond its shape with the two sizes exchanged.
+    Beyond(char, char),
+    OutsideTransposed,
     /// The value of a leaf, or the right value of the result, is below, or at or above, a bound.
     Less(Option<Box<Factor>>, f64),
     AtLeast(Option<Box<Factor>>, f64),
@@ -179,6 +225,7 @@ impl Atom {
             Self::Row(test) | Self::Running(test) => test.cost() + 0.3,
             Self::Length(test) => test.cost() - 0.2,
             Self::TileDiagonal(_) => 1.3,
+            Self::Parts(_) => 1.15,
             // About the settings, where other facts are nearer to a kernel.
             Self::Fact(fact)
                 if fact.starts_with("cases of")
@@ -196,6 +243,7 @@ impl Atom {
             | Self::LongRow
             | Self::NotLastToken
             | Self::OtherGates(_) => 1.1,
+            Self::Beyond(..) | Self::OutsideTransposed => 1.3,
             Self::NotFact(_) | Self::LargestWord | Self::Above | Self::Below | Self::Single => 1.2,
             Self::Size(..) => 1.5,
             Self::Less(..) | Self::AtLeast(..) => 1.9,
@@ -229,6 +277,7 @@ impl fmt::Display for Atom {
             Self::Row(test) => format!("at {}", test.says("row (all axes but the last)")),
             Self::Running(test) => format!("at {}", test.says("row among those that still run")),
             Self::TileDiagonal(n) => format!("where i and j are equal modulo {n}"),
+            Self::Parts(pair) => format!("at {}", pair.says("i", "j")),
             Self::Diagonal => "on the diagonal".into(),
             Self::OffDiagonal => "off the diagonal".into(),
             Self::Above => "above the diagonal".into(),
@@ -240,6 +289,8 @@ impl fmt::Display for Atom {
             Self::Fact(fact) => format!("in {fact}"),
             Self::NotFact(fact) => format!("everywhere but in {fact}"),
             Self::Size(letter, from) => format!("where {letter} has at least {from} places"),
+            Self::Beyond(letter, other) => format!("at {letter} at or beyond the size of {other}"),
+            Self::OutsideTransposed => "outside the shape that has the two sizes exchanged".into(),
             Self::Less(factor, bound) => format!("where {} < {}", of(factor), short(*bound)),
             Self::AtLeast(factor, bound) => format!("where {} ≥ {}", of(factor), short(*bound)),
         };
@@ -272,10 +323,12 @@ pub(super) struct Map<'c, 'a> {
     shape: Vec<usize>,
     facts: Vec<String>,
     ids: Vec<usize>,
-    counts: std::collections::BTreeMap<usize, usize>,
+    counts: BTreeMap<usize, usize>,
     words: usize,
     gates: bool,
     equation: usize,
+    /// The sizes of all letters of the relation.
+    sizes: BTreeMap<char, usize>,
 }
 
 impl<'c, 'a> Map<'c, 'a> {
@@ -287,7 +340,7 @@ impl<'c, 'a> Map<'c, 'a> {
         let ids = case.golden.inputs.get("in.captions");
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ids
         let all: Vec<usize> = ids.map_or_else(Vec::new, |ids| ids.iter().map(|&id| id as usize).collect());
-        let mut counts = std::collections::BTreeMap::new();
+        let mut counts = BTreeMap::new();
         if let Some(ids) = ids {
             for (at, &id) in ids.indexed_iter() {
                 if at[1] < lengths[at[0]] {
@@ -305,6 +358,12 @@ impl<'c, 'a> Map<'c, 'a> {
             words: case.golden.inputs.get("param.txt_enc.embed.weight").map_or(0, |table| table.shape()[0]),
             counts,
             gates: group.kind == "gru" && letters.contains(&'j'),
+            sizes: equation
+                .relation
+                .letters()
+                .into_iter()
+                .filter_map(|letter| Some((letter, case.size_of(site.equation, letter)?)))
+                .collect(),
             letters,
             equation: site.equation,
         }
@@ -316,6 +375,10 @@ impl<'c, 'a> Map<'c, 'a> {
 
     pub(super) fn letters(&self) -> &[char] {
         &self.letters
+    }
+
+    pub(super) fn sizes(&self) -> &BTreeMap<char, usize> {
+        &self.sizes
     }
 
     pub(super) fn has_words(&self) -> bool {
@@ -406,6 +469,10 @@ impl<'c, 'a> Map<'c, 'a> {
                 _ => false,
             },
             Atom::TileDiagonal(n) => pair(&|i, j| i % n == j % n),
+            Atom::Parts(parts) => match (self.index(at, 'i'), self.index(at, 'j')) {
+                (Some(i), Some(j)) => parts.holds(i, j),
+                _ => false,
+            },
             Atom::Diagonal => pair(&|i, j| i == j),
             Atom::OffDiagonal => pair(&|i, j| i != j),
             Atom::Above => pair(&|i, j| i < j),
@@ -421,6 +488,13 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::Size(letter, from) => {
                 self.letters.iter().position(|l| l == letter).is_some_and(|k| self.shape[k] >= *from)
             }
+            Atom::Beyond(letter, other) => self
+                .index(at, *letter)
+                .is_some_and(|(index, _)| self.sizes.get(other).is_some_and(|&size| index >= size)),
+            Atom::OutsideTransposed => match (at, &self.shape[..]) {
+                (&[row, column], &[rows, columns]) => row >= columns || column >= rows,
+                _ => false,
+            },
             // They are read off, not tried.
             Atom::Less(..) | Atom::AtLeast(..) => false,
         }
@@ -529,14 +603,18 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
     facts
 }
 
-/// Whether a group of the optimiser is that of the first or the last parameter.
-fn end_of_parameters(case: &Case<'_>, kind: &str, part: &str) -> Option<String> {
-    let mut parts = case.graph.groups.iter().filter(|group| group.kind == "adam" && kind == "adam");
-    let is = |group: Option<&Group>| group.is_some_and(|group| group.part == part);
-    if is(parts.next()) {
-        return Some("the first parameter".into());
+/// Whether a group of the optimiser is that of the first or the last parameter, in the order of the model or by name.
+fn end_of_parameters(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
+    let groups = case.graph.groups.iter().filter(|group| group.kind == "adam" && kind == "adam");
+    let parts: Vec<&str> = groups.map(|group| group.part.as_str()).collect();
+    let mut sorted = parts.clone();
+    sorted.sort_unstable();
+    let mut facts = Vec::new();
+    for (parts, order) in [(parts, ""), (sorted, " by name")] {
+        facts.extend((parts.first() == Some(&part)).then(|| format!("the first parameter{order}")));
+        facts.extend((parts.last() == Some(&part)).then(|| format!("the last parameter{order}")));
     }
-    is(parts.next_back()).then(|| "the last parameter".into())
+    facts
 }
 
 /// The letters along which a factor may be read elsewhere.

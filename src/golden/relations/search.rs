@@ -1,14 +1,18 @@
 //! The search: which single change of a relation gives the backend's values. The cheapest sentence wins, the cost of
 //! the change and that of its place together. Where none fits, changes are read off from the numbers.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
-use super::edits::{Candidates, Edit, Whole, edits, in_places};
+use super::edits::{Candidates, Edit, Whole, constants, edits, everywhere, filled, in_places};
 use super::family::{Family, Fit};
-use super::graph::{GIVEN, STATES, View};
+use super::graph::{Equation, GIVEN, STATES, View};
 use super::identify;
-use super::language::{Factor, STACKED};
+use super::language::{Relation, STACKED};
 use super::parts::in_parts;
+use super::places::Place;
+use super::sources;
 use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
@@ -26,18 +30,19 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     }
     // The relation itself, and those of unwritten tensors that it is made of.
     let (mut all, mut unwritten): (Vec<Edit>, Vec<Edit>) = Default::default();
-    let mut families: Vec<String> = Vec::new();
+    let mut relations: Vec<(String, Relation)> = Vec::new();
     for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
         let equation = &case.graph.equations[place];
-        if families.contains(&equation.family) {
+        if relations.iter().any(|(family, _)| *family == equation.family) {
             continue;
         }
-        families.push(equation.family.clone());
+        relations.push((equation.family.clone(), equation.relation.clone()));
         let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
         if place == first.equation {
             own.extend(in_parts(family, &own));
         } else {
             own.retain(|edit| edit.whole == Whole::Kept);
+            own.extend(constants(&equation.family, &equation.relation));
             let mut placed = in_places(&own);
             for edit in own.iter_mut().chain(&mut placed) {
                 edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
@@ -47,6 +52,9 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         }
         all.extend(own);
     }
+    all.extend(everywhere(&relations, &candidates(case, first.equation)));
+    all.extend(filled(&relations));
+    all.extend(sisters(case, first.equation));
     let mut fits = best(family, &all);
     if fits.is_empty() {
         fits = best(family, &unwritten);
@@ -54,19 +62,72 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     if fits.is_empty() {
         fits = best(family, &identify::fitted(family));
     }
-    if fits.is_empty() { identify::weights(family).into_iter().collect() } else { fits }
+    if fits.is_empty() {
+        fits = best(family, &computed_again(case, first.equation));
+    }
+    let read_off = [identify::weights, identify::another_step, identify::another_function, sources::read_off];
+    if fits.is_empty() { read_off.iter().find_map(|read| read(family)).into_iter().collect() } else { fits }
+}
+
+/// Changes of the written tensors that a relation reads: it may compute them again, in another way.
+fn computed_again(case: &Case<'_>, place: usize) -> Vec<Edit> {
+    let mut all = Vec::new();
+    let own = &case.graph.equations[place];
+    let mut families: BTreeSet<&str> = BTreeSet::from([own.family.as_str()]);
+    for maker in case.written_before(place) {
+        let equation = &case.graph.equations[maker];
+        if !families.insert(&equation.family) {
+            continue;
+        }
+        // A backward pass is blamed on the forward pass last.
+        let more = if equation.relation.is_backward() == own.relation.is_backward() { 0.4 } else { 0.6 };
+        let mut right = Edit::none(&equation.family, &equation.relation, 0.9);
+        right.says = format!("is made of {} as its relation gives it, not as it was written", equation.relation.out);
+        right.again = true;
+        all.push(right);
+        for mut edit in edits(&equation.family, &equation.relation, &candidates(case, maker)) {
+            if edit.whole == Whole::Kept {
+                edit.says = format!("follows from {} if that {} where this reads it", equation.relation.out, edit.says);
+                (edit.cost, edit.again) = (edit.cost + more, true);
+                all.push(edit);
+            }
+        }
+    }
+    all
+}
+
+/// Terms of another relation for the same tensor, such as that of the top layer.
+fn sisters(case: &Case<'_>, place: usize) -> Vec<Edit> {
+    let equation = &case.graph.equations[place];
+    let kind = |equation: &Equation| case.graph.groups[equation.group].kind;
+    let others = case.graph.equations.iter().filter(|other| {
+        kind(other) == kind(equation)
+            && other.family != equation.family
+            && other.relation.out.name() == equation.relation.out.name()
+    });
+    let terms = others.flat_map(|other| &other.relation.terms);
+    let mut all: Vec<Edit> = Vec::new();
+    for term in terms.filter(|term| !equation.relation.terms.contains(term)) {
+        let mut edit = Edit::none(&equation.family, &equation.relation, 1.3);
+        edit.says = format!("has the further term {term}");
+        edit.relation.terms.push(term.clone());
+        if all.iter().all(|known| known.says != edit.says) {
+            all.push(edit);
+        }
+    }
+    all
 }
 
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
-    let mut fits: Vec<Fit> = edits.par_iter().filter_map(|edit| family.test(edit)).collect();
+    let mut fits: Vec<Fit> = edits.par_iter().flat_map_iter(|edit| family.test(edit)).collect();
     fits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
     let least = fits.first().map_or(0.0, |fit| fit.cost);
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<(String, Place)> = Vec::new();
     fits.retain(|fit| {
-        fit.cost <= least + AS_GOOD && !seen.contains(&fit.says) && {
-            seen.push(fit.says.clone());
-            true
-        }
+        let sentence = (fit.says.clone(), fit.place.clone());
+        let is_new = fit.cost <= least + AS_GOOD && !seen.contains(&sentence);
+        seen.push(sentence);
+        is_new
     });
     fits
 }
@@ -106,11 +167,5 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
             }
         }
     }
-    let mut sizes = equation.relation.out.letters();
-    for letter in equation.relation.terms.iter().flat_map(|term| term.factors.iter().flat_map(Factor::letters)) {
-        if !sizes.contains(&letter) {
-            sizes.push(letter);
-        }
-    }
-    Candidates { names, sizes }
+    Candidates { names, sizes: equation.relation.letters() }
 }

@@ -22,6 +22,17 @@ pub(super) struct Other<'a> {
     pub weights: Weights,
     /// Where it holds: 1, else 0. Elsewhere the family's own relation does.
     pub only: Option<Lettered>,
+    /// Relations in the place of those of other families.
+    pub also: &'a [(String, Relation)],
+    /// Written tensors of the family are computed again where they are read.
+    pub again: bool,
+}
+
+impl Other<'_> {
+    /// Whether it changes the relation of a family.
+    pub(super) fn changes(&self, family: &str) -> bool {
+        self.family == family || self.also.iter().any(|(other, _)| other == family)
+    }
 }
 
 /// Numbers at letters, by their places in the arena.
@@ -512,8 +523,11 @@ impl Compiled {
         other: &Other<'_>,
     ) -> Option<ArrayD<f64>> {
         let step_of = |place: usize| {
-            let Equation { group, tensor, .. } = &graph.equations[place];
+            let Equation { group, tensor, family, .. } = &graph.equations[place];
             let leaves = Addresses { graph, group: *group, tensors: &self.tensors, known };
+            if let Some((_, relation)) = other.also.iter().find(|(of, _)| of == family) {
+                return Step::compile(relation, &Weights::new(), tensor, &leaves).map(Arc::new);
+            }
             let mut step = Step::compile(other.relation, &other.weights, tensor, &leaves)?;
             if let Some(only) = &other.only {
                 step.elsewhere = Some((self.steps[place].clone(), only.clone()));

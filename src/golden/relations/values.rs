@@ -123,6 +123,15 @@ impl<'a> Case<'a> {
         if count(&all) > UNWRITTEN { Vec::new() } else { all }
     }
 
+    /// The equations of the written tensors of its group that an equation reads.
+    pub(super) fn written_before(&self, place: usize) -> impl Iterator<Item = usize> {
+        let equation = &self.graph.equations[place];
+        let tensors: BTreeSet<&str> = self.graph.reads(equation).collect();
+        let written = tensors.into_iter().filter(|tensor| !self.composed.contains(*tensor));
+        let makers = written.flat_map(|tensor| self.producers.get(tensor).into_iter().flatten().copied());
+        makers.filter(move |&maker| maker != place && self.graph.equations[maker].group == equation.group)
+    }
+
     /// The tensors of the case that the backend did not write, between the left side of an equation and what it did
     /// write, in the order of the data flow.
     pub(super) fn unwritten_span(&self, place: usize) -> Vec<String> {
@@ -147,14 +156,19 @@ impl<'a> Case<'a> {
 
     /// The same with another relation in the place of that of a family.
     pub(super) fn otherwise(&self, place: usize, other: &Other<'_>) -> Option<ArrayD<f64>> {
-        let before = self.unwritten_before(place);
-        let is_of = |place: &&usize| self.graph.equations[**place].family == other.family;
+        let mut before = self.unwritten_before(place).to_vec();
+        if other.again {
+            let again = self.written_before(place);
+            before.extend(again.filter(|&place| other.changes(&self.graph.equations[place].family)));
+            before.sort_unstable();
+        }
+        let is_of = |place: &&usize| other.changes(&self.graph.equations[**place].family);
         let changed: Vec<usize> = before.iter().chain([&place]).filter(is_of).copied().collect();
         let compiled = self.compiled.as_ref()?;
         if changed.is_empty() {
             return compiled.right(place);
         }
-        let way = if changed == [place] { &[] } else { before };
+        let way: &[usize] = if changed == [place] { &[] } else { &before };
         compiled.otherwise(&self.graph, &self.values, place, way, &changed, other)
     }
 

@@ -65,7 +65,7 @@ fn the_search_says_what_is_wrong() {
         ("scores-halved", "s", "is divided by the root of the dimension D"),
         ("mean-over-batch", "loss", "is divided by the batch size B"),
         ("semi-hard-ignored", "cost_s", "lacks the factor [gap_s[i,j]>0]"),
-        ("gradient-rows-only", "d.s", "0 times active_im[i,j]"),
+        ("gradient-rows-only", "d.s", "does not use active_im[i,j]"),
         ("clip-without-epsilon", "clip", "takes 1/norms[s] for 1/(norms[s]+1e-6)"),
         ("adam-epsilon-dropped", "p", "√(x)"),
         ("conv-bias-dropped", "y", "lacks the term bias[o]"),
@@ -162,7 +162,7 @@ fn a_part_of_a_sum_is_read_off() {
         let s = &mut found.get_mut("out.scores").unwrap().values;
         *s = ArrayD::from_shape_fn(s.raw_dim(), sum);
     });
-    let expected = "takes f[i,d−8] for f[i,d] in the summands with 8 ≤ d < 16";
+    let expected = "takes f[i,d − 8] for f[i,d] in the summands with 8 ≤ d < 16";
     assert!(scores[0].says.iter().any(|says| says == expected), "{:?}", scores[0].says);
 
     let words = spoiled(Program::Embedding, |case, found| {
