@@ -3,11 +3,13 @@
 Run
     python -m pip install "torch>=2.6" numpy safetensors
     python pytorch_backend.py SUITE OUT [--device cpu|cuda] [--precision f64|f32|tf32|bf16] [--case ID ...]
+                              [--channels-last]
     vsepp golden check OUT --suite SUITE --profile f64
 
 SUITE holds manifest.json and one <id>.safetensors per case; OUT receives <id>.safetensors with the tensors
 that such an implementation has. On CUDA nn.GRU is cuDNN's, so this tests cuDNN. Its gates are not visible
-from outside, so their tensors are left out.
+from outside, so their tensors are left out. --channels-last chooses how pictures and kernels lie in memory,
+and with it the kernels of cuDNN; what is written has the suite's order either way.
 
 Adapt
     Copy the file. To test your own layer, replace the module in `Vse` or in the program that uses it, and
@@ -52,6 +54,11 @@ class Setup:
 
     device: str
     precision: str
+    channels_last: bool = False
+
+    @property
+    def memory(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def dtype(self) -> torch.dtype:
@@ -174,7 +181,7 @@ def check(program: str, config: Config, given: Tensors, params: Tensors) -> None
 
 def filled(module: nn.Module, params: Tensors, setup: Setup, prefix: str = "") -> Any:
     """The module on the chosen device, in the chosen type, with the parameters of the case."""
-    module.to(setup.device, setup.dtype)
+    module.to(setup.device, setup.dtype, memory_format=setup.memory)
     module.load_state_dict({name.removeprefix(prefix): p for name, p in params.items()})
     return module
 
@@ -637,6 +644,7 @@ def load(path: Path, setup: Setup) -> tuple[Tensors, Tensors]:
     given, params = {}, {}
     for name, x in load_file(path).items():
         x = x.to(setup.device, setup.dtype) if x.is_floating_point() else x.to(setup.device)
+        x = x.to(memory_format=setup.memory) if x.dim() == 4 else x
         if name.startswith("in."):
             given[name.removeprefix("in.")] = x
         elif name.startswith("param."):
@@ -656,6 +664,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="where to write <id>.safetensors")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["f64", "f32", "tf32", "bf16"], default="f64")
+    parser.add_argument("--channels-last", action="store_true", help="pictures and kernels in this order in memory")
     parser.add_argument("--case", nargs="+", metavar="ID", help="only these cases")
     args = parser.parse_args()
     if args.precision == "tf32" and args.device == "cpu":
@@ -663,7 +672,7 @@ def main() -> None:
         sys.exit(2)
     torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
-    setup = Setup(args.device, args.precision)
+    setup = Setup(args.device, args.precision, args.channels_last)
     args.out.mkdir(parents=True, exist_ok=True)
 
     for case in json.loads((args.suite / "manifest.json").read_text())["cases"]:
