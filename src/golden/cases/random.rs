@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::golden::arithmetic::Rounding;
 use crate::golden::difference::Deviation;
 use crate::golden::inputs::{EMBED, FC, PROJ, RNN, rnn};
-use crate::golden::plain::Entry;
+use crate::golden::plain::{Entry, Trace};
 use crate::golden::program::Run;
 use crate::golden::tolerance::{self, Measured, Profile, SAFETY};
 
@@ -137,6 +137,7 @@ impl Case {
             let rough =
                 rough.iter().map(|run| difference(&entry.values, &run.trace.entries[place].values, extent).deviation);
             let rough = rough.fold(Deviation::default(), Deviation::largest);
+            let scale = extent.scales(&entry.values)[0];
             if tolerances.len() < PROFILES.len() || tolerances[&Profile::F32].max > LARGEST {
                 return false;
             }
@@ -150,16 +151,17 @@ impl Case {
                 {
                     return false;
                 }
+                // Four roundings of what cancels on the way are honest.
+                if allowed.max * scale < 4.0 * profile.unit_roundoff() * self.cancelled(&golden.trace, entry) {
+                    return false;
+                }
                 // In roundings of this precision.
                 let units = Profile::F32.unit_roundoff() / profile.unit_roundoff();
                 if rough.max > allowed.max * units || rough.frobenius > allowed.frobenius * units {
                     return false;
                 }
             }
-            let scale = extent.scales(&entry.values)[0];
-            if self.cancels(entry, tolerances[&Profile::F32].max * scale)
-                || self.unsure_step(entry) > tolerances[&Profile::F64].max * scale
-            {
+            if self.cancels(entry) || self.unsure_step(entry) > tolerances[&Profile::F64].max * scale {
                 return false;
             }
             if ["out.scores", "mid.cost_s"].contains(&entry.name.as_str()) {
@@ -177,10 +179,8 @@ impl Case {
     }
 
     /// Whether a row's gradient of the normalisation, (dy − y (y·dy)) / ‖x‖, is less than half of what it is the
-    /// difference of. In a row of few numbers no way that is measured may show what that costs. A row that cancels
-    /// completely is fair if four roundings in `f32` (of y, of y·dy, of its product with y, of their difference) are
-    /// within what is allowed.
-    fn cancels(&self, entry: &Entry<f64>, allowed: f64) -> bool {
+    /// difference of. In a row of few numbers no way that is measured may show what that costs.
+    fn cancels(&self, entry: &Entry<f64>) -> bool {
         let [Some(x), Some(d_y)] = ["in.x", "in.d_y"].map(|name| self.inputs.get(name)) else { return false };
         if self.program != Program::L2norm || entry.name != "grad.in.x" {
             return false;
@@ -189,10 +189,30 @@ impl Case {
         entry.values.outer_iter().zip(x.outer_iter()).zip(d_y.outer_iter()).any(|((d_x, x), d_y)| {
             let norm = x.iter().fold(0.0, |sum, x| sum + x * x).sqrt();
             let left = largest(d_x) * norm;
-            let terms = largest(d_y);
-            let roundings = 4.0 * Profile::F32.unit_roundoff() * terms;
-            if left > 0.0 { terms > 2.0 * left } else { roundings > allowed * norm }
+            left > 0.0 && largest(d_y) > 2.0 * left
         })
+    }
+
+    /// The largest number that is rounded on the way to a tensor and may cancel: ways that are measured may all round
+    /// it alike. Of a norm over one number, whose gradient is 0, dy / ‖x‖; of a cost the scores; of Adam's m its parts.
+    fn cancelled(&self, trace: &Trace<f64>, entry: &Entry<f64>) -> f64 {
+        let largest = |x: Option<&ArrayD<f64>>| x.map_or(0.0, |x| x.iter().fold(0.0, |most: f64, x| most.max(x.abs())));
+        let input = |name: &str| self.inputs.get(name);
+        match (self.program, entry.name.as_str()) {
+            (Program::L2norm, "grad.in.x") if entry.values.shape()[1] == 1 => {
+                let rows = input("in.d_y").into_iter().flatten().zip(input("in.x").into_iter().flatten());
+                rows.fold(0.0, |most: f64, (dy, x)| most.max((dy / x).abs()))
+            }
+            // The same, with vectors that are not at hand.
+            (Program::Model, "out.caption_embedding") if entry.values.shape()[1] == 1 => f64::INFINITY,
+            (Program::Model, "mid.cost_s" | "mid.cost_im") => largest(trace.get("out.scores")),
+            (Program::Optimiser, name) => name.strip_prefix("opt.m.").map_or(0.0, |name| {
+                let clip = largest(trace.get("opt.clip"));
+                let gradient = largest(input(&format!("in.grad.{name}")));
+                largest(input(&format!("in.m.{name}"))).max(0.1 * clip * gradient)
+            }),
+            _ => 0.0,
+        }
     }
 
     /// How far Adam's parameters may be off because 1 − βᵗ cancels: βᵗ by products and as a power differ in the last

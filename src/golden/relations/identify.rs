@@ -541,7 +541,13 @@ fn exact(x: f64) -> String {
 pub(super) fn another_function(family: &Family<'_, '_, '_>) -> Option<Fit> {
     let first = family.sites.first()?;
     let relation = &family.cases[first.case].graph.equations[first.equation].relation;
-    if relation.argmax || first.exact || family.wrong.len() < FOR_A_FUNCTION || relation.out.through().next().is_some()
+    // Where a hinge is 0 it says nothing of its sum.
+    let plain = matches!(relation.function, Function::Identity | Function::Relu);
+    if plain
+        || relation.argmax
+        || first.exact
+        || family.wrong.len() < FOR_A_FUNCTION
+        || relation.out.through().next().is_some()
     {
         return None;
     }
@@ -563,11 +569,7 @@ pub(super) fn another_function(family: &Family<'_, '_, '_>) -> Option<Fit> {
     let steps: f64 = pairs.windows(2).map(|two| (two[1].1 - two[0].1).abs()).sum();
     let all: f64 = pairs.iter().map(|(_, off)| off.abs()).sum();
     let &(at, most) = pairs.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
-    let says = if relation.function == Function::Identity {
-        format!("is a function of its right value that is not the value itself: {} off at {}", short(most), short(at))
-    } else {
-        let function = relation.function.of("x");
-        format!("is another function of the same x than {function}: {} off at x = {}", short(most), short(at))
-    };
+    let function = relation.function.of("x");
+    let says = format!("is another function of the same x than {function}: {} off at x = {}", short(most), short(at));
     (steps < SMOOTH * all).then(|| Fit { cost: 3.0, says, place: Place::default() })
 }

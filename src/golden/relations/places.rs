@@ -529,6 +529,11 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
             Violation::Sum | Violation::Max => {}
         }
     }
+    if keys.contains(&"margin") {
+        facts.push(
+            if settings.margin == 0.0 { "cases with a margin of 0" } else { "cases with a margin above 0" }.into(),
+        );
+    }
     if keys.contains(&"measure") {
         facts.push(format!("cases with measure = {}", settings.measure));
     }

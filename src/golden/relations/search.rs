@@ -62,7 +62,8 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     if fits.is_empty() {
         fits = best(family, &identify::fitted(family));
     }
-    if fits.is_empty() {
+    // Masks and indices do not tell so many changes apart.
+    if fits.is_empty() && !exact {
         fits = best(family, &computed_again(case, first.equation));
     }
     let read_off = [identify::weights, identify::another_step, identify::another_function, sources::read_off];

@@ -177,6 +177,99 @@ fn a_part_of_a_sum_is_read_off() {
     assert!(says[0].starts_with("leaves out the summands with (b, t) = (1, 1) (read off in "), "{says:?}");
 }
 
+/// The rows of a tensor, changed.
+fn rows(found: &mut FoundTensors, name: &str, change: impl Fn(&ArrayD<f64>) -> ArrayD<f64>) {
+    let values = &mut found.get_mut(name).unwrap().values;
+    *values = change(values);
+}
+
+/// Sums that lose summands, summands that depend on the element, and results with another tensor.
+#[test]
+fn sums_of_other_shapes_are_named() {
+    let tree = spoiled(Program::Linear, |case, found| {
+        let mut rows: Vec<Array1<f64>> =
+            case.inputs["in.d_y"].outer_iter().map(|row| row.to_owned().into_dimensionality().unwrap()).collect();
+        while rows.len() > 1 {
+            let half = rows.len() / 2;
+            rows = (0..half).map(|n| &rows[n] + &rows[n + half]).collect();
+        }
+        found.get_mut("grad.img_enc.fc.bias").unwrap().values = rows.remove(0).into_dyn();
+    });
+    assert!(tree[0].says[0].contains("that a tree of sums loses"), "{:?}", tree[0].says);
+
+    let halves = spoiled(Program::Scores, |case, found| {
+        if case.settings().unwrap().measure != crate::similarity::Measure::Cosine {
+            return;
+        }
+        let (ds, f) = (&case.inputs["in.d_scores"], &case.inputs["in.image_embedding"]);
+        let (images, captions) = (ds.shape()[0], ds.shape()[1]);
+        let own = |i: usize, j: usize| (i >= images / 2) == (j >= captions / 2);
+        rows(found, "grad.in.caption_embedding", |g| {
+            ArrayD::from_shape_fn(g.raw_dim(), |at| {
+                (0..images).filter(|&i| own(i, at[0])).map(|i| ds[[i, at[0]]] * f[[i, at[1]]]).sum()
+            })
+        });
+    });
+    assert!(halves[0].says[0].contains("i in another half than j"), "{:?}", halves[0].says);
+
+    let product = spoiled(Program::GruCell, |_, found| {
+        let c = found["mid.c"].values.clone();
+        rows(found, "mid.r", |r| {
+            ArrayD::from_shape_fn(r.raw_dim(), |at| r[&at] * c[[at[0], 2 * r.shape()[1] + at[1]]])
+        });
+    });
+    let r = product.iter().find(|finding| finding.tensor == "r").unwrap();
+    assert_eq!(r.says, ["is multiplied by c.n[b,t,k]"]);
+}
+
+/// What no change gives is read off: another function, another step of Adam, another row.
+#[test]
+fn functions_steps_and_rows_are_read_off() {
+    let table = spoiled(Program::GruCell, |_, found| {
+        rows(found, "mid.z", |z| z.mapv(|z| z + 0.01 * libm::sin(3.0 * libm::log(z / (1.0 - z)))));
+    });
+    let z = table.iter().find(|finding| finding.tensor == "z").unwrap();
+    assert!(z.says[0].starts_with("is another function of the same x than σ(x)"), "{:?}", z.says);
+
+    let step = spoiled(Program::Optimiser, |case, found| {
+        let settings = case.settings().unwrap();
+        let t = 2.0 * (case.inputs.get("in.step").map_or(0.0, |step| step[[0]]) + 1.0);
+        for name in ["p0", "p1"].into_iter().filter(|_| settings.steps == 1) {
+            let (Some(m), Some(v)) = (found.get(&format!("opt.m.{name}")), found.get(&format!("opt.v.{name}"))) else {
+                continue;
+            };
+            let [m, v] = [m, v].map(|x| x.values.clone());
+            let corrected = |x: f64, beta: f64| x / (1.0 - libm::pow(beta, t));
+            let p0 = &case.inputs[&format!("param.{name}")];
+            rows(found, &format!("opt.param.{name}"), |p| {
+                ArrayD::from_shape_fn(p.raw_dim(), |at| {
+                    let root = corrected(v[&at], 0.999).sqrt() + 1e-8;
+                    p0[&at] - settings.learning_rate * corrected(m[&at], 0.9) / root
+                })
+            });
+        }
+    });
+    assert!(
+        step[0].says[0].starts_with("takes the bias corrections of another step: that of step "),
+        "{:?}",
+        step[0].says
+    );
+
+    let moved = spoiled(Program::Gru, |_, found| {
+        rows(found, "out.last", |last| {
+            let rows = last.shape()[0];
+            let from = |b: usize| if rows > 4 { (b * b + 1) % rows } else { b };
+            ArrayD::from_shape_fn(last.raw_dim(), |at| last[[from(at[0]), at[1]]])
+        });
+    });
+    let last = moved.iter().find(|finding| finding.tensor == "last").unwrap();
+    assert!(
+        last.says[0].starts_with("has at b = 0 that of 1, at ") && last.says[0].contains("(read off in "),
+        "{:?}",
+        last.says
+    );
+}
+
 /// Where a coefficient of clipping is 1 and should be less, many changes of its argument give that: none is named.
 #[test]
 fn nothing_is_named_where_a_function_is_flat() {
