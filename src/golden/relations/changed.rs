@@ -44,7 +44,12 @@ impl Edit {
         if equation.family != self.family {
             return None;
         }
-        let right = case.right(place)?;
+        self.of_result(case, place, &case.right(place)?)
+    }
+
+    /// The same of a change of the result.
+    fn of_result(&self, case: &Case<'_>, place: usize, right: &ArrayD<f64>) -> Option<ArrayD<f64>> {
+        let equation = &case.graph.equations[place];
         let axes: Vec<Axis> =
             equation.relation.out.axes.iter().map(|axis| Axis { letter: axis.letter, at: At::Shift(0) }).collect();
         let as_leaf = |axes: Vec<Axis>, order: [usize; 3]| {
@@ -57,7 +62,7 @@ impl Edit {
                 order,
                 ..self.relation.out.clone()
             };
-            factor.load(&Result { values: &right, lengths: &case.graph.lengths }).map(|loaded| loaded.values)
+            factor.load(&Result { values: right, lengths: &case.graph.lengths }).map(|loaded| loaded.values)
         };
         match &self.whole {
             Whole::Kept => None,
@@ -92,16 +97,8 @@ impl Edit {
                 tokens.for_each(|axis| axis.at = At::Token(*token));
                 as_leaf(moved, [0, 1, 2])
             }
-            Whole::Normalised | Whole::AtMostNorm(_) => {
-                let mut rows = right.clone();
-                for mut row in rows.lanes_mut(ndarray::Axis(right.ndim().checked_sub(1)?)) {
-                    let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-                    let scale =
-                        if let Whole::AtMostNorm(most) = self.whole { (most / norm).min(1.0) } else { 1.0 / norm };
-                    row.mapv_inplace(|x| x * scale);
-                }
-                Some(rows)
-            }
+            Whole::Normalised => scaled_rows(right, |norm| 1.0 / norm),
+            Whole::AtMostNorm(most) => scaled_rows(right, |norm| (most / norm).min(1.0)),
             Whole::PerPart(n) => {
                 let of = |part: &[f64]| self.relation.function.at(part.iter().sum());
                 summed(case, place, &self.relation, &|all| all.chunks(*n).map(of).sum(), Function::Identity)
@@ -111,51 +108,20 @@ impl Edit {
                 let halves = |all: &[f64]| of(&all[..all.len() / 2]) + of(&all[all.len() / 2..]);
                 summed(case, place, &self.relation, &halves, Function::Identity)
             }
-            Whole::UpTo(along, n) => up_to(case, &equation.relation.out.letters(), *along, *n, &right),
+            Whole::UpTo(along, n) => up_to(case, &equation.relation.out.letters(), *along, *n, right),
             Whole::With(operation, leaf) => {
                 let other = case.with_leaves(place, |leaves| leaf.load(leaves))?.values;
-                let both = |(&x, &y): (&f64, &f64)| match operation {
-                    Operation::Times => x * y,
-                    Operation::Plus => x + y,
-                    Operation::Minus => x - y,
+                let both = |x: &mut f64, &y: &f64| match operation {
+                    Operation::Times => *x *= y,
+                    Operation::Plus => *x += y,
+                    Operation::Minus => *x -= y,
                 };
-                let values = right.iter().zip(&other).map(both).collect();
-                (other.shape() == right.shape()).then(|| ArrayD::from_shape_vec(right.raw_dim(), values).ok())?
+                let mut values = right.clone();
+                (other.shape() == right.shape()).then(|| values.zip_mut_with(&other, both))?;
+                Some(values)
             }
-            Whole::MaskedAfterwards(negatives) => {
-                let leaf = |name: &str| case.leaf(place, name);
-                let cost = leaf(&self.relation.terms.first()?.factors.last()?.leaf)?;
-                let (scores, wrong) = (leaf("s")?, leaf("wrong")?);
-                let along = ndarray::Axis(usize::from(equation.relation.out.letters() == ['i']));
-                let lanes = ndarray::Zip::from(scores.lanes(along)).and(wrong.lanes(along)).and(cost.lanes(along));
-                Some(lanes.map_collect(|scores, wrong, cost| {
-                    let counts = |k: &usize| !negatives || wrong[*k] > 0.0;
-                    // The first of equal ones.
-                    let larger = |best: usize, k: usize| if scores[k] > scores[best] { k } else { best };
-                    let best = (0..scores.len()).filter(counts).reduce(larger);
-                    best.filter(|&k| cost[k] > 0.0).map_or(-1.0, |k| k as f64)
-                }))
-            }
-            Whole::Interleaved => {
-                let block = equation.relation.out.block?;
-                let blocks: Vec<ArrayD<f64>> = (0..3)
-                    .map(|other| {
-                        let same = |e: &Equation| {
-                            e.group == equation.group
-                                && e.relation.out.leaf == equation.relation.out.leaf
-                                && e.relation.out.block == Some(other)
-                        };
-                        case.right(case.graph.equations.iter().position(same)?)
-                    })
-                    .collect::<Option<_>>()?;
-                let hidden = *right.shape().last()?;
-                Some(ArrayD::from_shape_fn(right.raw_dim(), |at| {
-                    let mut at = at.slice().to_vec();
-                    let flat = block * hidden + at[at.len() - 1];
-                    *at.last_mut().expect("a unit") = flat / 3;
-                    blocks[flat % 3][IxDyn(&at)]
-                }))
-            }
+            Whole::MaskedAfterwards(negatives) => masked_afterwards(case, place, &self.relation, *negatives),
+            Whole::Interleaved => interleaved(case, equation, right),
             Whole::Modulo(n) => Some(right.mapv(|x| if x < 0.0 { x } else { x % *n as f64 })),
             Whole::SignedByte => Some(right.mapv(|x| (x + 128.0).rem_euclid(256.0) - 128.0)),
             Whole::NegatedSignedByte => Some(right.mapv(|x| 128.0 - (128.0 - x).rem_euclid(256.0))),
@@ -201,6 +167,52 @@ impl Leaves for Result<'_> {
     fn lengths(&self) -> &[usize] {
         self.lengths
     }
+}
+
+/// Each row times a function of its L2 norm.
+fn scaled_rows(x: &ArrayD<f64>, scale: impl Fn(f64) -> f64) -> Option<ArrayD<f64>> {
+    let mut rows = x.clone();
+    for mut row in rows.lanes_mut(ndarray::Axis(x.ndim().checked_sub(1)?)) {
+        let scale = scale(row.iter().map(|x| x * x).sum::<f64>().sqrt());
+        row.mapv_inplace(|x| x * scale);
+    }
+    Some(rows)
+}
+
+/// The place of the largest score, of all or of the negatives alone, or −1 where that pair has no cost.
+fn masked_afterwards(case: &Case<'_>, place: usize, relation: &Relation, negatives: bool) -> Option<ArrayD<f64>> {
+    let leaf = |name: &str| case.leaf(place, name);
+    let cost = leaf(&relation.terms.first()?.factors.last()?.leaf)?;
+    let (scores, wrong) = (leaf("s")?, leaf("wrong")?);
+    let along = ndarray::Axis(usize::from(relation.out.letters() == ['i']));
+    let lanes = ndarray::Zip::from(scores.lanes(along)).and(wrong.lanes(along)).and(cost.lanes(along));
+    Some(lanes.map_collect(|scores, wrong, cost| {
+        let counts = |k: &usize| !negatives || wrong[*k] > 0.0;
+        // The first of equal ones.
+        let larger = |best: usize, k: usize| if scores[k] > scores[best] { k } else { best };
+        let best = (0..scores.len()).filter(counts).reduce(larger);
+        best.filter(|&k| cost[k] > 0.0).map_or(-1.0, |k| k as f64)
+    }))
+}
+
+/// A block of a tensor whose three blocks are written unit by unit.
+fn interleaved(case: &Case<'_>, equation: &Equation, right: &ArrayD<f64>) -> Option<ArrayD<f64>> {
+    let out = &equation.relation.out;
+    let block = |block: usize| {
+        let same = |other: &Equation| {
+            let its = &other.relation.out;
+            other.group == equation.group && its.leaf == out.leaf && its.block == Some(block)
+        };
+        case.right(case.graph.equations.iter().position(same)?)
+    };
+    let blocks: Vec<ArrayD<f64>> = (0..3).map(block).collect::<Option<_>>()?;
+    let (own, hidden) = (out.block?, *right.shape().last()?);
+    Some(ArrayD::from_shape_fn(right.raw_dim(), |at| {
+        let mut at = at.slice().to_vec();
+        let flat = own * hidden + at[at.len() - 1];
+        *at.last_mut().expect("a unit") = flat / 3;
+        blocks[flat % 3][IxDyn(&at)]
+    }))
 }
 
 /// The result of a relation if the first of its sums is computed in some way from the summands of each element, and then

@@ -1085,7 +1085,9 @@ fn of_token(factor: &Factor, token: Token) -> Option<Factor> {
     let mut into = factor.clone();
     let plain = |axis: &&mut Axis| matches!(axis.letter, 'b' | 't') && matches!(axis.at, At::Shift(_));
     let mut axes: Vec<&mut Axis> = into.axes.iter_mut().filter(plain).collect();
-    axes.iter_mut().for_each(|axis| axis.at = At::Token(token));
+    for axis in &mut axes {
+        axis.at = At::Token(token);
+    }
     (axes.len() == 2).then_some(into)
 }
 

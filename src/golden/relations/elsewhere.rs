@@ -52,7 +52,6 @@ impl Jump {
     /// The place that a place becomes, along an axis of a size.
     pub(crate) fn of(self, k: usize, size: usize) -> Option<usize> {
         Some(match self {
-            Self::Same => k,
             Self::Back(n) => return k.checked_sub(n),
             Self::Modulo(n) => k % n,
             Self::Over(n) => k / n,
@@ -66,7 +65,8 @@ impl Jump {
             Self::HalfRolled => (k + size / 2) % size,
             Self::Interleaved if size.is_multiple_of(3) => k % 3 * (size / 3) + k / 3,
             Self::Separated if size.is_multiple_of(3) => k % (size / 3) * 3 + k / (size / 3),
-            Self::Clamped(_)
+            Self::Same
+            | Self::Clamped(_)
             | Self::MovedBack(_)
             | Self::Xor(_)
             | Self::Mirrored(_)

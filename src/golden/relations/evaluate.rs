@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, Axis as Dimension, Dimension as _, IxDyn, Slice};
 
 use super::elsewhere::by_falling_length;
-use super::language::{At, Factor, Initial, Reading, Relation};
+use super::language::{At, Axis, Factor, Initial, Reading, Relation};
 
 /// What a group of equations reads: its leaves by their short names.
 pub(super) trait Leaves {
@@ -27,6 +27,43 @@ pub(super) trait Leaves {
 pub(super) struct Lettered {
     pub letters: Vec<char>,
     pub values: ArrayD<f64>,
+}
+
+impl Axis {
+    /// The place that is read along an axis of a size, from the letters' indices; −1 for none. What is read through a
+    /// tensor, or of another token, is not decided here.
+    fn place(&self, size: usize, letter: &dyn Fn(char) -> Option<usize>, lengths: &[usize], sorted: &[usize]) -> isize {
+        let own = letter(self.letter).unwrap_or(0);
+        let runs = |length: usize| letter('t').is_none_or(|t| t < length);
+        let last = |size: usize| size.cast_signed() - 1;
+        let or_none = |place: Option<usize>| place.map_or(-1, usize::cast_signed);
+        match &self.at {
+            At::Shift(by) => own.cast_signed() + by,
+            At::First => 0,
+            At::Last => last(size),
+            At::Is(k) => k.cast_signed(),
+            At::Reversed if self.letter == 't' => {
+                let length = letter('b').and_then(|row| lengths.get(row).copied());
+                last(length.unwrap_or(size)) - own.cast_signed()
+            }
+            At::Reversed => last(size) - own.cast_signed(),
+            At::By(jump) => or_none(jump.of(own, size)),
+            At::Running => or_none((0..lengths.len()).filter(|&row| runs(lengths[row])).nth(own)),
+            At::NumberOfRunning => lengths.iter().take(own).filter(|&&length| runs(length)).count().cast_signed(),
+            At::TiesReversed => {
+                let same = || sorted.iter().filter(|&&row| lengths.get(row) == lengths.get(own));
+                let rank = same().position(|&row| row == own);
+                or_none(rank.and_then(|rank| same().rev().nth(rank)).copied())
+            }
+            At::Sorted(times) => {
+                let step = |row: usize| {
+                    if *times > 0 { sorted.get(row).copied() } else { sorted.iter().position(|&other| other == row) }
+                };
+                or_none((0..times.unsigned_abs()).try_fold(own, |row, _| step(row)))
+            }
+            At::Through(..) | At::Token(_) => -1,
+        }
+    }
 }
 
 impl Factor {
@@ -109,7 +146,6 @@ impl Factor {
                 _ => sizes[place(axis.letter)?] = size,
             }
         }
-        let row = place('b');
         let lengths = leaves.lengths();
         let sorted = by_falling_length(lengths);
         let token = self.axes.iter().zip(x.shape()).find_map(|(axis, &size)| match axis.at {
@@ -129,61 +165,24 @@ impl Factor {
             let mut before = false;
             for (k, axis) in self.axes.iter().enumerate() {
                 let size = x.shape()[k];
-                let letter = |letter| place(letter).map_or(0, |place| at[place]);
-                let from = match &axis.at {
-                    At::Shift(by) => letter(axis.letter).cast_signed() + by,
-                    At::First => 0,
-                    At::Last => size.cast_signed() - 1,
-                    At::Is(k) => k.cast_signed(),
-                    At::Reversed if axis.letter == 't' => {
-                        let length = row.and_then(|row| lengths.get(at[row])).map_or(size, |&length| length);
-                        length.cast_signed() - 1 - letter('t').cast_signed()
+                let letter = |letter| place(letter).map(|place| at[place]);
+                let from = match (&axis.at, &through[k]) {
+                    (At::Through(..), Some((index, places))) => {
+                        let own: Vec<usize> = places.iter().map(|&place| at[place]).collect();
+                        #[allow(clippy::cast_possible_truncation)] // whole numbers
+                        let index = index[IxDyn(&own)] as isize;
+                        index
                     }
-                    At::Reversed => size.cast_signed() - 1 - letter(axis.letter).cast_signed(),
-                    At::By(jump) => jump.of(letter(axis.letter), size).map_or(-1, usize::cast_signed),
-                    At::Token(_) => {
-                        let token = tokens.as_ref().and_then(|tokens| *tokens.get((letter('b'), letter('t')))?);
+                    (At::Token(_), _) => {
+                        let token = tokens.as_ref().and_then(|tokens| *tokens.get((letter('b')?, letter('t')?))?);
                         token.map_or(-1, |(b, t)| if axis.letter == 'b' { b } else { t }.cast_signed())
                     }
-                    At::Running => {
-                        let runs = |row: &usize| lengths[*row] > letter('t');
-                        (0..lengths.len()).filter(runs).nth(letter('b')).map_or(-1, usize::cast_signed)
-                    }
-                    At::NumberOfRunning => {
-                        let earlier = lengths.iter().take(letter('b'));
-                        earlier.filter(|&&length| length > letter('t')).count().cast_signed()
-                    }
-                    At::TiesReversed => {
-                        let same = || sorted.iter().filter(|&&row| lengths.get(row) == lengths.get(letter('b')));
-                        let rank = same().position(|&row| row == letter('b'));
-                        let row = rank.and_then(|rank| same().rev().nth(rank));
-                        row.map_or(-1, |&row| row.cast_signed())
-                    }
-                    At::Sorted(times) => {
-                        let step = |row: usize| {
-                            if *times > 0 {
-                                sorted.get(row).copied()
-                            } else {
-                                sorted.iter().position(|&other| other == row)
-                            }
-                        };
-                        let row = (0..times.unsigned_abs()).try_fold(letter(axis.letter), |row, _| step(row));
-                        row.map_or(-1, usize::cast_signed)
-                    }
-                    At::Through(..) => match &through[k] {
-                        Some((index, places)) => {
-                            let own: Vec<usize> = places.iter().map(|&place| at[place]).collect();
-                            #[allow(clippy::cast_possible_truncation)] // whole numbers
-                            let index = index[IxDyn(&own)] as isize;
-                            index
-                        }
-                        None => -1,
-                    },
+                    _ => axis.place(size, &letter, lengths, &sorted),
                 };
                 // Before the first token is its row's initial state.
                 if from < 0 && matches!(axis.at, At::Token(_)) && initial.is_some() {
                     before = true;
-                    source[k] = letter(axis.letter);
+                    source[k] = letter(axis.letter).unwrap_or(0);
                     continue;
                 }
                 if from < 0 && matches!(axis.letter, 't' | 'u' | 's') && !matches!(axis.at, At::Token(_)) {

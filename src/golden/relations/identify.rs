@@ -521,7 +521,7 @@ pub(super) fn another_step(family: &Family<'_, '_, '_>) -> Option<Fit> {
         numbers += site.right.len();
         let part = &case.graph.groups[case.graph.equations[site.equation].group].part;
         let pair = format!("{t} for {} in {part}", short(start + 1.0));
-        if f64::from(t) != start + 1.0 && !pairs.contains(&pair) {
+        if (f64::from(t) - start - 1.0).abs() > 0.0 && !pairs.contains(&pair) {
             pairs.push(pair);
         }
     }

@@ -7,6 +7,7 @@ use super::elsewhere::Pair;
 use super::language::{At, Factor, GATES};
 use super::local::Site;
 use super::values::Case;
+use crate::golden::program::Settings;
 use crate::loss::Violation;
 
 /// A test of one index of an axis of a given size.
@@ -113,9 +114,13 @@ impl Test {
         match self {
             Self::First | Self::NotFirst | Self::Last | Self::NotLast | Self::Block(_) => 1.0,
             Self::Odd | Self::Even => 1.1,
-            Self::Multiple(_) | Self::SecondHalf(_) | Self::GroupEnd(_) => 1.3,
+            Self::FirstHalfRoundedUp
+            | Self::SecondOfTwoRoundedDown
+            | Self::Head(_)
+            | Self::Multiple(_)
+            | Self::SecondHalf(_)
+            | Self::GroupEnd(_) => 1.3,
             Self::Tail(_) | Self::Middle | Self::FirstHalf | Self::SecondOfTwo | Self::LostInTree => 1.2,
-            Self::FirstHalfRoundedUp | Self::SecondOfTwoRoundedDown | Self::Head(_) => 1.3,
             Self::AnyTail(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
             Self::From(n) | Self::Below(n) if n.is_power_of_two() => 1.3,
@@ -224,7 +229,6 @@ impl Atom {
             Self::Word(test) => test.cost() + 0.1,
             Self::Row(test) | Self::Running(test) => test.cost() + 0.3,
             Self::Length(test) => test.cost() - 0.2,
-            Self::TileDiagonal(_) => 1.3,
             Self::Parts(_) => 1.15,
             // About the settings, where other facts are nearer to a kernel.
             Self::Fact(fact)
@@ -243,7 +247,7 @@ impl Atom {
             | Self::LongRow
             | Self::NotLastToken
             | Self::OtherGates(_) => 1.1,
-            Self::Beyond(..) | Self::OutsideTransposed => 1.3,
+            Self::TileDiagonal(_) | Self::Beyond(..) | Self::OutsideTransposed => 1.3,
             Self::NotFact(_) | Self::LargestWord | Self::Above | Self::Below | Self::Single => 1.2,
             Self::Size(..) => 1.5,
             Self::Less(..) | Self::AtLeast(..) => 1.9,
@@ -508,35 +512,7 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
     let size = |name: &str, axis: usize| case.golden.inputs.get(name).and_then(|x| x.shape().get(axis).copied());
     let program = case.golden.entry.program;
     let keys = program.keys();
-    let mut flag = |key: &str, value: bool| {
-        if keys.contains(&key) {
-            facts.push(format!("cases {} {key}", if value { "with" } else { "without" }));
-        }
-    };
-    flag("max_violation", settings.max_violation);
-    flag("mask_same_image", settings.mask_same_image);
-    flag("use_abs", settings.use_abs);
-    flag("no_imgnorm", settings.no_imgnorm);
-    flag("caption_projection", settings.caption_projection);
-    flag("padding", settings.padding > 0);
-    flag("training", settings.training);
-    flag("stride", settings.stride > 1);
-    if keys.contains(&"max_violation") {
-        match settings.hinge().violation {
-            Violation::Hardest(_) => facts.push("cases with hardest > 1".into()),
-            Violation::LogSumExp(_) => facts.push("cases with a temperature".into()),
-            Violation::SemiHard => facts.push("cases with semi_hard".into()),
-            Violation::Sum | Violation::Max => {}
-        }
-    }
-    if keys.contains(&"margin") {
-        facts.push(
-            if settings.margin == 0.0 { "cases with a margin of 0" } else { "cases with a margin above 0" }.into(),
-        );
-    }
-    if keys.contains(&"measure") {
-        facts.push(format!("cases with measure = {}", settings.measure));
-    }
+    facts.extend(facts_of_settings(settings, keys));
     if kind == "gru" {
         let layer: usize = part.parse().unwrap_or(0);
         facts.push(if layer == 0 { "layer 0".into() } else { "layers above 0".into() });
@@ -604,6 +580,41 @@ fn facts(case: &Case<'_>, kind: &str, part: &str) -> Vec<String> {
         } else {
             "cases without clipping".into()
         });
+    }
+    facts
+}
+
+/// What is true of the settings that a program has.
+fn facts_of_settings(settings: &Settings, keys: &[&str]) -> Vec<String> {
+    let mut facts = Vec::new();
+    let mut flag = |key: &str, value: bool| {
+        if keys.contains(&key) {
+            facts.push(format!("cases {} {key}", if value { "with" } else { "without" }));
+        }
+    };
+    flag("max_violation", settings.max_violation);
+    flag("mask_same_image", settings.mask_same_image);
+    flag("use_abs", settings.use_abs);
+    flag("no_imgnorm", settings.no_imgnorm);
+    flag("caption_projection", settings.caption_projection);
+    flag("padding", settings.padding > 0);
+    flag("training", settings.training);
+    flag("stride", settings.stride > 1);
+    if keys.contains(&"max_violation") {
+        match settings.hinge().violation {
+            Violation::Hardest(_) => facts.push("cases with hardest > 1".into()),
+            Violation::LogSumExp(_) => facts.push("cases with a temperature".into()),
+            Violation::SemiHard => facts.push("cases with semi_hard".into()),
+            Violation::Sum | Violation::Max => {}
+        }
+    }
+    if keys.contains(&"margin") {
+        facts.push(
+            if settings.margin == 0.0 { "cases with a margin of 0" } else { "cases with a margin above 0" }.into(),
+        );
+    }
+    if keys.contains(&"measure") {
+        facts.push(format!("cases with measure = {}", settings.measure));
     }
     facts
 }

@@ -114,7 +114,7 @@ fn places(
     size: usize,
     slice: &dyn Fn(usize, usize) -> Option<Vec<f64>>,
 ) -> Option<Vec<(usize, usize)>> {
-    if size < 2 || size > MOST {
+    if !(2..=MOST).contains(&size) {
         return None;
     }
     let inner: usize = site.right.shape()[axis + 1..].iter().product();
