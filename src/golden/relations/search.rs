@@ -17,6 +17,12 @@ use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
+/// With more kinds of unwritten tensors on the way than these, each change is computed through all of them: only what
+/// costs no more than this is tried.
+const FEW: usize = 4;
+const CHEAP: f64 = 1.45;
+/// And so many of them that this many numbers are computed.
+const WORK: usize = 1 << 28;
 /// Wrong masks and indices must tell changes apart by as many bits: a few agree with many changes.
 const BITS: f64 = 8.0;
 
@@ -31,7 +37,9 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     // The relation itself, and those of unwritten tensors that it is made of.
     let (mut all, mut unwritten): (Vec<Edit>, Vec<Edit>) = Default::default();
     let mut relations: Vec<(String, Relation)> = Vec::new();
-    for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
+    let way = case.on_the_way(first.equation);
+    let is_long = way.iter().map(|&place| &case.graph.equations[place].family).collect::<BTreeSet<_>>().len() > FEW;
+    for place in std::iter::once(first.equation).chain(way) {
         let equation = &case.graph.equations[place];
         if relations.iter().any(|(family, _)| *family == equation.family) {
             continue;
@@ -41,7 +49,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         if place == first.equation {
             own.extend(in_parts(family, &own));
         } else {
-            own.retain(|edit| edit.whole == Whole::Kept);
+            own.retain(|edit| edit.whole == Whole::Kept && (!is_long || edit.cost <= CHEAP));
             own.extend(constants(&equation.family, &equation.relation));
             let mut placed = in_places(&own);
             for edit in own.iter_mut().chain(&mut placed) {
@@ -52,9 +60,23 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         }
         all.extend(own);
     }
-    all.extend(everywhere(&relations, &candidates(case, first.equation)));
+    if !is_long {
+        all.extend(everywhere(&relations, &candidates(case, first.equation)));
+    }
     all.extend(filled(&relations));
     all.extend(sisters(case, first.equation));
+    if is_long {
+        // Each is computed at least in the smallest case that is wrong.
+        let most = WORK / case.numbers().max(1);
+        let own = &case.graph.equations[first.equation].family;
+        let (mut kept, mut others): (Vec<Edit>, Vec<Edit>) = all.into_iter().partition(|edit| edit.family == *own);
+        for edits in [&mut others, &mut unwritten] {
+            edits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+            edits.truncate(most);
+        }
+        kept.extend(others);
+        all = kept;
+    }
     let mut fits = best(family, &all);
     if fits.is_empty() {
         fits = best(family, &unwritten);

@@ -128,7 +128,7 @@ pub(super) struct Compiled {
     /// Whether every number that is computed is rounded to `f32`.
     pub single: bool,
     arena: Vec<f64>,
-    tensors: BTreeMap<String, (usize, Vec<usize>)>,
+    tensors: Arc<BTreeMap<String, (usize, Vec<usize>)>>,
     steps: Vec<Arc<Step>>,
     blocks: Vec<Block>,
 }
@@ -453,12 +453,12 @@ impl Compiled {
             single: false,
             // What lies outside a tensor, and an initial state of ones.
             arena: vec![0.0, 1.0],
-            tensors: BTreeMap::new(),
+            tensors: Arc::default(),
             steps: Vec::new(),
             blocks: Vec::new(),
         };
         for (name, x) in known {
-            out.tensors.insert(name.clone(), (out.arena.len(), x.shape().to_vec()));
+            Arc::make_mut(&mut out.tensors).insert(name.clone(), (out.arena.len(), x.shape().to_vec()));
             out.arena.extend(x.iter());
         }
         for (name, shape) in shapes.iter().chain(&graph.shapes) {
@@ -506,7 +506,7 @@ impl Compiled {
 
     fn allocate(&mut self, name: &str, shape: &[usize]) {
         if !self.tensors.contains_key(name) {
-            self.tensors.insert(name.into(), (self.arena.len(), shape.to_vec()));
+            Arc::make_mut(&mut self.tensors).insert(name.into(), (self.arena.len(), shape.to_vec()));
             self.arena.resize(self.arena.len() + shape.iter().product::<usize>(), 0.0);
         }
     }
@@ -543,6 +543,11 @@ impl Compiled {
         }
         out.run(0..out.steps.len(), &|_, equation| way.binary_search(&equation).is_ok())?;
         out.right(place)
+    }
+
+    /// How many numbers it has.
+    pub(super) fn numbers(&self) -> usize {
+        self.arena.len()
     }
 
     /// The sizes of the letters of a left side.

@@ -1,7 +1,7 @@
 //! A case with the backend's values: what each relation gives on them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use ndarray::{ArrayD, Axis, CowArray, Slice};
 
@@ -30,6 +30,8 @@ pub(super) struct Case<'a> {
     producers: BTreeMap<String, Vec<usize>>,
     /// For each equation [`Case::unwritten_before`], once it was asked for.
     before: Vec<OnceLock<Vec<usize>>>,
+    /// What [`Case::on_the_way_from`] gives, once it was asked for.
+    ways: Mutex<BTreeMap<(Vec<usize>, usize), Vec<usize>>>,
     compiled: Option<Compiled>,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Case<'a> {
             composed: BTreeSet::new(),
             producers: BTreeMap::new(),
             before: Vec::new(),
+            ways: Mutex::default(),
             compiled: None,
         };
         case.values = golden.inputs.iter().map(|(name, x)| (name.clone(), case.cleared(name, x.clone()))).collect();
@@ -168,8 +171,31 @@ impl<'a> Case<'a> {
         if changed.is_empty() {
             return compiled.right(place);
         }
-        let way: &[usize] = if changed == [place] { &[] } else { &before };
-        compiled.otherwise(&self.graph, &self.values, place, way, &changed, other)
+        let way = if changed == [place] { Vec::new() } else { self.on_the_way_from(&changed, place) };
+        compiled.otherwise(&self.graph, &self.values, place, &way, &changed, other)
+    }
+
+    /// The changed equations, and those that read them, directly or not, on the way to a place.
+    fn on_the_way_from(&self, changed: &[usize], place: usize) -> Vec<usize> {
+        let key = (changed.to_vec(), place);
+        if let Some(known) = self.ways.lock().ok().and_then(|ways| ways.get(&key).cloned()) {
+            return known;
+        }
+        let is_changed: Vec<bool> = (0..self.graph.equations.len()).map(|place| changed.contains(&place)).collect();
+        let affected = self.graph.affected(&is_changed);
+        let mut way: Vec<usize> = self.unwritten_before(place).iter().chain(changed).copied().collect();
+        way.retain(|&place| affected[place]);
+        way.sort_unstable();
+        way.dedup();
+        if let Ok(mut ways) = self.ways.lock() {
+            ways.insert(key, way.clone());
+        }
+        way
+    }
+
+    /// How many numbers a case has, those that are not written too.
+    pub(super) fn numbers(&self) -> usize {
+        self.compiled.as_ref().map_or(0, Compiled::numbers)
     }
 
     /// The sizes of the letters of a left side.
