@@ -17,6 +17,9 @@ use crate::golden::suite::GoldenCase;
 /// the same group alone.
 const UNWRITTEN: usize = 12;
 
+/// For changed equations and a place: those on the way from the ones to the other.
+type Ways = BTreeMap<(Vec<usize>, usize), Vec<usize>>;
+
 /// A case, and the value of every leaf: what the backend wrote, or what follows from what it wrote.
 pub(super) struct Case<'a> {
     pub golden: &'a GoldenCase,
@@ -31,7 +34,7 @@ pub(super) struct Case<'a> {
     /// For each equation [`Case::unwritten_before`], once it was asked for.
     before: Vec<OnceLock<Vec<usize>>>,
     /// What [`Case::on_the_way_from`] gives, once it was asked for.
-    ways: Mutex<BTreeMap<(Vec<usize>, usize), Vec<usize>>>,
+    ways: Mutex<Ways>,
     compiled: Option<Compiled>,
 }
 
