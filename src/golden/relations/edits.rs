@@ -281,7 +281,8 @@ pub(super) fn filled(relations: &[(String, Relation)]) -> Vec<Edit> {
             }
             own.terms.push(Term { coefficient: value, factors: vec![wrong(Function::Complement)] });
             let (family, first) = changed.remove(0);
-            let what = if whole { relation.out.to_string() } else { "s[i,j]".into() };
+            let score = relation.terms.iter().find(|term| of_pairs(term)).filter(|_| !whole);
+            let what = score.map_or_else(|| relation.out.to_string(), ToString::to_string);
             let says =
                 format!("takes {value} for {what} where a pair does not count, and then counts it like the others");
             all.push(Edit { also: changed, says, ..Edit::none(&family, &first, 1.4) });
@@ -407,7 +408,8 @@ impl List<'_> {
                 |edit| edit.whole = Whole::Constant(value),
             );
         }
-        self.push(1.0, "has the wrong sign".into(), |edit| {
+        let of = if relation.function == Function::Identity { "has" } else { "has its argument with" };
+        self.push(1.0, format!("{of} the wrong sign"), |edit| {
             edit.relation.terms.iter_mut().for_each(|term| term.coefficient = -term.coefficient);
         });
         for function in Function::all().filter(|&f| f != relation.function) {
