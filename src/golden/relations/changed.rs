@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Dimension as _, IxDyn};
 
 use super::edits::{Along, Edit, Only, Operation, Power, Summands, Weight, Whole};
-use super::elsewhere::Order;
+use super::elsewhere::{Order, units};
 use super::evaluate::{Leaves, Lettered, Weights};
 use super::graph::Equation;
 use super::language::{At, Axis, Factor, Function, Initial, Relation};
@@ -310,8 +310,7 @@ fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> 
         }
         Summands::Pair(letter, own, pair) => {
             let (size, others) = (case.size_of(place, letter)?, case.size_of(place, own)?);
-            // Of the 3H rows of a GRU, the units.
-            let units = if own == 'j' && others == 3 * size { size } else { others };
+            let units = units(own, others, size);
             let values = ArrayD::from_shape_fn(IxDyn(&[size, others]), |at| {
                 either(pair.holds((at[0], size), (at[1] % units, units)))
             });

@@ -155,7 +155,7 @@ pub(super) struct Edit {
     pub says: String,
 }
 
-/// With what a sentence costs more than with the usual ones.
+/// Roundings, and how much more than a usual one a sentence with them costs.
 const ROUNDINGS: [(Rounding, &str, f64); 22] = [
     (Rounding::Bf16, "bf16", 0.0),
     (Rounding::F16, "f16", 0.0),

@@ -281,6 +281,12 @@ impl Pair {
     }
 }
 
+/// How many places a letter of the result has, to be compared with one of the summands: of the 3H rows of a GRU, the
+/// units.
+pub(crate) fn units(letter: char, size: usize, summands: usize) -> usize {
+    if letter == 'j' && size == 3 * summands { summands } else { size }
+}
+
 /// Rows in the order of falling lengths; equal ones keep their order.
 pub(crate) fn by_falling_length(lengths: &[usize]) -> Vec<usize> {
     let mut rows: Vec<usize> = (0..lengths.len()).collect();

@@ -93,6 +93,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         places.into_iter().map(|place| Fit { cost: edit.cost + place.cost(), says: edit.says.clone(), place }).collect()
     }
 
+    /// The same without the costs; none if the change does not give every wrong element.
     fn places_of(&self, edit: &Edit) -> Option<Vec<Place>> {
         // What overflowed says nothing about how, if anything else is wrong.
         let finite = self

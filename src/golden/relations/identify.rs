@@ -554,11 +554,7 @@ pub(super) fn another_function(family: &Family<'_, '_, '_>) -> Option<Fit> {
     let mut pairs: Vec<(f64, f64)> = Vec::new();
     for site in family.sites.iter().filter(|site| site.broken()) {
         let case = &family.cases[site.case];
-        let (letters, sizes) = (relation.out.letters(), case.sizes(site.equation)?);
-        let mut sums = ArrayD::<f64>::zeros(IxDyn(&sizes));
-        for term in 0..relation.terms.len() {
-            sums += &case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
-        }
+        let sums = case.sums(site.equation, relation)?;
         for (place, (&sum, (&found, &right))) in sums.iter().zip(site.found.iter().zip(&site.right)).enumerate() {
             if site.kinds[place] != Kind::Ignored && sum.is_finite() && found.is_finite() {
                 pairs.push((sum, found - right));

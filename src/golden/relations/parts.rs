@@ -4,11 +4,11 @@
 //! a part P of them is wrong by the sum, over P, of the differences. These sums are compared with what is wrong with a
 //! few elements, for all ranges and groups P. What agrees there is tested like any change.
 
-use ndarray::{ArrayD, Axis as Dimension, IxDyn};
+use ndarray::Axis as Dimension;
 use rayon::prelude::*;
 
 use super::edits::{Edit, Summands, Weight, Whole};
-use super::elsewhere::{Order, Pair};
+use super::elsewhere::{Order, Pair, units};
 use super::family::Family;
 use super::identify::before;
 use super::language::{Relation, Term};
@@ -128,11 +128,7 @@ impl Part {
 impl<'f, 'a> Probe<'f, 'a> {
     fn of(case: &'f Case<'a>, site: &Site, relation: &Relation) -> Option<Self> {
         let (letters, sizes) = (relation.out.letters(), case.sizes(site.equation)?);
-        let mut total = ArrayD::zeros(IxDyn(&sizes));
-        for term in 0..relation.terms.len() {
-            total += &case.with_leaves(site.equation, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
-        }
-        let total: Vec<f64> = total.into_iter().collect();
+        let total: Vec<f64> = case.sums(site.equation, relation)?.into_iter().collect();
         let mut probe =
             Self { case, equation: site.equation, letters, sizes, elements: vec![], wrong: vec![], exact: vec![] };
         let wrong: Vec<usize> = (0..total.len()).filter(|&place| site.kinds[place] == Kind::Wrong).collect();
@@ -300,8 +296,7 @@ impl<'f, 'a> Probe<'f, 'a> {
         let mut all = Vec::new();
         for (axis, (&own, &others)) in self.letters.iter().zip(&self.sizes).enumerate() {
             let inner: usize = self.sizes[axis + 1..].iter().product();
-            // Of the 3H rows of a GRU, the units.
-            let units = if own == 'j' && others == 3 * size { size } else { others };
+            let units = units(own, others, size);
             let agrees = |pair: &Pair| {
                 let mut rows = differences.iter().zip(&self.elements).zip(self.wrong.iter().zip(&self.exact));
                 rows.all(|((row, &element), (wrong, exact))| {

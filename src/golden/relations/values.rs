@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
 
-use ndarray::{ArrayD, Axis, CowArray, Slice};
+use ndarray::{ArrayD, Axis, CowArray, IxDyn, Slice};
 
 use super::evaluate::Leaves;
 use super::graph::{ALL, Graph};
+use super::language::Relation;
 use super::simulate::{Compiled, Other};
 use crate::golden::compare::FoundTensors;
 use crate::golden::difference::Extent;
@@ -285,6 +286,16 @@ impl Case<'_> {
     /// The left side of an equation as the backend wrote it.
     pub(super) fn left_side(&self, place: usize) -> Option<ArrayD<f64>> {
         Some(self.seen(place, &self.written(&self.graph.equations[place].tensor)?))
+    }
+
+    /// The sum of all terms of a relation, before its function.
+    pub(super) fn sums(&self, place: usize, relation: &Relation) -> Option<ArrayD<f64>> {
+        let (letters, sizes) = (relation.out.letters(), self.sizes(place)?);
+        let mut sums = ArrayD::zeros(IxDyn(&sizes));
+        for term in 0..relation.terms.len() {
+            sums += &self.with_leaves(place, |leaves| relation.term_values(leaves, &letters, &sizes, term))?;
+        }
+        Some(sums)
     }
 
     /// The size of a letter in an equation: of its left side, or of any leaf.
