@@ -17,34 +17,51 @@ impl Edit {
     /// What a backend with this change gives at an equation.
     pub(super) fn values(&self, case: &Case<'_>, place: usize) -> Option<ArrayD<f64>> {
         let equation = &case.graph.equations[place];
-        let mut weights = Weights::new();
-        if !self.weights.is_empty() {
-            let origin = case
-                .graph
-                .equations
-                .iter()
-                .position(|e| e.family == self.family && e.group == equation.group)
-                .unwrap_or(place);
-            for weight in &self.weights {
-                weights.push((weight.term, weight_of(case, origin, *weight)?));
-            }
-        }
-        let only = self.only.and_then(|only| where_it_holds(case, place, &self.family, only));
-        let other = Other {
-            family: &self.family,
-            relation: &self.relation,
-            weights,
-            only,
-            also: &self.also,
-            again: self.again,
-        };
         if self.whole == Whole::Kept {
-            return case.otherwise(place, &other);
+            return case.otherwise(place, &self.other(case, place)?);
         }
         if equation.family != self.family {
             return None;
         }
         self.of_result(case, place, &case.right(place)?)
+    }
+
+    /// The change as relations, at an equation.
+    fn other(&self, case: &Case<'_>, place: usize) -> Option<Other<'_>> {
+        let mut weights = Weights::new();
+        if !self.weights.is_empty() {
+            let group = case.graph.equations[place].group;
+            let origin = case.graph.equations.iter().position(|e| e.family == self.family && e.group == group);
+            for weight in &self.weights {
+                weights.push((weight.term, weight_of(case, origin.unwrap_or(place), *weight)?));
+            }
+        }
+        Some(Other {
+            family: &self.family,
+            relation: &self.relation,
+            weights,
+            only: self.only.and_then(|only| where_it_holds(case, place, &self.family, only)),
+            also: &self.also,
+            again: self.again,
+        })
+    }
+
+    /// Whether it is a change of unwritten tensors alone.
+    pub(super) fn is_of_unwritten(&self, own: &str) -> bool {
+        self.whole == Whole::Kept && !self.again && self.family != own
+    }
+
+    /// The unwritten tensors that it changes are computed with it from here on.
+    pub(super) fn take(&self, case: &mut Case<'_>) {
+        let shared: &Case<'_> = case;
+        let families = shared.graph.equations.iter().enumerate();
+        let mut changes: Vec<(usize, Other<'_>)> = Vec::new();
+        for (place, equation) in families {
+            if self.family == equation.family || self.also.iter().any(|(family, _)| *family == equation.family) {
+                changes.extend(self.other(shared, place).map(|other| (place, other)));
+            }
+        }
+        case.take(&changes);
     }
 
     /// The same of a change of the result.

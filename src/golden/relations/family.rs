@@ -49,6 +49,15 @@ pub(super) struct Fit {
     pub cost: f64,
     pub says: String,
     pub place: Place,
+    /// The change; none of what was read off.
+    pub edit: Option<Edit>,
+}
+
+impl Fit {
+    /// What was read off in one case.
+    pub(super) fn read_off(cost: f64, says: String) -> Self {
+        Self { cost, says, place: Place::default(), edit: None }
+    }
 }
 
 impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
@@ -90,7 +99,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     /// Where a change holds that gives every wrong element: none, if it does not; several if they cannot be parted.
     pub(super) fn test(&self, edit: &Edit) -> Vec<Fit> {
         let places = self.places_of(edit).unwrap_or_default();
-        places.into_iter().map(|place| Fit { cost: edit.cost + place.cost(), says: edit.says.clone(), place }).collect()
+        let fit = |place: Place| {
+            let cost = edit.cost + place.cost();
+            Fit { cost, says: edit.says.clone(), place, edit: Some(edit.clone()) }
+        };
+        places.into_iter().map(fit).collect()
     }
 
     /// The same without the costs; none if the change does not give every wrong element.

@@ -52,6 +52,10 @@ pub(crate) struct Finding {
     /// Tensors between this one and those that were written: the mistake may be in any of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<String>,
+    /// A tensor made of the same unwritten ones that comes before this one and is not explained: it is to be looked at
+    /// first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// The one that would narrow it down most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_next: Option<String>,
@@ -82,21 +86,18 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         .filter(|given| !given.found.is_empty() && !given.report.tensors.is_empty())
         .filter_map(|given| Some((Case::new(given.golden, given.found, given.golden.settings().ok()?), given.report)))
         .collect();
-    let (cases, reports): (Vec<Case<'_>>, Vec<&CaseReport>) = pairs.into_iter().unzip();
-    let all: Vec<Site> = cases
+    let (mut cases, reports): (Vec<Case<'_>>, Vec<&CaseReport>) = pairs.into_iter().unzip();
+    let mut all = all_sites(&cases, &reports);
+    let (alone, joined): (Vec<Broken>, Vec<Broken>) =
+        broken(&cases, &all).into_iter().partition(|broken| broken.before.is_empty());
+    let mut found: Vec<(Key, Finding)> = alone
         .par_iter()
-        .zip(&reports)
-        .enumerate()
-        .flat_map_iter(|(place, (case, report))| sites(place, case, report))
-        .collect();
-    let broken: BTreeSet<&str> = all.iter().filter(|site| site.broken()).map(|site| family(&cases, site)).collect();
-    let mut found: Vec<(Key, Finding)> = broken
-        .into_par_iter()
-        .map(|name| {
-            let family = Family::new(name, &cases, &all);
-            describe(&family, &explain(&family))
+        .map(|broken| {
+            let family = Family::new(&broken.family, &cases, &all);
+            describe(&family, &explain(&family, &[]))
         })
         .collect();
+    found.extend(joined_findings(&mut cases, &reports, &mut all, joined));
     found.sort_by_key(|(key, _)| *key);
     let mut findings: Vec<Finding> = Vec::new();
     for (_, finding) in found {
@@ -113,6 +114,91 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn all_sites(cases: &[Case<'_>], reports: &[&CaseReport]) -> Vec<Site> {
+    let of_case = |(place, (case, report)): (usize, (&Case<'_>, &&CaseReport))| sites(place, case, report);
+    cases.par_iter().zip(reports).enumerate().flat_map_iter(of_case).collect()
+}
+
+/// A broken relation, and the families of the unwritten tensors that it is made of.
+struct Broken {
+    family: String,
+    backward: bool,
+    before: BTreeSet<String>,
+    place: usize,
+    tensor: String,
+}
+
+fn broken(cases: &[Case<'_>], all: &[Site]) -> Vec<Broken> {
+    let mut found: Vec<Broken> = Vec::new();
+    for site in all.iter().filter(|site| site.broken()) {
+        let case = &cases[site.case];
+        let name = family(cases, site);
+        let k = found.iter().position(|known| known.family == name).unwrap_or_else(|| {
+            let relation = &case.graph.equations[site.equation].relation;
+            found.push(Broken {
+                family: name.to_owned(),
+                backward: relation.is_backward(),
+                before: BTreeSet::new(),
+                place: site.equation,
+                tensor: relation.out.name(),
+            });
+            found.len() - 1
+        });
+        let before = case.unwritten_before(site.equation).iter().map(|&place| &case.graph.equations[place].family);
+        found[k].before.extend(before.filter(|&other| other != name).cloned());
+    }
+    found
+}
+
+/// Those that are made of unwritten tensors, one after another: a mistake in an unwritten tensor breaks all relations that
+/// read it. A change that is found is taken for what the backend computes, and what holds with it has the same cause.
+fn joined_findings(
+    cases: &mut [Case<'_>],
+    reports: &[&CaseReport],
+    all: &mut Vec<Site>,
+    mut joined: Vec<Broken>,
+) -> Vec<(Key, Finding)> {
+    // Forward before backward. Fewer tensors come into question for the first ones.
+    joined.sort_by_key(|broken| (broken.backward, broken.before.len(), broken.place));
+    let mut found: Vec<(Key, Finding)> = Vec::new();
+    let mut refuted: BTreeSet<String> = BTreeSet::new();
+    // Forward relations without an explanation.
+    let mut unexplained: Vec<(BTreeSet<String>, String)> = Vec::new();
+    while !joined.is_empty() {
+        let next = joined.remove(0);
+        let family = Family::new(&next.family, cases, all);
+        let reason = unexplained.iter().find(|(before, _)| next.backward && before.intersection(&next.before).count() > 0);
+        if let Some((_, first)) = reason {
+            let (key, finding) = describe(&family, &[]);
+            found.push((key, Finding { after: Some(first.clone()), ..finding }));
+            continue;
+        }
+        let (case, place) = (&family.cases[family.sites[0].case], family.sites[0].equation);
+        let way = case.on_the_way(place, &refuted);
+        let searched: Vec<String> = way.iter().map(|&place| case.graph.equations[place].family.clone()).collect();
+        let fits = explain(&family, &way);
+        let (key, mut finding) = describe(&family, &fits);
+        let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);
+        if let Some(edit) = change.filter(|edit| edit.is_of_unwritten(&next.family)) {
+            refuted.insert(edit.family.clone());
+            cases.par_iter_mut().for_each(|case| edit.take(case));
+            *all = all_sites(cases, reports);
+            let left = broken(cases, all);
+            let (open, mended): (Vec<Broken>, Vec<Broken>) =
+                joined.into_iter().partition(|other| left.iter().any(|left| left.family == other.family));
+            joined = open;
+            finding.also.extend(mended.into_iter().map(|other| other.tensor));
+        } else if finding.says.is_empty() {
+            refuted.extend(searched);
+            if !next.backward {
+                unexplained.push((next.before, finding.tensor.clone()));
+            }
+        }
+        found.push((key, finding));
+    }
+    found
 }
 
 /// The relations of a case that are broken, or may be the reason why one is: those of unwritten tensors before it.
@@ -179,6 +265,7 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
         written: all.len(),
         also: Vec::new(),
         spans,
+        after: None,
         write_next,
     };
     (key, finding)

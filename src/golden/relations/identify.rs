@@ -9,7 +9,7 @@ use super::edits::{Edit, Whole};
 use super::family::{Element, Family, Fit};
 use super::language::{At, Axis, Factor, Function, Relation, Term};
 use super::local::{Kind, Site};
-use super::places::{Place, short};
+use super::places::short;
 use super::values::Case;
 
 /// An approximation is read off from at least so many elements, that are off by this part at most.
@@ -27,7 +27,7 @@ const MOST_STEPS: u32 = 4096;
 const PLAIN: f64 = 2e-3;
 
 /// Changes with numbers that are read off from the wrong elements.
-pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
+pub(super) fn fitted(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
     let Some(first) = family.sites.first() else { return Vec::new() };
     let case = &family.cases[first.case];
     let equation = &case.graph.equations[first.equation];
@@ -40,7 +40,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>) -> Vec<Edit> {
     all.extend(further_terms(family, &base));
     all.extend(bounds(family, &base));
     all.extend(ratios(family, &base));
-    all.extend(constants(family));
+    all.extend(constants(family, way));
     all
 }
 
@@ -309,7 +309,7 @@ pub(super) fn weights(family: &Family<'_, '_, '_>) -> Option<Fit> {
         let sums = (0..relation.terms.len()).find_map(|term| Sum::of(case, site, relation, term)?.weights());
         let says = sums.or_else(|| scattered(case, site, relation).iter().find_map(Sum::weights))?;
         let says = format!("{says} (read off in {})", case.golden.entry.id);
-        Some(Fit { cost: 4.0, says, place: Place::default() })
+        Some(Fit::read_off(4.0, says))
     })
 }
 
@@ -443,11 +443,11 @@ fn ratios(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
 }
 
 /// A number in the place of a scalar leaf, such as the margin, wherever a relation or an unwritten one before it reads it.
-fn constants(family: &Family<'_, '_, '_>) -> Vec<Edit> {
+fn constants(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
     let first = family.sites[0];
     let case = &family.cases[first.case];
     let mut all = Vec::new();
-    for place in std::iter::once(first.equation).chain(case.on_the_way(first.equation)) {
+    for place in std::iter::once(first.equation).chain(way.iter().copied()) {
         let equation = &case.graph.equations[place];
         let factors = || equation.relation.terms.iter().flat_map(|term| &term.factors);
         let scalars: BTreeSet<&str> =
@@ -528,7 +528,7 @@ pub(super) fn another_step(family: &Family<'_, '_, '_>) -> Option<Fit> {
     let more = if pairs.len() > SHOWN { ", …" } else { "" };
     let shown = pairs[..pairs.len().min(SHOWN)].join(", ");
     let says = format!("takes the bias corrections of another step: that of step {shown}{more}");
-    (!pairs.is_empty() && numbers >= FOR_A_RATIO).then(|| Fit { cost: 3.0, says, place: Place::default() })
+    (!pairs.is_empty() && numbers >= FOR_A_RATIO).then(|| Fit::read_off(3.0, says))
 }
 
 /// A number in as many digits as tell it from a rounded one.
@@ -567,5 +567,5 @@ pub(super) fn another_function(family: &Family<'_, '_, '_>) -> Option<Fit> {
     let &(at, most) = pairs.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
     let function = relation.function.of("x");
     let says = format!("is another function of the same x than {function}: {} off at x = {}", short(most), short(at));
-    (steps < SMOOTH * all).then(|| Fit { cost: 3.0, says, place: Place::default() })
+    (steps < SMOOTH * all).then(|| Fit::read_off(3.0, says))
 }

@@ -26,8 +26,9 @@ const WORK: usize = 1 << 28;
 /// Wrong masks and indices must tell changes apart by as many bits: a few agree with many changes.
 const BITS: f64 = 8.0;
 
-/// The cheapest changes that explain every wrong element; several if they cost nearly the same.
-pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
+/// The cheapest changes that explain every wrong element; several if they cost nearly the same. They are changes of the
+/// relation itself, or of those of the unwritten tensors at `way`.
+pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
     let Some(first) = family.sites.first() else { return Vec::new() };
     let case = &family.cases[first.case];
     let exact = family.sites.iter().any(|site| site.exact);
@@ -37,9 +38,8 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
     // The relation itself, and those of unwritten tensors that it is made of.
     let (mut all, mut unwritten): (Vec<Edit>, Vec<Edit>) = Default::default();
     let mut relations: Vec<(String, Relation)> = Vec::new();
-    let way = case.on_the_way(first.equation);
     let is_long = way.iter().map(|&place| &case.graph.equations[place].family).collect::<BTreeSet<_>>().len() > FEW;
-    for place in std::iter::once(first.equation).chain(way) {
+    for place in std::iter::once(first.equation).chain(way.iter().copied()) {
         let equation = &case.graph.equations[place];
         if relations.iter().any(|(family, _)| *family == equation.family) {
             continue;
@@ -82,7 +82,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>) -> Vec<Fit> {
         fits = best(family, &unwritten);
     }
     if fits.is_empty() {
-        fits = best(family, &identify::fitted(family));
+        fits = best(family, &identify::fitted(family, way));
     }
     // Masks and indices do not tell so many changes apart.
     if fits.is_empty() && !exact {

@@ -522,27 +522,46 @@ impl Compiled {
         changed: &[usize],
         other: &Other<'_>,
     ) -> Option<ArrayD<f64>> {
-        let step_of = |place: usize| {
-            let Equation { group, tensor, family, .. } = &graph.equations[place];
-            let leaves = Addresses { graph, group: *group, tensors: &self.tensors, known };
-            if let Some((_, relation)) = other.also.iter().find(|(of, _)| of == family) {
-                return Step::compile(relation, &Weights::new(), tensor, &leaves).map(Arc::new);
-            }
-            let mut step = Step::compile(other.relation, &other.weights, tensor, &leaves)?;
-            if let Some(only) = &other.only {
-                step.elsewhere = Some((self.steps[place].clone(), only.clone()));
-            }
-            Some(Arc::new(step))
-        };
         if way.is_empty() {
-            return self.result(&*step_of(place)?);
+            return self.result(&*self.step(graph, known, place, other)?);
         }
         let mut out = self.clone();
         for &place in changed {
-            out.steps[place] = step_of(place)?;
+            out.change(graph, known, place, other)?;
         }
         out.run(0..out.steps.len(), &|_, equation| way.binary_search(&equation).is_ok())?;
         out.right(place)
+    }
+
+    /// Puts another relation in the place of that of an equation.
+    pub(super) fn change(
+        &mut self,
+        graph: &Graph,
+        known: &BTreeMap<String, ArrayD<f64>>,
+        place: usize,
+        other: &Other<'_>,
+    ) -> Option<()> {
+        self.steps[place] = self.step(graph, known, place, other)?;
+        Some(())
+    }
+
+    fn step(
+        &self,
+        graph: &Graph,
+        known: &BTreeMap<String, ArrayD<f64>>,
+        place: usize,
+        other: &Other<'_>,
+    ) -> Option<Arc<Step>> {
+        let Equation { group, tensor, family, .. } = &graph.equations[place];
+        let leaves = Addresses { graph, group: *group, tensors: &self.tensors, known };
+        if let Some((_, relation)) = other.also.iter().find(|(of, _)| of == family) {
+            return Step::compile(relation, &Weights::new(), tensor, &leaves).map(Arc::new);
+        }
+        let mut step = Step::compile(other.relation, &other.weights, tensor, &leaves)?;
+        if let Some(only) = &other.only {
+            step.elsewhere = Some((self.steps[place].clone(), only.clone()));
+        }
+        Some(Arc::new(step))
     }
 
     /// How many numbers it has.

@@ -7,7 +7,7 @@ use super::family::{Family, Fit};
 use super::graph::GIVEN;
 use super::language::{At, Factor, Function, Relation};
 use super::local::{Kind, Site};
-use super::places::{Place, plain_axes};
+use super::places::plain_axes;
 use super::values::Case;
 
 /// Axes with more places are left out.
@@ -36,7 +36,7 @@ pub(super) fn read_off(family: &Family<'_, '_, '_>) -> Option<Fit> {
             )
         })?;
         let says = format!("{says} (read off in {})", case.golden.entry.id);
-        Some(Fit { cost: 4.0, says, place: Place::default() })
+        Some(Fit::read_off(4.0, says))
     })
 }
 

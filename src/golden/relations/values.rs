@@ -70,27 +70,46 @@ impl<'a> Case<'a> {
         }
         case.before.resize_with(case.graph.equations.len(), OnceLock::new);
         let shapes = golden.expected.iter().map(|(name, x)| (name.clone(), x.shape().to_vec())).collect();
-        if let Ok(mut compiled) = Compiled::new(&case.graph, &shapes, &case.values)
-            && compiled.run(0..case.graph.equations.len(), &|tensor, _| case.composed.contains(tensor)).is_some()
-        {
-            for name in golden.expected.keys().chain(&case.composed) {
-                if !case.values.contains_key(name)
-                    && let Some(x) = compiled.tensor(name, None)
-                {
-                    case.values.insert(name.clone(), case.cleared(name, x));
+        case.compiled = Compiled::new(&case.graph, &shapes, &case.values).ok();
+        case.compose();
+        case
+    }
+
+    /// Computes what is not written.
+    fn compose(&mut self) {
+        let Some(mut compiled) = self.compiled.take() else { return };
+        let all = 0..self.graph.equations.len();
+        if compiled.run(all, &|tensor, _| self.composed.contains(tensor)).is_some() {
+            let lacks = self.golden.expected.keys().filter(|name| !self.values.contains_key(*name));
+            for name in lacks.chain(&self.composed).cloned().collect::<Vec<_>>() {
+                if let Some(x) = compiled.tensor(&name, None) {
+                    let x = self.cleared(&name, x);
+                    self.values.insert(name, x);
                 }
             }
-            case.compiled = Some(compiled);
+            self.compiled = Some(compiled);
         }
-        if !case.graph.concatenated.is_empty() {
+        if !self.graph.concatenated.is_empty() {
             let parts: Option<Vec<ArrayD<f64>>> =
-                case.graph.concatenated.iter().map(|(tensor, view)| Some(view.of(case.values.get(tensor)?))).collect();
+                self.graph.concatenated.iter().map(|(tensor, view)| Some(view.of(self.values.get(tensor)?))).collect();
             let views = parts.as_ref().map(|parts| parts.iter().map(|part| part.view()).collect::<Vec<_>>());
             if let Some(all) = views.and_then(|views| ndarray::concatenate(Axis(1), &views).ok()) {
-                case.values.insert(ALL.into(), all);
+                self.values.insert(ALL.into(), all);
             }
         }
-        case
+    }
+
+    /// Takes other relations of unwritten tensors for those of the backend, from here on.
+    pub(super) fn take(&mut self, changes: &[(usize, Other<'_>)]) {
+        let Some(compiled) = &mut self.compiled else { return };
+        let unwritten = |place: usize| self.composed.contains(&self.graph.equations[place].tensor);
+        let mut changed = false;
+        for (place, other) in changes.iter().filter(|(place, _)| unwritten(*place)) {
+            changed |= compiled.change(&self.graph, &self.values, *place, other).is_some();
+        }
+        if changed {
+            self.compose();
+        }
     }
 
     /// A padded tensor with 0 after the end of each row.
@@ -114,13 +133,14 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The relations of unwritten tensors that a relation is made of, to be searched. A backward pass is not blamed on
-    /// the forward pass.
-    pub(super) fn on_the_way(&self, place: usize) -> Vec<usize> {
+    /// The relations of unwritten tensors that a relation is made of, to be searched: without the families in `refuted`.
+    /// A backward pass is not blamed on the forward pass.
+    pub(super) fn on_the_way(&self, place: usize, refuted: &BTreeSet<String>) -> Vec<usize> {
         let backward = |place: usize| self.graph.equations[place].relation.is_backward();
         let kind = |place: usize| self.graph.groups[self.graph.equations[place].group].kind;
         let mut all = self.unwritten_before(place).to_vec();
-        all.retain(|&other| other != place && backward(other) == backward(place));
+        let open = |place: usize| !refuted.contains(&self.graph.equations[place].family);
+        all.retain(|&other| other != place && backward(other) == backward(place) && open(other));
         let count = |all: &[usize]| {
             all.iter().map(|&place| self.graph.equations[place].family.as_str()).collect::<BTreeSet<&str>>().len()
         };
