@@ -4,7 +4,7 @@ use ndarray::{ArrayD, Dimension as _, IxDyn};
 
 use super::edits::{Along, Edit, Only, Operation, Power, Summands, Weight, Whole};
 use super::elsewhere::{Order, units};
-use super::evaluate::{Leaves, Lettered, Weights};
+use super::evaluate::{Leaves, Lettered, Weights, contract};
 use super::graph::Equation;
 use super::language::{At, Axis, Factor, Function, Initial, Relation};
 use super::simulate::Other;
@@ -33,7 +33,7 @@ impl Edit {
             let group = case.graph.equations[place].group;
             let origin = case.graph.equations.iter().position(|e| e.family == self.family && e.group == group);
             for weight in &self.weights {
-                weights.push((weight.term, weight_of(case, origin.unwrap_or(place), *weight)?));
+                weights.push((weight.term, weight_of(case, origin.unwrap_or(place), weight)?));
             }
         }
         Some(Other {
@@ -164,6 +164,54 @@ impl Edit {
                 }
                 as_leaf(axes, *order)
             }
+            Whole::OfLayer(layer) => {
+                let layers = case.settings.num_layers;
+                let part = layer.of(case.graph.groups[equation.group].part.parse().ok()?, layers).to_string();
+                let same = |other: &Equation| {
+                    let group = &case.graph.groups[other.group];
+                    group.kind == "gru" && group.part == part && other.relation.out == equation.relation.out
+                };
+                case.right(case.graph.equations.iter().position(same)?).filter(|x| x.shape() == right.shape())
+            }
+            Whole::Pooled(letter, n, mean) => {
+                let axis = equation.relation.out.letters().iter().position(|l| l == letter)?;
+                let mut pooled = right.clone();
+                for mut lane in pooled.lanes_mut(ndarray::Axis(axis)) {
+                    let size = lane.len();
+                    for begin in (0..size).step_by(*n) {
+                        let group = begin..begin.saturating_add(*n).min(size);
+                        let sum: f64 = group.clone().map(|k| lane[k]).sum();
+                        let value = if *mean { sum / group.len() as f64 } else { sum };
+                        group.for_each(|k| lane[k] = value);
+                    }
+                }
+                Some(pooled)
+            }
+            Whole::OverNorms => over_norms(case, place, &equation.relation, right),
+            Whole::PerActive => {
+                let count = |name: &str| Some(case.leaf(place, name)?.iter().filter(|x| **x > 0.0).count());
+                let pairs = (count("active_s")? + count("active_im")?).max(1) as f64;
+                Some(right.mapv(|x| x / pairs))
+            }
+            Whole::Larger(one, other) => {
+                let larger = |terms: &mut Vec<ArrayD<f64>>| {
+                    let two = terms.remove(*other);
+                    terms[*one].zip_mut_with(&two, |x, &y| *x = x.max(y));
+                };
+                of_terms(case, place, &self.relation, &larger)
+            }
+            Whole::TermsThrough(function) => {
+                let relation = &self.relation;
+                let through = |terms: &mut Vec<ArrayD<f64>>| {
+                    for (x, term) in terms.iter_mut().zip(&relation.terms) {
+                        let sign = term.coefficient.signum();
+                        if !relation.summed(term).is_empty() {
+                            x.mapv_inplace(|x| sign * function.at(sign * x));
+                        }
+                    }
+                };
+                of_terms(case, place, relation, &through)
+            }
         }
     }
 }
@@ -194,6 +242,39 @@ fn scaled_rows(x: &ArrayD<f64>, scale: impl Fn(f64) -> f64) -> Option<ArrayD<f64
         row.mapv_inplace(|x| x * scale);
     }
     Some(rows)
+}
+
+/// A function of the sum of the terms, after something is done to them.
+fn of_terms(
+    case: &Case<'_>,
+    place: usize,
+    relation: &Relation,
+    change: &dyn Fn(&mut Vec<ArrayD<f64>>),
+) -> Option<ArrayD<f64>> {
+    let (letters, sizes) = (relation.out.letters(), case.sizes(place)?);
+    let term = |k: usize| case.with_leaves(place, |leaves| relation.term_values(leaves, &letters, &sizes, k));
+    let mut terms: Vec<ArrayD<f64>> = (0..relation.terms.len()).map(term).collect::<Option<_>>()?;
+    change(&mut terms);
+    let sum = terms.into_iter().reduce(|sum, term| sum + term)?;
+    Some(sum.mapv(|x| relation.function.at(x)))
+}
+
+/// A product divided by the norms of what its factors are at the summands.
+fn over_norms(case: &Case<'_>, place: usize, relation: &Relation, right: &ArrayD<f64>) -> Option<ArrayD<f64>> {
+    let (letters, sizes) = (relation.out.letters(), case.sizes(place)?);
+    let mut factors = vec![Lettered { letters: letters.clone(), values: right.clone() }];
+    for factor in &relation.terms.first()?.factors {
+        let x = case.with_leaves(place, |leaves| factor.load(leaves))?;
+        let own: Vec<char> = x.letters.iter().copied().filter(|letter| letters.contains(letter)).collect();
+        let widths: Vec<usize> = own.iter().map(|&letter| case.size_of(place, letter)).collect::<Option<_>>()?;
+        let mut squares = vec![0.0; widths.iter().product()];
+        contract(&own, &widths, 1.0, &[x.clone(), x], &mut squares)?;
+        let norms = squares.into_iter().map(|x| 1.0 / x.sqrt()).collect();
+        factors.push(Lettered { letters: own, values: ArrayD::from_shape_vec(IxDyn(&widths), norms).ok()? });
+    }
+    let mut product = vec![0.0; right.len()];
+    contract(&letters, &sizes, 1.0, &factors, &mut product)?;
+    ArrayD::from_shape_vec(right.raw_dim(), product).ok()
 }
 
 /// The place of the largest score, of all or of the negatives alone, or −1 where that pair has no cost.
@@ -316,10 +397,15 @@ fn where_it_holds(case: &Case<'_>, place: usize, family: &str, only: Only) -> Op
 }
 
 /// The weight of each summand.
-fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> {
-    let Weight { summands, inside, outside, .. } = weight;
+fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered> {
+    let Weight { ref summands, inside, outside, .. } = *weight;
     let either = |holds: bool| if holds { inside } else { outside };
-    match summands {
+    match *summands {
+        Summands::Less(ref factor, bound) => {
+            let mut loaded = case.with_leaves(place, |leaves| factor.load(leaves))?;
+            loaded.values.mapv_inplace(|x| either(x < bound));
+            Some(loaded)
+        }
         Summands::Index(letter, test) => {
             let size = case.size_of(place, letter)?;
             let values = (0..size).map(|index| either(test.holds(index, size))).collect();
@@ -407,7 +493,7 @@ fn weight_of(case: &Case<'_>, place: usize, weight: Weight) -> Option<Lettered> 
                     Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
                     _ => true,
                 };
-                let value = if summands == Summands::Averaged {
+                let value = if *summands == Summands::Averaged {
                     1.0 / tokens().filter(|&other| same(at, other)).count() as f64
                 } else {
                     either(is)

@@ -1,12 +1,12 @@
 //! What a backend may compute in the place of a relation: single changes of it, each with a cost.
 
 use super::elsewhere::{Jump, Order, Pair, Token};
-use super::language::{At, Axis, Factor, Function, GATES, Initial, Reading, Relation, Term};
+use super::language::{Argument, At, Axis, Factor, Function, GATES, Initial, Layer, Reading, Relation, Term};
 use super::places::{Test, plain_axes};
 use crate::golden::arithmetic::Rounding;
 
 /// Which summands of a term count 0 times or twice.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Summands {
     Index(char, Test),
     /// The number of a token in some order.
@@ -43,6 +43,8 @@ pub(super) enum Summands {
     /// letter is that of the summands.
     Shared(char, char, usize),
     UpTo(char, char),
+    /// Where a factor is less than a bound.
+    Less(Box<Factor>, f64),
 }
 
 /// What a letter is called where it runs over the places whose sums are added up.
@@ -51,7 +53,7 @@ fn another(letter: char) -> char {
 }
 
 /// The weight of the summands of a term.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Weight {
     /// The term's place.
     pub term: usize,
@@ -112,6 +114,18 @@ pub(super) enum Whole {
     Partial(Rounding, usize),
     /// The blocks of the gates in another order.
     Blocks([usize; 3]),
+    /// That of another layer.
+    OfLayer(Layer),
+    /// The results of each group of so many places of a letter added up, in all of them; or their mean.
+    Pooled(char, usize, bool),
+    /// Divided by the L2 norm of what each factor is at the summands.
+    OverNorms,
+    /// Divided by the number of pairs that count.
+    PerActive,
+    /// The larger of two terms in the place of their sum.
+    Larger(usize, usize),
+    /// A function of the sum of each term that is one.
+    TermsThrough(Function),
 }
 
 /// Along a letter, or along tokens in an order.
@@ -190,7 +204,7 @@ const ORDERS: [([usize; 3], &str); 5] = [
 
 /// What else an index may be: the ends of the names of given tensors.
 const INDICES: [(&[&str], &[&str]); 2] = [
-    (&["id"], &["_plus_1", "_minus_1", "_at_most_V_minus_2", "_modulo_32", "_modulo_64", "_modulo_256"]),
+    (&["id"], &["_plus_1", "_minus_1", "_at_most_V_minus_2", "_modulo_32", "_modulo_64", "_modulo_256", "_in_bf16", "_in_bf16_cut_off"]),
     (&["row", "column"], &["_dense", "_after", "_before", "_same", "_from_end", "_clamped", "_wrapped", "_late"]),
 ];
 
@@ -204,17 +218,21 @@ pub(super) struct Candidates {
     pub names: Vec<(String, Option<usize>, usize)>,
     /// The letters of sizes that may scale a result.
     pub sizes: Vec<char>,
+    /// Whether there are other layers.
+    pub layers: bool,
 }
 
 /// The plain ones of some changes, in a block or at some steps or indices alone.
 pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
     const PLAIN: f64 = 1.1;
+    const PLAIN_IN_A_BLOCK: f64 = 1.5;
     let mut all = Vec::new();
-    for edit in edits.iter().filter(|edit| edit.cost <= PLAIN && edit.whole == Whole::Kept && edit.weights.is_empty()) {
+    for edit in edits.iter().filter(|edit| edit.whole == Whole::Kept && edit.cost <= PLAIN_IN_A_BLOCK) {
         let letters = edit.relation.out.letters();
         let mut places: Vec<(Only, f64, String)> = Vec::new();
+        let is_plain = edit.cost <= PLAIN && edit.weights.is_empty();
         for letter in
-            letters.iter().copied().filter(|&letter| edit.relation.out.through().next().is_none() && letter != 'j')
+            letters.iter().copied().filter(|&letter| is_plain && edit.relation.out.through().next().is_none() && letter != 'j')
         {
             let steps = [Test::First, Test::NotFirst].into_iter();
             let tails = [2, 4, 8, 16, 32].into_iter().flat_map(|n| [Test::Tail(n), Test::AnyTail(n), Test::From(n)]);
@@ -292,12 +310,13 @@ pub(super) fn filled(relations: &[(String, Relation)]) -> Vec<Edit> {
 }
 
 /// A leaf that several relations read is another one, or a function of it, in all of them: it is overwritten.
-pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidates) -> Vec<Edit> {
+/// Of numbers alone, if asked for.
+pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidates, numbers: bool) -> Vec<Edit> {
     let factors = || relations.iter().flat_map(|(_, relation)| &relation.terms).flat_map(|term| &term.factors);
     let mut leaves: Vec<&Factor> = Vec::new();
     for factor in factors() {
         let same = |other: &&Factor| other.leaf == factor.leaf && other.block == factor.block;
-        if factors().filter(same).count() > 1 && !leaves.iter().any(same) {
+        if factors().filter(same).count() > 1 && !leaves.iter().any(same) && (factor.axes.is_empty() || !numbers) {
             leaves.push(factor);
         }
     }
@@ -321,6 +340,20 @@ pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidat
             {
                 others.push((1.5, Factor { leaf: name.clone(), block: *block, ..plain.clone() }));
             }
+        }
+        if leaf.axes.is_empty() {
+            let mut also = relations.to_vec();
+            let factors = also.iter_mut().flat_map(|(_, relation)| &mut relation.terms).flat_map(|term| &mut term.factors);
+            for factor in factors.filter(|factor| same(factor)) {
+                factor.function = match factor.function {
+                    Function::Identity => Function::Inverse,
+                    Function::Inverse => Function::Identity,
+                    other => other,
+                };
+            }
+            let (family, relation) = also.remove(0);
+            let says = format!("takes {plain} for its inverse wherever it reads it");
+            all.push(Edit { also, says, ..Edit::none(&family, &relation, 1.1) });
         }
         for (cost, into) in others {
             let replaced = |factor: &mut Factor| {
@@ -385,6 +418,7 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
     list.of_terms();
     for term in 0..relation.terms.len() {
         list.of_term(term);
+        list.of_further_factors(term);
         list.of_summands(term);
         list.of_factors(term);
     }
@@ -401,6 +435,7 @@ impl List<'_> {
     /// Another function, another sign, a rounding of the whole result.
     fn of_result(&mut self) {
         let relation = self.relation;
+        self.of_other_layers();
         for (value, says) in [(0.0, "is 0"), (f64::NAN, "is NaN"), (1.0, "is 1"), (-1.0, "is −1")] {
             self.push(
                 if value == 0.0 { 0.8 } else { 1.0 },
@@ -441,6 +476,15 @@ impl List<'_> {
                     let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
                     factors.filter(|factor| factor.block.is_some()).for_each(|factor| factor.block = Some(block));
                 });
+            }
+        }
+    }
+
+    /// The result of another layer.
+    fn of_other_layers(&mut self) {
+        if self.base.family.starts_with("gru ") {
+            for (layer, _, name) in Layer::ALL {
+                self.push(1.3, format!("is that of {name}"), |edit| edit.whole = Whole::OfLayer(layer));
             }
         }
     }
@@ -525,6 +569,7 @@ impl List<'_> {
         }
         self.results_of_earlier_places();
         self.results_with_another();
+        self.sums_in_another_way();
         if relation.out.block.is_some() {
             let says = "has its blocks written unit by unit, interleaved";
             self.push(1.3, says.into(), |edit| edit.whole = Whole::Interleaved);
@@ -555,6 +600,48 @@ impl List<'_> {
                 let says = format!("has in it the results of {place} − {n}, {place} − {}, …: it is not cleared", 2 * n);
                 self.push(1.4, says, |edit| edit.whole = Whole::UpTo(along, n));
             }
+        }
+    }
+
+    /// Results that are added up, and terms that are not.
+    fn sums_in_another_way(&mut self) {
+        let relation = self.relation;
+        if relation.argmax {
+            return;
+        }
+        for letter in relation.out.letters().into_iter().filter(|_| relation.out.through().next().is_none()) {
+            for n in [2, 4, 8, 16, 32, usize::MAX] {
+                let which = if n == usize::MAX { "all".into() } else { format!("each group of {n}") };
+                for (mean, what) in [(false, "sum"), (true, "mean")] {
+                    let says = format!("is, at every {letter}, the {what} of the right values of {which} {letter}");
+                    self.push(1.5, says, |edit| edit.whole = Whole::Pooled(letter, n, mean));
+                }
+            }
+        }
+        let is_sum = |term: &Term| !relation.summed(term).is_empty();
+        if let [term] = &relation.terms[..]
+            && term.factors.len() > 1
+            && is_sum(term)
+        {
+            let says = "is divided by the L2 norm of each of its factors".into();
+            self.push(1.3, says, |edit| edit.whole = Whole::OverNorms);
+        }
+        for i in 0..relation.terms.len() {
+            for l in i + 1..relation.terms.len() {
+                let [one, other] = [i, l].map(|term| &relation.terms[term]);
+                let says = format!("has the larger of {one} and {other}, not their sum");
+                self.push(1.3, says, |edit| edit.whole = Whole::Larger(i, l));
+            }
+        }
+        if relation.terms.len() > 1 && relation.terms.iter().any(is_sum) {
+            for function in [Function::AtMostOne, Function::Positive, Function::Relu, Function::Abs] {
+                let says = format!("has {} in the place of each sum x", function.of("x"));
+                self.push(1.4, says, |edit| edit.whole = Whole::TermsThrough(function));
+            }
+        }
+        if relation.leaves().any(|leaf| leaf.starts_with("active_")) {
+            let says = "is divided by the number of pairs that count";
+            self.push(1.3, says.into(), |edit| edit.whole = Whole::PerActive);
         }
     }
 
@@ -752,6 +839,43 @@ impl List<'_> {
                 self.push(1.2, format!("has the factor {factor} in the term {term} too"), |edit| {
                     edit.relation.terms[i].factors.push(factor.clone());
                 });
+            }
+        }
+    }
+
+    /// A further factor, or one in the place of all.
+    fn of_further_factors(&mut self, i: usize) {
+        let (relation, candidates) = (self.relation, self.candidates);
+        let term = &relation.terms[i];
+        if relation.argmax {
+            return;
+        }
+        let functions =
+            [Function::Identity, Function::Complement, Function::TanhSlope, Function::SigmoidSlope, Function::Positive];
+        let mut all: Vec<Factor> = Vec::new();
+        for factor in term.factors.iter().filter(|factor| factor.through().next().is_none()) {
+            for (name, block, axes) in &candidates.names {
+                let into = Factor { leaf: name.clone(), block: *block, ..Factor::named("", None, factor.axes.clone()) };
+                if *axes == factor.axes.len() && *axes > 0 && !all.contains(&into) && !MASKS.contains(&name.as_str()) {
+                    all.push(into);
+                }
+            }
+        }
+        let lettered = |factor: &Factor| !factor.letters().is_empty();
+        let replaced = term.factors.iter().filter(|factor| lettered(factor)).count();
+        for leaf in all {
+            for function in functions {
+                let into = Factor { function, ..leaf.clone() };
+                let cost = if function == Function::Identity { 1.5 } else { 1.6 };
+                self.push(cost, format!("has the further factor {into} in {term}"), |edit| {
+                    edit.relation.terms[i].factors.push(into);
+                });
+            }
+            for function in [Function::Identity, Function::Square].into_iter().filter(|_| replaced > 1) {
+                let into = Factor { function, ..leaf.clone() };
+                let factors: Vec<Factor> = term.factors.iter().filter(|f| !lettered(f)).cloned().chain([into]).collect();
+                let new = Term { coefficient: term.coefficient, factors };
+                self.push(1.6, format!("has {new} for {term}"), |edit| edit.relation.terms[i] = new);
             }
         }
     }
@@ -1076,7 +1200,15 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
     }
     for (token, cost) in Token::all().filter(|_| !indicator) {
         if let Some(into) = of_token(factor, token) {
+            let padded = Factor { padding: true, ..into.clone() };
+            change(cost + 0.05, format!("takes {into} for {factor}, what is after the end of rows too"), padded);
             change(cost, format!("takes {into} for {factor}"), into);
+        }
+    }
+    if candidates.layers && !Layer::is_of_another(&factor.leaf) && !indicator {
+        for (layer, _, name) in Layer::ALL {
+            let into = Factor { leaf: layer.leaf(&factor.leaf), ..factor.clone() };
+            change(1.3, format!("takes the {factor} of {name}"), into);
         }
     }
     of_reading(factor, change);
@@ -1128,6 +1260,10 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
         if factor.leaf == "h" {
             let says = format!("takes the layer below's last state for the first {factor}");
             change(1.2, says, Factor { initial: Initial::LastBelow, ..factor.clone() });
+            for (layer, _, name) in Layer::ALL {
+                let of_layer = Factor { initial: Initial::Of(layer), ..factor.clone() };
+                change(1.2, format!("takes the initial state of {name} for the first {factor}"), of_layer);
+            }
             let mut first = Factor { leaf: "h0".into(), ..factor.clone() };
             first.axes.retain(|axis| axis.letter != 't');
             change(1.3, format!("takes {first} for {factor}"), first);
@@ -1160,6 +1296,10 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
             change(1.4, aligned, Factor { reading: Reading::Aligned(n), ..factor.clone() });
         }
     }
+    if factor.block.is_some() {
+        let interleaved = Factor { reading: Reading::Interleaved, ..factor.clone() };
+        change(1.3, format!("reads {factor} as if its blocks lay unit by unit, interleaved"), interleaved);
+    }
     if factor.block.is_some_and(|block| block > 0) {
         for n in [4, 8, 16, 32] {
             let says = format!("reads {factor} as if each block were padded to a multiple of {n}");
@@ -1189,7 +1329,7 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
             change(
                 1.35 + more,
                 format!("rounds {leaf} to {name} in {factor}"),
-                Factor { argument: rounding, ..factor.clone() },
+                Factor { argument: Argument::Rounded(rounding), ..factor.clone() },
             );
         }
     }

@@ -83,8 +83,16 @@ impl Factor {
                     x.get(IxDyn(&at)).copied().unwrap_or(0.0)
                 }));
             }
-            let rows = Slice::from(block * hidden..(block + 1) * hidden);
+            let interleaved = self.reading == Reading::Interleaved;
+            let rows = if interleaved {
+                Slice::new(block.cast_signed(), None, 3)
+            } else {
+                Slice::from(block * hidden..(block + 1) * hidden)
+            };
             x = x.slice_axis(Dimension(axis), rows).to_owned();
+            if interleaved {
+                return Some(x);
+            }
         }
         if self.order != [0, 1, 2] {
             let hidden = x.shape().first()? / 3;
@@ -100,7 +108,7 @@ impl Factor {
         let [rows, columns] = *x.shape() else { return None };
         let flat: Vec<f64> = x.iter().copied().collect();
         let place = |row: usize, column: usize| match self.reading {
-            Reading::Own => row * columns + column,
+            Reading::Own | Reading::Interleaved => row * columns + column,
             Reading::Exchanged => row + column * rows,
             Reading::BlocksTurned => (row / columns * columns + column) * columns + row % columns,
             Reading::RowsAsStride => (row * rows + column) % flat.len(),
@@ -123,7 +131,7 @@ impl Factor {
         let letters = self.letters();
         let plain = letters.len() == self.axes.len() && self.axes.iter().all(|axis| axis.at == At::Shift(0));
         let mut values = if plain { x } else { self.gather(&x, &letters, leaves)? };
-        values.mapv_inplace(|x| self.rounding.round(self.function.at(self.argument.round(x))));
+        values.mapv_inplace(|x| self.rounding.round(self.function.at(self.argument.at(x))));
         Some(Lettered { letters, values })
     }
 
@@ -157,7 +165,10 @@ impl Factor {
             .axes
             .iter()
             .any(|axis| matches!(axis.letter, 't' | 'u' | 's'))
-            .then(|| leaves.leaf(&format!("{}0", self.leaf)))
+            .then(|| {
+                let name = format!("{}0", self.leaf);
+                leaves.leaf(&if let Initial::Of(layer) = self.initial { layer.leaf(&name) } else { name })
+            })
             .flatten();
         let below = (self.initial == Initial::LastBelow).then(|| leaves.leaf("x")).flatten();
         let mut source = vec![0usize; self.axes.len()];
@@ -208,7 +219,7 @@ impl Factor {
                         at.insert(1, length.saturating_sub(1));
                         below.as_ref().and_then(|below| below.get(IxDyn(&at))).copied().unwrap_or(0.0)
                     }
-                    (Initial::Given, Some(initial)) => {
+                    (Initial::Given | Initial::Of(_), Some(initial)) => {
                         initial.get(IxDyn(&rest().collect::<Vec<_>>())).copied().unwrap_or(0.0)
                     }
                     _ => 0.0,

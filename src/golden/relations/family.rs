@@ -98,7 +98,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
 
     /// Where a change holds that gives every wrong element: none, if it does not; several if they cannot be parted.
     pub(super) fn test(&self, edit: &Edit) -> Vec<Fit> {
-        let places = self.places_of(edit).unwrap_or_default();
+        let mut places = self.places_of(edit).unwrap_or_default();
+        // A few numbers may be 0 for many reasons.
+        if matches!(edit.whole, Whole::Constant(_)) && self.wrong.len() < FOR_A_BOUND {
+            places.retain(|place| *place == Place::default());
+        }
         let fit = |place: Place| {
             let cost = edit.cost + place.cost();
             Fit { cost, says: edit.says.clone(), place, edit: Some(edit.clone()) }
@@ -286,6 +290,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let lengths = || elements.iter().filter_map(|&(s, place)| self.maps[s].length(&self.maps[s].at(place)));
         if let (Some(least), Some(most)) = (lengths().min(), lengths().max()) {
             atoms.extend([Test::From(least), Test::Below(most + 1)].map(Atom::Length));
+        }
+        for test in [Test::Odd, Test::Even] {
+            atoms.extend([Atom::Length(test), Atom::Missing(test)]);
         }
         atoms.extend([4, 8, 16, 32].map(Atom::TileDiagonal));
         atoms.extend(Pair::all().filter(|pair| pair.parts != Parts::Groups(1)).map(Atom::Parts));

@@ -11,6 +11,7 @@ use super::local::{Kind, Site, sites};
 use super::places::Place;
 use super::search::explain;
 use super::values::Case;
+use crate::golden::arithmetic::Rounding;
 use crate::golden::compare::{CaseReport, FoundTensors};
 use crate::golden::difference::index_of;
 use crate::golden::stage::Stage;
@@ -166,10 +167,12 @@ fn joined_findings(
     let mut refuted: BTreeSet<String> = BTreeSet::new();
     // Forward relations without an explanation.
     let mut unexplained: Vec<(BTreeSet<String>, String)> = Vec::new();
+    let mut rounded: Vec<(BTreeSet<String>, String)> = Vec::new();
     while !joined.is_empty() {
         let next = joined.remove(0);
         let family = Family::new(&next.family, cases, all);
-        let reason = unexplained.iter().find(|(before, _)| next.backward && before.intersection(&next.before).count() > 0);
+        let is_read = |(before, _): &&(BTreeSet<String>, String)| before.intersection(&next.before).count() > 0;
+        let reason = unexplained.iter().filter(|_| next.backward).chain(&rounded).find(is_read);
         if let Some((_, first)) = reason {
             let (key, finding) = describe(&family, &[]);
             found.push((key, Finding { after: Some(first.clone()), ..finding }));
@@ -183,6 +186,10 @@ fn joined_findings(
         let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);
         if let Some(edit) = change.filter(|edit| edit.is_of_unwritten(&next.family)) {
             refuted.insert(edit.family.clone());
+            // What is rounded on the way is not known to the last bit.
+            if edit.relation.rounding != Rounding::Exact {
+                rounded.push((BTreeSet::from([edit.family.clone()]), finding.tensor.clone()));
+            }
             cases.par_iter_mut().for_each(|case| edit.take(case));
             *all = all_sites(cases, reports);
             let left = broken(cases, all);

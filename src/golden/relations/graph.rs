@@ -6,7 +6,8 @@ use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
 
 use super::elsewhere::Token;
 use super::equations as text;
-use super::language::Relation;
+use super::language::{Layer, Relation};
+use crate::golden::arithmetic::Rounding;
 use crate::golden::difference::lengths_of;
 use crate::golden::inputs::{EMBED, FC, PROJ, parameter_names, rnn};
 use crate::golden::program::{Program, Settings};
@@ -125,6 +126,11 @@ pub(super) struct Graph {
 /// The gradients of all parameters, [steps, elements].
 pub(super) const ALL: &str = "all gradients";
 
+/// The name of a tensor with what was written after the end of each row.
+pub(super) fn with_padding(tensor: &str) -> String {
+    format!("{tensor} with padding")
+}
+
 /// Adam's constants.
 const BETAS: [f64; 2] = [0.9, 0.999];
 
@@ -174,6 +180,7 @@ impl Graph {
             Program::Model => build.model(),
             _ => build.pictures(),
         }
+        build.other_layers();
         build.graph
     }
 }
@@ -336,6 +343,8 @@ impl Builder<'_> {
             self.give("id_plus_1", ids.mapv(|id| (id + 1.0) % size));
             self.give("id_minus_1", ids.mapv(|id| id - 1.0));
             self.give("id_at_most_V_minus_2", ids.mapv(|id| id.min(size - 2.0)));
+            self.give("id_in_bf16", ids.mapv(|id| Rounding::Bf16.round(id)));
+            self.give("id_in_bf16_cut_off", ids.mapv(|id| Rounding::Bf16Truncated.round(id)));
             for n in [32, 64, 256] {
                 self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
             }
@@ -509,6 +518,24 @@ impl Builder<'_> {
             }
             if given {
                 self.viewed("gru", &part, text::GRU_INITIAL_BACK, &leaves);
+            }
+        }
+    }
+
+    /// Every layer of a GRU may read the leaves of another one by mistake.
+    fn other_layers(&mut self) {
+        let groups = &mut self.graph.groups;
+        let place = |groups: &[Group], k: usize| {
+            groups.iter().position(|group| group.kind == "gru" && group.part == k.to_string())
+        };
+        let layers = (0..).take_while(|&k| place(groups, k).is_some()).count();
+        for k in 0..if layers > 1 { layers } else { 0 } {
+            for (layer, ..) in Layer::ALL {
+                let (Some(own), Some(other)) = (place(groups, k), place(groups, layer.of(k, layers))) else { continue };
+                let others: Vec<(String, Leaf)> = groups[other].leaves.clone().into_iter().collect();
+                for (short, leaf) in others.into_iter().filter(|(short, _)| !Layer::is_of_another(short)) {
+                    groups[own].leaves.entry(layer.leaf(&short)).or_insert(leaf);
+                }
             }
         }
     }

@@ -7,9 +7,10 @@ use ndarray::{ArrayD, Dimension as _, IxDyn};
 
 use super::edits::{Edit, Whole};
 use super::family::{Element, Family, Fit};
-use super::language::{At, Axis, Factor, Function, Relation, Term};
+use super::language::{Argument, At, Axis, Factor, Function, Layer, Relation, Term};
 use super::local::{Kind, Site};
 use super::places::short;
+use super::graph::Equation;
 use super::values::Case;
 
 /// An approximation is read off from at least so many elements, that are off by this part at most.
@@ -40,7 +41,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
     all.extend(further_terms(family, &base));
     all.extend(bounds(family, &base));
     all.extend(ratios(family, &base));
-    all.extend(constants(family, way));
+    all.extend(numbers(family, way));
     all
 }
 
@@ -190,6 +191,7 @@ fn further_terms(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
             .filter(|(short, leaf)| {
                 let maker = case.graph.equations.iter().position(|other| other.tensor == leaf.tensor);
                 **short != relation.out.leaf
+                    && !Layer::is_of_another(short)
                     && maker.is_none_or(|maker| maker < first.equation)
                     && case.leaf(first.equation, short).is_some_and(|x| x.shape() == first.right.shape())
             })
@@ -442,36 +444,33 @@ fn ratios(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     vec![edit]
 }
 
-/// A number in the place of a scalar leaf, such as the margin, wherever a relation or an unwritten one before it reads it.
-fn constants(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
+/// A change with a number that is to be found, and where the search for it begins.
+type Unknown<'f> = (Box<dyn Fn(f64) -> Edit + 'f>, f64);
+
+/// One number in a relation, or in an unwritten one before it, is another one: a scalar leaf such as the margin, an
+/// epsilon, the coefficient of a term.
+fn numbers(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
     let first = family.sites[0];
     let case = &family.cases[first.case];
     let mut all = Vec::new();
     for place in std::iter::once(first.equation).chain(way.iter().copied()) {
         let equation = &case.graph.equations[place];
-        let factors = || equation.relation.terms.iter().flat_map(|term| &term.factors);
-        let scalars: BTreeSet<&str> =
-            factors().filter(|factor| factor.axes.is_empty()).map(|factor| factor.leaf.as_str()).collect();
-        for name in scalars {
-            let with = |value: f64| {
-                let mut edit = Edit::none(&equation.family, &equation.relation, 1.4);
-                for term in &mut edit.relation.terms {
-                    let (out, kept): (Vec<Factor>, _) = term.factors.drain(..).partition(|factor| factor.leaf == name);
-                    term.factors = kept;
-                    term.coefficient *= out.iter().map(|factor| factor.function.at(value)).product::<f64>();
-                }
-                edit.says = format!("takes {} for {name}", if value.abs() < 1.0 { exact(value) } else { short(value) });
-                edit
-            };
-            let Some(right) = case.leaf(place, name).and_then(|x| x.iter().next().copied()) else { continue };
+        let own = place == first.equation;
+        let mut unknown = scalars(case, place);
+        unknown.extend(epsilons(equation));
+        if !own {
+            unknown.extend(factors_of_terms(equation));
+        }
+        for (with, start) in unknown {
             // Newton's method with the slope of a secant.
             let solve = |&(s, at): &Element| {
                 let site = family.sites[s];
+                let found = site.found.iter().nth(at)?;
                 let off = |value: f64| {
                     let values = with(value).values(&family.cases[site.case], site.equation)?;
-                    Some(values.iter().nth(at)? - site.found.iter().nth(at)?)
+                    Some(values.iter().nth(at)? - found)
                 };
-                let (mut one, mut two) = (right, right * 1.001 + 1e-3);
+                let (mut one, mut two) = (start, start * 1.001 + 1e-3);
                 let mut at_one = off(one)?;
                 for _ in 0..8 {
                     let at_two = off(two)?;
@@ -486,11 +485,95 @@ fn constants(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
             // The element that tells the number most exactly is among the first ones, or another edit is right.
             if let Some(value) = family.wrong.iter().take(20).find_map(solve) {
                 let nice = (value * 1e6).round() / 1e6;
-                all.push(with(if (nice - value).abs() < 1e-5 { nice } else { value }));
+                let value = if value.abs() < 0.01 {
+                    plain(value)
+                } else if (nice - value).abs() < 1e-5 {
+                    nice
+                } else {
+                    value
+                };
+                let mut edit = with(value);
+                if !own {
+                    edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
+                    edit.cost += 0.1;
+                }
+                all.push(edit);
             }
         }
     }
     all
+}
+
+fn scalars<'f>(case: &Case<'_>, place: usize) -> Vec<Unknown<'f>> {
+    let equation = &case.graph.equations[place];
+    let factors = equation.relation.terms.iter().flat_map(|term| &term.factors);
+    let names: BTreeSet<&str> =
+        factors.filter(|factor| factor.axes.is_empty()).map(|factor| factor.leaf.as_str()).collect();
+    let of = |name: &str| -> Option<Unknown<'f>> {
+        let start = case.leaf(place, name).and_then(|x| x.iter().next().copied())?;
+        let (base, name) = (Edit::none(&equation.family, &equation.relation, 1.4), name.to_owned());
+        let with = move |value: f64| {
+            let mut edit = base.clone();
+            for term in &mut edit.relation.terms {
+                let (out, kept): (Vec<Factor>, _) = term.factors.drain(..).partition(|factor| factor.leaf == name);
+                term.factors = kept;
+                term.coefficient *= out.iter().map(|factor| factor.function.at(value)).product::<f64>();
+            }
+            edit.says = format!("takes {} for {name}", if value.abs() < 1.0 { exact(value) } else { short(value) });
+            edit
+        };
+        Some((Box::new(with), start))
+    };
+    names.into_iter().filter_map(of).collect()
+}
+
+/// Something added to what is divided by, or to its square.
+fn epsilons<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
+    let mut all: Vec<Unknown<'f>> = Vec::new();
+    for (i, term) in equation.relation.terms.iter().enumerate() {
+        for (f, factor) in term.factors.iter().enumerate() {
+            if !matches!(factor.function, Function::Inverse | Function::InverseOrZero | Function::InverseEpsilon) {
+                continue;
+            }
+            for square in [false, true] {
+                let base = Edit::none(&equation.family, &equation.relation, 1.5);
+                let leaf = Factor { function: Function::Identity, ..factor.clone() };
+                let with = move |value: f64| {
+                    let mut edit = base.clone();
+                    let (argument, text) = if square {
+                        (Argument::RootOfSquarePlus(value), format!("√({leaf}² + {})", short(value)))
+                    } else {
+                        (Argument::Plus(value), format!("({leaf} + {})", short(value)))
+                    };
+                    // Every term of the same leaf.
+                    let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
+                    factors.filter(|other| other.leaf == leaf.leaf).for_each(|factor| factor.argument = argument);
+                    edit.says = format!("divides by {text}, not by {leaf}");
+                    edit
+                };
+                let before = &equation.relation.terms[..i];
+                let is_new = !before.iter().flat_map(|term| &term.factors).any(|other| other == factor);
+                if is_new && !term.factors[..f].contains(factor) {
+                    all.push((Box::new(with), 0.0));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn factors_of_terms<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
+    let of = |i: usize| -> Unknown<'f> {
+        let base = Edit::none(&equation.family, &equation.relation, 1.8);
+        let with = move |value: f64| {
+            let mut edit = base.clone();
+            edit.says = format!("has {} times {}", short(value), edit.relation.terms[i]);
+            edit.relation.terms[i].coefficient *= value;
+            edit
+        };
+        (Box::new(with), 1.0)
+    };
+    (0..equation.relation.terms.len()).filter(|_| !equation.relation.argmax).map(of).collect()
 }
 
 /// Adam's corrections are those of another step than that which it is.

@@ -62,6 +62,12 @@ pub(crate) enum Function {
     HardSigmoid,
     /// clip(x / 6 + 0.5, 0, 1)
     HardSigmoidSix,
+    /// x (27 + x²) / (27 + 9 x²), as it is and with x cut off at −3 and 3: approximations of tanh.
+    TanhRational,
+    TanhRationalCut,
+    /// x / (1 + |x|), and ½ + ½ x / (1 + |x|).
+    Softsign,
+    SoftsignGate,
     Exp,
     /// ln x
     Log,
@@ -71,7 +77,7 @@ use Function as F;
 
 impl Function {
     /// Each with its text; `@` is the argument.
-    const TEXTS: [(Self, &'static str); 29] = [
+    const TEXTS: [(Self, &'static str); 33] = [
         (F::Identity, "@"),
         (F::Sigmoid, "σ(@)"),
         (F::Tanh, "tanh(@)"),
@@ -99,6 +105,10 @@ impl Function {
         (F::Softplus, "log(1+exp(@))"),
         (F::HardSigmoid, "clip(0.2@+0.5)"),
         (F::HardSigmoidSix, "clip(@/6+0.5)"),
+        (F::TanhRational, "@(27+@²)/(27+9@²)"),
+        (F::TanhRationalCut, "rational(@)"),
+        (F::Softsign, "@/(1+|@|)"),
+        (F::SoftsignGate, "(1+@/(1+|@|))/2"),
         (F::Exp, "exp(@)"),
         (F::Log, "ln(@)"),
     ];
@@ -119,6 +129,7 @@ impl Function {
             F::AtMostOne => format!("min(1, {argument})"),
             F::Saturate => format!("min(1, max(0, {argument}))"),
             F::HardTanh => format!("min(1, max(−1, {argument}))"),
+            F::TanhRationalCut => format!("u(27 + u²)/(27 + 9u²) with u = {argument}, cut off at −3 and 3"),
             _ => self.text().replace('@', argument).replace("(1-", "(1 − "),
         }
     }
@@ -178,6 +189,10 @@ impl Function {
             F::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
             F::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
             F::HardSigmoidSix => (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            F::TanhRational => x * (27.0 + x * x) / (27.0 + 9.0 * x * x),
+            F::TanhRationalCut => F::TanhRational.at(x.clamp(-3.0, 3.0)),
+            F::Softsign => x / (1.0 + x.abs()),
+            F::SoftsignGate => 0.5 + 0.5 * F::Softsign.at(x),
             F::Exp => libm::exp(x),
             F::Log => libm::log(x),
         }
@@ -211,6 +226,13 @@ impl Function {
             F::Softplus => x.sigmoid(),
             F::HardSigmoid => 0.2 * when((0.2 * x + 0.5).abs() < 1.0 && 0.2 * x + 0.5 > 0.0),
             F::HardSigmoidSix => when((x / 6.0 + 0.5).abs() < 1.0 && x / 6.0 + 0.5 > 0.0) / 6.0,
+            F::TanhRational => {
+                let (square, below) = (x * x, 27.0 + 9.0 * x * x);
+                (27.0 + 3.0 * square) / below - 18.0 * square * (27.0 + square) / (below * below)
+            }
+            F::TanhRationalCut => when(x.abs() < 3.0) * F::TanhRational.slope(x),
+            F::Softsign => 1.0 / ((1.0 + x.abs()) * (1.0 + x.abs())),
+            F::SoftsignGate => 0.5 * F::Softsign.slope(x),
             F::Exp => libm::exp(x),
             F::Log if x > 0.0 => 1.0 / x,
             F::Sign
@@ -269,6 +291,73 @@ pub(crate) enum Initial {
     One,
     /// The last state of the row in the layer below.
     LastBelow,
+    /// That of another layer.
+    Of(Layer),
+}
+
+/// Another layer of a GRU, or of a layer that has none in this place the layer itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    First,
+    Top,
+    Below,
+    Above,
+    /// Counted from the top.
+    Mirrored,
+}
+
+impl Layer {
+    /// Each with what the names of its leaves begin with, and what it is called.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::First, "first", "layer 0"),
+        (Self::Top, "top", "the top layer"),
+        (Self::Below, "below", "the layer below"),
+        (Self::Above, "up", "the layer above"),
+        (Self::Mirrored, "mirrored", "the layer with the same number counted from the top"),
+    ];
+
+    /// The layer that it is for layer `k`, of so many.
+    pub(crate) fn of(self, k: usize, layers: usize) -> usize {
+        match self {
+            Self::First => 0,
+            Self::Top => layers - 1,
+            Self::Below => k.saturating_sub(1),
+            Self::Above => (k + 1).min(layers - 1),
+            Self::Mirrored => layers - 1 - k,
+        }
+    }
+
+    /// Whether a leaf is one of another layer.
+    pub(crate) fn is_of_another(short: &str) -> bool {
+        Self::ALL.iter().any(|(_, begin, _)| short.strip_prefix(begin).is_some_and(|rest| rest.starts_with('.')))
+    }
+
+    /// The name of a leaf of this layer.
+    pub(crate) fn leaf(self, short: &str) -> String {
+        let begin = Self::ALL.iter().find(|(layer, ..)| *layer == self).map_or("", |(_, begin, _)| begin);
+        format!("{begin}.{short}")
+    }
+}
+
+/// A leaf that is changed before its function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Argument {
+    Rounded(Rounding),
+    /// x + ε, and ±√(x² + ε)
+    Plus(f64),
+    RootOfSquarePlus(f64),
+}
+
+impl Argument {
+    pub(crate) const KEPT: Self = Self::Rounded(Rounding::Exact);
+
+    pub(crate) fn at(self, x: f64) -> f64 {
+        match self {
+            Self::Rounded(rounding) => rounding.round(x),
+            Self::Plus(more) => x + more,
+            Self::RootOfSquarePlus(more) => (x * x + more).sqrt().copysign(x),
+        }
+    }
 }
 
 /// How the two axes of a leaf lie in memory, or the blocks of its last axis.
@@ -285,6 +374,8 @@ pub(crate) enum Reading {
     Padded(usize),
     /// The beginning of each row is rounded down to a multiple of this.
     Aligned(usize),
+    /// The blocks of a row as if they lay unit by unit.
+    Interleaved,
 }
 
 /// A leaf, read at letters.
@@ -304,8 +395,8 @@ pub(crate) struct Factor {
     /// The order in which the three blocks of its first axis are read.
     pub order: [usize; 3],
     pub rounding: Rounding,
-    /// The same of the leaf, before the function.
-    pub argument: Rounding,
+    /// What is done to the leaf before the function.
+    pub argument: Argument,
 }
 
 /// ± c · Π factors
@@ -347,7 +438,7 @@ impl Factor {
             reading: Reading::Own,
             order: [0, 1, 2],
             rounding: Rounding::Exact,
-            argument: Rounding::Exact,
+            argument: Argument::KEPT,
         }
     }
 

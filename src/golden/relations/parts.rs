@@ -11,9 +11,9 @@ use super::edits::{Edit, Summands, Weight, Whole};
 use super::elsewhere::{Order, Pair, units};
 use super::family::Family;
 use super::identify::before;
-use super::language::{Relation, Term};
+use super::language::{Factor, Function, Relation, Term};
 use super::local::{Kind, Site};
-use super::places::Test;
+use super::places::{Test, short};
 use super::values::Case;
 
 /// With how many wrong elements the parts are compared, at most; with fewer than the second number nothing is read off.
@@ -189,8 +189,64 @@ impl<'f, 'a> Probe<'f, 'a> {
                 found.push(edit);
             }
         }
+        found.extend(self.below_a_bound(relation, i, over, &own));
         found.par_extend(edits.par_iter().flat_map_iter(|change| self.with(relation, i, over, change, &own)));
         found
+    }
+
+    /// The summands are left out where a factor is small, or where it is large.
+    fn below_a_bound(&self, relation: &Relation, i: usize, over: Over, own: &[Vec<f64>]) -> Vec<Edit> {
+        let mut found = Vec::new();
+        if !matches!(over, Over::Letter(_)) {
+            return found;
+        }
+        let family = &self.case.graph.equations[self.equation].family;
+        let mut seen: Vec<Factor> = Vec::new();
+        for factor in &relation.terms[i].factors {
+            for function in [Function::Identity, Function::Abs] {
+                let factor = Factor { function, ..factor.clone() };
+                let mut alone = relation.clone();
+                alone.terms = vec![Term { coefficient: 1.0, factors: vec![factor.clone()] }];
+                let values = self.summands(&alone, 0, over);
+                let Some(values) = values.filter(|_| factor.through().next().is_none() && !seen.contains(&factor)) else {
+                    continue;
+                };
+                for below in [true, false] {
+                    let Some(bound) = self.bound(&values, own, below) else { continue };
+                    let (inside, outside, sign) = if below { (0.0, 1.0, '<') } else { (1.0, 0.0, '≥') };
+                    let mut edit = Edit::none(family, relation, 1.9);
+                    let summands = Summands::Less(Box::new(factor.clone()), bound);
+                    edit.weights.push(Weight { term: i, summands, inside, outside });
+                    edit.says = format!("leaves out the summands where {factor} {sign} {}", short(bound));
+                    found.push(edit);
+                }
+                seen.push(factor);
+            }
+        }
+        found
+    }
+
+    /// The bound below which, or from which on, the summands add up to what every element lacks.
+    fn bound(&self, values: &[Vec<f64>], own: &[Vec<f64>], below: bool) -> Option<f64> {
+        let mut bounds: Option<Vec<(f64, f64)>> = None;
+        for ((values, own), (wrong, exact)) in values.iter().zip(own).zip(self.wrong.iter().zip(&self.exact)) {
+            let mut sorted: Vec<(f64, f64)> = values.iter().copied().zip(own.iter().copied()).collect();
+            sorted.sort_by(|a, b| if below { a.0.total_cmp(&b.0) } else { b.0.total_cmp(&a.0) });
+            let mut sum = 0.0;
+            let mut here: Vec<(f64, f64)> = Vec::new();
+            for pair in sorted.windows(2) {
+                sum += pair[0].1;
+                if (sum + wrong).abs() <= *exact && (pair[0].0 - pair[1].0).abs() > 0.0 {
+                    here.push((pair[0].0.min(pair[1].0), pair[0].0.max(pair[1].0)));
+                }
+            }
+            let both = |known: Vec<(f64, f64)>| -> Vec<(f64, f64)> {
+                let pairs = known.iter().flat_map(|a| here.iter().map(move |b| (a.0.max(b.0), a.1.min(b.1))));
+                pairs.filter(|(low, high)| low < high).collect()
+            };
+            bounds = Some(bounds.map_or_else(|| here.clone(), both));
+        }
+        bounds?.first().map(|&(low, high)| roundest(low, high))
     }
 
     /// A change of a term in parts of its sum.
@@ -201,10 +257,6 @@ impl<'f, 'a> Probe<'f, 'a> {
         edit.relation.terms.push(term);
         let last = relation.terms.len();
         let Some(changed) = self.summands(&edit.relation, last, over) else { return found };
-        // Summands of 0 are left out.
-        if changed.iter().flatten().all(|x| *x == 0.0) {
-            return found;
-        }
         let difference = |(changed, own): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
             changed.iter().zip(own).map(|(changed, own)| changed - own).collect()
         };
@@ -221,13 +273,22 @@ impl<'f, 'a> Probe<'f, 'a> {
                 found.push(edit);
             }
         }
-        for part in self.agreeing(&differences, over) {
+        // Summands of 0 are left out.
+        let indices = over.indices(self.case, self.equation).unwrap_or_default();
+        let is_zero = |part: &Part| {
+            let holds = |k: usize| match part {
+                Part::Test(test) => indices.get(k).is_some_and(|&(index, size)| test.holds(index, size)),
+                Part::Pair(..) => true,
+            };
+            changed.iter().all(|row| row.iter().enumerate().all(|(k, x)| *x == 0.0 || !holds(k)))
+        };
+        for part in self.agreeing(&differences, over).into_iter().filter(|part| !is_zero(part)) {
             let mut edit = edit.clone();
             let summands = over.summands(part);
-            edit.weights.push(Weight { term: i, summands, inside: 0.0, outside: 1.0 });
+            edit.weights.push(Weight { term: i, summands: summands.clone(), inside: 0.0, outside: 1.0 });
             edit.weights.push(Weight { term: last, summands, inside: 1.0, outside: 0.0 });
             edit.says = format!("{} in the summands with {}", edit.says, over.says(part));
-            edit.cost += 0.4 * part.cost();
+            edit.cost += 0.2 + 0.4 * part.cost();
             found.push(edit);
         }
         found
@@ -309,6 +370,18 @@ impl<'f, 'a> Probe<'f, 'a> {
         }
         all
     }
+}
+
+/// The number with the fewest digits in (low, high].
+fn roundest(low: f64, high: f64) -> f64 {
+    if low < 0.0 && high >= 0.0 {
+        return 0.0;
+    }
+    let digits = |n: i32| {
+        let unit = libm::pow(10.0, libm::log10(high.abs().max(low.abs())).floor() - f64::from(n));
+        Some((high / unit).floor() * unit).filter(|&x| x > low && x <= high)
+    };
+    (0..8).find_map(digits).unwrap_or(high)
 }
 
 /// The term in the place of term `i`, if a change is a change of this term alone that keeps its letters.

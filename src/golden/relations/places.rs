@@ -184,8 +184,9 @@ pub(super) enum Atom {
     ShortRow,
     LongRow,
     OneToken,
-    /// The length of the row.
+    /// The length of the row, and how many steps are missing to the full one.
     Length(Test),
+    Missing(Test),
     /// The place counted over all axes but the last.
     Row(Test),
     /// The row's number among those that run at the step.
@@ -229,6 +230,7 @@ impl Atom {
             Self::Word(test) => test.cost() + 0.1,
             Self::Row(test) | Self::Running(test) => test.cost() + 0.3,
             Self::Length(test) => test.cost() - 0.2,
+            Self::Missing(test) => test.cost() + 0.2,
             Self::Parts(_) => 1.15,
             // About the settings, where other facts are nearer to a kernel.
             Self::Fact(fact)
@@ -278,6 +280,7 @@ impl fmt::Display for Atom {
             Self::LongRow => "in rows of two tokens or more".into(),
             Self::OneToken => "in rows of one token".into(),
             Self::Length(test) => format!("in rows with {}", test.says("length")),
+            Self::Missing(test) => format!("in rows with {}", test.says("T − length")),
             Self::Row(test) => format!("at {}", test.says("row (all axes but the last)")),
             Self::Running(test) => format!("at {}", test.says("row among those that still run")),
             Self::TileDiagonal(n) => format!("where i and j are equal modulo {n}"),
@@ -458,6 +461,10 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::LongRow => self.length(at).is_some_and(|length| length > 1),
             Atom::OneToken => self.length(at) == Some(1),
             Atom::Length(test) => self.length(at).is_some_and(|length| test.holds(length, self.case.graph.steps + 1)),
+            Atom::Missing(test) => {
+                let steps = self.case.graph.steps;
+                self.length(at).is_some_and(|length| test.holds(steps.saturating_sub(length), steps + 1))
+            }
             Atom::Row(test) => {
                 let rows = self.shape.len().saturating_sub(1);
                 let flat = at[..rows].iter().zip(&self.shape).fold(0, |flat, (&k, &size)| flat * size + k);
@@ -606,6 +613,9 @@ fn facts_of_settings(settings: &Settings, keys: &[&str]) -> Vec<String> {
             Violation::LogSumExp(_) => facts.push("cases with a temperature".into()),
             Violation::SemiHard => facts.push("cases with semi_hard".into()),
             Violation::Sum | Violation::Max => {}
+        }
+        if !matches!(settings.hinge().violation, Violation::LogSumExp(_)) {
+            facts.push("cases without a temperature".into());
         }
     }
     if keys.contains(&"margin") {

@@ -9,7 +9,7 @@ use super::edits::{Candidates, Edit, Whole, constants, edits, everywhere, filled
 use super::family::{Family, Fit};
 use super::graph::{Equation, GIVEN, STATES, View};
 use super::identify;
-use super::language::{Relation, STACKED};
+use super::language::{Layer, Relation, STACKED};
 use super::parts::in_parts;
 use super::places::Place;
 use super::sources;
@@ -60,9 +60,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
         }
         all.extend(own);
     }
-    if !is_long {
-        all.extend(everywhere(&relations, &candidates(case, first.equation)));
-    }
+    all.extend(everywhere(&relations, &candidates(case, first.equation), is_long));
     all.extend(filled(&relations));
     all.extend(sisters(case, first.equation));
     if is_long {
@@ -170,6 +168,7 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
         let tensor = group.leaves.get(short).map_or(short, |leaf| leaf.tensor.as_str());
         if names.iter().any(|(name, ..)| name == short)
             || STATES.contains(&short)
+            || Layer::is_of_another(short)
             || tensor == equation.tensor && equation.relation.out.block.is_none()
             || (made_later(tensor) && !own.contains(&short))
         {
@@ -190,5 +189,5 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
             }
         }
     }
-    Candidates { names, sizes: equation.relation.letters() }
+    Candidates { names, sizes: equation.relation.letters(), layers: group.kind == "gru" && case.settings.num_layers > 1 }
 }

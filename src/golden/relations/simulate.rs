@@ -11,8 +11,8 @@ use std::sync::Arc;
 use ndarray::{ArrayD, Axis as Dimension, IxDyn};
 
 use super::evaluate::{Leaves, Lettered, Weights, contract, largest, scatter};
-use super::graph::{ALL, Equation, Graph, View};
-use super::language::{At, Factor, Function, Relation};
+use super::graph::{ALL, Equation, Graph, View, with_padding};
+use super::language::{Argument, At, Factor, Function, Relation};
 use crate::golden::arithmetic::Rounding;
 
 /// A relation in the place of that of a family.
@@ -48,7 +48,7 @@ struct Operand {
     places: Places,
     function: Function,
     rounding: Rounding,
-    argument: Rounding,
+    argument: Argument,
 }
 
 /// A term: its coefficient, its factors, and the weights of its summands.
@@ -161,8 +161,9 @@ impl Addresses<'_> {
     }
 
     fn places(&self, factor: &Factor) -> Option<Places> {
-        let exact = Rounding::Exact;
-        let plain = Factor { function: Function::Identity, rounding: exact, argument: exact, ..factor.clone() };
+        let kept = Argument::KEPT;
+        let plain =
+            Factor { function: Function::Identity, rounding: Rounding::Exact, argument: kept, ..factor.clone() };
         let loaded = plain.load(self)?;
         Some(Places { letters: loaded.letters, at: whole(&loaded.values) })
     }
@@ -174,7 +175,8 @@ impl Leaves for Addresses<'_> {
         self.of(&tensor, view)
     }
     fn with_padding(&self, name: &str) -> Option<ArrayD<f64>> {
-        self.leaf(name)
+        let (tensor, view) = self.bound(name);
+        self.of(&with_padding(&tensor), view).or_else(|| self.leaf(name))
     }
     fn index(&self, name: &str) -> Option<ArrayD<f64>> {
         let (tensor, view) = self.bound(name);
@@ -201,11 +203,11 @@ impl Places {
 impl Operand {
     fn load(&self, arena: &[f64], step: Instant) -> Lettered {
         let (letters, at) = self.places.at(step);
-        let exact = [self.rounding, self.argument].iter().all(|&rounding| rounding == Rounding::Exact);
+        let exact = self.rounding == Rounding::Exact && self.argument == Argument::KEPT;
         let plain = self.function == Function::Identity && exact;
         let of = |&place: &usize| {
             let x = arena[place];
-            if plain { x } else { self.rounding.round(self.function.at(self.argument.round(x))) }
+            if plain { x } else { self.rounding.round(self.function.at(self.argument.at(x))) }
         };
         Lettered { letters, values: at.map(of) }
     }

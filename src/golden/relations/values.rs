@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use ndarray::{ArrayD, Axis, CowArray, IxDyn, Slice};
 
 use super::evaluate::Leaves;
-use super::graph::{ALL, Graph};
+use super::graph::{ALL, Graph, with_padding};
 use super::language::Relation;
 use super::simulate::{Compiled, Other};
 use crate::golden::compare::FoundTensors;
@@ -59,7 +59,11 @@ impl<'a> Case<'a> {
         case.values.extend(given);
         for name in golden.expected.keys() {
             if let Some(written) = case.written(name) {
-                case.values.insert(name.clone(), case.cleared(name, written));
+                let cleared = case.cleared(name, written.clone());
+                if cleared != written {
+                    case.values.insert(with_padding(name), written);
+                }
+                case.values.insert(name.clone(), cleared);
             }
         }
         for (place, equation) in case.graph.equations.iter().enumerate() {
@@ -134,13 +138,19 @@ impl<'a> Case<'a> {
     }
 
     /// The relations of unwritten tensors that a relation is made of, to be searched: without the families in `refuted`.
-    /// A backward pass is not blamed on the forward pass.
+    /// A backward pass is not blamed on the forward pass, but for what it has to compute again because no case writes it.
     pub(super) fn on_the_way(&self, place: usize, refuted: &BTreeSet<String>) -> Vec<usize> {
         let backward = |place: usize| self.graph.equations[place].relation.is_backward();
         let kind = |place: usize| self.graph.groups[self.graph.equations[place].group].kind;
         let mut all = self.unwritten_before(place).to_vec();
         let open = |place: usize| !refuted.contains(&self.graph.equations[place].family);
-        all.retain(|&other| other != place && backward(other) == backward(place) && open(other));
+        let is_read = |other: usize| {
+            let tensor = &self.graph.equations[other].tensor;
+            let hidden = !self.golden.expected.contains_key(tensor);
+            backward(other) == backward(place)
+                || (hidden && self.graph.reads(&self.graph.equations[place]).any(|of| of == tensor))
+        };
+        all.retain(|&other| other != place && is_read(other) && open(other));
         let count = |all: &[usize]| {
             all.iter().map(|&place| self.graph.equations[place].family.as_str()).collect::<BTreeSet<&str>>().len()
         };
@@ -285,7 +295,7 @@ impl Leaves for Reading<'_, '_> {
     }
 
     fn with_padding(&self, name: &str) -> Option<ArrayD<f64>> {
-        self.seen(name, |tensor| self.case.found.get(tensor).map(|found| found.values.clone()))
+        self.seen(name, |tensor| self.case.values.get(&with_padding(tensor)).or(self.case.values.get(tensor)).cloned())
     }
 
     fn lengths(&self) -> &[usize] {
