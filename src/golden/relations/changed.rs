@@ -483,13 +483,14 @@ fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered>
             };
             for at in tokens() {
                 let is = match summands {
-                    Summands::LastToken => at.1 + 1 == lengths[at.0],
-                    Summands::NotLastOccurrence => tokens().any(|other| other > at && same(at, other)),
-                    Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
-                    Summands::NotLastInStep => {
-                        (at.0 + 1..lengths.len()).any(|b| at.1 < lengths[b] && same(at, (b, at.1)))
+                    Summands::LastToken(test) => {
+                        let length = lengths[at.0];
+                        at.1 + 1 == length && test.is_none_or(|test| test.holds(length, length + 1))
                     }
-                    Summands::NotLastInRow => (at.1 + 1..lengths[at.0]).any(|t| same(at, (at.0, t))),
+                    Summands::Overwritten(among) => {
+                        tokens().any(|other| among.is_lost(at, other) && same(at, other))
+                    }
+                    Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
                     Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
                     _ => true,
                 };

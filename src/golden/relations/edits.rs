@@ -13,13 +13,12 @@ pub(super) enum Summands {
     Token(Order, Test),
     /// The place within a parameter.
     Element(Test),
-    /// Each row's own last token.
-    LastToken,
-    /// All but the last, or the first, occurrence of a word.
-    NotLastOccurrence,
+    /// Each row's own last token, of rows of any length, or of odd or even ones.
+    LastToken(Option<Test>),
+    /// All but the last occurrence of a word among some tokens.
+    Overwritten(Among),
+    /// All but the first.
     NotFirstOccurrence,
-    /// The same within each row.
-    NotLastInRow,
     /// A token with the same word before it.
     SameAsBefore,
     /// Gradients of parameters that are vectors, or matrices.
@@ -28,8 +27,6 @@ pub(super) enum Summands {
     LastTensor,
     /// Divided by how often a word occurs.
     Averaged,
-    /// All but the last occurrence of a word within each step.
-    NotLastInStep,
     /// At or beyond the size of another letter.
     Beyond(char, char),
     /// A letter of the summands against one of the result: of 3H rows of a GRU, their units.
@@ -45,6 +42,43 @@ pub(super) enum Summands {
     UpTo(char, char),
     /// Where a factor is less than a bound.
     Less(Box<Factor>, f64),
+}
+
+/// Among which tokens one overwrites another of the same word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Among {
+    All,
+    Row,
+    Step,
+    /// So many tokens of a row.
+    Group(usize),
+    /// Those of other rows: a row adds up its own.
+    OtherRows,
+}
+
+impl Among {
+    fn all() -> impl Iterator<Item = (Self, f64, String)> {
+        let groups = [2, 4, 8, 16, 32].map(|n| (Self::Group(n), 1.5, format!("within {n} tokens of a row")));
+        let others = [
+            (Self::All, 1.2, "it overwrites instead of adding"),
+            (Self::Row, 1.3, "within a row"),
+            (Self::Step, 1.3, "within a step"),
+            (Self::OtherRows, 1.3, "of each word's last row, which overwrites the rows before"),
+        ];
+        others.map(|(among, cost, text)| (among, cost, text.to_owned())).into_iter().chain(groups)
+    }
+
+    /// Whether the second of two tokens of a word overwrites the first.
+    pub(super) fn is_lost(self, (b, t): (usize, usize), later: (usize, usize)) -> bool {
+        let same_row = later.0 == b && later.1 > t;
+        match self {
+            Self::All => later > (b, t),
+            Self::Row => same_row,
+            Self::Step => later.1 == t && later.0 > b,
+            Self::Group(n) => same_row && later.1 / n == t / n,
+            Self::OtherRows => later.0 > b,
+        }
+    }
 }
 
 /// What a letter is called where it runs over the places whose sums are added up.
@@ -170,7 +204,7 @@ pub(super) struct Edit {
 }
 
 /// Roundings, and how much more than a usual one a sentence with them costs.
-const ROUNDINGS: [(Rounding, &str, f64); 22] = [
+const ROUNDINGS: [(Rounding, &str, f64); 23] = [
     (Rounding::Bf16, "bf16", 0.0),
     (Rounding::F16, "f16", 0.0),
     (Rounding::Tf32, "TF32", 0.0),
@@ -190,6 +224,7 @@ const ROUNDINGS: [(Rounding, &str, f64); 22] = [
     (Rounding::Fixed(16384), "multiples of 1/16384", 0.3),
     (Rounding::Fixed(65536), "multiples of 1/65536", 0.3),
     (Rounding::FixedTruncated(256), "multiples of 1/256 (cut off)", 0.3),
+    (Rounding::FixedTruncated(1024), "multiples of 1/1024 (cut off)", 0.3),
     (Rounding::FixedTruncated(4096), "multiples of 1/4096 (cut off)", 0.3),
     (Rounding::FixedTruncated(16384), "multiples of 1/16384 (cut off)", 0.3),
     (Rounding::FixedTruncated(65536), "multiples of 1/65536 (cut off)", 0.3),
@@ -465,6 +500,12 @@ impl List<'_> {
         for (rounding, name, _) in &ROUNDINGS[..2] {
             let says = format!("is stored in {name}, a few roundings of {name} from the right values");
             self.push(1.6, says, |edit| edit.whole = Whole::Stored(*rounding));
+        }
+        for (rounding, name, more) in ROUNDINGS.iter().filter(|_| relation.terms.len() > 1 && !relation.argmax) {
+            self.push(1.3 + more, format!("has the factors of every term rounded to {name}"), |edit| {
+                let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
+                factors.for_each(|factor| factor.rounding = *rounding);
+            });
         }
         // Both operands of a gate's sum, in another block.
         let stacked = |factor: &&Factor| factor.block.is_some();
@@ -966,27 +1007,24 @@ impl List<'_> {
                     edit.weigh(i, Summands::Token(Order::Rows, test), 0.0);
                 });
             }
-            self.push(1.5, "leaves out each row's last token".into(), |edit| {
-                edit.weigh(i, Summands::LastToken, 0.0);
-            });
+            for (test, of, cost) in [(None, "", 1.5), (Some(Test::Odd), " of odd length", 1.7), (Some(Test::Even), " of even length", 1.7)] {
+                self.push(cost, format!("leaves out the last token of each row{of}"), |edit| {
+                    edit.weigh(i, Summands::LastToken(test), 0.0);
+                });
+            }
             self.push(1.6, "counts each row's last token twice".into(), |edit| {
-                edit.weigh(i, Summands::LastToken, 2.0);
+                edit.weigh(i, Summands::LastToken(None), 2.0);
             });
         }
         if scattered.contains(&'t') {
-            self.push(
-                1.2,
-                "keeps only the last occurrence of each word: it overwrites instead of adding".into(),
-                |edit| {
-                    edit.weigh(i, Summands::NotLastOccurrence, 0.0);
-                },
-            );
-            self.push(1.3, "keeps only the last occurrence of each word within a row".into(), |edit| {
-                edit.weigh(i, Summands::NotLastInRow, 0.0);
-            });
-            self.push(1.3, "keeps only the last occurrence of each word within a step".into(), |edit| {
-                edit.weigh(i, Summands::NotLastInStep, 0.0);
-            });
+            for (among, cost, text) in Among::all() {
+                let says = match among {
+                    Among::All => format!("keeps only the last occurrence of each word: {text}"),
+                    Among::OtherRows => format!("keeps only the occurrences {text}"),
+                    _ => format!("keeps only the last occurrence of each word {text}"),
+                };
+                self.push(cost, says, |edit| edit.weigh(i, Summands::Overwritten(among), 0.0));
+            }
             self.push(1.2, "keeps only the first occurrence of each word".into(), |edit| {
                 edit.weigh(i, Summands::NotFirstOccurrence, 0.0);
             });
@@ -1203,6 +1241,12 @@ fn of_factor(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f6
             let padded = Factor { padding: true, ..into.clone() };
             change(cost + 0.05, format!("takes {into} for {factor}, what is after the end of rows too"), padded);
             change(cost, format!("takes {into} for {factor}"), into);
+        }
+    }
+    if factor.leaf == "most" {
+        for k in [1, 2, 3, 4, 8] {
+            let into = Factor { argument: Argument::Is(f64::from(k)), ..factor.clone() };
+            change(1.3, format!("takes {k} for {factor}"), into);
         }
     }
     if candidates.layers && !Layer::is_of_another(&factor.leaf) && !indicator {

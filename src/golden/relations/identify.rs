@@ -484,20 +484,17 @@ fn numbers(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
             };
             // The element that tells the number most exactly is among the first ones, or another edit is right.
             if let Some(value) = family.wrong.iter().take(20).find_map(solve) {
-                let nice = (value * 1e6).round() / 1e6;
-                let value = if value.abs() < 0.01 {
-                    plain(value)
-                } else if (nice - value).abs() < 1e-5 {
-                    nice
-                } else {
-                    value
-                };
-                let mut edit = with(value);
-                if !own {
-                    edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
-                    edit.cost += 0.1;
+                let nice = if value.abs() < 0.01 { plain(value) } else { (value * 1e6).round() / 1e6 };
+                // A plain number costs less than that which the first element gives.
+                for (value, more) in [(nice, 0.0), (value, 0.2)] {
+                    let mut edit = with(value);
+                    edit.cost += more;
+                    if !own {
+                        edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
+                        edit.cost += 0.1;
+                    }
+                    all.push(edit);
                 }
-                all.push(edit);
             }
         }
     }

@@ -343,6 +343,8 @@ impl Layer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Argument {
     Rounded(Rounding),
+    /// A number, whatever x is.
+    Is(f64),
     /// x + ε, and ±√(x² + ε)
     Plus(f64),
     RootOfSquarePlus(f64),
@@ -354,6 +356,7 @@ impl Argument {
     pub(crate) fn at(self, x: f64) -> f64 {
         match self {
             Self::Rounded(rounding) => rounding.round(x),
+            Self::Is(value) => value,
             Self::Plus(more) => x + more,
             Self::RootOfSquarePlus(more) => (x * x + more).sqrt().copysign(x),
         }

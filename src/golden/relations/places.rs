@@ -23,6 +23,8 @@ pub(super) enum Test {
     Tail(usize),
     /// The same, and all of a size that is smaller.
     AnyTail(usize),
+    /// In whole groups of this many.
+    Whole(usize),
     /// The last group of this many, whole or not.
     LastGroup(usize),
     NotLastGroup(usize),
@@ -59,7 +61,7 @@ impl Test {
         use Test as T;
         let groups = [2, 4, 8, 16, 32, 64, 128].into_iter();
         let groups =
-            groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
+            groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::Whole(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
         let multiples = [3, 4, 5, 8, 10, 16, 32].map(T::Multiple);
         let parts = [8, 16, 32, 64].into_iter().flat_map(|n| [T::SecondHalf(n), T::GroupEnd(n)]);
         let parts = parts.chain([3, 4, 5, 10].map(T::GroupEnd));
@@ -80,6 +82,7 @@ impl Test {
             Self::Even => index.is_multiple_of(2),
             Self::Tail(width) => size >= width && index >= size / width * width,
             Self::AnyTail(width) => index >= size / width * width,
+            Self::Whole(width) => index < size / width * width,
             Self::LastGroup(width) => size > width && index >= (size - 1) / width * width,
             Self::NotLastGroup(width) => size > width && index < (size - 1) / width * width,
             Self::SecondHalf(n) => index % n >= n / 2,
@@ -121,7 +124,7 @@ impl Test {
             | Self::SecondHalf(_)
             | Self::GroupEnd(_) => 1.3,
             Self::Tail(_) | Self::Middle | Self::FirstHalf | Self::SecondOfTwo | Self::LostInTree => 1.2,
-            Self::AnyTail(_) => 1.35,
+            Self::AnyTail(_) | Self::Whole(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
             Self::From(n) | Self::Below(n) if n.is_power_of_two() => 1.3,
             Self::From(_) | Self::Below(_) => 1.7,
@@ -143,6 +146,7 @@ impl Test {
             Self::AnyTail(width) => {
                 format!("the {letter} beyond the last whole group of {width}, sizes below {width} too")
             }
+            Self::Whole(width) => format!("the {letter} in whole groups of {width}"),
             Self::Overlap(width) => format!(
                 "the {letter} that a last group of {width}, moved back to end at the end, shares with the one before"
             ),

@@ -294,8 +294,14 @@ impl Step {
     fn values(&self, arena: &[f64], step: Instant) -> Option<ArrayD<f64>> {
         let (letters, sizes) = self.extent(step);
         let values = if self.argmax {
-            let operands = self.products.first()?.operands.iter().map(|operand| operand.load(arena, step));
-            largest(&letters, &operands.collect::<Vec<_>>())?
+            let product = self.products.first()?;
+            let mut factors: Vec<Lettered> = product.operands.iter().map(|operand| operand.load(arena, step)).collect();
+            // Of what has no mask, the positive ones count.
+            if let ([x], false) = (&factors[..], product.weights.is_empty()) {
+                factors.insert(0, x.clone());
+            }
+            factors.splice(0..0, product.weights.iter().map(|weights| sliced(weights, step)));
+            largest(&letters, &factors)?
         } else {
             let round = |x: f64| if self.rounding == Rounding::Exact { x } else { self.rounding.round(x) };
             let sum = self.sum(arena, step)?;
