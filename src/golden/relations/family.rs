@@ -21,6 +21,8 @@ use crate::golden::arithmetic::Rounding;
 const NEARER: f64 = 5.0;
 /// A bound on a leaf is read off from at least this many elements on each side.
 const FOR_A_BOUND: usize = 6;
+/// A place is shown by at least so many wrong elements.
+const FOR_A_PLACE: usize = 6;
 /// How many roundings to 16 bits may lie between a value that is stored in this format and the right one.
 const ROUNDINGS: f64 = 8.0;
 /// With more elements than this that refute a change everywhere, no place is looked for.
@@ -99,8 +101,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     /// Where a change holds that gives every wrong element: none, if it does not; several if they cannot be parted.
     pub(super) fn test(&self, edit: &Edit) -> Vec<Fit> {
         let mut places = self.places_of(edit).unwrap_or_default();
-        // A few numbers may be 0 for many reasons.
-        if matches!(edit.whole, Whole::Constant(_)) && self.wrong.len() < FOR_A_BOUND {
+        // A few numbers agree with many changes at many places.
+        if self.wrong.len() < FOR_A_PLACE {
             places.retain(|place| *place == Place::default());
         }
         let fit = |place: Place| {
