@@ -232,6 +232,10 @@ fn relation(out: &mut String, finding: &Finding, first: bool) {
     if !finding.also.is_empty() {
         let _ = writeln!(out, "  the same in: {}", some(&finding.also));
     }
+    if let Some(first) = &finding.after {
+        let _ = writeln!(out, "  it is made of the same unwritten tensors as {first}: look at that first");
+        return;
+    }
     if let Some(next) = &finding.write_next {
         let _ = writeln!(
             out,

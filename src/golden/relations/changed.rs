@@ -487,9 +487,7 @@ fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered>
                         let length = lengths[at.0];
                         at.1 + 1 == length && test.is_none_or(|test| test.holds(length, length + 1))
                     }
-                    Summands::Overwritten(among) => {
-                        tokens().any(|other| among.is_lost(at, other) && same(at, other))
-                    }
+                    Summands::Overwritten(among) => tokens().any(|other| among.is_lost(at, other) && same(at, other)),
                     Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
                     Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
                     _ => true,

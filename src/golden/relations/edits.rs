@@ -239,7 +239,19 @@ const ORDERS: [([usize; 3], &str); 5] = [
 
 /// What else an index may be: the ends of the names of given tensors.
 const INDICES: [(&[&str], &[&str]); 2] = [
-    (&["id"], &["_plus_1", "_minus_1", "_at_most_V_minus_2", "_modulo_32", "_modulo_64", "_modulo_256", "_in_bf16", "_in_bf16_cut_off"]),
+    (
+        &["id"],
+        &[
+            "_plus_1",
+            "_minus_1",
+            "_at_most_V_minus_2",
+            "_modulo_32",
+            "_modulo_64",
+            "_modulo_256",
+            "_in_bf16",
+            "_in_bf16_cut_off",
+        ],
+    ),
     (&["row", "column"], &["_dense", "_after", "_before", "_same", "_from_end", "_clamped", "_wrapped", "_late"]),
 ];
 
@@ -266,8 +278,10 @@ pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
         let letters = edit.relation.out.letters();
         let mut places: Vec<(Only, f64, String)> = Vec::new();
         let is_plain = edit.cost <= PLAIN && edit.weights.is_empty();
-        for letter in
-            letters.iter().copied().filter(|&letter| is_plain && edit.relation.out.through().next().is_none() && letter != 'j')
+        for letter in letters
+            .iter()
+            .copied()
+            .filter(|&letter| is_plain && edit.relation.out.through().next().is_none() && letter != 'j')
         {
             let steps = [Test::First, Test::NotFirst].into_iter();
             let tails = [2, 4, 8, 16, 32].into_iter().flat_map(|n| [Test::Tail(n), Test::AnyTail(n), Test::From(n)]);
@@ -378,7 +392,8 @@ pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidat
         }
         if leaf.axes.is_empty() {
             let mut also = relations.to_vec();
-            let factors = also.iter_mut().flat_map(|(_, relation)| &mut relation.terms).flat_map(|term| &mut term.factors);
+            let factors =
+                also.iter_mut().flat_map(|(_, relation)| &mut relation.terms).flat_map(|term| &mut term.factors);
             for factor in factors.filter(|factor| same(factor)) {
                 factor.function = match factor.function {
                     Function::Identity => Function::Inverse,
@@ -914,7 +929,8 @@ impl List<'_> {
             }
             for function in [Function::Identity, Function::Square].into_iter().filter(|_| replaced > 1) {
                 let into = Factor { function, ..leaf.clone() };
-                let factors: Vec<Factor> = term.factors.iter().filter(|f| !lettered(f)).cloned().chain([into]).collect();
+                let factors: Vec<Factor> =
+                    term.factors.iter().filter(|f| !lettered(f)).cloned().chain([into]).collect();
                 let new = Term { coefficient: term.coefficient, factors };
                 self.push(1.6, format!("has {new} for {term}"), |edit| edit.relation.terms[i] = new);
             }
@@ -1007,7 +1023,9 @@ impl List<'_> {
                     edit.weigh(i, Summands::Token(Order::Rows, test), 0.0);
                 });
             }
-            for (test, of, cost) in [(None, "", 1.5), (Some(Test::Odd), " of odd length", 1.7), (Some(Test::Even), " of even length", 1.7)] {
+            for (test, of, cost) in
+                [(None, "", 1.5), (Some(Test::Odd), " of odd length", 1.7), (Some(Test::Even), " of even length", 1.7)]
+            {
                 self.push(cost, format!("leaves out the last token of each row{of}"), |edit| {
                     edit.weigh(i, Summands::LastToken(test), 0.0);
                 });

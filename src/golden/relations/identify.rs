@@ -7,10 +7,10 @@ use ndarray::{ArrayD, Dimension as _, IxDyn};
 
 use super::edits::{Edit, Whole};
 use super::family::{Element, Family, Fit};
+use super::graph::Equation;
 use super::language::{Argument, At, Axis, Factor, Function, Layer, Relation, Term};
 use super::local::{Kind, Site};
 use super::places::short;
-use super::graph::Equation;
 use super::values::Case;
 
 /// An approximation is read off from at least so many elements, that are off by this part at most.

@@ -208,7 +208,8 @@ impl<'f, 'a> Probe<'f, 'a> {
                 let mut alone = relation.clone();
                 alone.terms = vec![Term { coefficient: 1.0, factors: vec![factor.clone()] }];
                 let values = self.summands(&alone, 0, over);
-                let Some(values) = values.filter(|_| factor.through().next().is_none() && !seen.contains(&factor)) else {
+                let Some(values) = values.filter(|_| factor.through().next().is_none() && !seen.contains(&factor))
+                else {
                     continue;
                 };
                 for below in [true, false] {

@@ -60,8 +60,8 @@ impl Test {
     pub(super) fn fixed() -> impl Iterator<Item = Self> {
         use Test as T;
         let groups = [2, 4, 8, 16, 32, 64, 128].into_iter();
-        let groups =
-            groups.flat_map(|n| [T::Tail(n), T::AnyTail(n), T::Whole(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
+        let groups = groups
+            .flat_map(|n| [T::Tail(n), T::AnyTail(n), T::Whole(n), T::LastGroup(n), T::NotLastGroup(n), T::Overlap(n)]);
         let multiples = [3, 4, 5, 8, 10, 16, 32].map(T::Multiple);
         let parts = [8, 16, 32, 64].into_iter().flat_map(|n| [T::SecondHalf(n), T::GroupEnd(n)]);
         let parts = parts.chain([3, 4, 5, 10].map(T::GroupEnd));

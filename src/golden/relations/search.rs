@@ -22,7 +22,7 @@ const AS_GOOD: f64 = 0.15;
 const FEW: usize = 4;
 const CHEAP: f64 = 1.45;
 /// And so many of them that this many numbers are computed.
-const WORK: usize = 1 << 28;
+const WORK: usize = 1 << 27;
 /// Wrong masks and indices must tell changes apart by as many bits: a few agree with many changes.
 const BITS: f64 = 8.0;
 
@@ -39,6 +39,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
     let (mut all, mut unwritten): (Vec<Edit>, Vec<Edit>) = Default::default();
     let mut relations: Vec<(String, Relation)> = Vec::new();
     let is_long = way.iter().map(|&place| &case.graph.equations[place].family).collect::<BTreeSet<_>>().len() > FEW;
+    let first_is_backward = case.graph.equations[first.equation].relation.is_backward();
     for place in std::iter::once(first.equation).chain(way.iter().copied()) {
         let equation = &case.graph.equations[place];
         if relations.iter().any(|(family, _)| *family == equation.family) {
@@ -52,9 +53,11 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
             own.retain(|edit| edit.whole == Whole::Kept && (!is_long || edit.cost <= CHEAP));
             own.extend(constants(&equation.family, &equation.relation));
             let mut placed = in_places(&own);
+            // The forward pass is blamed for a gradient last.
+            let more = if equation.relation.is_backward() == first_is_backward { 0.1 } else { 0.4 };
             for edit in own.iter_mut().chain(&mut placed) {
                 edit.says = format!("follows from {} if that {}", equation.relation.out, edit.says);
-                edit.cost += 0.1;
+                edit.cost += more;
             }
             unwritten.extend(placed);
         }
@@ -189,5 +192,9 @@ fn candidates(case: &Case<'_>, place: usize) -> Candidates {
             }
         }
     }
-    Candidates { names, sizes: equation.relation.letters(), layers: group.kind == "gru" && case.settings.num_layers > 1 }
+    Candidates {
+        names,
+        sizes: equation.relation.letters(),
+        layers: group.kind == "gru" && case.settings.num_layers > 1,
+    }
 }

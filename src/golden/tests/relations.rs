@@ -270,6 +270,119 @@ fn functions_steps_and_rows_are_read_off() {
     );
 }
 
+/// Another layer's tensors, results that are added up, blocks that are read unit by unit.
+#[test]
+fn other_layers_and_other_layouts_are_named() {
+    let layers = spoiled(Program::Gru, |_, found| {
+        let Some(h0) = found.get_mut("grad.in.h0") else { return };
+        h0.values.invert_axis(Axis(0));
+        h0.values = h0.values.as_standard_layout().into_owned();
+    });
+    assert_eq!(layers[0].says, ["is that of the layer with the same number counted from the top"]);
+
+    let learnt = spoiled(Program::Gru, |_, found| {
+        let Some(h0) = found.get_mut("grad.in.h0") else { return };
+        for mut layer in h0.values.outer_iter_mut() {
+            let sum = layer.sum_axis(Axis(0));
+            layer.outer_iter_mut().for_each(|mut row| row.assign(&sum));
+        }
+    });
+    assert!(
+        learnt[0].says[0].starts_with("is, at every b, the sum of the right values of all b"),
+        "{:?}",
+        learnt[0].says
+    );
+
+    let blocks = spoiled(Program::GruCell, |_, found| {
+        let [a, c] = ["mid.a", "mid.c"].map(|name| found[name].values.clone());
+        rows(found, "mid.z", |z| {
+            let hidden = z.shape()[1];
+            let gate = |at: &[usize]| a[[at[0], hidden + at[1]]] + c[[at[0], 3 * at[1] + 1]];
+            ArrayD::from_shape_fn(z.raw_dim(), |at| 1.0 / (1.0 + libm::exp(-gate(&[at[0], at[1]]))))
+        });
+    });
+    let z = blocks.iter().find(|finding| finding.tensor == "z").unwrap();
+    assert_eq!(z.says, ["reads c.z[b,t,k] as if its blocks lay unit by unit, interleaved"]);
+}
+
+/// A bound on summands, an epsilon, a further factor, the larger of two terms.
+#[test]
+fn bounds_epsilons_and_further_factors_are_read_off() {
+    let is_order = |case: &GoldenCase| case.settings().unwrap().measure == crate::similarity::Measure::Order;
+    let order = spoiled(Program::Scores, |case, found| {
+        let [f, g] = ["in.image_embedding", "in.caption_embedding"].map(|name| &case.inputs[name]);
+        let v = |i: usize, j: usize, d: usize| (g[[j, d]] - f[[i, d]]).max(0.0);
+        let large = |v: f64| if v < 0.05 { 0.0 } else { v * v };
+        let sum = |at: IxDyn| (0..f.shape()[1]).map(|d| large(v(at[0], at[1], d))).sum::<f64>();
+        if is_order(case) {
+            rows(found, "out.scores", |s| ArrayD::from_shape_fn(s.raw_dim(), |at| -sum(at).sqrt()));
+        }
+    });
+    let s = order.iter().find(|finding| finding.tensor == "s").unwrap();
+    assert_eq!(s.says, ["leaves out the summands where v[i,j,d] < 0.05"]);
+
+    let epsilon = spoiled(Program::L2norm, |case, found| {
+        let (x, norm) = (&case.inputs["in.x"], found["mid.norm"].values.clone());
+        rows(found, "out.y", |y| ArrayD::from_shape_fn(y.raw_dim(), |at| x[&at] / (norm[[at[0]]] + 1e-3)));
+    });
+    assert_eq!(epsilon[0].says, ["divides by (norm[n] + 0.001), not by norm[n]"]);
+
+    let activation = spoiled(Program::Linear, |case, found| {
+        let (dy, y) = (&case.inputs["in.d_y"], found["out.y"].values.clone());
+        let slope = y.mapv(|y| 1.0 - y * y);
+        rows(found, "grad.img_enc.fc.bias", |_| (dy * &slope).sum_axis(Axis(0)));
+    });
+    assert_eq!(activation[0].says, ["has the further factor (1 − y[n,o]²) in d.y[n,o]"]);
+
+    let union = spoiled(Program::Loss, |case, found| {
+        if case.settings().unwrap().hinge().violation != crate::loss::Violation::Sum {
+            return;
+        }
+        let [rows_count, columns_count] = ["mid.active_s", "mid.active_im"].map(|name| found[name].values.clone());
+        rows(found, "grad.in.scores", |d| {
+            ArrayD::from_shape_fn(d.raw_dim(), |at| {
+                let both = rows_count[&at].max(columns_count[&at]);
+                if at[0] == at[1] { d[&at] } else { both }
+            })
+        });
+    });
+    assert!(
+        union[0].says[0].starts_with("has the larger of active_s[i,j] and active_im[i,j], not their sum"),
+        "{:?}",
+        union[0].says
+    );
+}
+
+/// A mistake in a tensor that is not written breaks every gradient that is made of it: one finding, and the others are
+/// the same. Where it is not explained, they refer to the first.
+#[test]
+fn one_cause_is_one_finding() {
+    let only_outputs = |planted: &[&Mistake]| {
+        let cases = valid().filter(|case| case.entry.program == Program::Gru).take(8);
+        let checked: Vec<Checked> = cases
+            .map(|case| {
+                let mut found = wrong(case, planted);
+                found.retain(|name, _| name.starts_with("out.") || name.starts_with("grad.in") || name.contains("_l"));
+                found.retain(|name, _| !name.contains("mid."));
+                check(case, found, F32)
+            })
+            .collect();
+        found(&checked)
+    };
+    let findings = only_outputs(&[named("update-gradient-without-state")]);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].says[0].starts_with("follows from d.z[b,t,k] if that "), "{:?}", findings[0].says);
+    assert!(findings[0].also.len() > 3, "{:?}", findings[0].also);
+
+    let findings = only_outputs(&[named("reset-ignored"), named("update-without-complement")]);
+    let after: Vec<Option<&str>> = findings.iter().map(|finding| finding.after.as_deref()).collect();
+    assert!(findings[0].tensor == "last" && findings[0].says.is_empty(), "{findings:?}");
+    assert!(
+        after[0].is_none() && after.len() > 3 && after[1..].iter().all(|after| *after == Some("last")),
+        "{after:?}"
+    );
+}
+
 /// Where a coefficient of clipping is 1 and should be less, many changes of its argument give that: none is named.
 #[test]
 fn nothing_is_named_where_a_function_is_flat() {

@@ -248,7 +248,9 @@ fn relation(finding: &Finding) -> String {
     if let Some(look) = finding.look {
         let _ = write!(out, ". Look at {look}");
     }
-    if let Some(next) = &finding.write_next {
+    if let Some(first) = &finding.after {
+        let _ = write!(out, ". It is made of the same unwritten tensors as {}: look at that first", code(first));
+    } else if let Some(next) = &finding.write_next {
         let _ = write!(out, ". The mistake may be in what was not written: write {} next", code(next));
     }
     let _ = write!(out, ".</p><div class=\"names\">In {}</div>", names(&finding.cases));
