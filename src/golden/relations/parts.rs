@@ -212,6 +212,9 @@ impl<'f, 'a> Probe<'f, 'a> {
                 else {
                     continue;
                 };
+                if function == Function::Abs && values.iter().flatten().all(|x| *x >= 0.0) {
+                    continue;
+                }
                 for below in [true, false] {
                     let Some(bound) = self.bound(&values, own, below) else { continue };
                     let (inside, outside, sign) = if below { (0.0, 1.0, '<') } else { (1.0, 0.0, '≥') };
