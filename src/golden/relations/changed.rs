@@ -200,6 +200,18 @@ impl Edit {
                 };
                 of_terms(case, place, &self.relation, &larger)
             }
+            Whole::LastForNone => {
+                let axes = &equation.relation.out.axes;
+                let along = axes.iter().position(|axis| matches!(axis.at, At::Through(..)))?;
+                let index = case.leaf(place, equation.relation.out.through().next()?.0)?;
+                let mut values = right.clone();
+                for (mut lane, index) in values.lanes_mut(ndarray::Axis(along)).into_iter().zip(&index) {
+                    if let (true, Some(last)) = (*index < 0.0, lane.len().checked_sub(1)) {
+                        lane[last] = 1.0;
+                    }
+                }
+                Some(values)
+            }
             Whole::TermsThrough(function) => {
                 let relation = &self.relation;
                 let through = |terms: &mut Vec<ArrayD<f64>>| {

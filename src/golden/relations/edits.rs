@@ -158,6 +158,8 @@ pub(super) enum Whole {
     PerActive,
     /// The larger of two terms in the place of their sum.
     Larger(usize, usize),
+    /// Where an index is −1, for none, the last place gets 1.
+    LastForNone,
     /// A function of the sum of each term that is one.
     TermsThrough(Function),
 }
@@ -695,6 +697,10 @@ impl List<'_> {
                 self.push(1.4, says, |edit| edit.whole = Whole::TermsThrough(function));
             }
         }
+        if relation.out.leaf.starts_with("active_") && relation.out.through().next().is_some() {
+            let says = "takes the last place where the index is −1, for none";
+            self.push(1.2, says.into(), |edit| edit.whole = Whole::LastForNone);
+        }
         if relation.leaves().any(|leaf| leaf.starts_with("active_")) {
             let says = "is divided by the number of pairs that count";
             self.push(1.3, says.into(), |edit| edit.whole = Whole::PerActive);
@@ -853,7 +859,7 @@ impl List<'_> {
             });
         }
         for &letter in candidates.sizes.iter().filter(|_| many) {
-            for n in [4, 8, 16, 32, 64, 128] {
+            for n in [4, 8, 16, 32, 64, 128, 256, 512] {
                 let says = format!("has the term {term} once for every {n} {letter}, the last ones too");
                 self.push(1.5, says, |edit| edit.weigh(i, Summands::PerPart(letter, n), 1.0));
             }
@@ -1078,6 +1084,9 @@ impl List<'_> {
                 if relation.argmax && (into.function, into.argument) != (factor.function, factor.argument) {
                     return;
                 }
+                // The first of equal ones: a place that is read elsewhere is rather left out.
+                let jumps = into.axes.iter().any(|axis| matches!(axis.at, At::By(_)));
+                let cost = if relation.argmax && jumps { cost + 0.4 } else { cost };
                 self.push(cost, says, |edit| edit.relation.terms[i].factors[f] = into.clone());
             };
             of_factor(factor, candidates, &mut change);
@@ -1148,6 +1157,10 @@ fn moves(letter: char) -> Vec<(At, String, f64)> {
     ];
     if letter == 't' || letter == 'b' {
         all.push((At::Shift(-2), near(-2), 1.5));
+    }
+    if letter == 't' {
+        let rings = [4, 8, 16, 32, 64].map(Jump::Modulo);
+        all.extend(rings.map(|jump| (At::By(jump), jump.says("t"), 1.5)));
     }
     if !matches!(letter, 't' | 's' | 'u') {
         all.extend(Jump::all().map(|(jump, cost)| (At::By(jump), jump.says(&letter.to_string()), cost)));

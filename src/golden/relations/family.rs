@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ndarray::ArrayD;
 
-use super::edits::{Edit, Whole};
+use super::edits::{Edit, Summands, Whole};
 use super::elsewhere::{Pair, Parts};
 use super::evaluate::Lettered;
 use super::language::{Factor, Function};
@@ -22,7 +22,7 @@ const NEARER: f64 = 5.0;
 /// A bound on a leaf is read off from at least this many elements on each side.
 const FOR_A_BOUND: usize = 6;
 /// A place is shown by at least so many wrong elements.
-const FOR_A_PLACE: usize = 6;
+const FOR_A_PLACE: usize = 4;
 /// How many roundings to 16 bits may lie between a value that is stored in this format and the right one.
 const ROUNDINGS: f64 = 8.0;
 /// With more elements than this that refute a change everywhere, no place is looked for.
@@ -43,6 +43,8 @@ pub(super) struct Family<'s, 'c, 'a> {
     pub sites: Vec<&'s Site>,
     pub maps: Vec<Map<'c, 'a>>,
     pub wrong: Vec<Element>,
+    /// Whether every wrong element is 0.
+    is_lost: bool,
 }
 
 /// A change and where it holds.
@@ -71,8 +73,10 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let wrong = sites.iter().enumerate().filter(|(_, site)| site.broken()).flat_map(|(s, site)| {
             site.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Wrong).map(move |(place, _)| (s, place))
         });
-        let wrong = wrong.collect();
-        Self { cases, sites, maps, wrong }
+        let wrong: Vec<Element> = wrong.collect();
+        let is_zero = |&(s, place): &Element| sites[s].found.iter().nth(place).is_some_and(|x| *x == 0.0);
+        let is_lost = wrong.iter().all(|element| !sites[element.0].exact && is_zero(element));
+        Self { cases, sites, maps, wrong, is_lost }
     }
 
     /// How many bits the wrong elements have, if they are masks or indices.
@@ -101,12 +105,19 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     /// Where a change holds that gives every wrong element: none, if it does not; several if they cannot be parted.
     pub(super) fn test(&self, edit: &Edit) -> Vec<Fit> {
         let mut places = self.places_of(edit).unwrap_or_default();
-        // A few numbers agree with many changes at many places.
+        // A few numbers agree with many changes at many places; where they are lost, the index says enough.
         if self.wrong.len() < FOR_A_PLACE {
-            places.retain(|place| *place == Place::default());
+            let lost = self.is_lost && matches!(edit.whole, Whole::Constant(_));
+            let is_index = |atom: &Atom| matches!(atom, Atom::Index(..));
+            places.retain(|place| *place == Place::default() || (lost && place.0.iter().all(is_index)));
         }
+        // What is 0 wherever it is wrong is rather lost than read where 0 is.
+        let elsewhere = edit.says.starts_with("takes ")
+            || matches!(edit.whole, Whole::Moved(..) | Whole::OfToken(_))
+            || edit.weights.iter().any(|weight| matches!(weight.summands, Summands::Pair(..)));
+        let more = if self.is_lost && elsewhere { 1.0 } else { 0.0 };
         let fit = |place: Place| {
-            let cost = edit.cost + place.cost();
+            let cost = edit.cost + more + place.cost();
             Fit { cost, says: edit.says.clone(), place, edit: Some(edit.clone()) }
         };
         places.into_iter().map(fit).collect()
@@ -240,9 +251,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     /// Whether enough different indices are wrong, and right, to show a test of an index: another test of as few would
     /// agree by chance.
     fn is_shown(&self, atom: &Atom, others: &[Element]) -> bool {
-        use Test::{Even, First, From, Is, Last, NotFirst, NotLast, Odd};
+        use Test::{First, From, Is, Last, NotFirst, NotLast};
         let Atom::Index(letter, test) = atom else { return true };
-        if matches!(test, First | NotFirst | Last | NotLast | Odd | Even | Is(_) | From(_) | Test::Below(_)) {
+        if matches!(test, First | NotFirst | Last | NotLast | Is(_) | From(_) | Test::Below(_)) {
             return true;
         }
         let distinct = |elements: &[Element]| {

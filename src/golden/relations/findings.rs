@@ -186,6 +186,7 @@ fn joined_findings(
         let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);
         if let Some(edit) = change.filter(|edit| edit.is_of_unwritten(&next.family)) {
             refuted.insert(edit.family.clone());
+            refuted.extend(edit.also.iter().map(|(family, _)| family.clone()));
             // What is rounded on the way is not known to the last bit.
             if edit.relation.rounding != Rounding::Exact {
                 rounded.push((BTreeSet::from([edit.family.clone()]), finding.tensor.clone()));

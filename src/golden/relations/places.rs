@@ -37,6 +37,8 @@ pub(super) enum Test {
     Multiple(usize),
     /// The first ones, as many as a division by this leaves.
     Head(usize),
+    /// At or beyond the largest power of two that is not larger than the size.
+    BeyondPower,
     /// What is lost if a sum is halved again and again, rounding down.
     LostInTree,
     /// The middle of an odd number.
@@ -67,7 +69,10 @@ impl Test {
         let parts = parts.chain([3, 4, 5, 10].map(T::GroupEnd));
         let single = [T::First, T::NotFirst, T::Last, T::NotLast, T::Odd, T::Even].into_iter();
         let halves = [T::FirstHalf, T::SecondOfTwo, T::FirstHalfRoundedUp, T::SecondOfTwoRoundedDown];
-        let single = single.chain(halves).chain([T::LostInTree, T::Middle]).chain([2, 4, 8, 16, 32].map(T::Head));
+        let single = single
+            .chain(halves)
+            .chain([T::LostInTree, T::BeyondPower, T::Middle])
+            .chain([2, 4, 8, 16, 32].map(T::Head));
         single.chain(multiples).chain(parts).chain(groups)
     }
 
@@ -100,6 +105,7 @@ impl Test {
                 }
                 false
             }
+            Self::BeyondPower => size > 0 && index >= 1 << size.ilog2(),
             Self::Middle => size % 2 == 1 && index == size / 2,
             Self::FirstHalf => index < size / 2,
             Self::SecondOfTwo => index >= size / 2,
@@ -123,7 +129,12 @@ impl Test {
             | Self::Multiple(_)
             | Self::SecondHalf(_)
             | Self::GroupEnd(_) => 1.3,
-            Self::Tail(_) | Self::Middle | Self::FirstHalf | Self::SecondOfTwo | Self::LostInTree => 1.2,
+            Self::Tail(_)
+            | Self::Middle
+            | Self::FirstHalf
+            | Self::SecondOfTwo
+            | Self::LostInTree
+            | Self::BeyondPower => 1.2,
             Self::AnyTail(_) | Self::Whole(_) => 1.35,
             Self::LastGroup(_) | Self::NotLastGroup(_) | Self::Overlap(_) => 1.4,
             Self::From(n) | Self::Below(n) if n.is_power_of_two() => 1.3,
@@ -159,6 +170,7 @@ impl Test {
             Self::LostInTree => {
                 format!("the {letter} that a tree of sums loses, which halves their number and rounds it down")
             }
+            Self::BeyondPower => format!("the {letter} beyond the largest power of two in their number"),
             Self::Middle => format!("the middle {letter} of an odd number"),
             Self::FirstHalf => format!("{letter} in the first half"),
             Self::SecondOfTwo => format!("{letter} in the second half"),

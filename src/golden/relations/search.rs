@@ -51,6 +51,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
             own.extend(in_parts(family, &own));
         } else {
             own.retain(|edit| edit.whole == Whole::Kept && (!is_long || edit.cost <= CHEAP));
+            own.extend(with_twin(case, way, place, &own));
             own.extend(constants(&equation.family, &equation.relation));
             let mut placed = in_places(&own);
             // The forward pass is blamed for a gradient last.
@@ -91,6 +92,22 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
     }
     let read_off = [identify::weights, identify::another_step, identify::another_function, sources::read_off];
     if fits.is_empty() { read_off.iter().find_map(|read| read(family)).into_iter().collect() } else { fits }
+}
+
+/// The same changes in two relations with one right side.
+fn with_twin(case: &Case<'_>, way: &[usize], place: usize, edits: &[Edit]) -> Vec<Edit> {
+    let own = &case.graph.equations[place];
+    let is_twin = |other: &&Equation| {
+        let (one, two) = (&own.relation, &other.relation);
+        other.family > own.family && one.terms == two.terms && one.function == two.function && !one.argmax
+    };
+    let Some(twin) = way.iter().map(|&place| &case.graph.equations[place]).find(is_twin) else { return Vec::new() };
+    let both = |edit: &Edit| {
+        let also = Relation { out: twin.relation.out.clone(), ..edit.relation.clone() };
+        let says = format!("{}, and so does {}", edit.says, twin.relation.out);
+        Edit { also: vec![(twin.family.clone(), also)], says, ..edit.clone() }
+    };
+    edits.iter().filter(|edit| edit.weights.is_empty()).map(both).collect()
 }
 
 /// Changes of the written tensors that a relation reads: it may compute them again, in another way.
