@@ -285,7 +285,8 @@ pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
             .copied()
             .filter(|&letter| is_plain && edit.relation.out.through().next().is_none() && letter != 'j')
         {
-            let steps = [Test::First, Test::NotFirst].into_iter();
+            let ends = [8, 16, 32].into_iter().flat_map(|n| [Test::GroupEnd(n), Test::Multiple(n)]);
+            let steps = [Test::First, Test::NotFirst].into_iter().chain(ends);
             let tails = [2, 4, 8, 16, 32].into_iter().flat_map(|n| [Test::Tail(n), Test::AnyTail(n), Test::From(n)]);
             let tests: Vec<Test> = if matches!(letter, 't' | 's' | 'u') { steps.collect() } else { tails.collect() };
             let of = |test: Test| {

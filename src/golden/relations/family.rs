@@ -43,6 +43,8 @@ pub(super) struct Family<'s, 'c, 'a> {
     pub sites: Vec<&'s Site>,
     pub maps: Vec<Map<'c, 'a>>,
     pub wrong: Vec<Element>,
+    /// The site whose relation is searched; at first the smallest one.
+    pub model: &'s Site,
     /// Whether every wrong element is 0.
     is_lost: bool,
 }
@@ -65,7 +67,8 @@ impl Fit {
 }
 
 impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
-    pub(super) fn new(name: &str, cases: &'c [Case<'a>], sites: &'s [Site]) -> Self {
+    /// None if no site of this name is broken.
+    pub(super) fn new(name: &str, cases: &'c [Case<'a>], sites: &'s [Site]) -> Option<Self> {
         let of = |site: &&Site| cases[site.case].graph.equations[site.equation].family == name;
         let mut sites: Vec<&Site> = sites.iter().filter(of).collect();
         sites.sort_by_key(|site| (!site.broken(), site.right.len()));
@@ -76,7 +79,15 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let wrong: Vec<Element> = wrong.collect();
         let is_zero = |&(s, place): &Element| sites[s].found.iter().nth(place).is_some_and(|x| *x == 0.0);
         let is_lost = wrong.iter().all(|element| !sites[element.0].exact && is_zero(element));
-        Self { cases, sites, maps, wrong, is_lost }
+        let model = sites.first().copied().filter(|site| site.broken())?;
+        Some(Self { cases, sites, maps, wrong, model, is_lost })
+    }
+
+    /// The smallest of the broken sites that are made of the most unwritten tensors.
+    pub(super) fn longest(&self) -> &'s Site {
+        let before = |site: &Site| self.cases[site.case].unwritten_before(site.equation).len();
+        let broken = self.sites.iter().copied().filter(|site| site.broken());
+        broken.rev().max_by_key(|site| before(site)).unwrap_or(self.model)
     }
 
     /// How many bits the wrong elements have, if they are masks or indices.

@@ -93,9 +93,9 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         broken(&cases, &all).into_iter().partition(|broken| broken.before.is_empty());
     let mut found: Vec<(Key, Finding)> = alone
         .par_iter()
-        .map(|broken| {
-            let family = Family::new(&broken.family, &cases, &all);
-            describe(&family, &explain(&family, &[]))
+        .filter_map(|broken| {
+            let family = Family::new(&broken.family, &cases, &all)?;
+            Some(describe(&family, &explain(&family, &[])))
         })
         .collect();
     found.extend(joined_findings(&mut cases, &reports, &mut all, joined));
@@ -170,7 +170,7 @@ fn joined_findings(
     let mut rounded: Vec<(BTreeSet<String>, String)> = Vec::new();
     while !joined.is_empty() {
         let next = joined.remove(0);
-        let family = Family::new(&next.family, cases, all);
+        let Some(mut family) = Family::new(&next.family, cases, all) else { continue };
         let is_read = |(before, _): &&(BTreeSet<String>, String)| before.intersection(&next.before).count() > 0;
         let reason = unexplained.iter().filter(|_| next.backward).chain(&rounded).find(is_read);
         if let Some((_, first)) = reason {
@@ -178,10 +178,18 @@ fn joined_findings(
             found.push((key, Finding { after: Some(first.clone()), ..finding }));
             continue;
         }
-        let (case, place) = (&family.cases[family.sites[0].case], family.sites[0].equation);
-        let way = case.on_the_way(place, &refuted);
-        let searched: Vec<String> = way.iter().map(|&place| case.graph.equations[place].family.clone()).collect();
-        let fits = explain(&family, &way);
+        let mut searched = refuted.clone();
+        let mut fits = Vec::new();
+        // Where the smallest case does not explain it, what it lacks may.
+        for model in [family.model, family.longest()] {
+            family.model = model;
+            let (case, place) = (&family.cases[model.case], model.equation);
+            let way = case.on_the_way(place, &searched);
+            if fits.is_empty() && (!way.is_empty() || std::ptr::eq(model, family.sites[0])) {
+                fits = explain(&family, &way);
+            }
+            searched.extend(way.iter().map(|&place| case.graph.equations[place].family.clone()));
+        }
         let (key, mut finding) = describe(&family, &fits);
         let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);
         if let Some(edit) = change.filter(|edit| edit.is_of_unwritten(&next.family)) {

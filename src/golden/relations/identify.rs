@@ -29,7 +29,7 @@ const PLAIN: f64 = 2e-3;
 
 /// Changes with numbers that are read off from the wrong elements.
 pub(super) fn fitted(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
-    let Some(first) = family.sites.first() else { return Vec::new() };
+    let first = family.model;
     let case = &family.cases[first.case];
     let equation = &case.graph.equations[first.equation];
     let base = Edit::none(&equation.family, &equation.relation, 2.0);
@@ -450,7 +450,7 @@ type Unknown<'f> = (Box<dyn Fn(f64) -> Edit + 'f>, f64);
 /// One number in a relation, or in an unwritten one before it, is another one: a scalar leaf such as the margin, an
 /// epsilon, the coefficient of a term.
 fn numbers(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
-    let first = family.sites[0];
+    let first = family.model;
     let case = &family.cases[first.case];
     let mut all = Vec::new();
     for place in std::iter::once(first.equation).chain(way.iter().copied()) {

@@ -22,14 +22,14 @@ const AS_GOOD: f64 = 0.15;
 const FEW: usize = 4;
 const CHEAP: f64 = 1.45;
 /// And so many of them that this many numbers are computed.
-const WORK: usize = 1 << 27;
+const WORK: usize = 3 << 24;
 /// Wrong masks and indices must tell changes apart by as many bits: a few agree with many changes.
 const BITS: f64 = 8.0;
 
 /// The cheapest changes that explain every wrong element; several if they cost nearly the same. They are changes of the
 /// relation itself, or of those of the unwritten tensors at `way`.
 pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
-    let Some(first) = family.sites.first() else { return Vec::new() };
+    let first = family.model;
     let case = &family.cases[first.case];
     let exact = family.sites.iter().any(|site| site.exact);
     if exact && family.bits() < BITS {
@@ -51,7 +51,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
             own.extend(in_parts(family, &own));
         } else {
             own.retain(|edit| edit.whole == Whole::Kept && (!is_long || edit.cost <= CHEAP));
-            own.extend(with_twin(case, way, place, &own));
+            own.extend(with_twin(case, first.equation, way, place, &own));
             own.extend(constants(&equation.family, &equation.relation));
             let mut placed = in_places(&own);
             // The forward pass is blamed for a gradient last.
@@ -95,13 +95,17 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
 }
 
 /// The same changes in two relations with one right side.
-fn with_twin(case: &Case<'_>, way: &[usize], place: usize, edits: &[Edit]) -> Vec<Edit> {
+fn with_twin(case: &Case<'_>, of: usize, way: &[usize], place: usize, edits: &[Edit]) -> Vec<Edit> {
     let own = &case.graph.equations[place];
     let is_twin = |other: &&Equation| {
         let (one, two) = (&own.relation, &other.relation);
-        other.family > own.family && one.terms == two.terms && one.function == two.function && !one.argmax
+        let is_new =
+            other.family > own.family || !way.iter().any(|&at| case.graph.equations[at].family == other.family);
+        let same = one.terms == two.terms && one.function == two.function && !one.argmax;
+        is_new && same && other.family != own.family
     };
-    let Some(twin) = way.iter().map(|&place| &case.graph.equations[place]).find(is_twin) else { return Vec::new() };
+    let twin = case.unwritten_before(of).iter().map(|&place| &case.graph.equations[place]).find(is_twin);
+    let Some(twin) = twin else { return Vec::new() };
     let both = |edit: &Edit| {
         let also = Relation { out: twin.relation.out.clone(), ..edit.relation.clone() };
         let says = format!("{}, and so does {}", edit.says, twin.relation.out);
