@@ -407,6 +407,6 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if right.is_empty() {
             return Some(Place::default());
         }
-        if right.len() > MOST { None } else { self.places(&right).into_iter().next() }
+        if right.len() > MOST || self.wrong.len() < FOR_A_PLACE { None } else { self.places(&right).into_iter().next() }
     }
 }

@@ -179,16 +179,18 @@ fn joined_findings(
             continue;
         }
         let mut searched = refuted.clone();
-        let mut fits = Vec::new();
-        // Where the smallest case does not explain it, what it lacks may.
-        for model in [family.model, family.longest()] {
-            family.model = model;
-            let (case, place) = (&family.cases[model.case], model.equation);
-            let way = case.on_the_way(place, &searched);
-            if fits.is_empty() && (!way.is_empty() || std::ptr::eq(model, family.sites[0])) {
-                fits = explain(&family, &way);
-            }
+        let way = |family: &Family<'_, '_, '_>, searched: &mut BTreeSet<String>| {
+            let (case, place) = (&family.cases[family.model.case], family.model.equation);
+            let way = case.on_the_way(place, searched);
             searched.extend(way.iter().map(|&place| case.graph.equations[place].family.clone()));
+            way
+        };
+        let mut fits = explain(&family, &way(&family, &mut searched));
+        // What the smallest case does not explain, a tensor that it lacks may.
+        family.model = family.longest();
+        let more = way(&family, &mut searched);
+        if fits.is_empty() && !more.is_empty() {
+            fits = explain(&family, &more);
         }
         let (key, mut finding) = describe(&family, &fits);
         let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);

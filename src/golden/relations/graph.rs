@@ -528,7 +528,7 @@ impl Builder<'_> {
         let place = |groups: &[Group], k: usize| {
             groups.iter().position(|group| group.kind == "gru" && group.part == k.to_string())
         };
-        let layers = (0..).take_while(|&k| place(groups, k).is_some()).count();
+        let layers = groups.iter().filter(|group| group.kind == "gru").count();
         for k in 0..if layers > 1 { layers } else { 0 } {
             for (layer, ..) in Layer::ALL {
                 let (Some(own), Some(other)) = (place(groups, k), place(groups, layer.of(k, layers))) else { continue };

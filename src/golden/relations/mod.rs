@@ -6,7 +6,7 @@
 //! | `graph`, `pictures` | which relations a case has, and which tensor each of their leaves is |
 //! | `evaluate`, `values` | what a relation gives, on the backend's own values |
 //! | `local` | which relations do not hold |
-//! | `edits`, `changed`, `places` | single changes of a relation, what they give, and where they may hold |
+//! | `factors`, `edits`, `changed`, `results`, `places` | single changes of a relation, what they give, and where they may hold |
 //! | `family`, `parts`, `identify`, `sources`, `search` | the cheapest change that gives the backend's values in all cases |
 //! | `simulate`, [`planted`] | a whole case computed by its relations, forward and backward, with known mistakes |
 //! | [`findings`] | the explanation of a red check |
@@ -16,6 +16,7 @@ mod edits;
 mod elsewhere;
 mod equations;
 mod evaluate;
+mod factors;
 mod family;
 pub(crate) mod findings;
 mod graph;
@@ -26,6 +27,7 @@ mod parts;
 mod pictures;
 mod places;
 pub(crate) mod planted;
+mod results;
 mod search;
 mod simulate;
 mod sources;

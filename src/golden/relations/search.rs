@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::edits::{Candidates, Edit, Whole, constants, edits, everywhere, filled, in_places};
+use super::edits::{Edit, Whole, constants, edits, everywhere, filled, in_places};
+use super::factors::Candidates;
 use super::family::{Family, Fit};
 use super::graph::{Equation, GIVEN, STATES, View};
 use super::identify;
