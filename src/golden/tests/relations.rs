@@ -305,6 +305,26 @@ fn other_layers_and_other_layouts_are_named() {
     assert_eq!(z.says, ["reads c.z[b,t,k] as if its blocks lay unit by unit, interleaved"]);
 }
 
+/// The matrix that a product was computed with has the same numbers at other places.
+#[test]
+fn the_effective_matrix_of_a_product_is_read_off() {
+    let linear = spoiled(Program::Linear, |case, found| {
+        let [dy, w] = [&case.inputs["in.d_y"], &case.inputs["param.img_enc.fc.weight"]];
+        let (outputs, inputs) = (w.shape()[0], w.shape()[1]);
+        let numbers: Vec<f64> = w.iter().copied().collect();
+        // Every fifth number.
+        let misread = |o: usize, i: usize| numbers[(o * inputs + i) * 5 % numbers.len()];
+        let sum = |at: IxDyn| (0..outputs).map(|o| dy[[at[0], o]] * misread(o, at[1])).sum::<f64>();
+        rows(found, "grad.in.x", |d| ArrayD::from_shape_fn(d.raw_dim(), sum));
+    });
+    let numbers = "at [0, 1] the number at [1, 2], at [1, 1] the number at [0, 2], at [0, 2] the number at [1, 1], \
+        at [1, 2] the number at [0, 1]";
+    assert_eq!(
+        linear[0].says,
+        [format!("multiplies with a matrix W[o,i] that has {numbers} (read off in linear-small)")]
+    );
+}
+
 /// A bound on summands, an epsilon, a further factor, the larger of two terms.
 #[test]
 fn bounds_epsilons_and_further_factors_are_read_off() {
