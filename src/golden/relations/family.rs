@@ -115,6 +115,12 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
 
     /// Where a change holds that gives every wrong element: none, if it does not; several if they cannot be parted.
     pub(super) fn test(&self, edit: &Edit) -> Vec<Fit> {
+        // One number of a tensor agrees with any change that has a number or a place.
+        if let [(s, _)] = self.wrong[..]
+            && self.sites[s].right.len() > 1
+        {
+            return Vec::new();
+        }
         let mut places = self.places_of(edit).unwrap_or_default();
         // A few numbers agree with many changes at many places; where they are lost, the index says enough.
         if self.wrong.len() < FOR_A_PLACE {

@@ -308,8 +308,8 @@ pub(super) fn weights(family: &Family<'_, '_, '_>) -> Option<Fit> {
     family.sites.iter().filter(|site| site.broken() && !site.exact).find_map(|site| {
         let case = &family.cases[site.case];
         let relation = &case.graph.equations[site.equation].relation;
-        let sums = (0..relation.terms.len()).find_map(|term| Sum::of(case, site, relation, term)?.weights());
-        let says = sums.or_else(|| scattered(case, site, relation).iter().find_map(Sum::weights))?;
+        let sums = (0..relation.terms.len()).find_map(|term| Sum::say(&[Sum::of(case, site, relation, term)?]));
+        let says = sums.or_else(|| Sum::say(&scattered(case, site, relation)))?;
         let says = format!("{says} (read off in {})", case.golden.entry.id);
         Some(Fit::read_off(4.0, says))
     })
@@ -356,24 +356,31 @@ impl Sum {
         Some(Self { letters, indices, rows })
     }
 
-    /// What is said of the weights; none if they cannot be read off, are no plain numbers, or are all 1.
-    fn weights(&self) -> Option<String> {
+    /// The weights; none if they cannot be read off, or are no plain numbers.
+    fn weights(&self) -> Option<Vec<f64>> {
         let weights: Vec<f64> = solve(&self.rows)?.into_iter().map(plain).collect();
         let is = |weight: f64, of: f64| (weight - of).abs() < PLAIN;
         let halves = weights.iter().all(|&weight| is(weight, (2.0 * weight).round() / 2.0));
         let sum = |row: &[f64]| row.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
         // Half of each has to show.
         let shows = (0..weights.len()).all(|k| self.rows.iter().any(|(row, _)| row[k].abs() > 8.0));
-        if !shows || !halves || !self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0) {
-            return None;
-        }
+        let fits = self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0);
+        (shows && halves && fits).then_some(weights)
+    }
+
+    /// What is said of the weights of all of some sums; none if one of them cannot be read off, or if all are 1.
+    fn say(sums: &[Self]) -> Option<String> {
+        let is = |weight: f64, of: f64| (weight - of).abs() < PLAIN;
+        let weights: Vec<Vec<f64>> = sums.iter().map(Self::weights).collect::<Option<_>>()?;
+        let weights = weights.concat();
+        let indices = || sums.iter().flat_map(|sum| &sum.indices);
         let mut kinds: Vec<f64> = weights.iter().copied().filter(|&weight| !is(weight, 1.0)).collect();
         kinds.sort_by(f64::total_cmp);
         kinds.dedup_by(|a, b| is(*a, *b));
         let list = |all: &[String]| if all.len() == 1 { all.concat() } else { format!("({})", all.join(", ")) };
-        let letters = list(&self.letters.iter().map(char::to_string).collect::<Vec<_>>());
+        let letters = list(&sums.first()?.letters.iter().map(char::to_string).collect::<Vec<_>>());
         let part = |&kind: &f64| {
-            let which = weights.iter().zip(&self.indices).filter(|(weight, _)| is(**weight, kind));
+            let which = weights.iter().zip(indices()).filter(|(weight, _)| is(**weight, kind));
             let which: Vec<String> =
                 which.map(|(_, index)| list(&index.iter().map(ToString::to_string).collect::<Vec<_>>())).collect();
             let more = which.len().saturating_sub(SHOWN);
@@ -414,7 +421,9 @@ fn scattered(case: &Case<'_>, site: &Site, relation: &Relation) -> Vec<Sum> {
             Sum { letters: letters.clone(), indices: here.into_iter().map(|(_, at)| at).collect(), rows }
         };
         let plain = relation.terms.len() == 1 && letters.len() == 2;
-        plain.then(|| rows.into_iter().map(sum).filter(|sum| (1..=MOST_WEIGHTS).contains(&sum.indices.len())).collect())
+        let sums: Vec<Sum> = rows.into_iter().map(sum).collect();
+        let few = sums.iter().all(|sum| (1..=MOST_WEIGHTS).contains(&sum.indices.len()));
+        (plain && few).then_some(sums)
     };
     all().unwrap_or_default()
 }
