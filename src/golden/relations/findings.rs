@@ -204,10 +204,10 @@ fn joined_findings(
             cases.par_iter_mut().for_each(|case| edit.take(case));
             *all = all_sites(cases, reports);
             let left = broken(cases, all);
-            let (open, mended): (Vec<Broken>, Vec<Broken>) =
+            let (open, explained): (Vec<Broken>, Vec<Broken>) =
                 joined.into_iter().partition(|other| left.iter().any(|left| left.family == other.family));
             joined = open;
-            finding.also.extend(mended.into_iter().map(|other| other.tensor));
+            finding.also.extend(explained.into_iter().map(|other| other.tensor));
         } else if finding.says.is_empty() {
             refuted.extend(searched);
             if !next.backward {

@@ -476,15 +476,6 @@ impl Builder<'_> {
             }
             leaves.push(if given { ("h0", "in.h0".into(), View::Layer(k)) } else { ("h0", "h0".into(), View::Whole) });
             leaves.extend(weights(k));
-            if k > 0 {
-                let first = [
-                    ("first.W_ih", "weight_ih"),
-                    ("first.W_hh", "weight_hh"),
-                    ("first.b_ih", "bias_ih"),
-                    ("first.b_hh", "bias_hh"),
-                ];
-                leaves.extend(first.map(|(short, part)| (short, format!("param.{}", rnn(part, 0)), View::Whole)));
-            }
             self.viewed("gru", &k.to_string(), text::GRU, &leaves);
         }
         let top = format!("mid.l{}.h", layers - 1);

@@ -165,7 +165,8 @@ impl Product<'_, '_> {
                 let mut near: Vec<(f64, Vec<usize>)> =
                     matrix.indexed_iter().map(|(at, y)| ((x - y).abs(), at.slice().to_vec())).collect();
                 near.push((x.abs(), Vec::new()));
-                near.sort_by(|a, b| a.0.total_cmp(&b.0));
+                // The nearest two come first.
+                near.select_nth_unstable_by(1, |a, b| a.0.total_cmp(&b.0));
                 let is_sure = near[0].0 * NEARER < near[1].0 && near[0].0 < 1e-2 * largest;
                 if !is_sure {
                     return None;
