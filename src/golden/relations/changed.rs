@@ -2,9 +2,10 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::edits::{Edit, Only, Summands, Weight, Whole};
+use super::edit::{Edit, Only, Summands, Weight, Whole};
 use super::elsewhere::units;
 use super::evaluate::{Lettered, Weights};
+use super::factors::parameter;
 use super::simulate::Other;
 use super::values::Case;
 
@@ -125,7 +126,16 @@ fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered>
             let values = ArrayD::from_shape_fn(IxDyn(&[size, size]), |at| f64::from(u8::from(counts(&at))));
             Some(Lettered { letters: vec![letter, another], values })
         }
-        Summands::Vectors | Summands::Matrices | Summands::LastTensor | Summands::Element(_) => {
+        Summands::Scaled(letter, power) => {
+            let factor = power.of(case.size_of(place, letter)?);
+            Some(Lettered { letters: Vec::new(), values: ArrayD::from_elem(IxDyn(&[]), factor) })
+        }
+        Summands::Vectors
+        | Summands::Matrices
+        | Summands::LastTensor
+        | Summands::Smaller(_)
+        | Summands::Parameter(_)
+        | Summands::Element(_) => {
             let parts = &case.graph.concatenated;
             let mut values = Vec::new();
             for (k, (tensor, _)) in parts.iter().enumerate() {
@@ -140,6 +150,8 @@ fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered>
                 let is = match summands {
                     Summands::Vectors => axes < 2,
                     Summands::Matrices => axes > 1,
+                    Summands::Smaller(n) => numbers < *n,
+                    Summands::Parameter(name) => parameter(tensor) == name,
                     _ => k + 1 == parts.len(),
                 };
                 values.extend(std::iter::repeat_n(either(is), numbers));
@@ -172,6 +184,7 @@ fn weight_of_tokens(case: &Case<'_>, summands: &Summands, either: &dyn Fn(bool) 
                 at.1 + 1 == length && test.is_none_or(|test| test.holds(length, length + 1))
             }
             Summands::Overwritten(among) => tokens().any(|other| among.is_lost(at, other) && same(at, other)),
+            Summands::FullSteps => lengths.iter().all(|&length| at.1 < length),
             Summands::SameAsBefore => at.1 > 0 && same(at, (at.0, at.1 - 1)),
             Summands::NotFirstOccurrence => tokens().any(|other| other < at && same(at, other)),
             _ => true,

@@ -1,391 +1,14 @@
-//! What a backend may compute in the place of a relation: single changes of it, each with a cost.
+//! The list of single changes of a relation, each with a cost.
 
+use super::edit::{Along, Among, Edit, Masked, Operation, Power, Summands, Weight, Whole};
 use super::elsewhere::{Order, Pair, Token};
 use super::factors::{Candidates, MASKS, ORDERS, ROUNDINGS, moves, of_factor};
 use super::language::{At, Axis, Factor, Function, GATES, Layer, Relation, Term};
 use super::places::Test;
-use crate::golden::arithmetic::Rounding;
-
-/// Which summands of a term count 0 times or twice.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Summands {
-    Index(char, Test),
-    /// The number of a token in some order.
-    Token(Order, Test),
-    /// The place within a parameter.
-    Element(Test),
-    /// Each row's own last token, of rows of any length, or of odd or even ones.
-    LastToken(Option<Test>),
-    /// All but the last occurrence of a word among some tokens.
-    Overwritten(Among),
-    /// All but the first.
-    NotFirstOccurrence,
-    /// A token with the same word before it.
-    SameAsBefore,
-    /// Gradients of parameters that are vectors, or matrices.
-    Vectors,
-    Matrices,
-    LastTensor,
-    /// Divided by how often a word occurs.
-    Averaged,
-    /// At or beyond the size of another letter.
-    Beyond(char, char),
-    /// A letter of the summands against one of the result: of 3H rows of a GRU, their units.
-    Pair(char, char, Pair),
-    /// So often as a size has parts of this many, the last one whole or not.
-    PerPart(char, usize),
-    /// The last one as often as a size lacks to a multiple of this, and once; or the first ones once more.
-    PaddedWithLast(char, usize),
-    PaddedWithFirst(char, usize),
-    /// The sums of all places of a letter in a group of this many in one, or of all places up to each; the second
-    /// letter is that of the summands.
-    Shared(char, char, usize),
-    UpTo(char, char),
-    /// Where a factor is less than a bound.
-    Less(Box<Factor>, f64),
-}
-
-/// Among which tokens one overwrites another of the same word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Among {
-    All,
-    Row,
-    Step,
-    /// So many tokens of a row.
-    Group(usize),
-    /// Those of other rows: a row adds up its own.
-    OtherRows,
-}
-
-impl Among {
-    fn all() -> impl Iterator<Item = (Self, f64, String)> {
-        let groups = [2, 4, 8, 16, 32].map(|n| (Self::Group(n), 1.5, format!("within {n} tokens of a row")));
-        let others = [
-            (Self::All, 1.2, "it overwrites instead of adding"),
-            (Self::Row, 1.3, "within a row"),
-            (Self::Step, 1.3, "within a step"),
-            (Self::OtherRows, 1.3, "of each word's last row, which overwrites the rows before"),
-        ];
-        others.map(|(among, cost, text)| (among, cost, text.to_owned())).into_iter().chain(groups)
-    }
-
-    /// Whether the second of two tokens of a word overwrites the first.
-    pub(super) fn is_lost(self, (b, t): (usize, usize), later: (usize, usize)) -> bool {
-        let same_row = later.0 == b && later.1 > t;
-        match self {
-            Self::All => later > (b, t),
-            Self::Row => same_row,
-            Self::Step => later.1 == t && later.0 > b,
-            Self::Group(n) => same_row && later.1 / n == t / n,
-            Self::OtherRows => later.0 > b,
-        }
-    }
-}
 
 /// What a letter is called where it runs over the places whose sums are added up.
 fn another(letter: char) -> char {
     letter.to_ascii_uppercase()
-}
-
-/// The weight of the summands of a term.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Weight {
-    /// The term's place.
-    pub term: usize,
-    pub summands: Summands,
-    /// The weight of these, and that of all others.
-    pub inside: f64,
-    pub outside: f64,
-}
-
-/// A factor from the sizes of the case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Power {
-    Times,
-    Over,
-    TimesRoot,
-    OverRoot,
-}
-
-/// What happens to the whole result.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Whole {
-    Kept,
-    Constant(f64),
-    Scaled(char, Power),
-    /// Kept in a format of 16 bits, a few roundings from the right value.
-    Stored(Rounding),
-    /// Cut off below and above.
-    Between(f64, f64),
-    /// Times a number between these.
-    Times(f64, f64),
-    /// Read at another place along a letter.
-    Moved(char, At),
-    /// Read at another token.
-    OfToken(Token),
-    Transposed,
-    /// Each row divided by its norm.
-    Normalised,
-    /// Rows of a larger norm scaled down to this.
-    AtMostNorm(f64),
-    /// Its function of the sums of so many summands, added up; or of each half.
-    PerPart(usize),
-    PerHalf,
-    /// The results of all places before, in steps of this many, in it too.
-    UpTo(Along, usize),
-    /// Times, plus or minus a leaf of the same shape.
-    With(Operation, Factor),
-    /// The three blocks of a gate lie unit by unit.
-    Interleaved,
-    /// Of an argmax: that of the scores, of all or of the negatives alone, and −1 if what it finds does not count.
-    MaskedAfterwards(bool),
-    /// An index modulo this.
-    Modulo(usize),
-    /// Kept in a signed integer of 8 bits, which wraps around; or kept with the other sign.
-    SignedByte,
-    NegatedSignedByte,
-    /// The sum is rounded after so many summands; or the sums of so many are, before they are added up.
-    Accumulated(Rounding, usize),
-    Partial(Rounding, usize),
-    /// The blocks of the gates in another order.
-    Blocks([usize; 3]),
-    /// That of another layer.
-    OfLayer(Layer),
-    /// The results of each group of so many places of a letter added up, in all of them; or their mean.
-    Pooled(char, usize, bool),
-    /// Divided by the L2 norm of what each factor is at the summands.
-    OverNorms,
-    /// Divided by the number of pairs that count.
-    PerActive,
-    /// The larger of two terms in the place of their sum.
-    Larger(usize, usize),
-    /// Where an index is −1, for none, the last place gets 1.
-    LastForNone,
-    /// A function of the sum of each term that is one.
-    TermsThrough(Function),
-}
-
-/// Along a letter, or along tokens in an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Along {
-    Letter(char),
-    Tokens(Order),
-}
-
-/// What is done to a result afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    Times,
-    Plus,
-    Minus,
-}
-
-/// Where a change of a tensor that is not written holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Only {
-    /// In the block of a gate.
-    Block(usize),
-    Index(char, Test),
-}
-
-/// A change of a family's relation.
-#[derive(Clone, Debug)]
-pub(super) struct Edit {
-    pub family: String,
-    pub relation: Relation,
-    pub weights: Vec<Weight>,
-    pub whole: Whole,
-    /// Everywhere, if there is none.
-    pub only: Option<Only>,
-    /// Other families that are changed with it, and their relations.
-    pub also: Vec<(String, Relation)>,
-    /// The family is that of a written tensor which is computed again, with the change, where another one reads it.
-    pub again: bool,
-    pub cost: f64,
-    /// What the backend does, as the end of "`d.W_hh` …".
-    pub says: String,
-}
-
-/// The plain ones of some changes, in a block or at some steps or indices alone.
-pub(super) fn in_places(edits: &[Edit]) -> Vec<Edit> {
-    const PLAIN: f64 = 1.1;
-    const PLAIN_IN_A_BLOCK: f64 = 1.5;
-    let mut all = Vec::new();
-    for edit in edits.iter().filter(|edit| edit.whole == Whole::Kept && edit.cost <= PLAIN_IN_A_BLOCK) {
-        let letters = edit.relation.out.letters();
-        let mut places: Vec<(Only, f64, String)> = Vec::new();
-        let is_plain = edit.cost <= PLAIN && edit.weights.is_empty();
-        for letter in letters
-            .iter()
-            .copied()
-            .filter(|&letter| is_plain && edit.relation.out.through().next().is_none() && letter != 'j')
-        {
-            let ends = [8, 16, 32].into_iter().flat_map(|n| [Test::GroupEnd(n), Test::Multiple(n)]);
-            let steps = [Test::First, Test::NotFirst].into_iter().chain(ends);
-            let tails = [2, 4, 8, 16, 32].into_iter().flat_map(|n| [Test::Tail(n), Test::AnyTail(n), Test::From(n)]);
-            let tests: Vec<Test> = if matches!(letter, 't' | 's' | 'u') { steps.collect() } else { tails.collect() };
-            let of = |test: Test| {
-                (Only::Index(letter, test), 0.5 * test.cost(), format!("at {}", test.says(&letter.to_string())))
-            };
-            places.extend(tests.into_iter().map(of));
-        }
-        let stacked = letters.contains(&'j') && edit.relation.out.block.is_none();
-        places.extend((0..3).filter(|_| stacked).map(|k| (Only::Block(k), 0.5, format!("in block {}", GATES[k]))));
-        for (only, cost, text) in places {
-            let says = format!("{}, {text}", edit.says);
-            all.push(Edit { only: Some(only), cost: edit.cost + cost, says, ..edit.clone() });
-        }
-    }
-    all
-}
-
-/// One number in the place of every value. Where a function is flat many changes give it: the number alone is sure.
-pub(super) fn constants(family: &str, relation: &Relation) -> Vec<Edit> {
-    let constant = |(value, cost): (f64, f64)| {
-        let mut edit = Edit::none(family, relation, cost);
-        edit.relation.terms = vec![Term { coefficient: value, factors: Vec::new() }];
-        (edit.relation.function, edit.relation.argmax) = (Function::Identity, false);
-        edit.says = format!("is {value} everywhere");
-        edit
-    };
-    let flat = relation.function == Function::AtMostOne;
-    [(0.0, 1.4), (1.0, if flat { 0.7 } else { 1.4 })].map(constant).into()
-}
-
-/// What does not count as a negative is filled with a number, and counts like the others.
-pub(super) fn filled(relations: &[(String, Relation)]) -> Vec<Edit> {
-    let wrong = |function: Function| -> Factor {
-        let axes = ['i', 'j'].map(|letter| Axis { letter, at: At::Shift(0) });
-        Factor { function, ..Factor::named("wrong", None, axes.into()) }
-    };
-    let reads = |relation: &Relation| relation.leaves().any(|leaf| leaf == "wrong");
-    let mut all = Vec::new();
-    for (place, (_, relation)) in relations.iter().enumerate().skip(1) {
-        let of_pairs = |term: &Term| ['i', 'j'].iter().all(|letter| term.letters().contains(letter));
-        // All of it, or its score alone, as in a hinge.
-        let scores = relation.terms.iter().filter(|term| of_pairs(term)).count();
-        let ways = [relation.function == Function::Identity, scores == 1 && relation.terms.len() > 1];
-        if relation.out.letters() != ['i', 'j']
-            || relation.argmax
-            || reads(relation)
-            || !relations.iter().any(|(_, relation)| reads(relation))
-        {
-            continue;
-        }
-        for (whole, value) in [(true, 0.0), (true, -1.0), (false, 0.0), (false, -1.0)] {
-            if !ways[usize::from(!whole)] {
-                continue;
-            }
-            let mut changed = relations.to_vec();
-            for term in changed.iter_mut().flat_map(|(_, relation)| &mut relation.terms) {
-                term.factors.retain(|factor| factor.leaf != "wrong");
-            }
-            let own = &mut changed[place].1;
-            for term in own.terms.iter_mut().filter(|term| whole || of_pairs(term)) {
-                term.factors.push(wrong(Function::Identity));
-            }
-            own.terms.push(Term { coefficient: value, factors: vec![wrong(Function::Complement)] });
-            let (family, first) = changed.remove(0);
-            let score = relation.terms.iter().find(|term| of_pairs(term)).filter(|_| !whole);
-            let what = score.map_or_else(|| relation.out.to_string(), ToString::to_string);
-            let says =
-                format!("takes {value} for {what} where a pair does not count, and then counts it like the others");
-            all.push(Edit { also: changed, says, ..Edit::none(&family, &first, 1.4) });
-        }
-    }
-    all
-}
-
-/// A leaf that several relations read is another one, or a function of it, in all of them: it is overwritten.
-/// Of numbers alone, if asked for.
-pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidates, numbers: bool) -> Vec<Edit> {
-    let factors = || relations.iter().flat_map(|(_, relation)| &relation.terms).flat_map(|term| &term.factors);
-    let mut leaves: Vec<&Factor> = Vec::new();
-    for factor in factors() {
-        let same = |other: &&Factor| other.leaf == factor.leaf && other.block == factor.block;
-        if factors().filter(same).count() > 1 && !leaves.iter().any(same) && (factor.axes.is_empty() || !numbers) {
-            leaves.push(factor);
-        }
-    }
-    let mut all = Vec::new();
-    for leaf in leaves {
-        let plain = Factor { function: Function::Identity, ..leaf.clone() };
-        let mut without = relations.to_vec();
-        let same = |factor: &Factor| factor.leaf == leaf.leaf && factor.block == leaf.block;
-        for (_, relation) in &mut without {
-            relation.terms.retain(|term| !term.factors.iter().any(same));
-        }
-        let (family, relation) = without.remove(0);
-        let says = format!("does not use {plain}");
-        all.push(Edit { also: without, says, ..Edit::none(&family, &relation, 1.1) });
-        let mut others: Vec<(f64, Factor)> =
-            [Function::Abs, Function::Relu].map(|function| (1.4, Factor { function, ..plain.clone() })).into();
-        for (name, block, axes) in candidates.names.iter().filter(|(name, ..)| !MASKS.contains(&name.as_str())) {
-            if *axes == leaf.axes.len()
-                && (name, block) != (&leaf.leaf, &leaf.block)
-                && *name != relations[0].1.out.leaf
-            {
-                others.push((1.5, Factor { leaf: name.clone(), block: *block, ..plain.clone() }));
-            }
-        }
-        if leaf.axes.is_empty() {
-            let mut also = relations.to_vec();
-            let factors =
-                also.iter_mut().flat_map(|(_, relation)| &mut relation.terms).flat_map(|term| &mut term.factors);
-            for factor in factors.filter(|factor| same(factor)) {
-                factor.function = match factor.function {
-                    Function::Identity => Function::Inverse,
-                    Function::Inverse => Function::Identity,
-                    other => other,
-                };
-            }
-            let (family, relation) = also.remove(0);
-            let says = format!("takes {plain} for its inverse wherever it reads it");
-            all.push(Edit { also, says, ..Edit::none(&family, &relation, 1.1) });
-        }
-        for (cost, into) in others {
-            let replaced = |factor: &mut Factor| {
-                if factor.leaf == leaf.leaf && factor.block == leaf.block {
-                    (factor.leaf, factor.block) = (into.leaf.clone(), into.block);
-                    if factor.function == Function::Identity {
-                        factor.function = into.function;
-                    }
-                }
-            };
-            let change = |(family, relation): &(String, Relation)| {
-                let mut relation = relation.clone();
-                relation.terms.iter_mut().flat_map(|term| &mut term.factors).for_each(replaced);
-                (family.clone(), relation)
-            };
-            let mut also: Vec<(String, Relation)> = relations.iter().map(change).collect();
-            let (family, relation) = also.remove(0);
-            let says = format!("takes {into} for {plain} wherever it reads it: it may be overwritten");
-            all.push(Edit { also, says, ..Edit::none(&family, &relation, cost) });
-        }
-    }
-    all
-}
-
-impl Edit {
-    /// No change yet.
-    pub(super) fn none(family: &str, relation: &Relation, cost: f64) -> Self {
-        Self {
-            family: family.into(),
-            relation: relation.clone(),
-            weights: Vec::new(),
-            whole: Whole::Kept,
-            only: None,
-            also: Vec::new(),
-            again: false,
-            cost,
-            says: String::new(),
-        }
-    }
-
-    /// Some summands of a term count so often.
-    pub(super) fn weigh(&mut self, term: usize, summands: Summands, inside: f64) {
-        self.weights.push(Weight { term, summands, inside, outside: 1.0 });
-    }
 }
 
 /// The changes of a relation, as they are found.
@@ -480,6 +103,10 @@ impl List<'_> {
             for (layer, _, name) in Layer::ALL {
                 self.push(1.3, format!("is that of {name}"), |edit| edit.whole = Whole::OfLayer(layer));
             }
+            for (above, name) in [(true, "above"), (false, "below")] {
+                let says = format!("has in it those of all layers {name}: it is not cleared");
+                self.push(1.3, says, |edit| edit.whole = Whole::WithLayers(above));
+            }
         }
     }
 
@@ -490,15 +117,17 @@ impl List<'_> {
         let same =
             ["loss", "max", "sum", "hardest", "semi-hard", "log-sum-exp"].iter().any(|kind| family.starts_with(kind));
         for &letter in candidates.sizes.iter().filter(|&&letter| !same || letter == 'i') {
-            for (power, text, cost) in [
-                (Power::Over, "is divided by", 1.3),
-                (Power::Times, "is multiplied by", 1.3),
-                (Power::OverRoot, "is divided by the root of", 1.4),
-                (Power::TimesRoot, "is multiplied by the root of", 1.4),
-            ] {
-                self.push(cost, format!("{text} {}", size_name(&family, letter)), |edit| {
-                    edit.whole = Whole::Scaled(letter, power);
-                });
+            for (power, text, cost) in Power::ALL {
+                let size = size_name(&family, letter);
+                self.push(cost, format!("is {text} {size}"), |edit| edit.whole = Whole::Scaled(letter, power));
+                // The result of a sum that is not written, or one of several terms.
+                let many = relation.terms.len() > 1;
+                for i in (0..relation.terms.len()).filter(|_| many || relation.function == Function::Identity) {
+                    let term = &relation.terms[i];
+                    let says =
+                        if many { format!("has the term {term} {text} {size}") } else { format!("is {text} {size}") };
+                    self.push(cost + 0.1, says, |edit| edit.weigh(i, Summands::Scaled(letter, power), 1.0));
+                }
             }
         }
         for (place, &letter) in own.iter().enumerate() {
@@ -534,18 +163,25 @@ impl List<'_> {
             }
         }
         if relation.argmax && relation.leaves().any(|leaf| leaf.starts_with("cost_")) {
-            for (negatives, of) in [(false, "all scores"), (true, "the scores of all negatives")] {
+            for (among, of) in [
+                (Masked::All, "all scores"),
+                (Masked::Negatives, "the scores of all negatives"),
+                (Masked::Filled, "the scores with 0 for pairs that do not count"),
+            ] {
                 let says = format!("is the place of the largest of {of}, or −1 if that pair does not count");
-                self.push(1.2, says, |edit| edit.whole = Whole::MaskedAfterwards(negatives));
+                self.push(1.2, says, |edit| edit.whole = Whole::MaskedAfterwards(among));
             }
         }
         if relation.argmax {
+            self.push(1.0, "counts from 1, with 0 for none".into(), |edit| edit.whole = Whole::Plus(1.0));
             for n in [8, 16, 32, 64, 128] {
                 self.push(1.2, format!("is the index modulo {n}"), |edit| edit.whole = Whole::Modulo(n));
             }
         }
         if relation.out.axes.len() == 2 {
             self.push(1.1, "is transposed".into(), |edit| edit.whole = Whole::Transposed);
+            let says = "has the numbers of its transpose, as they lie in memory";
+            self.push(1.2, says.into(), |edit| edit.whole = Whole::OfTranspose);
             self.push(1.2, "has its rows divided by their L2 norm".into(), |edit| edit.whole = Whole::Normalised);
         }
         if relation.out.axes.len() > 1 && !relation.argmax {
@@ -593,6 +229,11 @@ impl List<'_> {
             for n in [1, 2, 4, 8, 16, 32] {
                 let says = format!("has in it the results of {place} − {n}, {place} − {}, …: it is not cleared", 2 * n);
                 self.push(1.4, says, |edit| edit.whole = Whole::UpTo(along, n));
+                if let Along::Letter(letter) = along {
+                    let says =
+                        format!("has in it the results of {place} + {n}, {place} + {}, …: it is not cleared", 2 * n);
+                    self.push(1.4, says, |edit| edit.whole = Whole::Onwards(letter, n));
+                }
             }
         }
     }
@@ -640,7 +281,7 @@ impl List<'_> {
             self.push(1.2, says.into(), |edit| edit.whole = Whole::LastForNone);
         }
         if relation.leaves().any(|leaf| leaf.starts_with("active_")) {
-            let says = "is divided by the number of pairs that count";
+            let says = "is divided by the number of terms that count";
             self.push(1.3, says.into(), |edit| edit.whole = Whole::PerActive);
         }
     }
@@ -741,6 +382,8 @@ impl List<'_> {
                 }
             }
         }
+        self.of_all_sums();
+        self.of_every_read();
         // The sum goes on from that of the place before.
         let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
         for letter in relation.out.letters().into_iter().filter(|_| sums && !relation.argmax) {
@@ -769,6 +412,77 @@ impl List<'_> {
                         edit.relation.terms.extend(earlier);
                     },
                 );
+            }
+        }
+    }
+
+    /// A leaf that is read several times is another one each time.
+    fn of_every_read(&mut self) {
+        let (relation, candidates) = (self.relation, self.candidates);
+        let factors = || relation.terms.iter().flat_map(|term| &term.factors);
+        let mut seen: Vec<&Factor> = Vec::new();
+        for leaf in factors() {
+            let same = |other: &Factor| (&other.leaf, other.block) == (&leaf.leaf, leaf.block);
+            if seen.iter().any(|seen| same(seen)) || factors().filter(|other| same(other)).count() < 2 {
+                continue;
+            }
+            seen.push(leaf);
+            for (name, block, axes) in &candidates.names {
+                if *axes != leaf.axes.len() || (name, block) == (&leaf.leaf, &leaf.block) || *name == relation.out.leaf
+                {
+                    continue;
+                }
+                self.push(1.4, format!("takes {name} for {} each time it reads it", leaf.leaf), |edit| {
+                    for factor in edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors) {
+                        if (&factor.leaf, factor.block) == (&leaf.leaf, leaf.block) {
+                            (factor.leaf, factor.block) = (name.clone(), *block);
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Summands that all sums lack, and a square of a sum for a sum of squares.
+    fn of_all_sums(&mut self) {
+        let relation = self.relation;
+        let sums: Vec<(usize, Vec<char>)> = (0..relation.terms.len())
+            .map(|i| (i, relation.summed(&relation.terms[i])))
+            .filter(|(_, summed)| !summed.is_empty())
+            .collect();
+        if let [(_, first), _, ..] = &sums[..] {
+            for &letter in first.iter().filter(|letter| sums.iter().all(|(_, summed)| summed.contains(letter))) {
+                for test in Test::fixed().chain([2, 4, 8, 16, 32, 64, 128, 256].map(Test::From)) {
+                    let says = format!("leaves out of every sum the summands with {}", test.says(&letter.to_string()));
+                    self.push(1.3 + 0.4 * test.cost(), says, |edit| {
+                        for (i, _) in &sums {
+                            edit.weigh(*i, Summands::Index(letter, test), 0.0);
+                        }
+                    });
+                }
+            }
+        }
+        if let ([term], [_]) = (&relation.terms[..], &sums[..])
+            && let [one, other] = &term.factors[..]
+            && one == other
+        {
+            for n in [2, 4, 8, 16, 32, usize::MAX] {
+                let says = if n == usize::MAX {
+                    format!("squares the sum of {one}, not each")
+                } else {
+                    format!("squares the sums of every {n} {one}, not each")
+                };
+                self.push(1.3, says, |edit| {
+                    edit.relation.terms[0].factors.truncate(1);
+                    edit.whole = Whole::SquaredParts(n);
+                });
+            }
+            if matches!(relation.function, Function::Root | Function::MinusRoot) {
+                self.push(1.3, format!("has the sum of {one} for the root of the sum of its squares"), |edit| {
+                    edit.relation.terms[0].factors.truncate(1);
+                    edit.relation.terms[0].coefficient = if relation.function == Function::Root { 1.0 } else { -1.0 };
+                    edit.relation.function = Function::Identity;
+                });
             }
         }
     }
@@ -810,6 +524,16 @@ impl List<'_> {
             ] {
                 self.push(1.2, format!("leaves out the gradients of {text}"), |edit| {
                     edit.weigh(i, summands, 0.0);
+                });
+            }
+            for name in &candidates.parameters {
+                self.push(1.3, format!("leaves out the gradient of {name}"), |edit| {
+                    edit.weigh(i, Summands::Parameter(name.clone()), 0.0);
+                });
+            }
+            for n in [2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 64, 128, 256, 512, 1024] {
+                self.push(1.5, format!("leaves out the gradients of parameters with fewer than {n} numbers"), |edit| {
+                    edit.weigh(i, Summands::Smaller(n), 0.0);
                 });
             }
             for n in [8, 16, 32, 64, 128, 256] {
@@ -913,7 +637,7 @@ impl List<'_> {
             for own in relation.out.letters() {
                 for pair in Pair::all() {
                     let says = pair.says(&letter.to_string(), &own.to_string());
-                    self.push(1.6, format!("leaves out the summands with {says}"), |edit| {
+                    self.push(1.8, format!("leaves out the summands with {says}"), |edit| {
                         edit.weigh(i, Summands::Pair(letter, own, pair), 0.0);
                     });
                 }
@@ -974,6 +698,10 @@ impl List<'_> {
                     edit.weigh(i, Summands::LastToken(test), 0.0);
                 });
             }
+            let says = "leaves out the tokens of steps in which not every row runs";
+            self.push(1.6, says.into(), |edit| {
+                edit.weights.push(Weight { term: i, summands: Summands::FullSteps, inside: 1.0, outside: 0.0 });
+            });
             self.push(1.6, "counts each row's last token twice".into(), |edit| {
                 edit.weigh(i, Summands::LastToken(None), 2.0);
             });

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, Axis as Dimension, Dimension as _, IxDyn, Slice};
 
 use super::elsewhere::by_falling_length;
-use super::language::{At, Axis, Factor, Initial, Reading, Relation};
+use super::language::{Argument, At, Axis, Factor, Function, Initial, Reading, Relation};
+use crate::golden::arithmetic::Rounding;
 
 /// What a group of equations reads: its leaves by their short names.
 pub(super) trait Leaves {
@@ -35,6 +36,8 @@ impl Axis {
     fn place(&self, size: usize, letter: &dyn Fn(char) -> Option<usize>, lengths: &[usize], sorted: &[usize]) -> isize {
         let own = letter(self.letter).unwrap_or(0);
         let runs = |length: usize| letter('t').is_none_or(|t| t < length);
+        let ran = |length: usize| letter('t').is_none_or(|t| t < length + 1);
+        let number = || lengths.iter().take(own).filter(|&&length| runs(length)).count();
         let last = |size: usize| size.cast_signed() - 1;
         let or_none = |place: Option<usize>| place.map_or(-1, usize::cast_signed);
         match &self.at {
@@ -49,7 +52,8 @@ impl Axis {
             At::Reversed => last(size) - own.cast_signed(),
             At::By(jump) => or_none(jump.of(own, size)),
             At::Running => or_none((0..lengths.len()).filter(|&row| runs(lengths[row])).nth(own)),
-            At::NumberOfRunning => lengths.iter().take(own).filter(|&&length| runs(length)).count().cast_signed(),
+            At::NumberOfRunning => number().cast_signed(),
+            At::SameNumberBefore => or_none((0..lengths.len()).filter(|&row| ran(lengths[row])).nth(number())),
             At::TiesReversed => {
                 let same = || sorted.iter().filter(|&&row| lengths.get(row) == lengths.get(own));
                 let rank = same().position(|&row| row == own);
@@ -73,8 +77,13 @@ impl Factor {
         if let Some(block) = self.block {
             let axis = x.ndim().checked_sub(1)?;
             let hidden = x.shape()[axis] / 3;
-            if let Reading::Padded(n) = self.reading {
-                let begin = block * hidden.next_multiple_of(n);
+            let begin = match self.reading {
+                Reading::Padded(n) => Some(block * hidden.next_multiple_of(n)),
+                // Before the first element is the last of the row before.
+                Reading::Offset(by) => (block * hidden).checked_add_signed(by),
+                _ => None,
+            };
+            if let Some(begin) = begin {
                 let mut shape = x.shape().to_vec();
                 shape[axis] = hidden;
                 return Some(ArrayD::from_shape_fn(IxDyn(&shape), |at| {
@@ -108,7 +117,7 @@ impl Factor {
         let [rows, columns] = *x.shape() else { return None };
         let flat: Vec<f64> = x.iter().copied().collect();
         let place = |row: usize, column: usize| match self.reading {
-            Reading::Own | Reading::Interleaved => row * columns + column,
+            Reading::Own | Reading::Interleaved | Reading::Offset(_) => row * columns + column,
             Reading::Exchanged => row + column * rows,
             Reading::BlocksTurned => (row / columns * columns + column) * columns + row % columns,
             Reading::RowsAsStride => (row * rows + column) % flat.len(),
@@ -131,7 +140,11 @@ impl Factor {
         let letters = self.letters();
         let plain = letters.len() == self.axes.len() && self.axes.iter().all(|axis| axis.at == At::Shift(0));
         let mut values = if plain { x } else { self.gather(&x, &letters, leaves)? };
-        values.mapv_inplace(|x| self.rounding.round(self.function.at(self.argument.at(x))));
+        let as_it_is =
+            (self.function, self.rounding, self.argument) == (Function::Identity, Rounding::Exact, Argument::KEPT);
+        if !as_it_is {
+            values.mapv_inplace(|x| self.rounding.round(self.function.at(self.argument.at(x))));
+        }
         Some(Lettered { letters, values })
     }
 
@@ -167,7 +180,11 @@ impl Factor {
             .any(|axis| matches!(axis.letter, 't' | 'u' | 's'))
             .then(|| {
                 let name = format!("{}0", self.leaf);
-                leaves.leaf(&if let Initial::Of(layer) = self.initial { layer.leaf(&name) } else { name })
+                leaves.leaf(&match self.initial {
+                    Initial::Of(layer) => layer.leaf(&name),
+                    Initial::BatchFirst => format!("batch_first.{name}"),
+                    _ => name,
+                })
             })
             .flatten();
         let below = (self.initial == Initial::LastBelow).then(|| leaves.leaf("x")).flatten();
@@ -219,7 +236,7 @@ impl Factor {
                         at.insert(1, length.saturating_sub(1));
                         below.as_ref().and_then(|below| below.get(IxDyn(&at))).copied().unwrap_or(0.0)
                     }
-                    (Initial::Given | Initial::Of(_), Some(initial)) => {
+                    (Initial::Given | Initial::Of(_) | Initial::BatchFirst, Some(initial)) => {
                         initial.get(IxDyn(&rest().collect::<Vec<_>>())).copied().unwrap_or(0.0)
                     }
                     _ => 0.0,
@@ -230,19 +247,31 @@ impl Factor {
     }
 }
 
-/// A factor, summed over the letters that neither the result nor another factor has.
-fn summed_alone<'a>(letters: &[char], factors: &'a [Lettered], k: usize) -> Cow<'a, Lettered> {
-    let mut factor = Cow::Borrowed(&factors[k]);
-    let is_used = |letter: &char| {
-        let mut others = factors.iter().enumerate().filter(|(other, _)| *other != k);
-        letters.contains(letter) || others.any(|(_, other)| other.letters.contains(letter))
+/// The factors, with those that share a letter which is summed over, and which no other factor has, in one: their sum
+/// over it. None if a letter has two sizes.
+fn summed_first<'a>(letters: &[char], factors: &'a [Lettered]) -> Option<Vec<Cow<'a, Lettered>>> {
+    let mut factors: Vec<Cow<'a, Lettered>> = factors.iter().map(Cow::Borrowed).collect();
+    let inner = |factors: &[Cow<'_, Lettered>]| {
+        let mut summed = factors.iter().flat_map(|factor| &factor.letters).filter(|letter| !letters.contains(letter));
+        summed.find(|letter| factors.iter().any(|factor| !factor.letters.contains(letter))).copied()
     };
-    while let Some(axis) = factor.letters.iter().position(|letter| !is_used(letter)).filter(|_| factors.len() > 1) {
-        let mut left = factor.letters.clone();
-        left.remove(axis);
-        factor = Cow::Owned(Lettered { letters: left, values: factor.values.sum_axis(Dimension(axis)) });
+    while let Some(letter) = inner(&factors) {
+        let (own, mut others): (Vec<_>, Vec<_>) =
+            factors.into_iter().partition(|factor| factor.letters.contains(&letter));
+        let mut kept: Vec<(char, usize)> = Vec::new();
+        for (&other, &size) in own.iter().flat_map(|factor| factor.letters.iter().zip(factor.values.shape())) {
+            if other != letter && kept.iter().all(|(known, _)| *known != other) {
+                kept.push((other, size));
+            }
+        }
+        let (kept, sizes): (Vec<char>, Vec<usize>) = kept.into_iter().unzip();
+        let mut sum = vec![0.0; sizes.iter().product()];
+        product(&kept, &sizes, 1.0, &own, &mut sum)?;
+        let values = ArrayD::from_shape_vec(IxDyn(&sizes), sum).ok()?;
+        others.push(Cow::Owned(Lettered { letters: kept, values }));
+        factors = others;
     }
-    factor
+    Some(factors)
 }
 
 /// Adds c · Σ Π factors to `sum`, which has these letters with these sizes: the sum is over all other letters. None if
@@ -254,9 +283,19 @@ pub(super) fn contract(
     factors: &[Lettered],
     sum: &mut [f64],
 ) -> Option<()> {
+    product(letters, sizes, coefficient, &summed_first(letters, factors)?, sum)
+}
+
+/// The same, over all places of all letters at once.
+fn product(
+    letters: &[char],
+    sizes: &[usize],
+    coefficient: f64,
+    factors: &[Cow<'_, Lettered>],
+    sum: &mut [f64],
+) -> Option<()> {
     let mut all: Vec<(char, usize)> = letters.iter().copied().zip(sizes.iter().copied()).collect();
-    let factors: Vec<Cow<'_, Lettered>> = (0..factors.len()).map(|k| summed_alone(letters, factors, k)).collect();
-    for factor in &factors {
+    for factor in factors {
         for (&letter, &size) in factor.letters.iter().zip(factor.values.shape()) {
             match all.iter().find(|(l, _)| *l == letter) {
                 Some(&(_, known)) if known != size => return None,

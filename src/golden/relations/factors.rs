@@ -1,12 +1,14 @@
 //! What may stand in the place of a factor: another function, another leaf, another place, another reading.
 
 use super::elsewhere::{Jump, Token};
-use super::language::{Argument, At, Axis, Factor, Function, Initial, Layer, Reading};
+use super::graph::{GIVEN, STATES, View};
+use super::language::{Argument, At, Axis, Factor, Function, Initial, Layer, Reading, STACKED};
 use super::places::plain_axes;
+use super::values::Case;
 use crate::golden::arithmetic::Rounding;
 
 /// Roundings, and how much more than a usual one a sentence with them costs.
-pub(super) const ROUNDINGS: [(Rounding, &str, f64); 23] = [
+pub(super) const ROUNDINGS: [(Rounding, &str, f64); 25] = [
     (Rounding::Bf16, "bf16", 0.0),
     (Rounding::F16, "f16", 0.0),
     (Rounding::Tf32, "TF32", 0.0),
@@ -25,6 +27,8 @@ pub(super) const ROUNDINGS: [(Rounding, &str, f64); 23] = [
     (Rounding::Fixed(4096), "multiples of 1/4096", 0.3),
     (Rounding::Fixed(16384), "multiples of 1/16384", 0.3),
     (Rounding::Fixed(65536), "multiples of 1/65536", 0.3),
+    (Rounding::FixedTruncated(32), "multiples of 1/32 (cut off)", 0.3),
+    (Rounding::FixedTruncated(64), "multiples of 1/64 (cut off)", 0.3),
     (Rounding::FixedTruncated(256), "multiples of 1/256 (cut off)", 0.3),
     (Rounding::FixedTruncated(1024), "multiples of 1/1024 (cut off)", 0.3),
     (Rounding::FixedTruncated(4096), "multiples of 1/4096 (cut off)", 0.3),
@@ -52,14 +56,16 @@ const INDICES: [(&[&str], &[&str]); 2] = [
             "_modulo_256",
             "_in_bf16",
             "_in_bf16_cut_off",
+            "_in_f16",
+            "_in_f16_cut_off",
         ],
     ),
     (&["row", "column"], &["_dense", "_after", "_before", "_same", "_from_end", "_clamped", "_wrapped", "_late"]),
 ];
 
 /// Leaves that no tensor is overwritten with.
-pub(super) const MASKS: [&str; 9] =
-    ["eye", "every", "off_diagonal", "wrong", "before", "end", "padded_end", "one_before_end", "first"];
+pub(super) const MASKS: [&str; 10] =
+    ["eye", "every", "off_diagonal", "apart", "wrong", "before", "end", "padded_end", "one_before_end", "first"];
 
 /// Leaves that may stand in a relation: short names with the letters that they have there.
 pub(super) struct Candidates {
@@ -69,6 +75,59 @@ pub(super) struct Candidates {
     pub sizes: Vec<char>,
     /// Whether there are other layers.
     pub layers: bool,
+    /// The parameters whose gradients are clipped together.
+    pub parameters: Vec<String>,
+}
+
+/// The parameter that a gradient is by.
+pub(super) fn parameter(gradient: &str) -> &str {
+    gradient.trim_start_matches("in.").trim_start_matches("grad.")
+}
+
+impl Candidates {
+    /// Those of an equation: its own leaves, those that come before it, and what is given.
+    pub(super) fn of(case: &Case<'_>, place: usize) -> Self {
+        let equation = &case.graph.equations[place];
+        let group = &case.graph.groups[equation.group];
+        let made_later = |tensor: &str| {
+            let maker = case.graph.equations.iter().position(|other| other.tensor == tensor);
+            tensor == equation.tensor || maker.is_some_and(|maker| maker >= place)
+        };
+        let mut names: Vec<(String, Option<usize>, usize)> = Vec::new();
+        let own: Vec<&str> = equation.relation.leaves().collect();
+        let shorts = group.leaves.keys().map(String::as_str).chain(GIVEN);
+        for short in shorts {
+            let tensor = group.leaves.get(short).map_or(short, |leaf| leaf.tensor.as_str());
+            if names.iter().any(|(name, ..)| name == short)
+                || STATES.contains(&short)
+                || Layer::is_of_another(short)
+                || tensor == equation.tensor && equation.relation.out.block.is_none()
+                || (made_later(tensor) && !own.contains(&short))
+            {
+                continue;
+            }
+            let Some(values) = case.leaf(place, short) else { continue };
+            if STACKED.contains(&short) {
+                names.extend((0..3).map(|block| (short.to_owned(), Some(block), values.ndim())));
+            }
+            names.push((short.to_owned(), None, values.ndim()));
+        }
+        // What the other side has in their place.
+        if matches!(group.kind, "norm" | "abs" | "same" | "linear") {
+            let others = case.graph.groups.iter().filter(|other| other.kind == group.kind && other.part != group.part);
+            for leaf in others.flat_map(|other| other.leaves.values()).filter(|leaf| leaf.view == View::Whole) {
+                if let (false, Some(values)) = (made_later(&leaf.tensor), case.leaf(place, &leaf.tensor)) {
+                    names.push((leaf.tensor.clone(), None, values.ndim()));
+                }
+            }
+        }
+        Self {
+            names,
+            sizes: equation.relation.letters(),
+            layers: group.kind == "gru" && case.settings.num_layers > 1,
+            parameters: case.graph.concatenated.iter().map(|(tensor, _)| parameter(tensor).to_owned()).collect(),
+        }
+    }
 }
 
 /// Other places along a letter, in words.
@@ -98,6 +157,8 @@ pub(super) fn moves(letter: char) -> Vec<(At, String, f64)> {
     if letter == 'b' {
         all.push((At::Running, "the rows that still run, without gaps".into(), 1.4));
         all.push((At::NumberOfRunning, "the row's number among those that still run".into(), 1.4));
+        let says = "the row with the number, among those that ran a step before, that this one has now";
+        all.push((At::SameNumberBefore, says.into(), 1.4));
         all.push((At::TiesReversed, "the rows with those of one length in the opposite order".into(), 1.4));
         all.push((At::Sorted(1), "the rows sorted by falling length".into(), 1.2));
         all.push((At::Sorted(-1), "the row's rank by falling length".into(), 1.25));
@@ -168,10 +229,12 @@ fn of_leaf(factor: &Factor, candidates: &Candidates, change: &mut dyn FnMut(f64,
         }
         let into = Factor { leaf: name.clone(), block: *block, ..factor.clone() };
         let cost = if *name == factor.leaf { 1.1 } else { 1.3 };
-        if let Some(axis) = into.axes.iter().position(|axis| axis.letter == 't' && axis.at == At::Shift(0)) {
-            let mut before = into.clone();
-            before.axes[axis].at = At::Shift(-1);
-            change(cost + 0.3, format!("takes {before} for {factor}"), before);
+        // One step before it, or at the step itself in the place of one before.
+        let steps = into.axes.iter().position(|axis| axis.letter == 't');
+        if let Some((axis, At::Shift(own @ (0 | -1)))) = steps.map(|axis| (axis, &into.axes[axis].at)) {
+            let mut other = into.clone();
+            other.axes[axis].at = At::Shift(-1 - own);
+            change(cost + 0.3, format!("takes {other} for {factor}"), other);
         }
         change(cost, format!("takes {into} for {factor}"), into);
     }
@@ -279,6 +342,8 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
         if factor.leaf == "h" {
             let says = format!("takes the layer below's last state for the first {factor}");
             change(1.2, says, Factor { initial: Initial::LastBelow, ..factor.clone() });
+            let says = format!("takes the first {factor} from initial states read as [B, L, H], not [L, B, H]");
+            change(1.2, says, Factor { initial: Initial::BatchFirst, ..factor.clone() });
             for (layer, _, name) in Layer::ALL {
                 let of_layer = Factor { initial: Initial::Of(layer), ..factor.clone() };
                 change(1.2, format!("takes the initial state of {name} for the first {factor}"), of_layer);
@@ -316,6 +381,10 @@ fn of_reading(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
         }
     }
     if factor.block.is_some() {
+        for (by, way) in [(-1, "early"), (1, "late")] {
+            let says = format!("reads {factor} one element too {way}");
+            change(1.4, says, Factor { reading: Reading::Offset(by), ..factor.clone() });
+        }
         let interleaved = Factor { reading: Reading::Interleaved, ..factor.clone() };
         change(1.3, format!("reads {factor} as if its blocks lay unit by unit, interleaved"), interleaved);
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ndarray::ArrayD;
 
-use super::edits::{Edit, Summands, Whole};
+use super::edit::{Edit, Summands, Whole};
 use super::elsewhere::{Pair, Parts};
 use super::evaluate::Lettered;
 use super::language::{Factor, Function};
@@ -30,8 +30,16 @@ const MOST: usize = 200_000;
 
 /// Other groups are given too, with "or", if they cost at most this much more.
 const AS_GOOD: f64 = 0.25;
-/// The evidence for a test of an index.
+/// So many places are looked at, the cheapest ones.
+const PLACES: usize = 100;
+/// The evidence for a test of an index, and for one of a word or a length.
 const BITS_OF_A_PLACE: f64 = 5.0;
+const BITS_OF_A_TEST: f64 = 8.0;
+
+/// log2 of the number of ways to choose the wrong ones among all.
+fn ways(wrong: usize, right: usize) -> f64 {
+    (1..=wrong).map(|k| libm::log2((right + k) as f64 / k as f64)).sum()
+}
 
 /// An element: its site's place in the list of sites, and its own in the site.
 pub(super) type Element = (usize, usize);
@@ -119,6 +127,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if let [(s, _)] = self.wrong[..]
             && self.sites[s].right.len() > 1
         {
+            return Vec::new();
+        }
+        // What is 0 does not tell from which tensor before it that comes.
+        let own = &self.cases[self.model.case].graph.equations[self.model.equation].family;
+        if self.is_lost && edit.family != *own {
             return Vec::new();
         }
         let mut places = self.places_of(edit).unwrap_or_default();
@@ -253,16 +266,56 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                 }
             }
         }
-        let least = places.iter().map(Place::cost).fold(f64::INFINITY, f64::min);
+        places.sort_by(|a, b| a.cost().total_cmp(&b.cost()));
+        places.truncate(PLACES);
+        let Some(cheapest) = places.iter().position(|place| self.tells(place, others)) else { return Vec::new() };
+        let least = places[cheapest].cost();
         // Of groups of several sizes the data may not tell which.
         let is_as_good = |place: &Place| match place.0[..] {
             [Atom::Parts(_)] => place.cost() <= least + AS_GOOD,
             [Atom::Index(..)] => place.cost() <= least,
             _ => false,
         };
-        let cheapest = places.iter().position(|place| place.cost() <= least);
-        let keep = |(k, place)| (Some(k) == cheapest || is_as_good(&place)).then_some(place);
-        places.into_iter().enumerate().filter_map(keep).collect()
+        let keep = |(k, place): &(usize, Place)| {
+            *k == cheapest || (*k > cheapest && is_as_good(place) && self.tells(place, others))
+        };
+        places.into_iter().enumerate().filter(keep).map(|(_, place)| place).collect()
+    }
+
+    /// Whether each condition of a place is shown by enough different steps, rows, words or cases: those that are wrong,
+    /// and those that it excludes though the other conditions hold there.
+    fn tells(&self, place: &Place, others: &[Element]) -> bool {
+        place.0.iter().all(|atom| {
+            let (Atom::Index(_, test)
+            | Atom::Word(test)
+            | Atom::Length(test)
+            | Atom::Missing(test)
+            | Atom::After(test)
+            | Atom::Row(test)
+            | Atom::Running(test)) = atom
+            else {
+                return true;
+            };
+            let needed = match test {
+                Test::First | Test::NotFirst | Test::Last | Test::NotLast => return true,
+                Test::From(_) | Test::Below(_) | Test::Is(_) if matches!(atom, Atom::Index(..)) => return true,
+                Test::From(_) | Test::Below(_) => BITS_OF_A_PLACE,
+                // So many tests are tried that a few agree by chance.
+                _ if matches!(atom, Atom::Index(..) | Atom::Row(_) | Atom::Running(_)) && place.0.len() == 1 => {
+                    BITS_OF_A_PLACE
+                }
+                _ => BITS_OF_A_TEST,
+            };
+            let keys = |elements: &mut dyn Iterator<Item = &Element>| -> usize {
+                let key = |&(s, place): &Element| self.maps[s].key(atom, &self.maps[s].at(place));
+                elements.filter_map(key).collect::<BTreeSet<_>>().len()
+            };
+            let holds_else = |&&(s, at): &&Element| {
+                let at = self.maps[s].at(at);
+                place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
+            };
+            ways(keys(&mut self.wrong.iter()), keys(&mut others.iter().filter(holds_else))) >= needed
+        })
     }
 
     /// Whether enough different indices are wrong, and right, to show a test of an index: another test of as few would
@@ -278,10 +331,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                 elements.iter().filter_map(|&(s, place)| self.maps[s].index(&self.maps[s].at(place), *letter));
             indices.collect::<BTreeSet<_>>().len()
         };
-        let (wrong, right) = (distinct(&self.wrong), distinct(others));
-        // log2 of the number of ways to choose the wrong ones among all.
-        let ways: f64 = (1..=wrong).map(|k| libm::log2((right + k) as f64 / k as f64)).sum();
-        ways >= BITS_OF_A_PLACE
+        ways(distinct(&self.wrong), distinct(others)) >= BITS_OF_A_PLACE
     }
 
     /// The conditions that hold at all of some elements, at most 128.
@@ -293,12 +343,20 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             let indices =
                 || elements.iter().filter_map(|&(s, place)| self.maps[s].index(&self.maps[s].at(place), letter));
             let (least, most) = indices().fold((usize::MAX, 0), |(least, most), (k, _)| (least.min(k), most.max(k)));
-            let size = indices().map(|(_, size)| size).min().unwrap_or(0);
+            let sizes = || indices().map(|(_, size)| size);
+            let (size, widest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
             if least == most {
                 atoms.push(Atom::Index(letter, Test::Is(least)));
             }
             atoms.extend([Atom::Index(letter, Test::From(least)), Atom::Index(letter, Test::Below(most + 1))]);
-            atoms.push(Atom::Size(letter, size));
+            atoms.extend([Atom::Size(letter, size), Atom::Fewer(letter, widest + 1)]);
+        }
+        for &letter in map.sizes().keys() {
+            atoms.extend(
+                [2, 4, 8, 16, 32].into_iter().flat_map(|n| [true, false].map(|is| Atom::Divides(n, letter, is))),
+            );
+        }
+        for &letter in map.letters() {
             let others = map.sizes().keys().filter(|&&other| other != letter);
             atoms.extend(others.map(|&other| Atom::Beyond(letter, other)));
         }
@@ -321,6 +379,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if let (Some(least), Some(most)) = (lengths().min(), lengths().max()) {
             atoms.extend([Test::From(least), Test::Below(most + 1)].map(Atom::Length));
         }
+        let after = || elements.iter().filter_map(|&(s, place)| self.maps[s].after(&self.maps[s].at(place)));
+        atoms.extend(after().min().map(|least| Atom::After(Test::From(least))));
         for test in [Test::Odd, Test::Even] {
             atoms.extend([Atom::Length(test), Atom::Missing(test)]);
         }
@@ -388,8 +448,16 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             }
             let below = others.iter().copied().filter(|x| *x < least).fold(f64::NEG_INFINITY, f64::max);
             let above = others.iter().copied().filter(|x| *x > most).fold(f64::INFINITY, f64::min);
-            let between =
-                |below: f64, above: f64| if below < 0.0 && above >= 0.0 { 0.0 } else { f64::midpoint(below, above) };
+            let between = |below: f64, above: f64| {
+                if below == 0.0 {
+                    // More than 0.
+                    f64::MIN_POSITIVE
+                } else if below < 0.0 && above >= 0.0 {
+                    0.0
+                } else {
+                    f64::midpoint(below, above)
+                }
+            };
             let mut place = Vec::new();
             if below.is_finite() {
                 place.push(Atom::AtLeast(factor.clone(), between(below, least)));
@@ -413,6 +481,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if right.is_empty() {
             return Some(Place::default());
         }
-        if right.len() > MOST || self.wrong.len() < FOR_A_PLACE { None } else { self.places(&right).into_iter().next() }
+        if right.len() > MOST || self.wrong.len() < FOR_A_PLACE {
+            return None;
+        }
+        // A bound that parts the wrong from the right ones is rarely the reason.
+        let is_bound = |atom: &Atom| matches!(atom, Atom::Less(..) | Atom::AtLeast(..));
+        self.places(&right).into_iter().find(|place| !place.0.iter().any(is_bound))
     }
 }

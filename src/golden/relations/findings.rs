@@ -6,6 +6,7 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::edit::Edit;
 use super::family::{Family, Fit};
 use super::local::{Kind, Site, sites};
 use super::places::Place;
@@ -91,17 +92,20 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
     let mut all = all_sites(&cases, &reports);
     let (alone, joined): (Vec<Broken>, Vec<Broken>) =
         broken(&cases, &all).into_iter().partition(|broken| broken.before.is_empty());
-    let mut found: Vec<(Key, Finding)> = alone
+    let mut found: Vec<Found> = alone
         .par_iter()
         .filter_map(|broken| {
             let family = Family::new(&broken.family, &cases, &all)?;
-            Some(describe(&family, &explain(&family, &[])))
+            let fits = explain(&family, &[]);
+            let (key, finding) = describe(&family, &fits);
+            let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);
+            Some((key, finding, change))
         })
         .collect();
-    found.extend(joined_findings(&mut cases, &reports, &mut all, joined));
-    found.sort_by_key(|(key, _)| *key);
+    joined_findings(&mut cases, &reports, &mut all, joined, &mut found);
+    found.sort_by_key(|(key, ..)| *key);
     let mut findings: Vec<Finding> = Vec::new();
-    for (_, finding) in found {
+    for (_, finding, _) in found {
         // A leaf that is misread is misread wherever it is used.
         let same = findings.iter_mut().find(|known| {
             !finding.says.is_empty()
@@ -116,6 +120,9 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
     }
     findings
 }
+
+/// A finding, and the change that explains it everywhere.
+type Found = (Key, Finding, Option<Edit>);
 
 fn all_sites(cases: &[Case<'_>], reports: &[&CaseReport]) -> Vec<Site> {
     let of_case = |(place, (case, report)): (usize, (&Case<'_>, &&CaseReport))| sites(place, case, report);
@@ -160,10 +167,10 @@ fn joined_findings(
     reports: &[&CaseReport],
     all: &mut Vec<Site>,
     mut joined: Vec<Broken>,
-) -> Vec<(Key, Finding)> {
+    found: &mut Vec<Found>,
+) {
     // Forward before backward. Fewer tensors come into question for the first ones.
     joined.sort_by_key(|broken| (broken.backward, broken.before.len(), broken.place));
-    let mut found: Vec<(Key, Finding)> = Vec::new();
     let mut refuted: BTreeSet<String> = BTreeSet::new();
     // Forward relations without an explanation.
     let mut unexplained: Vec<(BTreeSet<String>, String)> = Vec::new();
@@ -171,11 +178,23 @@ fn joined_findings(
     while !joined.is_empty() {
         let next = joined.remove(0);
         let Some(mut family) = Family::new(&next.family, cases, all) else { continue };
+        // A change of a tensor that other cases have is the same where it is not written.
+        let is_same = |(_, _, change): &&mut Found| {
+            let change = change.as_ref().filter(|edit| edit.is_of_unwritten(&next.family));
+            change.is_some_and(|edit| family.test(edit).iter().any(|fit| fit.place == Place::default()))
+        };
+        if let Some((_, known, Some(edit))) = found.iter_mut().find(is_same) {
+            known.also.push(next.tensor);
+            cases.par_iter_mut().for_each(|case| edit.take(case));
+            *all = all_sites(cases, reports);
+            known.also.extend(keep_open(&broken(cases, all), &mut joined));
+            continue;
+        }
         let is_read = |(before, _): &&(BTreeSet<String>, String)| before.intersection(&next.before).count() > 0;
         let reason = unexplained.iter().filter(|_| next.backward).chain(&rounded).find(is_read);
         if let Some((_, first)) = reason {
             let (key, finding) = describe(&family, &[]);
-            found.push((key, Finding { after: Some(first.clone()), ..finding }));
+            found.push((key, Finding { after: Some(first.clone()), ..finding }, None));
             continue;
         }
         let mut searched = refuted.clone();
@@ -194,7 +213,8 @@ fn joined_findings(
         }
         let (key, mut finding) = describe(&family, &fits);
         let change = fits.into_iter().find(|fit| fit.place == Place::default()).and_then(|fit| fit.edit);
-        if let Some(edit) = change.filter(|edit| edit.is_of_unwritten(&next.family)) {
+        let of_unwritten = change.as_ref().filter(|edit| edit.is_of_unwritten(&next.family));
+        if let Some(edit) = of_unwritten {
             refuted.insert(edit.family.clone());
             refuted.extend(edit.also.iter().map(|(family, _)| family.clone()));
             // What is rounded on the way is not known to the last bit.
@@ -203,20 +223,23 @@ fn joined_findings(
             }
             cases.par_iter_mut().for_each(|case| edit.take(case));
             *all = all_sites(cases, reports);
-            let left = broken(cases, all);
-            let (open, explained): (Vec<Broken>, Vec<Broken>) =
-                joined.into_iter().partition(|other| left.iter().any(|left| left.family == other.family));
-            joined = open;
-            finding.also.extend(explained.into_iter().map(|other| other.tensor));
+            finding.also.extend(keep_open(&broken(cases, all), &mut joined));
         } else if finding.says.is_empty() {
             refuted.extend(searched);
             if !next.backward {
                 unexplained.push((next.before, finding.tensor.clone()));
             }
         }
-        found.push((key, finding));
+        found.push((key, finding, change));
     }
-    found
+}
+
+/// Keeps the relations that are still broken, and gives the tensors of the others.
+fn keep_open(left: &[Broken], joined: &mut Vec<Broken>) -> Vec<String> {
+    let (open, explained): (Vec<Broken>, Vec<Broken>) =
+        joined.drain(..).partition(|other| left.iter().any(|left| left.family == other.family));
+    *joined = open;
+    explained.into_iter().map(|other| other.tensor).collect()
 }
 
 /// The relations of a case that are broken, or may be the reason why one is: those of unwritten tensors before it.
@@ -291,7 +314,7 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
 
 /// The meaning of the short names in a text that are not tensors of a case.
 fn names(text: &str) -> Vec<String> {
-    const NAMES: [(&str, &str); 42] = [
+    const NAMES: [(&str, &str); 43] = [
         ("end[", "end is 1 at each row's own last token, 0 elsewhere"),
         ("padded_end[", "padded_end is 1 at t = T − 1"),
         ("one_before_end[", "one_before_end is 1 one token before each row's last"),
@@ -299,6 +322,7 @@ fn names(text: &str) -> Vec<String> {
         ("start[", "start is 1 at t = 0"),
         ("mean[", "mean is 1 / length"),
         ("wrong[", "wrong is 1 for a pair that counts as a negative"),
+        ("apart[", "apart is 1 where i ≠ j, but for neighbours of one image"),
         ("off_diagonal[", "off_diagonal is 1 where i ≠ j"),
         ("every[", "every is 1 for every pair"),
         ("eye[", "eye is 1 on the diagonal"),

@@ -343,8 +343,15 @@ impl Builder<'_> {
             self.give("id_plus_1", ids.mapv(|id| (id + 1.0) % size));
             self.give("id_minus_1", ids.mapv(|id| id - 1.0));
             self.give("id_at_most_V_minus_2", ids.mapv(|id| id.min(size - 2.0)));
-            self.give("id_in_bf16", ids.mapv(|id| Rounding::Bf16.round(id)));
-            self.give("id_in_bf16_cut_off", ids.mapv(|id| Rounding::Bf16Truncated.round(id)));
+            // Of f16 only the bits, not the range.
+            for (name, rounding) in [
+                ("bf16", Rounding::Bf16),
+                ("bf16_cut_off", Rounding::Bf16Truncated),
+                ("f16", Rounding::Tf32),
+                ("f16_cut_off", Rounding::Tf32Truncated),
+            ] {
+                self.give(&format!("id_in_{name}"), ids.mapv(|id| rounding.round(id).min(size - 1.0)));
+            }
             for n in [32, 64, 256] {
                 self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
             }
@@ -462,6 +469,11 @@ impl Builder<'_> {
         if !given {
             self.give("h0", ArrayD::zeros(IxDyn(&[lengths.len(), hidden])));
         }
+        if let Some(h0) = self.case.inputs.get("in.h0").filter(|_| given && layers > 1) {
+            let swapped =
+                h0.to_shape((lengths.len(), layers, hidden)).expect("as many numbers").permuted_axes([1, 0, 2]);
+            self.give("h0_batch_first", swapped.as_standard_layout().into_owned().into_dyn());
+        }
         for k in 0..layers {
             let mut leaves: Vec<(&str, String, View)> =
                 ["a", "c", "r", "z", "n", "h"].map(|part| (part, format!("mid.l{k}.{part}"), View::Whole)).into();
@@ -475,6 +487,9 @@ impl Builder<'_> {
                 });
             }
             leaves.push(if given { ("h0", "in.h0".into(), View::Layer(k)) } else { ("h0", "h0".into(), View::Whole) });
+            if given && layers > 1 {
+                leaves.push(("batch_first.h0", "h0_batch_first".into(), View::Layer(k)));
+            }
             leaves.extend(weights(k));
             self.viewed("gru", &k.to_string(), text::GRU, &leaves);
         }
@@ -565,6 +580,7 @@ impl Builder<'_> {
             Array2::from_shape_fn(shape, |(i, j)| f64::from(u8::from(is(i, j)))).into_dyn()
         };
         self.give("wrong", pairs(&|i, j| i != j && !same(i, j)));
+        self.give("apart", pairs(&|i, j| i != j && !(same(i, j) && i.abs_diff(j) == 1)));
         self.give("off_diagonal", pairs(&|i, j| i != j));
         self.give("every", pairs(&|_, _| true));
         self.give("eye", pairs(&|i, j| i == j));
@@ -811,7 +827,7 @@ const ASIDE: [&str; 20] = [
 pub(super) const STATES: [&str; 7] = ["m_all0", "v_all0", "q0", "m_new0", "v_new0", "so_far0", "largest0"];
 
 /// Leaves that follow from the settings and inputs.
-pub(super) const GIVEN: [&str; 23] = [
+pub(super) const GIVEN: [&str; 24] = [
     "end",
     "padded_end",
     "one_before_end",
@@ -820,6 +836,7 @@ pub(super) const GIVEN: [&str; 23] = [
     "start",
     "h0",
     "wrong",
+    "apart",
     "off_diagonal",
     "every",
     "eye",

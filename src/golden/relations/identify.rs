@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use ndarray::{ArrayD, Dimension as _, IxDyn};
 
-use super::edits::{Edit, Whole};
+use super::edit::{Edit, Whole};
 use super::family::{Element, Family, Fit};
-use super::graph::Equation;
+use super::graph::{Equation, GIVEN};
 use super::language::{Argument, At, Axis, Factor, Function, Layer, Relation, Term};
 use super::local::{Kind, Site};
 use super::places::short;
@@ -19,9 +19,10 @@ const MOST_OF_A_RATIO: f64 = 0.05;
 /// At most so many weights are read off, and so many summands of one weight are shown.
 const MOST_WEIGHTS: usize = 64;
 const SHOWN: usize = 6;
-/// So many wrong elements show a function, if their errors change by less than this part of them from one to the next.
+/// So many wrong elements show a function, if their errors are off by less than this part of them from a line between
+/// their neighbours'.
 const FOR_A_FUNCTION: usize = 50;
-const SMOOTH: f64 = 0.2;
+const SMOOTH: f64 = 0.06;
 /// How far a step is looked for.
 const MOST_STEPS: u32 = 4096;
 /// A coefficient that is as near as this to a plain number is that number.
@@ -445,7 +446,7 @@ fn ratios(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     let mut edit = base.clone();
     edit.whole = Whole::Times(low.min(1.0), high.max(1.0));
     edit.says = format!(
-        "is up to {} % too {way}, nowhere too {}: an approximation",
+        "is up to {} % too {way}, nowhere too {}",
         short(100.0 * most),
         if way == "large" { "small" } else { "large" }
     );
@@ -467,6 +468,9 @@ fn numbers(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
         let own = place == first.equation;
         let mut unknown = scalars(case, place);
         unknown.extend(epsilons(equation));
+        if own {
+            unknown.extend(caps(equation));
+        }
         if !own {
             unknown.extend(factors_of_terms(equation));
         }
@@ -533,7 +537,10 @@ fn scalars<'f>(case: &Case<'_>, place: usize) -> Vec<Unknown<'f>> {
     names.into_iter().filter_map(of).collect()
 }
 
-/// Something added to what is divided by, or to its square.
+/// What stands in the place of a leaf x with a number, and its text.
+type Form = (fn(f64) -> Argument, fn(&Factor, f64) -> String);
+
+/// Something added to what is divided by, or to its square; or a least number that it is replaced with.
 fn epsilons<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
     let mut all: Vec<Unknown<'f>> = Vec::new();
     for (i, term) in equation.relation.terms.iter().enumerate() {
@@ -541,16 +548,18 @@ fn epsilons<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
             if !matches!(factor.function, Function::Inverse | Function::InverseOrZero | Function::InverseEpsilon) {
                 continue;
             }
-            for square in [false, true] {
+            let forms: [Form; 3] = [
+                (Argument::Plus, |leaf, x| format!("({leaf} + {})", short(x))),
+                (Argument::RootOfSquarePlus, |leaf, x| format!("√({leaf}² + {})", short(x))),
+                // The result is linear in the inverse of this bound.
+                (|x| Argument::AtLeast(1.0 / x), |leaf, x| format!("max({leaf}, {})", short(1.0 / x))),
+            ];
+            for (argument, text) in forms {
                 let base = Edit::none(&equation.family, &equation.relation, 1.5);
                 let leaf = Factor { function: Function::Identity, ..factor.clone() };
                 let with = move |value: f64| {
                     let mut edit = base.clone();
-                    let (argument, text) = if square {
-                        (Argument::RootOfSquarePlus(value), format!("√({leaf}² + {})", short(value)))
-                    } else {
-                        (Argument::Plus(value), format!("({leaf} + {})", short(value)))
-                    };
+                    let (argument, text) = (argument(value), text(&leaf, value));
                     // Every term of the same leaf.
                     let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
                     factors.filter(|other| other.leaf == leaf.leaf).for_each(|factor| factor.argument = argument);
@@ -562,6 +571,36 @@ fn epsilons<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
                 if is_new && !term.factors[..f].contains(factor) {
                     all.push((Box::new(with), 0.0));
                 }
+            }
+        }
+    }
+    all
+}
+
+/// A factor is cut off, above or on both sides.
+fn caps<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
+    let mut all: Vec<Unknown<'f>> = Vec::new();
+    let forms: [Form; 2] = [
+        (Argument::AtMost, |leaf, x| format!("min({leaf}, {})", short(x))),
+        (Argument::Within, |leaf, x| format!("{leaf} cut off at {} and {}", short(-x), short(x))),
+    ];
+    for (i, term) in equation.relation.terms.iter().enumerate() {
+        for (f, factor) in term.factors.iter().enumerate() {
+            let is_mask = matches!(factor.function, Function::Positive | Function::NotNegative | Function::Sign)
+                || GIVEN.contains(&factor.leaf.as_str());
+            if is_mask || factor.axes.is_empty() || equation.relation.argmax {
+                continue;
+            }
+            for (argument, text) in forms {
+                let base = Edit::none(&equation.family, &equation.relation, 1.6);
+                let leaf = Factor { function: Function::Identity, ..factor.clone() };
+                let with = move |value: f64| {
+                    let mut edit = base.clone();
+                    edit.relation.terms[i].factors[f].argument = argument(value);
+                    edit.says = format!("takes {} for {leaf}", text(&leaf, value));
+                    edit
+                };
+                all.push((Box::new(with), 0.0));
             }
         }
     }
@@ -582,8 +621,17 @@ fn factors_of_terms<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
     (0..equation.relation.terms.len()).filter(|_| !equation.relation.argmax).map(of).collect()
 }
 
-/// Adam's corrections are those of another step than that which it is.
+/// Adam's corrections, both or one of them, are those of another step than that which it is.
 pub(super) fn another_step(family: &Family<'_, '_, '_>) -> Option<Fit> {
+    let ways = [
+        (true, true, "bias corrections"),
+        (true, false, "first bias correction"),
+        (false, true, "second bias correction"),
+    ];
+    ways.iter().find_map(|&(first, second, what)| step_of(family, [first, second], what))
+}
+
+fn step_of(family: &Family<'_, '_, '_>, [first, second]: [bool; 2], what: &str) -> Option<Fit> {
     let corrected = |x: f64, beta: f64, t: u32| x / (1.0 - libm::pow(beta, f64::from(t)));
     let mut pairs: Vec<String> = Vec::new();
     let mut numbers = 0;
@@ -599,24 +647,27 @@ pub(super) fn another_step(family: &Family<'_, '_, '_>) -> Option<Fit> {
         let (p0, m, v, rate) = (leaf("p0")?, leaf("m")?, leaf("v")?, scalar("rate")?);
         let [beta1, beta2] = [scalar("beta1")?, scalar("beta2")?];
         let start = case.golden.inputs.get("in.step").and_then(|step| step.first().copied()).unwrap_or(0.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a step
+        let own = start as u32 + 1;
         let fits = |t: &u32| {
+            let [of_m, of_v] = [first, second].map(|other| if other { *t } else { own });
             let numbers = p0.iter().zip(m.iter().zip(&v)).zip(&site.found).enumerate();
             numbers.filter(|(at, _)| site.kinds[*at] != Kind::Ignored).all(|(at, ((p0, (&m, &v)), &found))| {
-                let root = corrected(v, beta2, *t).sqrt() + 1e-8;
-                site.agrees(at, found, p0 - rate * corrected(m, beta1, *t) / root)
+                let root = corrected(v, beta2, of_v).sqrt() + 1e-8;
+                site.agrees(at, found, p0 - rate * corrected(m, beta1, of_m) / root)
             })
         };
         let t = (1..=MOST_STEPS).find(fits)?;
         numbers += site.right.len();
         let part = &case.graph.groups[case.graph.equations[site.equation].group].part;
-        let pair = format!("{t} for {} in {part}", short(start + 1.0));
-        if (f64::from(t) - start - 1.0).abs() > 0.0 && !pairs.contains(&pair) {
+        let pair = format!("{t} for {own} in {part}");
+        if t != own && !pairs.contains(&pair) {
             pairs.push(pair);
         }
     }
     let more = if pairs.len() > SHOWN { ", …" } else { "" };
     let shown = pairs[..pairs.len().min(SHOWN)].join(", ");
-    let says = format!("takes the bias corrections of another step: that of step {shown}{more}");
+    let says = format!("takes the {what} of another step: that of step {shown}{more}");
     (!pairs.is_empty() && numbers >= FOR_A_RATIO).then(|| Fit::read_off(3.0, says))
 }
 
@@ -640,21 +691,28 @@ pub(super) fn another_function(family: &Family<'_, '_, '_>) -> Option<Fit> {
     {
         return None;
     }
-    let mut pairs: Vec<(f64, f64)> = Vec::new();
+    // The sum, and how far the value is off, as such and in units of the scale.
+    let mut points: Vec<(f64, f64, f64)> = Vec::new();
     for site in family.sites.iter().filter(|site| site.broken()) {
         let case = &family.cases[site.case];
         let sums = case.sums(site.equation, relation)?;
         for (place, (&sum, (&found, &right))) in sums.iter().zip(site.found.iter().zip(&site.right)).enumerate() {
-            if site.kinds[place] != Kind::Ignored && sum.is_finite() && found.is_finite() {
-                pairs.push((sum, found - right));
+            let (off, scale) = (found - right, site.scales[place]);
+            if site.kinds[place] != Kind::Ignored && sum.is_finite() && off.is_finite() && scale > 0.0 {
+                points.push((sum, off, off / scale));
             }
         }
     }
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let steps: f64 = pairs.windows(2).map(|two| (two[1].1 - two[0].1).abs()).sum();
-    let all: f64 = pairs.iter().map(|(_, off)| off.abs()).sum();
-    let &(at, most) = pairs.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let bend = |three: &[(f64, f64, f64)]| {
+        let [(x0, _, y0), (x1, _, y1), (x2, _, y2)] = [three[0], three[1], three[2]];
+        let part = if x2 > x0 { (x1 - x0) / (x2 - x0) } else { 0.5 };
+        (y1 - y0 - part * (y2 - y0)).abs()
+    };
+    let bends: f64 = points.windows(3).map(bend).sum();
+    let all: f64 = points.iter().map(|(.., off)| off.abs()).sum();
+    let &(at, most, _) = points.iter().max_by(|a, b| a.2.abs().total_cmp(&b.2.abs()))?;
     let function = relation.function.of("x");
     let says = format!("is another function of the same x than {function}: {} off at x = {}", short(most), short(at));
-    (steps < SMOOTH * all).then(|| Fit::read_off(3.0, says))
+    (bends < SMOOTH * all).then(|| Fit::read_off(3.0, says))
 }

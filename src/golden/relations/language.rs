@@ -266,6 +266,8 @@ pub(crate) enum At {
     /// round, the row with the number that this one has there.
     Running,
     NumberOfRunning,
+    /// The row that had at the step before the number that this one has.
+    SameNumberBefore,
     /// At a function of the index, or at one place for all.
     By(Jump),
     Is(usize),
@@ -293,6 +295,8 @@ pub(crate) enum Initial {
     LastBelow,
     /// That of another layer.
     Of(Layer),
+    /// From all of them as if they lay row by row, the layers of each in turn.
+    BatchFirst,
 }
 
 /// Another layer of a GRU, or of a layer that has none in this place the layer itself.
@@ -348,6 +352,10 @@ pub(crate) enum Argument {
     /// x + ε, and ±√(x² + ε)
     Plus(f64),
     RootOfSquarePlus(f64),
+    /// max(x, c), min(x, c), and x cut off at −c and c
+    AtLeast(f64),
+    AtMost(f64),
+    Within(f64),
 }
 
 impl Argument {
@@ -359,6 +367,9 @@ impl Argument {
             Self::Is(value) => value,
             Self::Plus(more) => x + more,
             Self::RootOfSquarePlus(more) => (x * x + more).sqrt().copysign(x),
+            Self::AtLeast(least) => x.max(least),
+            Self::AtMost(most) => x.min(most),
+            Self::Within(most) => x.min(most).max(-most),
         }
     }
 }
@@ -379,6 +390,8 @@ pub(crate) enum Reading {
     Aligned(usize),
     /// The blocks of a row as if they lay unit by unit.
     Interleaved,
+    /// A block so many elements after its beginning, within the row.
+    Offset(isize),
 }
 
 /// A leaf, read at letters.
@@ -665,6 +678,9 @@ impl fmt::Display for Axis {
             At::Sorted(-1) => write!(f, "rank of {} by length", self.letter),
             At::Sorted(times) => write!(f, "{} permuted {times} times", self.letter),
             At::Running => write!(f, "{}-th row that still runs", self.letter),
+            At::SameNumberBefore => {
+                write!(f, "row with the number, among those that ran a step before, that {} has now", self.letter)
+            }
             At::NumberOfRunning => write!(f, "number of {} among the rows that still run", self.letter),
             At::TiesReversed => write!(f, "{} with rows of one length in the opposite order", self.letter),
             At::Is(k) => write!(f, "{k}"),

@@ -55,7 +55,7 @@ impl Site {
             return found.total_cmp(&other).is_eq();
         }
         // Where a wrong relation's values are larger, so are its roundings.
-        let growth = (other.abs() / self.scales[place]).clamp(1.0, 1e9);
+        let growth = (other.abs() / self.scales[place]).clamp(1.0, 1e30);
         (found - other).abs() <= self.allowed[place] * growth
     }
 }

@@ -6,12 +6,14 @@
 //! | `graph`, `pictures` | which relations a case has, and which tensor each of their leaves is |
 //! | `evaluate`, `values` | what a relation gives, on the backend's own values |
 //! | `local` | which relations do not hold |
-//! | `factors`, `edits`, `changed`, `results`, `places` | single changes of a relation, what they give, and where they may hold |
+//! | `edit`, `factors`, `edits`, `several` | changes of a relation, and of several at once |
+//! | `changed`, `results`, `places` | what they give, and where they may hold |
 //! | `family`, `parts`, `identify`, `sources`, `search` | the cheapest change that gives the backend's values in all cases |
 //! | `simulate`, [`planted`] | a whole case computed by its relations, forward and backward, with known mistakes |
 //! | [`findings`] | the explanation of a red check |
 
 mod changed;
+mod edit;
 mod edits;
 mod elsewhere;
 mod equations;
@@ -29,6 +31,7 @@ mod places;
 pub(crate) mod planted;
 mod results;
 mod search;
+mod several;
 mod simulate;
 mod sources;
 mod values;

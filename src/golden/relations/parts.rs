@@ -7,7 +7,7 @@
 use ndarray::Axis as Dimension;
 use rayon::prelude::*;
 
-use super::edits::{Edit, Summands, Weight, Whole};
+use super::edit::{Edit, Summands, Weight, Whole};
 use super::elsewhere::{Order, Pair, units};
 use super::family::Family;
 use super::identify::before;
@@ -21,6 +21,8 @@ const ELEMENTS: usize = 8;
 const FEWEST: usize = 3;
 /// Sums with more summands, those of all elements together, are left out.
 const MOST: usize = 1 << 16;
+/// A bound is read off from so many cases together.
+const PROBES: usize = 8;
 /// Changes that cost more are not tried in a part.
 const PLAIN: f64 = 1.6;
 
@@ -59,15 +61,21 @@ pub(super) fn in_parts(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Edit>
             all.extend(Order::ALL.map(Over::Tokens));
         }
         for over in all {
-            // The site that tells most parts apart.
+            // The sites that tell most parts apart.
             let size = |site: &&&Site| over.indices(&family.cases[site.case], site.equation).map_or(0, |all| all.len());
             let can = |site: &&&Site| {
                 let wrong = || site.kinds.iter().filter(|kind| **kind == Kind::Wrong).count();
                 site.broken() && site.right.len().saturating_mul(size(site)) < MOST && wrong() >= FEWEST
             };
-            let Some(site) = family.sites.iter().filter(can).max_by_key(size) else { continue };
-            let Some(probe) = Probe::of(&family.cases[site.case], site, relation) else { continue };
-            found.extend(probe.parts(relation, i, over, edits));
+            let mut sites: Vec<&&Site> = family.sites.iter().filter(can).collect();
+            sites.sort_by_key(|site| std::cmp::Reverse(size(site)));
+            let probe = |site: &&&Site| Probe::of(&family.cases[site.case], site, relation);
+            let probes: Vec<Probe<'_, '_>> = sites.iter().take(PROBES).filter_map(probe).collect();
+            let Some(first) = probes.first() else { continue };
+            found.extend(first.parts(relation, i, over, edits));
+            if matches!(over, Over::Letter(_)) {
+                found.extend(below_a_bound(&probes, relation, i, over));
+            }
         }
     }
     found
@@ -120,7 +128,7 @@ impl Part {
     fn cost(self) -> f64 {
         match self {
             Self::Test(test) => test.cost(),
-            Self::Pair(..) => 1.4,
+            Self::Pair(..) => 1.8,
         }
     }
 }
@@ -189,68 +197,29 @@ impl<'f, 'a> Probe<'f, 'a> {
                 found.push(edit);
             }
         }
-        found.extend(self.below_a_bound(relation, i, over, &own));
         found.par_extend(edits.par_iter().flat_map_iter(|change| self.with(relation, i, over, change, &own)));
         found
     }
 
-    /// The summands are left out where a factor is small, or where it is large.
-    fn below_a_bound(&self, relation: &Relation, i: usize, over: Over, own: &[Vec<f64>]) -> Vec<Edit> {
-        let mut found = Vec::new();
-        if !matches!(over, Over::Letter(_)) {
-            return found;
-        }
-        let family = &self.case.graph.equations[self.equation].family;
-        let mut seen: Vec<Factor> = Vec::new();
-        for factor in &relation.terms[i].factors {
-            for function in [Function::Identity, Function::Abs] {
-                let factor = Factor { function, ..factor.clone() };
-                let mut alone = relation.clone();
-                alone.terms = vec![Term { coefficient: 1.0, factors: vec![factor.clone()] }];
-                let values = self.summands(&alone, 0, over);
-                let Some(values) = values.filter(|_| factor.through().next().is_none() && !seen.contains(&factor))
-                else {
-                    continue;
-                };
-                if function == Function::Abs && values.iter().flatten().all(|x| *x >= 0.0) {
-                    continue;
-                }
-                for below in [true, false] {
-                    let Some(bound) = self.bound(&values, own, below) else { continue };
-                    let (inside, outside, sign) = if below { (0.0, 1.0, '<') } else { (1.0, 0.0, '≥') };
-                    let mut edit = Edit::none(family, relation, 1.9);
-                    let summands = Summands::Less(Box::new(factor.clone()), bound);
-                    edit.weights.push(Weight { term: i, summands, inside, outside });
-                    edit.says = format!("leaves out the summands where {factor} {sign} {}", short(bound));
-                    found.push(edit);
-                }
-                seen.push(factor);
-            }
-        }
-        found
-    }
-
-    /// The bound below which, or from which on, the summands add up to what every element lacks.
-    fn bound(&self, values: &[Vec<f64>], own: &[Vec<f64>], below: bool) -> Option<f64> {
-        let mut bounds: Option<Vec<(f64, f64)>> = None;
-        for ((values, own), (wrong, exact)) in values.iter().zip(own).zip(self.wrong.iter().zip(&self.exact)) {
+    /// The bounds below which, or from which on, the summands add up to what every element lacks.
+    fn bounds(&self, values: &[Vec<f64>], own: &[Vec<f64>], below: bool) -> Vec<(f64, f64)> {
+        let of_element = |k: usize| {
+            let (values, own, wrong, exact) = (&values[k], &own[k], self.wrong[k], self.exact[k]);
             let mut sorted: Vec<(f64, f64)> = values.iter().copied().zip(own.iter().copied()).collect();
             sorted.sort_by(|a, b| if below { a.0.total_cmp(&b.0) } else { b.0.total_cmp(&a.0) });
+            // Beyond all of them every bound is the same.
+            sorted.push((if below { f64::INFINITY } else { f64::NEG_INFINITY }, 0.0));
             let mut sum = 0.0;
             let mut here: Vec<(f64, f64)> = Vec::new();
             for pair in sorted.windows(2) {
                 sum += pair[0].1;
-                if (sum + wrong).abs() <= *exact && (pair[0].0 - pair[1].0).abs() > 0.0 {
+                if (sum + wrong).abs() <= exact && (pair[0].0 - pair[1].0).abs() > 0.0 {
                     here.push((pair[0].0.min(pair[1].0), pair[0].0.max(pair[1].0)));
                 }
             }
-            let both = |known: Vec<(f64, f64)>| -> Vec<(f64, f64)> {
-                let pairs = known.iter().flat_map(|a| here.iter().map(move |b| (a.0.max(b.0), a.1.min(b.1))));
-                pairs.filter(|(low, high)| low < high).collect()
-            };
-            bounds = Some(bounds.map_or_else(|| here.clone(), both));
-        }
-        bounds?.first().map(|&(low, high)| roundest(low, high))
+            here
+        };
+        (0..self.wrong.len()).map(of_element).reduce(|a, b| both(&a, &b)).unwrap_or_default()
     }
 
     /// A change of a term in parts of its sum.
@@ -374,6 +343,57 @@ impl<'f, 'a> Probe<'f, 'a> {
         }
         all
     }
+}
+
+/// The summands are left out where a factor is small, or where it is large: with one bound in all cases.
+fn below_a_bound(probes: &[Probe<'_, '_>], relation: &Relation, i: usize, over: Over) -> Vec<Edit> {
+    let mut found = Vec::new();
+    let Some(first) = probes.first() else { return found };
+    let family = &first.case.graph.equations[first.equation].family;
+    let own: Vec<Option<Vec<Vec<f64>>>> = probes.iter().map(|probe| probe.summands(relation, i, over)).collect();
+    let mut seen: Vec<Factor> = Vec::new();
+    for factor in relation.terms[i].factors.iter().filter(|factor| factor.through().next().is_none()) {
+        let mut is_signed = false;
+        for function in [Function::Identity, Function::Abs] {
+            let factor = Factor { function, ..factor.clone() };
+            // What is never negative is its own magnitude.
+            if seen.contains(&factor) || (function == Function::Abs && !is_signed) {
+                continue;
+            }
+            let mut alone = relation.clone();
+            alone.terms = vec![Term { coefficient: 1.0, factors: vec![factor.clone()] }];
+            let values: Vec<Option<Vec<Vec<f64>>>> =
+                probes.iter().map(|probe| probe.summands(&alone, 0, over)).collect();
+            is_signed = values.iter().flatten().flatten().flatten().any(|x| *x < 0.0);
+            seen.push(factor.clone());
+            for below in [true, false] {
+                let of_probe = |k: usize| Some(probes[k].bounds(values[k].as_ref()?, own[k].as_ref()?, below));
+                let all = (0..probes.len()).filter_map(of_probe);
+                let bounds = all.reduce(|a, b| both(&a, &b)).unwrap_or_default();
+                let Some(&(low, high)) = bounds.iter().find(|(low, high)| low.is_finite() || high.is_finite()) else {
+                    continue;
+                };
+                let bound = match (low.is_finite(), high.is_finite()) {
+                    (true, true) => roundest(low, high),
+                    (true, false) => low.next_up(),
+                    _ => high,
+                };
+                let (inside, outside, sign) = if below { (0.0, 1.0, '<') } else { (1.0, 0.0, '≥') };
+                let mut edit = Edit::none(family, relation, 1.9);
+                let summands = Summands::Less(Box::new(factor.clone()), bound);
+                edit.weights.push(Weight { term: i, summands, inside, outside });
+                edit.says = format!("leaves out the summands where {factor} {sign} {}", short(bound));
+                found.push(edit);
+            }
+        }
+    }
+    found
+}
+
+/// What two lists of ranges have in common.
+fn both(one: &[(f64, f64)], other: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a.0.max(b.0), a.1.min(b.1))));
+    pairs.filter(|(low, high)| low < high).collect()
 }
 
 /// The number with the fewest digits in (low, high].

@@ -225,8 +225,13 @@ pub(super) enum Atom {
     /// Something about the case or the part of the model.
     Fact(String),
     NotFact(String),
-    /// An axis has at least this many places.
+    /// An axis has at least this many places, or fewer.
     Size(char, usize),
+    Fewer(char, usize),
+    /// A size is a multiple of a number, or is not.
+    Divides(usize, char, bool),
+    /// How many tokens of its row come after it.
+    After(Test),
     /// At or beyond the size of another letter; of a matrix, beyond its shape with the two sizes exchanged.
     Beyond(char, char),
     OutsideTransposed,
@@ -244,7 +249,7 @@ impl Atom {
         match self {
             Self::Index(_, test) | Self::Unit(test) => test.cost(),
             Self::Word(test) => test.cost() + 0.1,
-            Self::Row(test) | Self::Running(test) => test.cost() + 0.3,
+            Self::Row(test) | Self::Running(test) | Self::After(test) => test.cost() + 0.3,
             Self::Length(test) => test.cost() - 0.2,
             Self::Missing(test) => test.cost() + 0.2,
             Self::Parts(_) => 1.15,
@@ -267,7 +272,7 @@ impl Atom {
             | Self::OtherGates(_) => 1.1,
             Self::TileDiagonal(_) | Self::Beyond(..) | Self::OutsideTransposed => 1.3,
             Self::NotFact(_) | Self::LargestWord | Self::Above | Self::Below | Self::Single => 1.2,
-            Self::Size(..) => 1.5,
+            Self::Size(..) | Self::Fewer(..) | Self::Divides(..) => 1.5,
             Self::Less(..) | Self::AtLeast(..) => 1.9,
         }
     }
@@ -312,8 +317,19 @@ impl fmt::Display for Atom {
             Self::Fact(fact) => format!("in {fact}"),
             Self::NotFact(fact) => format!("everywhere but in {fact}"),
             Self::Size(letter, from) => format!("where {letter} has at least {from} places"),
+            Self::Divides(n, letter, is) => {
+                format!("where the size of {letter} is {}a multiple of {n}", if *is { "" } else { "not " })
+            }
+            Self::Fewer(letter, than) => format!("where {letter} has fewer than {than} places"),
+            Self::After(test) => format!("at {}", test.says("tokens to the row's last")),
             Self::Beyond(letter, other) => format!("at {letter} at or beyond the size of {other}"),
             Self::OutsideTransposed => "outside the shape that has the two sizes exchanged".into(),
+            Self::Less(factor, bound) if *bound <= f64::MIN_POSITIVE && *bound > 0.0 => {
+                format!("where {} ≤ 0", of(factor))
+            }
+            Self::AtLeast(factor, bound) if *bound <= f64::MIN_POSITIVE && *bound > 0.0 => {
+                format!("where {} > 0", of(factor))
+            }
             Self::Less(factor, bound) => format!("where {} < {}", of(factor), short(*bound)),
             Self::AtLeast(factor, bound) => format!("where {} ≥ {}", of(factor), short(*bound)),
         };
@@ -453,6 +469,24 @@ impl<'c, 'a> Map<'c, 'a> {
         self.case.graph.lengths.get(self.index(at, 'b')?.0).copied()
     }
 
+    /// What a condition on words, rows or lengths looks at.
+    pub(super) fn key(&self, atom: &Atom, at: &[usize]) -> Option<(usize, usize)> {
+        let row = self.index(at, 'b').map_or(0, |(b, _)| b);
+        match atom {
+            Atom::Word(_) => Some((self.word(at)?, 0)),
+            Atom::Length(_) => Some((self.length(at)?, 0)),
+            Atom::Missing(_) => Some((self.case.graph.steps - self.length(at)?, 0)),
+            Atom::After(_) => Some((self.after(at)?, 0)),
+            Atom::Index(letter, _) => self.index(at, *letter),
+            _ => Some((row, self.index(at, 't').map_or(0, |(t, _)| t))),
+        }
+    }
+
+    /// How many tokens of its row come after an element's.
+    pub(super) fn after(&self, at: &[usize]) -> Option<usize> {
+        self.length(at)?.checked_sub(self.index(at, 't')?.0 + 1)
+    }
+
     /// Whether a condition holds at an element.
     pub(super) fn holds(&self, atom: &Atom, at: &[usize]) -> bool {
         let pair = |holds: &dyn Fn(usize, usize) -> bool| match (self.index(at, 'i'), self.index(at, 'j')) {
@@ -515,6 +549,11 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::Size(letter, from) => {
                 self.letters.iter().position(|l| l == letter).is_some_and(|k| self.shape[k] >= *from)
             }
+            Atom::Divides(n, letter, is) => self.sizes.get(letter).is_some_and(|size| size.is_multiple_of(*n) == *is),
+            Atom::Fewer(letter, than) => {
+                self.letters.iter().position(|l| l == letter).is_some_and(|k| self.shape[k] < *than)
+            }
+            Atom::After(test) => self.after(at).is_some_and(|after| test.holds(after, self.case.graph.steps)),
             Atom::Beyond(letter, other) => self
                 .index(at, *letter)
                 .is_some_and(|(index, _)| self.sizes.get(other).is_some_and(|&size| index >= size)),

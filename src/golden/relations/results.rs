@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Dimension as _, IxDyn};
 
-use super::edits::{Along, Edit, Operation, Power, Whole};
+use super::edit::{Along, Edit, Masked, Operation, Whole};
 use super::elsewhere::Order;
 use super::evaluate::{Leaves, Lettered, contract};
 use super::graph::Equation;
@@ -36,13 +36,7 @@ impl Edit {
             Whole::Stored(_) | Whole::Times(..) => Some(right.clone()),
             Whole::Between(low, high) => Some(right.mapv(|x| x.max(*low).min(*high))),
             Whole::Scaled(letter, power) => {
-                let size = case.size_of(place, *letter)? as f64;
-                let factor = match power {
-                    Power::Times => size,
-                    Power::Over => 1.0 / size,
-                    Power::TimesRoot => size.sqrt(),
-                    Power::OverRoot => 1.0 / size.sqrt(),
-                };
+                let factor = power.of(case.size_of(place, *letter)?);
                 Some(right.mapv(|x| x * factor))
             }
             Whole::Moved(letter, at) => moved_along(axes, *letter, at, right, &as_leaf),
@@ -54,34 +48,37 @@ impl Edit {
             }
             Whole::Normalised => scaled_rows(right, |norm| 1.0 / norm),
             Whole::AtMostNorm(most) => scaled_rows(right, |norm| (most / norm).min(1.0)),
-            Whole::PerPart(n) => {
-                let of = |part: &[f64]| self.relation.function.at(part.iter().sum());
-                summed(case, place, &self.relation, &|all| all.chunks(*n).map(of).sum(), Function::Identity)
-            }
-            Whole::PerHalf => {
-                let of = |part: &[f64]| self.relation.function.at(part.iter().sum());
-                let halves = |all: &[f64]| of(&all[..all.len() / 2]) + of(&all[all.len() / 2..]);
-                summed(case, place, &self.relation, &halves, Function::Identity)
-            }
+            Whole::PerPart(_)
+            | Whole::PerHalf
+            | Whole::SquaredParts(_)
+            | Whole::Accumulated(..)
+            | Whole::Partial(..) => self.summed_otherwise(case, place),
             Whole::UpTo(along, n) => up_to(case, &equation.relation.out.letters(), *along, *n, right),
             Whole::With(operation, leaf) => with_leaf(case, place, *operation, leaf, right),
-            Whole::MaskedAfterwards(negatives) => masked_afterwards(case, place, &self.relation, *negatives),
+            Whole::Onwards(letter, n) => {
+                let back = |x: &mut ArrayD<f64>| -> Option<()> {
+                    x.invert_axis(ndarray::Axis(equation.relation.out.letters().iter().position(|l| l == letter)?));
+                    Some(())
+                };
+                let mut right = right.clone();
+                back(&mut right)?;
+                let mut sums = up_to(case, &equation.relation.out.letters(), Along::Letter(*letter), *n, &right)?;
+                back(&mut sums)?;
+                Some(sums.as_standard_layout().into_owned())
+            }
+            Whole::MaskedAfterwards(among) => masked_afterwards(case, place, &self.relation, *among),
+            Whole::Plus(more) => Some(right.mapv(|x| x + more)),
             Whole::Interleaved => interleaved(case, equation, right),
             Whole::Modulo(n) => Some(right.mapv(|x| if x < 0.0 { x } else { x % *n as f64 })),
             Whole::SignedByte => Some(right.mapv(|x| (x + 128.0).rem_euclid(256.0) - 128.0)),
             Whole::NegatedSignedByte => Some(right.mapv(|x| 128.0 - (128.0 - x).rem_euclid(256.0))),
-            Whole::Accumulated(format, n) => {
-                let sum =
-                    |all: &[f64]| all.chunks(*n).fold(0.0, |sum, part| format.round(sum + part.iter().sum::<f64>()));
-                summed(case, place, &self.relation, &sum, self.relation.function)
-            }
-            Whole::Partial(format, n) => {
-                let sum = |all: &[f64]| all.chunks(*n).map(|part| format.round(part.iter().sum::<f64>())).sum();
-                summed(case, place, &self.relation, &sum, self.relation.function)
-            }
             Whole::Transposed => {
                 let [rows, columns] = *right.shape() else { return None };
                 (rows == columns).then(|| right.t().to_owned())
+            }
+            Whole::OfTranspose => {
+                let flat = (right.ndim() == 2).then(|| right.t().iter().copied().collect())?;
+                ArrayD::from_shape_vec(right.raw_dim(), flat).ok()
             }
             Whole::Blocks(order) => {
                 if right.ndim() == 3 {
@@ -91,6 +88,7 @@ impl Edit {
                 }
             }
             Whole::OfLayer(layer) => of_layer(case, equation, *layer).filter(|x| x.shape() == right.shape()),
+            Whole::WithLayers(above) => with_layers(case, equation, *above, right),
             Whole::Pooled(letter, n, mean) => pooled(equation, *letter, *n, *mean, right),
             Whole::OverNorms => over_norms(case, place, &equation.relation, right),
             Whole::PerActive => {
@@ -107,6 +105,33 @@ impl Edit {
             }
             Whole::LastForNone => last_for_none(case, place, equation, right),
             Whole::TermsThrough(function) => terms_through(case, place, &self.relation, *function),
+        }
+    }
+}
+
+impl Edit {
+    /// The result, with the summands of each element added up in another way.
+    fn summed_otherwise(&self, case: &Case<'_>, place: usize) -> Option<ArrayD<f64>> {
+        let relation = &self.relation;
+        let of = |part: &[f64]| relation.function.at(part.iter().sum());
+        let sums = |sum: &dyn Fn(&[f64]) -> f64, function| summed(case, place, relation, sum, function);
+        match &self.whole {
+            Whole::PerPart(n) => sums(&|all| all.chunks(*n).map(of).sum(), Function::Identity),
+            Whole::PerHalf => sums(&|all| of(&all[..all.len() / 2]) + of(&all[all.len() / 2..]), Function::Identity),
+            Whole::SquaredParts(n) => {
+                let sign = relation.terms.first()?.coefficient;
+                let square = |part: &[f64]| Function::Square.at(part.iter().sum());
+                sums(&|all| sign * all.chunks(*n).map(square).sum::<f64>(), relation.function)
+            }
+            Whole::Accumulated(format, n) => {
+                let add = |sum: f64, part: &[f64]| format.round(sum + part.iter().sum::<f64>());
+                sums(&|all| all.chunks(*n).fold(0.0, add), relation.function)
+            }
+            Whole::Partial(format, n) => {
+                let part = |part: &[f64]| format.round(part.iter().sum::<f64>());
+                sums(&|all| all.chunks(*n).map(part).sum(), relation.function)
+            }
+            _ => None,
         }
     }
 }
@@ -149,10 +174,29 @@ fn with_leaf(
     Some(values)
 }
 
+/// The right values, with those of all layers above or below added.
+fn with_layers(case: &Case<'_>, equation: &Equation, above: bool, right: &ArrayD<f64>) -> Option<ArrayD<f64>> {
+    let own = layer_number(case, equation)?;
+    let others = if above { own + 1..case.settings.num_layers } else { 0..own };
+    let mut sum = right.clone();
+    for layer in others {
+        let other = of_number(case, equation, layer)?;
+        (other.shape() == sum.shape()).then(|| sum += &other)?;
+    }
+    Some(sum)
+}
+
+fn layer_number(case: &Case<'_>, equation: &Equation) -> Option<usize> {
+    case.graph.groups[equation.group].part.parse().ok()
+}
+
 /// The right values of another layer.
 fn of_layer(case: &Case<'_>, equation: &Equation, layer: Layer) -> Option<ArrayD<f64>> {
-    let layers = case.settings.num_layers;
-    let part = layer.of(case.graph.groups[equation.group].part.parse().ok()?, layers).to_string();
+    of_number(case, equation, layer.of(layer_number(case, equation)?, case.settings.num_layers))
+}
+
+fn of_number(case: &Case<'_>, equation: &Equation, layer: usize) -> Option<ArrayD<f64>> {
+    let part = layer.to_string();
     let same = |other: &Equation| {
         let group = &case.graph.groups[other.group];
         group.kind == "gru" && group.part == part && other.relation.out == equation.relation.out
@@ -272,17 +316,18 @@ fn over_norms(case: &Case<'_>, place: usize, relation: &Relation, right: &ArrayD
     ArrayD::from_shape_vec(right.raw_dim(), product).ok()
 }
 
-/// The place of the largest score, of all or of the negatives alone, or −1 where that pair has no cost.
-fn masked_afterwards(case: &Case<'_>, place: usize, relation: &Relation, negatives: bool) -> Option<ArrayD<f64>> {
+/// The place of the largest of some scores, or −1 where that pair has no cost.
+fn masked_afterwards(case: &Case<'_>, place: usize, relation: &Relation, among: Masked) -> Option<ArrayD<f64>> {
     let leaf = |name: &str| case.leaf(place, name);
     let cost = leaf(&relation.terms.first()?.factors.last()?.leaf)?;
     let (scores, wrong) = (leaf("s")?, leaf("wrong")?);
     let along = ndarray::Axis(usize::from(relation.out.letters() == ['i']));
     let lanes = ndarray::Zip::from(scores.lanes(along)).and(wrong.lanes(along)).and(cost.lanes(along));
     Some(lanes.map_collect(|scores, wrong, cost| {
-        let counts = |k: &usize| !negatives || wrong[*k] > 0.0;
+        let counts = |k: &usize| among != Masked::Negatives || wrong[*k] > 0.0;
+        let score = |k: usize| if among == Masked::Filled { wrong[k] * scores[k] } else { scores[k] };
         // The first of equal ones.
-        let larger = |best: usize, k: usize| if scores[k] > scores[best] { k } else { best };
+        let larger = |best: usize, k: usize| if score(k) > score(best) { k } else { best };
         let best = (0..scores.len()).filter(counts).reduce(larger);
         best.filter(|&k| cost[k] > 0.0).map_or(-1.0, |k| k as f64)
     }))

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::edits::{Edit, Whole, constants, edits, everywhere, filled, in_places};
+use super::edit::{Edit, Whole};
+use super::edits::edits;
 use super::factors::Candidates;
 use super::family::{Family, Fit};
-use super::graph::{Equation, GIVEN, STATES, View};
 use super::identify;
-use super::language::{Layer, Relation, STACKED};
+use super::language::Relation;
 use super::parts::in_parts;
 use super::places::Place;
+use super::several::{computed_again, constants, everywhere, filled, in_places, once_more, sisters, with_twin};
 use super::sources;
-use super::values::Case;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
@@ -47,7 +47,7 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
             continue;
         }
         relations.push((equation.family.clone(), equation.relation.clone()));
-        let mut own = edits(&equation.family, &equation.relation, &candidates(case, place));
+        let mut own = edits(&equation.family, &equation.relation, &Candidates::of(case, place));
         if place == first.equation {
             own.extend(in_parts(family, &own));
         } else {
@@ -65,9 +65,10 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
         }
         all.extend(own);
     }
-    all.extend(everywhere(&relations, &candidates(case, first.equation), is_long));
+    all.extend(everywhere(&relations, &Candidates::of(case, first.equation), is_long));
     all.extend(filled(&relations));
     all.extend(sisters(case, first.equation));
+    all.extend(once_more(case, first.equation));
     if is_long {
         // Each is computed at least in the smallest case that is wrong.
         let most = WORK / case.numbers().max(1);
@@ -95,75 +96,6 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
     if fits.is_empty() { read_off.iter().find_map(|read| read(family)).into_iter().collect() } else { fits }
 }
 
-/// The same changes in two relations with one right side.
-fn with_twin(case: &Case<'_>, of: usize, way: &[usize], place: usize, edits: &[Edit]) -> Vec<Edit> {
-    let own = &case.graph.equations[place];
-    let is_twin = |other: &&Equation| {
-        let (one, two) = (&own.relation, &other.relation);
-        let is_new =
-            other.family > own.family || !way.iter().any(|&at| case.graph.equations[at].family == other.family);
-        let same = one.terms == two.terms && one.function == two.function && !one.argmax;
-        is_new && same && other.family != own.family
-    };
-    let twin = case.unwritten_before(of).iter().map(|&place| &case.graph.equations[place]).find(is_twin);
-    let Some(twin) = twin else { return Vec::new() };
-    let both = |edit: &Edit| {
-        let also = Relation { out: twin.relation.out.clone(), ..edit.relation.clone() };
-        let says = format!("{}, and so does {}", edit.says, twin.relation.out);
-        Edit { also: vec![(twin.family.clone(), also)], says, ..edit.clone() }
-    };
-    edits.iter().filter(|edit| edit.weights.is_empty()).map(both).collect()
-}
-
-/// Changes of the written tensors that a relation reads: it may compute them again, in another way.
-fn computed_again(case: &Case<'_>, place: usize) -> Vec<Edit> {
-    let mut all = Vec::new();
-    let own = &case.graph.equations[place];
-    let mut families: BTreeSet<&str> = BTreeSet::from([own.family.as_str()]);
-    for maker in case.written_before(place) {
-        let equation = &case.graph.equations[maker];
-        if !families.insert(&equation.family) {
-            continue;
-        }
-        // A backward pass is blamed on the forward pass last.
-        let more = if equation.relation.is_backward() == own.relation.is_backward() { 0.4 } else { 0.6 };
-        let mut right = Edit::none(&equation.family, &equation.relation, 0.9);
-        right.says = format!("is made of {} as its relation gives it, not as it was written", equation.relation.out);
-        right.again = true;
-        all.push(right);
-        for mut edit in edits(&equation.family, &equation.relation, &candidates(case, maker)) {
-            if edit.whole == Whole::Kept {
-                edit.says = format!("follows from {} if that {} where this reads it", equation.relation.out, edit.says);
-                (edit.cost, edit.again) = (edit.cost + more, true);
-                all.push(edit);
-            }
-        }
-    }
-    all
-}
-
-/// Terms of another relation for the same tensor, such as that of the top layer.
-fn sisters(case: &Case<'_>, place: usize) -> Vec<Edit> {
-    let equation = &case.graph.equations[place];
-    let kind = |equation: &Equation| case.graph.groups[equation.group].kind;
-    let others = case.graph.equations.iter().filter(|other| {
-        kind(other) == kind(equation)
-            && other.family != equation.family
-            && other.relation.out.name() == equation.relation.out.name()
-    });
-    let terms = others.flat_map(|other| &other.relation.terms);
-    let mut all: Vec<Edit> = Vec::new();
-    for term in terms.filter(|term| !equation.relation.terms.contains(term)) {
-        let mut edit = Edit::none(&equation.family, &equation.relation, 1.3);
-        edit.says = format!("has the further term {term}");
-        edit.relation.terms.push(term.clone());
-        if all.iter().all(|known| known.says != edit.says) {
-            all.push(edit);
-        }
-    }
-    all
-}
-
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
     let mut fits: Vec<Fit> = edits.par_iter().flat_map_iter(|edit| family.test(edit)).collect();
     fits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
@@ -176,47 +108,4 @@ fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
         is_new
     });
     fits
-}
-
-/// The leaves that may stand in a relation: its own, those that come before it, and what is given.
-fn candidates(case: &Case<'_>, place: usize) -> Candidates {
-    let equation = &case.graph.equations[place];
-    let group = &case.graph.groups[equation.group];
-    let made_later = |tensor: &str| {
-        let maker = case.graph.equations.iter().position(|other| other.tensor == tensor);
-        tensor == equation.tensor || maker.is_some_and(|maker| maker >= place)
-    };
-    let mut names: Vec<(String, Option<usize>, usize)> = Vec::new();
-    let own: Vec<&str> = equation.relation.leaves().collect();
-    let shorts = group.leaves.keys().map(String::as_str).chain(GIVEN);
-    for short in shorts {
-        let tensor = group.leaves.get(short).map_or(short, |leaf| leaf.tensor.as_str());
-        if names.iter().any(|(name, ..)| name == short)
-            || STATES.contains(&short)
-            || Layer::is_of_another(short)
-            || tensor == equation.tensor && equation.relation.out.block.is_none()
-            || (made_later(tensor) && !own.contains(&short))
-        {
-            continue;
-        }
-        let Some(values) = case.leaf(place, short) else { continue };
-        if STACKED.contains(&short) {
-            names.extend((0..3).map(|block| (short.to_owned(), Some(block), values.ndim())));
-        }
-        names.push((short.to_owned(), None, values.ndim()));
-    }
-    // What the other side has in their place.
-    if matches!(group.kind, "norm" | "abs" | "same" | "linear") {
-        let others = case.graph.groups.iter().filter(|other| other.kind == group.kind && other.part != group.part);
-        for leaf in others.flat_map(|other| other.leaves.values()).filter(|leaf| leaf.view == View::Whole) {
-            if let (false, Some(values)) = (made_later(&leaf.tensor), case.leaf(place, &leaf.tensor)) {
-                names.push((leaf.tensor.clone(), None, values.ndim()));
-            }
-        }
-    }
-    Candidates {
-        names,
-        sizes: equation.relation.letters(),
-        layers: group.kind == "gru" && case.settings.num_layers > 1,
-    }
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Axis as Dimension, Dimension as _, IxDyn};
 
-use super::edits::Edit;
+use super::edit::Edit;
 use super::family::{Family, Fit};
 use super::graph::GIVEN;
 use super::identify::{before, solve};

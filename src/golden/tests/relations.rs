@@ -347,6 +347,12 @@ fn bounds_epsilons_and_further_factors_are_read_off() {
     });
     assert_eq!(epsilon[0].says, ["divides by (norm[n] + 0.001), not by norm[n]"]);
 
+    let least = spoiled(Program::L2norm, |case, found| {
+        let (x, norm) = (&case.inputs["in.x"], found["mid.norm"].values.clone());
+        rows(found, "out.y", |y| ArrayD::from_shape_fn(y.raw_dim(), |at| x[&at] / norm[[at[0]]].max(2.0)));
+    });
+    assert_eq!(least[0].says, ["divides by max(norm[n], 2), not by norm[n]"]);
+
     let activation = spoiled(Program::Linear, |case, found| {
         let (dy, y) = (&case.inputs["in.d_y"], found["out.y"].values.clone());
         let slope = y.mapv(|y| 1.0 - y * y);
@@ -363,6 +369,90 @@ fn bounds_epsilons_and_further_factors_are_read_off() {
         });
     });
     assert_eq!(union[0].says, ["has the larger of active_s[i,j] and active_im[i,j], not their sum"]);
+}
+
+/// Squares of sums, results from the end to the beginning, masks of neighbours, indices that count from 1, tensors that
+/// are too small, states after one more step.
+#[test]
+fn other_sums_and_other_orders_are_named() {
+    let squared = spoiled(Program::Scores, |case, found| {
+        let [f, g] = ["in.image_embedding", "in.caption_embedding"].map(|name| &case.inputs[name]);
+        let v = |i: usize, j: usize, d: usize| (g[[j, d]] - f[[i, d]]).max(0.0);
+        let sum = |at: IxDyn| (0..f.shape()[1]).map(|d| v(at[0], at[1], d)).sum::<f64>();
+        if case.settings().unwrap().measure == crate::similarity::Measure::OrderSquared {
+            rows(found, "out.scores", |s| ArrayD::from_shape_fn(s.raw_dim(), |at| -sum(at.clone()) * sum(at)));
+        }
+    });
+    assert_eq!(squared[0].says, ["squares the sum of v[i,j,d], not each"]);
+
+    let mean = spoiled(Program::L2norm, |case, found| {
+        let [x, dy, y] = [&case.inputs["in.x"], &case.inputs["in.d_y"], &found["out.y"].values.clone()];
+        let norm = found["mid.norm"].values.clone();
+        let width = x.shape()[1] as f64;
+        let along = (y * dy).sum_axis(Axis(1)) / width;
+        rows(found, "grad.in.x", |d| {
+            ArrayD::from_shape_fn(d.raw_dim(), |at| match norm[[at[0]]] {
+                0.0 => d[&at],
+                norm => (dy[&at] - y[&at] * along[[at[0]]]) / norm,
+            })
+        });
+    });
+    assert_eq!(mean[0].says[0], "has the term y[n,d] along[n] 1/norm[n] divided by the dimension D");
+
+    let onwards = spoiled(Program::Gru, |_, found| {
+        let Some(dx) = found.get_mut("grad.in.x") else { return };
+        let steps = dx.values.shape()[1];
+        for t in (1..steps).rev() {
+            let after = dx.values.index_axis(Axis(1), t).to_owned();
+            let mut before = dx.values.index_axis_mut(Axis(1), t - 1);
+            before += &after;
+        }
+    });
+    let dx = onwards.iter().find(|finding| finding.tensor == "d.x").unwrap();
+    assert_eq!(dx.says, ["has in it the results of t + 1, t + 2, …: it is not cleared"]);
+
+    let from_one = spoiled(Program::Loss, |_, found| {
+        if let Some(hardest) = found.get_mut("mid.hardest_s") {
+            hardest.values.mapv_inplace(|k| k + 1.0);
+        }
+    });
+    assert_eq!(from_one[0].says, ["counts from 1, with 0 for none"]);
+
+    let large_ones = spoiled(Program::Optimiser, |case, found| {
+        let mut gradients: Vec<&ArrayD<f64>> = Vec::new();
+        gradients.extend(case.inputs.iter().filter(|(name, _)| name.starts_with("in.g")).map(|(_, g)| g));
+        rows(found, "opt.norms", |norms| {
+            ArrayD::from_shape_fn(norms.raw_dim(), |at| {
+                let steps = gradients.iter().map(|g| g.index_axis(Axis(0), at[0]));
+                steps.filter(|g| g.len() >= 10).map(|g| g.iter().map(|x| x * x).sum::<f64>()).sum::<f64>().sqrt()
+            })
+        });
+    });
+    let norms = large_ones.iter().find(|finding| finding.tensor == "norms").unwrap();
+    let says = "leaves out the gradients of parameters with fewer than ";
+    assert!(norms.says.iter().any(|said| said.starts_with(says)), "{:?}", norms.says);
+
+    let ahead = spoiled(Program::Optimiser, |case, found| {
+        let settings = case.settings().unwrap();
+        let t = case.inputs.get("in.step").map_or(0.0, |step| step[[0]]) + 1.0;
+        for name in ["p0", "p1"].into_iter().filter(|_| settings.steps == 1) {
+            let (Some(m), Some(v)) = (found.get(&format!("opt.m.{name}")), found.get(&format!("opt.v.{name}"))) else {
+                continue;
+            };
+            let [m, v] = [m, v].map(|x| x.values.clone());
+            let clip = found["opt.clip"].values[[0]];
+            let (p0, g) = (&case.inputs[&format!("param.{name}")], &case.inputs[&format!("in.g.{name}")]);
+            let g = g.index_axis(Axis(0), 0).to_owned() * clip;
+            rows(found, &format!("opt.param.{name}"), |p| {
+                ArrayD::from_shape_fn(p.raw_dim(), |at| {
+                    let root = (v[&at] / (1.0 - libm::pow(0.999, t))).sqrt() + 1e-8;
+                    let next = 0.9 * m[&at] + 0.1 * g[&at];
+                    p0[&at] - settings.learning_rate * next / (1.0 - libm::pow(0.9, t)) / root
+                })
+            });
+        }
+    });
+    assert_eq!(ahead[0].says, ["takes m_all[u,x] after one more step with the same inputs"]);
 }
 
 /// A mistake in a tensor that is not written breaks every gradient that is made of it: one finding, and the others are
