@@ -133,6 +133,7 @@ fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered>
         Summands::Vectors
         | Summands::Matrices
         | Summands::LastTensor
+        | Summands::LastByName
         | Summands::Smaller(_)
         | Summands::Parameter(_)
         | Summands::Element(_) => {
@@ -150,6 +151,7 @@ fn weight_of(case: &Case<'_>, place: usize, weight: &Weight) -> Option<Lettered>
                 let is = match summands {
                     Summands::Vectors => axes < 2,
                     Summands::Matrices => axes > 1,
+                    Summands::LastByName => parts.iter().all(|(other, _)| parameter(other) <= parameter(tensor)),
                     Summands::Smaller(n) => numbers < *n,
                     Summands::Parameter(name) => parameter(tensor) == name,
                     _ => k + 1 == parts.len(),

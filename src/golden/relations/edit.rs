@@ -25,6 +25,7 @@ pub(super) enum Summands {
     Vectors,
     Matrices,
     LastTensor,
+    LastByName,
     /// Divided by how often a word occurs.
     Averaged,
     /// At or beyond the size of another letter.
@@ -264,6 +265,17 @@ impl Edit {
             again: false,
             cost,
             says: String::new(),
+        }
+    }
+
+    /// What is said of it: of several terms, with the one that has the summands.
+    pub(super) fn sentence(&self) -> String {
+        let is_of_summands = ["leaves out the", "counts ", "repeats the last", "begins again"];
+        match &self.weights[..] {
+            [weight] if self.relation.terms.len() > 1 && is_of_summands.iter().any(|says| self.says.contains(says)) => {
+                format!("{}, in the term {}", self.says, self.relation.terms[weight.term])
+            }
+            _ => self.says.clone(),
         }
     }
 

@@ -521,6 +521,7 @@ impl List<'_> {
                 (Summands::Vectors, "vectors"),
                 (Summands::Matrices, "matrices"),
                 (Summands::LastTensor, "the last tensor"),
+                (Summands::LastByName, "the last tensor in the order of names"),
             ] {
                 self.push(1.2, format!("leaves out the gradients of {text}"), |edit| {
                     edit.weigh(i, summands, 0.0);
@@ -583,6 +584,14 @@ impl List<'_> {
                 if *axes == factor.axes.len() && *axes > 0 && !all.contains(&into) && !MASKS.contains(&name.as_str()) {
                     all.push(into);
                 }
+            }
+        }
+        for (name, block, _) in candidates.names.iter().filter(|(.., axes)| *axes == 0) {
+            for function in [Function::Identity, Function::Inverse] {
+                let into = Factor { function, ..Factor::named(name, *block, Vec::new()) };
+                self.push(1.4, format!("has the further factor {into} in {term}"), |edit| {
+                    edit.relation.terms[i].factors.push(into);
+                });
             }
         }
         let lettered = |factor: &Factor| !factor.letters().is_empty();

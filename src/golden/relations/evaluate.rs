@@ -52,6 +52,7 @@ impl Axis {
             At::Reversed => last(size) - own.cast_signed(),
             At::By(jump) => or_none(jump.of(own, size)),
             At::Running => or_none((0..lengths.len()).filter(|&row| runs(lengths[row])).nth(own)),
+            At::FirstRunning => or_none(lengths.iter().position(|&length| runs(length))),
             At::NumberOfRunning => number().cast_signed(),
             At::SameNumberBefore => or_none((0..lengths.len()).filter(|&row| ran(lengths[row])).nth(number())),
             At::TiesReversed => {

@@ -51,6 +51,11 @@ const INDICES: [(&[&str], &[&str]); 2] = [
             "_plus_1",
             "_minus_1",
             "_at_most_V_minus_2",
+            "_at_most_63",
+            "_at_most_127",
+            "_at_most_255",
+            "_at_most_511",
+            "_at_most_1023",
             "_modulo_32",
             "_modulo_64",
             "_modulo_256",
@@ -157,6 +162,7 @@ pub(super) fn moves(letter: char) -> Vec<(At, String, f64)> {
     if letter == 'b' {
         all.push((At::Running, "the rows that still run, without gaps".into(), 1.4));
         all.push((At::NumberOfRunning, "the row's number among those that still run".into(), 1.4));
+        all.push((At::FirstRunning, "the first row that still runs".into(), 1.3));
         let says = "the row with the number, among those that ran a step before, that this one has now";
         all.push((At::SameNumberBefore, says.into(), 1.4));
         all.push((At::TiesReversed, "the rows with those of one length in the opposite order".into(), 1.4));

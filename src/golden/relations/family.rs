@@ -148,7 +148,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let more = if self.is_lost && elsewhere { 1.0 } else { 0.0 };
         let fit = |place: Place| {
             let cost = edit.cost + more + place.cost();
-            Fit { cost, says: edit.says.clone(), place, edit: Some(edit.clone()) }
+            Fit { cost, says: edit.sentence(), place, edit: Some(edit.clone()) }
         };
         places.into_iter().map(fit).collect()
     }
@@ -183,9 +183,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                     let (a, b) = (low * right, high * right);
                     return site.agrees(place, found, found.clamp(a.min(b), a.max(b)));
                 }
-                if let Whole::Accumulated(format, _) | Whole::Partial(format, _) = edit.whole {
+                if let (Whole::Accumulated(format, _) | Whole::Partial(format, _), Kind::Wrong) =
+                    (&edit.whole, site.kinds[place])
+                {
                     // A sum near the border of two rounded ones may be rounded to either.
-                    let unit = if format == Rounding::Bf16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
+                    let unit = if *format == Rounding::Bf16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
                     return (found - value).abs() <= site.allowed[place] + unit * site.scales[place];
                 }
                 site.agrees(place, found, value)

@@ -352,6 +352,9 @@ impl Builder<'_> {
             ] {
                 self.give(&format!("id_in_{name}"), ids.mapv(|id| rounding.round(id).min(size - 1.0)));
             }
+            for n in [63, 127, 255, 511, 1023] {
+                self.give(&format!("id_at_most_{n}"), ids.mapv(|id| id.min(f64::from(n))));
+            }
             for n in [32, 64, 256] {
                 self.give(&format!("id_modulo_{n}"), ids.mapv(|id| id % f64::from(n)));
             }

@@ -309,7 +309,11 @@ pub(super) fn weights(family: &Family<'_, '_, '_>) -> Option<Fit> {
     family.sites.iter().filter(|site| site.broken() && !site.exact).find_map(|site| {
         let case = &family.cases[site.case];
         let relation = &case.graph.equations[site.equation].relation;
-        let sums = (0..relation.terms.len()).find_map(|term| Sum::say(&[Sum::of(case, site, relation, term)?]));
+        let many = relation.terms.len() > 1;
+        let sums = (0..relation.terms.len()).find_map(|term| {
+            let says = Sum::say(&[Sum::of(case, site, relation, term)?])?;
+            Some(if many { format!("{says}, in the term {}", relation.terms[term]) } else { says })
+        });
         let says = sums.or_else(|| Sum::say(&scattered(case, site, relation)))?;
         let says = format!("{says} (read off in {})", case.golden.entry.id);
         Some(Fit::read_off(4.0, says))
@@ -588,7 +592,7 @@ fn caps<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
         for (f, factor) in term.factors.iter().enumerate() {
             let is_mask = matches!(factor.function, Function::Positive | Function::NotNegative | Function::Sign)
                 || GIVEN.contains(&factor.leaf.as_str());
-            if is_mask || factor.axes.is_empty() || equation.relation.argmax {
+            if is_mask || factor.axes.is_empty() || equation.relation.argmax || term.factors[..f].contains(factor) {
                 continue;
             }
             for (argument, text) in forms {
@@ -596,11 +600,16 @@ fn caps<'f>(equation: &Equation) -> Vec<Unknown<'f>> {
                 let leaf = Factor { function: Function::Identity, ..factor.clone() };
                 let with = move |value: f64| {
                     let mut edit = base.clone();
-                    edit.relation.terms[i].factors[f].argument = argument(value);
+                    let factors = &mut edit.relation.terms[i].factors;
+                    factors
+                        .iter_mut()
+                        .filter(|other| other.leaf == leaf.leaf)
+                        .for_each(|x| x.argument = argument(value));
                     edit.says = format!("takes {} for {leaf}", text(&leaf, value));
                     edit
                 };
-                all.push((Box::new(with), 0.0));
+                // Not at 0, where a square is flat.
+                all.push((Box::new(with), 0.1));
             }
         }
     }

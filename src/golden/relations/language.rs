@@ -266,6 +266,8 @@ pub(crate) enum At {
     /// round, the row with the number that this one has there.
     Running,
     NumberOfRunning,
+    /// The first row that still runs.
+    FirstRunning,
     /// The row that had at the step before the number that this one has.
     SameNumberBefore,
     /// At a function of the index, or at one place for all.
@@ -681,6 +683,7 @@ impl fmt::Display for Axis {
             At::SameNumberBefore => {
                 write!(f, "row with the number, among those that ran a step before, that {} has now", self.letter)
             }
+            At::FirstRunning => write!(f, "first row that still runs"),
             At::NumberOfRunning => write!(f, "number of {} among the rows that still run", self.letter),
             At::TiesReversed => write!(f, "{} with rows of one length in the opposite order", self.letter),
             At::Is(k) => write!(f, "{k}"),

@@ -186,13 +186,13 @@ impl<'f, 'a> Probe<'f, 'a> {
         let mut found = Vec::new();
         let base = Edit::none(&self.case.graph.equations[self.equation].family, relation, 1.1);
         // Left out, or counted twice.
-        for (inside, text) in [(0.0, "leaves out"), (2.0, "counts twice")] {
+        for (inside, text, twice) in [(0.0, "leaves out", ""), (2.0, "counts", " twice")] {
             let differences: Vec<Vec<f64>> =
                 own.iter().map(|row| row.iter().map(|x| (inside - 1.0) * x).collect()).collect();
             for part in self.agreeing(&differences, over) {
                 let mut edit = base.clone();
                 edit.weigh(i, over.summands(part), inside);
-                edit.says = format!("{text} the summands with {}", over.says(part));
+                edit.says = format!("{text} the summands with {}{twice}", over.says(part));
                 edit.cost += 0.4 * part.cost();
                 found.push(edit);
             }
