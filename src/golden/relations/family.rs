@@ -284,40 +284,29 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         places.into_iter().enumerate().filter(keep).map(|(_, place)| place).collect()
     }
 
-    /// Whether each condition of a place is shown by enough different steps, rows, words or cases: those that are wrong,
-    /// and those that it excludes though the other conditions hold there.
+    /// Whether a place has at most one condition that is one of many tests (of two, so many pairs are tried that some agree
+    /// by chance), and it is shown by enough different indices: those that are wrong, and those that it excludes though the
+    /// other conditions hold there.
     fn tells(&self, place: &Place, others: &[Element]) -> bool {
-        place.0.iter().all(|atom| {
-            let (Atom::Index(_, test)
-            | Atom::Word(test)
-            | Atom::Length(test)
-            | Atom::Missing(test)
-            | Atom::After(test)
-            | Atom::Row(test)
-            | Atom::Running(test)) = atom
-            else {
-                return true;
-            };
-            let needed = match test {
-                Test::First | Test::NotFirst | Test::Last | Test::NotLast => return true,
-                Test::From(_) | Test::Below(_) | Test::Is(_) if matches!(atom, Atom::Index(..)) => return true,
-                Test::From(_) | Test::Below(_) => BITS_OF_A_PLACE,
-                // So many tests are tried that a few agree by chance.
-                _ if matches!(atom, Atom::Index(..) | Atom::Row(_) | Atom::Running(_)) && place.0.len() == 1 => {
-                    BITS_OF_A_PLACE
-                }
-                _ => BITS_OF_A_TEST,
-            };
-            let keys = |elements: &mut dyn Iterator<Item = &Element>| -> usize {
-                let key = |&(s, place): &Element| self.maps[s].key(atom, &self.maps[s].at(place));
-                elements.filter_map(key).collect::<BTreeSet<_>>().len()
-            };
-            let holds_else = |&&(s, at): &&Element| {
-                let at = self.maps[s].at(at);
-                place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
-            };
-            ways(keys(&mut self.wrong.iter()), keys(&mut others.iter().filter(holds_else))) >= needed
-        })
+        let mut read_off = place.0.iter().filter(|atom| atom.is_read_off());
+        let (Some(atom), more) = (read_off.next(), read_off.count()) else { return true };
+        let needed = match atom {
+            Atom::Index(_, Test::From(_) | Test::Below(_) | Test::Is(_)) => 0.0,
+            Atom::Index(..) | Atom::Row(_) | Atom::Running(_) | Atom::Parts(_) => BITS_OF_A_PLACE,
+            Atom::Length(Test::From(_) | Test::Below(_)) | Atom::After(Test::From(_)) => BITS_OF_A_PLACE,
+            Atom::Word(_) | Atom::Length(_) | Atom::Missing(_) | Atom::After(_) => BITS_OF_A_TEST,
+            _ => 0.0,
+        };
+        let distinct = |elements: &mut dyn Iterator<Item = &Element>| {
+            let key = |&(s, place): &Element| self.maps[s].key(atom, &self.maps[s].at(place));
+            elements.filter_map(key).collect::<BTreeSet<_>>().len()
+        };
+        let holds_else = |&&(s, at): &&Element| {
+            let at = self.maps[s].at(at);
+            place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
+        };
+        let shown = || ways(distinct(&mut self.wrong.iter()), distinct(&mut others.iter().filter(holds_else)));
+        more == 0 && (needed == 0.0 || shown() >= needed)
     }
 
     /// Whether enough different indices are wrong, and right, to show a test of an index: another test of as few would

@@ -245,6 +245,22 @@ pub(super) enum Atom {
 pub(super) struct Place(pub Vec<Atom>);
 
 impl Atom {
+    /// Whether it is one of many tests of an index, not a plain one or a fact.
+    pub(super) fn is_read_off(&self) -> bool {
+        match self {
+            Self::Index(_, test)
+            | Self::Unit(test)
+            | Self::Word(test)
+            | Self::Length(test)
+            | Self::Missing(test)
+            | Self::After(test)
+            | Self::Row(test)
+            | Self::Running(test) => !matches!(test, Test::First | Test::NotFirst | Test::Last | Test::NotLast),
+            Self::Parts(_) | Self::TileDiagonal(_) | Self::Above | Self::Below | Self::Beyond(..) => true,
+            _ => false,
+        }
+    }
+
     fn cost(&self) -> f64 {
         match self {
             Self::Index(_, test) | Self::Unit(test) => test.cost(),
@@ -469,7 +485,7 @@ impl<'c, 'a> Map<'c, 'a> {
         self.case.graph.lengths.get(self.index(at, 'b')?.0).copied()
     }
 
-    /// What a condition on words, rows or lengths looks at.
+    /// What a condition that is read off looks at.
     pub(super) fn key(&self, atom: &Atom, at: &[usize]) -> Option<(usize, usize)> {
         let row = self.index(at, 'b').map_or(0, |(b, _)| b);
         match atom {
@@ -477,7 +493,11 @@ impl<'c, 'a> Map<'c, 'a> {
             Atom::Length(_) => Some((self.length(at)?, 0)),
             Atom::Missing(_) => Some((self.case.graph.steps - self.length(at)?, 0)),
             Atom::After(_) => Some((self.after(at)?, 0)),
-            Atom::Index(letter, _) => self.index(at, *letter),
+            Atom::Index(letter, _) | Atom::Beyond(letter, _) => self.index(at, *letter),
+            Atom::Unit(_) => self.index(at, 'j'),
+            Atom::Parts(_) | Atom::TileDiagonal(_) | Atom::Above | Atom::Below => {
+                Some((self.index(at, 'i')?.0, self.index(at, 'j')?.0))
+            }
             _ => Some((row, self.index(at, 't').map_or(0, |(t, _)| t))),
         }
     }
