@@ -292,8 +292,12 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let (Some(atom), more) = (read_off.next(), read_off.count()) else { return true };
         let needed = match atom {
             Atom::Index(_, Test::From(_) | Test::Below(_) | Test::Is(_)) => 0.0,
-            Atom::Index(..) | Atom::Row(_) | Atom::Running(_) | Atom::Parts(_) => BITS_OF_A_PLACE,
-            Atom::Length(Test::From(_) | Test::Below(_)) | Atom::After(Test::From(_)) => BITS_OF_A_PLACE,
+            Atom::Index(..)
+            | Atom::Row(_)
+            | Atom::Running(_)
+            | Atom::Parts(_)
+            | Atom::Length(Test::From(_) | Test::Below(_))
+            | Atom::After(Test::From(_)) => BITS_OF_A_PLACE,
             Atom::Word(_) | Atom::Length(_) | Atom::Missing(_) | Atom::After(_) => BITS_OF_A_TEST,
             _ => 0.0,
         };

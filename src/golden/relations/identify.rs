@@ -361,16 +361,20 @@ impl Sum {
         Some(Self { letters, indices, rows })
     }
 
-    /// The weights; none if they cannot be read off, or are no plain numbers.
+    /// The weights; none if they are no multiples of ½, or if there are not more equations than weights.
     fn weights(&self) -> Option<Vec<f64>> {
-        let weights: Vec<f64> = solve(&self.rows)?.into_iter().map(plain).collect();
-        let is = |weight: f64, of: f64| (weight - of).abs() < PLAIN;
-        let halves = weights.iter().all(|&weight| is(weight, (2.0 * weight).round() / 2.0));
+        let told: Vec<(Vec<f64>, f64)> =
+            self.rows.iter().filter(|(row, _)| row.iter().any(|x| x.abs() > 1.0)).cloned().collect();
+        let half = |weight: f64| (2.0 * weight).round() / 2.0;
+        let found = solve(&told)?;
+        let weights: Vec<f64> = found.iter().map(|&weight| half(weight)).collect();
+        let plain = found.iter().zip(&weights).all(|(found, weight)| (found - weight).abs() < PLAIN);
         let sum = |row: &[f64]| row.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
-        // Half of each has to show.
-        let shows = (0..weights.len()).all(|k| self.rows.iter().any(|(row, _)| row[k].abs() > 8.0));
+        // Of nothing but 0 it is not known what was left out. Half of each has to show.
+        let some = weights.iter().any(|weight| *weight != 0.0);
+        let shows = (0..weights.len()).all(|k| told.iter().any(|(row, _)| row[k].abs() > 8.0));
         let fits = self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0);
-        (shows && halves && fits).then_some(weights)
+        (some && shows && plain && fits).then_some(weights)
     }
 
     /// What is said of the weights of all of some sums; none if one of them cannot be read off, or if all are 1.
