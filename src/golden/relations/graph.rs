@@ -472,10 +472,10 @@ impl Builder<'_> {
         if !given {
             self.give("h0", ArrayD::zeros(IxDyn(&[lengths.len(), hidden])));
         }
-        if let Some(h0) = self.case.inputs.get("in.h0").filter(|_| given && layers > 1) {
-            let swapped =
-                h0.to_shape((lengths.len(), layers, hidden)).expect("as many numbers").permuted_axes([1, 0, 2]);
-            self.give("h0_batch_first", swapped.as_standard_layout().into_owned().into_dyn());
+        let h0 = self.case.inputs.get("in.h0").filter(|_| given && layers > 1);
+        if let Some(rows) = h0.and_then(|h0| h0.to_shape((lengths.len(), layers, hidden)).ok()) {
+            let swapped = rows.permuted_axes([1, 0, 2]).as_standard_layout().into_owned();
+            self.give("h0_batch_first", swapped.into_dyn());
         }
         for k in 0..layers {
             let mut leaves: Vec<(&str, String, View)> =

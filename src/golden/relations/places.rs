@@ -491,7 +491,7 @@ impl<'c, 'a> Map<'c, 'a> {
         match atom {
             Atom::Word(_) => Some((self.word(at)?, 0)),
             Atom::Length(_) => Some((self.length(at)?, 0)),
-            Atom::Missing(_) => Some((self.case.graph.steps - self.length(at)?, 0)),
+            Atom::Missing(_) => Some((self.case.graph.steps.saturating_sub(self.length(at)?), 0)),
             Atom::After(_) => Some((self.after(at)?, 0)),
             Atom::Index(letter, _) | Atom::Beyond(letter, _) => self.index(at, *letter),
             Atom::Unit(_) => self.index(at, 'j'),
