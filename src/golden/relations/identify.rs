@@ -370,8 +370,8 @@ impl Sum {
         let weights: Vec<f64> = found.iter().map(|&weight| half(weight)).collect();
         let plain = found.iter().zip(&weights).all(|(found, weight)| (found - weight).abs() < PLAIN);
         let sum = |row: &[f64]| row.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
-        // Of nothing but 0 it is not known what was left out. Half of each has to show.
-        let some = weights.iter().any(|weight| *weight != 0.0);
+        // Where nothing is left there is 0, not a small number. Half of each has to show.
+        let some = weights.iter().any(|weight| *weight != 0.0) || told.iter().all(|(_, y)| *y == 0.0);
         let shows = (0..weights.len()).all(|k| told.iter().any(|(row, _)| row[k].abs() > 8.0));
         let fits = self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0);
         (some && shows && plain && fits).then_some(weights)

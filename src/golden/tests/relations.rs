@@ -13,6 +13,7 @@ use crate::golden::relations::findings::{Finding, Given, findings};
 use crate::golden::relations::planted::{Planting, Until, Way};
 use crate::golden::suite::GoldenCase;
 use crate::golden::tolerance::Profile;
+use crate::loss::Violation;
 
 /// The cases on which the search is tested, without the long ones.
 fn checked(way: Arithmetic, planted: &[&Mistake], change: impl Fn(&str, usize, f64) -> Option<f64>) -> Vec<Checked> {
@@ -490,6 +491,52 @@ fn one_cause_is_one_finding() {
         after[0].is_none() && after.len() > 3 && after[1..].iter().all(|after| *after == Some("last")),
         "{after:?}"
     );
+}
+
+/// What agrees with a few numbers by chance: a place of two tests, weights of as few equations, a sum of nothing.
+#[test]
+fn what_agrees_by_chance_is_not_said() {
+    let active = |found: &FoundTensors| {
+        let names =
+            if found.contains_key("mid.weight_s") { ["weight_s", "weight_im"] } else { ["active_s", "active_im"] };
+        names.map(|name| found[&format!("mid.{name}")].values.clone())
+    };
+    // The diagonal lacks the column's terms where the row has none.
+    let early = spoiled(Program::Loss, |_, found| {
+        let [rows_own, columns] = active(found).map(|x| [x.sum_axis(Axis(1)), x.sum_axis(Axis(0))]);
+        rows(found, "grad.in.scores", |d| {
+            let more = |i: usize| if rows_own[0][[i]] == 0.0 { columns[1][[i]] } else { 0.0 };
+            ArrayD::from_shape_fn(d.raw_dim(), |at| d[&at] + if at[0] == at[1] { more(at[0]) } else { 0.0 })
+        });
+    });
+    let ds = early.iter().find(|finding| finding.tensor == "d.s").unwrap();
+    assert!(ds.says.is_empty(), "{:?}", ds.says);
+
+    // Of the other captions of an image only the first is left out.
+    let mates = spoiled(Program::Loss, |case, found| {
+        let settings = case.settings().unwrap();
+        let (Some(ids), Some(cost)) = (case.inputs.get("in.image_ids"), found.get_mut("mid.cost_s")) else { return };
+        if !matches!(settings.hinge().violation, Violation::Sum | Violation::Max) || !settings.mask_same_image {
+            return;
+        }
+        let s = &case.inputs["in.scores"];
+        for (i, mut row) in cost.values.outer_iter_mut().enumerate() {
+            let mates = (0..row.len()).filter(|&j| j != i && ids[[i]].total_cmp(&ids[[j]]).is_eq());
+            mates.skip(1).for_each(|j| row[[j]] = (settings.margin + s[[i, j]] - s[[i, i]]).max(0.0));
+        }
+    });
+    let cost = mates.iter().find(|finding| finding.tensor == "cost_s").unwrap();
+    assert!(cost.says.is_empty(), "{:?}", cost.says);
+
+    // A second moment that is far too small is nearly what is left if its only step is left out.
+    let one_step = |case: &&GoldenCase| case.entry.program == Program::Optimiser && case.settings().unwrap().steps == 1;
+    let small = spoiled_in(valid().filter(one_step), |_, found| {
+        for name in ["opt.v.p0", "opt.v.p1", "opt.v.p2"] {
+            rows(found, name, |v| v.mapv(|v| 1e-7 * v.abs().sqrt() * v));
+        }
+    });
+    let v = small.iter().find(|finding| finding.tensor == "v").unwrap();
+    assert!(v.says.iter().all(|says| !says.contains("leaves out")), "{:?}", v.says);
 }
 
 /// Where a coefficient of clipping is 1 and should be less, many changes of its argument give that: none is named.
