@@ -363,16 +363,16 @@ impl Sum {
 
     /// The weights; none if they are no multiples of ½, or if there are not more equations than weights.
     fn weights(&self) -> Option<Vec<f64>> {
-        let told: Vec<(Vec<f64>, f64)> =
+        let equations: Vec<(Vec<f64>, f64)> =
             self.rows.iter().filter(|(row, _)| row.iter().any(|x| x.abs() > 1.0)).cloned().collect();
         let half = |weight: f64| (2.0 * weight).round() / 2.0;
-        let found = solve(&told)?;
+        let found = solve(&equations)?;
         let weights: Vec<f64> = found.iter().map(|&weight| half(weight)).collect();
         let plain = found.iter().zip(&weights).all(|(found, weight)| (found - weight).abs() < PLAIN);
         let sum = |row: &[f64]| row.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
         // Where nothing is left there is 0, not a small number. Half of each has to show.
-        let some = weights.iter().any(|weight| *weight != 0.0) || told.iter().all(|(_, y)| *y == 0.0);
-        let shows = (0..weights.len()).all(|k| told.iter().any(|(row, _)| row[k].abs() > 8.0));
+        let some = weights.iter().any(|weight| *weight != 0.0) || equations.iter().all(|(_, y)| *y == 0.0);
+        let shows = (0..weights.len()).all(|k| equations.iter().any(|(row, _)| row[k].abs() > 8.0));
         let fits = self.rows.iter().all(|(row, y)| (sum(row) - y).abs() <= 1.0);
         (some && shows && plain && fits).then_some(weights)
     }
@@ -545,7 +545,7 @@ fn scalars<'f>(case: &Case<'_>, place: usize) -> Vec<Unknown<'f>> {
     names.into_iter().filter_map(of).collect()
 }
 
-/// What stands in the place of a leaf x with a number, and its text.
+/// What replaces a leaf x, with a number, and its text.
 type Form = (fn(f64) -> Argument, fn(&Factor, f64) -> String);
 
 /// Something added to what is divided by, or to its square; or a least number that it is replaced with.
