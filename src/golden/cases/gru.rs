@@ -2,7 +2,7 @@
 
 use ndarray::s;
 
-use super::{Case, Program, Result, Sketch, add_layer, cell_inputs, lengths, named, poison};
+use super::{Case, Program, Result, Sketch, add_layer, cell_inputs, enlarge, lengths, named, poison};
 
 pub(super) fn gru_cells(cases: &mut Vec<Case>) -> Result<()> {
     let sizes: [(&str, [usize; 3], f64); 10] = [
@@ -21,6 +21,9 @@ pub(super) fn gru_cells(cases: &mut Vec<Case>) -> Result<()> {
         let note = format!("B = {}, E = {}, H = {}, weights and biases U(±{a}).", size[0], size[1], size[2]);
         cases.push(Sketch::new("gru-cell", name, Program::GruCell, &note).draw(|draw| cell_inputs(draw, size, a))?);
     }
+    let note = "B = 5, E = 4, H = 5; x and the gradient are U(±4), h is U(±3.6), weights and biases are U(±0.5).";
+    let large = Sketch::new("gru-cell", "large-values", Program::GruCell, note);
+    cases.push(large.draw(|draw| enlarge(cell_inputs(draw, [5, 4, 5], 0.5)))?);
     let saturated = Sketch::new("gru-cell", "saturated", Program::GruCell, "Gates near 0 and 1.").flags(&["saturated"]);
     cases.push(saturated.draw(|draw| cell_inputs(draw, [4, 3, 4], 7.0))?);
     let again =
@@ -108,7 +111,7 @@ pub(super) fn resets(cases: &mut Vec<Case>) -> Result<()> {
 
 pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
     // Name, lengths, [E, H, layers].
-    let all: [(&str, &[usize], [usize; 3]); 30] = [
+    let all: [(&str, &[usize], [usize; 3]); 32] = [
         ("one-step", &[1, 1], [3, 2, 1]),
         ("one-to-t", &[1, 2, 3, 4, 5], [3, 4, 1]),
         ("t-to-one", &[5, 4, 3, 2, 1], [4, 3, 1]),
@@ -132,6 +135,14 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
             &[1, 4, 2, 3, 4, 1, 2, 3, 4, 2, 1, 3, 2, 4, 1, 3, 2, 1, 4, 2, 3, 1, 2, 4, 3, 1, 2, 3, 4, 1, 2, 3, 4],
             [2, 3, 1],
         ),
+        (
+            "many-rows-two-layers",
+            &[
+                3, 5, 1, 2, 2, 5, 4, 1, 3, 3, 5, 2, 4, 1, 1, 5, 2, 3, 4, 4, 1, 2, 5, 3, 1, 4, 2, 5, 5, 1, 3, 4, 2, 1,
+                5, 3, 2,
+            ],
+            [3, 2, 2],
+        ),
         // 3H = E alone; B = T = E = H = L; B = T = E = 3H.
         ("input-square", &[2, 5, 1, 4], [9, 3, 1]),
         ("all-equal", &[1, 2], [2, 2, 2]),
@@ -146,6 +157,7 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
         // B = 3H, E = H.
         ("three-layers-one-step", &[1; 6], [2, 2, 3]),
         ("three-layers-equal", &[3, 3], [4, 3, 3]),
+        ("large-values", &[5, 2, 6, 1, 3], [4, 3, 2]),
     ];
     for (name, rows, [input, hidden, layers]) in all {
         let steps = rows.iter().copied().max().unwrap_or(1);
@@ -161,12 +173,13 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
         if input == hidden || input == 3 * hidden {
             flags.push("square");
         }
-        if ["remainder", "many-rows", "many-steps"].contains(&name) {
+        if ["remainder", "many-rows", "many-rows-two-layers", "many-steps"].contains(&name) {
             flags.push("remainder");
         }
         let given = !name.starts_with("no-state");
         let state = if given { "h₀ given" } else { "no h₀ given: it is 0" };
-        let note = format!("Lengths {rows:?}, E = {input}, H = {hidden}, {layers} layer(s), {state}.");
+        let large = if name == "large-values" { " x and the gradient are U(±4), h₀ is U(±3.2)." } else { "" };
+        let note = format!("Lengths {rows:?}, E = {input}, H = {hidden}, {layers} layer(s), {state}.{large}");
         let sketch =
             Sketch::new("gru-sequence", name, Program::Gru, &note).flags(&flags).with(|s| s.num_layers = layers);
         cases.push(sketch.draw(|draw| {
@@ -180,6 +193,9 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
             if !given {
                 inputs.remove("in.h0");
             }
+            if name == "large-values" {
+                inputs = enlarge(inputs);
+            }
             for k in 0..layers {
                 add_layer(
                     &mut inputs,
@@ -187,7 +203,11 @@ pub(super) fn sequences(cases: &mut Vec<Case>) -> Result<()> {
                     k,
                     if k == 0 { input } else { hidden },
                     hidden,
-                    if name == "remainder" { 0.25 } else { 0.8 },
+                    match name {
+                        "remainder" => 0.25,
+                        "large-values" => 0.5,
+                        _ => 0.8,
+                    },
                 );
             }
             inputs

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayD, s};
 
-use super::{Case, Draw, Expected, Inputs, Measure, Program, Result, Sketch, lengths, named, poison};
+use super::{Case, Draw, Expected, Inputs, Measure, Program, Result, Sketch, enlarge, lengths, named, poison};
 
 pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
     let all: [(&str, &str, &[&[usize]]); 8] = [
@@ -23,7 +23,18 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
             &[&[1, 255, 256, 257, 2], &[127, 128, 256, 511], &[2047, 2048, 2049, 2059, 257]],
         ),
     ];
-    for (name, note, captions) in all {
+    // 37 rows of up to 7 tokens, and behind the ends a word that has a larger id than all others.
+    const LARGEST: usize = 40;
+    let token = |b: usize, t: usize| (11 * b + 3 * b * t + 7 * t * t) % LARGEST;
+    let many: Vec<Vec<usize>> =
+        (0..37).map(|b| (0..1 + (5 * b + b * b / 3) % 7).map(|t| token(b, t)).collect()).collect();
+    let many: Vec<&[usize]> = many.iter().map(Vec::as_slice).collect();
+    let many = (
+        "many-rows",
+        "B = 37, gradients U(±4); behind the ends is the largest id, which occurs nowhere else.",
+        &many[..],
+    );
+    for (name, note, captions) in all.into_iter().chain([many]) {
         let rows: Vec<usize> = captions.iter().map(|c| c.len()).collect();
         let steps = rows.iter().copied().max().unwrap_or(1);
         let mut flags = vec!["repeated-words"];
@@ -36,19 +47,28 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
         let table = match name {
             "square" => [4, 4],
             "many-words" => [2060, 2],
+            "many-rows" => [LARGEST + 3, 3],
             _ => [8, 3],
         };
         if name == "square" {
             flags.push("square");
         }
+        if name == "many-rows" {
+            flags.extend(["tails", "unsorted"]);
+        }
         cases.push(Sketch::new("embedding", name, Program::Embedding, note).flags(&flags).draw(|draw| {
-            let padding = if name == "padding-is-a-word" { 4.0 } else { 0.0 };
-            named([
+            let padding = match name {
+                "padding-is-a-word" => 4.0,
+                "many-rows" => LARGEST as f64,
+                _ => 0.0,
+            };
+            let inputs = named([
                 ("in.captions", padded(captions, steps, padding)),
                 ("in.lengths", lengths(&rows)),
                 ("in.d_words", poison(draw.array((rows.len(), steps, table[1]), 1.0), &rows)),
                 ("param.txt_enc.embed.weight", draw.array(table, 0.7).into_dyn()),
-            ])
+            ]);
+            if name == "many-rows" { enlarge(inputs) } else { inputs }
         })?);
     }
     Ok(())
@@ -66,7 +86,7 @@ pub(super) fn padded<C: AsRef<[usize]>>(captions: &[C], steps: usize, padding: f
 }
 
 pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
-    let all: [(&str, [usize; 3], &[&'static str], &str); 10] = [
+    let all: [(&str, [usize; 3], &[&'static str], &str); 11] = [
         ("small", [4, 3, 2], &[], "N = 4, I = 3, O = 2."),
         ("square", [3, 5, 5], &["square"], "I = O: a transposed weight has the right shape."),
         ("one-row", [1, 6, 4], &[], "N = 1 is no special case."),
@@ -82,6 +102,7 @@ pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
         ("tails-sum", [3, 251, 5], &["tails"], "N = 3, I = 251, O = 5."),
         ("tails-rows", [91, 3, 23], &["tails"], "N = 91, I = 3, O = 23."),
         ("tails-columns", [23, 5, 107], &["tails"], "N = 23, I = 5, O = 107."),
+        ("large-values", [6, 5, 7], &[], "N = 6, I = 5, O = 7; x and the gradient are U(±4)."),
     ];
     for (name, [rows, inputs, outputs], flags, note) in all {
         cases.push(Sketch::new("linear", name, Program::Linear, note).flags(flags).draw(|draw| {
@@ -90,12 +111,13 @@ pub(super) fn linears(cases: &mut Vec<Case>) -> Result<()> {
             if name == "cancellation" {
                 nearly_cancel(&mut x, &mut weight);
             }
-            named([
+            let inputs = named([
                 ("in.x", x.into_dyn()),
                 ("in.d_y", draw.array((rows, outputs), 1.0).into_dyn()),
                 ("param.img_enc.fc.weight", weight.into_dyn()),
                 ("param.img_enc.fc.bias", draw.array(outputs, 0.5).into_dyn()),
-            ])
+            ]);
+            if name == "large-values" { enlarge(inputs) } else { inputs }
         })?);
     }
     Ok(())
@@ -141,6 +163,8 @@ pub(super) fn norms(cases: &mut Vec<Case>) -> Result<()> {
     let one_hot =
         Sketch::new("l2norm", "one-hot", Program::L2norm, "One element a row is not 0: y = ± 1, dx = 0 there.");
     cases.push(one_hot.flags(&["one-hot"]).draw(|draw| norm_inputs(draw, 4, 4, &[1.0, 1e-6, 1e6, 1e-12], true))?);
+    let large = Sketch::new("l2norm", "large-values", Program::L2norm, "N = 5, D = 6; x and the gradient are U(±4).");
+    cases.push(large.draw(|draw| enlarge(norm_inputs(draw, 5, 6, &[1.0], false)))?);
     let tails = Sketch::new("l2norm", "tails", Program::L2norm, "N = 5, D = 251.").flags(&["tails"]);
     cases.push(tails.draw(|draw| norm_inputs(draw, 5, 251, &[1.0, 0.3, 5.0], false))?);
     Ok(())
@@ -158,7 +182,8 @@ pub(super) fn norm_inputs(draw: &mut Draw, rows: usize, width: usize, scales: &[
 
 pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
     type Kind<'a> = (&'a str, Measure, [usize; 3], &'a [&'static str], &'a str);
-    let all: [Kind<'_>; 20] = [
+    const LARGE: &str = "N = 5, M = 12, D = 6; the embeddings are U(±3.6), the gradient is U(±4).";
+    let all: [Kind<'_>; 23] = [
         (
             "cosine",
             Measure::Cosine,
@@ -203,6 +228,9 @@ pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
         ("cosine-tails", Measure::Cosine, [23, 27, 91], &["tails"], "N = 23, M = 27, D = 91."),
         ("order-tails", Measure::Order, [23, 27, 55], &["tails"], "N = 23, M = 27, D = 55."),
         ("order-squared-tails", Measure::OrderSquared, [27, 23, 55], &["tails"], "N = 27, M = 23, D = 55."),
+        ("cosine-large-values", Measure::Cosine, [5, 12, 6], &[], LARGE),
+        ("order-large-values", Measure::Order, [5, 12, 6], &[], LARGE),
+        ("order-squared-large-values", Measure::OrderSquared, [5, 12, 6], &[], LARGE),
     ];
     for (name, measure, [images, captions, width], flags, note) in all {
         let sketch = Sketch::new("scores", name, Program::Scores, note)
@@ -217,11 +245,12 @@ pub(super) fn scores(cases: &mut Vec<Case>) -> Result<()> {
             if flags.contains(&"no-violation") {
                 f.row_mut(1).mapv_inplace(|x| x.abs() + 1.0);
             }
-            named([
+            let inputs = named([
                 ("in.image_embedding", f.into_dyn()),
                 ("in.caption_embedding", g.into_dyn()),
                 ("in.d_scores", draw.array((images, captions), 1.0).into_dyn()),
-            ])
+            ]);
+            if name.ends_with("large-values") { enlarge(inputs) } else { inputs }
         })?);
     }
     Ok(())

@@ -5,6 +5,10 @@ use ndarray::Array2;
 use super::{Case, Draw, Inputs, Program, Result, Sketch, lengths, named};
 use crate::loss::Violation;
 
+/// The images of some captions: those of one image are neighbours, or both neighbours and scattered.
+const GROUPS: &[usize] = &[2, 2, 4, 4, 4, 1];
+pub(super) const SCATTERED: &[usize] = &[7, 7, 3, 1, 3, 9, 7, 2, 0, 3, 3, 1];
+
 pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
     type Masked<'a> = (&'a str, bool, &'a [usize], f64, f64, &'a [&'static str]);
     for max in [false, true] {
@@ -49,7 +53,9 @@ pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
                 .with(|s| s.max_violation = max)
                 .draw(|_| named([("in.scores", example.clone().into_dyn())]))?,
         );
-        for (name, ids) in [("pair", [3, 5, 3, 8, 9, 7].as_slice()), ("groups", &[2, 2, 4, 4, 4, 1])] {
+        let groups =
+            [("pair", [3, 5, 3, 8, 9, 7].as_slice(), 0.04), ("groups", GROUPS, 0.04), ("scattered", SCATTERED, 2e-3)];
+        for (name, ids, apart) in groups {
             let sketch = Sketch::new(
                 "loss",
                 &format!("{kind}-masked-{name}"),
@@ -58,7 +64,7 @@ pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
             )
             .flags(&["masked"])
             .with(|s| (s.max_violation, s.mask_same_image) = (max, true))
-            .apart(0.04);
+            .apart(apart);
             cases.push(sketch.draw(|draw| masked(draw, ids))?);
         }
     }
@@ -86,10 +92,9 @@ pub(super) fn losses(cases: &mut Vec<Case>) -> Result<()> {
 
 /// The losses between SH and MH.
 fn between(cases: &mut Vec<Case>) -> Result<()> {
-    const GROUPS: &[usize] = &[2, 2, 4, 4, 4, 1];
     type Row<'a> = (&'a str, Violation, usize, f64, &'a [usize], &'a str);
     use Violation::{Hardest, LogSumExp, SemiHard};
-    let all: [Row<'_>; 18] = [
+    let all: [Row<'_>; 24] = [
         ("hardest-2", Hardest(2), 6, 0.2, &[], "The 2 hardest"),
         ("hardest-3", Hardest(3), 8, 0.2, &[], "The 3 hardest"),
         ("hardest-2-zero-margin", Hardest(2), 7, 0.0, &[], "The 2 hardest"),
@@ -108,10 +113,23 @@ fn between(cases: &mut Vec<Case>) -> Result<()> {
         ("semi-hard-masked", SemiHard, 6, 0.5, GROUPS, "Semi-hard, captions of one image masked"),
         ("semi-hard-zero-margin", SemiHard, 5, 0.0, &[], "Semi-hard: nothing counts"),
         ("semi-hard-one-pair", SemiHard, 1, 0.2, &[], "Semi-hard"),
+        ("hardest-3-tails", Hardest(3), 27, 0.2, &[], "The 3 hardest"),
+        ("log-sum-exp-tails", LogSumExp(0.1), 27, 0.2, &[], "Log-sum-exp, τ = 0.1"),
+        ("semi-hard-tails", SemiHard, 27, 0.2, &[], "Semi-hard"),
+        ("hardest-2-scattered", Hardest(2), 12, 0.2, SCATTERED, "The 2 hardest, captions of one image masked"),
+        (
+            "log-sum-exp-scattered",
+            LogSumExp(0.1),
+            12,
+            0.2,
+            SCATTERED,
+            "Log-sum-exp, τ = 0.1, captions of one image masked",
+        ),
+        ("semi-hard-scattered", SemiHard, 12, 0.2, SCATTERED, "Semi-hard, captions of one image masked"),
     ];
     for (name, violation, batch, margin, ids, what) in all {
         let note = format!("{what}; B = {batch}, α = {margin}, scores U(±1).");
-        let flags = [("one-pair", batch == 1), ("masked", !ids.is_empty())];
+        let flags = [("one-pair", batch == 1), ("masked", !ids.is_empty()), ("tails", name.ends_with("tails"))];
         let flags: Vec<&str> = flags.into_iter().filter_map(|(flag, holds)| holds.then_some(flag)).collect();
         let sketch = Sketch::new("loss", name, Program::Loss, &note)
             .flags(&flags)
@@ -119,7 +137,12 @@ fn between(cases: &mut Vec<Case>) -> Result<()> {
                 s.count(violation);
                 (s.margin, s.mask_same_image) = (margin, !ids.is_empty());
             })
-            .apart(if batch == 1 { 0.0 } else { 0.01 });
+            .apart(match batch {
+                1 => 0.0,
+                2..10 => 0.01,
+                10..20 => 2e-3,
+                _ => 2e-4,
+            });
         cases.push(sketch.draw(|draw| match ids {
             [] => named([("in.scores", draw.array((batch, batch), 1.0).into_dyn())]),
             ids => masked(draw, ids),

@@ -3,6 +3,7 @@
 use ndarray::{arr1, s};
 
 use super::layers::padded;
+use super::losses::SCATTERED;
 use super::{Case, Draw, Inputs, Measure, Program, Result, Settings, Sketch, add_layer, lengths, named, stream};
 use crate::loss::Violation;
 
@@ -207,6 +208,7 @@ pub(super) fn models(cases: &mut Vec<Case>) -> Result<()> {
     sketch.settings = settings.clone();
     cases.push(sketch.flags(&["tie", "unsorted"]).draw(|draw| model_inputs(draw, SIZES, &settings, true))?);
     many_words(cases)?;
+    many_pairs(cases)?;
     pairs_of_settings(cases)
 }
 
@@ -221,6 +223,23 @@ fn many_words(cases: &mut Vec<Case>) -> Result<()> {
         let mut inputs = model_inputs(draw, sizes, &settings, false);
         let captions = inputs.get_mut("in.captions").expect("drawn");
         captions.slice_mut(s![.., 1]).assign(&arr1(&[255.0, 256.0, 257.0, 299.0, 256.0]));
+        inputs
+    })?);
+    Ok(())
+}
+
+/// More rows than a tile of 32 has, with captions of one image at scattered places.
+fn many_pairs(cases: &mut Vec<Case>) -> Result<()> {
+    let mut settings = Settings { steps: 1, learning_rate: 1e-2, mask_same_image: true, ..Settings::default() };
+    preset("vsepp", &mut settings);
+    let sizes = Sizes { batch: 37, steps: 7, vocabulary: 29, hidden: 3, joint: 3, short: true, ..SIZES };
+    let note = "MH, B = 37, captions of one image masked.";
+    let mut sketch = Sketch::new("model", "vsepp-many-pairs", Program::Model, note);
+    sketch.settings = settings.clone();
+    cases.push(sketch.flags(&["unsorted", "masked", "remainder"]).apart(1.3e-3).draw(|draw| {
+        let mut inputs = model_inputs(draw, sizes, &settings, false);
+        let ids: Vec<usize> = (0..sizes.batch).map(|b| SCATTERED[b % SCATTERED.len()] + 5 * (b / 18)).collect();
+        inputs.insert("in.image_ids".into(), lengths(&ids));
         inputs
     })?);
     Ok(())

@@ -642,7 +642,7 @@ impl List<'_> {
             add(1.4, says, Summands::UpTo(letter, another(letter)));
         }
         let sizes = self.candidates.sizes.clone();
-        for &letter in &summed {
+        for &letter in &relation.free(&relation.terms[i]) {
             for own in relation.out.letters() {
                 for pair in Pair::all() {
                     let says = pair.says(&letter.to_string(), &own.to_string());
@@ -671,7 +671,7 @@ impl List<'_> {
     fn of_summands(&mut self, i: usize) {
         self.of_sums(i);
         let relation = self.relation;
-        let summed = relation.summed(&relation.terms[i]);
+        let summed = relation.free(&relation.terms[i]);
         let scattered: Vec<char> = relation.out.through().flat_map(|(_, letters)| letters.clone()).collect();
         for &letter in summed.iter().chain(scattered.iter()) {
             let tests = Test::fixed().chain([2, 4, 8, 16, 32, 64, 128, 256].map(Test::From));
@@ -746,6 +746,7 @@ impl List<'_> {
     fn of_factors(&mut self, i: usize) {
         let (relation, candidates) = (self.relation, self.candidates);
         let term = &relation.terms[i];
+        let summed = relation.summed(term);
         for (f, factor) in term.factors.iter().enumerate() {
             let mut change = |cost: f64, says: String, into: Factor| {
                 // A tensor must not explain itself.
@@ -762,6 +763,14 @@ impl List<'_> {
                 // The first of equal ones: a place that is read elsewhere is rather left out.
                 let jumps = into.axes.iter().any(|axis| matches!(axis.at, At::By(_)));
                 let cost = if relation.argmax && jumps { cost + 0.4 } else { cost };
+                // In a sum over this factor alone another step is another name for a summand that is left out.
+                let is_alone = |letter: char| {
+                    let others = term.factors.iter().enumerate().filter(|(k, _)| *k != f);
+                    summed.contains(&letter)
+                        && !others.map(|(_, other)| other).any(|other| other.letters().contains(&letter))
+                };
+                let moved = into.axes.iter().zip(&factor.axes).any(|(new, old)| new != old && is_alone(old.letter));
+                let cost = if moved && into.leaf == factor.leaf { cost + 0.7 } else { cost };
                 self.push(cost, says, |edit| edit.relation.terms[i].factors[f] = into.clone());
             };
             of_factor(factor, candidates, &mut change);

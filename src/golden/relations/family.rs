@@ -11,7 +11,7 @@ use ndarray::ArrayD;
 use super::edit::{Edit, Summands, Whole};
 use super::elsewhere::{Pair, Parts};
 use super::evaluate::Lettered;
-use super::language::{Factor, Function};
+use super::language::{At, Factor, Function};
 use super::local::{Kind, Site};
 use super::places::{Atom, Map, Place, Test};
 use super::values::Case;
@@ -23,6 +23,10 @@ const NEARER: f64 = 5.0;
 const FOR_A_BOUND: usize = 6;
 /// A place is shown by at least so many wrong elements.
 const FOR_A_PLACE: usize = 4;
+/// A function of an index is shown by at least so many indices.
+const FOR_A_JUMP: usize = 3;
+/// So much of what is rounded on the way must agree to the last bit; the rest may be near the border of two rounded values.
+const TO_THE_LAST_BIT: f64 = 0.9;
 /// How many roundings to 16 bits may lie between a value that is stored in this format and the right one.
 const ROUNDINGS: f64 = 8.0;
 /// With more elements than this that refute a change everywhere, no place is looked for.
@@ -32,7 +36,9 @@ const MOST: usize = 200_000;
 const AS_GOOD: f64 = 0.25;
 /// So many places are looked at, the cheapest ones.
 const PLACES: usize = 100;
-/// The evidence for a test of an index, and for one of a word or a length.
+/// The evidence for a size that is a multiple of a number, for another test of an index or a size, and for one of a word
+/// or a length.
+const BITS_OF_A_MULTIPLE: f64 = 4.0;
 const BITS_OF_A_PLACE: f64 = 5.0;
 const BITS_OF_A_TEST: f64 = 8.0;
 
@@ -129,6 +135,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         {
             return Vec::new();
         }
+        if !self.shows_jumps(edit) {
+            return Vec::new();
+        }
         // What is 0 does not tell from which tensor before it that comes.
         let own = &self.cases[self.model.case].graph.equations[self.model.equation].family;
         if self.is_lost && edit.family != *own {
@@ -153,6 +162,21 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         places.into_iter().map(fit).collect()
     }
 
+    /// Whether wrong elements have enough different indices to show the function of an index that a change reads at.
+    fn shows_jumps(&self, edit: &Edit) -> bool {
+        let jumps = edit.relation.terms.iter().flat_map(|term| &term.factors).flat_map(|factor| &factor.axes);
+        let mut letters: BTreeSet<char> =
+            jumps.filter(|axis| matches!(axis.at, At::By(_))).map(|axis| axis.letter).collect();
+        letters.extend(match edit.whole {
+            Whole::Moved(letter, At::By(_)) => Some(letter),
+            _ => None,
+        });
+        letters.into_iter().filter(|letter| self.maps.iter().all(|map| map.letters().contains(letter))).all(|letter| {
+            let index = |&(s, place): &Element| self.maps[s].index(&self.maps[s].at(place), letter);
+            self.wrong.iter().filter_map(index).collect::<BTreeSet<_>>().len() >= FOR_A_JUMP
+        })
+    }
+
     /// The same without the costs; none if the change does not give every wrong element.
     fn places_of(&self, edit: &Edit) -> Option<Vec<Place>> {
         // What overflowed says nothing about how, if anything else is wrong.
@@ -161,6 +185,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             .iter()
             .any(|&(s, place)| self.sites[s].found.as_slice().is_some_and(|found| found[place].is_finite()));
         let (mut from_right, mut from_wrong) = (0.0, 0.0);
+        let (mut agreeing, mut all) = (0.0, 0.0);
         let mut elsewhere: Vec<Element> = Vec::new();
         for (s, site) in self.sites.iter().enumerate() {
             let values = edit.values(&self.cases[site.case], site.equation);
@@ -205,6 +230,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                         if !agrees(place, found, value, right) {
                             return None;
                         }
+                        all += 1.0;
+                        agreeing += if site.agrees(place, found, value) { 1.0 } else { 0.0 };
                         if found.is_finite() {
                             from_right +=
                                 ((found - right) / site.allowed[place].max(f64::MIN_POSITIVE)).abs().min(1e12);
@@ -224,6 +251,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             }
         }
         if edit.whole == Whole::Kept && self.flat() {
+            return None;
+        }
+        if matches!(edit.whole, Whole::Accumulated(..) | Whole::Partial(..)) && agreeing < TO_THE_LAST_BIT * all {
             return None;
         }
         let stored = matches!(edit.whole, Whole::Stored(_) | Whole::Times(..));
@@ -285,9 +315,36 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     }
 
     /// Whether a place has at most one condition that is one of many tests (of two, so many pairs are tried that some agree
-    /// by chance), and it is shown by enough different indices: those that are wrong, and those that it excludes though the
-    /// other conditions hold there.
+    /// by chance), and each condition is shown by enough different indices, sizes or tensors: those that are wrong, and
+    /// those that it excludes though the other conditions hold there.
     fn tells(&self, place: &Place, others: &[Element]) -> bool {
+        place.0.iter().all(|atom| self.is_told(atom, place, others)) && self.tells_one(place, others)
+    }
+
+    /// Whether enough tensors, or sizes, show a condition that holds in whole tensors.
+    fn is_told(&self, atom: &Atom, place: &Place, others: &[Element]) -> bool {
+        let size = |s: usize| match atom {
+            // A program has code of its own more often than a size or a setting has.
+            Atom::Fact(fact) | Atom::NotFact(fact) => (!fact.starts_with("the program")).then_some(s),
+            Atom::Size(letter, _) | Atom::Fewer(letter, _) | Atom::Divides(_, letter, _) => {
+                self.maps[s].sizes().get(letter).copied()
+            }
+            _ => None,
+        };
+        if size(0).is_none() {
+            return true;
+        }
+        let holds_else = |&&(s, at): &&Element| {
+            let at = self.maps[s].at(at);
+            place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
+        };
+        let wrong: BTreeSet<usize> = self.wrong.iter().filter_map(|&(s, _)| size(s)).collect();
+        let right: BTreeSet<usize> = others.iter().filter(holds_else).filter_map(|&(s, _)| size(s)).collect();
+        let needed = if matches!(atom, Atom::Divides(..)) { BITS_OF_A_MULTIPLE } else { BITS_OF_A_PLACE };
+        ways(wrong.len(), right.len()) >= needed
+    }
+
+    fn tells_one(&self, place: &Place, others: &[Element]) -> bool {
         let mut read_off = place.0.iter().filter(|atom| atom.is_read_off());
         let (Some(atom), more) = (read_off.next(), read_off.count()) else { return true };
         let needed = match atom {
@@ -296,6 +353,10 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             | Atom::Row(_)
             | Atom::Running(_)
             | Atom::Parts(_)
+            | Atom::TileDiagonal(_)
+            | Atom::Above
+            | Atom::Below
+            | Atom::Beyond(..)
             | Atom::Length(Test::From(_) | Test::Below(_))
             | Atom::After(Test::From(_)) => BITS_OF_A_PLACE,
             Atom::Word(_) | Atom::Length(_) | Atom::Missing(_) | Atom::After(_) => BITS_OF_A_TEST,
@@ -411,6 +472,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if self.wrong.len() < FOR_A_BOUND || others.len() < FOR_A_BOUND {
             return Vec::new();
         }
+        // Each side is shown within tensors that are wrong on the other side: those that are right altogether differ in
+        // more than a leaf.
+        let sites: BTreeSet<usize> = self.wrong.iter().map(|&(s, _)| s).collect();
+        let is_large = sites.iter().any(|&s| self.sites[s].right.len() > FOR_A_BOUND);
+        let is_beside: Vec<bool> = others.iter().map(|(s, _)| sites.contains(s)).collect();
         let first = self.sites[self.wrong[0].0];
         let relation = &self.cases[first.case].graph.equations[first.equation].relation;
         let mut factors: Vec<Factor> = relation.terms.iter().flat_map(|term| term.factors.iter().cloned()).collect();
@@ -443,6 +509,13 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             }
             let below = others.iter().copied().filter(|x| *x < least).fold(f64::NEG_INFINITY, f64::max);
             let above = others.iter().copied().filter(|x| *x > most).fold(f64::INFINITY, f64::min);
+            let shows = |on_this_side: &dyn Fn(f64) -> bool| {
+                let mut side = others.iter().zip(&is_beside).filter(|(x, _)| on_this_side(**x)).peekable();
+                side.peek().is_none() || side.filter(|(_, beside)| **beside).count() >= FOR_A_BOUND
+            };
+            if is_large && !(shows(&|x| x < least) && shows(&|x| x > most)) {
+                continue;
+            }
             let between = |below: f64, above: f64| {
                 if below == 0.0 {
                     // More than 0.

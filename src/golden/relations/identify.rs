@@ -39,6 +39,7 @@ pub(super) fn fitted(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Edit> {
         return all;
     }
     all.extend(coefficients(family, &base));
+    all.extend(constants_for_factors(family, &base));
     all.extend(further_terms(family, &base));
     all.extend(bounds(family, &base));
     all.extend(ratios(family, &base));
@@ -175,6 +176,33 @@ fn coefficients(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
     };
     edit.cost += 0.2 * parts.len() as f64;
     vec![edit]
+}
+
+/// A number in the place of a factor.
+fn constants_for_factors(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
+    let mut all = Vec::new();
+    for (i, term) in base.relation.terms.iter().enumerate().filter(|(_, term)| term.factors.len() > 1) {
+        for (f, factor) in term.factors.iter().enumerate().filter(|(_, factor)| factor.through().next().is_none()) {
+            let mut edit = base.clone();
+            edit.relation.terms[i].factors.remove(f);
+            // Without its factor a term may be no sum any more.
+            if edit.relation.summed(&edit.relation.terms[i]) != base.relation.summed(term) {
+                continue;
+            }
+            let columns = terms(family, &edit.relation);
+            let Some(found) = solve(&rows(family, &columns, edit.relation.function)) else { continue };
+            let c = plain(found[i]);
+            let others = found.iter().enumerate().filter(|(k, _)| *k != i);
+            if c == 0.0 || others.map(|(_, &c)| plain(c)).any(|c| (c - 1.0).abs() > PLAIN) {
+                continue;
+            }
+            edit.relation.terms[i].coefficient *= c;
+            edit.says = format!("takes {} for {factor}", short(c));
+            edit.cost = 1.6;
+            all.push(edit);
+        }
+    }
+    all
 }
 
 /// A leaf of the shape of the result, or 1, times a number, added.

@@ -642,6 +642,14 @@ impl Relation {
         summed
     }
 
+    /// The letters of [`Self::summed`] over which there is a sum: of `start[t]` all summands but the first are 0.
+    pub(crate) fn free(&self, term: &Term) -> Vec<char> {
+        let is_start = |letter: char| {
+            term.factors.iter().any(|factor| factor.leaf == "start" && factor.letters().contains(&letter))
+        };
+        self.summed(term).into_iter().filter(|&letter| !is_start(letter)).collect()
+    }
+
     /// The letters of both sides.
     pub(crate) fn letters(&self) -> Vec<char> {
         let mut letters = self.out.letters();

@@ -55,7 +55,7 @@ pub(super) fn in_parts(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Edit>
     }
     let mut found = Vec::new();
     for (i, term) in relation.terms.iter().enumerate() {
-        let summed = relation.summed(term);
+        let summed = relation.free(term);
         let mut all: Vec<Over> = summed.iter().copied().map(Over::Letter).collect();
         if summed.contains(&'b') && summed.contains(&'t') {
             all.extend(Order::ALL.map(Over::Tokens));

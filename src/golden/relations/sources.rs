@@ -15,6 +15,8 @@ use super::values::Case;
 const MOST: usize = 64;
 /// A place is taken for another one if at least so many numbers agree.
 const FEWEST: usize = 3;
+/// A number tells places apart if the right one is off by so many tolerances.
+const CLEARLY: f64 = 8.0;
 /// How many places a sentence has.
 const SHOWN: usize = 6;
 /// A number of an effective matrix is the nearest one of the matrix if it is so many times nearer than any other.
@@ -54,7 +56,8 @@ fn of_result(site: &Site, relation: &Relation) -> Option<String> {
         let size = *site.right.shape().get(axis)?;
         let slice = |k: usize| site.right.index_axis(Dimension(axis), k).iter().copied().collect::<Vec<f64>>();
         let all: Vec<Vec<f64>> = (0..size).map(slice).collect();
-        let from = places(site, axis, size, &|source, _| Some(all[source].clone()))?;
+        let none = ArrayD::zeros(site.right.raw_dim());
+        let from = places(site, axis, size, &|source, _| Some(all[source].clone()), &none)?;
         Some(format!("has at {letter} = {}", list(&from)))
     })
 }
@@ -207,40 +210,48 @@ fn of_factor(
     plain_axes(factor).filter(|(place, _)| factor.axes[*place].at == At::Shift(0)).find_map(|(place, letter)| {
         let axis = own.iter().position(|&l| l == letter)?;
         let size = *site.right.shape().get(axis).filter(|&&size| size <= MOST)?;
+        // Beyond the last place there is nothing.
         let mut at = Vec::new();
-        for source in 0..size {
+        for source in 0..=size {
             let mut changed = factor.clone();
             changed.axes.iter_mut().filter(|axis| axis.letter == letter).for_each(|axis| axis.at = At::Is(source));
             let x = values(changed)?;
             (x.shape() == site.right.shape()).then_some(())?;
             at.push(x);
         }
+        let none = at.pop()?;
         let slice = |source: usize, k: usize| Some(at[source].index_axis(Dimension(axis), k).iter().copied().collect());
-        let from = places(site, axis, size, &slice)?;
+        let from = places(site, axis, size, &slice, &none)?;
         let name = &factor.axes[place].letter;
         Some(format!("takes {factor} at other places: for {name} = {}", list(&from)))
     })
 }
 
 /// For each place along an axis the place whose values are found there; none if there is no such place, or if all are
-/// their own.
+/// their own. A place says nothing if its values are those of nothing.
 fn places(
     site: &Site,
     axis: usize,
     size: usize,
     slice: &dyn Fn(usize, usize) -> Option<Vec<f64>>,
+    none: &ArrayD<f64>,
 ) -> Option<Vec<(usize, usize)>> {
     if !(2..=MOST).contains(&size) {
         return None;
     }
     let inner: usize = site.right.shape()[axis + 1..].iter().product();
     let flat = |k: usize| (0..site.right.len()).filter(move |flat| flat / inner % size == k);
-    let found = site.found.as_slice()?;
+    let (found, none) = (site.found.as_slice()?, none.as_slice()?);
     let agrees = |source: usize, k: usize| {
         let values = slice(source, k)?;
         let pairs = || flat(k).zip(&values).filter(|(flat, _)| site.kinds[*flat] != Kind::Ignored);
         let all = pairs().all(|(flat, &x)| site.agrees(flat, found[flat], x));
-        Some(all && (source == k || pairs().filter(|(flat, x)| x.abs() > 2.0 * site.allowed[*flat]).count() >= FEWEST))
+        let right = site.right.as_slice()?;
+        let says_something = |&(flat, x): &(usize, &f64)| {
+            let allowed = site.allowed[flat];
+            (x - none[flat]).abs() > 2.0 * allowed && (right[flat] - found[flat]).abs() > CLEARLY * allowed
+        };
+        Some(all && (source == k || pairs().filter(says_something).count() >= FEWEST))
     };
     let mut from = Vec::new();
     for k in 0..size {

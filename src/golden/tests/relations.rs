@@ -4,6 +4,7 @@ use ndarray::{Array1, ArrayD, ArrayViewD, Axis, IxDyn};
 
 use super::{F32, backend, check, honest, right, valid, wrong};
 use crate::golden::Arithmetic;
+use crate::golden::arithmetic::Rounding;
 use crate::golden::compare::{Found, FoundTensors, Status, check_case};
 use crate::golden::diagnose::Checked;
 use crate::golden::mistakes::{Mistake, named};
@@ -537,6 +538,61 @@ fn what_agrees_by_chance_is_not_said() {
     });
     let v = small.iter().find(|finding| finding.tensor == "v").unwrap();
     assert!(v.says.iter().all(|says| !says.contains("leaves out")), "{:?}", v.says);
+}
+
+/// A function of an index needs more than two indices, a size more than two sizes, sums that are rounded most of their
+/// last bits, and a place from which values come numbers that only it has.
+#[test]
+fn a_place_needs_evidence() {
+    let says = |findings: &[Finding], tensor: &str| -> Vec<String> {
+        let mut of_tensor = findings.iter().filter(|finding| finding.tensor == tensor);
+        of_tensor.next().expect("it is broken").says.clone()
+    };
+    // Captions 3 and 4 are read at 0 and 1, which is ⌊j / 4⌋ as much as j − 3.
+    let few = |case: &&GoldenCase| case.entry.family == "scores" && case.inputs["in.d_scores"].shape() == [3, 5];
+    let wrapped = spoiled_in(valid().filter(few), |_, found| {
+        rows(found, "out.scores", |s| {
+            ArrayD::from_shape_fn(s.raw_dim(), |at| s[[at[0], if at[1] < 3 { at[1] } else { at[1] - 3 }]])
+        });
+    });
+    let s = says(&wrapped, "s");
+    assert!(s.iter().all(|says| says.contains("read off")), "{s:?}");
+
+    // A bias that counts twice in two cases is not said to do so above a number of outputs.
+    let twice = spoiled(Program::Linear, |case, found| {
+        if ["linear-remainder", "linear-tails-columns"].contains(&case.entry.id.as_str()) {
+            let bias = case.inputs["param.img_enc.fc.bias"].clone();
+            rows(found, "out.y", |y| y + &bias);
+        }
+    });
+    let y = says(&twice, "y");
+    assert!(y.iter().all(|says| !says.contains("where")), "{y:?}");
+
+    // The sum of the rows' hinges is rounded, however many there are.
+    let half = spoiled(Program::Loss, |_, found| {
+        let Some(active) = found.get("mid.active_s").filter(|_| found.contains_key("out.loss")) else { return };
+        let rows_own = (&found["mid.cost_s"].values * &active.values).sum();
+        let more = Rounding::F16.round(rows_own) - rows_own;
+        rows(found, "out.loss", |loss| loss + more);
+    });
+    let loss = says(&half, "loss");
+    assert!(loss.iter().all(|says| !says.contains("summands")), "{loss:?}");
+
+    // In one case with small gradients the slope of unit 0 is nearly that of all others: 1/4, here for all.
+    let slope = spoiled(Program::Gru, |case, found| {
+        for layer in 0..case.settings().unwrap().num_layers {
+            let hidden = found[&format!("mid.l{layer}.z")].values.shape()[2];
+            let d_z = found[&format!("grad.mid.l{layer}.z")].values.clone();
+            rows(found, &format!("grad.mid.l{layer}.a"), |d_a| {
+                ArrayD::from_shape_fn(d_a.raw_dim(), |at| {
+                    let unit = at[2].wrapping_sub(hidden);
+                    if unit < hidden { 0.25 * d_z[[at[0], at[1], unit]] } else { d_a[&at] }
+                })
+            });
+        }
+    });
+    let d_a = says(&slope, "d.a.z");
+    assert_eq!(d_a, ["takes 0.25 for z[b,t,k](1 − z[b,t,k])"]);
 }
 
 /// Where a coefficient of clipping is 1 and should be less, many changes of its argument give that: none is named.
