@@ -4,6 +4,15 @@ use ndarray::{Array2, ArrayD, s};
 
 use super::{Case, Draw, Expected, Inputs, Measure, Program, Result, Sketch, enlarge, lengths, named, poison};
 
+/// The id that is behind the ends of [`many_rows`], and larger than all in them.
+const LARGEST: usize = 40;
+
+/// 37 rows of up to 7 tokens.
+fn many_rows() -> Vec<Vec<usize>> {
+    let token = |b: usize, t: usize| (11 * b + 3 * b * t + 7 * t * t) % LARGEST;
+    (0..37).map(|b| (0..=(5 * b + b * b / 3) % 7).map(|t| token(b, t)).collect()).collect()
+}
+
 pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
     let all: [(&str, &str, &[&[usize]]); 8] = [
         ("distinct", "Every word once.", &[&[1, 4, 2], &[3, 5]]),
@@ -23,11 +32,7 @@ pub(super) fn embeddings(cases: &mut Vec<Case>) -> Result<()> {
             &[&[1, 255, 256, 257, 2], &[127, 128, 256, 511], &[2047, 2048, 2049, 2059, 257]],
         ),
     ];
-    // 37 rows of up to 7 tokens, and behind the ends a word that has a larger id than all others.
-    const LARGEST: usize = 40;
-    let token = |b: usize, t: usize| (11 * b + 3 * b * t + 7 * t * t) % LARGEST;
-    let many: Vec<Vec<usize>> =
-        (0..37).map(|b| (0..1 + (5 * b + b * b / 3) % 7).map(|t| token(b, t)).collect()).collect();
+    let many = many_rows();
     let many: Vec<&[usize]> = many.iter().map(Vec::as_slice).collect();
     let many = (
         "many-rows",
