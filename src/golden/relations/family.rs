@@ -173,7 +173,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         });
         letters.into_iter().filter(|letter| self.maps.iter().all(|map| map.letters().contains(letter))).all(|letter| {
             let index = |&(s, place): &Element| self.maps[s].index(&self.maps[s].at(place), letter);
-            self.wrong.iter().filter_map(index).collect::<BTreeSet<_>>().len() >= FOR_A_JUMP
+            let mut seen = BTreeSet::new();
+            self.wrong.iter().filter_map(index).any(|index| seen.insert(index) && seen.len() >= FOR_A_JUMP)
         })
     }
 
@@ -334,13 +335,15 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if size(0).is_none() {
             return true;
         }
-        let holds_else = |&&(s, at): &&Element| {
+        let holds_else = |&(s, at): &Element| {
             let at = self.maps[s].at(at);
             place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
         };
-        let wrong: BTreeSet<usize> = self.wrong.iter().filter_map(|&(s, _)| size(s)).collect();
-        let right: BTreeSet<usize> = others.iter().filter(holds_else).filter_map(|&(s, _)| size(s)).collect();
         let needed = if matches!(atom, Atom::Divides(..)) { BITS_OF_A_MULTIPLE } else { BITS_OF_A_PLACE };
+        let wrong: BTreeSet<usize> = self.wrong.iter().filter_map(|&(s, _)| size(s)).collect();
+        // One element of each tensor is enough.
+        let tensors = others.chunk_by(|one, next| one.0 == next.0).filter(|all| all.iter().any(holds_else));
+        let right: BTreeSet<usize> = tensors.filter_map(|all| size(all[0].0)).collect();
         ways(wrong.len(), right.len()) >= needed
     }
 

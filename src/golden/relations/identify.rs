@@ -16,6 +16,8 @@ use super::values::Case;
 /// An approximation is read off from at least so many elements, that are off by this part at most.
 const FOR_A_RATIO: usize = 20;
 const MOST_OF_A_RATIO: f64 = 0.05;
+/// Numbers are read off from at most so many wrong elements.
+const MOST_ROWS: usize = 2000;
 /// At most so many weights are read off, and so many summands of one weight are shown.
 const MOST_WEIGHTS: usize = 64;
 const SHOWN: usize = 6;
@@ -63,7 +65,7 @@ pub(super) fn before(function: Function, y: f64) -> Option<f64> {
 /// The wrong elements that are far from where a function is flat, with the values of some columns there.
 fn rows(family: &Family<'_, '_, '_>, columns: &[Vec<Option<ArrayD<f64>>>], function: Function) -> Vec<(Vec<f64>, f64)> {
     let mut rows = Vec::new();
-    for &(s, place) in &family.wrong {
+    for &(s, place) in family.wrong.iter().take(MOST_ROWS) {
         let site = family.sites[s];
         let found = site.found.iter().nth(place).copied().unwrap_or(f64::NAN);
         let flat = matches!(function, Function::Sigmoid) && !(0.02..0.98).contains(&found)
@@ -77,22 +79,21 @@ fn rows(family: &Family<'_, '_, '_>, columns: &[Vec<Option<ArrayD<f64>>>], funct
             let weight = 1.0 / site.allowed[place].max(f64::MIN_POSITIVE);
             rows.push((row.into_iter().map(|x| x * weight).collect(), y * weight));
         }
-        if rows.len() > 2000 {
-            break;
-        }
     }
     rows
 }
 
-/// Each term's values at the sites with wrong elements.
+/// Each term's values at the sites with wrong elements, so many of them as [`rows`] looks at.
 fn terms(family: &Family<'_, '_, '_>, relation: &Relation) -> Vec<Vec<Option<ArrayD<f64>>>> {
+    let last = family.wrong.get(MOST_ROWS).map_or(usize::MAX, |&(s, _)| s);
     (0..relation.terms.len())
         .map(|term| {
             family
                 .sites
                 .iter()
-                .map(|site| {
-                    if !site.broken() {
+                .enumerate()
+                .map(|(s, site)| {
+                    if !site.broken() || s > last {
                         return None;
                     }
                     let case = &family.cases[site.case];
