@@ -315,15 +315,20 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         places.into_iter().enumerate().filter(keep).map(|(_, place)| place).collect()
     }
 
-    /// Whether a place has at most one condition that is one of many tests (of two, so many pairs are tried that some agree
-    /// by chance), and each condition is shown by enough different indices, sizes or tensors: those that are wrong, and
+    /// Whether each condition of a place is shown by enough different indices, sizes or tensors: those that are wrong, and
     /// those that it excludes though the other conditions hold there.
     fn tells(&self, place: &Place, others: &[Element]) -> bool {
-        place.0.iter().all(|atom| self.is_told(atom, place, others)) && self.tells_one(place, others)
+        place.0.iter().all(|atom| self.tensors_show(atom, place, others)) && self.indices_show(place, others)
+    }
+
+    /// Whether all conditions of a place but one hold at an element.
+    fn holds_without(&self, atom: &Atom, place: &Place, (s, at): Element) -> bool {
+        let at = self.maps[s].at(at);
+        place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
     }
 
     /// Whether enough tensors, or sizes, show a condition that holds in whole tensors.
-    fn is_told(&self, atom: &Atom, place: &Place, others: &[Element]) -> bool {
+    fn tensors_show(&self, atom: &Atom, place: &Place, others: &[Element]) -> bool {
         let size = |s: usize| match atom {
             // A program has code of its own more often than a size or a setting has.
             Atom::Fact(fact) | Atom::NotFact(fact) => (!fact.starts_with("the program")).then_some(s),
@@ -335,19 +340,19 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if size(0).is_none() {
             return true;
         }
-        let holds_else = |&(s, at): &Element| {
-            let at = self.maps[s].at(at);
-            place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
-        };
         let needed = if matches!(atom, Atom::Divides(..)) { BITS_OF_A_MULTIPLE } else { BITS_OF_A_PLACE };
         let wrong: BTreeSet<usize> = self.wrong.iter().filter_map(|&(s, _)| size(s)).collect();
         // One element of each tensor is enough.
-        let tensors = others.chunk_by(|one, next| one.0 == next.0).filter(|all| all.iter().any(holds_else));
+        let tensors = others
+            .chunk_by(|one, next| one.0 == next.0)
+            .filter(|all| all.iter().any(|&element| self.holds_without(atom, place, element)));
         let right: BTreeSet<usize> = tensors.filter_map(|all| size(all[0].0)).collect();
         ways(wrong.len(), right.len()) >= needed
     }
 
-    fn tells_one(&self, place: &Place, others: &[Element]) -> bool {
+    /// Whether a place has at most one condition that is one of many tests (of two, so many pairs are tried that some agree
+    /// by chance), and enough indices show it.
+    fn indices_show(&self, place: &Place, others: &[Element]) -> bool {
         let mut read_off = place.0.iter().filter(|atom| atom.is_read_off());
         let (Some(atom), more) = (read_off.next(), read_off.count()) else { return true };
         let needed = match atom {
@@ -369,11 +374,12 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             let key = |&(s, place): &Element| self.maps[s].key(atom, &self.maps[s].at(place));
             elements.filter_map(key).collect::<BTreeSet<_>>().len()
         };
-        let holds_else = |&&(s, at): &&Element| {
-            let at = self.maps[s].at(at);
-            place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
+        let shown = || {
+            ways(
+                distinct(&mut self.wrong.iter()),
+                distinct(&mut others.iter().filter(|&&element| self.holds_without(atom, place, element))),
+            )
         };
-        let shown = || ways(distinct(&mut self.wrong.iter()), distinct(&mut others.iter().filter(holds_else)));
         more == 0 && (needed == 0.0 || shown() >= needed)
     }
 
@@ -479,7 +485,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         // more than a leaf.
         let sites: BTreeSet<usize> = self.wrong.iter().map(|&(s, _)| s).collect();
         let is_large = sites.iter().any(|&s| self.sites[s].right.len() > FOR_A_BOUND);
-        let is_beside: Vec<bool> = others.iter().map(|(s, _)| sites.contains(s)).collect();
+        let is_in_a_wrong_one: Vec<bool> = others.iter().map(|(s, _)| sites.contains(s)).collect();
         let first = self.sites[self.wrong[0].0];
         let relation = &self.cases[first.case].graph.equations[first.equation].relation;
         let mut factors: Vec<Factor> = relation.terms.iter().flat_map(|term| term.factors.iter().cloned()).collect();
@@ -513,8 +519,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             let below = others.iter().copied().filter(|x| *x < least).fold(f64::NEG_INFINITY, f64::max);
             let above = others.iter().copied().filter(|x| *x > most).fold(f64::INFINITY, f64::min);
             let shows = |on_this_side: &dyn Fn(f64) -> bool| {
-                let mut side = others.iter().zip(&is_beside).filter(|(x, _)| on_this_side(**x)).peekable();
-                side.peek().is_none() || side.filter(|(_, beside)| **beside).count() >= FOR_A_BOUND
+                let mut side = others.iter().zip(&is_in_a_wrong_one).filter(|(x, _)| on_this_side(**x)).peekable();
+                side.peek().is_none() || side.filter(|(_, is_in_one)| **is_in_one).count() >= FOR_A_BOUND
             };
             if is_large && !(shows(&|x| x < least) && shows(&|x| x > most)) {
                 continue;
