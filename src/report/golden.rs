@@ -212,6 +212,9 @@ fn relation(out: &mut String, finding: &Finding, first: bool) {
     for (place, says) in finding.says.iter().enumerate() {
         let _ = writeln!(out, "  {}{} {says}", if place == 0 { "" } else { "or: " }, finding.tensor);
     }
+    if finding.more > 0 {
+        let _ = writeln!(out, "  or {} with the same numbers", count(finding.more, "other change"));
+    }
     if finding.says.is_empty() {
         let place = finding.place.as_ref().map_or_else(String::new, |place| format!(", all of them {place}"));
         let _ = writeln!(out, "  {} has other values{place}; no single change of this line gives them", finding.tensor);

@@ -47,13 +47,18 @@ impl Edit {
         self.whole == Whole::Kept && !self.again && self.family != own
     }
 
+    /// Whether a family's relation is another one.
+    pub(super) fn changes(&self, family: &str) -> bool {
+        self.family == family || self.also.iter().any(|(other, _)| other == family)
+    }
+
     /// The unwritten tensors that it changes are computed with it from here on.
     pub(super) fn take(&self, case: &mut Case<'_>) {
         let shared: &Case<'_> = case;
         let families = shared.graph.equations.iter().enumerate();
         let mut changes: Vec<(usize, Other<'_>)> = Vec::new();
         for (place, equation) in families {
-            if self.family == equation.family || self.also.iter().any(|(family, _)| *family == equation.family) {
+            if self.changes(&equation.family) {
                 changes.extend(self.other(shared, place).map(|other| (place, other)));
             }
         }

@@ -183,6 +183,8 @@ pub(super) enum Whole {
     /// The sum is rounded after so many summands; or the sums of so many are, before they are added up.
     Accumulated(Rounding, usize),
     Partial(Rounding, usize),
+    /// The sum of all terms is rounded before its function.
+    OfRounded(Rounding),
     /// The blocks of the gates in another order.
     Blocks([usize; 3]),
     /// That of another layer, or its own and those of all layers above or below.
@@ -200,6 +202,16 @@ pub(super) enum Whole {
     LastForNone,
     /// A function of the sum of each term that is one.
     TermsThrough(Function),
+}
+
+impl Whole {
+    /// The format to which sums are rounded on the way.
+    pub(super) fn rounds_sums(&self) -> Option<Rounding> {
+        match *self {
+            Self::Accumulated(format, _) | Self::Partial(format, _) | Self::OfRounded(format) => Some(format),
+            _ => None,
+        }
+    }
 }
 
 /// The scores among which the largest is looked for.

@@ -1,8 +1,10 @@
 //! The list of single changes of a relation, each with a cost.
 
+use std::collections::BTreeSet;
+
 use super::edit::{Along, Among, Edit, Masked, Operation, Power, Summands, Weight, Whole};
 use super::elsewhere::{Order, Pair, Token};
-use super::factors::{Candidates, MASKS, ORDERS, ROUNDINGS, moves, of_factor};
+use super::factors::{Candidates, MASKS, ORDERS, ROUNDINGS, moves, of_factor, other_indices};
 use super::language::{At, Axis, Factor, Function, GATES, Layer, Relation, Term};
 use super::places::Test;
 
@@ -25,6 +27,7 @@ pub(super) fn edits(family: &str, relation: &Relation, candidates: &Candidates) 
     let mut list = List { base, relation, candidates, all: Vec::new() };
     list.of_result();
     list.of_places();
+    list.of_rounded_sums();
     list.copies();
     list.of_terms();
     for term in 0..relation.terms.len() {
@@ -148,20 +151,6 @@ impl List<'_> {
             let says = format!("is kept{negated} in a signed byte, which wraps around");
             self.push(1.5, says, |edit| edit.whole = whole);
         }
-        let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
-        for (rounding, name, _) in ROUNDINGS[..2].iter().filter(|_| sums && !relation.argmax) {
-            for n in [1, 4, 8, 16, 32, 64] {
-                let times = if n == 1 { "summand".into() } else { format!("{n} summands") };
-                self.push(1.4, format!("is summed in {name}: the sum is rounded after every {times}"), |edit| {
-                    edit.whole = Whole::Accumulated(*rounding, n);
-                });
-                if n > 1 {
-                    self.push(1.5, format!("has the partial sums of {n} summands rounded to {name}"), |edit| {
-                        edit.whole = Whole::Partial(*rounding, n);
-                    });
-                }
-            }
-        }
         if relation.argmax && relation.leaves().any(|leaf| leaf.starts_with("cost_")) {
             for (among, of) in [
                 (Masked::All, "all scores"),
@@ -188,6 +177,7 @@ impl List<'_> {
             let says = "has its rows scaled down to an L2 norm of at most 1";
             self.push(1.3, says.into(), |edit| edit.whole = Whole::AtMostNorm(1.0));
         }
+        let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
         if sums && relation.terms.len() == 1 && relation.function != Function::Identity {
             let of = relation.function.of("x");
             for n in [4, 8, 16, 32, 64] {
@@ -351,6 +341,34 @@ impl List<'_> {
         }
     }
 
+    /// Sums that are rounded on the way.
+    fn of_rounded_sums(&mut self) {
+        let relation = self.relation;
+        if relation.argmax {
+            return;
+        }
+        let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
+        for (rounding, name, _) in ROUNDINGS[..2].iter().filter(|_| sums) {
+            for n in [1, 4, 8, 16, 32, 64] {
+                let times = if n == 1 { "summand".into() } else { format!("{n} summands") };
+                self.push(1.4, format!("is summed in {name}: the sum is rounded after every {times}"), |edit| {
+                    edit.whole = Whole::Accumulated(*rounding, n);
+                });
+                if n > 1 {
+                    self.push(1.5, format!("has the partial sums of {n} summands rounded to {name}"), |edit| {
+                        edit.whole = Whole::Partial(*rounding, n);
+                    });
+                }
+            }
+        }
+        if relation.function != Function::Identity && (sums || relation.terms.len() > 1) {
+            for (rounding, name, more) in &ROUNDINGS[..2] {
+                let says = format!("rounds the argument of {} to {name}", relation.function.of("x"));
+                self.push(1.3 + more, says, |edit| edit.whole = Whole::OfRounded(*rounding));
+            }
+        }
+    }
+
     /// Several terms at once.
     fn of_terms(&mut self) {
         let relation = self.relation;
@@ -384,6 +402,7 @@ impl List<'_> {
         }
         self.of_all_sums();
         self.of_every_read();
+        self.of_common_factors();
         // The sum goes on from that of the place before.
         let sums = relation.terms.iter().any(|term| !relation.summed(term).is_empty());
         for letter in relation.out.letters().into_iter().filter(|_| sums && !relation.argmax) {
@@ -440,6 +459,36 @@ impl List<'_> {
                     }
                 });
             }
+        }
+    }
+
+    /// A factor of several terms is another one in all of them.
+    fn of_common_factors(&mut self) {
+        let (relation, candidates) = (self.relation, self.candidates);
+        let mut common: Vec<&Factor> = Vec::new();
+        for (i, term) in relation.terms.iter().enumerate() {
+            let is_common = |factor: &&Factor| relation.terms[i + 1..].iter().any(|term| term.factors.contains(factor));
+            let new: Vec<&Factor> = term.factors.iter().filter(is_common).filter(|f| !common.contains(f)).collect();
+            common.extend(new);
+        }
+        for factor in common {
+            let mut change = |cost: f64, says: String, into: Factor| {
+                // Another leaf each time is of_every_read.
+                let is_another = (&into.leaf, into.block) != (&factor.leaf, factor.block) && into.axes == factor.axes;
+                if (is_another && !Layer::is_of_another(&into.leaf))
+                    || (&into.leaf, into.block) == (&relation.out.leaf, relation.out.block)
+                {
+                    return;
+                }
+                self.push(cost + 0.1, format!("{says}, in all terms"), |edit| {
+                    let factors = edit.relation.terms.iter_mut().flat_map(|term| &mut term.factors);
+                    factors.filter(|other| *other == factor).for_each(|other| *other = into.clone());
+                });
+            };
+            of_factor(factor, candidates, &mut change);
+            self.push(1.1, format!("lacks the factor {factor}, in all terms"), |edit| {
+                edit.relation.terms.iter_mut().for_each(|term| term.factors.retain(|other| other != factor));
+            });
         }
     }
 
@@ -510,7 +559,8 @@ impl List<'_> {
                 edit.relation.terms[i].coefficient = term.coefficient.signum();
             });
         }
-        for &letter in candidates.sizes.iter().filter(|_| many) {
+        let summed = relation.terms.iter().flat_map(|term| relation.summed(term)).collect::<BTreeSet<char>>();
+        for &letter in summed.iter().filter(|_| many) {
             for n in [4, 8, 16, 32, 64, 128, 256, 512] {
                 let says = format!("has the term {term} once for every {n} {letter}, the last ones too");
                 self.push(1.5, says, |edit| edit.weigh(i, Summands::PerPart(letter, n), 1.0));
@@ -679,7 +729,7 @@ impl List<'_> {
                 let cost = 1.2
                     + match test {
                         Test::Tail(_) | Test::Last | Test::First => 0.3,
-                        Test::AnyTail(_) => 0.4,
+                        Test::AnyTail(_) | Test::From(_) => 0.4,
                         _ => 0.5,
                     };
                 self.push(cost, format!("leaves out the summands with {}", test.says(&letter.to_string())), |edit| {
@@ -714,6 +764,14 @@ impl List<'_> {
             self.push(1.6, "counts each row's last token twice".into(), |edit| {
                 edit.weigh(i, Summands::LastToken(None), 2.0);
             });
+        }
+        for (place, axis) in relation.out.axes.iter().enumerate() {
+            let At::Through(name, letters) = &axis.at else { continue };
+            for (other, cost) in other_indices(name) {
+                let mut out = relation.out.clone();
+                out.axes[place].at = At::Through(other, letters.clone());
+                self.push(cost, format!("adds to {out}, not to {}", relation.out), |edit| edit.relation.out = out);
+            }
         }
         if scattered.contains(&'t') {
             for (among, cost, text) in Among::all() {

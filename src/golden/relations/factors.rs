@@ -68,9 +68,29 @@ const INDICES: [(&[&str], &[&str]); 2] = [
     (&["row", "column"], &["_dense", "_after", "_before", "_same", "_from_end", "_clamped", "_wrapped", "_late"]),
 ];
 
+/// What else an index may be, and what that costs.
+pub(super) fn other_indices(name: &str) -> impl Iterator<Item = (String, f64)> {
+    let others = INDICES.iter().filter(move |(of, _)| of.contains(&name)).flat_map(|(_, others)| *others);
+    let tokens = Token::all().filter(move |_| name == "id").map(|(token, cost)| (token.ids(), cost));
+    others.map(move |other| (format!("{name}{other}"), 1.2)).chain(tokens)
+}
+
 /// Leaves that no tensor is overwritten with.
-pub(super) const MASKS: [&str; 10] =
-    ["eye", "every", "off_diagonal", "apart", "wrong", "before", "end", "padded_end", "one_before_end", "first"];
+pub(super) const MASKS: [&str; 10] = [
+    "eye",
+    "every",
+    "off_diagonal",
+    "without_neighbours",
+    "wrong",
+    "before",
+    "end",
+    "padded_end",
+    "one_before_end",
+    "first",
+];
+
+/// Masks of pairs that may be taken for that of the negatives.
+pub(super) const PAIRS: [&str; 3] = ["every", "off_diagonal", "without_neighbours"];
 
 /// Leaves that may stand in a relation: short names with the letters that they have there.
 pub(super) struct Candidates {
@@ -257,10 +277,7 @@ fn of_place(factor: &Factor, change: &mut dyn FnMut(f64, String, Factor)) {
     let indicator = is_indicator(factor);
     for (place, axis) in factor.axes.iter().enumerate() {
         if let At::Through(name, letters) = &axis.at {
-            let others = INDICES.iter().filter(|(of, _)| of.contains(&name.as_str())).flat_map(|(_, others)| *others);
-            let others = others.map(|other| (format!("{name}{other}"), 1.2));
-            let tokens = Token::all().filter(|_| name == "id").map(|(token, cost)| (token.ids(), cost));
-            for (other, cost) in others.chain(tokens) {
+            for (other, cost) in other_indices(name) {
                 let mut into = factor.clone();
                 into.axes[place].at = At::Through(other, letters.clone());
                 change(cost, format!("takes {into} for {factor}"), into);

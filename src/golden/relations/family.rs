@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use ndarray::ArrayD;
+use rayon::prelude::*;
 
 use super::edit::{Edit, Summands, Whole};
 use super::elsewhere::{Pair, Parts};
@@ -32,8 +33,9 @@ const ROUNDINGS: f64 = 8.0;
 /// With more elements than this that refute a change everywhere, no place is looked for.
 const MOST: usize = 200_000;
 
-/// Other groups are given too, with "or", if they cost at most this much more.
+/// Other groups are given too, with "or", if they cost at most this much more; and other tests of an index.
 const AS_GOOD: f64 = 0.25;
+const AS_GOOD_AN_INDEX: f64 = 0.12;
 /// So many places are looked at, the cheapest ones.
 const PLACES: usize = 100;
 /// The evidence for a size that is a multiple of a number, for another test of an index or a size, and for one of a word
@@ -59,6 +61,8 @@ pub(super) struct Family<'s, 'c, 'a> {
     pub wrong: Vec<Element>,
     /// The site whose relation is searched; at first the smallest one.
     pub model: &'s Site,
+    /// The sites of all families.
+    all: &'s [Site],
     /// Whether every wrong element is 0.
     is_lost: bool,
 }
@@ -82,9 +86,9 @@ impl Fit {
 
 impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     /// None if no site of this name is broken.
-    pub(super) fn new(name: &str, cases: &'c [Case<'a>], sites: &'s [Site]) -> Option<Self> {
+    pub(super) fn new(name: &str, cases: &'c [Case<'a>], all: &'s [Site]) -> Option<Self> {
         let of = |site: &&Site| cases[site.case].graph.equations[site.equation].family == name;
-        let mut sites: Vec<&Site> = sites.iter().filter(of).collect();
+        let mut sites: Vec<&Site> = all.iter().filter(of).collect();
         sites.sort_by_key(|site| (!site.broken(), site.right.len()));
         let maps = sites.iter().map(|site| Map::of(&cases[site.case], site)).collect();
         let wrong = sites.iter().enumerate().filter(|(_, site)| site.broken()).flat_map(|(s, site)| {
@@ -94,7 +98,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let is_zero = |&(s, place): &Element| sites[s].found.iter().nth(place).is_some_and(|x| *x == 0.0);
         let is_lost = wrong.iter().all(|element| !sites[element.0].exact && is_zero(element));
         let model = sites.first().copied().filter(|site| site.broken())?;
-        Some(Self { cases, sites, maps, wrong, model, is_lost })
+        Some(Self { cases, sites, maps, wrong, model, all, is_lost })
     }
 
     /// The smallest of the broken sites that are made of the most unwritten tensors.
@@ -162,6 +166,30 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         places.into_iter().map(fit).collect()
     }
 
+    /// Whether a change of unwritten tensors breaks a relation of another tensor that is made of them and holds.
+    pub(super) fn breaks_another(&self, edit: &Edit) -> bool {
+        let own = &self.cases[self.model.case].graph.equations[self.model.equation].family;
+        if !edit.is_of_unwritten(own) {
+            return false;
+        }
+        self.all.par_iter().filter(|site| !site.broken()).any(|site| {
+            let case = &self.cases[site.case];
+            let is_changed = |&place: &usize| edit.changes(&case.graph.equations[place].family);
+            if case.graph.equations[site.equation].family == *own
+                || !case.unwritten_before(site.equation).iter().any(is_changed)
+            {
+                return false;
+            }
+            let values = edit.values(case, site.equation).filter(|values| values.shape() == site.right.shape());
+            values.is_some_and(|values| {
+                let elements = site.found.iter().zip(&values).zip(&site.kinds).enumerate();
+                elements
+                    .into_iter()
+                    .any(|(place, ((&found, &value), kind))| *kind == Kind::Right && !site.agrees(place, found, value))
+            })
+        })
+    }
+
     /// Whether wrong elements have enough different indices to show the function of an index that a change reads at.
     fn shows_jumps(&self, edit: &Edit) -> bool {
         let jumps = edit.relation.terms.iter().flat_map(|term| &term.factors).flat_map(|factor| &factor.axes);
@@ -209,11 +237,9 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                     let (a, b) = (low * right, high * right);
                     return site.agrees(place, found, found.clamp(a.min(b), a.max(b)));
                 }
-                if let (Whole::Accumulated(format, _) | Whole::Partial(format, _), Kind::Wrong) =
-                    (&edit.whole, site.kinds[place])
-                {
+                if let (Some(format), Kind::Wrong) = (edit.whole.rounds_sums(), site.kinds[place]) {
                     // A sum near the border of two rounded ones may be rounded to either.
-                    let unit = if *format == Rounding::Bf16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
+                    let unit = if format == Rounding::Bf16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
                     return (found - value).abs() <= site.allowed[place] + unit * site.scales[place];
                 }
                 site.agrees(place, found, value)
@@ -254,7 +280,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         if edit.whole == Whole::Kept && self.flat() {
             return None;
         }
-        if matches!(edit.whole, Whole::Accumulated(..) | Whole::Partial(..)) && agreeing < TO_THE_LAST_BIT * all {
+        if edit.whole.rounds_sums().is_some() && agreeing < TO_THE_LAST_BIT * all {
             return None;
         }
         let stored = matches!(edit.whole, Whole::Stored(_) | Whole::Times(..));
@@ -306,7 +332,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         // Of groups of several sizes the data may not tell which.
         let is_as_good = |place: &Place| match place.0[..] {
             [Atom::Parts(_)] => place.cost() <= least + AS_GOOD,
-            [Atom::Index(..)] => place.cost() <= least,
+            [Atom::Index(..)] => place.cost() <= least + AS_GOOD_AN_INDEX,
             _ => false,
         };
         let keep = |(k, place): &(usize, Place)| {

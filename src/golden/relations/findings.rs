@@ -18,7 +18,7 @@ use crate::golden::difference::index_of;
 use crate::golden::stage::Stage;
 use crate::golden::suite::GoldenCase;
 
-/// How many sentences that cost nearly the same are given.
+/// At most so many sentences that cost nearly the same are given.
 const MOST_OR: usize = 3;
 
 /// A broken relation.
@@ -34,6 +34,8 @@ pub(crate) struct Finding {
     /// of the relation gives the values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub says: Vec<String>,
+    /// How many more sentences cost nearly the same.
+    pub more: usize,
     /// What the short names of given tensors mean.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
@@ -104,8 +106,13 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         .collect();
     joined_findings(&mut cases, &reports, &mut all, joined, &mut found);
     found.sort_by_key(|(key, ..)| *key);
+    let mut sorted: Vec<Finding> = found.into_iter().map(|(_, finding, _)| finding).collect();
+    keep_common(&mut sorted);
     let mut findings: Vec<Finding> = Vec::new();
-    for (_, finding, _) in found {
+    for mut finding in sorted {
+        finding.more = finding.says.len().saturating_sub(MOST_OR);
+        finding.says.truncate(MOST_OR);
+        finding.names = names(&format!("{} {}", finding.relation, finding.says.join(" ")));
         // A leaf that is misread is misread wherever it is used.
         let same = findings.iter_mut().find(|known| {
             !finding.says.is_empty()
@@ -119,6 +126,21 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Of sentences that one kind of a tensor leaves open, another kind of the same tensor may refute some: those that both
+/// have are kept.
+fn keep_common(findings: &mut [Finding]) {
+    for one in 0..findings.len() {
+        for other in 0..one {
+            let [first, second] = [one, other].map(|k| &findings[k]);
+            let common: Vec<String> = first.says.iter().filter(|says| second.says.contains(says)).cloned().collect();
+            if first.tensor == second.tensor && !common.is_empty() {
+                findings[one].says.clone_from(&common);
+                findings[other].says = common;
+            }
+        }
+    }
 }
 
 /// A finding, and the change that explains it everywhere.
@@ -284,7 +306,7 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
     let sentence = |fit: &Fit| {
         if fit.place == Place::default() { fit.says.clone() } else { format!("{}, {}", fit.says, fit.place) }
     };
-    let says: Vec<String> = fits.iter().take(MOST_OR).map(sentence).collect();
+    let says: Vec<String> = fits.iter().map(sentence).collect();
     let place = if says.is_empty() {
         family.where_wrong().filter(|place| *place != Place::default()).map(|place| place.to_string())
     } else {
@@ -297,9 +319,10 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
         stage,
         tensor: equation.relation.out.name(),
         relation: equation.relation.to_string(),
-        names: names(&format!("{} {}", equation.relation, says.join(" "))),
+        names: Vec::new(),
         look: says.first().and_then(|says| look(says)),
         says,
+        more: 0,
         place,
         example,
         cases: ids.into_iter().map(Into::into).collect(),
@@ -322,7 +345,7 @@ fn names(text: &str) -> Vec<String> {
         ("start[", "start is 1 at t = 0"),
         ("mean[", "mean is 1 / length"),
         ("wrong[", "wrong is 1 for a pair that counts as a negative"),
-        ("apart[", "apart is 1 where i ≠ j, but for neighbours of one image"),
+        ("without_neighbours[", "without_neighbours is 1 where i ≠ j, 0 for neighbours (|i − j| = 1) of one image"),
         ("off_diagonal[", "off_diagonal is 1 where i ≠ j"),
         ("every[", "every is 1 for every pair"),
         ("eye[", "eye is 1 on the diagonal"),

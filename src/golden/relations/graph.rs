@@ -583,7 +583,7 @@ impl Builder<'_> {
             Array2::from_shape_fn(shape, |(i, j)| f64::from(u8::from(is(i, j)))).into_dyn()
         };
         self.give("wrong", pairs(&|i, j| i != j && !same(i, j)));
-        self.give("apart", pairs(&|i, j| i != j && !(same(i, j) && i.abs_diff(j) == 1)));
+        self.give("without_neighbours", pairs(&|i, j| i != j && !(same(i, j) && i.abs_diff(j) == 1)));
         self.give("off_diagonal", pairs(&|i, j| i != j));
         self.give("every", pairs(&|_, _| true));
         self.give("eye", pairs(&|i, j| i == j));
@@ -839,7 +839,7 @@ pub(super) const GIVEN: [&str; 24] = [
     "start",
     "h0",
     "wrong",
-    "apart",
+    "without_neighbours",
     "off_diagonal",
     "every",
     "eye",

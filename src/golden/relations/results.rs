@@ -66,6 +66,10 @@ impl Edit {
                 back(&mut sums)?;
                 Some(sums.as_standard_layout().into_owned())
             }
+            Whole::OfRounded(format) => {
+                let function = self.relation.function;
+                Some(case.sums(place, &self.relation)?.mapv(|sum| function.at(format.round(sum))))
+            }
             Whole::MaskedAfterwards(among) => masked_afterwards(case, place, &self.relation, *among),
             Whole::Plus(more) => Some(right.mapv(|x| x + more)),
             Whole::Interleaved => interleaved(case, equation, right),

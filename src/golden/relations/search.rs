@@ -18,6 +18,8 @@ use super::sources;
 
 /// Sentences that cost at most this much more than the cheapest are given too, with "or".
 const AS_GOOD: f64 = 0.15;
+/// A change of an unwritten tensor costs so much more where others that are made of it are right.
+const ELSEWHERE: f64 = 0.4;
 /// With more kinds of unwritten tensors on the way than these, each change is computed through all of them: only what
 /// costs no more than this is tried.
 const FEW: usize = 4;
@@ -98,6 +100,14 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
 
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
     let mut fits: Vec<Fit> = edits.par_iter().flat_map_iter(|edit| family.test(edit)).collect();
+    for fit in fits.iter_mut().filter(|fit| fit.place == Place::default()) {
+        // What other tensors are made of is right: only this relation reads something else.
+        if fit.edit.as_ref().is_some_and(|edit| family.breaks_another(edit)) {
+            fit.cost += ELSEWHERE;
+            fit.says += " where this reads it";
+            fit.edit = None;
+        }
+    }
     fits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
     let least = fits.first().map_or(0.0, |fit| fit.cost);
     let mut seen: Vec<(String, Place)> = Vec::new();

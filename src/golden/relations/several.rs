@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::edit::{Edit, Only, Whole};
 use super::edits::edits;
-use super::factors::{Candidates, MASKS};
+use super::factors::{Candidates, MASKS, PAIRS};
 use super::graph::Equation;
 use super::language::{At, Axis, Factor, Function, GATES, Relation, Term};
 use super::places::Test;
@@ -101,13 +101,14 @@ pub(super) fn filled(relations: &[(String, Relation)]) -> Vec<Edit> {
 }
 
 /// A leaf that several relations read is another one, or a function of it, in all of them: it is overwritten.
-/// Of numbers alone, if asked for.
+/// Of numbers and masks of pairs alone, if asked for.
 pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidates, numbers: bool) -> Vec<Edit> {
     let factors = || relations.iter().flat_map(|(_, relation)| &relation.terms).flat_map(|term| &term.factors);
     let mut leaves: Vec<&Factor> = Vec::new();
     for factor in factors() {
         let same = |other: &&Factor| other.leaf == factor.leaf && other.block == factor.block;
-        if factors().filter(same).count() > 1 && !leaves.iter().any(same) && (factor.axes.is_empty() || !numbers) {
+        let is_small = factor.axes.is_empty() || factor.leaf == "wrong";
+        if factors().filter(same).count() > 1 && !leaves.iter().any(same) && (is_small || !numbers) {
             leaves.push(factor);
         }
     }
@@ -122,9 +123,14 @@ pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidat
         let (family, relation) = without.remove(0);
         let says = format!("does not use {plain}");
         all.push(Edit { also: without, says, ..Edit::none(&family, &relation, 1.1) });
-        let mut others: Vec<(f64, Factor)> =
-            [Function::Abs, Function::Relu].map(|function| (1.4, Factor { function, ..plain.clone() })).into();
-        for (name, block, axes) in candidates.names.iter().filter(|(name, ..)| !MASKS.contains(&name.as_str())) {
+        let is_mask = leaf.leaf == "wrong";
+        let mut others: Vec<(f64, Factor)> = [Function::Abs, Function::Relu]
+            .into_iter()
+            .filter(|_| !is_mask)
+            .map(|function| (1.4, Factor { function, ..plain.clone() }))
+            .collect();
+        let is_other = |name: &str| if is_mask { PAIRS.contains(&name) } else { !MASKS.contains(&name) };
+        for (name, block, axes) in candidates.names.iter().filter(|(name, ..)| is_other(name)) {
             if *axes == leaf.axes.len()
                 && (name, block) != (&leaf.leaf, &leaf.block)
                 && *name != relations[0].1.out.leaf
@@ -174,7 +180,8 @@ pub(super) fn everywhere(relations: &[(String, Relation)], candidates: &Candidat
                 continue;
             }
             let (family, relation) = also.remove(0);
-            let says = format!("takes {into} for {plain} wherever it reads it: it may be overwritten");
+            let reason = if is_mask { "" } else { ": it may be overwritten" };
+            let says = format!("takes {into} for {plain} wherever it reads it{reason}");
             all.push(Edit { also, says, ..Edit::none(&family, &relation, cost) });
         }
     }

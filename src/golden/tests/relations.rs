@@ -239,6 +239,16 @@ fn functions_steps_and_rows_are_read_off() {
     let z = table.iter().find(|finding| finding.tensor == "z").unwrap();
     assert!(z.says[0].starts_with("is another function of the same x than σ(x)"), "{:?}", z.says);
 
+    let half = spoiled(Program::GruCell, |_, found| {
+        let [a, c] = ["mid.a", "mid.c"].map(|name| found[name].values.clone());
+        rows(found, "mid.r", |r| {
+            let argument = |at: &IxDyn| Rounding::F16.round(a[at] + c[at]);
+            ArrayD::from_shape_fn(r.raw_dim(), |at| 1.0 / (1.0 + libm::exp(-argument(&at))))
+        });
+    });
+    let r = half.iter().find(|finding| finding.tensor == "r").unwrap();
+    assert_eq!(r.says, ["rounds the argument of σ(x) to f16"]);
+
     let step = spoiled(Program::Optimiser, |case, found| {
         let settings = case.settings().unwrap();
         let t = 2.0 * (case.inputs.get("in.step").map_or(0.0, |step| step[[0]]) + 1.0);
@@ -593,6 +603,58 @@ fn a_place_needs_evidence() {
     });
     let d_a = says(&slope, "d.a.z");
     assert_eq!(d_a, ["takes 0.25 for z[b,t,k](1 − z[b,t,k])"]);
+}
+
+/// What explains one tensor but not another that is made of it is not said: a tensor that holds refutes a change of an
+/// unwritten one, and one kind of a tensor what another kind leaves open.
+#[test]
+fn what_other_tensors_refute_is_not_said() {
+    // The weights of a query whose log-sum-exp is not above 0. They are those of a value without its logarithm, but the
+    // loss is right.
+    let weights = spoiled(Program::Loss, |case, found| {
+        let Violation::LogSumExp(temperature) = case.settings().unwrap().hinge().violation else { return };
+        let settings = case.settings().unwrap();
+        let (s, ids) = (&case.inputs["in.scores"], case.inputs.get("in.image_ids"));
+        let same = |i: usize, j: usize| ids.is_some_and(|ids| ids[[i]].total_cmp(&ids[[j]]).is_eq());
+        let counts = |i: usize, j: usize| i != j && !(settings.mask_same_image && same(i, j));
+        let exp = |i: usize, j: usize| libm::exp((settings.margin + s[[i, j]] - s[[i, i]]) / temperature);
+        rows(found, "mid.weight_s", |weight| {
+            let all = |i: usize| (0..s.shape()[1]).filter(|&j| counts(i, j)).map(|j| exp(i, j)).sum::<f64>();
+            let of = |i: usize, j: usize| if counts(i, j) { exp(i, j) / all(i) } else { 0.0 };
+            ArrayD::from_shape_fn(weight.raw_dim(), |at| of(at[0], at[1]))
+        });
+    });
+    let active = weights.iter().find(|finding| finding.tensor == "active_s").unwrap();
+    assert_eq!(active.says, ["lacks the factor [value_s[i]>0]"]);
+
+    // Only the last group of 16 images counts. With 23 images groups of 8 give the same, with 27 they do not.
+    let last_group = spoiled(Program::Scores, |case, found| {
+        let power = match case.settings().unwrap().measure {
+            crate::similarity::Measure::Cosine => return,
+            crate::similarity::Measure::Order => 1,
+            crate::similarity::Measure::OrderSquared => 2,
+        };
+        let [f, g] = ["in.image_embedding", "in.caption_embedding"].map(|name| &case.inputs[name]);
+        let (ds, s) = (&case.inputs["in.d_scores"], found["out.scores"].values.clone());
+        let first = (f.shape()[0] - 1) / 16 * 16;
+        let one = |i: usize, j: usize, d: usize| {
+            let v = (g[[j, d]] - f[[i, d]]).max(0.0);
+            match (power, s[[i, j]]) {
+                (1, 0.0) => 0.0,
+                (1, score) => ds[[i, j]] * v / score,
+                _ => -2.0 * ds[[i, j]] * v,
+            }
+        };
+        rows(found, "grad.in.caption_embedding", |d_g| {
+            let sum = |at: IxDyn| (first..f.shape()[0]).map(|i| one(i, at[0], at[1])).sum();
+            ArrayD::from_shape_fn(d_g.raw_dim(), sum)
+        });
+    });
+    let says: Vec<&Vec<String>> =
+        last_group.iter().filter(|finding| finding.tensor == "d.g").map(|finding| &finding.says).collect();
+    assert_eq!(says.len(), 2, "{last_group:?}");
+    assert!(says.iter().all(|says| says.iter().all(|said| said.contains("16") && !said.contains(" 8"))), "{says:?}");
+    assert!(says[0].iter().any(|said| said.ends_with("every i before the last group of 16")), "{says:?}");
 }
 
 /// Where a coefficient of clipping is 1 and should be less, many changes of its argument give that: none is named.

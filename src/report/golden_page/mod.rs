@@ -237,6 +237,9 @@ fn relation(finding: &Finding) -> String {
         let _ =
             write!(out, "<p>{}{} {}.</p>", if place == 0 { "" } else { "Or: " }, code(&finding.tensor), short(says));
     }
+    if finding.more > 0 {
+        let _ = write!(out, "<p>Or {} with the same numbers.</p>", count(finding.more, "other change"));
+    }
     if finding.says.is_empty() {
         let place = finding.place.as_ref().map_or_else(String::new, |place| format!(", all of them {}", short(place)));
         let _ = write!(out, "<p>{} has other values{place}.</p>", code(&finding.tensor));
