@@ -19,7 +19,7 @@ pub(in crate::report) fn count(n: usize, what: &str) -> String {
     format!("{} {what}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
 
-/// How many broken relations are explained before they are only named.
+/// After so many broken relations those without an explanation are only named.
 const RELATIONS: usize = 6;
 /// How many names a list shows before it only counts.
 const SHOWN: usize = 12;
@@ -254,11 +254,13 @@ fn failures(out: &mut String, checkup: &CheckReport) {
     match (&checkup.first, &checkup.broken[..]) {
         (Some(first), []) => first_divergence(out, first),
         (_, broken) => {
-            for (place, finding) in broken.iter().take(RELATIONS).enumerate() {
-                relation(out, finding, place == 0);
+            let is_shown = |place: usize| place < RELATIONS || !broken[place].says.is_empty();
+            let (shown, rest): (Vec<usize>, Vec<usize>) = (0..broken.len()).partition(|&place| is_shown(place));
+            for place in shown {
+                relation(out, &broken[place], place == 0);
             }
-            if broken.len() > RELATIONS {
-                let rest: Vec<String> = broken[RELATIONS..].iter().map(|finding| finding.tensor.clone()).collect();
+            if !rest.is_empty() {
+                let rest: Vec<String> = rest.iter().map(|&place| broken[place].tensor.clone()).collect();
                 let _ = writeln!(out, "\nalso wrong: {}", some(&rest));
             }
         }

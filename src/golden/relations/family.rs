@@ -4,9 +4,10 @@
 //! somewhere although the change would not give it, the change holds only at a place: conditions that hold at every
 //! wrong element and at none of those.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::OnceLock;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Dimension as _};
 use rayon::prelude::*;
 
 use super::edit::{Edit, Summands, Whole};
@@ -63,6 +64,10 @@ pub(super) struct Family<'s, 'c, 'a> {
     pub model: &'s Site,
     /// The sites of all families.
     all: &'s [Site],
+    /// What [`Family::common`] gives, once it was asked for.
+    common: OnceLock<Vec<Atom>>,
+    /// What [`Family::held`] gives.
+    held: Vec<OnceLock<Vec<u128>>>,
     /// Whether every wrong element is 0.
     is_lost: bool,
 }
@@ -98,7 +103,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         let is_zero = |&(s, place): &Element| sites[s].found.iter().nth(place).is_some_and(|x| *x == 0.0);
         let is_lost = wrong.iter().all(|element| !sites[element.0].exact && is_zero(element));
         let model = sites.first().copied().filter(|site| site.broken())?;
-        Some(Self { cases, sites, maps, wrong, model, all, is_lost })
+        let held = sites.iter().map(|_| OnceLock::new()).collect();
+        Some(Self { cases, sites, maps, wrong, model, all, common: OnceLock::new(), held, is_lost })
     }
 
     /// The smallest of the broken sites that are made of the most unwritten tensors.
@@ -200,7 +206,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             _ => None,
         });
         letters.into_iter().filter(|letter| self.maps.iter().all(|map| map.letters().contains(letter))).all(|letter| {
-            let index = |&(s, place): &Element| self.maps[s].index(&self.maps[s].at(place), letter);
+            let index = |&(s, place): &Element| self.maps[s].index(self.maps[s].at(place).slice(), letter);
             let mut seen = BTreeSet::new();
             self.wrong.iter().filter_map(index).any(|index| seen.insert(index) && seen.len() >= FOR_A_JUMP)
         })
@@ -292,36 +298,31 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
 
     /// The cheapest conditions that hold at every wrong element and at none of the others.
     fn places(&self, others: &[Element]) -> Vec<Place> {
-        let mut atoms = self.common(&self.wrong);
-        atoms.retain(|atom| self.is_shown(atom, others));
-        let mut sets: Vec<u128> = others
-            .iter()
-            .map(|&(s, place)| {
-                let at = self.maps[s].at(place);
-                atoms
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, atom)| self.maps[s].holds(atom, &at))
-                    .fold(0, |set, (k, _)| set | 1 << k)
-            })
-            .collect();
+        let atoms = self.common.get_or_init(|| self.common());
+        let letters = self.shown_letters(others);
+        let is_shown = |k: &usize| match &atoms[*k] {
+            Atom::Index(letter, test) => test.is_plain() || letters.contains(letter),
+            _ => true,
+        };
+        let shown: Vec<usize> = (0..atoms.len()).filter(is_shown).collect();
+        let mut sets: Vec<u128> = others.iter().map(|&(s, place)| self.held(s)[place]).collect();
         sets.sort_unstable();
         sets.dedup();
         let apart = |all: &[usize]| sets.iter().all(|set| all.iter().any(|k| set >> k & 1 == 0));
         let place = |all: &[usize]| Place(all.iter().map(|&k| atoms[k].clone()).collect());
         let mut places: Vec<Place> = Vec::new();
-        for k in 0..atoms.len() {
+        for (n, &k) in shown.iter().enumerate() {
             places.extend(apart(&[k]).then(|| place(&[k])));
-            places.extend((k + 1..atoms.len()).filter(|&l| apart(&[k, l])).map(|l| place(&[k, l])));
+            places.extend(shown[n + 1..].iter().filter(|&&l| apart(&[k, l])).map(|&l| place(&[k, l])));
         }
         places.extend(self.bounds(others));
         if places.is_empty() {
             // A third condition about the settings or the part of the model.
-            let facts = (0..atoms.len()).filter(|&k| matches!(atoms[k], Atom::Fact(_) | Atom::NotFact(_)));
-            for k in facts {
-                for l in (0..atoms.len()).filter(|&l| l != k) {
-                    let others = (l + 1..atoms.len()).filter(|&m| m != k);
-                    places.extend(others.filter(|&m| apart(&[k, l, m])).map(|m| place(&[k, l, m])));
+            let facts = shown.iter().filter(|&&k| matches!(atoms[k], Atom::Fact(_) | Atom::NotFact(_)));
+            for &k in facts {
+                for (n, &l) in shown.iter().enumerate().filter(|(_, l)| **l != k) {
+                    let others = shown[n + 1..].iter().filter(|&&m| m != k);
+                    places.extend(others.filter(|&&m| apart(&[k, l, m])).map(|&m| place(&[k, l, m])));
                 }
             }
         }
@@ -341,6 +342,19 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         places.into_iter().enumerate().filter(keep).map(|(_, place)| place).collect()
     }
 
+    /// For each element of a site the conditions of [`Family::common`] that hold there, one bit each.
+    fn held(&self, s: usize) -> &[u128] {
+        self.held[s].get_or_init(|| {
+            let atoms = self.common.get_or_init(|| self.common());
+            let of = |place: usize| {
+                let at = self.maps[s].at(place);
+                let holds = atoms.iter().enumerate().filter(|(_, atom)| self.maps[s].holds(atom, at.slice()));
+                holds.fold(0, |set, (k, _)| set | 1 << k)
+            };
+            (0..self.sites[s].right.len()).map(of).collect()
+        })
+    }
+
     /// Whether each condition of a place is shown by enough different indices, sizes or tensors: those that are wrong, and
     /// those that it excludes though the other conditions hold there.
     fn tells(&self, place: &Place, others: &[Element]) -> bool {
@@ -350,7 +364,7 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
     /// Whether all conditions of a place but one hold at an element.
     fn holds_without(&self, atom: &Atom, place: &Place, (s, at): Element) -> bool {
         let at = self.maps[s].at(at);
-        place.0.iter().all(|other| other == atom || self.maps[s].holds(other, &at))
+        place.0.iter().all(|other| other == atom || self.maps[s].holds(other, at.slice()))
     }
 
     /// Whether enough tensors, or sizes, show a condition that holds in whole tensors.
@@ -397,8 +411,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             _ => 0.0,
         };
         let distinct = |elements: &mut dyn Iterator<Item = &Element>| {
-            let key = |&(s, place): &Element| self.maps[s].key(atom, &self.maps[s].at(place));
-            elements.filter_map(key).collect::<BTreeSet<_>>().len()
+            let key = |&(s, place): &Element| self.maps[s].key(atom, self.maps[s].at(place).slice());
+            elements.filter_map(key).collect::<HashSet<_>>().len()
         };
         let shown = || {
             ways(
@@ -409,30 +423,29 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         more == 0 && (needed == 0.0 || shown() >= needed)
     }
 
-    /// Whether enough different indices are wrong, and right, to show a test of an index: another test of as few would
-    /// agree by chance.
-    fn is_shown(&self, atom: &Atom, others: &[Element]) -> bool {
-        use Test::{First, From, Is, Last, NotFirst, NotLast};
-        let Atom::Index(letter, test) = atom else { return true };
-        if matches!(test, First | NotFirst | Last | NotLast | Is(_) | From(_) | Test::Below(_)) {
-            return true;
-        }
-        let distinct = |elements: &[Element]| {
+    /// The letters of which enough different indices are wrong, and right, to show a test of an index: another test of as
+    /// few would agree by chance.
+    fn shown_letters(&self, others: &[Element]) -> BTreeSet<char> {
+        let letters: BTreeSet<char> = self.maps.iter().flat_map(Map::letters).copied().collect();
+        let distinct = |elements: &[Element], letter: char| {
             let indices =
-                elements.iter().filter_map(|&(s, place)| self.maps[s].index(&self.maps[s].at(place), *letter));
-            indices.collect::<BTreeSet<_>>().len()
+                elements.iter().filter_map(|&(s, place)| self.maps[s].index(self.maps[s].at(place).slice(), letter));
+            indices.collect::<HashSet<_>>().len()
         };
-        ways(distinct(&self.wrong), distinct(others)) >= BITS_OF_A_PLACE
+        let is_shown =
+            |&letter: &char| ways(distinct(&self.wrong, letter), distinct(others, letter)) >= BITS_OF_A_PLACE;
+        letters.into_iter().filter(is_shown).collect()
     }
 
-    /// The conditions that hold at all of some elements, at most 128.
-    fn common(&self, elements: &[Element]) -> Vec<Atom> {
+    /// The conditions that hold at all wrong elements, at most 128.
+    fn common(&self) -> Vec<Atom> {
+        let elements = &self.wrong;
         let Some(map) = elements.first().map(|&(s, _)| &self.maps[s]) else { return Vec::new() };
         let mut atoms: Vec<Atom> = map.facts().iter().cloned().map(Atom::Fact).collect();
         for &letter in map.letters() {
             atoms.extend(Test::fixed().map(|test| Atom::Index(letter, test)));
             let indices =
-                || elements.iter().filter_map(|&(s, place)| self.maps[s].index(&self.maps[s].at(place), letter));
+                || elements.iter().filter_map(|&(s, place)| self.maps[s].index(self.maps[s].at(place).slice(), letter));
             let (least, most) = indices().fold((usize::MAX, 0), |(least, most), (k, _)| (least.min(k), most.max(k)));
             let sizes = || indices().map(|(_, size)| size);
             let (size, widest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
@@ -466,11 +479,11 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         atoms.extend(elsewhere);
         atoms.extend(Test::fixed().map(Atom::Row));
         atoms.extend(Test::fixed().map(Atom::Running));
-        let lengths = || elements.iter().filter_map(|&(s, place)| self.maps[s].length(&self.maps[s].at(place)));
+        let lengths = || elements.iter().filter_map(|&(s, place)| self.maps[s].length(self.maps[s].at(place).slice()));
         if let (Some(least), Some(most)) = (lengths().min(), lengths().max()) {
             atoms.extend([Test::From(least), Test::Below(most + 1)].map(Atom::Length));
         }
-        let after = || elements.iter().filter_map(|&(s, place)| self.maps[s].after(&self.maps[s].at(place)));
+        let after = || elements.iter().filter_map(|&(s, place)| self.maps[s].after(self.maps[s].at(place).slice()));
         atoms.extend(after().min().map(|least| Atom::After(Test::From(least))));
         for test in [Test::Odd, Test::Even] {
             atoms.extend([Atom::Length(test), Atom::Missing(test)]);
@@ -496,7 +509,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             Atom::Repeated,
             Atom::Single,
         ]);
-        let holds = |atom: &Atom| elements.iter().all(|&(s, place)| self.maps[s].holds(atom, &self.maps[s].at(place)));
+        let holds =
+            |atom: &Atom| elements.iter().all(|&(s, place)| self.maps[s].holds(atom, self.maps[s].at(place).slice()));
         atoms.retain(|atom| !matches!(atom, Atom::Index(_, Test::From(0))) && holds(atom));
         atoms.truncate(128);
         atoms
@@ -530,18 +544,17 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
                 None => Vec::new(),
             };
             let value = |s: usize, place: usize| match &factor {
-                Some(_) => loaded[s].as_ref().and_then(|x| self.maps[s].value(x, &self.maps[s].at(place))),
+                Some(_) => loaded[s].as_ref().and_then(|x| self.maps[s].value(x, self.maps[s].at(place).slice())),
                 None => self.sites[s].right.as_slice().map(|right| right[place]),
             };
-            let values = |elements: &[Element]| -> Option<Vec<f64>> {
-                elements.iter().map(|&(s, place)| value(s, place)).collect()
-            };
-            let (Some(wrong), Some(others)) = (values(&self.wrong), values(others)) else { continue };
+            let wrong: Option<Vec<f64>> = self.wrong.iter().map(|&(s, place)| value(s, place)).collect();
+            let Some(wrong) = wrong else { continue };
             let least = wrong.iter().copied().fold(f64::INFINITY, f64::min);
             let most = wrong.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            if others.iter().any(|x| !(*x < least || *x > most)) {
-                continue;
-            }
+            // None at the first that is between them.
+            let is_outside = |x: &f64| *x < least || *x > most;
+            let outside = others.iter().map(|&(s, place)| value(s, place).filter(is_outside));
+            let Some(others) = outside.collect::<Option<Vec<f64>>>() else { continue };
             let below = others.iter().copied().filter(|x| *x < least).fold(f64::NEG_INFINITY, f64::max);
             let above = others.iter().copied().filter(|x| *x > most).fold(f64::INFINITY, f64::min);
             let shows = |on_this_side: &dyn Fn(f64) -> bool| {

@@ -113,12 +113,13 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         finding.more = finding.says.len().saturating_sub(MOST_OR);
         finding.says.truncate(MOST_OR);
         finding.names = names(&format!("{} {}", finding.relation, finding.says.join(" ")));
-        // A leaf that is misread is misread wherever it is used.
+        // A leaf that is misread is misread wherever it is used; a tensor is computed in one way in all kinds.
         let same = findings.iter_mut().find(|known| {
             !finding.says.is_empty()
                 && known.says == finding.says
                 && known.place == finding.place
-                && ["takes", "follows", "is stored"].iter().any(|begin| finding.says[0].starts_with(begin))
+                && (known.tensor == finding.tensor
+                    || ["takes", "follows", "is stored"].iter().any(|begin| finding.says[0].starts_with(begin)))
         });
         match same {
             Some(known) => known.also.push(finding.tensor),
@@ -389,7 +390,8 @@ fn names(text: &str) -> Vec<String> {
 
 /// What to look at in a kernel that does this.
 fn look(says: &str) -> Option<&'static str> {
-    const HINTS: [(&str, &str); 17] = [
+    const HINTS: [(&str, &str); 18] = [
+        ("a tree of sums", "the reduction, where the number of its parts is odd"),
         ("whole group", "the mask or the bounds of the last, partial tile"),
         ("the last group", "the mask or the bounds of the last, partial tile"),
         ("rounded to", "the type of operands, accumulators and stores, and switches such as allow_tf32"),

@@ -280,7 +280,7 @@ fn further_terms(family: &Family<'_, '_, '_>, base: &Edit) -> Vec<Edit> {
             let leaf = Term { coefficient: 1.0, factors: term.factors.clone() }.to_string();
             if c.to_bits() == 1f64.to_bits() { leaf } else { format!("{} {leaf}", short(c)) }
         });
-        edit.says = format!("has the further term {shown}");
+        edit.says = format!("has the further term {shown}{}", relation.function.inside());
         edit.relation.terms.push(term);
         all.push(edit);
     }

@@ -134,6 +134,11 @@ impl Function {
         }
     }
 
+    /// Where a term of its argument is, if it is a function.
+    pub(crate) fn inside(self) -> String {
+        if self == F::Identity { String::new() } else { format!(" in the argument of {}", self.of("x")) }
+    }
+
     /// Its value.
     pub(crate) fn at(self, x: f64) -> f64 {
         use crate::real::Scalar;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ndarray::{Dimension as _, IxDyn};
+
 use super::elsewhere::Pair;
 use super::language::{At, Factor, GATES};
 use super::local::Site;
@@ -117,6 +119,14 @@ impl Test {
             Self::Within(from, end) => (from..end).contains(&index),
             Self::Block(gate) => size.is_multiple_of(3) && index / (size / 3).max(1) == gate,
         }
+    }
+
+    /// The first or last index, or a bound: it needs few indices.
+    pub(super) fn is_plain(self) -> bool {
+        matches!(
+            self,
+            Self::First | Self::NotFirst | Self::Last | Self::NotLast | Self::Is(_) | Self::From(_) | Self::Below(_)
+        )
     }
 
     pub(super) fn cost(self) -> f64 {
@@ -445,9 +455,9 @@ impl<'c, 'a> Map<'c, 'a> {
     }
 
     /// The index of each axis of an element.
-    pub(super) fn at(&self, mut place: usize) -> Vec<usize> {
-        let mut at = vec![0; self.shape.len()];
-        for (index, &size) in at.iter_mut().zip(&self.shape).rev() {
+    pub(super) fn at(&self, mut place: usize) -> IxDyn {
+        let mut at = IxDyn::zeros(self.shape.len());
+        for (index, &size) in at.slice_mut().iter_mut().zip(&self.shape).rev() {
             *index = place % size.max(1);
             place /= size.max(1);
         }
@@ -464,7 +474,7 @@ impl<'c, 'a> Map<'c, 'a> {
     pub(super) fn value(&self, loaded: &super::evaluate::Lettered, at: &[usize]) -> Option<f64> {
         let own: Option<Vec<usize>> =
             loaded.letters.iter().map(|&letter| self.index(at, letter).map(|(index, _)| index)).collect();
-        loaded.values.get(ndarray::IxDyn(&own?)).copied()
+        loaded.values.get(IxDyn(&own?)).copied()
     }
 
     /// A leaf's values.

@@ -20,6 +20,8 @@ use super::sources;
 const AS_GOOD: f64 = 0.15;
 /// A change of an unwritten tensor costs so much more where others that are made of it are right.
 const ELSEWHERE: f64 = 0.4;
+/// So many changes are tested at once, the cheap ones first.
+const AT_ONCE: usize = 128;
 /// With more kinds of unwritten tensors on the way than these, each change is computed through all of them: only what
 /// costs no more than this is tried.
 const FEW: usize = 4;
@@ -98,24 +100,37 @@ pub(super) fn explain(family: &Family<'_, '_, '_>, way: &[usize]) -> Vec<Fit> {
     if fits.is_empty() { read_off.iter().find_map(|read| read(family)).into_iter().collect() } else { fits }
 }
 
+/// The cheapest of some changes that explain every wrong element.
 fn best(family: &Family<'_, '_, '_>, edits: &[Edit]) -> Vec<Fit> {
-    let mut fits: Vec<Fit> = edits.par_iter().flat_map_iter(|edit| family.test(edit)).collect();
-    for fit in fits.iter_mut().filter(|fit| fit.place == Place::default()) {
-        // What other tensors are made of is right: only this relation reads something else.
-        if fit.edit.as_ref().is_some_and(|edit| family.breaks_another(edit)) {
-            fit.cost += ELSEWHERE;
-            fit.says += " where this reads it";
-            fit.edit = None;
+    let mut order: Vec<usize> = (0..edits.len()).collect();
+    order.sort_by(|&a, &b| edits[a].cost.total_cmp(&edits[b].cost));
+    let mut fits: Vec<(usize, Fit)> = Vec::new();
+    let mut least = f64::INFINITY;
+    for some in order.chunks(AT_ONCE) {
+        // With its place a change costs no less.
+        if edits[some[0]].cost > least + AS_GOOD {
+            break;
         }
+        let test = |&place: &usize| family.test(&edits[place]).into_iter().map(move |fit| (place, fit));
+        let mut new: Vec<(usize, Fit)> = some.par_iter().flat_map_iter(test).collect();
+        for (_, fit) in new.iter_mut().filter(|(_, fit)| fit.place == Place::default()) {
+            // What other tensors are made of is right: only this relation reads something else.
+            if fit.edit.as_ref().is_some_and(|edit| family.breaks_another(edit)) {
+                fit.cost += ELSEWHERE;
+                fit.says += " where this reads it";
+                fit.edit = None;
+            }
+        }
+        least = new.iter().map(|(_, fit)| fit.cost).fold(least, f64::min);
+        fits.extend(new);
     }
-    fits.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-    let least = fits.first().map_or(0.0, |fit| fit.cost);
+    fits.sort_by(|(a, one), (b, other)| one.cost.total_cmp(&other.cost).then(a.cmp(b)));
     let mut seen: Vec<(String, Place)> = Vec::new();
-    fits.retain(|fit| {
+    fits.retain(|(_, fit)| {
         let sentence = (fit.says.clone(), fit.place.clone());
         let is_new = fit.cost <= least + AS_GOOD && !seen.contains(&sentence);
         seen.push(sentence);
         is_new
     });
-    fits
+    fits.into_iter().map(|(_, fit)| fit).collect()
 }

@@ -248,7 +248,7 @@ pub(super) fn sisters(case: &Case<'_>, place: usize) -> Vec<Edit> {
     let mut all: Vec<Edit> = Vec::new();
     for term in terms.filter(|term| !equation.relation.terms.contains(term)) {
         let mut edit = Edit::none(&equation.family, &equation.relation, 1.3);
-        edit.says = format!("has the further term {term}");
+        edit.says = format!("has the further term {term}{}", equation.relation.function.inside());
         edit.relation.terms.push(term.clone());
         if all.iter().all(|known| known.says != edit.says) {
             all.push(edit);
