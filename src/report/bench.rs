@@ -19,7 +19,7 @@ pub(crate) fn bench_report(report: &Report) -> String {
     let processor = report.processor.as_ref().map_or_else(String::new, |name| format!(", {name}"));
     let mut out = format!("vsepp {}{processor}, {cores}, vector unit: {}", report.version, report.vectors);
     if let Some(load) = report.load {
-        let _ = write!(out, ", load {load:.1}");
+        let _ = write!(out, "\nload {load:.1}");
         if load > 0.5 {
             out.push_str(" at the start: the machine was busy");
         }
@@ -194,9 +194,11 @@ mod tests {
     fn the_tables_have_a_column_for_each_number_of_threads() {
         let options = Options::of(vec![Size::Demo.model()], Captions::MadeUp);
         let options = Options { threads: vec![1, 2], encode: Some(20), evaluate: 0, ..options };
-        let text = bench_report(&run(&options, &|_| ()).unwrap());
+        let mut report = run(&options, &|_| ()).unwrap();
+        report.load = Some(2.5);
+        let text = bench_report(&report);
         for words in [
-            "captions: made up\n",
+            "load 2.5 at the start: the machine was busy\ncaptions: made up\n",
             "1 thread                2 threads\n",
             "demo: B 128, E 32, H = D = 64, F 256, V 150; 40,064 parameters",
             "parents, ",

@@ -78,7 +78,7 @@ pub(super) struct Fit {
     pub cost: f64,
     pub says: String,
     pub place: Place,
-    /// The change; none of what was read off.
+    /// The change; none of what was read off, or of what one relation alone reads otherwise.
     pub edit: Option<Edit>,
 }
 
@@ -188,9 +188,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
             }
             let values = edit.values(case, site.equation).filter(|values| values.shape() == site.right.shape());
             values.is_some_and(|values| {
-                let elements = site.found.iter().zip(&values).zip(&site.kinds).enumerate();
+                let mut elements = site.found.iter().zip(&values).zip(&site.kinds).enumerate();
                 elements
-                    .into_iter()
                     .any(|(place, ((&found, &value), kind))| *kind == Kind::Right && !site.agrees(place, found, value))
             })
         })

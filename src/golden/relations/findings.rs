@@ -113,6 +113,7 @@ pub(crate) fn findings(given: &[Given<'_>]) -> Vec<Finding> {
         finding.more = finding.says.len().saturating_sub(MOST_OR);
         finding.says.truncate(MOST_OR);
         finding.names = names(&format!("{} {}", finding.relation, finding.says.join(" ")));
+        finding.look = finding.says.first().and_then(|says| look(says));
         // A leaf that is misread is misread wherever it is used; a tensor is computed in one way in all kinds.
         let same = findings.iter_mut().find(|known| {
             !finding.says.is_empty()
@@ -321,7 +322,7 @@ fn describe(family: &Family<'_, '_, '_>, fits: &[Fit]) -> (Key, Finding) {
         tensor: equation.relation.out.name(),
         relation: equation.relation.to_string(),
         names: Vec::new(),
-        look: says.first().and_then(|says| look(says)),
+        look: None,
         says,
         more: 0,
         place,
