@@ -254,13 +254,13 @@ fn failures(out: &mut String, checkup: &CheckReport) {
     match (&checkup.first, &checkup.broken[..]) {
         (Some(first), []) => first_divergence(out, first),
         (_, broken) => {
-            let is_shown = |place: usize| place < RELATIONS || !broken[place].says.is_empty();
-            let (shown, rest): (Vec<usize>, Vec<usize>) = (0..broken.len()).partition(|&place| is_shown(place));
-            for place in shown {
-                relation(out, &broken[place], place == 0);
+            let (shown, rest): (Vec<_>, Vec<_>) =
+                broken.iter().enumerate().partition(|(place, finding)| *place < RELATIONS || !finding.says.is_empty());
+            for (place, finding) in shown {
+                relation(out, finding, place == 0);
             }
             if !rest.is_empty() {
-                let rest: Vec<String> = rest.iter().map(|&place| broken[place].tensor.clone()).collect();
+                let rest: Vec<String> = rest.iter().map(|(_, finding)| finding.tensor.clone()).collect();
                 let _ = writeln!(out, "\nalso wrong: {}", some(&rest));
             }
         }

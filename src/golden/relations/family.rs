@@ -422,8 +422,8 @@ impl<'s, 'c, 'a> Family<'s, 'c, 'a> {
         more == 0 && (needed == 0.0 || shown() >= needed)
     }
 
-    /// The letters of which enough different indices are wrong, and right, to show a test of an index: another test of as
-    /// few would agree by chance.
+    /// The letters whose indices can show a test: enough different ones are wrong, and right. With fewer, another test would
+    /// agree by chance.
     fn shown_letters(&self, others: &[Element]) -> BTreeSet<char> {
         let letters: BTreeSet<char> = self.maps.iter().flat_map(Map::letters).copied().collect();
         let distinct = |elements: &[Element], letter: char| {

@@ -612,8 +612,8 @@ fn what_other_tensors_refute_is_not_said() {
     // The weights of a query whose log-sum-exp is not above 0. They are those of a value without its logarithm, but the
     // loss is right.
     let weights = spoiled(Program::Loss, |case, found| {
-        let Violation::LogSumExp(temperature) = case.settings().unwrap().hinge().violation else { return };
         let settings = case.settings().unwrap();
+        let Violation::LogSumExp(temperature) = settings.hinge().violation else { return };
         let (s, ids) = (&case.inputs["in.scores"], case.inputs.get("in.image_ids"));
         let same = |i: usize, j: usize| ids.is_some_and(|ids| ids[[i]].total_cmp(&ids[[j]]).is_eq());
         let counts = |i: usize, j: usize| i != j && !(settings.mask_same_image && same(i, j));
